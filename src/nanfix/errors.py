@@ -1,0 +1,36 @@
+"""Every error nanfix raises on purpose: what is wrong, what was expected and received, what to do."""
+
+
+class NanfixError(Exception):
+    """Root of all nanfix errors."""
+
+
+class InputError(NanfixError, ValueError):
+    """The model, the data or an argument cannot be trained with; nothing was changed."""
+
+
+class UnknownStrategyError(NanfixError, KeyError):
+    """A strategy was named that neither nanfix nor an installed package provides."""
+
+    def __str__(self):
+        return str(self.args[0])  # KeyError would show the repr, quotes and all
+
+
+class FixFormatError(NanfixError, ValueError):
+    """A fix.json is not one that this nanfix can read."""
+
+
+class RunDirError(NanfixError):
+    """A run_dir cannot be used, for instance because it holds another run."""
+
+
+class ScriptError(NanfixError):
+    """A training script cannot be run or repaired as asked."""
+
+
+class UnrepairedError(NanfixError):
+    """No fix held. The model is in its last verified finite state; `report` says what was seen and tried."""
+
+    def __init__(self, message, report):
+        super().__init__(message)
+        self.report = report

@@ -1,0 +1,265 @@
+"""Replay a recording one step at a time, find the exact onset, and put the failing step under the microscope."""
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from tensorflow.python.eager import context
+
+from nanfix.diagnosis import Onset, Phase, Place
+from nanfix.optrace import Operation, traced
+from nanfix.recorder import Recording
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore, take
+
+# The gradient of an operation f is computed by others; these betray which f it was.
+SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One training step seen through the microscope.
+
+    `place` is the first operation with finite inputs and a non-finite output, if any; `magnitude` the largest
+    finite number that went into it; `into`/`out` summarize its values; `layer_scale` the largest absolute output of
+    each layer; norms are over all variables. `error` is what TensorFlow refused to compute.
+    """
+
+    place: Place = field(default_factory=Place)
+    phase: Phase = Phase.UNKNOWN
+    operation: str | None = None
+    layer: Any = None
+    magnitude: float = 0.0
+    half: bool = False
+    tainted_input: bool = False
+    loss: float | None = None
+    gradient_norm: float | None = None
+    layer_scale: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What replaying a recording showed. `onset` is None when the replay stayed finite: the failure was transient."""
+
+    onset: Onset | None
+    before: Snapshot | None = None  # the state just before the failing step
+    batch: Any = None
+    failing: Observation | None = None
+    first: Observation | None = None  # the first batch from the initial weights
+    gradient_norm: float | None = None  # of the last finite step
+    loss_trend: tuple[float, ...] = ()
+
+
+def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: int | None = None) -> Replay:
+    """Step through the recorded batches until the state or the loss is non-finite; look closely at that step.
+
+    The model is left in the state of the newest snapshot, its random state as it was.
+    """
+    newest = recording.newest
+    if not recording.batches or recording.step is None:
+        return Replay(detected)
+    with preserved_randomness():
+        restore(newest)
+        before, losses = newest, []
+        for index, batch in enumerate(recording.batches):
+            if newest.epoch + 1 == detected.epoch and newest.step + index + 1 > detected.step:
+                break
+            model.reset_metrics()  # so that the loss is this step's alone
+            loss, error = _run(recording, batch)
+            losses.append(loss)
+            after = take(model, epoch=newest.epoch, step=newest.step + index + 1, total=newest.total + index + 1)
+            if after is None or error or not math.isfinite(loss):
+                restore(before)
+                failing = observe(model, batch)
+                restore(before)
+                last = observe(model, recording.batches[index - 1]) if index else None
+                restore(recording.initial)
+                first = observe(model, recording.first_batch)
+                restore(newest)
+                epoch, step = (newest.epoch + 1, newest.step + index + 1)
+                onset = Onset(epoch, step) if epoch == detected.epoch else Onset(detected.epoch, index + 1)
+                return Replay(onset, before, batch, failing, first, (last or first).gradient_norm, tuple(losses))
+            before = after
+        restore(newest)
+    return Replay(None, loss_trend=tuple(losses))
+
+
+def observe(model: Any, batch: Any) -> Observation:
+    """Run one training step eagerly on `batch` and say where it first turned non-finite. Changes the state."""
+    microscope = _Microscope()
+    error = None
+    with _gradients_of(model) as gradients, traced(microscope.visit):
+        try:
+            logs = model.train_step(batch)
+        except tf.errors.InvalidArgumentError as refused:
+            logs, error = {}, str(refused).split("\n")[0]
+    loss = logs.get("loss") if isinstance(logs, dict) else None
+    norm = _norm(gradients)
+    culprit = microscope.culprit
+    summary = dict(
+        loss=None if loss is None else float(np.asarray(loss)),
+        gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
+        layer_scale=tuple(microscope.layer_scale.items()),
+        error=error,
+    )
+    if culprit is None:
+        return Observation(tainted_input=microscope.tainted, **summary)
+    phase = _phase(culprit)
+    origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
+    inputs = [np.asarray(t, "float64") for t in culprit.inputs if t.dtype.is_floating and t.shape.num_elements()]
+    magnitude = max((float(np.abs(a).max()) for a in inputs), default=0.0)
+    name = origin.layer.name if origin.layer is not None else None
+    values = f"{culprit.kind} of {', '.join(map(_range, inputs)) or 'nothing'} gave {_range(_first_nonfinite(culprit))}"
+    return Observation(
+        place=Place(phase, name, origin.kind, origin.source, values),
+        phase=phase,
+        operation=origin.kind,
+        layer=origin.layer,
+        magnitude=magnitude,
+        half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
+        tainted_input=microscope.tainted,
+        **summary,
+    )
+
+
+@contextmanager
+def preserved_randomness() -> Iterator[None]:
+    """Put the random states of Python, numpy and eager TensorFlow back afterwards."""
+    eager = context.context()._rng if hasattr(context.context(), "_rng") else None
+    states = random.getstate(), np.random.get_state(), eager.getstate() if eager is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if eager is not None:
+            eager.setstate(states[2])
+
+
+class _Microscope:
+    """Collects, over one step, the first culprit and the scale of every layer's output."""
+
+    def __init__(self):
+        self.culprit: Operation | None = None
+        self.tainted = False  # a non-finite value came in from outside
+        self.layer_scale: dict[str, float] = {}
+        self._made: dict[int, tuple[Any, bool]] = {}  # tensor id -> (tensor kept alive, finite)
+        self._touched: dict[int, list[Operation]] = {}
+
+    def visit(self, operation: Operation) -> None:
+        if self.culprit is not None:
+            return
+        inputs_finite = all([self._finite(tensor) for tensor in operation.inputs])
+        outputs_finite = all([self._finite(tensor) for tensor in operation.outputs])
+        for tensor in (*operation.inputs, *operation.outputs):
+            self._touched.setdefault(id(tensor), []).append(operation)
+        if operation.layer is not None and not operation.functions & {"gradient", "apply_gradients"}:
+            self._measure(operation)
+        reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
+        if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
+            self.culprit = operation
+        elif not inputs_finite and operation.kind not in ("IsNan", "IsInf", "IsFinite") and not outputs_finite:
+            self.tainted = True
+
+    def forward_of(self, culprit: Operation) -> Operation:
+        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it."""
+        touching = [o for t in culprit.inputs for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
+        singular = [o for o in touching if o.kind in SINGULAR]
+        return (singular or touching or [culprit])[-1]
+
+    def _measure(self, operation: Operation) -> None:
+        for tensor in operation.outputs:
+            if tensor.dtype.is_floating and tensor.shape.rank and tensor.shape.num_elements():
+                values = np.abs(np.asarray(tensor, "float64"))
+                if np.isfinite(values).all():
+                    self.layer_scale[operation.layers[0].name] = float(values.max())
+
+    def _finite(self, tensor: Any) -> bool:
+        if not getattr(tensor, "dtype", tf.int32).is_floating:
+            return True
+        known = self._made.get(id(tensor))
+        if known is None:
+            known = (tensor, bool(np.isfinite(np.asarray(tensor, "float64")).all()))
+            self._made[id(tensor)] = known
+        return known[1]
+
+
+@contextmanager
+def _gradients_of(model: Any) -> Iterator[list[Any]]:
+    """Collect the gradients that the step hands to the model's optimizer."""
+    collected: list[Any] = []
+    optimizer = model.optimizer
+    if optimizer is None:
+        yield collected
+        return
+    original = type(optimizer).apply_gradients
+
+    def apply_gradients(grads_and_vars, *args, **kwargs):
+        pairs = list(grads_and_vars)
+        collected.extend(gradient for gradient, _ in pairs if gradient is not None)
+        return original(optimizer, pairs, *args, **kwargs)
+
+    optimizer.apply_gradients = apply_gradients
+    try:
+        yield collected
+    finally:
+        del optimizer.apply_gradients
+
+
+def _run(recording: Recording, batch: Any) -> tuple[float, str | None]:
+    try:
+        logs = recording.step.replay(batch)
+    except tf.errors.InvalidArgumentError as refused:
+        return math.nan, str(refused)
+    loss = logs.get("loss") if isinstance(logs, dict) else None
+    return (0.0 if loss is None else float(np.asarray(loss))), None
+
+
+def _norm(gradients: list[Any]) -> float | None:
+    if not gradients:
+        return None
+    arrays = [np.asarray(tf.convert_to_tensor(gradient), "float64") for gradient in gradients]
+    return float(np.sqrt(sum(float(np.square(a).sum()) for a in arrays)))
+
+
+def _phase(operation: Operation) -> Phase:
+    if "apply_gradients" in operation.functions:
+        return Phase.UPDATE
+    if "gradient" in operation.functions:
+        return Phase.GRADIENT
+    if operation.functions & {"compute_loss", "_compute_loss"}:
+        return Phase.LOSS
+    return Phase.FORWARD
+
+
+def _first_nonfinite(operation: Operation) -> np.ndarray:
+    arrays = [np.asarray(t, "float64") for t in operation.outputs if t.dtype.is_floating]
+    return next(a for a in arrays if not np.isfinite(a).all())
+
+
+def _range(values: np.ndarray) -> str:
+    """Describe the values of an array in a few words."""
+    finite = values[np.isfinite(values)]
+    counts = [f"{n} {word}" for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf")) if n]
+    if finite.size and finite.min() == finite.max():
+        counts.insert(0, f"{finite.min():.4g}")
+    elif finite.size:
+        counts.insert(0, f"{finite.min():.4g}..{finite.max():.4g}")
+    return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
+
+
+def flat_batch(batch: Any) -> tuple[list[Any], list[Any]]:
+    """Return the flattened inputs and targets of a batch as numpy arrays."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return _arrays(x), _arrays(y)
+
+
+def _arrays(structure: Any) -> list[Any]:
+    return [np.asarray(leaf) for leaf in tree.flatten(structure) if leaf is not None]

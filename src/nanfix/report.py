@@ -1,0 +1,71 @@
+"""What nanfix.fit hands back: how it ended, why, and what was changed."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from nanfix.diagnosis import Diagnosis
+from nanfix.fix import Edit, Fix
+
+
+class Outcome(Enum):
+    """How a run ended. The value tells the user what it means and what to do next."""
+
+    HEALTHY = "Training stayed finite; nothing was changed."
+    REPAIRED = "Training became non-finite and was repaired; the fix lists every change."
+    UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
+    EXHAUSTED = "No fix held within the budget; the model is in its last finite state. Allow more trials or strategies."
+    INTERRUPTED = "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One candidate fix and what came of it.
+
+    `loss` is the loss reached on held data in the user's units (None when the probe went non-finite);
+    `steps` how many training steps it survived; `verdict` is "held", "not learning", or "non-finite".
+    """
+
+    edits: tuple[Edit, ...]
+    started_from: str
+    steps: int
+    loss: float | None
+    verdict: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The one result of nanfix.fit, whatever the ending."""
+
+    outcome: Outcome
+    model: Any
+    history: dict[str, list[float]]
+    epoch: list[int]
+    params: dict[str, Any]
+    diagnosis: Diagnosis | None = None
+    fix: Fix = field(default_factory=Fix)
+    trials: tuple[TrialRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    seed: int | None = None
+    seconds: float = 0.0
+
+    def export(self, path: str | Path) -> None:
+        """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.
+
+        Raises:
+            NanfixError: the folder cannot be written, or the model cannot be saved by Keras.
+        """
+        from nanfix.export import export
+
+        export(self, Path(path))
+
+    def __str__(self):
+        parts = [f"{self.outcome.name}: {self.outcome.value}"]
+        if self.diagnosis is not None:
+            parts.append(str(self.diagnosis))
+        if self.fix:
+            parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
+        parts += self.notes
+        return "\n".join(parts)

@@ -1,0 +1,119 @@
+"""Keras' training step, unchanged, that also hands out the batches it drew."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from keras import tree
+from keras.src.backend.tensorflow.trainer import reduce_per_replica
+from tensorflow.python.data.ops.optional_ops import _OptionalImpl
+
+Sink = Callable[[list[Any]], None]
+
+
+class RecordingStep:
+    """A `model.train_function` that calls `sink` with the batches of every execution.
+
+    The compiled step is Keras' own (`train_step` under the model's strategy, with its `jit_compile`), so a run
+    comes out bit-identical; only the function round it, which draws the batch, also returns it.
+    """
+
+    def __init__(self, model: Any):
+        self.sink: Sink | None = None
+        self._many = model.steps_per_execution if model.steps_per_execution > 1 else 0
+        self._model = model
+        strategy = model.distribute_strategy
+
+        @tf.autograph.experimental.do_not_convert
+        def one_step(data):
+            outputs = strategy.run(model.train_step, args=(data,))
+            return reduce_per_replica(outputs, strategy, reduction="auto")
+
+        if not model.run_eagerly:
+            one_step = tf.function(one_step, reduce_retracing=True, jit_compile=model.jit_compile)
+        self.one_step = model._autoconvert_optionals(one_step)
+
+        @tf.autograph.experimental.do_not_convert
+        def drawn_step(iterator):
+            data = iterator.get_next()
+            return self.one_step(data), data
+
+        @tf.autograph.experimental.do_not_convert
+        def drawn_steps(iterator):
+            return _several(self.one_step, iterator, self._many)
+
+        drawn = drawn_steps if self._many else drawn_step
+        self._drawn = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
+        self._prepared = False
+
+    def prepare(self, iterator: Any) -> None:
+        """Trace the step, which creates missing variables and slots at their initial values, but run nothing."""
+        if self._prepared or not isinstance(iterator, tf.data.Iterator):
+            return
+        if self._model.run_eagerly:
+            batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
+            self._model._symbolic_build(data_batch=batch)
+        else:
+            self._drawn.get_concrete_function(iterator)
+        self._prepared = True
+
+    def __call__(self, iterator: Any) -> Any:
+        if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+            logs, drawn = self._drawn(iterator)
+            batches = _unpack(drawn, iterator.element_spec) if self._many else [drawn]
+        else:
+            batches = []
+            for _, data in zip(range(self._many or 1), iterator):
+                logs = self.one_step(data)
+                batches.append(data)
+        if self.sink is not None:
+            self.sink(batches)
+        return logs
+
+    def replay(self, batch: Any) -> Any:
+        """Run the compiled step on one recorded batch; returns Keras' logs."""
+        return self.one_step(batch)
+
+
+def recordable(model: Any) -> bool:
+    """Say whether the model trains by Keras' own loop, the only one whose batches can be handed out."""
+    several_replicas = model.steps_per_execution > 1 and model.distribute_strategy.num_replicas_in_sync > 1
+    return _inherits(model, "make_train_function") and _inherits(model, "_make_function") and not several_replicas
+
+
+def _inherits(model: Any, method: str) -> bool:
+    import keras
+
+    return getattr(type(model), method) is getattr(keras.Model, method)
+
+
+def _several(one_step: Callable[[Any], Any], iterator: Iterator[Any], count: int) -> tuple[Any, Any]:
+    """Run up to `count` steps in the graph; return the last logs and the drawn batches as optionals."""
+    first = iterator.get_next()
+    logs = one_step(first)
+    drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
+    drawn = drawn.write(0, tf.experimental.Optional.from_value(first)._variant_tensor)
+    missing = tf.experimental.Optional.empty(iterator.element_spec)._variant_tensor
+    for index in range(1, count):
+        drawn = drawn.write(index, missing)
+
+    def body(index, logs, more, drawn):
+        data = iterator.get_next_as_optional()
+        logs = tf.cond(data.has_value(), lambda: one_step(data.get_value()), lambda: logs)
+        return index + 1, logs, data.has_value(), drawn.write(index, data._variant_tensor)
+
+    _, logs, _, drawn = tf.while_loop(
+        lambda index, logs, more, drawn: tf.logical_and(more, index < count), body, [1, logs, True, drawn]
+    )
+    return logs, drawn.stack()
+
+
+def _unpack(variants: Any, spec: Any) -> list[Any]:
+    """Turn the stacked optionals of `_several` back into batches."""
+    optionals = [_OptionalImpl(variant, spec) for variant in tf.unstack(variants)]
+    return [optional.get_value() for optional in optionals if optional.has_value()]
+
+
+def batch_bytes(batch: Any) -> int:
+    """Return the bytes that a batch keeps alive."""
+    return sum(int(leaf.shape.num_elements() or 0) * leaf.dtype.size for leaf in tree.flatten(batch) if tf.is_tensor(leaf))

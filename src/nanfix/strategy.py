@@ -1,0 +1,69 @@
+"""The contract every remedy fulfills, built-in or installed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nanfix.diagnosis import Cause, Diagnosis
+
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
+
+    from nanfix.setup import Setup
+
+
+class Tier(IntEnum):
+    """How much a remedy changes; the search tries the lower tiers first."""
+
+    DATA = 1
+    OPTIMIZER = 2
+    SCALING = 3
+    NUMERICS = 4
+    ARCHITECTURE = 5
+
+
+class Strategy(ABC):
+    """One remedy: a pure function from a setup to a changed setup.
+
+    A strategy never touches the model itself; it describes the change, and nanfix installs, trains, judges
+    and hands it back. It is found by its `name` through the entry-point group "nanfix.strategies".
+
+    Attributes:
+        name: lower-case words joined by hyphens; what a fix.json and the command line say.
+        tier: how much it changes.
+        treats: the causes it can remove.
+        keeps_weights: whether weights trained before the failure still mean something after it. If not, training
+            starts again from the initial weights.
+        reference: where the method comes from.
+    """
+
+    name: ClassVar[str]
+    tier: ClassVar[Tier]
+    treats: ClassVar[frozenset[Cause]]
+    keeps_weights: ClassVar[bool] = True
+    reference: ClassVar[str] = ""
+
+    @abstractmethod
+    def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool:
+        """Say whether the remedy can treat this diagnosis in this setup; called before anything is trained."""
+
+    @abstractmethod
+    def space(self, hp: "HyperParameters", diagnosis: Diagnosis, setup: "Setup") -> dict[str, Any]:
+        """Return the parameters of `apply`, drawn from `hp`.
+
+        Choices stand from mild to strong, and without unit: a share of the old learning rate, of the last finite
+        gradient norm. What is returned is plain JSON.
+        """
+
+    @abstractmethod
+    def apply(self, setup: "Setup", **params: Any) -> "Setup":
+        """Return a new setup with the remedy in it; the given one stays as it was."""
+
+    @abstractmethod
+    def explain(self, params: Mapping[str, Any]) -> str:
+        """Say in one sentence, in the user's words, what the remedy changes."""
+
+    def snippet(self, params: Mapping[str, Any]) -> str:
+        """Return the Python line(s) a person would write for it; by default a comment with the explanation."""
+        return f"# {self.explain(params)}"
