@@ -97,6 +97,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     place: Place = field(default_factory=Place)
     rows: tuple[int, ...] = ()
+    rows_of: str = "the batch"
     learning_rate: float | None = None
     gradient_norm: float | None = None
     weight_norm: float | None = None
@@ -119,7 +120,7 @@ class Diagnosis:
             lines.append(f"Seen there: {self.place.values}.")
         if self.rows:
             shown = ", ".join(str(row) for row in self.rows[:8])
-            lines.append(f"Rows of the batch: {shown}{', ...' if len(self.rows) > 8 else ''} ({len(self.rows)} in all).")
+            lines.append(f"Rows of {self.rows_of}: {shown}{', ...' if len(self.rows) > 8 else ''} ({len(self.rows)} in all).")
         lines += [f"Also possible: {f.cause.value} ({f.evidence})." for f in self.findings[1:4]]
         if self.hopeless:
             lines.append(f"No fix can exist: {self.hopeless}.")

@@ -1,6 +1,6 @@
 """Edits and fixes: what was changed, as plain data that can be written down and applied again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,11 @@ class Fix:
     """The edits, in the order they are applied. Falsy when there is none."""
 
     edits: tuple[Edit, ...] = ()
+
+    @classmethod
+    def from_json(cls, edits: Iterable[Mapping[str, Any]]) -> "Fix":
+        """Return the fix of these edits, each as `Edit.as_json` writes it. Raises UnknownStrategyError."""
+        return cls(tuple(Edit.from_json(edit) for edit in edits))
 
     def __bool__(self):
         return bool(self.edits)

@@ -67,7 +67,7 @@ def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: i
         return Replay(detected)
     with preserved_randomness():
         restore(newest)
-        before, losses = newest, []
+        earlier, before, losses = newest, newest, []
         for index, batch in enumerate(recording.batches):
             if newest.epoch + 1 == detected.epoch and newest.step + index + 1 > detected.step:
                 break
@@ -79,14 +79,15 @@ def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: i
                 restore(before)
                 failing = observe(model, batch)
                 restore(before)
-                last = observe(model, recording.batches[index - 1]) if index else None
+                restore(earlier)
+                last = observe(model, recording.batches[max(index - 1, 0)])
                 restore(recording.initial)
                 first = observe(model, recording.first_batch)
                 restore(newest)
                 epoch, step = (newest.epoch + 1, newest.step + index + 1)
                 onset = Onset(epoch, step) if epoch == detected.epoch else Onset(detected.epoch, index + 1)
-                return Replay(onset, before, batch, failing, first, (last or first).gradient_norm, tuple(losses))
-            before = after
+                return Replay(onset, before, batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses))
+            earlier, before = before, after
         restore(newest)
     return Replay(None, loss_trend=tuple(losses))
 

@@ -38,20 +38,23 @@ class TargetScaling:
 
 @dataclass(frozen=True)
 class LogitsLoss:
-    """Compute a Keras crossentropy from the logits before the output activation, times a constant factor."""
+    """Compute a Keras crossentropy from logits, times a constant factor.
+
+    The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
+    """
 
     name: str
     reduction: str = "sum_over_batch_size"
     factor: float = 1.0
+    raw_outputs: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
     """A bounded sample of what training is fed, as numpy arrays in the order of the flattened structures.
 
-    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none.
-    `initial_loss` is the loss of the untrained model on it, `constant_loss` that of the best constant prediction
-    (None where it cannot be computed): the marks a repaired run has to beat before it counts as learning.
+    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
+    says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -63,23 +66,29 @@ class Sample:
 class Setup:
     """What a run is made of, and what a fix changes about it. Nothing here is installed in the model yet.
 
-    `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `inputs` the scaling
-    of each flattened model input; `initializers` new initializers by layer position.
+    `optimizer` and `layers` hold changed attributes only, `optimizer_class` the name of a new class in keras.optimizers, layers by their position in `walk`; `inputs` the scaling
+    of each flattened model input; `initializers` new initializers by layer position; `output_foldable` says whether the
+    last layer can take up a scaling of the targets.
     """
 
     model: Any
     sample: Sample
     optimizer: Mapping[str, Any] = field(default_factory=dict)
+    optimizer_class: str | None = None
     layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     inputs: Mapping[int, Affine] = field(default_factory=dict)
     targets: TargetScaling | None = None
     loss: LogitsLoss | None = None
     initializers: Mapping[int, str] = field(default_factory=dict)
+    output_foldable: bool = False
     keeps_weights: bool = True
     applied: tuple[str, ...] = field(default=())
 
     def with_optimizer(self, **attributes: Any) -> "Setup":
         return replace(self, optimizer={**self.optimizer, **attributes})
+
+    def with_optimizer_class(self, name: str, **attributes: Any) -> "Setup":
+        return replace(self, optimizer_class=name, optimizer=attributes)
 
     def with_layer(self, position: int, **attributes: Any) -> "Setup":
         changed = {**self.layers.get(position, {}), **attributes}
@@ -96,6 +105,16 @@ class Setup:
 
     def with_initializer(self, position: int, initializer: str) -> "Setup":
         return replace(self, initializers={**self.initializers, position: initializer})
+
+    @property
+    def activations(self) -> list[tuple[int, Any]]:
+        """Position and layer of every layer that has an activation of its own to change, first to last."""
+        return [(position, layer) for position, layer in walk(self.model) if settable_activation(layer)]
+
+    @property
+    def user_loss(self) -> Any:
+        """What the user gave `compile` as loss: a name, a function, a Loss, or a structure of them."""
+        return getattr(self.model._compile_loss, "_user_loss", None)
 
     @property
     def learning_rate(self) -> float | None:
@@ -116,6 +135,22 @@ class Setup:
 def walk(model: Any) -> Iterator[tuple[int, Any]]:
     """Yield (position, layer) for every layer of the model, nested ones included, in a stable order."""
     yield from enumerate(layer for layer in model._flatten_layers(include_self=False, recursive=True))
+
+
+def settable_activation(layer: Any) -> bool:
+    """Say whether the layer's activation is its own to change; a recurrent layer's belongs to its cell."""
+    return "activation" in vars(layer) and callable(layer.activation)
+
+
+def loss_name(loss: Any) -> str:
+    """Return the snake_case name of a stock Keras loss, or of whatever function or class the user passed."""
+    if isinstance(loss, str):
+        name = loss
+    else:
+        fn = getattr(loss, "fn", loss)
+        name = getattr(fn, "__name__", type(fn).__name__)
+    short = {"mse": "mean_squared_error", "mae": "mean_absolute_error", "crossentropy": "categorical_crossentropy"}
+    return short.get(name, name)
 
 
 def base_optimizer(model: Any) -> Any:

@@ -1,0 +1,44 @@
+# Every target sets up what it needs: a machine with Python 3.11 to 3.13 and make is enough.
+
+# Each candidate is run before it is taken: pyenv puts names on the PATH that cannot run, Debian may lack ensurepip.
+SUITABLE := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && echo $$p && break; done)
+endif
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SOURCES := src strategies tests examples benchmarks
+
+.PHONY: demo test check format venv clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED)
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(INSTALLED)
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/pyright
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@'$(PYTHON)' -c '$(SUITABLE)' >/dev/null 2>&1 || { \
+		echo "nanfix needs Python 3.11, 3.12 or 3.13 with venv, and none was found. Install one or say which: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+"""A few extreme rows throw the weights away.
+
+Symptom: the loss falls step by step, then is inf or NaN all at once.
+Cause:   data are of unit scale and the rate is normal, but three corrupted rows are 10,000 times as large: the gradient of
+         their batch throws the weights so far that the next steps overflow.
+Remedy:  clip the gradient's global norm at about what is usual, so that no batch moves the weights further than another.
+         Standardized, the columns still go NaN, and a rate low enough to survive does not learn.
+"""
+
+import keras
+import numpy as np
+from _show import show
+
+
+def build():
+    random = np.random.default_rng(4)
+    x = random.normal(0, 1, (2500, 8)).astype("float32")
+    y = (np.sin(x[:, :1]) + 0.5 * x[:, 1:2]).astype("float32")
+    x[random.choice(2000, 3, replace=False)] *= 1e4  # a sensor that failed three times; the last 500 rows are clean
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.02), "mean_squared_error")
+    return model, x[:2000], y[:2000], {"validation_data": (x[2000:], y[2000:]), "epochs": 20, "batch_size": 32}
+
+
+if __name__ == "__main__":
+    show(build)

@@ -1,0 +1,132 @@
+"""Look at data without training: holes, scales and labels, in one pass over what there is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanfix.setup import Setup, loss_name
+
+CHUNK = 65_536  # rows looked at in one go
+SPARSE = "sparse_categorical_crossentropy"
+CLASSES = ("categorical_crossentropy", "binary_crossentropy", SPARSE, "kl_divergence", "poisson")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or of the failing batch.
+
+    Scales are root mean squares over finite cells; `continuous_target` says whether the targets are measured values
+    rather than classes. `hopeless` is the reason why these data cannot be learned from at all, or None.
+    """
+
+    batch_inputs_nonfinite: bool = False
+    batch_targets_nonfinite: bool = False
+    input_evidence: str = ""
+    target_evidence: str = ""
+    label_evidence: str = ""
+    rows: tuple[int, ...] = ()
+    rows_of: str = "the batch"
+    input_scale: float = 1.0
+    input_peak: float = 1.0
+    target_scale: float = 1.0
+    continuous_target: bool = False
+    made_on_the_fly: bool = False
+    hopeless: str | None = None
+
+
+def audit(setup: Setup, inputs: list[Any], targets: list[Any], *, whole: bool) -> Audit:
+    """Look at flattened inputs and targets.
+
+    Args:
+        inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all the user passed.
+        targets: the same for the targets.
+        whole: whether these are the user's whole arrays, so that row numbers are theirs.
+    """
+    sample = setup.sample
+    bad_inputs, bad_targets = _holes(inputs), _holes(targets)
+    return Audit(
+        batch_inputs_nonfinite=bool(bad_inputs.size),
+        batch_targets_nonfinite=bool(bad_targets.size),
+        input_evidence=_told("inputs", inputs, bad_inputs),
+        target_evidence=_told("targets", targets, bad_targets),
+        label_evidence=_labels(setup, targets),
+        rows=tuple(int(row) for row in (bad_inputs if bad_inputs.size else bad_targets)),
+        rows_of="the data" if whole else "the batch",
+        input_scale=_scale(inputs_of(sample)),
+        input_peak=max((float(np.nanmax(np.abs(_finite(a)))) for a in inputs_of(sample) if a.size), default=1.0),
+        target_scale=_scale(list(sample.targets)),
+        continuous_target=_continuous(setup),
+        made_on_the_fly=not whole,
+        hopeless=_hopeless(setup),
+    )
+
+
+def inputs_of(sample: Any) -> list[np.ndarray]:
+    """Return the inputs whose numbers mean a quantity."""
+    return [array for array, scalable in zip(sample.inputs, sample.scalable, strict=True) if scalable]
+
+
+def _holes(arrays: list[Any]) -> np.ndarray:
+    """Return the rows in which any array has a non-finite cell."""
+    found: list[np.ndarray] = []
+    for array in arrays:
+        if getattr(array, "dtype", np.dtype("O")).kind != "f":
+            continue
+        for start in range(0, len(array), CHUNK):
+            part = np.asarray(array[start : start + CHUNK])
+            bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+            found.append(np.flatnonzero(bad) + start)
+    return np.unique(np.concatenate(found)) if found else np.empty(0, int)
+
+
+def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
+    if not rows.size:
+        return f"the {name} are finite"
+    cells = [np.asarray(array)[rows] for array in arrays if array.dtype.kind == "f"]
+    nan = sum(int(np.isnan(part).sum()) for part in cells)
+    inf = sum(int(np.isinf(part).sum()) for part in cells)
+    counts = " and ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count)
+    return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
+
+
+def _labels(setup: Setup, targets: list[Any]) -> str:
+    """Say which class labels the output layer has no unit for; empty when all fit."""
+    output = getattr(setup.model, "output_shape", None)
+    if loss_name(setup.user_loss) != SPARSE or not targets or not isinstance(output, tuple) or output[-1] is None:
+        return ""
+    labels = np.asarray(targets[0])
+    low, high, classes = labels.min(), labels.max(), output[-1]
+    if 0 <= low and high < classes:
+        return ""
+    return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
+
+
+def _continuous(setup: Setup) -> bool:
+    targets = setup.sample.targets
+    return len(targets) == 1 and loss_name(setup.user_loss) not in CLASSES and targets[0].dtype.kind in "fiu"
+
+
+def _hopeless(setup: Setup) -> str | None:
+    targets = [array for array in setup.sample.targets if array.dtype.kind == "f" and array.size]
+    if targets and not any(np.isfinite(array).any() for array in targets):
+        return "every target is NaN or inf, so there is nothing to learn; the labels have to be found again"
+    inputs = [array for array in setup.sample.inputs if array.size]
+    if inputs and all(array.dtype.kind == "f" and not np.isfinite(array).any() for array in inputs):
+        return "every input value is NaN or inf, so there is nothing to learn from; the features have to be found again"
+    return None
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    values = array.astype("float64")
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _scale(arrays: list[np.ndarray]) -> float:
+    """Return the largest root mean square of a feature."""
+    scales = [1.0]
+    for array in arrays:
+        if array.dtype.kind in "fiu" and array.size:
+            table = _finite(array).reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+            scales.append(float(np.sqrt(np.square(table).mean(axis=0)).max()))
+    return max(scales)

@@ -1,0 +1,363 @@
+"""nanfix.fit: watch, diagnose, search, adopt, finish."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from nanfix.audit import audit
+from nanfix.baseline import constant_loss
+from nanfix.data import TrainingData, Rewindable
+from nanfix.diagnosis import Cause, Diagnosis
+from nanfix.errors import InputError, UnrepairedError
+from nanfix.export import read_fix, to_json, write_text
+from nanfix.fix import Fix
+from nanfix.folding import Sites, find_sites
+from nanfix.reasoning import measure_growth, reason, validation_only
+from nanfix.rebuild import can_rebuild
+from nanfix.recorder import Recording
+from nanfix.registry import select
+from nanfix.replay import Replay, flat_batch, preserved_randomness, replay
+from nanfix.report import Outcome, Report, TrialRecord
+from nanfix.rundir import FIX, fingerprint, opened
+from nanfix.search import build_space, search
+from nanfix.setup import Sample, Setup, current_learning_rate
+from nanfix.snapshot import Snapshot, restore, take
+from nanfix.strategy import Strategy
+from nanfix.watch import Watched, merged_history, watch
+from nanfix.workbench import Workbench, pack, rate_limit
+
+log = logging.getLogger("nanfix")
+
+ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
+WHOLE = 120  # a probe trains this many steps, or as many as the run has
+LOST = 100.0  # times the untrained loss, a probe has diverged
+SHARE = 0.04  # or this share of a long run
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may cost: trials, and seconds of searching (None for no limit)."""
+
+    trials: int = 30
+    seconds: float | None = None
+
+
+def fit(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    budget: Budget | None = None,
+    strategies: Iterable[str] | None = None,
+    seed: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    throw: bool = True,
+    fix: Fix | None = None,
+    **fit_kwargs: Any,
+) -> Report:
+    """Train `model` as `model.fit(x, y, **fit_kwargs)` does, and repair the training if it turns non-finite.
+
+    A run that stays finite comes out bit for bit as Keras would have made it. Otherwise the run is rolled back to a
+    verified snapshot, its cause found by replaying the failing steps, fixes are searched from mild to strong, and the
+    epochs completed with the smallest one that holds and learns.
+
+    Args:
+        model: a compiled Keras model.
+        x, y: the data, in any form that `model.fit` takes.
+        budget: limits of the search; by default 30 trials.
+        strategies: names of the strategies to search among; None for all installed.
+        seed: of the search alone; the random state of the run is the user's.
+        run_dir: a folder to keep the search in, so that the same call goes on where it was stopped.
+        throw: raise UnrepairedError when no fix holds; False to find the outcome in the report.
+        fix: train with this fix from the start and search nothing.
+        **fit_kwargs: everything else that `model.fit` takes.
+
+    Returns:
+        The report: outcome, model, history, diagnosis, fix.
+
+    Raises:
+        InputError: the model is not compiled, or the data cannot be trained on; nothing was changed.
+        UnknownStrategyError: `strategies` or `fix` names one that is not installed.
+        RunDirError: `run_dir` belongs to another run or cannot be written.
+        UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
+    """
+    begun = time.perf_counter()
+    _check_model(model)
+    data = TrainingData.of(x, y, fit_kwargs)
+    chosen = select(strategies)
+    budget, seed = budget or Budget(), seed or 0
+    with opened(run_dir, fingerprint(model, data)) as folder:
+        known = fix if fix is not None else _fix_found_before(folder)
+        if known is not None:
+            report = _train_with(known, model, data, seed)
+        else:
+            report = _watch_and_repair(model, data, chosen, budget, seed, folder)
+        report = replace(report, seed=seed, seconds=time.perf_counter() - begun)
+        if run_dir is not None and report.outcome is Outcome.REPAIRED:
+            write_text(folder / FIX, to_json(report))
+    if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
+        raise UnrepairedError(str(report), report)
+    return report
+
+
+def apply(model: Any, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Report:
+    """Train a fresh model with a known fix and no search: `nanfix.fit(model, x, y, fix=fix, **fit_kwargs)`."""
+    return fit(model, x, y, fix=fix, **fit_kwargs)
+
+
+def _watch_and_repair(
+    model: Any, data: TrainingData, strategies: dict[str, Strategy], budget: Budget, seed: int, folder: Path
+) -> Report:
+    watched = watch(model, data)
+    if watched.incident is None:
+        return _finished(model, data, watched)
+    recording = watched.recorder.recording()
+    _say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
+    run = _Incident(model, data, watched, recording, seed)
+    with preserved_randomness():
+        diagnosis = run.diagnose()
+    _say(data, str(diagnosis))
+    if diagnosis.hopeless:
+        return run.unrepaired(Outcome.UNREPAIRABLE, diagnosis)
+    try:
+        return run.repair(diagnosis, strategies, budget, folder)
+    except KeyboardInterrupt:
+        return run.unrepaired(Outcome.INTERRUPTED, diagnosis)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown."""
+
+    untrained: float | None = None
+    constant: float | None = None
+
+    @property
+    def bar(self) -> float:
+        """The loss that a repaired run has to stay below."""
+        return min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
+
+
+class _Incident:
+    """A run that turned non-finite, on its way from the recording to a report."""
+
+    def __init__(self, model: Any, data: TrainingData, watched: Watched, recording: Recording, seed: int):
+        self.model, self.data, self.watched, self.recording, self.seed = model, data, watched, recording, seed
+        self.marks = Marks()
+        self.trials: tuple[TrialRecord, ...] = ()
+        restore(recording.newest)
+        self.setup, self.sites = describe(model, data, list(recording.batches))
+        self.steps_per_epoch = data.training_part().steps_per_epoch(_steps_seen(recording))
+
+    def diagnose(self) -> Diagnosis:
+        incident = self.watched.incident
+        assert incident is not None
+        seen = replay(self.model, self.recording, incident.detected)
+        inputs, targets, whole = self._looked_at(seen)
+        rate = current_learning_rate(self.model)
+        growth = measure_growth(self.setup, self.recording.initial, seen, rate)
+        return reason(seen, audit(self.setup, inputs, targets, whole=whole), growth, self.setup, incident.detected)
+
+    def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
+        space = build_space(strategies, diagnosis, self.setup)
+        if not space.rungs:
+            return self.unrepaired(Outcome.EXHAUSTED, diagnosis, ("No installed strategy treats this cause.",))
+        bench = Workbench(self.model, self.data, self.setup, self.sites)
+        bench.open()
+        try:
+            self.marks = self._measure_marks(bench)
+            found = search(
+                space,
+                lambda fix: self._judge(bench, fix),
+                max_trials=budget.trials,
+                seconds=budget.seconds,
+                seed=self.seed,
+                directory=folder,
+                bar=self.marks.bar,
+            )
+            self.trials = found.trials
+            for fix in found.fixes[:ADOPTIONS]:
+                report = self._adopt(bench, fix, diagnosis)
+                if report is not None:
+                    return report
+        finally:
+            bench.close()
+        return self.unrepaired(Outcome.EXHAUSTED, diagnosis)
+
+    def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()) -> Report:
+        restore(self.recording.newest)
+        history, epoch = dict(self.watched.history), self.watched.epoch
+        report = Report(outcome, self.model, history, epoch, dict(self.watched.params), diagnosis, Fix(), self.trials, notes)
+        _say(self.data, outcome.value)
+        return report
+
+    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], bool]:
+        """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
+        part = self.data.training_part()
+        if part.is_arrays:
+            return _arrays(part.x), _arrays(part.y), True
+        return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], False)
+
+    def _start(self, setup: Setup) -> Snapshot:
+        """Return the snapshot to train from: the best epoch before the failure, or the initial weights."""
+        if not setup.keeps_weights:
+            return self.recording.initial
+        losses, untrained = self.watched.recorder.losses, self.marks.untrained
+        ends = {s.epoch + 1: s for s in self.recording.snapshots if s.total and s.step == self.steps_per_epoch}
+        judged = {epoch: losses[epoch - 1] for epoch in ends if epoch <= len(losses)}
+        judged = {epoch: loss for epoch, loss in judged.items() if math.isfinite(loss) and (untrained is None or loss < untrained)}
+        if not judged:
+            return self.recording.initial
+        bar = min(judged.values())
+        newest_good = max(epoch for epoch, loss in judged.items() if loss <= bar + 0.1 * abs(bar))
+        return replace(ends[newest_good], epoch=newest_good, step=0)
+
+    def _probe_steps(self, start: Snapshot) -> int:
+        """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
+        detected = self.watched.recorder.total_steps - start.total
+        planned = (self.steps_per_epoch or 100) * (self.data.epochs - start.epoch)
+        return max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
+
+    def _measure_marks(self, bench: Workbench) -> Marks:
+        bench.prepare(self.setup, self.recording.initial)
+        untrained = bench.held_loss()
+        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(self.setup, self.data))
+
+    def _judge(self, bench: Workbench, fix: Fix) -> TrialRecord:
+        setup = fix.apply(self.setup)
+        start = self._start(setup)
+        _rewind(self.data, start)
+        probe = bench.probe(setup, start, self._probe_steps(start), self.seed, LOST * (self.marks.untrained or math.inf))
+        verdict = "non-finite" if probe.loss is None else "held"
+        if probe.loss is not None and self.marks.untrained is not None and probe.loss >= self.marks.untrained:
+            verdict = "not learning"
+        came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
+        return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
+
+    def _adopt(self, bench: Workbench, fix: Fix, diagnosis: Diagnosis) -> Report | None:
+        """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
+        setup = fix.apply(self.setup)
+        start = self._start(setup)
+        _rewind(self.data, start)
+        bench.prepare(setup, start, self.seed)
+        after = watch(self.model, self.data, extra=rate_limit(setup), initial_epoch=start.epoch)
+        if after.incident is not None:
+            return None
+        loss = bench.held_loss()
+        if not math.isfinite(loss) or loss >= self.marks.bar:
+            return None
+        notes = tuple(bench.hand_back(setup))
+        history, epoch = merged_history(self.watched, after, start.epoch)
+        report = Report(Outcome.REPAIRED, self.model, history, epoch, dict(after.params), diagnosis, fix, self.trials, notes)
+        _say(self.data, "Repaired. " + " ".join(str(fix).splitlines()))
+        return report
+
+
+def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
+    """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
+    inputs, targets = data.training_part().sample(recorded)
+    with preserved_randomness():
+        sites = find_sites(model, pack(model, data.x, [array[:2] for array in inputs]))
+    rebuildable = can_rebuild(model)
+    scalable = tuple(
+        array.dtype.kind in "fiu" and not site.looked_up and (site.foldable or rebuildable)
+        for array, site in zip(inputs, sites.inputs, strict=True)
+    )
+    return Setup(model, Sample(inputs, targets, scalable), output_foldable=sites.output.foldable), sites
+
+
+def _train_with(fix: Fix, model: Any, data: TrainingData, seed: int) -> Report:
+    """Train with a known fix from the start."""
+    setup, sites = describe(model, data, _first_batches(data))
+    setup = fix.apply(setup)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    initial = take(model)
+    if initial is None:
+        raise InputError("The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew.")
+    bench = Workbench(model, data, setup, sites)
+    bench.open()
+    try:
+        bench.prepare(setup, initial, seed)
+        after = watch(model, data, extra=rate_limit(setup))
+        if after.incident is not None:
+            restore(after.recorder.recording().newest)
+            bench.close()
+            return Report(Outcome.EXHAUSTED, model, dict(after.history), after.epoch, dict(after.params), None, fix)
+        notes = tuple(bench.hand_back(setup))
+    finally:
+        bench.close()
+    return Report(Outcome.REPAIRED, model, dict(after.history), after.epoch, dict(after.params), None, fix, (), notes)
+
+
+def _finished(model: Any, data: TrainingData, watched: Watched) -> Report:
+    """Report a run that stayed finite; a non-finite validation loss is explained."""
+    report = Report(Outcome.HEALTHY, model, dict(watched.history), watched.epoch, dict(watched.params))
+    onset = watched.recorder.validation_onset
+    if onset is None:
+        return report
+    held = data.held()
+    setup, _ = describe(model, data, list(watched.recorder.recording().batches))
+    inputs, targets = (_arrays(held.x), _arrays(held.y)) if held.is_arrays else ([], [])
+    diagnosis = validation_only(audit(setup, inputs, targets, whole=True), onset)
+    _say(data, str(diagnosis))
+    return replace(report, diagnosis=diagnosis)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise InputError(
+            f"nanfix.fit trains Keras models. Expected: a keras.Model. Received: {type(model).__module__}.{type(model).__name__}. "
+            "Models of the legacy package tf_keras have to be made with keras."
+        )
+    if not model.compiled:
+        raise InputError("The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. Call model.compile first.")
+
+
+def _fix_found_before(folder: Path) -> Fix | None:
+    return read_fix(folder / FIX) if (folder / FIX).exists() else None
+
+
+def _steps_seen(recording: Recording) -> int | None:
+    """Return the steps of an epoch, if one has ended."""
+    ended = [s.step for s, after in zip(recording.snapshots, recording.snapshots[1:], strict=False) if after.epoch > s.epoch]
+    return max(ended, default=None)
+
+
+def _first_batches(data: TrainingData) -> list[Any]:
+    """Return a few batches of a stream to learn its shapes from; a generator is rewound."""
+    if data.is_arrays:
+        return []
+    if isinstance(data.x, Rewindable):
+        batch = next(data.x.feed())
+        data.x.rewind(0)
+        return [batch]
+    if isinstance(data.x, keras.utils.PyDataset):
+        return [data.x[0]]
+    return [batch for batch in data.x.take(1)]
+
+
+def _rewind(data: TrainingData, start: Snapshot) -> None:
+    if isinstance(data.x, Rewindable):
+        data.x.rewind(start.total)
+
+
+def _arrays(part: Any) -> list[np.ndarray]:
+    if part is None:
+        return []
+    return [np.asarray(part)] if hasattr(part, "iloc") else [np.asarray(leaf) for leaf in tree.flatten(part)]
+
+
+def _say(data: TrainingData, text: str) -> None:
+    """Tell the user, unless they asked Keras to be quiet."""
+    quiet = (data.arguments or {}).get("verbose", "auto") == 0
+    log.log(logging.INFO if quiet else logging.WARNING, text)

@@ -1,0 +1,110 @@
+"""A report as files: fix.json, the trained model, and a Python snippet that applies the fix."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from nanfix.errors import NanfixError
+from nanfix.fix import Edit, Fix
+from nanfix.registry import get
+from nanfix.report import Report
+from nanfix.schema import FixFile, read_fix, run_record
+
+__all__ = ["export", "read_fix", "snippet", "to_json", "unwritable", "write_text"]
+
+SAVE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError)
+
+
+def to_json(report: Report) -> str:
+    """Return the text of the report's fix.json. Numbers that are not finite become null."""
+    return str(FixFile(runs=[run_record(report)]))
+
+
+def export(report: Report, folder: Path) -> None:
+    """Write fix.json, snippet.py and model.keras into `folder`, each of them whole or not at all.
+
+    Raises:
+        NanfixError: the folder cannot be written, or Keras cannot save the model; then the other two are there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "fix.json", to_json(report))
+        write_text(folder / "snippet.py", snippet(report.fix))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    _save_model(report.model, folder / "model.keras")
+
+
+def unwritable(path: Path, error: OSError) -> NanfixError:
+    """Return the error that says why nothing can be written to `path`."""
+    return NanfixError(
+        f"Cannot write to {str(path)!r}: {error.strerror or error}. Expected: a path that can be created and written. "
+        f"Received: {str(path)!r}. Choose another path or change its permissions."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all: a killed process leaves the old file or the new one."""
+    with _replacing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def snippet(fix: Fix) -> str:
+    """Return a Python module that trains with `fix` and, as comments, what a person would write by hand for it."""
+    by_hand = [line for edit in fix.edits for line in _by_hand(edit)] or ["# nothing: this run needed no fix"]
+    edits = pformat([edit.as_json() for edit in fix.edits], width=116, sort_dicts=False)
+    return "\n".join(
+        [
+            '"""Train with a fix that nanfix found, without searching again."""',
+            "",
+            "import nanfix",
+            "",
+            f"FIX = nanfix.Fix.from_json(\n    {edits.replace(chr(10), chr(10) + '    ')}\n)",
+            "",
+            "",
+            "def train(model, X, y=None, **fit_kwargs):",
+            '    """Train the compiled `model` as `model.fit(X, y, **fit_kwargs)` would, with the fix."""',
+            "    return nanfix.fit(model, X, y, fix=FIX, **fit_kwargs)",
+            "",
+            "",
+            "# The same by hand, without nanfix:",
+            *by_hand,
+            "",
+        ]
+    )
+
+
+def _by_hand(edit: Edit) -> list[str]:
+    strategy = get(edit.strategy)
+    lines = [f"# {strategy.explain(edit.params)}", *strategy.snippet(edit.params).splitlines()]
+    commented = [line if line.startswith("#") else f"#     {line}".rstrip() for line in lines]
+    return list(dict.fromkeys(commented)) if len(commented) == 2 else commented
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Hand out a temporary path beside `path`, which takes its place when all went well."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save_model(model: Any, path: Path) -> None:
+    try:
+        with _replacing(path) as temporary:
+            model.save(temporary)
+    except SAVE_ERRORS as error:
+        raise NanfixError(
+            f"{path.name} was not written to {str(path.parent)!r}; fix.json and snippet.py were. Expected: a model that "
+            f"`model.save` can write. Received: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}. "
+            "Give its custom classes a get_config and register them, or keep the weights with `model.save_weights`."
+        ) from error

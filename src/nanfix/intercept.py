@@ -1,0 +1,205 @@
+"""The child process of a script run: the user's script, unmodified, with every `model.fit` handed to nanfix.
+
+Started as `python -P -m nanfix.intercept JOB SCRIPT [ARGS]...`, where JOB is the private JSON file that
+`nanfix.script` writes. What happens in each fit call is appended to the job's events file, one JSON object a line.
+The script keeps its arguments, working folder, environment, output, exit code and traceback.
+"""
+
+import builtins
+import contextlib
+import functools
+import inspect
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import MethodType, ModuleType, TracebackType
+from typing import Any
+
+import wrapt
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+USAGE_ERROR = 2
+LEGACY = "The script uses the legacy package tf_keras, whose fit is not watched; nanfix repairs Keras 3."
+
+
+class Interceptor:
+    """Takes the place of Keras' `Model.fit`; hands each call of the script to `nanfix.fit` and writes down what came of it.
+
+    Calls that nanfix itself makes, and calls made inside a fit by the script's own callbacks, are Keras' own.
+    """
+
+    def __init__(self, job: Mapping[str, Any]):
+        self._job = job
+        self._events = Path(job["events"])
+        self._process = os.getpid()
+        self._calls = itertools.count()
+        self._guard = threading.local()
+
+    def install(self, keras: Any) -> None:
+        """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
+        if keras.backend.backend() != "tensorflow":
+            self.note(f"Keras runs on {keras.backend.backend()} here; nanfix repairs Keras on TensorFlow only.")
+            return
+        original = keras.Model.fit
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def fit(model, *args, **kwargs):
+            if getattr(self._guard, "busy", False) or os.getpid() != self._process:
+                return original(model, *args, **kwargs)
+            try:
+                arguments = dict(signature.bind(model, *args, **kwargs).arguments)
+            except TypeError:
+                return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
+            del arguments[next(iter(signature.parameters))]
+            return self._handle(model, original, arguments)
+
+        keras.Model.fit = fit
+
+    def note(self, text: str) -> None:
+        self._emit(kind="note", text=text)
+
+    def _handle(self, model: Any, original: Any, arguments: dict[str, Any]) -> Any:
+        from nanfix.errors import InputError, NanfixError
+
+        call = next(self._calls)
+        try:
+            with self._keras_own_fit(model, original):
+                report = self._fit(model, call, arguments)
+        except InputError as refusal:
+            self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
+        except NanfixError as error:
+            self._emit(kind="error", error=type(error).__name__, text=str(error))
+            raise SystemExit(USAGE_ERROR) from error
+        else:
+            return self._hand_back(model, call, report)
+        return original(model, **arguments)  # fails, or trains, just as it would without nanfix
+
+    def _fit(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
+        from nanfix.controller import Budget, fit
+        from nanfix.fix import Edit, Fix
+
+        job = self._job
+        if job["mode"] == "run":
+            edits = job["fixes"].get(str(call))
+            if edits is None:  # watched and rolled back like every other, but not searched
+                return fit(model, throw=False, strategies=(), **arguments)
+            return fit(model, throw=False, fix=Fix(tuple(Edit.from_json(edit) for edit in edits)), **arguments)
+        return fit(
+            model,
+            budget=Budget(**job["budget"]),
+            strategies=job["strategies"],
+            seed=job["seed"],
+            run_dir=job["run_dir"] and str(Path(job["run_dir"]) / f"call-{call}"),
+            throw=False,
+            **arguments,
+        )
+
+    def _hand_back(self, model: Any, call: int, report: Any) -> Any:
+        """Write the event and return the History object that the script expects from its fit call."""
+        import keras
+
+        from nanfix.report import Outcome
+        from nanfix.schema import run_record
+
+        self._emit(
+            kind="fit",
+            call=call,
+            model=model.name,
+            finite=_is_finite(model, report.history),
+            text=str(report),
+            history={name: repr(values[-1]) for name, values in report.history.items() if values},
+            record=run_record(report, call=call).model_dump_json(),
+        )
+        if report.outcome is Outcome.INTERRUPTED:
+            raise KeyboardInterrupt
+        history = getattr(model, "history", None)
+        if not isinstance(history, keras.callbacks.History):
+            history = keras.callbacks.History()
+            history.set_model(model)
+            model.history = history
+        if report.outcome is not Outcome.HEALTHY:
+            history.history, history.epoch, history.params = dict(report.history), list(report.epoch), dict(report.params)
+        return history
+
+    @contextlib.contextmanager
+    def _keras_own_fit(self, model: Any, original: Any) -> Iterator[None]:
+        """Let every `fit` inside be Keras' own, also on a model whose class overrides fit and called us by super()."""
+        import keras
+
+        overridden = type(model).fit is not keras.Model.fit
+        self._guard.busy = True
+        if overridden:
+            vars(model)["fit"] = MethodType(original, model)
+        try:
+            yield
+        finally:
+            self._guard.busy = False
+            if overridden:
+                vars(model).pop("fit", None)
+
+    def _emit(self, **event: Any) -> None:
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def _is_finite(model: Any, history: Mapping[str, list[float]]) -> bool:
+    import numpy as np
+
+    losses = [values[-1] for name, values in history.items() if name == "loss" and values]
+    floats = [w for w in model.get_weights() if w.dtype.kind not in "iubSUO"]
+    return all(bool(np.isfinite(np.asarray(values)).all()) for values in (*floats, losses))
+
+
+def run_as_main(script: str, arguments: list[str]) -> None:
+    """Run `script` as `python script arguments...` would."""
+    path = os.path.abspath(script)
+    loader = SourceFileLoader("__main__", path)
+    main = ModuleType("__main__")
+    vars(main).update(__file__=path, __builtins__=builtins, __loader__=loader, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.argv = [script, *arguments]
+    if not os.environ.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, os.path.dirname(os.path.realpath(script)))
+    exec(loader.source_to_code(loader.get_data(path), path), vars(main))
+
+
+def script_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return `traceback` without the frames of nanfix and of those that started it."""
+    frames = []
+    while traceback is not None:
+        if os.path.dirname(traceback.tb_frame.f_code.co_filename) == HERE:
+            if traceback.tb_frame.f_code is run_as_main.__code__:
+                frames.clear()
+        else:
+            frames.append(traceback)
+        traceback = traceback.tb_next
+    if frames and all(frame.tb_frame.f_code.co_filename.startswith("<frozen") for frame in frames):
+        frames.clear()  # the script did not compile
+    for frame in reversed(frames):
+        traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return traceback
+
+
+def main() -> None:
+    job, script, *arguments = sys.argv[1:]
+    interceptor = Interceptor(json.loads(Path(job).read_text(encoding="utf-8")))
+    wrapt.register_post_import_hook(interceptor.install, "keras")
+    wrapt.register_post_import_hook(lambda _: interceptor.note(LEGACY), "tf_keras")
+    hook = sys.excepthook
+
+    def excepthook(kind, error, traceback):
+        own = script_frames(traceback)
+        hook(kind, error.with_traceback(own), own)
+
+    sys.excepthook = excepthook
+    run_as_main(script, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The order in which candidate fixes are tried: mild before strong, single before combined, then pruned.
+
+A ladder is a generator: it yields a candidate and is sent the loss that it reached (None when it did not hold). It keeps
+no state outside itself, so feeding it the results of finished trials brings it back to where a killed search stood.
+"""
+
+import math
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from nanfix.strategy import Tier
+
+Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they are applied
+Walk = Generator[Candidate, float | None, None]
+Losses = Mapping[Candidate, float | None]
+
+EQUAL = 0.05  # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
+EQUAL_GAIN = 0.02  # and so does one worse by this share of what the best has gained over learning nothing
+LEARNS_WELL = 0.5  # of the loss of a model that has learned nothing; higher tiers are spared then
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One strategy on the ladder: its tier, how many levels it has, and whether the evidence itself calls for it."""
+
+    strategy: str
+    tier: int
+    levels: int
+    called_for: bool = False
+
+
+@dataclass
+class _Results:
+    """The candidates tried so far and what they reached; asks for each only once."""
+
+    rungs: tuple[Rung, ...]
+    bar: float
+    losses: dict[Candidate, float | None] = field(default_factory=dict)
+
+    def ask(self, candidate: Candidate) -> Generator[Candidate, float | None, float | None]:
+        candidate = in_order(candidate, self.rungs)
+        if candidate not in self.losses:
+            self.losses[candidate] = yield candidate
+        return self.losses[candidate]
+
+    def known(self, candidate: Candidate) -> float | None:
+        return self.losses.get(in_order(candidate, self.rungs))
+
+    def best(self) -> Candidate | None:
+        held = {candidate: loss for candidate, loss in self.losses.items() if loss is not None}
+        return min(held, key=lambda candidate: held[candidate]) if held else None
+
+    def learns_well(self) -> bool:
+        best = self.best()
+        loss = None if best is None else self.losses[best]
+        return loss is not None and (not math.isfinite(self.bar) or loss <= LEARNS_WELL * self.bar)
+
+
+def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
+    """Walk the rungs: each alone, then what the evidence calls for together, then the best one refined and pruned.
+
+    Strategies that change numerics or architecture without being called for are tried only when the milder ones do
+    not learn well.
+
+    Args:
+        bar: the loss of a model that has learned nothing.
+    """
+    rungs = tuple(rungs)
+    results = _Results(rungs, bar)
+    mild = [rung for rung in rungs if rung.tier <= Tier.SCALING or rung.called_for]
+    rest = [rung for rung in rungs if rung not in mild]
+    knobs = [rung for rung in mild if rung.tier <= Tier.OPTIMIZER]
+    called = tuple((rung.strategy, 0) for rung in rungs if rung.called_for)
+    for rung in mild:
+        yield from _climb(results, (), rung)
+    if called:
+        yield from results.ask(called)
+        for rung in knobs:
+            yield from _climb(results, called, rung)
+    if not results.learns_well():
+        for rung in rest:
+            yield from _climb(results, (), rung)
+            yield from _climb(results, called, rung)
+    if results.best() is None:
+        yield from _pairs(results)
+    if results.best() is not None:
+        yield from _improve(results)
+        yield from _prune(results)
+
+
+def choose(losses: Losses, rungs: Iterable[Rung], bar: float = math.inf) -> list[Candidate]:
+    """Return the candidates that held, the one to adopt first: the smallest change among the equally good, then by loss."""
+    held = {candidate: loss for candidate, loss in losses.items() if loss is not None}
+    if not held:
+        return []
+    limit = _limit(min(held.values()), bar)
+    tiers = {rung.strategy: rung.tier for rung in rungs}
+
+    def size(candidate: Candidate) -> tuple[int, int, float]:
+        return len(candidate), sum(tiers[name] for name, _ in candidate), held[candidate]
+
+    good = sorted((c for c in held if held[c] <= limit), key=size)
+    return good + sorted((c for c in held if held[c] > limit), key=lambda c: held[c])
+
+
+def in_order(candidate: Candidate, rungs: tuple[Rung, ...]) -> Candidate:
+    """Put edits in the order they are applied: the higher tiers first, the optimizer tuned on top of them."""
+    place = {rung.strategy: (-rung.tier, index) for index, rung in enumerate(rungs)}
+    return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
+
+
+def _limit(best: float, bar: float) -> float:
+    """Return the highest loss that counts as equal to the best."""
+    gained = bar - best if math.isfinite(bar) else 0.0
+    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained)
+
+
+def _climb(results: _Results, base: Candidate, rung: Rung) -> Generator[Candidate, float | None, None]:
+    """Try a rung's levels from mild to strong on top of `base`, until one holds and a stronger one is no better.
+
+    Long ladders are climbed in four strides; the levels between are for `_improve`.
+    """
+    if rung.strategy in {name for name, _ in base}:
+        return
+    best = results.known(base) if base else None
+    stride = max(1, rung.levels // 4)
+    for level in range(stride - 1, rung.levels, stride):
+        loss = yield from results.ask((*base, (rung.strategy, level)))
+        if loss is None and best is None:
+            continue
+        if loss is None or (best is not None and _limit(loss, results.bar) >= best):
+            return
+        best = loss
+
+
+def _pairs(results: _Results) -> Generator[Candidate, float | None, None]:
+    """When nothing held: two at a time, each at its strongest, until one pair holds."""
+    for index, first in enumerate(results.rungs):
+        for second in results.rungs[index + 1 :]:
+            loss = yield from results.ask(((first.strategy, first.levels - 1), (second.strategy, second.levels - 1)))
+            if loss is not None:
+                return
+
+
+def _improve(results: _Results) -> Generator[Candidate, float | None, None]:
+    """Move each edit of the best candidate to neighboring levels as long as that helps; the mildest may be left out."""
+    levels = {rung.strategy: rung.levels for rung in results.rungs}
+    tiers = {rung.strategy: rung.tier for rung in results.rungs}
+    taken = {tiers[name] for name, _ in results.best() or ()}
+    # A finely graded knob may have been strode over; but what another edit of its tier has set is not set twice.
+    strode_over = [rung.strategy for rung in results.rungs if rung.levels > 3 and rung.tier not in taken]
+    for name in [*(name for name, _ in results.best() or ()), *strode_over]:
+        for direction in (-1, 1):
+            while True:
+                best = dict(results.best() or ())
+                level = best.get(name, -1) + direction
+                if not 0 <= level < levels[name] or (name not in best and direction < 0):
+                    break
+                before = results.best()
+                yield from results.ask(tuple({**best, name: level}.items()))
+                if results.best() == before:
+                    break
+
+
+def _prune(results: _Results) -> Generator[Candidate, float | None, None]:
+    """Take edits of the best candidate away again, one at a time, as long as what is left is as good."""
+    current = results.best() or ()
+    limit = _limit(results.losses[current] or 0.0, results.bar)
+    for edit in reversed(current):
+        smaller = tuple(kept for kept in current if kept != edit)
+        if smaller:
+            loss = yield from results.ask(smaller)
+            if loss is not None and loss <= limit:
+                current = smaller

@@ -1,0 +1,164 @@
+"""From what the replay measured to ranked causes: pure functions of the evidence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from nanfix.audit import Audit
+from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
+from nanfix.replay import Observation, Replay
+from nanfix.setup import Setup, loss_name
+
+HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
+LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
+RECURRENT_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
+NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.UnitNormalization,
+)
+BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What speaks for an explosion: the scale of the weights at the start, and the first step against them."""
+
+    gains: tuple[tuple[str, float], ...]  # of each layer: root mean square of the kernel times sqrt(fan-in)
+    first_gradient_norm: float | None
+    weight_norm: float
+    learning_rate: float | None
+
+    @property
+    def first_step(self) -> float | None:
+        """The first step of plain gradient descent as a share of the weights."""
+        if self.first_gradient_norm is None or self.learning_rate is None or not self.weight_norm:
+            return None
+        return self.learning_rate * self.first_gradient_norm / self.weight_norm
+
+
+def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: Onset) -> Diagnosis:
+    """Rank the causes that the evidence speaks for; the heaviest finding comes first."""
+    failing = seen.failing or Observation()
+    findings = sorted(_findings(seen, failing, audit, growth, setup), key=lambda finding: -finding.weight)
+    place = failing.place
+    if audit.batch_inputs_nonfinite and failing.tainted_input:
+        place = Place(Phase.INPUT, values=audit.input_evidence)
+    elif audit.batch_targets_nonfinite and failing.tainted_input:
+        place = Place(Phase.TARGET, values=audit.target_evidence)
+    return Diagnosis(
+        onset=seen.onset or detected,
+        findings=tuple(findings) or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
+        place=place,
+        rows=audit.rows,
+        rows_of=audit.rows_of,
+        learning_rate=growth.learning_rate,
+        gradient_norm=seen.gradient_norm,
+        weight_norm=growth.weight_norm,
+        hopeless=audit.hopeless,
+    )
+
+
+def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
+    """Return the diagnosis of a run whose training is fine and whose validation loss is not."""
+    evidence = audit.input_evidence if audit.batch_inputs_nonfinite else "weights and training loss stayed finite throughout"
+    findings = [Finding(Cause.VALIDATION_ONLY, 0.9, evidence)]
+    if audit.batch_inputs_nonfinite:
+        findings.append(Finding(Cause.NONFINITE_INPUT, 0.8, f"in the validation data, {evidence}"))
+    return Diagnosis(onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data")
+
+
+def measure_growth(setup: Setup, initial: Any, seen: Replay, learning_rate: float | None) -> Growth:
+    """Measure the initial weights held in the snapshot `initial`."""
+    held = {id(variable): np.asarray(value) for variable, value in initial.values}
+    trainable = [held[id(v)] for v in setup.model.trainable_variables if id(v) in held]
+    gains = []
+    for layer in setup.model._flatten_layers(include_self=False, recursive=True):
+        kernel = held.get(id(vars(layer).get("kernel", vars(layer).get("_kernel"))))
+        if kernel is not None and kernel.ndim >= 2:
+            gains.append((layer.name, float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * np.prod(kernel.shape[:-1])))))
+    first = seen.first.gradient_norm if seen.first is not None else None
+    norm = float(np.sqrt(sum(float(np.square(w, dtype="float64").sum()) for w in trainable)))
+    return Growth(tuple(gains), first, norm, learning_rate)
+
+
+def _findings(seen: Replay, failing: Observation, audit: Audit, growth: Growth, setup: Setup) -> Iterator[Finding]:
+    if seen.onset is None:
+        yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
+    if audit.batch_inputs_nonfinite and (failing.tainted_input or seen.failing is None):
+        yield Finding(Cause.NONFINITE_INPUT, 0.9, audit.input_evidence)
+        if audit.made_on_the_fly:
+            yield Finding(Cause.POISON_BATCH, 0.95, f"the data are made batch by batch, and in this one {audit.input_evidence}")
+        return
+    if audit.batch_targets_nonfinite and (failing.tainted_input or seen.failing is None):
+        yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
+        return
+    if audit.label_evidence:
+        yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
+        return
+    grown = failing.magnitude > HUGE or any(abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss))
+    if failing.operation is not None and not grown:
+        yield from _out_of_domain(failing, setup)
+    strength = 1.0 if grown else 0.5
+    for finding in _explosion(failing, audit, growth, setup):
+        yield Finding(finding.cause, finding.weight * strength, finding.evidence)
+
+
+def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
+    """An operation that fails on numbers of ordinary size: what it is and where says why."""
+    evidence = f"{failing.place.values}"
+    last = setup.activations[-1][1].activation.__name__ if setup.activations else "linear"
+    if failing.half:
+        yield Finding(Cause.REDUCED_PRECISION, 0.95, evidence)
+    if failing.phase is Phase.UPDATE:
+        yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, evidence)
+    elif isinstance(failing.layer, NORMALIZATIONS):
+        yield Finding(Cause.BATCH_STATISTICS, 0.9, evidence)
+    elif failing.phase is Phase.GRADIENT:
+        yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, evidence)
+    elif failing.phase is Phase.LOSS:
+        if failing.operation in ("Log", "Log1p") and last in ("softmax", "sigmoid"):
+            yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
+        if "crossentropy" in loss_name(setup.user_loss) and last not in ("softmax", "sigmoid"):
+            yield Finding(Cause.UNSTABLE_ACTIVATION, 0.92, f"{evidence}: the loss takes probabilities, the last layer gives {last}")
+        yield Finding(Cause.LOSS_DOMAIN, 0.9, evidence)
+    elif failing.phase is Phase.FORWARD:
+        yield Finding(Cause.LAYER_DOMAIN, 0.9, evidence)
+
+
+def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup) -> Iterator[Finding]:
+    """Numbers that grew until they overflowed: everything that can have driven them."""
+    step = growth.first_step
+    if step is not None and step > 0.1:
+        yield Finding(Cause.LEARNING_RATE, 0.85, f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights")
+    else:
+        told = "unknown" if growth.learning_rate is None else f"{growth.learning_rate:.3g}"
+        yield Finding(Cause.LEARNING_RATE, 0.6, f"learning rate {told}")
+    wide = [(name, gain) for name, gain in growth.gains if gain > 2.5]
+    if wide:
+        name, gain = max(wide, key=lambda pair: pair[1])
+        weight = 0.9 if len(wide) >= 4 or gain > 20 else 0.6
+        yield Finding(Cause.BAD_INITIALIZATION, weight, f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all")
+    if audit.input_scale > LARGE:
+        yield Finding(Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}")
+    if audit.target_scale > LARGE and audit.continuous_target:
+        weight = 0.88 if audit.target_scale > 1e3 else 0.65
+        yield Finding(Cause.UNSCALED_TARGET, weight, f"root mean square {audit.target_scale:.3g}")
+    yield from _unbounded(setup)
+    if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
+        yield Finding(Cause.EXPLODING_GRADIENT, 0.4, f"{len(growth.gains)} layers of weights in a row")
+
+
+def _unbounded(setup: Setup) -> Iterator[Finding]:
+    named = [(layer, layer.activation.__name__) for _, layer in setup.activations]
+    recurrent = [name for layer, name in named if isinstance(layer, RECURRENT_CELLS) and name not in BOUNDED]
+    if recurrent:
+        yield Finding(Cause.UNSTABLE_RECURRENCE, 0.87, f"a recurrent cell uses {recurrent[0]}")
+    hidden = {name for _, name in named[:-1] if name not in BOUNDED}
+    if hidden:
+        weight = 0.55 if "linear" in hidden else 0.4
+        yield Finding(Cause.UNSTABLE_ACTIVATION, weight, f"hidden layers use {', '.join(sorted(hidden))}")

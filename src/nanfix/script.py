@@ -1,0 +1,233 @@
+"""Run a training script unmodified in a child process, repair what goes NaN in it, and prove the fix by a second run."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from nanfix import errors
+from nanfix.errors import NanfixError, ScriptError
+from nanfix.export import unwritable, write_text
+from nanfix.registry import select
+from nanfix.report import Outcome
+from nanfix.schema import FixFile, RunRecord, fixes, load
+
+log = logging.getLogger("nanfix")
+
+Proof = Literal["held", "did not hold"]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+USAGE_ERROR, UNREPAIRABLE, EXHAUSTED, INTERRUPTED = 2, 3, 4, 130
+NO_FIT = (
+    "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
+    "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
+)
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """One fit call of the script, counted from 0, and what came of it.
+
+    `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
+    `history` is the last value of each logged quantity, as text. `proof` is None where nothing was to be proved.
+    """
+
+    call: int
+    model: str
+    text: str
+    outcome: Outcome | None = None
+    finite: bool | None = None
+    history: Mapping[str, str] = field(default_factory=dict)
+    record: RunRecord | None = None
+    proof: Proof | None = None
+
+
+@dataclass(frozen=True)
+class ScriptResult:
+    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any."""
+
+    exit_code: int
+    calls: tuple[CallResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    written: Path | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of nanfix: the script's own failure, or how its worst fit call ended."""
+        outcomes = {call.outcome for call in self.calls}
+        if self.exit_code:
+            return self.exit_code
+        if not self.calls:
+            return USAGE_ERROR
+        if Outcome.UNREPAIRABLE in outcomes:
+            return UNREPAIRABLE
+        if Outcome.EXHAUSTED in outcomes or any(call.proof == "did not hold" for call in self.calls):
+            return EXHAUSTED
+        return 0
+
+
+def repair_script(
+    script: Path,
+    args: Sequence[str] = (),
+    *,
+    out: Path | None = None,
+    budget: Mapping[str, float | None] = NOTHING,
+    strategies: Sequence[str] | None = None,
+    seed: int | None = None,
+    run_dir: Path | None = None,
+) -> ScriptResult:
+    """Run `script` with every fit call repaired where needed, then once more with the fixes alone, to prove them.
+
+    Args:
+        out: the fix.json to write when every fix held in the second run; also written into `run_dir`.
+        budget: arguments of `nanfix.Budget`.
+        run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted repair goes on there.
+
+    Raises:
+        ScriptError: there is no such script.
+        UnknownStrategyError: a strategy is not installed.
+        NanfixError: `out` or `run_dir` cannot be written, or `run_dir` belongs to another run.
+    """
+    select(strategies)
+    _check_script(script)
+    targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
+    for path in targets:
+        _check_writable(path, create=path != out)
+    job = {"mode": "repair", "budget": dict(budget), "strategies": strategies and list(strategies), "seed": seed}
+    first = _run(script, args, {**job, "run_dir": run_dir and str(run_dir.absolute())})
+    repaired = {call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record}
+    if first.exit_code:
+        return replace(first, notes=(*first.notes, *_unproved(repaired)))
+    if not repaired:
+        return first
+    log.info("Running the script again with the fix and no search, to prove it.")
+    edits = {str(number): [e.model_dump() for e in call.record.edits] for number, call in repaired.items() if call.record}
+    proved = _prove(first, _run(script, args, {"mode": "run", "fixes": edits}))
+    if any(call.proof == "did not hold" for call in proved.calls):
+        return proved
+    content = FixFile(script=script.name, runs=[call.record for call in proved.calls if call.record])
+    for path in targets:
+        try:
+            write_text(path, str(content))
+        except OSError as error:
+            raise unwritable(path, error) from error
+    return replace(proved, written=targets[0] if targets else None)
+
+
+def run_script_with_fix(script: Path, args: Sequence[str], fix: Path) -> ScriptResult:
+    """Run `script` with the fixes in the file `fix` applied to its fit calls, without any search.
+
+    Raises:
+        ScriptError: there is no such script.
+        FixFormatError, UnknownStrategyError: the file cannot be used; nothing was run.
+    """
+    known = fixes(load(fix))
+    _check_script(script)
+    result = _run(script, args, {"mode": "run", "fixes": {str(n): [e.as_json() for e in f.edits] for n, f in known.items()}})
+    unused = sorted(set(known) - {call.call for call in result.calls})
+    notes = [f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} calls." for number in unused]
+    return replace(result, notes=(*result.notes, *notes))
+
+
+def _check_script(script: Path) -> None:
+    if not script.is_file():
+        received = "a folder" if script.is_dir() else "no such file"
+        raise ScriptError(
+            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: {received}. Check the path; options "
+            "of nanfix stand before the script, options of the script after it."
+        )
+
+
+def _check_writable(path: Path, *, create: bool) -> None:
+    folder = path.absolute().parent
+    try:
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
+    """Return `first` with the proof of each repaired call: did it stay finite in the second run, by the fix alone?"""
+    again = {call.call: call for call in second.calls}
+
+    def judged(call: CallResult) -> CallResult:
+        if call.outcome is not Outcome.REPAIRED or call.record is None:
+            return call
+        seen = again.get(call.call)
+        held = seen is not None and bool(seen.finite) and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
+        proof: Proof = "held" if held and not second.exit_code else "did not hold"
+        history = seen.history if seen else {}
+        return replace(call, proof=proof, history=history, record=call.record.model_copy(update={"proof": proof}))
+
+    notes = [f"Run again with the fix, the script ended with exit code {second.exit_code}."] if second.exit_code else []
+    return replace(first, calls=tuple(judged(call) for call in first.calls), notes=(*first.notes, *notes))
+
+
+def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:
+    if not repaired:
+        return []
+    return ["The script failed after its training was repaired, so the fix could not be proved and was not written."]
+
+
+def _run(script: Path, args: Sequence[str], job: Mapping[str, Any]) -> ScriptResult:
+    """Run the script once in a child process and return what it did. Raises the NanfixError that stopped it, if any."""
+    with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
+        events = Path(folder, "events.jsonl")
+        job_file = Path(folder, "job.json")
+        job_file.write_text(json.dumps({**job, "events": str(events)}), encoding="utf-8")
+        # -P: the working folder must not shadow a module while nanfix starts; the script gets its own folder back.
+        command = [sys.executable, "-P", "-m", "nanfix.intercept", str(job_file), str(script), *args]
+        with subprocess.Popen(command) as process, _signals_passed_on(process):
+            code = _wait(process)
+        lines = events.read_text(encoding="utf-8").split("\n")[:-1] if events.exists() else []  # whole lines only
+    return _result(128 - code if code < 0 else code, [json.loads(line) for line in lines])
+
+
+def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
+    calls: list[CallResult] = []
+    notes: list[str] = []
+    for event in events:
+        if event["kind"] == "error":
+            raise getattr(errors, event["error"], NanfixError)(event["text"])
+        if event["kind"] == "note":
+            notes.append(event["text"])
+            continue
+        call = CallResult(event["call"], event["model"], event["text"])
+        if event["kind"] == "fit":
+            record = RunRecord.model_validate_json(event["record"])
+            outcome = Outcome[record.outcome]
+            call = replace(call, outcome=outcome, finite=event["finite"], history=event["history"], record=record)
+        calls.append(call)
+    return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():  # a terminal has sent it to the script as well
+                process.send_signal(signal.SIGINT)
+
+
+@contextmanager
+def _signals_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass a request to terminate on to the script, which would otherwise go on alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

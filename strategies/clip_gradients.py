@@ -1,0 +1,47 @@
+"""Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class ClipGradients(Strategy):
+    """Rescale the gradient g to g * min(1, c / ||g||), the norm taken over all variables.
+
+    Searches c as a share of the last finite gradient norm, and, where that is itself far above the norm of the
+    weights, of the weight norm: a step of the size of the weights is never meant. Does not help when the gradient
+    itself is non-finite: 0 * inf is NaN.
+
+    Reference: Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063, Algorithm 1.
+    """
+
+    name = "clip-gradients"
+    tier = Tier.OPTIMIZER
+    treats = frozenset(
+        {
+            Cause.EXPLODING_GRADIENT,
+            Cause.LEARNING_RATE,
+            Cause.UNSCALED_TARGET,
+            Cause.UNSCALED_INPUT,
+            Cause.BAD_INITIALIZATION,
+            Cause.UNSTABLE_RECURRENCE,
+        }
+    )
+    reference = "Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and not setup.clips and diagnosis.gradient_norm is not None
+
+    def space(self, hp, diagnosis, setup):
+        share = hp.Choice("share", [1.0, 0.1, 0.01])
+        norm = min(diagnosis.gradient_norm, diagnosis.weight_norm or diagnosis.gradient_norm)
+        return {"global_clipnorm": float(f"{share * norm:.3g}")}
+
+    def apply(self, setup, *, global_clipnorm):
+        # Keras accepts one clipping option at a time, so the other two are cleared.
+        return setup.with_optimizer(clipnorm=None, clipvalue=None, global_clipnorm=global_clipnorm)
+
+    def explain(self, params):
+        return f"Clip the gradient's global norm at {params['global_clipnorm']:.3g} (global_clipnorm)."
+
+    def snippet(self, params):
+        return f"optimizer.global_clipnorm = {params['global_clipnorm']:.3g}  # or global_clipnorm=... when creating it"

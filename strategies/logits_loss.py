@@ -1,0 +1,106 @@
+"""Compute a crossentropy from the logits, where a probability that rounds to 0 or 1 cannot break its logarithm."""
+
+import numpy as np
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import LogitsLoss as Change
+from nanfix.setup import loss_name
+from nanfix.strategy import Strategy, Tier
+
+STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
+ACTIVATIONS = {"categorical_crossentropy": "softmax", "sparse_categorical_crossentropy": "softmax", "binary_crossentropy": "sigmoid"}
+TOLERANCE = 1e-3
+
+
+class LogitsLoss(Strategy):
+    """Train on log-sum-exp(z) - z_y instead of -log(softmax(z)_y), and the like for sigmoid.
+
+    The model goes on predicting probabilities. A hand-written loss is replaced only if, on random probabilities, it
+    agrees with a Keras crossentropy up to a constant factor; outputs without activation under such a loss get the one
+    that makes them probabilities. Does not help a loss that is no crossentropy, nor logits that are themselves
+    non-finite.
+
+    Reference: Blanchard, Higham & Higham (2021), Accurately Computing the Log-Sum-Exp and Softmax Functions,
+    doi:10.1093/imanum/draa038.
+    """
+
+    name = "logits-loss"
+    tier = Tier.NUMERICS
+    treats = frozenset({Cause.LOGITS_BY_HAND, Cause.LOSS_DOMAIN, Cause.REDUCED_PRECISION, Cause.GRADIENT_SINGULARITY})
+    reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and _equivalent(setup) is not None
+
+    def space(self, hp, diagnosis, setup):
+        found = _equivalent(setup)
+        assert found is not None, "space is asked only where the strategy applies"
+        change, activation = found
+        params = {"loss": change.name, "reduction": change.reduction, "factor": change.factor, "raw_outputs": change.raw_outputs}
+        return {**params, "activation": activation}
+
+    def apply(self, setup, *, loss, reduction, factor, raw_outputs, activation):
+        if activation is not None:
+            position, _ = setup.activations[-1]
+            setup = setup.with_layer(position, activation=activation)
+        return setup.with_loss(Change(loss, reduction, factor, raw_outputs))
+
+    def explain(self, params):
+        activation = f" and give the last layer the activation {params['activation']}" if params["activation"] else ""
+        return f"Compute the loss as {params['loss']} from logits (from_logits=True){activation}; predictions stay as they are."
+
+    def snippet(self, params):
+        name = "".join(part.capitalize() for part in params["loss"].split("_"))
+        return f"loss = keras.losses.{name}(from_logits=True, reduction={params['reduction']!r})  # and no activation on the last layer"
+
+
+def _equivalent(setup) -> tuple[Change, str | None] | None:
+    """Return the stock crossentropy that the user's loss is, and the activation that its outputs lack, if any."""
+    if len(setup.sample.targets) != 1 or isinstance(setup.user_loss, dict | list | tuple) or setup.user_loss is None:
+        return None
+    last = setup.activations[-1][1].activation.__name__ if setup.activations else "linear"
+    for name in STOCK:
+        probabilities = _factor(setup, name, from_logits=False)
+        if probabilities is not None and last in (ACTIVATIONS[name], "linear"):
+            reduction, factor = probabilities
+            return Change(name, reduction, factor), None if last == ACTIVATIONS[name] else ACTIVATIONS[name]
+        raw = _factor(setup, name, from_logits=True) if loss_name(setup.user_loss) not in STOCK else None
+        if raw is not None and last == "linear":
+            return Change(name, *raw, raw_outputs=True), None
+    return None
+
+
+def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
+    """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
+    from keras import losses
+    from keras.src.trainers.compile_utils import CompileLoss
+
+    user = CompileLoss(loss=setup.user_loss)
+    classes = setup.sample.targets[0].shape[-1] if setup.sample.targets[0].ndim > 1 else 1
+    if (name == "categorical_crossentropy" and classes < 2) or name == "sparse_categorical_crossentropy":
+        return ("sum_over_batch_size", 1.0) if loss_name(setup.user_loss) == name and not from_logits else None
+    rng = np.random.default_rng(0)
+    for reduction in ("sum_over_batch_size", "sum"):
+        stock = getattr(losses, "".join(part.capitalize() for part in name.split("_")))(from_logits=from_logits, reduction=reduction)
+        ratios = []
+        for rows in (4, 4, 8):
+            logits = rng.normal(size=(rows, classes)).astype("float32")
+            outputs = logits if from_logits else _probabilities(logits, name)
+            truth = _labels(rng, rows, classes, name)
+            ratios.append(float(user(truth, outputs)) / float(stock(truth, outputs)))
+        if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios[0]) and ratios[0] > 0:
+            return reduction, float(f"{np.mean(ratios):.6g}")
+    return None
+
+
+def _probabilities(logits: np.ndarray, name: str) -> np.ndarray:
+    if ACTIVATIONS[name] == "sigmoid":
+        return (1.0 / (1.0 + np.exp(-logits))).astype("float32")
+    exp = np.exp(logits)
+    return (exp / exp.sum(axis=-1, keepdims=True)).astype("float32")
+
+
+def _labels(rng: np.random.Generator, rows: int, classes: int, name: str) -> np.ndarray:
+    if ACTIVATIONS[name] == "sigmoid":
+        return rng.integers(0, 2, size=(rows, classes)).astype("float32")
+    return np.eye(classes, dtype="float32")[rng.integers(0, classes, size=rows)]

@@ -1,0 +1,46 @@
+"""Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class LowerLearningRate(Strategy):
+    """Use the rate share * r instead of r; schedules are scaled as a whole, schedule callbacks held below it.
+
+    Searches the share in half decades, so the range needs no retuning for another optimizer or loss. Does not help
+    when a non-finite value comes from the data or from an operation outside its domain.
+
+    Reference: Bengio (2012), Practical Recommendations for Gradient-Based Training, arXiv:1206.5533, section 3.1.
+    """
+
+    name = "lower-learning-rate"
+    tier = Tier.OPTIMIZER
+    treats = frozenset(
+        {
+            Cause.LEARNING_RATE,
+            Cause.EXPLODING_GRADIENT,
+            Cause.UNSCALED_INPUT,
+            Cause.UNSCALED_TARGET,
+            Cause.BAD_INITIALIZATION,
+            Cause.UNSTABLE_ACTIVATION,
+            Cause.UNSTABLE_RECURRENCE,
+        }
+    )
+    reference = "Bengio (2012), arXiv:1206.5533"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and setup.learning_rate is not None
+
+    def space(self, hp, diagnosis, setup):
+        share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])
+        rate = diagnosis.learning_rate or setup.learning_rate
+        return {"learning_rate": float(f"{share * rate:.3g}")}
+
+    def apply(self, setup, *, learning_rate):
+        return setup.with_optimizer(learning_rate=learning_rate)
+
+    def explain(self, params):
+        return f"Lower the learning rate to {params['learning_rate']:.3g}."
+
+    def snippet(self, params):
+        return f"optimizer.learning_rate = {params['learning_rate']:.3g}"

@@ -1,0 +1,50 @@
+"""Draw the initial weights anew, as large as the width and the activation of each layer call for."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
+SELF_NORMALIZING = ("selu",)
+
+
+class Reinitialize(Strategy):
+    """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun) before SELU, else Glorot's.
+
+    Biases become zero, recurrent kernels orthogonal. Training starts again. Does not help weights that were of the right
+    size and have grown.
+
+    Reference: He, Zhang, Ren & Sun (2015), arXiv:1502.01852; Glorot & Bengio (2010).
+    """
+
+    name = "reinitialize"
+    tier = Tier.ARCHITECTURE
+    treats = frozenset({Cause.BAD_INITIALIZATION})
+    keeps_weights = False
+    reference = "He et al. (2015), arXiv:1502.01852; Glorot & Bengio (2010), AISTATS"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and bool(_weighted(setup))
+
+    def space(self, hp, diagnosis, setup):
+        return {"initializers": {str(position): _fitting(layer) for position, layer in _weighted(setup)}}
+
+    def apply(self, setup, *, initializers):
+        for position, initializer in initializers.items():
+            setup = setup.with_initializer(int(position), initializer)
+        return setup
+
+    def explain(self, params):
+        kinds = sorted(set(params["initializers"].values()))
+        return f"Draw the initial weights of {len(params['initializers'])} layers anew ({', '.join(kinds)})."
+
+    def snippet(self, params):
+        return f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every layer"
+
+
+def _weighted(setup) -> list[tuple[int, object]]:
+    return [(position, layer) for position, layer in setup.activations if getattr(layer, "kernel", None) is not None]
+
+
+def _fitting(layer) -> str:
+    name = getattr(layer.activation, "__name__", "")
+    return "he_normal" if name in RECTIFIERS else "lecun_normal" if name in SELF_NORMALIZING else "glorot_uniform"

@@ -1,0 +1,81 @@
+"""Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
+
+from nanfix.diagnosis import Cause, Phase
+from nanfix.setup import loss_name
+from nanfix.strategy import Strategy, Tier
+
+UNBOUNDED = ("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "relu6", "exponential", "mish", "celu")
+FOR_LOSS = {
+    "categorical_crossentropy": "softmax",
+    "sparse_categorical_crossentropy": "softmax",
+    "kl_divergence": "softmax",
+    "binary_crossentropy": "sigmoid",
+}
+
+
+class SwapActivation(Strategy):
+    """Let hidden layers compute tanh(z), or sigmoid(z), instead of an f(z) without bound.
+
+    The last layer is changed only when its loss takes probabilities that its activation does not give: softmax or
+    sigmoid. Weights stay as they are drawn but training starts again, since they were trained for another function.
+    Does not help when the outputs of the last layer, the data, or the loss itself are what grows.
+
+    Reference: Glorot & Bengio (2010), Understanding the Difficulty of Training Deep Feedforward Neural Networks.
+    """
+
+    name = "swap-activation"
+    tier = Tier.ARCHITECTURE
+    treats = frozenset({Cause.UNSTABLE_ACTIVATION, Cause.UNSTABLE_RECURRENCE, Cause.EXPLODING_GRADIENT})
+    keeps_weights = False
+    reference = "Glorot & Bengio (2010), AISTATS"
+
+    def applies(self, diagnosis, setup):
+        if not self.treats & diagnosis.causes:
+            return False
+        return bool(_hidden(setup)) or _output(diagnosis, setup) is not None
+
+    def space(self, hp, diagnosis, setup):
+        output = _output(diagnosis, setup)
+        if output is not None:
+            return {"layers": [output[0]], "activation": output[1]}
+        activation = hp.Choice("activation", ["tanh", "sigmoid"])
+        return {"layers": _hidden(setup), "activation": activation}
+
+    def apply(self, setup, *, layers, activation):
+        for position in layers:
+            setup = setup.with_layer(position, activation=activation)
+        return setup
+
+    def explain(self, params):
+        count = len(params["layers"])
+        return f"Use the activation {params['activation']} in {count} layer{'s' if count > 1 else ''} (position {_listed(params['layers'])})."
+
+    def snippet(self, params):
+        return f"# layers {_listed(params['layers'])}: activation={params['activation']!r}"
+
+
+def _listed(positions: list[int]) -> str:
+    return ", ".join(map(str, positions))
+
+
+def _hidden(setup) -> list[int]:
+    """Return the positions of layers, the last one apart, whose activation has no bound."""
+    return [position for position, layer in setup.activations[:-1] if _named(layer) in UNBOUNDED]
+
+
+def _output(diagnosis, setup) -> tuple[int, str] | None:
+    """Return the last layer's position and the activation that its loss needs, where it has another one."""
+    loss = setup.user_loss
+    needed = FOR_LOSS.get(loss_name(loss))
+    if needed is None or _from_logits(loss) or not setup.activations or diagnosis.place.phase is not Phase.LOSS:
+        return None
+    position, layer = setup.activations[-1]
+    return (position, needed) if _named(layer) not in ("softmax", "sigmoid") else None
+
+
+def _from_logits(loss) -> bool:
+    return bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+
+
+def _named(layer) -> str:
+    return getattr(layer.activation, "__name__", "")

@@ -1,0 +1,37 @@
+"""Train with Adam, whose steps do not grow with the gradient."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class SwapOptimizer(Strategy):
+    """Use Adam: a step is about the learning rate, whatever the size of the gradient g, as m / (sqrt(v) + epsilon).
+
+    A fresh optimizer with its own learning rate takes the place of the user's; its memory starts empty. Does not help
+    when the gradient is non-finite, nor much where the user's optimizer is an adaptive one already.
+
+    Reference: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1.
+    """
+
+    name = "swap-optimizer"
+    tier = Tier.OPTIMIZER
+    treats = frozenset(
+        {Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT, Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET, Cause.BAD_INITIALIZATION}
+    )
+    reference = "Kingma & Ba (2015), arXiv:1412.6980"
+
+    def applies(self, diagnosis, setup):
+        stock = type(setup.model.optimizer).__name__ in ("SGD", "Adagrad", "Adadelta", "RMSprop")
+        return bool(self.treats & diagnosis.causes) and stock
+
+    def space(self, hp, diagnosis, setup):
+        return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}
+
+    def apply(self, setup, *, optimizer, learning_rate):
+        return setup.with_optimizer_class(optimizer, learning_rate=learning_rate)
+
+    def explain(self, params):
+        return f"Train with {params['optimizer']} at a learning rate of {params['learning_rate']:.3g}."
+
+    def snippet(self, params):
+        return f"optimizer = keras.optimizers.{params['optimizer']}({params['learning_rate']:.3g})"

@@ -1,0 +1,140 @@
+"""Small trainings that really go non-finite, each for one cause; kept once and used all over the tests."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+
+def table(rows=160, features=4, seed=0):
+    """Return well-scaled inputs and a smooth target: x (rows, features), y (rows, 1)."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, features)).astype("float32")
+    y = (x[:, :1] - 0.5 * x[:, 1:2] + 0.1 * np.tanh(x[:, 2:3])).astype("float32")
+    return x, y
+
+
+def mlp(optimizer="sgd", loss="mse", activation="relu", features=4, outputs=1, last=None, **compiled):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((features,)),
+            layers.Dense(8, activation=activation),
+            layers.Dense(8, activation=activation),
+            layers.Dense(outputs, activation=last),
+        ]
+    )
+    model.compile(optimizer, loss, **compiled)
+    return model
+
+
+ARGUMENTS = {"epochs": 3, "batch_size": 16, "verbose": 0, "validation_split": 0.2}
+
+
+def healthy():
+    x, y = table()
+    return mlp("adam"), x, y, dict(ARGUMENTS)
+
+
+def learning_rate():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(30.0)), x, y, dict(ARGUMENTS)
+
+
+def unscaled_inputs():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.1)), x * 3000.0 + 1000.0, y, dict(ARGUMENTS)
+
+
+def unscaled_targets():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.2, momentum=0.9)), x, y * 1e6 + 3e6, dict(ARGUMENTS)
+
+
+def initialization():
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    hidden = [
+        layers.Dense(64, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=i)) for i in range(8)
+    ]
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+def recurrence():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(96, 30, 3)).astype("float32") + 2.0
+    y = x[:, :, 0].mean(axis=1, keepdims=True)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.3), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+def log_by_hand(y_true, y_pred):
+    return -ops.sum(y_true * ops.log(y_pred), axis=-1)
+
+
+def handwritten_log():
+    """Softmax underflows to 0 for far outliers, and 0 * log(0) is NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 4)).astype("float32")
+    classes = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+    x[::7] *= 1000.0
+    y = np.eye(3, dtype="float32")[classes]
+    return mlp(keras.optimizers.SGD(0.1), log_by_hand, outputs=3, last="softmax", metrics=["accuracy"]), x, y, dict(ARGUMENTS)
+
+
+def root_of_distance():
+    """sqrt at 0 is finite, its gradient is not."""
+    x, y = table()
+    x[40] = 0.0
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(8, use_bias=False)(inputs)
+    norm = layers.Lambda(lambda h: ops.sqrt(ops.sum(ops.square(h), axis=-1, keepdims=True)))(hidden)
+    model = keras.Model(inputs, layers.Dense(1)(norm))
+    model.compile("adam", "mse")
+    return model, x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def adam_without_epsilon():
+    x, y = table()
+    x[:, 3] = 0.0
+    return mlp(keras.optimizers.Adam(0.01, epsilon=0.0), activation="tanh"), x, y, dict(ARGUMENTS)
+
+
+def missing_cells():
+    x, y = table()
+    x[70, 2] = np.nan
+    x[90, 0] = np.inf
+    return mlp("adam", activation="tanh"), x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def nan_target():
+    x, y = table()
+    y[5] = np.nan
+    return mlp("adam"), x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def every_target_nan():
+    x, y = table()
+    return mlp("adam"), x, np.full_like(y, np.nan), dict(ARGUMENTS)
+
+
+def every_input_nan():
+    x, y = table()
+    return mlp("adam"), np.full_like(x, np.nan), y, dict(ARGUMENTS)
+
+
+def validation_hole():
+    x, y = table()
+    held_x, held_y = table(32, seed=1)
+    held_x[3, 1] = np.nan
+    arguments = {"epochs": 2, "batch_size": 16, "verbose": 0, "validation_data": (held_x, held_y)}
+    return mlp("adam", activation="tanh"), x, y, arguments
+
+
+REPAIRABLE = (learning_rate, unscaled_inputs, unscaled_targets, initialization, recurrence, handwritten_log)
+HOPELESS = (every_target_nan, every_input_nan)
+UNTREATED = (root_of_distance, adam_without_epsilon, missing_cells, nan_target)

@@ -1,0 +1,198 @@
+"""The command line: usage errors cost nothing and write nothing; results become text and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanfix import cli, script
+from nanfix.diagnosis import Cause
+from nanfix.registry import catalogue
+from nanfix.report import Outcome
+from nanfix.schema import FixFile, RunRecord
+from nanfix.script import CallResult, ScriptResult
+from nanfix.strategy import Strategy, Tier
+
+
+class Halve(Strategy):
+    """Halve the [learning] rate."""
+
+    name = "halve"
+    tier = Tier.OPTIMIZER
+    treats = frozenset({Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT})
+    reference = "arXiv:0000.00000"
+
+    def applies(self, diagnosis, setup):
+        return True
+
+    def space(self, hp, diagnosis, setup):
+        return {}
+
+    def apply(self, setup):
+        return setup
+
+    def explain(self, params):
+        return "Halve it."
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nanfix.registry.catalogue", lambda: {"halve": Halve()})
+    Path("train.py").write_text("raise SystemExit('started')")
+    return tmp_path
+
+
+@pytest.fixture
+def nanfix(monkeypatch, capfd):
+    """Run the command line; return exit code, standard output and standard error."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["nanfix", *map(str, words)])
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        return ending.value.code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def repaired(monkeypatch):
+    """Replace the repair itself; what it was called with is collected, what it returns can be set."""
+    seen = {"result": ScriptResult(0, (CallResult(0, "net", "HEALTHY: fine", Outcome.HEALTHY, True),))}
+
+    def repair_script(path, args, **options):
+        seen.update(script=path, args=args, options=options)
+        return seen["result"]
+
+    monkeypatch.setattr(script, "repair_script", repair_script)
+    return seen
+
+
+def fix_file(edits, **changes):
+    run = RunRecord.model_validate({"outcome": "REPAIRED", "edits": edits, **changes})
+    Path("fix.json").write_text(str(FixFile(runs=[run])))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["repair", "absent.py"], "Cannot run 'absent.py'"),
+        (["repair", "."], "Received: a folder"),
+        (["repair", "--strategies", "pray", "train.py"], "Unknown strategy 'pray'. Expected: one of halve"),
+        (["repair", "--strategies", ",", "train.py"], "--strategies names no strategy"),
+        (["repair", "--budget-trials", "0", "train.py"], "--budget-trials"),
+        (["repair", "--sed", "1", "train.py"], "No such option: --sed"),
+        (["repair", "--out", "absent/fix.json", "train.py"], "Cannot write to 'absent/fix.json'"),
+        (["repair", "--run-dir", "train.py/x", "train.py"], "Cannot write to 'train.py/x/fix.json'"),
+        (["repair"], "Missing argument"),
+        (["run", "train.py"], "Missing option '--fix'"),
+        (["run", "--fix", "absent.json", "train.py"], "Cannot read 'absent.json'"),
+        (["run", "--fix", "train.py", "train.py"], "not JSON"),
+        (["export", "absent"], "Cannot read 'absent'"),
+        (["export", "."], "Cannot read 'fix.json'"),
+        (["export", ".", "--format", "xml"], "'xml' is not one of"),
+        (["cure"], "No such command 'cure'"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_writes_nothing(nanfix, folder, words, message):
+    code, output, errors = nanfix(*words)
+    assert code == 2
+    assert message in " ".join(errors.replace("│", " ").split())
+    assert "Traceback" not in errors and output == ""
+    assert [path.name for path in folder.iterdir()] == ["train.py"]
+
+
+def test_an_existing_fix_is_never_overwritten_silently(nanfix, repaired):
+    Path("fix.json").write_text("mine")
+    code, _, errors = nanfix("repair", "train.py")
+    assert (code, "script" in repaired, Path("fix.json").read_text()) == (2, False, "mine")
+    assert "'fix.json' exists already" in errors and "--force" in errors
+    assert nanfix("repair", "--force", "train.py")[0] == 0
+
+
+def test_a_foreign_fix_is_refused_before_the_script_starts(nanfix):
+    fix_file([{"strategy": "halve"}])
+    data = json.loads(Path("fix.json").read_text())
+    Path("fix.json").write_text(json.dumps({**data, "schema_version": 9}))
+    code, _, errors = nanfix("run", "--fix", "fix.json", "train.py")
+    assert code == 2 and "schema version 9" in errors and "started" not in errors
+    fix_file([{"strategy": "pray"}])
+    code, _, errors = nanfix("run", "--fix", "fix.json", "train.py")
+    assert code == 2 and "Unknown strategy 'pray'" in errors and "started" not in errors
+
+
+def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
+    nanfix(
+        "repair", "--seed", "3", "--budget-trials", "5", "--strategies", "halve", "train.py", "--help", "--seed", "9", "-q", "--"
+    )
+    assert repaired["script"] == Path("train.py")
+    assert repaired["args"] == ["--help", "--seed", "9", "-q", "--"]
+    assert repaired["options"] == {
+        "out": Path("fix.json"),
+        "budget": {"trials": 5},
+        "strategies": ["halve"],
+        "seed": 3,
+        "run_dir": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "proof", "exit_code", "code"),
+    [
+        (Outcome.HEALTHY, None, 0, 0),
+        (Outcome.REPAIRED, "held", 0, 0),
+        (Outcome.REPAIRED, "did not hold", 0, 4),
+        (Outcome.UNREPAIRABLE, None, 0, 3),
+        (Outcome.EXHAUSTED, None, 0, 4),
+        (Outcome.EXHAUSTED, None, 1, 1),
+        (Outcome.INTERRUPTED, None, 130, 130),
+    ],
+)
+def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
+    call = CallResult(0, "net", f"{outcome.name}: words", outcome, proof=proof, history={"loss": "0.25"})
+    repaired["result"] = ScriptResult(exit_code, (call,))
+    found, output, errors = nanfix("repair", "train.py")
+    assert found == code and output == ""
+    assert f"nanfix: fit call 1, model net: {outcome.name}\n  words\n" in errors
+    assert (f"Proof: {proof} when" in errors) == (proof is not None)
+    assert "\x1b" not in errors
+
+
+def test_quiet_prints_nothing(nanfix, repaired):
+    assert nanfix("repair", "--quiet", "train.py") == (0, "", "")
+
+
+def test_strategies_pipe_as_tab_separated_lines(nanfix):
+    code, output, _ = nanfix("strategies")
+    assert code == 0
+    assert output.splitlines()[1].split("\t") == [
+        "halve",
+        "2 optimizer",
+        "exploding gradient, learning rate",
+        "Halve the [learning] rate.",
+        "arXiv:0000.00000",
+    ]
+
+
+def test_export_writes_json_and_python_to_standard_output(nanfix):
+    fix_file([{"strategy": "halve"}])
+    code, output, _ = nanfix("export", ".")
+    assert code == 0 and output == Path("fix.json").read_text()
+    code, output, _ = nanfix("export", "fix.json", "--format", "python")
+    assert code == 0 and "# Halve it." in output
+    compile(output, "snippet.py", "exec")
+    assert nanfix("export", ".", "--format", "python", "--call", "2")[0] == 2
+
+
+def test_the_command_line_starts_without_the_heavy_packages():
+    heavy = "{'tensorflow', 'keras', 'keras_tuner', 'numpy', 'pydantic', 'sklearn'}"
+    code = f"import sys, nanfix.cli; found = {heavy} & set(sys.modules); sys.exit(repr(found) if found else 0)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_the_installed_strategies_can_all_be_shown():
+    for strategy in catalogue().values():
+        assert strategy.__doc__ and strategy.treats

@@ -1,0 +1,59 @@
+"""The ladder, on imagined losses: order, stopping, pruning."""
+
+from nanfix.ladder import Rung, choose, ladder
+
+RATE = Rung("rate", 2, 4)
+CLIP = Rung("clip", 2, 2)
+INPUTS = Rung("inputs", 3, 1, called_for=True)
+TARGETS = Rung("targets", 3, 1, called_for=True)
+
+
+def climb(rungs, loss):
+    """Walk a ladder with `loss(candidate)` as judge; return what was tried, in order, with the losses."""
+    tried = {}
+    walk = ladder(rungs)
+    try:
+        candidate = next(walk)
+        while True:
+            tried[candidate] = loss(dict(candidate))
+            candidate = walk.send(tried[candidate])
+    except StopIteration:
+        return tried
+
+
+def test_nothing_is_tried_twice():
+    tried = climb((RATE, CLIP, INPUTS, TARGETS), lambda c: None)
+    assert len(tried) == len(set(tried))
+
+
+def test_mild_levels_come_first_and_climbing_ends_when_stronger_is_no_better():
+    losses = {0: None, 1: 5.0, 2: 6.0, 3: 7.0}
+    tried = list(climb((RATE,), lambda c: losses[c["rate"]]))
+    assert tried == [(("rate", 0),), (("rate", 1),), (("rate", 2),)]
+
+
+def test_combination_is_tried_though_no_single_one_holds():
+    tried = climb((INPUTS, TARGETS), lambda c: 1.0 if len(c) == 2 else None)
+    best, *_ = choose(tried, (INPUTS, TARGETS))
+    assert {name for name, _ in best} == {"inputs", "targets"}
+
+
+def test_superfluous_edits_are_pruned():
+    rungs = (RATE, INPUTS, TARGETS)
+    tried = climb(rungs, lambda c: 1.0 if "inputs" in c else None)
+    assert choose(tried, rungs)[0] == (("inputs", 0),)
+
+
+def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
+    small, large = (("inputs", 0),), (("inputs", 0), ("targets", 0))
+    assert choose({small: 1.04, large: 1.0}, (INPUTS, TARGETS))[0] == small
+    assert choose({small: 1.50, large: 1.0}, (INPUTS, TARGETS))[0] == large
+    assert choose({small: None}, (INPUTS, TARGETS)) == []
+
+
+def test_walk_fed_with_old_results_goes_on_where_it_stood():
+    losses = {0: None, 1: 5.0, 2: 6.0, 3: 7.0}
+    whole = list(climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0))
+    known = set(whole[:2])
+    rest = [c for c in climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0) if c not in known]
+    assert rest == whole[2:]

@@ -1,0 +1,323 @@
+"""Scripts run as they are: arguments, folder, output, exit code and traceback stay theirs; their fits are repaired."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nanfix import script as module
+from nanfix.errors import InputError, NanfixError, RunDirError, ScriptError
+from nanfix.fix import Edit, Fix
+from nanfix.intercept import Interceptor
+from nanfix.report import Outcome, Report
+from nanfix.schema import RunRecord, load
+from nanfix.script import CallResult, ScriptResult, repair_script, run_script_with_fix
+
+LOOK = """
+import os, sys
+from helper import seen
+print(sys.argv, os.getcwd(), sys.path[0], __name__, __file__, __package__, __spec__)
+print(sys.modules["__main__"].__dict__ is globals())
+"""
+FAILURES = {
+    "own exit code": "import sys\nsys.exit(7)",
+    "exit with a text": "import sys\nsys.exit('no data')",
+    "exception": "def f():\n    raise ValueError('mine')\n\ntry:\n    f()\nexcept ValueError as e:\n    raise KeyError(1) from e",
+    "syntax error": "x = 1\ny = = 2\n",
+    "own excepthook": "import sys\nsys.excepthook = lambda *a: print('hook', a[0].__name__)\n1 / 0",
+    "at exit": "import atexit\natexit.register(lambda: print(name))\nname = 'last words'\nraise SystemExit(3)",
+}
+FAILING = """
+import sys
+import numpy as np
+import keras
+
+def train(rate):
+    X = np.linspace(-1, 1, 64).reshape(-1, 2)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="line")
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    return model, model.fit(X, X.sum(1), batch_size=16, epochs=8, verbose=0)
+
+if __name__ == "__main__":
+    keras.utils.set_random_seed(0)
+    fine, first = train(0.1)
+    model, history = train(float(sys.argv[1]))
+    print("epochs", len(first.epoch), len(history.epoch), history.params["epochs"])
+    print("finite", np.isfinite(history.history["loss"][-1]), np.isfinite(model.get_weights()[0]).all())
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name, text):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def plainly(path, *args):
+    return subprocess.run([sys.executable, str(path), *args], capture_output=True, text=True, check=False)
+
+
+def test_a_script_sees_what_it_would_see_without_nanfix(capfd):
+    write("sub/helper.py", "seen = 1")
+    path = write("sub/look.py", LOOK)
+    write("json.py", "raise ImportError('a file in the working folder')")
+    plain = plainly(path, "--seed", "1", "a b")
+    result = repair_script(path, ["--seed", "1", "a b"])
+    assert plain.returncode == 0
+    assert capfd.readouterr() == (plain.stdout, plain.stderr)
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_script_that_fails_by_itself_keeps_code_output_and_traceback(kind, capfd, folder):
+    path = write("fails.py", FAILURES[kind])
+    plain = plainly(path)
+    result = repair_script(path, out=folder / "fix.json")
+    assert capfd.readouterr() == (plain.stdout, plain.stderr)
+    assert result.code == result.exit_code == plain.returncode != 0
+    assert result.calls == () and not Path("fix.json").exists()
+
+
+def test_no_fit_call_is_said():
+    result = repair_script(write("idle.py", "pass"), out=Path("fix.json"))
+    assert (result.code, result.exit_code, result.written) == (2, 0, None)
+    assert "No call of model.fit was seen" in result.notes[0]
+
+
+def test_a_killed_script_passes_its_signal_on():
+    result = repair_script(write("killed.py", "import os\nos.kill(os.getpid(), 9)"))
+    assert result.code == 128 + signal.SIGKILL
+
+
+def test_interrupting_nanfix_interrupts_the_script():
+    write("slow.py", "import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    command = [sys.executable, "-m", "nanfix.cli", "repair", "slow.py"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and time.monotonic() - begun < 30
+    assert "KeyboardInterrupt" in errors and "nothing was written" in errors
+
+
+def test_missing_scripts_are_refused():
+    for path in (Path("absent.py"), Path()):
+        with pytest.raises(ScriptError, match="Expected: a Python training script"):
+            repair_script(path)
+
+
+# The interceptor, with nanfix.fit itself replaced.
+
+
+@pytest.fixture
+def model(monkeypatch):
+    import keras
+
+    monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)  # put back afterwards
+    built = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)], name="tiny")
+    built.compile("sgd", "mse")
+    return built
+
+
+@pytest.fixture
+def intercepted(model, monkeypatch, folder):
+    """Intercept fit with `answer(model, **arguments)` for nanfix.fit; return the job and the events so far."""
+    import keras
+
+    def start(answer, **job):
+        controller = ModuleType("nanfix.controller")
+        vars(controller).update(fit=answer, Budget=dict)
+        monkeypatch.setitem(sys.modules, "nanfix.controller", controller)
+        base = {"mode": "repair", "events": str(folder / "events"), "budget": {}, "strategies": None, "seed": 1, "run_dir": None}
+        Interceptor({**base, **job}).install(keras)
+        return lambda: [json.loads(line) for line in (folder / "events").read_text().splitlines()]
+
+    return start
+
+
+def report_of(model, outcome=Outcome.REPAIRED):
+    return Report(outcome, model, {"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
+
+
+def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
+    seen = {}
+
+    def answer(trained, **arguments):
+        seen.update(arguments)
+        return report_of(trained)
+
+    events = intercepted(answer, run_dir="runs", strategies=["a"])
+    history = model.fit(*data, 2, epochs=2, verbose=0)
+    assert seen.pop("x") is data[0] and seen.pop("y") is data[1]
+    own = {"budget": {}, "strategies": ["a"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
+    assert seen == {**own, "batch_size": 2, "epochs": 2, "verbose": 0}
+    assert (history.history, history.epoch, history.params) == ({"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
+    assert model.history is history
+    (event,) = events()
+    assert (event["kind"], event["call"], event["model"], event["finite"]) == ("fit", 0, "tiny", True)
+
+
+@pytest.fixture
+def data():
+    import numpy as np
+
+    return np.zeros((4, 1)), np.zeros((4, 1))
+
+
+def test_fits_inside_are_keras_own_and_a_healthy_history_is_keras_own(model, intercepted, data):
+    def answer(trained, x, y, **_):
+        inner = trained.fit(x, y, epochs=2, verbose=0)
+        return Report(Outcome.HEALTHY, trained, dict(inner.history), inner.epoch, inner.params)
+
+    events = intercepted(answer)
+    first, second = model.fit(*data), model.fit(*data)
+    assert first is not second and second.history == {"loss": first.history["loss"]} and second.epoch == [0, 1]
+    assert [event["call"] for event in events()] == [0, 1]
+
+
+def test_an_overridden_fit_is_caught_once_and_not_entered_again(intercepted, data):
+    import keras
+
+    class Own(keras.Model):
+        entered = 0
+
+        def call(self, inputs):
+            return inputs * self.weight
+
+        def build(self, shape):
+            self.weight = self.add_weight(shape=(1,), name="w")
+
+        def fit(self, both):
+            Own.entered += 1
+            return super().fit(*both, epochs=3, verbose=0)
+
+    def answer(trained, x, y, **arguments):
+        trained.fit(x, y, epochs=arguments["epochs"], verbose=0)  # Keras' signature, not the overriding one
+        return report_of(trained)
+
+    own = Own()
+    own.compile("sgd", "mse")
+    events = intercepted(answer)
+    assert own.fit(data).epoch == [0, 1]
+    assert Own.entered == 1 and len(events()) == 1 and "fit" not in vars(own)
+
+
+def test_what_nanfix_refuses_keras_answers_itself(model, intercepted, data):
+    def answer(trained, **_):
+        raise InputError("not for nanfix")
+
+    events = intercepted(answer)
+    assert len(model.fit(*data, epochs=2, verbose=0).epoch) == 2
+    assert events() == [{"kind": "unwatched", "call": 0, "model": "tiny", "text": "not for nanfix"}]
+
+
+def test_another_runs_folder_ends_the_script(model, intercepted, data):
+    def answer(trained, **_):
+        raise RunDirError("of another run")
+
+    events = intercepted(answer)
+    with pytest.raises(SystemExit) as ending:
+        model.fit(*data)
+    assert ending.value.code == 2
+    with pytest.raises(RunDirError, match="of another run"):
+        module._result(2, events())
+
+
+def test_an_interrupted_fit_interrupts_the_script(model, intercepted, data):
+    events = intercepted(lambda trained, **_: report_of(trained, Outcome.INTERRUPTED))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*data)
+    assert module._result(130, events()).calls[0].outcome is Outcome.INTERRUPTED
+
+
+def test_run_mode_gives_each_call_its_fix_and_never_searches(model, intercepted, data, monkeypatch):
+    monkeypatch.setattr(Edit, "from_json", lambda edit: Edit(edit["strategy"]))
+    seen = []
+
+    def answer(trained, **arguments):
+        seen.append({name: arguments.get(name) for name in ("fix", "strategies", "budget")})
+        return report_of(trained)
+
+    intercepted(answer, mode="run", fixes={"1": [{"strategy": "a"}]})
+    for _ in range(2):
+        model.fit(*data)
+    unsearched, fixed = seen
+    assert unsearched == {"fix": None, "strategies": (), "budget": None}
+    assert fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None}
+
+
+# Judging the two runs.
+
+
+def ended(outcome, *, finite=True, call=0, exit_code=0):
+    record = RunRecord.model_validate({"call": call, "outcome": outcome.name, "edits": []})
+    return ScriptResult(exit_code, (CallResult(call, "net", "text", outcome, finite, {}, record),))
+
+
+@pytest.mark.parametrize(
+    ("second", "proof", "code"),
+    [
+        (ended(Outcome.REPAIRED), "held", 0),
+        (ended(Outcome.REPAIRED, finite=False), "did not hold", 4),
+        (ended(Outcome.EXHAUSTED), "did not hold", 4),
+        (ended(Outcome.REPAIRED, exit_code=1), "did not hold", 4),
+        (ended(Outcome.REPAIRED, call=1), "did not hold", 4),
+        (ScriptResult(0), "did not hold", 4),
+    ],
+)
+def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
+    runs = iter([ended(Outcome.REPAIRED), second])
+    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    result = repair_script(write("train.py", ""), out=Path("fix.json"), run_dir=Path("run"))
+    assert (result.calls[0].proof, result.code) == (proof, code)
+    for path in (Path("fix.json"), Path("run/fix.json")):
+        assert path.exists() == (proof == "held")
+    if proof == "held":
+        assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+
+
+def test_a_script_that_fails_after_its_repair_is_not_run_again(monkeypatch):
+    runs = iter([ended(Outcome.REPAIRED, exit_code=5)])
+    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    result = repair_script(write("train.py", ""), out=Path("fix.json"))
+    assert result.code == 5 and "could not be proved" in result.notes[0] and not Path("fix.json").exists()
+
+
+def test_the_outputs_are_checked_before_the_script_starts():
+    path = write("train.py", "open('started', 'w')")
+    for options in ({"out": Path("absent/fix.json")}, {"run_dir": Path("train.py/run")}):
+        with pytest.raises(NanfixError, match="Cannot write"):
+            repair_script(path, **options)
+    assert not Path("started").exists()
+
+
+# The whole way, with a script that really explodes.
+
+
+def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
+    path = write("train.py", FAILING)
+    plain = plainly(path, "1000")
+    assert plain.stdout.splitlines()[-1] == "finite False False"
+    result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0)
+    output = capfd.readouterr().out.splitlines()
+    assert result.code == 0, result
+    assert [line for line in output if line.startswith(("epochs", "finite"))] == ["epochs 8 8 8", "finite True True"] * 2
+    assert [(call.outcome, call.proof) for call in result.calls] == [(Outcome.HEALTHY, None), (Outcome.REPAIRED, "held")]
+    content = load(Path("fix.json"))
+    assert [bool(run.edits) for run in content.runs] == [False, True]
+    again = run_script_with_fix(path, ["1000"], Path("fix.json"))
+    assert again.code == 0 and "finite True True" in capfd.readouterr().out
