@@ -33,7 +33,7 @@ class ClipGradients(Strategy):
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1, 0.01])
-        norm = min(diagnosis.gradient_norm, diagnosis.weight_norm or diagnosis.gradient_norm)
+        norm = min(norm for norm in (diagnosis.gradient_norm, diagnosis.weight_norm) if norm)
         return {"global_clipnorm": float(f"{share * norm:.3g}")}
 
     def apply(self, setup, *, global_clipnorm):

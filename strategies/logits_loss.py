@@ -8,7 +8,11 @@ from nanfix.setup import loss_name
 from nanfix.strategy import Strategy, Tier
 
 STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
-ACTIVATIONS = {"categorical_crossentropy": "softmax", "sparse_categorical_crossentropy": "softmax", "binary_crossentropy": "sigmoid"}
+ACTIVATIONS = {
+    "categorical_crossentropy": "softmax",
+    "sparse_categorical_crossentropy": "softmax",
+    "binary_crossentropy": "sigmoid",
+}
 TOLERANCE = 1e-3
 
 
@@ -51,7 +55,8 @@ class LogitsLoss(Strategy):
 
     def snippet(self, params):
         name = "".join(part.capitalize() for part in params["loss"].split("_"))
-        return f"loss = keras.losses.{name}(from_logits=True, reduction={params['reduction']!r})  # and no activation on the last layer"
+        loss = f"keras.losses.{name}(from_logits=True, reduction={params['reduction']!r})"
+        return f"loss = {loss}  # and no activation on the last layer"
 
 
 def _equivalent(setup) -> tuple[Change, str | None] | None:
@@ -81,7 +86,9 @@ def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
         return ("sum_over_batch_size", 1.0) if loss_name(setup.user_loss) == name and not from_logits else None
     rng = np.random.default_rng(0)
     for reduction in ("sum_over_batch_size", "sum"):
-        stock = getattr(losses, "".join(part.capitalize() for part in name.split("_")))(from_logits=from_logits, reduction=reduction)
+        stock = getattr(losses, "".join(part.capitalize() for part in name.split("_")))(
+            from_logits=from_logits, reduction=reduction
+        )
         ratios = []
         for rows in (4, 4, 8):
             logits = rng.normal(size=(rows, classes)).astype("float32")

@@ -33,7 +33,7 @@ class LowerLearningRate(Strategy):
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])
-        rate = diagnosis.learning_rate or setup.learning_rate
+        rate = diagnosis.learning_rate or setup.learning_rate or 0.0
         return {"learning_rate": float(f"{share * rate:.3g}")}
 
     def apply(self, setup, *, learning_rate):

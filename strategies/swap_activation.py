@@ -47,8 +47,8 @@ class SwapActivation(Strategy):
         return setup
 
     def explain(self, params):
-        count = len(params["layers"])
-        return f"Use the activation {params['activation']} in {count} layer{'s' if count > 1 else ''} (position {_listed(params['layers'])})."
+        many = "s" if len(params["layers"]) > 1 else ""
+        return f"Use the activation {params['activation']} in layer{many} {_listed(params['layers'])} (counted from 0)."
 
     def snippet(self, params):
         return f"# layers {_listed(params['layers'])}: activation={params['activation']!r}"

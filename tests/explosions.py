@@ -54,7 +54,8 @@ def initialization():
     x, y = table()
     keras.utils.set_random_seed(0)
     hidden = [
-        layers.Dense(64, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=i)) for i in range(8)
+        layers.Dense(64, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=i))
+        for i in range(8)
     ]
     model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")

@@ -20,7 +20,7 @@ def seen(build):
 
 def brute_force_onset(build):
     """Train batch by batch with Keras alone and look at everything after each."""
-    model, x, y, arguments = build()
+    model, x, y, _arguments = build()
     kept = int(len(x) * 0.8)
     for step in range(kept // 16):
         rows = slice(16 * step, 16 * (step + 1))
@@ -49,7 +49,8 @@ def test_place_of_a_logarithm_is_the_line_of_the_users_loss():
 def test_singular_gradient_is_traced_to_the_forward_operation():
     _, _, replayed = seen(explosions.root_of_distance)
     place = replayed.failing.place
-    assert place.phase is Phase.GRADIENT and place.operation == "Sqrt" and place.layer == "lambda"
+    assert place.phase is Phase.GRADIENT and place.operation == "Sqrt"
+    assert place.layer is not None and place.layer.startswith("lambda")
 
 
 def test_update_by_zero_is_seen_in_the_optimizer():

@@ -38,7 +38,7 @@ _HOME = {
     "Strategy": "strategy",
     "Tier": "strategy",
 }
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

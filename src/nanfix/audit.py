@@ -97,7 +97,7 @@ def _labels(setup: Setup, targets: list[Any]) -> str:
         return ""
     labels = np.asarray(targets[0])
     low, high, classes = labels.min(), labels.max(), output[-1]
-    if 0 <= low and high < classes:
+    if low >= 0 and high < classes:
         return ""
     return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
 

@@ -10,13 +10,12 @@ from nanfix.setup import Setup, loss_name
 DISTRIBUTIONS = {"softmax", "sigmoid"}
 
 
-def constant_loss(setup: Setup, data: TrainingData) -> float | None:
+def constant_loss(setup: Setup, held: TrainingData) -> float | None:
     """Return the loss of always predicting the mean of the training targets, on the held data.
 
     None where such a prediction has no meaning: several outputs, no targets, outputs that are no values or
     probabilities, or a hand-written loss that cannot take it.
     """
-    held = data.held()
     truth = [np.asarray(leaf) for leaf in tree.flatten(held.y)] if held.y is not None and held.is_arrays else []
     output = getattr(setup.model, "output_shape", None)
     if len(truth) != 1 or len(setup.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
@@ -41,4 +40,3 @@ def constant_loss(setup: Setup, data: TrainingData) -> float | None:
         y = y[..., None]
     loss = float(CompileLoss(loss=setup.user_loss)(y, prediction[truth_rows]))
     return loss if np.isfinite(loss) else None
-

@@ -4,19 +4,17 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import tree
 
 from nanfix.audit import audit
 from nanfix.baseline import constant_loss
-from nanfix.data import TrainingData, Rewindable
-from nanfix.diagnosis import Cause, Diagnosis
+from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
+from nanfix.diagnosis import Diagnosis
 from nanfix.errors import InputError, UnrepairedError
 from nanfix.export import read_fix, to_json, write_text
 from nanfix.fix import Fix
@@ -33,7 +31,7 @@ from nanfix.setup import Sample, Setup, current_learning_rate
 from nanfix.snapshot import Snapshot, restore, take
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, merged_history, watch
-from nanfix.workbench import Workbench, pack, rate_limit
+from nanfix.workbench import Workbench, rate_limit
 
 log = logging.getLogger("nanfix")
 
@@ -155,7 +153,9 @@ class _Incident:
         self.marks = Marks()
         self.trials: tuple[TrialRecord, ...] = ()
         restore(recording.newest)
-        self.setup, self.sites = describe(model, data, list(recording.batches))
+        recorded = _recorded(data, recording)
+        self.setup, self.sites = describe(model, data, recorded)
+        self.held = data.held(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(_steps_seen(recording))
 
     def diagnose(self) -> Diagnosis:
@@ -171,7 +171,7 @@ class _Incident:
         space = build_space(strategies, diagnosis, self.setup)
         if not space.rungs:
             return self.unrepaired(Outcome.EXHAUSTED, diagnosis, ("No installed strategy treats this cause.",))
-        bench = Workbench(self.model, self.data, self.setup, self.sites)
+        bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
         bench.open()
         try:
             self.marks = self._measure_marks(bench)
@@ -204,7 +204,7 @@ class _Incident:
         """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
         part = self.data.training_part()
         if part.is_arrays:
-            return _arrays(part.x), _arrays(part.y), True
+            return flat_arrays(part.x), flat_arrays(part.y), True
         return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], False)
 
     def _start(self, setup: Setup) -> Snapshot:
@@ -214,7 +214,9 @@ class _Incident:
         losses, untrained = self.watched.recorder.losses, self.marks.untrained
         ends = {s.epoch + 1: s for s in self.recording.snapshots if s.total and s.step == self.steps_per_epoch}
         judged = {epoch: losses[epoch - 1] for epoch in ends if epoch <= len(losses)}
-        judged = {epoch: loss for epoch, loss in judged.items() if math.isfinite(loss) and (untrained is None or loss < untrained)}
+        judged = {
+            epoch: loss for epoch, loss in judged.items() if math.isfinite(loss) and (untrained is None or loss < untrained)
+        }
         if not judged:
             return self.recording.initial
         bar = min(judged.values())
@@ -230,7 +232,7 @@ class _Incident:
     def _measure_marks(self, bench: Workbench) -> Marks:
         bench.prepare(self.setup, self.recording.initial)
         untrained = bench.held_loss()
-        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(self.setup, self.data))
+        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(self.setup, self.held))
 
     def _judge(self, bench: Workbench, fix: Fix) -> TrialRecord:
         setup = fix.apply(self.setup)
@@ -264,27 +266,31 @@ class _Incident:
 
 def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
-    inputs, targets = data.training_part().sample(recorded)
+    rows = data.rows(recorded)
+    inputs, targets = tuple(flat_arrays(rows.x)), tuple(flat_arrays(rows.y))
     with preserved_randomness():
-        sites = find_sites(model, pack(model, data.x, [array[:2] for array in inputs]))
+        sites = find_sites(model, take_rows(rows.x, slice(0, 2)))
     rebuildable = can_rebuild(model)
     scalable = tuple(
         array.dtype.kind in "fiu" and not site.looked_up and (site.foldable or rebuildable)
         for array, site in zip(inputs, sites.inputs, strict=True)
     )
-    return Setup(model, Sample(inputs, targets, scalable), output_foldable=sites.output.foldable), sites
+    return Setup(model, Sample(inputs, targets, scalable, rows.x), output_foldable=sites.output.foldable), sites
 
 
 def _train_with(fix: Fix, model: Any, data: TrainingData, seed: int) -> Report:
     """Train with a known fix from the start."""
-    setup, sites = describe(model, data, _first_batches(data))
+    first = _first_batches(data)
+    setup, sites = describe(model, data, first)
     setup = fix.apply(setup)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     initial = take(model)
     if initial is None:
-        raise InputError("The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew.")
-    bench = Workbench(model, data, setup, sites)
+        raise InputError(
+            "The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew."
+        )
+    bench = Workbench(model, data, data.held(first), setup, sites)
     bench.open()
     try:
         bench.prepare(setup, initial, seed)
@@ -305,9 +311,10 @@ def _finished(model: Any, data: TrainingData, watched: Watched) -> Report:
     onset = watched.recorder.validation_onset
     if onset is None:
         return report
-    held = data.held()
-    setup, _ = describe(model, data, list(watched.recorder.recording().batches))
-    inputs, targets = (_arrays(held.x), _arrays(held.y)) if held.is_arrays else ([], [])
+    recorded = _recorded(data, watched.recorder.recording())
+    held = data.held(recorded)
+    setup, _ = describe(model, data, recorded)
+    inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
     diagnosis = validation_only(audit(setup, inputs, targets, whole=True), onset)
     _say(data, str(diagnosis))
     return replace(report, diagnosis=diagnosis)
@@ -316,11 +323,15 @@ def _finished(model: Any, data: TrainingData, watched: Watched) -> Report:
 def _check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise InputError(
-            f"nanfix.fit trains Keras models. Expected: a keras.Model. Received: {type(model).__module__}.{type(model).__name__}. "
+            "nanfix.fit trains Keras models. Expected: a keras.Model. "
+            f"Received: {type(model).__module__}.{type(model).__name__}. "
             "Models of the legacy package tf_keras have to be made with keras."
         )
     if not model.compiled:
-        raise InputError("The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. Call model.compile first.")
+        raise InputError(
+            "The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. "
+            "Call model.compile first."
+        )
 
 
 def _fix_found_before(folder: Path) -> Fix | None:
@@ -343,18 +354,18 @@ def _first_batches(data: TrainingData) -> list[Any]:
         return [batch]
     if isinstance(data.x, keras.utils.PyDataset):
         return [data.x[0]]
-    return [batch for batch in data.x.take(1)]
+    return list(data.x.take(1))
+
+
+def _recorded(data: TrainingData, recording: Recording) -> list[Any]:
+    """Return the batches of a stream that are still at hand; arrays need none."""
+    kept = [*recording.batches] or [recording.first_batch]
+    return [] if data.is_arrays else [batch for batch in kept if batch is not None]
 
 
 def _rewind(data: TrainingData, start: Snapshot) -> None:
     if isinstance(data.x, Rewindable):
         data.x.rewind(start.total)
-
-
-def _arrays(part: Any) -> list[np.ndarray]:
-    if part is None:
-        return []
-    return [np.asarray(part)] if hasattr(part, "iloc") else [np.asarray(leaf) for leaf in tree.flatten(part)]
 
 
 def _say(data: TrainingData, text: str) -> None:

@@ -14,7 +14,6 @@ from keras import tree
 from nanfix.errors import InputError
 
 SAMPLE_ROWS = 4096
-HELD_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,9 @@ class TrainingData:
     def of(cls, x: Any, y: Any, fit_arguments: Mapping[str, Any]) -> "TrainingData":
         """Sort the arguments of fit. Raises InputError for data that no training can use."""
         arguments = dict(fit_arguments)
-        named = {name: arguments.pop(name) for name in ("sample_weight", "validation_data", "validation_split") if name in arguments}
+        named = {
+            name: arguments.pop(name) for name in ("sample_weight", "validation_data", "validation_split") if name in arguments
+        }
         data = cls(_rewindable(x), y, arguments=arguments, **named)
         data.check()
         return data
@@ -57,18 +58,31 @@ class TrainingData:
                 _check_dtype(name, leaf)
         lengths = {_length(leaf) for part in (self.x, self.y, self.sample_weight) for leaf in _leaves(part)} - {None}
         if len(lengths) > 1:
-            told = ", ".join(f"{n}: {[_length(leaf) for leaf in _leaves(p)]}" for n, p in (("x", self.x), ("y", self.y)) if p is not None)
+            told = ", ".join(
+                f"{n}: {[_length(leaf) for leaf in _leaves(p)]}" for n, p in (("x", self.x), ("y", self.y)) if p is not None
+            )
             raise InputError(
                 f"The data have different numbers of rows. Expected: the same in x, y and sample_weight. Received: {told}. "
                 "Check how they were split or filtered."
             )
         if lengths == {0} or (_length(self.x) == 0 and not self.one_shot):
-            raise InputError("The data are empty. Expected: at least one row in x. Received: 0 rows. Check the path or filter they come from.")
+            raise InputError(
+                "The data are empty. Expected: at least one row in x. Received: 0 rows. Check the path or filter they come from."
+            )
 
     def fit_arguments(self) -> dict[str, Any]:
         """Return x, y and everything else as `model.fit` takes it."""
-        named = {"sample_weight": self.sample_weight, "validation_data": self.validation_data, "validation_split": self.validation_split}
-        return {"x": self.x, "y": self.y, **{k: v for k, v in named.items() if v is not None and v is not False}, **(self.arguments or {})}
+        named = {
+            "sample_weight": self.sample_weight,
+            "validation_data": self.validation_data,
+            "validation_split": self.validation_split,
+        }
+        return {
+            "x": self.x,
+            "y": self.y,
+            **{k: v for k, v in named.items() if v is not None and v is not False},
+            **(self.arguments or {}),
+        }
 
     def training_part(self) -> "TrainingData":
         """Return the rows that are trained on, without the validation data."""
@@ -76,35 +90,38 @@ class TrainingData:
         if self.validation_data is not None or not self.validation_split or rows is None:
             return replace(self, validation_data=None, validation_split=0.0)
         kept = int(rows * (1.0 - self.validation_split))
-        x, y, weight = (_take(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight))
+        x, y, weight = (take_rows(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight))
         return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
 
-    def held(self) -> "TrainingData":
-        """Return the data to judge a probe on: the user's validation data, or else the rows trained on."""
+    def rows(self, recorded: list[Any]) -> "TrainingData":
+        """Return up to SAMPLE_ROWS rows of what is trained on, as arrays: the user's own, or the recorded batches."""
+        part = self.training_part()
+        rows = _rows(part.x)
+        if rows is not None:
+            chosen = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE_ROWS)).astype(int))
+            return replace(
+                part,
+                x=take_rows(part.x, chosen),
+                y=take_rows(part.y, chosen),
+                sample_weight=take_rows(part.sample_weight, chosen),
+            )
+        x, y = (
+            tree.map_structure(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves])[:SAMPLE_ROWS], *side)
+            for side in zip(*(keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in recorded), strict=True)
+        )
+        return replace(part, x=x, y=y, sample_weight=None)
+
+    def held(self, recorded: list[Any]) -> "TrainingData":
+        """Return the data to judge a probe on: the user's validation data, or else a sample of what is trained on."""
         rows = _rows(self.x)
         if self.validation_data is not None:
             x, y, weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
             return replace(self, x=x, y=y, sample_weight=weight, validation_data=None, validation_split=0.0)
         if self.validation_split and rows is not None:
             start = int(rows * (1.0 - self.validation_split))
-            x, y, weight = (_take(part, slice(start, start + SAMPLE_ROWS)) for part in (self.x, self.y, self.sample_weight))
+            x, y, weight = (take_rows(part, slice(start, start + SAMPLE_ROWS)) for part in (self.x, self.y, self.sample_weight))
             return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
-        if rows is not None:
-            return replace(self, **{n: _take(getattr(self, n), slice(0, SAMPLE_ROWS)) for n in ("x", "y", "sample_weight")})
-        return self
-
-    def sample(self, recorded: list[Any]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-        """Return flattened inputs and targets of up to SAMPLE_ROWS rows, from the arrays or else the recorded batches."""
-        if self.is_arrays:
-            rows = _rows(self.x) or 0
-            chosen = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE_ROWS)).astype(int))
-            return tuple(_arrays(_take(self.x, chosen))), tuple(_arrays(_take(self.y, chosen)))
-        if not recorded:
-            return (), ()
-        parts = [keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in recorded]
-        columns = [list(zip(*(_arrays(part[side]) for part in parts), strict=True)) for side in (0, 1)]
-        inputs, targets = (tuple(np.concatenate(column)[:SAMPLE_ROWS] for column in side) for side in columns)
-        return inputs, targets
+        return self.rows(recorded)
 
     def steps_per_epoch(self, seen: int | None = None) -> int | None:
         """Return the steps of one epoch, where that can be known before it has ended."""
@@ -172,10 +189,11 @@ def _leaves(part: Any) -> list[Any]:
 
 def _check_dtype(name: str, leaf: Any) -> None:
     dtypes = list(leaf.dtypes) if hasattr(leaf, "dtypes") and hasattr(leaf, "columns") else [getattr(leaf, "dtype", None)]
-    if any(dtype == object for dtype in dtypes):
+    kinds = sorted({str(dtype) for dtype in dtypes})
+    if "object" in kinds:
         raise InputError(
-            f"{name} has object dtype. Expected: numbers, for instance float32. Received: {name} with dtype "
-            f"{', '.join(sorted({str(d) for d in dtypes}))}. Convert it, for instance with {name}.astype('float32'), or encode its text columns."
+            f"{name} has object dtype. Expected: numbers, for instance float32. Received: {name} with dtype {', '.join(kinds)}. "
+            f"Convert it, for instance with {name}.astype('float32'), or encode its text columns."
         )
 
 
@@ -192,7 +210,8 @@ def _rows(x: Any) -> int | None:
     return lengths.pop() if len(lengths) == 1 and None not in lengths else None
 
 
-def _take(part: Any, rows: Any) -> Any:
+def take_rows(part: Any, rows: Any) -> Any:
+    """Return the given rows of an array, a frame, or a structure of them."""
     if part is None:
         return None
     if hasattr(part, "iloc"):
@@ -200,5 +219,6 @@ def _take(part: Any, rows: Any) -> Any:
     return tree.map_structure(lambda leaf: leaf.iloc[rows] if hasattr(leaf, "iloc") else np.asarray(leaf)[rows], part)
 
 
-def _arrays(part: Any) -> list[np.ndarray]:
+def flat_arrays(part: Any) -> list[np.ndarray]:
+    """Return the arrays in a structure, in the order Keras flattens it."""
     return [np.asarray(leaf) for leaf in _leaves(part)]

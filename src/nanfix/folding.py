@@ -94,11 +94,7 @@ def _takes_no_shift(layer: Any) -> bool:
 
 def _fold_into(layer: Any, affine: Affine) -> None:
     if isinstance(layer, layers.BatchNormalization):
-        wide = affine.tiled(int(layer.moving_mean.shape[0]))
-        center, scale = np.asarray(wide.center, "float32"), np.asarray(wide.scale, "float32")
-        variance = np.asarray(layer.moving_variance)
-        layer.moving_mean.assign(center + scale * np.asarray(layer.moving_mean))
-        layer.moving_variance.assign(scale**2 * (variance + layer.epsilon) - layer.epsilon)
+        _fold_into_statistics(layer, affine)
         return
     holder = layer.cell if isinstance(layer, RECURRENT) else layer
     kernel = np.asarray(holder.kernel, "float64")
@@ -112,6 +108,15 @@ def _fold_into(layer: Any, affine: Affine) -> None:
         moved = np.concatenate([bias[:1] - shift, bias[1:]]) if bias.ndim == 2 else bias - shift
         holder.bias.assign(moved.astype("float32"))
     holder.kernel.assign(scaled.astype("float32"))
+
+
+def _fold_into_statistics(layer: Any, affine: Affine) -> None:
+    """Fold into a batch normalization: what it subtracts and divides by are moved and stretched instead."""
+    wide = affine.tiled(int(layer.moving_mean.shape[0]))
+    center, scale = np.asarray(wide.center, "float32"), np.asarray(wide.scale, "float32")
+    variance = np.asarray(layer.moving_variance)
+    layer.moving_mean.assign(center + scale * np.asarray(layer.moving_mean))
+    layer.moving_variance.assign(scale**2 * (variance + layer.epsilon) - layer.epsilon)
 
 
 @dataclass

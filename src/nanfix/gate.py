@@ -26,7 +26,7 @@ class Gate:
                 (tf.Variable(tf.zeros(array.shape[1:][-1:])), tf.Variable(tf.ones(array.shape[1:][-1:]))) if scalable else None
                 for array, scalable in zip(sample.inputs, sample.scalable, strict=True)
             ]
-            self._target = [tf.Variable(value, dtype=tf.float32) for value in (0.0, 1.0, 1.0)]
+            self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
 
     def open(self) -> None:
         self._model.call = self._call
@@ -39,10 +39,11 @@ class Gate:
         for index, pair in enumerate(self._inputs):
             if pair is None:
                 continue
-            width = int(np.prod(pair[0].shape))
+            shape = tuple(int(size or 1) for size in pair[0].shape.as_list())
+            width = int(np.prod(shape))
             scaling = inputs.get(index, Affine((0.0,) * width, (1.0,) * width))
-            pair[0].assign(np.reshape(np.asarray(scaling.center, "float32"), pair[0].shape))
-            pair[1].assign(np.reshape(np.asarray(scaling.scale, "float32"), pair[1].shape))
+            pair[0].assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
+            pair[1].assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
         center, scale, degree = (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
         for variable, value in zip(self._target, (center, scale, scale ** (1.0 - degree)), strict=True):
             variable.assign(value)
@@ -61,8 +62,7 @@ class Gate:
         def unscaled(f):
             return center + scale * f, lambda upstream: upstream * back
 
-        result = unscaled(outputs)
+        result: Any = unscaled(outputs)
         if hasattr(outputs, "_keras_logits"):  # Keras computes crossentropies from these
             result._keras_logits = outputs._keras_logits
         return result
-

@@ -69,7 +69,4 @@ def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
 
 def _is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's."""
-    return (
-        not filename.startswith((_STDLIB, "<"))
-        and not any(part in filename for part in _LIBRARIES)
-    )
+    return not filename.startswith((_STDLIB, "<")) and not any(part in filename for part in _LIBRARIES)

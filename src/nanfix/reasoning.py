@@ -124,7 +124,9 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
         if failing.operation in ("Log", "Log1p") and last in ("softmax", "sigmoid"):
             yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
         if "crossentropy" in loss_name(setup.user_loss) and last not in ("softmax", "sigmoid"):
-            yield Finding(Cause.UNSTABLE_ACTIVATION, 0.92, f"{evidence}: the loss takes probabilities, the last layer gives {last}")
+            yield Finding(
+                Cause.UNSTABLE_ACTIVATION, 0.92, f"{evidence}: the loss takes probabilities, the last layer gives {last}"
+            )
         yield Finding(Cause.LOSS_DOMAIN, 0.9, evidence)
     elif failing.phase is Phase.FORWARD:
         yield Finding(Cause.LAYER_DOMAIN, 0.9, evidence)
@@ -142,9 +144,13 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup)
     if wide:
         name, gain = max(wide, key=lambda pair: pair[1])
         weight = 0.9 if len(wide) >= 4 or gain > 20 else 0.6
-        yield Finding(Cause.BAD_INITIALIZATION, weight, f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all")
+        yield Finding(
+            Cause.BAD_INITIALIZATION, weight, f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all"
+        )
     if audit.input_scale > LARGE:
-        yield Finding(Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}")
+        yield Finding(
+            Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
+        )
     if audit.target_scale > LARGE and audit.continuous_target:
         weight = 0.88 if audit.target_scale > 1e3 else 0.65
         yield Finding(Cause.UNSCALED_TARGET, weight, f"root mean square {audit.target_scale:.3g}")

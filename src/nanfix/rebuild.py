@@ -31,11 +31,11 @@ def insert_after_inputs(model: Any, layers: Mapping[int, Callable[[], Any]]) -> 
 def normalization(affine: Affine) -> Callable[[], Any]:
     """Return a maker of the stock layer that computes (x - center) / scale."""
 
-    def make():
+    def make() -> Any:
+        if len(affine.center) == 1:
+            return keras.layers.Normalization(axis=None, mean=affine.center[0], variance=affine.scale[0] ** 2)  # pyright: ignore[reportArgumentType]
         center, scale = np.asarray(affine.center, "float32"), np.asarray(affine.scale, "float32")
-        axis = -1 if center.size > 1 else None
-        mean, variance = (center, scale**2) if axis else (float(center[0]), float(scale[0] ** 2))
-        return keras.layers.Normalization(axis=axis, mean=mean, variance=variance)
+        return keras.layers.Normalization(axis=-1, mean=center, variance=scale**2)
 
     return make
 

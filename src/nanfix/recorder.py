@@ -129,8 +129,8 @@ class FlightRecorder(keras.callbacks.Callback):
         self._epoch, self._done, self._training = epoch, 0, True
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._step is None and not self._snapshots and self.model.built:
-            self.snapshot()
+        if self._step is None:
+            self.keep_initial()
 
     def on_train_batch_end(self, batch, logs=None):
         steps = batch + 1 - self._done
@@ -154,6 +154,11 @@ class FlightRecorder(keras.callbacks.Callback):
         self.losses.append(logs.get("val_loss", logs.get("loss", math.nan)))
         if self.validation_onset is None and not math.isfinite(logs.get("val_loss", 0.0)):
             self.validation_onset = self._onset()
+
+    def keep_initial(self) -> None:
+        """Take the first snapshot, once the model has variables."""
+        if not self._snapshots and getattr(self.model, "built", False):
+            self.snapshot()
 
     def snapshot(self) -> None:
         """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is not finite."""
@@ -191,8 +196,7 @@ class _Prepared:
     def __call__(self, iterator: Any) -> Any:
         if not self._recorder._snapshots:
             self._step.prepare(iterator)
-            if self._recorder.model.built:
-                self._recorder.snapshot()
+            self._recorder.keep_initial()
         return self._step(iterator)
 
 

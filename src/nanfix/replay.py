@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -16,7 +16,8 @@ from tensorflow.python.eager import context
 from nanfix.diagnosis import Onset, Phase, Place
 from nanfix.optrace import Operation, traced
 from nanfix.recorder import Recording
-from nanfix.snapshot import Snapshot, nonfinite_variables, restore, take
+from nanfix.snapshot import Snapshot, restore, take
+from nanfix.steps import RecordingStep
 
 # The gradient of an operation f is computed by others; these betray which f it was.
 SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
@@ -63,7 +64,8 @@ def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: i
     The model is left in the state of the newest snapshot, its random state as it was.
     """
     newest = recording.newest
-    if not recording.batches or recording.step is None:
+    step_of_keras = recording.step
+    if not recording.batches or step_of_keras is None:
         return Replay(detected)
     with preserved_randomness():
         restore(newest)
@@ -72,7 +74,7 @@ def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: i
             if newest.epoch + 1 == detected.epoch and newest.step + index + 1 > detected.step:
                 break
             model.reset_metrics()  # so that the loss is this step's alone
-            loss, error = _run(recording, batch)
+            loss, error = _run(step_of_keras, batch)
             losses.append(loss)
             after = take(model, epoch=newest.epoch, step=newest.step + index + 1, total=newest.total + index + 1)
             if after is None or error or not math.isfinite(loss):
@@ -104,36 +106,36 @@ def observe(model: Any, batch: Any) -> Observation:
     loss = logs.get("loss") if isinstance(logs, dict) else None
     norm = _norm(gradients)
     culprit = microscope.culprit
-    summary = dict(
+    seen = Observation(
+        tainted_input=microscope.tainted,
         loss=None if loss is None else float(np.asarray(loss)),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
         layer_scale=tuple(microscope.layer_scale.items()),
         error=error,
     )
     if culprit is None:
-        return Observation(tainted_input=microscope.tainted, **summary)
+        return seen
     phase = _phase(culprit)
     origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
     inputs = [np.asarray(t, "float64") for t in culprit.inputs if t.dtype.is_floating and t.shape.num_elements()]
     magnitude = max((float(np.abs(a).max()) for a in inputs), default=0.0)
     name = origin.layer.name if origin.layer is not None else None
     values = f"{culprit.kind} of {', '.join(map(_range, inputs)) or 'nothing'} gave {_range(_first_nonfinite(culprit))}"
-    return Observation(
+    return replace(
+        seen,
         place=Place(phase, name, origin.kind, origin.source, values),
         phase=phase,
         operation=origin.kind,
         layer=origin.layer,
         magnitude=magnitude,
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
-        tainted_input=microscope.tainted,
-        **summary,
     )
 
 
 @contextmanager
 def preserved_randomness() -> Iterator[None]:
     """Put the random states of Python, numpy and eager TensorFlow back afterwards."""
-    eager = context.context()._rng if hasattr(context.context(), "_rng") else None
+    eager: Any = getattr(context.context(), "_rng", None)
     states = random.getstate(), np.random.get_state(), eager.getstate() if eager is not None else None
     try:
         yield
@@ -157,8 +159,8 @@ class _Microscope:
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
             return
-        inputs_finite = all([self._finite(tensor) for tensor in operation.inputs])
-        outputs_finite = all([self._finite(tensor) for tensor in operation.outputs])
+        inputs_finite = all(self._finite(tensor) for tensor in operation.inputs)
+        outputs_finite = all(self._finite(tensor) for tensor in operation.outputs)
         for tensor in (*operation.inputs, *operation.outputs):
             self._touched.setdefault(id(tensor), []).append(operation)
         if operation.layer is not None and not operation.functions & {"gradient", "apply_gradients"}:
@@ -214,9 +216,9 @@ def _gradients_of(model: Any) -> Iterator[list[Any]]:
         del optimizer.apply_gradients
 
 
-def _run(recording: Recording, batch: Any) -> tuple[float, str | None]:
+def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
     try:
-        logs = recording.step.replay(batch)
+        logs = step.replay(batch)
     except tf.errors.InvalidArgumentError as refused:
         return math.nan, str(refused)
     loss = logs.get("loss") if isinstance(logs, dict) else None

@@ -16,7 +16,9 @@ class Outcome(Enum):
     REPAIRED = "Training became non-finite and was repaired; the fix lists every change."
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
     EXHAUSTED = "No fix held within the budget; the model is in its last finite state. Allow more trials or strategies."
-    INTERRUPTED = "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
+    INTERRUPTED = (
+        "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
+    )
 
 
 @dataclass(frozen=True)

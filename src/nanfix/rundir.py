@@ -67,7 +67,9 @@ def claim(path: Path, identity: dict[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         write_text(marker, json.dumps(identity))
     except OSError as error:
-        raise RunDirError(f"{path} cannot be written. Expected: a writable folder. Received: {error}. Choose another run_dir.") from error
+        raise RunDirError(
+            f"{path} cannot be written. Expected: a writable folder. Received: {error}. Choose another run_dir."
+        ) from error
 
 
 def _described(part: Any) -> Any:

@@ -101,7 +101,9 @@ def _scope(hp: keras_tuner.HyperParameters, name: str) -> Iterator[None]:
 
 def _levels(parameters: list[Any]) -> list[dict[str, Any]]:
     """Return the levels, mild to strong; where several parameters vary, they grow stronger together."""
-    columns = {p.name: list(getattr(p, "values", None) or [p.prob_to_value(q) for q in (0.01, 0.33, 0.66, 0.99)]) for p in parameters}
+    columns = {
+        p.name: list(getattr(p, "values", None) or [p.prob_to_value(q) for q in (0.01, 0.33, 0.66, 0.99)]) for p in parameters
+    }
     count = max(map(len, columns.values()), default=1)
     return [{name: column[min(level, len(column) - 1)] for name, column in columns.items()} for level in range(count)]
 
@@ -133,7 +135,10 @@ class LadderOracle(keras_tuner.Oracle):
     def finished(self) -> dict[Candidate, float | None]:
         """Return every candidate tried and the loss it reached; None where it did not hold."""
         trials = [self.trials[trial_id] for trial_id in self.end_order]
-        return {self._space.candidate(t.hyperparameters.values): t.score if t.status == TrialStatus.COMPLETED else None for t in trials}
+        return {
+            self._space.candidate(t.hyperparameters.values): t.score if t.status == TrialStatus.COMPLETED else None
+            for t in trials
+        }
 
     def _next(self) -> Candidate | None:
         finished, walk = self.finished(), ladder(self._space.rungs, self._bar)

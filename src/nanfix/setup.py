@@ -60,15 +60,16 @@ class Sample:
     inputs: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
     scalable: tuple[bool, ...] = ()
+    x: Any = None  # the same inputs in the structure that the model takes
 
 
 @dataclass(frozen=True)
 class Setup:
     """What a run is made of, and what a fix changes about it. Nothing here is installed in the model yet.
 
-    `optimizer` and `layers` hold changed attributes only, `optimizer_class` the name of a new class in keras.optimizers, layers by their position in `walk`; `inputs` the scaling
-    of each flattened model input; `initializers` new initializers by layer position; `output_foldable` says whether the
-    last layer can take up a scaling of the targets.
+    `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `optimizer_class` is the name
+    of another class in keras.optimizers, `inputs` the scaling of each flattened model input, `initializers` new initializers
+    by layer position. `output_foldable` says whether the last layer can take up a scaling of the targets.
     """
 
     model: Any
@@ -127,9 +128,7 @@ class Setup:
     def clips(self) -> bool:
         """Whether the optimizer clips gradients, by the user's will or the fix's."""
         base = base_optimizer(self.model)
-        return any(
-            self.optimizer.get(name, getattr(base, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue")
-        )
+        return any(self.optimizer.get(name, getattr(base, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
 
 
 def walk(model: Any) -> Iterator[tuple[int, Any]]:

@@ -1,6 +1,6 @@
 """Keras' training step, unchanged, that also hands out the batches it drew."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -9,6 +9,7 @@ from keras.src.backend.tensorflow.trainer import reduce_per_replica
 from tensorflow.python.data.ops.optional_ops import _OptionalImpl
 
 Sink = Callable[[list[Any]], None]
+Optional: Any = tf.experimental.Optional
 
 
 class RecordingStep:
@@ -25,16 +26,17 @@ class RecordingStep:
         strategy = model.distribute_strategy
 
         @tf.autograph.experimental.do_not_convert
-        def one_step(data):
+        def step_of_keras(data):
             outputs = strategy.run(model.train_step, args=(data,))
             return reduce_per_replica(outputs, strategy, reduction="auto")
 
+        one_step: Any = step_of_keras
         if not model.run_eagerly:
-            one_step = tf.function(one_step, reduce_retracing=True, jit_compile=model.jit_compile)
+            one_step = tf.function(step_of_keras, reduce_retracing=True, jit_compile=model.jit_compile)
         self.one_step = model._autoconvert_optionals(one_step)
 
         @tf.autograph.experimental.do_not_convert
-        def drawn_step(iterator):
+        def drawn_step(iterator: Any):
             data = iterator.get_next()
             return self.one_step(data), data
 
@@ -43,7 +45,7 @@ class RecordingStep:
             return _several(self.one_step, iterator, self._many)
 
         drawn = drawn_steps if self._many else drawn_step
-        self._drawn = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
+        self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
 
     def prepare(self, iterator: Any) -> None:
@@ -62,8 +64,8 @@ class RecordingStep:
             logs, drawn = self._drawn(iterator)
             batches = _unpack(drawn, iterator.element_spec) if self._many else [drawn]
         else:
-            batches = []
-            for _, data in zip(range(self._many or 1), iterator):
+            batches, logs = [], None
+            for _, data in zip(range(self._many or 1), iterator, strict=False):
                 logs = self.one_step(data)
                 batches.append(data)
         if self.sink is not None:
@@ -87,13 +89,13 @@ def _inherits(model: Any, method: str) -> bool:
     return getattr(type(model), method) is getattr(keras.Model, method)
 
 
-def _several(one_step: Callable[[Any], Any], iterator: Iterator[Any], count: int) -> tuple[Any, Any]:
+def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple[Any, Any]:
     """Run up to `count` steps in the graph; return the last logs and the drawn batches as optionals."""
     first = iterator.get_next()
     logs = one_step(first)
     drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
-    drawn = drawn.write(0, tf.experimental.Optional.from_value(first)._variant_tensor)
-    missing = tf.experimental.Optional.empty(iterator.element_spec)._variant_tensor
+    drawn = drawn.write(0, Optional.from_value(first)._variant_tensor)
+    missing = Optional.empty(iterator.element_spec)._variant_tensor
     for index in range(1, count):
         drawn = drawn.write(index, missing)
 

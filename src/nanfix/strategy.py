@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nanfix.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
-
     from nanfix.setup import Setup
 
 
@@ -49,8 +47,8 @@ class Strategy(ABC):
         """Say whether the remedy can treat this diagnosis in this setup; called before anything is trained."""
 
     @abstractmethod
-    def space(self, hp: "HyperParameters", diagnosis: Diagnosis, setup: "Setup") -> dict[str, Any]:
-        """Return the parameters of `apply`, drawn from `hp`.
+    def space(self, hp: Any, diagnosis: Diagnosis, setup: "Setup") -> dict[str, Any]:
+        """Return the parameters of `apply`, drawn from `hp`, a keras_tuner.HyperParameters.
 
         Choices stand from mild to strong, and without unit: a share of the old learning rate, of the last finite
         gradient norm. What is returned is plain JSON.

@@ -57,5 +57,7 @@ def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[d
     """Return one history: the epochs before the rollback and those trained after it."""
     kept = [index for index, epoch in enumerate(before.epoch) if epoch < start_epoch]
     names = list(dict.fromkeys([*before.history, *after.history])) if kept else list(after.history)
-    history = {name: [before.history[name][i] for i in kept if name in before.history] + after.history.get(name, []) for name in names}
+    history = {
+        name: [before.history[name][i] for i in kept if name in before.history] + after.history.get(name, []) for name in names
+    }
     return history, [before.epoch[i] for i in kept] + after.epoch

@@ -1,5 +1,6 @@
 """The one place where a setup meets the user's model: install it, train a probe with it, hand it back."""
 
+import contextlib
 import copy
 import math
 import time
@@ -10,13 +11,13 @@ import keras
 import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
-from nanfix.data import HELD_BATCHES, TrainingData, feed
+from nanfix.data import TrainingData, feed, take_rows
 from nanfix.folding import Sites, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.rebuild import insert_after_inputs, normalization
-from nanfix.setup import Setup, base_optimizer, walk
-from nanfix.steps import RecordingStep, recordable
+from nanfix.setup import LogitsLoss, Setup, base_optimizer, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
+from nanfix.steps import RecordingStep, recordable
 
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
 COMPILED = ("train_function", "test_function", "predict_function")
@@ -42,9 +43,10 @@ class Workbench:
     weights are variables, so they never need a new one.
     """
 
-    def __init__(self, model: Any, data: TrainingData, setup: Setup, sites: Sites):
+    def __init__(self, model: Any, data: TrainingData, held: TrainingData, setup: Setup, sites: Sites):
         self.model = model
         self._data = data
+        self._held = held
         self._sites = sites
         self._gate = Gate(model, setup.sample)
         self._swapped: dict[str, tuple[Any, Snapshot]] = {}
@@ -76,7 +78,7 @@ class Workbench:
             for name, value in attributes.items():
                 self._set("layer", position, layers[position], name, _resolve(name, value))
         if setup.loss is not None:
-            self._install_logits(setup)
+            self._install_logits(setup, setup.loss)
         for position, initializer in setup.initializers.items():
             _initialize(layers[position], initializer, seed + position)
         self._gate.set(setup.inputs, setup.targets)
@@ -96,10 +98,8 @@ class Workbench:
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
         arguments["callbacks"] = [watch, *_schedules(arguments.get("callbacks")), *rate_limit(setup)]
-        try:
+        with contextlib.suppress(_Enough):
             self.model.fit(**arguments)
-        except _Enough:
-            pass
         finite = watch.finite and not nonfinite_variables(self.model)
         loss = self.held_loss() if finite else math.nan
         self._put_back()
@@ -107,11 +107,12 @@ class Workbench:
 
     def held_loss(self) -> float:
         """Return the loss on the held data, in the user's units."""
-        held = self._data.held()
-        arguments = {"batch_size": (held.arguments or {}).get("batch_size"), "verbose": 0, "return_dict": True}
-        if not held.is_arrays:
-            arguments["steps"] = (held.arguments or {}).get("validation_steps") or None
-        logs = self.model.evaluate(feed(held.x), held.y, sample_weight=held.sample_weight, **arguments)
+        held, arguments = self._held, self._held.arguments or {}
+        size = arguments.get("validation_batch_size") or arguments.get("batch_size")
+        steps = None if held.is_arrays else arguments.get("validation_steps")
+        logs = self.model.evaluate(
+            feed(held.x), held.y, sample_weight=held.sample_weight, batch_size=size, steps=steps, verbose=0, return_dict=True
+        )
         return float(logs["loss"])
 
     def hand_back(self, setup: Setup) -> list[str]:
@@ -120,8 +121,8 @@ class Workbench:
         Scalings are folded into the first and last layers where that is exact; elsewhere a stock layer is inserted.
         """
         notes: list[str] = []
-        sample = [array[:256] for array in setup.sample.inputs]
-        predict = lambda: self._predict(setup, sample)  # noqa: E731
+        rows = take_rows(setup.sample.x, slice(0, 256))
+        predict = lambda: keras.tree.flatten(self.model(rows, training=False))[0]  # noqa: E731
         foldable = {i: a for i, a in setup.inputs.items() if foldable_with(self._sites.inputs[i], a)}
         inserted = {i: a for i, a in setup.inputs.items() if i not in foldable}
 
@@ -135,7 +136,11 @@ class Workbench:
 
         if setup.inputs or setup.targets is not None:
             error = difference(predict, change, predict)
-            ways = [f"folded into layer {', '.join(layer.name for i in foldable for layer in self._sites.inputs[i].layers)}"] if foldable else []
+            ways = (
+                [f"folded into layer {', '.join(layer.name for i in foldable for layer in self._sites.inputs[i].layers)}"]
+                if foldable
+                else []
+            )
             ways += ["put into the model as a Normalization layer"] if inserted else []
             ways += [f"targets folded into layer {self._sites.output.layers[0].name}"] if setup.targets is not None else []
             notes.append(f"Scaling {' and '.join(ways)}; predictions differ by at most {error:.1e} of their largest value.")
@@ -155,10 +160,6 @@ class Workbench:
     def _forget_functions(self) -> None:
         for name in COMPILED:
             setattr(self.model, name, None)
-
-    def _predict(self, setup: Setup, sample: list[np.ndarray]) -> Any:
-        structure = pack(self.model, self._data.x, sample)
-        return keras.tree.flatten(self.model(structure, training=False))[0]
 
     def _set(self, kind: str, position: int, owner: Any, name: str, value: Any) -> None:
         self._original.setdefault((kind, position, name), (owner, getattr(owner, name)))
@@ -201,8 +202,8 @@ class Workbench:
         for name, function in self._functions.get(graph, dict.fromkeys(COMPILED)).items():
             setattr(self.model, name, function)
 
-    def _install_logits(self, setup: Setup) -> None:
-        model, wanted = self.model, setup.loss
+    def _install_logits(self, setup: Setup, wanted: LogitsLoss) -> None:
+        model = self.model
         kept: dict[str, Any] = {}
         if not wanted.raw_outputs:
             _, layer = setup.activations[-1]
@@ -219,7 +220,9 @@ class Workbench:
         model._compile_loss = CompileLoss(loss=lambda y, z: wanted.factor * built_in(y, z))
 
         def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            return type(model).compute_loss(model, x, y, keras.ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training)
+            return type(model).compute_loss(
+                model, x, y, keras.ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training
+            )
 
         model.compute_loss = compute_loss
 
@@ -304,7 +307,8 @@ def _initialize(layer: Any, initializer: str, seed: int) -> None:
         kernel = getattr(layer, name, None)
         if kernel is not None:
             chosen = "orthogonal" if name == "recurrent_kernel" else initializer
-            make = type(keras.initializers.get(chosen))(seed=seed)
+            kind: Any = type(keras.initializers.get(chosen))
+            make = kind(seed=seed)
             kernel.assign(make(kernel.shape, dtype=kernel.dtype))
     if getattr(layer, "bias", None) is not None:
         layer.bias.assign(np.zeros(layer.bias.shape))
@@ -315,7 +319,13 @@ def _graph_key(setup: Setup) -> str:
     optimizer = {k: v for k, v in setup.optimizer.items() if k != "learning_rate"}
     schedule = isinstance(base_optimizer(setup.model)._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     rate = setup.optimizer.get("learning_rate") if schedule else None
-    changed = (sorted(optimizer.items()), sorted((p, sorted(a.items())) for p, a in setup.layers.items()), setup.loss, setup.optimizer_class, rate)
+    changed = (
+        sorted(optimizer.items()),
+        sorted((p, sorted(a.items())) for p, a in setup.layers.items()),
+        setup.loss,
+        setup.optimizer_class,
+        rate,
+    )
     return repr(changed) if any(changed) else "unchanged"
 
 
@@ -325,16 +335,6 @@ def _schedules(callbacks: Any) -> list[Any]:
     for callback in copies:
         callback.verbose = 0
     return copies
-
-
-def pack(model: Any, x: Any, leaves: list[np.ndarray]) -> Any:
-    """Arrange sample arrays the way the model takes its inputs."""
-    if isinstance(x, dict | list | tuple) and len(keras.tree.flatten(x)) == len(leaves):
-        return keras.tree.pack_sequence_as(x, leaves)
-    if len(leaves) == 1:
-        return leaves[0]
-    structure = getattr(model, "_inputs_struct", leaves)
-    return keras.tree.pack_sequence_as(structure, leaves)
 
 
 def _class_name(loss: str) -> str:

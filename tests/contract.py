@@ -1,0 +1,188 @@
+"""What nanfix relies on in every strategy, built-in or installed: run it over yours.
+
+    import contract
+
+    def test_my_strategy():
+        setup = contract.setup_of(model, x, y)  # a compiled model and data that the strategy is for
+        contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+
+import keras_tuner
+import numpy as np
+
+from nanfix.controller import describe
+from nanfix.data import TrainingData
+from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.fix import Edit
+from nanfix.registry import GROUP, catalogue
+from nanfix.search import build_space
+from nanfix.setup import Setup, base_optimizer, walk
+from nanfix.strategy import Tier
+
+
+def diagnosis(*causes, **facts):
+    """Return the diagnosis of these causes, each certain; `facts` are other fields of `Diagnosis`."""
+    known = {"learning_rate": 0.1, "gradient_norm": 5.0, "weight_norm": 2.0}
+    return Diagnosis(Onset(1, 1), tuple(Finding(cause, 1.0, "as the test says") for cause in causes), **{**known, **facts})
+
+
+def setup_of(model, x, y):
+    """Return the setup that nanfix.fit makes of a compiled model and its data."""
+    return describe(model, TrainingData.of(x, y, {}), [])[0]
+
+
+def levels(strategy, diagnosis, setup):
+    """Return what the strategy's `space` gives at each of its levels, mild to strong."""
+    name, found = strategy.name, []
+    space = build_space({name: strategy}, diagnosis, setup)
+    for values in space.levels[name]:
+        hp: keras_tuner.HyperParameters = space.hyperparameters.copy()
+        hp.values = {name: True, **values}
+        with hp.conditional_scope(name, [True]), hp.name_scope(name):
+            found.append(strategy.space(hp, diagnosis, setup))
+    return found
+
+
+def check_strategy(strategy, diagnosis, setup):
+    """Run every check; an AssertionError says which rule is broken and how.
+
+    Args:
+        strategy: an instance of the strategy, installed in the entry-point group.
+        diagnosis: one that the strategy treats.
+        setup: one that it can be applied to.
+    """
+    for check in CHECKS:
+        check(strategy, diagnosis, setup)
+
+
+def check_class_attributes(strategy, diagnosis, setup):
+    """The name is what a fix.json says, tier and causes are what the search goes by."""
+    words = r"[a-z]+(-[a-z]+)*"
+    assert re.fullmatch(words, strategy.name), f"name is lower-case words joined by hyphens, not {strategy.name!r}"
+    assert isinstance(strategy.tier, Tier), f"{strategy.name}: tier is a nanfix.Tier, not {strategy.tier!r}"
+    treated = isinstance(strategy.treats, frozenset) and strategy.treats and all(isinstance(c, Cause) for c in strategy.treats)
+    assert treated, f"{strategy.name}: treats is a frozenset of at least one nanfix.Cause, not {strategy.treats!r}"
+
+
+def check_docstring(strategy, diagnosis, setup):
+    """The docstring opens with the effect and says when it does not help and where it comes from."""
+    text = type(strategy).__doc__ or ""
+    first, *_ = text.strip().splitlines() or [""]
+    assert first.endswith("."), f"{strategy.name}: the docstring's first line is a sentence ending with a period, not {first!r}"
+    assert "does not help" in " ".join(text.lower().split()), f"{strategy.name}: the docstring says when it does not help"
+    assert "Reference:" in text, f"{strategy.name}: the docstring names its source after 'Reference:'"
+
+
+def check_installed(strategy, diagnosis, setup):
+    """A fix names its strategies, so each has to be found by name."""
+    assert strategy.name in catalogue(), f"{strategy.name} is not installed: declare it as entry point in the group {GROUP!r}"
+
+
+def check_applies(strategy, diagnosis, setup):
+    """`applies` says yes where it should, no to causes that the strategy does not treat, and changes nothing."""
+    before = _state(setup)
+    assert strategy.applies(diagnosis, setup), f"{strategy.name}: applies is False for the given diagnosis and setup"
+    foreign = tuple(Finding(cause, 1.0, "foreign") for cause in Cause if cause not in strategy.treats)
+    assert not strategy.applies(replace(diagnosis, findings=foreign), setup), (
+        f"{strategy.name}: applies is True though none of the causes is in `treats`"
+    )
+    _assert_same(before, _state(setup), f"{strategy.name}: applies changes")
+
+
+def check_space(strategy, diagnosis, setup):
+    """Every level's parameters are plain JSON and say what was drawn; drawing them changes nothing."""
+    before = _state(setup)
+    for params in levels(strategy, diagnosis, setup):
+        try:
+            again = json.loads(json.dumps(params, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{strategy.name}: space returns what JSON cannot hold ({error}): {params!r}") from error
+        assert again == params and type(params) is dict, f"{strategy.name}: JSON makes {again!r} of {params!r}"
+    _assert_same(before, _state(setup), f"{strategy.name}: space changes")
+
+
+def check_apply(strategy, diagnosis, setup):
+    """`apply` is a pure function: the same changed setup each time, the given one and its model as they were."""
+    for params in levels(strategy, diagnosis, setup):
+        before = _state(setup)
+        changed = strategy.apply(setup, **params)
+        _assert_same(before, _state(setup), f"{strategy.name}: apply changes the setup it is given:")
+        assert isinstance(changed, Setup), f"{strategy.name}: apply returns a Setup, not {type(changed).__name__}"
+        assert _content(changed) != _content(setup), f"{strategy.name}: apply with {params!r} changes nothing"
+        again = strategy.apply(setup, **params)
+        assert _content(again) == _content(changed), f"{strategy.name}: apply with {params!r} gives another setup each time"
+
+
+def check_edit(strategy, diagnosis, setup):
+    """A written edit, read again, is the same edit and makes the same setup."""
+    for params in levels(strategy, diagnosis, setup):
+        edit = Edit(strategy.name, params)
+        again = Edit.from_json(json.loads(json.dumps(edit.as_json())))
+        assert again == edit, f"{strategy.name}: read from JSON, {edit!r} is {again!r}"
+        same = _content(strategy.apply(setup, **again.params)) == _content(strategy.apply(setup, **params))
+        assert same, f"{strategy.name}: read from JSON, {edit!r} makes another setup"
+
+
+def check_words(strategy, diagnosis, setup):
+    """`explain` is one sentence for a user, `snippet` is Python."""
+    for params in levels(strategy, diagnosis, setup):
+        told, written = strategy.explain(params), strategy.snippet(params)
+        one = told.endswith(".") and ". " not in told and "\n" not in told
+        assert one, f"{strategy.name}: explain is one sentence ending with a period, not {told!r}"
+        assert "None" not in told, f"{strategy.name}: explain says None: {told!r}"
+        try:
+            compile(written, "snippet", "exec")
+        except SyntaxError as error:
+            raise AssertionError(f"{strategy.name}: snippet is no Python ({error}): {written!r}") from error
+
+
+CHECKS = (
+    check_class_attributes,
+    check_docstring,
+    check_installed,
+    check_applies,
+    check_space,
+    check_apply,
+    check_edit,
+    check_words,
+)
+
+
+def _content(value):
+    """Return what a record holds, for comparison: arrays by their bytes, everything else by its value."""
+    if is_dataclass(value):
+        return type(value).__name__, {field.name: _content(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _content(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [_content(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return value
+
+
+def _state(setup):
+    """Return by name all that a strategy must leave alone: the setup, the model's variables, and its attributes."""
+    model, optimizer = setup.model, base_optimizer(setup.model)
+    state = {f"setup.{name}": content for name, content in _content(setup)[1].items()}
+    state |= {f"variable {v.path}": np.asarray(v).tobytes() for v in (*model.variables, *optimizer.variables)}
+    owners = {"model": model, "optimizer": optimizer}
+    owners |= {f"layer {position} ({layer.name})": layer for position, layer in walk(model)}
+    # An attribute is the same as long as it is the same object, whatever that is.
+    state |= {f"{owner}.{name}": (id(value), value) for owner, it in owners.items() for name, value in vars(it).items()}
+    return state
+
+
+def _assert_same(before, after, what):
+    changed = [name for name in before.keys() | after.keys() if not _equal(before.get(name), after.get(name))]
+    assert not changed, f"{what} {', '.join(sorted(changed))}"
+
+
+def _equal(left, right):
+    held = isinstance(left, tuple) and isinstance(right, tuple) and isinstance(left[0], int) and isinstance(right[0], int)
+    return left[0] == right[0] if held else left == right

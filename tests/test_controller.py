@@ -1,0 +1,230 @@
+"""nanfix.fit as a user meets it: healthy runs untouched, sick ones repaired, bad input refused, endings honest."""
+
+import explosions
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nanfix
+from nanfix import Outcome
+from nanfix.errors import InputError, RunDirError, UnknownStrategyError
+
+
+def state(model):
+    return [np.asarray(v).copy() for v in model.variables + model.optimizer.variables]
+
+
+def assert_finite(model, x):
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+
+
+def test_healthy_run_equals_model_fit_bit_for_bit():
+    model, x, y, arguments = explosions.healthy()
+    history = model.fit(x, y, **arguments)
+    watched, x, y, arguments = explosions.healthy()
+    report = nanfix.fit(watched, x, y, **arguments)
+    assert report.outcome is Outcome.HEALTHY and not report.fix and report.diagnosis is None
+    assert report.history == history.history and report.epoch == history.epoch
+    for left, right in zip(state(model), state(watched), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_healthy_run_leaves_the_random_state_where_model_fit_does():
+    after = []
+    for fit in (lambda m, *a, **k: m.fit(*a, **k), nanfix.fit):
+        model, x, y, arguments = explosions.healthy()
+        fit(model, x, y, **arguments)
+        after.append((float(tf.random.uniform(())), float(np.random.rand())))
+    assert after[0] == after[1]
+
+
+@pytest.mark.parametrize("build", explosions.REPAIRABLE, ids=lambda build: build.__name__)
+def test_repaired_run_is_finite_and_has_learned(build):
+    model, x, y, arguments = build()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.fix and report.model is model
+    assert_finite(model, x)
+    held = y[int(len(y) * 0.8) :]
+    nothing = -np.log(1 / 3) if build is explosions.handwritten_log else float(np.var(held))
+    assert report.history["val_loss"][-1] < nothing
+    assert len(report.history["loss"]) == arguments["epochs"]
+    assert all(np.isfinite(report.history["loss"]))
+
+
+@pytest.mark.parametrize("build", explosions.HOPELESS, ids=lambda build: build.__name__)
+def test_hopeless_run_says_why_and_leaves_the_model_finite(build):
+    model, x, y, arguments = build()
+    report = nanfix.fit(model, x, y, throw=False, **arguments)
+    assert report.outcome is Outcome.UNREPAIRABLE
+    assert "every" in report.diagnosis.hopeless
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.parametrize("build", explosions.UNTREATED, ids=lambda build: build.__name__)
+def test_exhausted_search_raises_with_the_report_and_leaves_the_model_finite(build):
+    model, x, y, arguments = build()
+    with pytest.raises(nanfix.UnrepairedError) as raised:
+        nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
+    assert raised.value.report.outcome is Outcome.EXHAUSTED
+    assert raised.value.report.diagnosis is not None
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_nonfinite_validation_data_are_explained_and_training_left_alone():
+    model, x, y, arguments = explosions.validation_hole()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.HEALTHY
+    assert report.diagnosis.cause is nanfix.Cause.VALIDATION_ONLY and report.diagnosis.rows == (3,)
+
+
+def test_repair_keeps_the_users_callbacks_and_reports_each_epoch_once():
+    seen = []
+    model, x, y, arguments = explosions.unscaled_targets()
+    spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    nanfix.fit(model, x, y, callbacks=[spy, keras.callbacks.EarlyStopping(patience=5)], **arguments)
+    assert seen == [0, 1, 2]
+
+
+def test_clipping_and_rate_stay_with_the_users_optimizer():
+    model, x, y, arguments = explosions.learning_rate()
+    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **arguments)
+    rate = report.fix.edits[0].params["learning_rate"]
+    assert float(model.optimizer.learning_rate) == pytest.approx(rate)
+    assert rate < 30.0
+
+
+def test_known_fix_is_applied_without_a_search():
+    model, x, y, arguments = explosions.unscaled_inputs()
+    found = nanfix.fit(model, x, y, **arguments)
+    fresh, x, y, arguments = explosions.unscaled_inputs()
+    report = nanfix.apply(fresh, found.fix, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.trials == ()
+    np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+
+
+def test_same_seed_gives_the_same_fix():
+    fixes = []
+    for _ in range(2):
+        model, x, y, arguments = explosions.unscaled_targets()
+        fixes.append(nanfix.fit(model, x, y, seed=7, **arguments).fix)
+    assert fixes[0] == fixes[1]
+
+
+def test_search_goes_on_in_its_run_dir(tmp_path):
+    model, x, y, arguments = explosions.unscaled_targets()
+    first = nanfix.fit(model, x, y, run_dir=tmp_path / "run", budget=nanfix.Budget(trials=2), throw=False, **arguments)
+    assert len(first.trials) == 2
+    (tmp_path / "run" / "fix.json").unlink(missing_ok=True)
+    model, x, y, arguments = explosions.unscaled_targets()
+    second = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
+    assert second.outcome is Outcome.REPAIRED
+    assert not {str(t.edits) for t in first.trials} & {str(t.edits) for t in second.trials}
+    model, x, y, arguments = explosions.unscaled_targets()
+    third = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
+    assert third.fix == second.fix and third.trials == ()
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        return self.out(self.hidden(inputs))
+
+
+def functional_of_two():
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    hidden = keras.layers.Dense(8, activation="tanh")(keras.layers.Concatenate()([first, second]))
+    return keras.Model({"first": first, "second": second}, keras.layers.Dense(1)(hidden))
+
+
+def test_subclassed_model_takes_raw_inputs_after_its_repair():
+    _, x, y, arguments = explosions.unscaled_targets()
+    model = Subclass()
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert_finite(model, x)
+    assert float(np.mean((model.predict(x, verbose=0) - y) ** 2)) < np.var(y)
+
+
+def test_functional_model_with_named_inputs():
+    _, x, y, arguments = explosions.unscaled_targets()
+    model = functional_of_two()
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    named = {"first": x, "second": x * 2.0}
+    report = nanfix.fit(model, named, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert_finite(model, named)
+
+
+def stream(kind, x, y):
+    if kind == "dataset":
+        return tf.data.Dataset.from_tensor_slices((x, y)).batch(16), {}
+    if kind == "pydataset":
+
+        class Batches(keras.utils.PyDataset):
+            def __len__(self):
+                return len(x) // 16
+
+            def __getitem__(self, index):
+                return x[16 * index : 16 * index + 16], y[16 * index : 16 * index + 16]
+
+        return Batches(), {}
+
+    def generator():
+        while True:
+            for start in range(0, len(x), 16):
+                yield x[start : start + 16], y[start : start + 16]
+
+    return generator(), {"steps_per_epoch": len(x) // 16}
+
+
+@pytest.mark.parametrize("kind", ["dataset", "pydataset", "generator"])
+def test_streams_are_repaired_too(kind):
+    model, x, y, _ = explosions.unscaled_targets()
+    source, arguments = stream(kind, x, y)
+    report = nanfix.fit(model, source, epochs=3, verbose=0, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert_finite(model, x)
+    assert float(np.mean((model.predict(x, verbose=0) - y) ** 2)) < np.var(y)
+
+
+def bad_inputs():
+    x, y = explosions.table()
+    return {
+        "not compiled": (keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), x, y, {}, InputError, "compile"),
+        "no model": (object(), x, y, {}, InputError, "keras.Model"),
+        "lengths": (explosions.mlp(), x, y[:-1], {}, InputError, "different numbers of rows"),
+        "empty": (explosions.mlp(), x[:0], y[:0], {}, InputError, "empty"),
+        "object": (explosions.mlp(), x.astype(object), y, {}, InputError, "object dtype"),
+        "strategy": (explosions.mlp(), x, y, {"strategies": ["no-such"]}, UnknownStrategyError, "no-such"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["not compiled", "no model", "lengths", "empty", "object", "strategy"])
+def test_bad_input_is_refused_before_anything_changes(kind, tmp_path):
+    model, x, y, arguments, error, words = bad_inputs()[kind]
+    before = model.get_weights() if isinstance(model, keras.Model) else []
+    with pytest.raises(error, match=words) as raised:
+        nanfix.fit(model, x, y, run_dir=tmp_path / "run", verbose=0, **arguments)
+    assert isinstance(raised.value, nanfix.NanfixError)
+    assert "Expected:" in str(raised.value) and "Received:" in str(raised.value)
+    assert not (tmp_path / "run").exists()
+    for old, new in zip(before, model.get_weights() if before else [], strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_run_dir_of_another_run_is_refused(tmp_path):
+    model, x, y, arguments = explosions.healthy()
+    nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
+    other = explosions.mlp(outputs=2, loss="mae")
+    with pytest.raises(RunDirError, match="another run"):
+        nanfix.fit(other, x, np.concatenate([y, y], axis=1), run_dir=tmp_path / "run", **arguments)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    with pytest.raises(RunDirError, match="not a run_dir"):
+        nanfix.fit(model, x, y, run_dir=tmp_path / "full", **arguments)
