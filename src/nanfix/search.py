@@ -7,6 +7,8 @@ import contextlib
 import io
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from nanfix.report import TrialRecord
 from nanfix.setup import Setup
 from nanfix.strategy import Strategy, Tier
 
-PROJECT = "search"
+PROJECT, ORACLE, COPY = "search", "oracle.json", "oracle-copy.json"
 OBJECTIVE = keras_tuner.Objective("held_loss", "min")
 UNLIMITED = 1_000_000
 CALLED_FOR = 0.5  # weight of a finding from which its remedy is tried together with the others
@@ -132,6 +134,12 @@ class LadderOracle(keras_tuner.Oracle):
             return {"status": "STOPPED"}
         return {"status": "RUNNING", "values": self._space.values(candidate)}
 
+    def save(self) -> None:
+        super().save()
+        partial = Path(self._project_dir, f".{COPY}")
+        shutil.copyfile(Path(self._project_dir, ORACLE), partial)
+        os.replace(partial, partial.with_name(COPY))
+
     def finished(self) -> dict[Candidate, float | None]:
         """Return every candidate tried and the loss it reached; None where it did not hold."""
         trials = [self.trials[trial_id] for trial_id in self.end_order]
@@ -203,7 +211,7 @@ def search(
         bar: the held loss of a model that has learned nothing; differences are judged against it.
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    _discard_torn(directory / PROJECT)
+    _mend(directory / PROJECT)
     oracle = LadderOracle(space, max_trials=max_trials, deadline=deadline, seed=seed, bar=bar)
     tuner = ProbeTuner(oracle, space, judge, directory)
     tuner.search(verbose=0)
@@ -218,10 +226,21 @@ def _fix_of(space: Space, candidate: Candidate) -> Fix:
     return space.fix(hp)
 
 
-def _discard_torn(project: Path) -> None:
-    """Remove what a killed process left half-written: keras-tuner writes its files in place."""
-    for path in [*project.glob("*.json"), *project.glob("trial_*/trial.json")]:
-        try:
-            json.loads(path.read_text())
-        except ValueError:
-            path.unlink()
+def _mend(project: Path) -> None:
+    """Make what a killed process left readable again: keras-tuner writes its files in place.
+
+    A torn oracle.json is replaced by the copy made after the save before it; where that does not do, the search starts anew.
+    """
+    oracle, copy = project / ORACLE, project / COPY
+    if not all(_readable(path) for path in project.glob("trial_*/trial.json")) or not (_readable(oracle) or _readable(copy)):
+        shutil.rmtree(project, ignore_errors=True)
+    elif not _readable(oracle):
+        os.replace(copy, oracle)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""Put constants of optimizers and normalization layers back into the range in which they mean something."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import base_optimizer, walk
+from nanfix.strategy import Strategy, Tier
+
+# What Keras takes when nothing is said.
+OPTIMIZER_DEFAULTS = {"epsilon": 1e-7, "momentum": 0.9, "rho": 0.9, "beta_1": 0.9, "beta_2": 0.999}
+LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
+SMALLEST_EPSILON = 1e-12  # a smaller one vanishes beside what it is added to, and the division is by zero after all
+DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is kept: at least 0, below 1
+
+
+class SaneConstants(Strategy):
+    """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0, 1), by Keras' default.
+
+    Looks at the optimizer and at every normalization layer, and touches only what is out of range. A stronger level
+    takes an epsilon 100 times the default. Does not help when all constants are in range.
+
+    Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015), arXiv:1502.03167, Algorithm 1.
+    """
+
+    name = "sane-constants"
+    tier = Tier.OPTIMIZER
+    treats = frozenset({Cause.OPTIMIZER_CONSTANT, Cause.BATCH_STATISTICS})
+    reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and bool(_optimizer(setup, 1.0) or _layers(setup, 1.0))
+
+    def space(self, hp, diagnosis, setup):
+        factor = hp.Choice("factor", [1.0, 100.0])
+        return {"optimizer": _optimizer(setup, factor), "layers": _layers(setup, factor)}
+
+    def apply(self, setup, *, optimizer, layers):
+        if optimizer:
+            setup = setup.with_optimizer(**optimizer)
+        for position, constants in layers.items():
+            setup = setup.with_layer(int(position), **constants)
+        return setup
+
+    def explain(self, params):
+        told = [f"the optimizer's {name} to {value:.3g}" for name, value in params["optimizer"].items()]
+        told += [f"{name} of layer {p} to {v:.3g}" for p, constants in params["layers"].items() for name, v in constants.items()]
+        return f"Set {' and '.join(told)}."
+
+    def snippet(self, params):
+        lines = [f"optimizer.{name} = {value:.3g}" for name, value in params["optimizer"].items()]
+        lines += [f"# layer {p}: {name}={v:.3g}" for p, constants in params["layers"].items() for name, v in constants.items()]
+        return "\n".join(lines)
+
+
+def _optimizer(setup, factor: float) -> dict[str, float]:
+    return _replaced(base_optimizer(setup.model), OPTIMIZER_DEFAULTS, factor)
+
+
+def _layers(setup, factor: float) -> dict[str, dict[str, float]]:
+    found = {
+        str(position): _replaced(layer, LAYER_DEFAULTS, factor)
+        for position, layer in walk(setup.model)
+        if "Normalization" in type(layer).__name__
+    }
+    return {position: constants for position, constants in found.items() if constants}
+
+
+def _replaced(owner, defaults: dict[str, float], factor: float) -> dict[str, float]:
+    """Return the constants of `owner` that are out of range, with what to use instead."""
+    constants = {}
+    for name, default in defaults.items():
+        value = getattr(owner, name, None)
+        if isinstance(value, float | int) and not _in_range(name, value):
+            constants[name] = default * factor if name == "epsilon" else default
+    return constants
+
+
+def _in_range(name: str, value: float) -> bool:
+    return 0 <= value < 1 if name in DECAYS else value >= SMALLEST_EPSILON

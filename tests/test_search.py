@@ -1,0 +1,90 @@
+"""The search by keras-tuner: budget, resumption, and files a killed process left torn."""
+
+import explosions
+import pytest
+
+from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.registry import select
+from nanfix.report import TrialRecord
+from nanfix.search import PROJECT, build_space, search
+from nanfix.setup import Sample, Setup
+
+
+@pytest.fixture(scope="module")
+def space():
+    model, x, y, _ = explosions.learning_rate()
+    findings = (Finding(Cause.LEARNING_RATE, 0.9, ""), Finding(Cause.UNSCALED_INPUT, 0.8, ""))
+    diagnosis = Diagnosis(Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0)
+    chosen = select(["lower-learning-rate", "scale-inputs", "clip-gradients"])
+    return build_space(chosen, diagnosis, Setup(model, Sample((x,), (y,), (True,), x)))
+
+
+def judge(tried):
+    """Hold only with scaled inputs; a lower rate beside them is better still."""
+
+    def judged(fix):
+        names = [edit.strategy for edit in fix.edits]
+        tried.append(names)
+        loss = (1.0 if "lower-learning-rate" in names else 2.0) if "scale-inputs" in names else None
+        return TrialRecord(fix.edits, "initial weights", 10, loss, "non-finite" if loss is None else "held", 0.0)
+
+    return judged
+
+
+def run(space, directory, tried, **budget):
+    return search(space, judge(tried), **{"max_trials": 50, "seconds": None, "seed": 0, **budget}, directory=directory)
+
+
+def test_candidates_and_values_stand_for_each_other(space):
+    candidate = (("scale-inputs", 1), ("lower-learning-rate", 3))
+    assert space.candidate(space.values(candidate)) == candidate
+
+
+def test_best_combination_is_found_and_put_first(space, tmp_path):
+    found = run(space, tmp_path, [])
+    assert [edit.strategy for edit in found.fixes[0].edits] == ["scale-inputs", "lower-learning-rate"]
+    assert len(found.trials) == len({str(trial.edits) for trial in found.trials})
+
+
+def test_budget_of_trials_is_kept(space, tmp_path):
+    tried = []
+    found = run(space, tmp_path, tried, max_trials=3)
+    assert len(tried) == len(found.trials) == 3
+
+
+def test_budget_of_seconds_is_kept(space, tmp_path):
+    tried = []
+    run(space, tmp_path, tried, seconds=1e-9)
+    assert len(tried) <= 1
+
+
+def test_interrupted_search_tries_nothing_twice(space, tmp_path):
+    first, second = [], []
+    run(space, tmp_path, first, max_trials=4)
+    found = run(space, tmp_path, second)
+    whole = []
+    run(space, tmp_path / "whole", whole)
+    assert first + second == whole
+    assert found.fixes
+
+
+def test_torn_oracle_file_is_survived(space, tmp_path):
+    run(space, tmp_path, [], max_trials=4)
+    oracle = tmp_path / PROJECT / "oracle.json"
+    oracle.write_text(oracle.read_text()[:40])
+    assert run(space, tmp_path, []).fixes
+
+
+def test_error_inside_a_trial_is_not_swallowed(space, tmp_path):
+    def broken(fix):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        search(space, broken, max_trials=5, seconds=None, seed=0, directory=tmp_path)
+
+
+def test_nothing_is_printed(space, tmp_path, capsys):
+    run(space, tmp_path, [])
+    run(space, tmp_path, [])
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == ""
