@@ -4,7 +4,7 @@ import numpy as np
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import LogitsLoss as Change
-from nanfix.setup import loss_name
+from nanfix.setup import activation_name, loss_name
 from nanfix.strategy import Strategy, Tier
 
 STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
@@ -63,7 +63,7 @@ def _equivalent(setup) -> tuple[Change, str | None] | None:
     """Return the stock crossentropy that the user's loss is, and the activation that its outputs lack, if any."""
     if len(setup.sample.targets) != 1 or isinstance(setup.user_loss, dict | list | tuple) or setup.user_loss is None:
         return None
-    last = setup.activations[-1][1].activation.__name__ if setup.activations else "linear"
+    last = activation_name(setup.activations[-1][1]) if setup.activations else "linear"
     for name in STOCK:
         probabilities = _factor(setup, name, from_logits=False)
         if probabilities is not None and last in (ACTIVATIONS[name], "linear"):
@@ -77,12 +77,14 @@ def _equivalent(setup) -> tuple[Change, str | None] | None:
 
 def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
     """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
+    import tensorflow as tf
     from keras import losses
     from keras.src.trainers.compile_utils import CompileLoss
 
     user = CompileLoss(loss=setup.user_loss)
     classes = setup.sample.targets[0].shape[-1] if setup.sample.targets[0].ndim > 1 else 1
-    if (name == "categorical_crossentropy" and classes < 2) or name == "sparse_categorical_crossentropy":
+    one_of_several = classes > 1 and bool(np.allclose(setup.sample.targets[0].sum(axis=-1), 1.0, atol=1e-3))
+    if (name == "categorical_crossentropy" and not one_of_several) or name == "sparse_categorical_crossentropy":
         return ("sum_over_batch_size", 1.0) if loss_name(setup.user_loss) == name and not from_logits else None
     rng = np.random.default_rng(0)
     for reduction in ("sum_over_batch_size", "sum"):
@@ -94,7 +96,10 @@ def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
             logits = rng.normal(size=(rows, classes)).astype("float32")
             outputs = logits if from_logits else _probabilities(logits, name)
             truth = _labels(rng, rows, classes, name)
-            ratios.append(float(user(truth, outputs)) / float(stock(truth, outputs)))
+            try:
+                ratios.append(float(user(truth, outputs)) / float(stock(truth, outputs)))
+            except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+                return None  # it takes other targets or other outputs than a crossentropy does
         if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios[0]) and ratios[0] > 0:
             return reduction, float(f"{np.mean(ratios):.6g}")
     return None

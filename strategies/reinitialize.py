@@ -1,6 +1,7 @@
 """Draw the initial weights anew, as large as the width and the activation of each layer call for."""
 
 from nanfix.diagnosis import Cause
+from nanfix.setup import activation_name
 from nanfix.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
@@ -46,5 +47,5 @@ def _weighted(setup) -> list[tuple[int, object]]:
 
 
 def _fitting(layer) -> str:
-    name = getattr(layer.activation, "__name__", "")
+    name = activation_name(layer)
     return "he_normal" if name in RECTIFIERS else "lecun_normal" if name in SELF_NORMALIZING else "glorot_uniform"

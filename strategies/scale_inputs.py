@@ -58,6 +58,7 @@ def robust_scaling(array: np.ndarray, quantile_range: tuple[float, float]) -> Af
     """Return the scaling of the last axis of `array`, shape (rows, ..., features); non-finite cells are left out."""
     table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
     table = np.where(np.isfinite(table), table, np.nan)
+    table[:, np.isnan(table).all(axis=0)] = 0.0  # nothing is known of these; numpy warns of them
     scaler = RobustScaler(quantile_range=quantile_range).fit(table)
     center = np.nan_to_num(np.asarray(scaler.center_))
     spread = np.nan_to_num(np.nanstd(table, axis=0))

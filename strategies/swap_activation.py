@@ -1,7 +1,7 @@
 """Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
 
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import loss_name
+from nanfix.setup import activation_name, loss_name, takes_logits
 from nanfix.strategy import Strategy, Tier
 
 UNBOUNDED = ("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "relu6", "exponential", "mish", "celu")
@@ -60,22 +60,14 @@ def _listed(positions: list[int]) -> str:
 
 def _hidden(setup) -> list[int]:
     """Return the positions of layers, the last one apart, whose activation has no bound."""
-    return [position for position, layer in setup.activations[:-1] if _named(layer) in UNBOUNDED]
+    return [position for position, layer in setup.activations[:-1] if activation_name(layer) in UNBOUNDED]
 
 
 def _output(diagnosis, setup) -> tuple[int, str] | None:
     """Return the last layer's position and the activation that its loss needs, where it has another one."""
     loss = setup.user_loss
     needed = FOR_LOSS.get(loss_name(loss))
-    if needed is None or _from_logits(loss) or not setup.activations or diagnosis.place.phase is not Phase.LOSS:
+    if needed is None or takes_logits(loss) or not setup.activations or diagnosis.place.phase is not Phase.LOSS:
         return None
     position, layer = setup.activations[-1]
-    return (position, needed) if _named(layer) not in ("softmax", "sigmoid") else None
-
-
-def _from_logits(loss) -> bool:
-    return bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits"))
-
-
-def _named(layer) -> str:
-    return getattr(layer.activation, "__name__", "")
+    return (position, needed) if activation_name(layer) not in ("softmax", "sigmoid") else None

@@ -1,10 +1,13 @@
 """What nanfix relies on in every strategy, built-in or installed: run it over yours.
 
-    import contract
+import contract
 
-    def test_my_strategy():
-        setup = contract.setup_of(model, x, y)  # a compiled model and data that the strategy is for
-        contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+def test_my_strategy():
+    setup = contract.setup_of(model, x, y)  # a compiled model and data that the strategy is for
+    contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+
+def test_my_strategy_repairs():
+    contract.check_repair("my-strategy", build)  # build() returns model, x, y, arguments of a training that dies
 """
 
 import json
@@ -12,14 +15,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 
+import keras
 import keras_tuner
 import numpy as np
 
-from nanfix.controller import describe
+from nanfix.controller import describe, fit
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.fix import Edit
 from nanfix.registry import GROUP, catalogue
+from nanfix.report import Outcome
 from nanfix.search import build_space
 from nanfix.setup import Setup, base_optimizer, walk
 from nanfix.strategy import Tier
@@ -58,6 +63,34 @@ def check_strategy(strategy, diagnosis, setup):
     """
     for check in CHECKS:
         check(strategy, diagnosis, setup)
+
+
+def check_repair(name, build, **changed):
+    """Repair a training that goes non-finite with one strategy alone; return the report and the rows held back.
+
+    Args:
+        name: of the strategy.
+        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them, for an output and
+            targets of the same shape.
+        changed: arguments of fit to put in the place of build's.
+    """
+    model, x, y, arguments = build()
+    losses = model.fit(x, y, **{**arguments, **changed}).history["loss"]
+    assert not (_finite(model) and np.isfinite(losses).all()), "training stays finite without nanfix: nothing to repair"
+    model, x, y, arguments = build()
+    arguments = {**arguments, **changed}
+    report = fit(model, x, y, strategies=[name], throw=False, **arguments)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert [edit.strategy for edit in report.fix.edits] == [name] and report.model is model
+    assert _finite(model), "the repaired model has non-finite weights"
+    assert np.isfinite(model.predict(x, verbose=0)).all(), "the repaired model predicts non-finite values from raw inputs"
+    kept = int(len(y) * (1.0 - arguments["validation_split"]))
+    held_x, held_y = x[kept:], y[kept:]
+    mean = np.broadcast_to(held_y.mean(axis=0), held_y.shape)
+    nothing = float(np.mean(keras.losses.get(model.loss)(held_y, mean)))
+    reached = report.history["val_loss"][-1]
+    assert reached < nothing, f"the repaired run ends at a loss of {reached:.3g}; predicting the mean gives {nothing:.3g}"
+    return report, held_x, held_y
 
 
 def check_class_attributes(strategy, diagnosis, setup):
@@ -153,6 +186,10 @@ CHECKS = (
 )
 
 
+def _finite(model):
+    return all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
 def _content(value):
     """Return what a record holds, for comparison: arrays by their bytes, everything else by its value."""
     if is_dataclass(value):
@@ -173,16 +210,19 @@ def _state(setup):
     state |= {f"variable {v.path}": np.asarray(v).tobytes() for v in (*model.variables, *optimizer.variables)}
     owners = {"model": model, "optimizer": optimizer}
     owners |= {f"layer {position} ({layer.name})": layer for position, layer in walk(model)}
-    # An attribute is the same as long as it is the same object, whatever that is.
-    state |= {f"{owner}.{name}": (id(value), value) for owner, it in owners.items() for name, value in vars(it).items()}
-    return state
+    return state | {f"{owner}.{name}": _Object(value) for owner, it in owners.items() for name, value in vars(it).items()}
+
+
+class _Object:
+    """An attribute's value, equal to itself alone: what it holds is the model's business."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Object) and self.value is other.value
 
 
 def _assert_same(before, after, what):
-    changed = [name for name in before.keys() | after.keys() if not _equal(before.get(name), after.get(name))]
-    assert not changed, f"{what} {', '.join(sorted(changed))}"
-
-
-def _equal(left, right):
-    held = isinstance(left, tuple) and isinstance(right, tuple) and isinstance(left[0], int) and isinstance(right[0], int)
-    return left[0] == right[0] if held else left == right
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert not changed, f"{what} {', '.join(changed)}"

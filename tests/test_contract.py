@@ -1,1 +1,233 @@
-"""The contract suite over every installed strategy, and over strategies that break it."""
+"""The contract suite over every installed strategy, and over strategies that break one rule each."""
+
+from functools import cache
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.registry import catalogue, get
+
+LOWER = type(get("lower-learning-rate"))
+PLACE = Place(Phase.FORWARD, operation="Sqrt", source="model.py:12")
+
+
+@cache
+def situations():
+    """Return setups of trainings that strategies are for."""
+    x, y = explosions.table(rows=16)
+    classes = np.eye(3, dtype="float32")[np.arange(16) % 3]
+    classifier = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
+    return {
+        "regression": contract.setup_of(explosions.mlp(), x, y),
+        "classification": contract.setup_of(classifier, x, classes),
+        "labels from 1": contract.setup_of(
+            explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
+        ),
+        "constants out of range": contract.setup_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
+    }
+
+
+def fitting(strategy, diagnosis):
+    """Return the setups above that the strategy can be applied to under this diagnosis."""
+    return [setup for setup in situations().values() if strategy.applies(diagnosis, setup)]
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_installed_strategy_keeps_the_contract(name):
+    strategy = get(name)
+    for cause in strategy.treats:
+        diagnosis = contract.diagnosis(cause, place=PLACE)
+        setups = fitting(strategy, diagnosis)
+        assert setups, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Add one that it is for."
+        for setup in setups:
+            contract.check_strategy(strategy, diagnosis, setup)
+
+
+class Lower(LOWER):
+    """Lower the learning rate.
+
+    Does not help when the data are NaN. Reference: Bengio (2012).
+    """
+
+    def __init_subclass__(cls):
+        cls.__doc__ = cls.__doc__ or Lower.__doc__
+
+
+class ShoutsItsName(Lower):
+    name = "Lower_Rate"
+
+
+class HasNoTier(Lower):
+    tier = 2
+
+
+class TreatsNothing(Lower):
+    treats = frozenset()
+
+
+class PromisesTooMuch(Lower):
+    """Lower the learning rate.
+
+    Reference: Bengio (2012).
+    """
+
+
+class IsFromNowhere(Lower):
+    """Lower the learning rate.
+
+    Does not help when the data are NaN.
+    """
+
+
+class TrailsOff(Lower):
+    """Lower the learning rate
+
+    Does not help when the data are NaN. Reference: Bengio (2012).
+    """
+
+
+class NotInstalled(Lower):
+    name = "not-installed"
+
+
+class TreatsEverything(Lower):
+    def applies(self, diagnosis, setup):
+        return True
+
+
+class TreatsNobody(Lower):
+    def applies(self, diagnosis, setup):
+        return False
+
+
+class TouchesTheModelEarly(Lower):
+    def applies(self, diagnosis, setup):
+        setup.model.layers[0].seen = True
+        return super().applies(diagnosis, setup)
+
+
+class TrainsInSpace(Lower):
+    def space(self, hp, diagnosis, setup):
+        kernel = setup.model.layers[0].kernel
+        kernel.assign(kernel * 2.0)
+        return super().space(hp, diagnosis, setup)
+
+
+class ReturnsFloat32(Lower):
+    def space(self, hp, diagnosis, setup):
+        return {"learning_rate": np.float32(0.01)}
+
+
+class ReturnsNan(Lower):
+    def space(self, hp, diagnosis, setup):
+        return {"learning_rate": float("nan")}
+
+
+class ReturnsATuple(Lower):
+    def space(self, hp, diagnosis, setup):
+        return {"learning_rate": (0.1, 0.2)}
+
+
+class ChangesTheSetup(Lower):
+    def apply(self, setup, *, learning_rate):
+        changed = setup.with_optimizer(learning_rate=learning_rate)
+        setup.optimizer["momentum"] = 0.0
+        return changed
+
+
+class ChangesTheSample(Lower):
+    def apply(self, setup, *, learning_rate):
+        setup.sample.inputs[0][0] += 1.0
+        return setup.with_optimizer(learning_rate=learning_rate)
+
+
+class ChangesTheModel(Lower):
+    def apply(self, setup, *, learning_rate):
+        setup.model.optimizer.learning_rate = learning_rate
+        return setup.with_optimizer(learning_rate=learning_rate)
+
+
+class ChangesNothing(Lower):
+    def apply(self, setup, *, learning_rate):
+        return setup
+
+
+class ReturnsNone(Lower):
+    def apply(self, setup, *, learning_rate):
+        return None
+
+
+class DiffersEachTime(Lower):
+    def apply(self, setup, *, learning_rate):
+        self.calls = getattr(self, "calls", 0) + 1
+        return setup.with_optimizer(learning_rate=learning_rate / self.calls)
+
+
+class HidesAParameter(Lower):
+    def space(self, hp, diagnosis, setup):
+        return {**super().space(hp, diagnosis, setup), "strategy": "lower-learning-rate"}
+
+    def apply(self, setup, *, learning_rate, strategy=""):
+        return super().apply(setup, learning_rate=learning_rate)
+
+
+class SaysNone(Lower):
+    def explain(self, params):
+        return f"Lower the learning rate to {params.get('rate')}."
+
+
+class SaysTooMuch(Lower):
+    def explain(self, params):
+        return "Lower the learning rate. It was too high."
+
+
+class WritesNoPython(Lower):
+    def snippet(self, params):
+        return "set the learning rate lower"
+
+
+BROKEN = {
+    ShoutsItsName: "lower-case words joined by hyphens, not 'Lower_Rate'",
+    HasNoTier: "tier is a nanfix.Tier, not 2",
+    TreatsNothing: "at least one nanfix.Cause",
+    PromisesTooMuch: "says when it does not help",
+    IsFromNowhere: "names its source",
+    TrailsOff: "first line is a sentence ending with a period, not 'Lower the learning rate'",
+    NotInstalled: "not-installed is not installed",
+    TreatsEverything: "none of the causes is in `treats`",
+    TreatsNobody: "applies is False",
+    TouchesTheModelEarly: r"applies changes layer 1 \(.*\)\.seen",
+    TrainsInSpace: "space changes variable .*kernel",
+    ReturnsFloat32: "what JSON cannot hold .*float32",
+    ReturnsNan: "what JSON cannot hold .*nan",
+    ReturnsATuple: r"JSON makes .*\[0.1, 0.2\].* of .*\(0.1, 0.2\)",
+    ChangesTheSetup: "changes the setup it is given: setup.optimizer",
+    ChangesTheSample: "changes the setup it is given: setup.sample",
+    ChangesTheModel: "changes the setup it is given: variable .*learning_rate",
+    ChangesNothing: "changes nothing",
+    ReturnsNone: "returns a Setup, not NoneType",
+    DiffersEachTime: "gives another setup each time",
+    HidesAParameter: "read from JSON",
+    SaysNone: "says None",
+    SaysTooMuch: "one sentence",
+    WritesNoPython: "snippet is no Python",
+}
+
+
+@pytest.fixture
+def setup():
+    return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+
+
+def test_unbroken_strategy_passes(setup):
+    contract.check_strategy(Lower(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+def test_broken_strategy_is_caught(broken, setup):
+    with pytest.raises(AssertionError, match=BROKEN[broken]):
+        contract.check_strategy(broken(), contract.diagnosis(Cause.LEARNING_RATE), setup)

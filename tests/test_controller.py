@@ -66,7 +66,7 @@ def test_hopeless_run_says_why_and_leaves_the_model_finite(build):
 def test_exhausted_search_raises_with_the_report_and_leaves_the_model_finite(build):
     model, x, y, arguments = build()
     with pytest.raises(nanfix.UnrepairedError) as raised:
-        nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
+        nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), strategies=["lower-learning-rate"], **arguments)
     assert raised.value.report.outcome is Outcome.EXHAUSTED
     assert raised.value.report.diagnosis is not None
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -74,9 +74,39 @@ def test_exhausted_search_raises_with_the_report_and_leaves_the_model_finite(bui
 
 def test_nonfinite_validation_data_are_explained_and_training_left_alone():
     model, x, y, arguments = explosions.validation_hole()
-    report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.HEALTHY
+    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **arguments)
+    assert report.outcome is Outcome.HEALTHY and not report.fix
     assert report.diagnosis.cause is nanfix.Cause.VALIDATION_ONLY and report.diagnosis.rows == (3,)
+
+
+def test_nonfinite_validation_data_are_repaired_without_touching_the_training():
+    plain, x, y, arguments = explosions.validation_hole()
+    history = plain.fit(x, y, **arguments).history
+    model, x, y, arguments = explosions.validation_hole()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.diagnosis.cause is nanfix.Cause.VALIDATION_ONLY
+    assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite"] and report.trials == ()
+    np.testing.assert_equal(report.history, history)
+    for left, right in zip(state(plain), state(model), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert_finite(model, arguments["validation_data"][0])
+
+
+def test_holes_and_targets_out_of_scale_are_repaired_together():
+    model, x, y, arguments = explosions.missing_cells_and_large_targets()
+    report = nanfix.fit(model, x, y, **arguments)
+    strategies = [edit.strategy for edit in report.fix.edits]
+    assert report.outcome is Outcome.REPAIRED and strategies[0] == "impute-nonfinite" and len(strategies) > 1
+    assert all("impute-nonfinite" in {edit.strategy for edit in trial.edits} for trial in report.trials)
+    assert_finite(model, x)
+    assert report.history["val_loss"][-1] < np.var(y[128:])
+
+
+def test_holes_in_inputs_and_in_targets_are_repaired_together():
+    model, x, y, arguments = explosions.holes_in_both()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert {edit.strategy for edit in report.fix.edits} == {"impute-nonfinite", "drop-nonfinite-rows"}
+    assert_finite(model, x)
 
 
 def test_repair_keeps_the_users_callbacks_and_reports_each_epoch_once():

@@ -1,5 +1,7 @@
 """The ladder, on imagined losses: order, stopping, pruning."""
 
+import math
+
 from nanfix.ladder import Rung, choose, ladder
 
 RATE = Rung("rate", 2, 4)
@@ -8,10 +10,10 @@ INPUTS = Rung("inputs", 3, 1, called_for=True)
 TARGETS = Rung("targets", 3, 1, called_for=True)
 
 
-def climb(rungs, loss):
+def climb(rungs, loss, bar=math.inf):
     """Walk a ladder with `loss(candidate)` as judge; return what was tried, in order, with the losses."""
     tried = {}
-    walk = ladder(rungs)
+    walk = ladder(rungs, bar)
     try:
         candidate = next(walk)
         while True:
@@ -38,6 +40,12 @@ def test_combination_is_tried_though_no_single_one_holds():
     assert {name for name, _ in best} == {"inputs", "targets"}
 
 
+def test_what_weak_evidence_points_to_is_tried_only_when_the_rest_does_not_learn_well():
+    weak = Rung("weak", 2, 1, indicated=False)
+    assert (("weak", 0),) not in climb((CLIP, weak), lambda c: 1.0, bar=10.0)
+    assert (("weak", 0),) in climb((CLIP, weak), lambda c: 9.0, bar=10.0)
+
+
 def test_superfluous_edits_are_pruned():
     rungs = (RATE, INPUTS, TARGETS)
     tried = climb(rungs, lambda c: 1.0 if "inputs" in c else None)
@@ -57,3 +65,29 @@ def test_walk_fed_with_old_results_goes_on_where_it_stood():
     known = set(whole[:2])
     rest = [c for c in climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0) if c not in known]
     assert rest == whole[2:]
+
+
+FILL, DROP = Rung("fill", 1, 1, called_for=True), Rung("drop", 1, 1)
+
+
+def test_a_called_for_change_to_the_data_is_in_every_candidate():
+    rungs = (FILL, DROP, RATE, INPUTS)
+    tried = climb(rungs, lambda c: 1.0 if "inputs" in c else 5.0)
+    assert next(iter(tried)) == (("fill", 0),)
+    assert all(candidate[0] == ("fill", 0) for candidate in tried)
+    assert choose(tried, rungs)[0] == (("fill", 0), ("inputs", 0))
+
+
+def test_another_change_to_the_data_is_tried_when_nothing_holds_with_the_first():
+    rungs = (FILL, DROP, RATE)
+    tried = climb(rungs, lambda c: 1.0 if "drop" in c else None)
+    assert list(tried)[:6] == [(("fill", 0),), *((("fill", 0), ("rate", level)) for level in range(4)), (("drop", 0),)]
+    assert choose(tried, rungs)[0] == (("drop", 0),)
+    assert all({"fill", "drop"} & set(dict(candidate)) for candidate in tried)
+
+
+def test_two_called_for_changes_to_the_data_are_combined_and_pruned():
+    rungs = (FILL, Rung("drop", 1, 1, called_for=True))
+    assert next(iter(climb(rungs, lambda c: 1.0))) == (("fill", 0), ("drop", 0))
+    assert choose(climb(rungs, lambda c: 1.0), rungs)[0] == (("fill", 0),)
+    assert (("drop", 0),) not in climb(rungs, lambda c: 1.0)

@@ -17,7 +17,8 @@ class Audit:
     """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or of the failing batch.
 
     Scales are root mean squares over finite cells; `continuous_target` says whether the targets are measured values
-    rather than classes. `hopeless` is the reason why these data cannot be learned from at all, or None.
+    rather than classes. `holes_ahead` says of rows with non-finite cells that training has not reached them yet but would
+    fail of them. `hopeless` is the reason why these data cannot be learned from at all, or None.
     """
 
     batch_inputs_nonfinite: bool = False
@@ -32,6 +33,7 @@ class Audit:
     target_scale: float = 1.0
     continuous_target: bool = False
     made_on_the_fly: bool = False
+    holes_ahead: bool = False
     hopeless: str | None = None
 
 
@@ -96,6 +98,9 @@ def _labels(setup: Setup, targets: list[Any]) -> str:
     if loss_name(setup.user_loss) != SPARSE or not targets or not isinstance(output, tuple) or output[-1] is None:
         return ""
     labels = np.asarray(targets[0])
+    labels = labels[np.isfinite(labels)]
+    if not labels.size:
+        return ""
     low, high, classes = labels.min(), labels.max(), output[-1]
     if low >= 0 and high < classes:
         return ""
@@ -127,6 +132,8 @@ def _scale(arrays: list[np.ndarray]) -> float:
     scales = [1.0]
     for array in arrays:
         if array.dtype.kind in "fiu" and array.size:
-            table = _finite(array).reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
-            scales.append(float(np.sqrt(np.square(table).mean(axis=0)).max()))
+            width = array.shape[-1] if array.ndim > 1 else 1
+            squares = np.square(_finite(array)).reshape(-1, width).sum(axis=0)
+            cells = np.isfinite(array).reshape(-1, width).sum(axis=0)
+            scales.append(float(np.sqrt(squares / np.maximum(cells, 1)).max()))
     return max(scales)

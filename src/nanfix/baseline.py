@@ -1,42 +1,52 @@
 """What a model that has learned nothing reaches: the marks a repair has to beat."""
 
 import numpy as np
-from keras import tree
 from keras.src.trainers.compile_utils import CompileLoss
 
-from nanfix.data import TrainingData
-from nanfix.setup import Setup, loss_name
+from nanfix.data import TrainingData, flat_arrays
+from nanfix.setup import Setup, activation_name, loss_name, takes_logits
 
-DISTRIBUTIONS = {"softmax", "sigmoid"}
+CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
+CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median, **dict.fromkeys(CLASSES, np.mean)}
+SMALLEST = 1e-7  # probability, as in Keras
 
 
 def constant_loss(setup: Setup, held: TrainingData) -> float | None:
-    """Return the loss of always predicting the mean of the training targets, on the held data.
+    """Return the loss on the held data of always predicting the same: mean, median, or class frequencies.
 
-    None where such a prediction has no meaning: several outputs, no targets, outputs that are no values or
-    probabilities, or a hand-written loss that cannot take it.
+    None where no such prediction is known: several outputs, no targets, or a loss for which the best constant is not
+    one of these.
     """
-    truth = [np.asarray(leaf) for leaf in tree.flatten(held.y)] if held.y is not None and held.is_arrays else []
-    output = getattr(setup.model, "output_shape", None)
-    if len(truth) != 1 or len(setup.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
+    truth = flat_arrays(held.y) if held.is_arrays else []
+    output, name = getattr(setup.model, "output_shape", None), loss_name(setup.user_loss)
+    probabilities = bool(setup.activations) and activation_name(setup.activations[-1][1]) in ("softmax", "sigmoid")
+    known = name in CENTERS or probabilities
+    if not known or len(truth) != 1 or len(setup.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
         return None
-    targets, name = setup.sample.targets[0], loss_name(setup.user_loss)
-    last = setup.activations[-1][1].activation.__name__ if setup.activations else "linear"
+    targets, y = setup.sample.targets[0], truth[0]
     if name == "sparse_categorical_crossentropy":
-        targets = np.eye(output[-1], dtype="float32")[np.clip(targets.reshape(-1).astype(int), 0, output[-1] - 1)]
-    elif last not in DISTRIBUTIONS and name not in ("mean_squared_error", "mean_absolute_error"):
+        targets = np.eye(output[-1])[np.clip(targets.reshape(-1).astype(int), 0, output[-1] - 1)]
+    targets = targets[_finite_rows(targets)]
+    if not len(targets):
         return None
-    if "crossentropy" in name and last not in DISTRIBUTIONS:
+    constant = CENTERS.get(name, np.mean)(targets, axis=0).reshape(-1)
+    if takes_logits(setup.user_loss):
+        share = np.clip(constant, SMALLEST, 1.0 - SMALLEST)
+        constant = np.log(share) if name != "binary_crossentropy" else np.log(share / (1.0 - share))
+    elif name in CLASSES and not probabilities:
         return None
-    center = np.median if name == "mean_absolute_error" else np.mean
-    rows = np.isfinite(targets.reshape(len(targets), -1)).all(axis=1)
-    if not rows.any():
+    y = y[_finite_rows(y)]
+    if name == "sparse_categorical_crossentropy" and not ((y >= 0) & (y < output[-1])).all():
         return None
-    constant = center(targets[rows].reshape(int(rows.sum()), -1), axis=0)
-    prediction = np.broadcast_to(constant.astype("float32"), (len(truth[0]), constant.size)).reshape(len(truth[0]), *output[1:])
-    truth_rows = np.isfinite(truth[0].astype("float64").reshape(len(truth[0]), -1)).all(axis=1)
-    y = truth[0][truth_rows]
+    prediction = np.broadcast_to(constant, (len(y), constant.size))
+    if constant.size != int(np.prod(output[1:])):
+        return None
+    prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
     if y.ndim == prediction.ndim - 1 and name != "sparse_categorical_crossentropy":
         y = y[..., None]
-    loss = float(CompileLoss(loss=setup.user_loss)(y, prediction[truth_rows]))
+    loss = float(CompileLoss(loss=setup.user_loss)(y, prediction))
     return loss if np.isfinite(loss) else None
+
+
+def _finite_rows(array: np.ndarray) -> np.ndarray:
+    return np.asarray(np.isfinite(array.astype("float64").reshape(len(array), -1)).all(axis=1))

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from nanfix.reasoning import measure_growth, reason, validation_only
 from nanfix.rebuild import can_rebuild
 from nanfix.recorder import Recording
 from nanfix.registry import select
-from nanfix.replay import Replay, flat_batch, preserved_randomness, replay
+from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_randomness, replay
 from nanfix.report import Outcome, Report, TrialRecord
+from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.rundir import FIX, fingerprint, opened
 from nanfix.search import build_space, search
 from nanfix.setup import Sample, Setup, current_learning_rate
-from nanfix.snapshot import Snapshot, restore, take
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore, take
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, merged_history, watch
 from nanfix.workbench import Workbench, rate_limit
@@ -37,6 +38,8 @@ log = logging.getLogger("nanfix")
 
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
+LEARNED = 0.01  # a run has learned when it is better than the marks by this share
+HOLES = 32  # rows with holes that are tried in one step
 LOST = 100.0  # times the untrained loss, a probe has diverged
 SHARE = 0.04  # or this share of a long run
 
@@ -47,6 +50,13 @@ class Budget:
 
     trials: int = 30
     seconds: float | None = None
+
+    def __post_init__(self):
+        if self.trials < 1 or (self.seconds is not None and self.seconds <= 0):
+            raise InputError(
+                "A budget allows at least one trial and some time. Expected: trials >= 1, seconds > 0 or None. "
+                f"Received: trials={self.trials}, seconds={self.seconds}. To search nothing, pass strategies=()."
+            )
 
 
 def fit(
@@ -75,7 +85,8 @@ def fit(
         strategies: names of the strategies to search among; None for all installed.
         seed: of the search alone; the random state of the run is the user's.
         run_dir: a folder to keep the search in, so that the same call goes on where it was stopped.
-        throw: raise UnrepairedError when no fix holds; False to find the outcome in the report.
+        throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted; False to find the outcome in
+            the report.
         fix: train with this fix from the start and search nothing.
         **fit_kwargs: everything else that `model.fit` takes.
 
@@ -104,6 +115,8 @@ def fit(
             write_text(folder / FIX, to_json(report))
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
+    if throw and report.outcome is Outcome.INTERRUPTED:
+        raise KeyboardInterrupt
     return report
 
 
@@ -117,7 +130,7 @@ def _watch_and_repair(
 ) -> Report:
     watched = watch(model, data)
     if watched.incident is None:
-        return _finished(model, data, watched)
+        return _finished(model, data, watched, strategies, seed)
     recording = watched.recorder.recording()
     _say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
     run = _Incident(model, data, watched, recording, seed)
@@ -141,8 +154,9 @@ class Marks:
 
     @property
     def bar(self) -> float:
-        """The loss that a repaired run has to stay below."""
-        return min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
+        """The loss that a repaired run has to stay below, by a margin that noise does not make."""
+        bar = min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
+        return bar - LEARNED * abs(bar) if math.isfinite(bar) else bar
 
 
 class _Incident:
@@ -165,7 +179,10 @@ class _Incident:
         inputs, targets, whole = self._looked_at(seen)
         rate = current_learning_rate(self.model)
         growth = measure_growth(self.setup, self.recording.initial, seen, rate)
-        return reason(seen, audit(self.setup, inputs, targets, whole=whole), growth, self.setup, incident.detected)
+        looked = audit(self.setup, inputs, targets, whole=whole)
+        if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
+            looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
+        return reason(seen, looked, growth, self.setup, incident.detected)
 
     def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         space = build_space(strategies, diagnosis, self.setup)
@@ -174,7 +191,7 @@ class _Incident:
         bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
         bench.open()
         try:
-            self.marks = self._measure_marks(bench)
+            self.marks = self._measure_marks(bench, next(iter(space.data_fixes()), Fix()))
             found = search(
                 space,
                 lambda fix: self._judge(bench, fix),
@@ -182,7 +199,7 @@ class _Incident:
                 seconds=budget.seconds,
                 seed=self.seed,
                 directory=folder,
-                bar=self.marks.bar,
+                bar=math.inf if self.marks.constant is None else self.marks.constant,
             )
             self.trials = found.trials
             for fix in found.fixes[:ADOPTIONS]:
@@ -207,6 +224,16 @@ class _Incident:
             return flat_arrays(part.x), flat_arrays(part.y), True
         return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], False)
 
+    def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
+        """Say whether a step on these rows, from the initial weights, turns non-finite because of what is in them."""
+        part = self.data.training_part()
+        x, y, weight = (take_rows(given, list(rows)) for given in (part.x, part.y, part.sample_weight))
+        restore(self.recording.initial)
+        step = observe(self.model, as_batch(x, y, weight))
+        ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
+        restore(self.recording.newest)
+        return step.tainted_input and ruined
+
     def _start(self, setup: Setup) -> Snapshot:
         """Return the snapshot to train from: the best epoch before the failure, or the initial weights."""
         if not setup.keeps_weights:
@@ -229,10 +256,13 @@ class _Incident:
         planned = (self.steps_per_epoch or 100) * (self.data.epochs - start.epoch)
         return max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
 
-    def _measure_marks(self, bench: Workbench) -> Marks:
-        bench.prepare(self.setup, self.recording.initial)
+    def _measure_marks(self, bench: Workbench, data_fix: Fix) -> Marks:
+        """Measure the marks on data in which a change to the data, if one is called for, is made already."""
+        setup = data_fix.apply(self.setup)
+        bench.prepare(setup, self.recording.initial)
         untrained = bench.held_loss()
-        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(self.setup, self.held))
+        kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
+        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(kept, filtered(self.held, setup.rows)))
 
     def _judge(self, bench: Workbench, fix: Fix) -> TrialRecord:
         setup = fix.apply(self.setup)
@@ -251,7 +281,9 @@ class _Incident:
         start = self._start(setup)
         _rewind(self.data, start)
         bench.prepare(setup, start, self.seed)
-        after = watch(self.model, self.data, extra=rate_limit(setup), initial_epoch=start.epoch)
+        data = filtered(self.data, setup.rows)
+        with unknown_length(setup.rows):
+            after = watch(self.model, data, extra=rate_limit(setup), initial_epoch=start.epoch)
         if after.incident is not None:
             return None
         loss = bench.held_loss()
@@ -275,7 +307,10 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
         array.dtype.kind in "fiu" and not site.looked_up and (site.foldable or rebuildable)
         for array, site in zip(inputs, sites.inputs, strict=True)
     )
-    return Setup(model, Sample(inputs, targets, scalable, rows.x), output_foldable=sites.output.foldable), sites
+    imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
+    whole = (tuple(flat_arrays(data.x)), tuple(flat_arrays(data.y))) if data.is_arrays else None
+    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole)
+    return Setup(model, sample, output_foldable=sites.output.foldable), sites
 
 
 def _train_with(fix: Fix, model: Any, data: TrainingData, seed: int) -> Report:
@@ -294,7 +329,8 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, seed: int) -> Report:
     bench.open()
     try:
         bench.prepare(setup, initial, seed)
-        after = watch(model, data, extra=rate_limit(setup))
+        with unknown_length(setup.rows):
+            after = watch(model, filtered(data, setup.rows), extra=rate_limit(setup))
         if after.incident is not None:
             restore(after.recorder.recording().newest)
             bench.close()
@@ -305,19 +341,44 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, seed: int) -> Report:
     return Report(Outcome.REPAIRED, model, dict(after.history), after.epoch, dict(after.params), None, fix, (), notes)
 
 
-def _finished(model: Any, data: TrainingData, watched: Watched) -> Report:
-    """Report a run that stayed finite; a non-finite validation loss is explained."""
+def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int) -> Report:
+    """Report a run that stayed finite; a non-finite validation loss is explained, and repaired where the data cause it."""
     report = Report(Outcome.HEALTHY, model, dict(watched.history), watched.epoch, dict(watched.params))
     onset = watched.recorder.validation_onset
     if onset is None:
         return report
     recorded = _recorded(data, watched.recorder.recording())
     held = data.held(recorded)
-    setup, _ = describe(model, data, recorded)
+    setup, sites = describe(model, data, recorded)
     inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
     diagnosis = validation_only(audit(setup, inputs, targets, whole=True), onset)
     _say(data, str(diagnosis))
-    return replace(report, diagnosis=diagnosis)
+    report = replace(report, diagnosis=diagnosis)
+    if isinstance(held.x, Iterator):  # what is drawn from a generator is lost to the user
+        return report
+    with preserved_randomness():
+        return _validation_repaired(report, Workbench(model, data, held, setup, sites), setup, strategies, seed)
+
+
+def _validation_repaired(report: Report, bench: Workbench, setup: Setup, strategies: dict[str, Strategy], seed: int) -> Report:
+    """Make the first change to the data that gives a finite validation loss part of the model; its training stays."""
+    assert report.diagnosis is not None
+    fixes = build_space(strategies, report.diagnosis, setup).data_fixes()
+    state = take(report.model)
+    if state is None:
+        return report
+    bench.open()
+    try:
+        for fix in [*(Fix((edit,)) for fix in fixes for edit in fix.edits), *fixes]:
+            changed = fix.apply(setup)
+            bench.prepare(changed, state, seed)
+            finite = math.isfinite(bench.held_loss())
+            restore(state)
+            if finite:
+                return replace(report, outcome=Outcome.REPAIRED, fix=fix, notes=tuple(bench.hand_back(changed)))
+    finally:
+        bench.close()
+    return report
 
 
 def _check_model(model: Any) -> None:

@@ -1,6 +1,5 @@
 """The user's data in every form Keras takes: check it, sample it, hold some of it back, feed it again."""
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import psutil
 import tensorflow as tf
 from keras import tree
 
@@ -140,11 +140,15 @@ class TrainingData:
 
 
 class Rewindable:
-    """A generator that remembers what was drawn from it, so that batches drawn ahead are not lost on a rollback."""
+    """A generator that remembers what was drawn from it, so that batches drawn ahead are not lost on a rollback.
 
-    def __init__(self, source: Iterator[Any], memory: int = 4096):
+    It remembers the newest batches, up to `memory_bytes`, by default a tenth of the free memory.
+    """
+
+    def __init__(self, source: Iterator[Any], memory_bytes: int | None = None):
         self._source = source
-        self._drawn: deque[Any] = deque(maxlen=memory)
+        self._room = memory_bytes or psutil.virtual_memory().available // 10
+        self._drawn: deque[Any] = deque()
         self._pending: deque[Any] = deque()
         self.position = 0
 
@@ -159,17 +163,24 @@ class Rewindable:
                 except StopIteration:
                     return
             self._drawn.append(batch)
+            self._room -= _nbytes(batch)
+            while self._room < 0 and len(self._drawn) > 1:
+                self._room += _nbytes(self._drawn.popleft())
             self.position += 1
             yield batch
 
     def rewind(self, position: int) -> None:
         """Go back so that the next batch is number `position`, as far back as memory goes."""
         count = min(self.position - position, len(self._drawn))
-        self._pending.extendleft(self._drawn.pop() for _ in range(count))
+        for _ in range(count):
+            batch = self._drawn.pop()
+            self._room += _nbytes(batch)
+            self._pending.appendleft(batch)
         self.position -= count
 
-    def remembered(self) -> list[Any]:
-        return list(itertools.chain(self._drawn, self._pending))
+
+def _nbytes(batch: Any) -> int:
+    return sum(int(getattr(leaf, "nbytes", 0)) for leaf in tree.flatten(batch))
 
 
 def feed(x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Scales what goes into and comes out of a model while a fix is trained, with one traced graph for all scalings."""
+"""Fills and scales what goes into a model, and scales what comes out, with one traced graph for all numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,8 @@ from nanfix.setup import Affine, Sample, TargetScaling
 class Gate:
     """Stands in front of and behind `model.call` as long as it is open.
 
-    In:  x -> (x - center) / scale for every scalable input.
+    In:  x -> the fill of its feature where x is non-finite, for every input that is imputed; then
+         x -> (x - center) / scale for every scalable input.
     Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes of the scale, so
     that the weights see the gradient of the scaled targets while loss and metrics stay in the user's units.
     The numbers live in variables: a new scaling costs no new trace.
@@ -21,18 +22,36 @@ class Gate:
 
     def __init__(self, model: Any, sample: Sample):
         self._model = model
+        self.is_open = False
         with model.distribute_strategy.scope():
             self._inputs = [
                 (tf.Variable(tf.zeros(array.shape[1:][-1:])), tf.Variable(tf.ones(array.shape[1:][-1:]))) if scalable else None
                 for array, scalable in zip(sample.inputs, sample.scalable, strict=True)
             ]
+            self._fills = [
+                (tf.Variable(tf.constant(False)), tf.Variable(tf.zeros(array.shape[1:][-1:]))) if imputable else None
+                for array, imputable in zip(sample.inputs, sample.imputable, strict=True)
+            ]
             self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
 
     def open(self) -> None:
         self._model.call = self._call
+        self.is_open = True
 
     def close(self) -> None:
-        vars(self._model).pop("call", None)
+        if self.is_open:
+            vars(self._model).pop("call", None)
+        self.is_open = False
+
+    def fill(self, fills: Mapping[int, tuple[float, ...]]) -> None:
+        """Fill non-finite cells with these numbers, one per feature, from the next step on; other inputs pass as they are."""
+        for index, pair in enumerate(self._fills):
+            if pair is None:
+                continue
+            imputing, fill = pair
+            imputing.assign(index in fills)
+            if index in fills:
+                fill.assign(np.reshape(np.asarray(fills[index], "float32"), np.shape(fill)))
 
     def set(self, inputs: Mapping[int, Affine], targets: TargetScaling | None) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
@@ -48,10 +67,18 @@ class Gate:
         for variable, value in zip(self._target, (center, scale, scale ** (1.0 - degree)), strict=True):
             variable.assign(value)
 
+    def _filled(self, leaves: list[Any]) -> list[Any]:
+        return [
+            leaf
+            if pair is None or leaf is None or not tf.as_dtype(leaf.dtype).is_floating
+            else tf.where(pair[0] & ~tf.math.is_finite(leaf), tf.cast(pair[1], leaf.dtype), leaf)
+            for leaf, pair in zip(leaves, self._fills, strict=True)
+        ]
+
     def _call(self, inputs, *args, **kwargs):
         leaves = [
             leaf if pair is None or leaf is None else (tf.cast(leaf, pair[0].dtype) - pair[0]) / pair[1]
-            for leaf, pair in zip(tree.flatten(inputs), self._inputs, strict=True)
+            for leaf, pair in zip(self._filled(tree.flatten(inputs)), self._inputs, strict=True)
         ]
         outputs = type(self._model).call(self._model, tree.pack_sequence_as(inputs, leaves), *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:

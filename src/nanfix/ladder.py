@@ -21,12 +21,16 @@ LEARNS_WELL = 0.5  # of the loss of a model that has learned nothing; higher tie
 
 @dataclass(frozen=True)
 class Rung:
-    """One strategy on the ladder: its tier, how many levels it has, and whether the evidence itself calls for it."""
+    """One strategy on the ladder: its tier and how many levels it has.
+
+    `indicated` says that strong evidence names a cause it treats, `called_for` that it belongs to what is tried together.
+    """
 
     strategy: str
     tier: int
     levels: int
     called_for: bool = False
+    indicated: bool = True
 
 
 @dataclass
@@ -59,33 +63,53 @@ class _Results:
 def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
     """Walk the rungs: each alone, then what the evidence calls for together, then the best one refined and pruned.
 
-    Strategies that change numerics or architecture without being called for are tried only when the milder ones do
-    not learn well.
+    Strategies for which the evidence is weak, and those that change numerics or architecture without being called for, are
+    tried only when the others do not learn well.
 
     Args:
         bar: the loss of a model that has learned nothing.
     """
     rungs = tuple(rungs)
     results = _Results(rungs, bar)
-    mild = [rung for rung in rungs if rung.tier <= Tier.SCALING or rung.called_for]
+    for ground in grounds(rungs):
+        yield from _walk(results, ground)
+        if results.best() is not None:
+            yield from _improve(results)
+            yield from _prune(results)
+            return
+
+
+def grounds(rungs: Iterable[Rung]) -> list[Candidate]:
+    """Return what the other edits can stand on: the changes to the data that the evidence calls for, then the other ones.
+
+    Where the data themselves are at fault, nothing holds without a change to them. A single empty ground where they are not.
+    """
+    data = [rung for rung in rungs if rung.tier == Tier.DATA]
+    called = tuple((rung.strategy, 0) for rung in data if rung.called_for)
+    return [called, *(((rung.strategy, 0),) for rung in data if not rung.called_for)] if called else [()]
+
+
+def _walk(results: _Results, ground: Candidate) -> Generator[Candidate, float | None, None]:
+    """Walk the rungs, each candidate with the changes to the data that are the `ground`."""
+    rungs = [rung for rung in results.rungs if not (ground and rung.tier == Tier.DATA)]
+    mild = [rung for rung in rungs if (rung.indicated and rung.tier <= Tier.SCALING) or rung.called_for]
     rest = [rung for rung in rungs if rung not in mild]
     knobs = [rung for rung in mild if rung.tier <= Tier.OPTIMIZER]
-    called = tuple((rung.strategy, 0) for rung in rungs if rung.called_for)
+    called = (*ground, *((rung.strategy, 0) for rung in rungs if rung.called_for))
+    if ground:
+        yield from results.ask(ground)
     for rung in mild:
-        yield from _climb(results, (), rung)
+        yield from _climb(results, ground, rung)
     if called:
         yield from results.ask(called)
         for rung in knobs:
             yield from _climb(results, called, rung)
     if not results.learns_well():
         for rung in rest:
-            yield from _climb(results, (), rung)
+            yield from _climb(results, ground, rung)
             yield from _climb(results, called, rung)
     if results.best() is None:
-        yield from _pairs(results)
-    if results.best() is not None:
-        yield from _improve(results)
-        yield from _prune(results)
+        yield from _pairs(results, ground, rungs)
 
 
 def choose(losses: Losses, rungs: Iterable[Rung], bar: float = math.inf) -> list[Candidate]:
@@ -104,8 +128,8 @@ def choose(losses: Losses, rungs: Iterable[Rung], bar: float = math.inf) -> list
 
 
 def in_order(candidate: Candidate, rungs: tuple[Rung, ...]) -> Candidate:
-    """Put edits in the order they are applied: the higher tiers first, the optimizer tuned on top of them."""
-    place = {rung.strategy: (-rung.tier, index) for index, rung in enumerate(rungs)}
+    """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer tuned on top of them."""
+    place = {rung.strategy: (rung.tier != Tier.DATA, -rung.tier, index) for index, rung in enumerate(rungs)}
     return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
 
 
@@ -133,11 +157,11 @@ def _climb(results: _Results, base: Candidate, rung: Rung) -> Generator[Candidat
         best = loss
 
 
-def _pairs(results: _Results) -> Generator[Candidate, float | None, None]:
+def _pairs(results: _Results, ground: Candidate, rungs: list[Rung]) -> Generator[Candidate, float | None, None]:
     """When nothing held: two at a time, each at its strongest, until one pair holds."""
-    for index, first in enumerate(results.rungs):
-        for second in results.rungs[index + 1 :]:
-            loss = yield from results.ask(((first.strategy, first.levels - 1), (second.strategy, second.levels - 1)))
+    for index, first in enumerate(rungs):
+        for second in rungs[index + 1 :]:
+            loss = yield from results.ask((*ground, (first.strategy, first.levels - 1), (second.strategy, second.levels - 1)))
             if loss is not None:
                 return
 
@@ -163,10 +187,13 @@ def _improve(results: _Results) -> Generator[Candidate, float | None, None]:
 
 
 def _prune(results: _Results) -> Generator[Candidate, float | None, None]:
-    """Take edits of the best candidate away again, one at a time, as long as what is left is as good."""
+    """Take edits of the best candidate away again, one at a time, as long as what is left is as good.
+
+    Where the data themselves are at fault, the first change to them stays: a later one may do, but not keep as much.
+    """
     current = results.best() or ()
     limit = _limit(results.losses[current] or 0.0, results.bar)
-    for edit in reversed(current):
+    for edit in reversed(current[1:] if any(grounds(results.rungs)) else current):
         smaller = tuple(kept for kept in current if kept != edit)
         if smaller:
             loss = yield from results.ask(smaller)

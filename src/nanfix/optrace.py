@@ -1,6 +1,6 @@
 """See every single TensorFlow operation of an eager computation: what it is, whose it is, what went in and out.
 
-Stands on `op_callbacks`, the private hook under `tf.debugging.enable_check_numerics`; nothing else touches it.
+Stands on `op_callbacks`, the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
 """
 
 import sys
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from tensorflow.python.framework import op_callbacks
 
 _LIBRARIES = tuple(f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages"))
 _OWN = str(Path(__file__).resolve().parent)
+_GUARD = str(Path(_OWN) / "guard.py")  # stands round a repaired layer, inside the user's own call
 _STDLIB = str(Path(contextmanager.__code__.co_filename).parent)
 
 
@@ -49,24 +51,57 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
         op_callbacks.remove_op_callback(callback)
 
 
+def kind_of(op_type: str | bytes) -> str:
+    """Return the type of an operation as text."""
+    return op_type.decode() if isinstance(op_type, bytes) else op_type
+
+
+def user_line(frame: FrameType | None) -> str | None:
+    """Return the innermost line of the user's own code on the stack, as "file.py:LINE"."""
+    return next(filter(None, map(_line, _outward(frame))), None)
+
+
+def innermost_layer(frame: FrameType | None) -> Any:
+    """Return the innermost layer whose computation is on the stack, or None; a model does not count."""
+    return next((layer for layer in map(_layer, _outward(frame)) if layer is not None), None)
+
+
 def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     layers: list[Any] = []
     functions: set[str] = set()
     source = None
-    frame = sys._getframe(2)
-    while frame is not None and not frame.f_code.co_filename.startswith(_OWN):  # beyond nanfix stands who called it
-        code = frame.f_code
-        functions.add(code.co_name)
-        owner = frame.f_locals.get("self") if code.co_name in ("call", "build", "__call__") else None
-        if isinstance(owner, keras.Layer) and not isinstance(owner, keras.Model) and owner not in layers:
-            layers.append(owner)
-        if source is None and _is_users(code.co_filename):
-            source = f"{Path(code.co_filename).name}:{frame.f_lineno}"
+    for frame in _outward(sys._getframe(2)):
+        if _is_own(frame.f_code.co_filename) and frame.f_code.co_filename != _GUARD:  # beyond nanfix stands who called it
+            break
+        functions.add(frame.f_code.co_name)
+        layer = _layer(frame)
+        if layer is not None and layer not in layers:
+            layers.append(layer)
+        source = source or _line(frame)
+    return Operation(kind_of(kind), tuple(inputs), tuple(outputs), tuple(reversed(layers)), frozenset(functions), source)
+
+
+def _outward(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
         frame = frame.f_back
-    name = kind.decode() if isinstance(kind, bytes) else kind
-    return Operation(name, tuple(inputs), tuple(outputs), tuple(reversed(layers)), frozenset(functions), source)
+
+
+def _layer(frame: FrameType) -> Any:
+    """Return the layer that a frame computes, or None."""
+    owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
+    return owner if isinstance(owner, keras.Layer) and not isinstance(owner, keras.Model) else None
+
+
+def _line(frame: FrameType) -> str | None:
+    filename = frame.f_code.co_filename
+    return f"{Path(filename).name}:{frame.f_lineno}" if _is_users(filename) else None
 
 
 def _is_users(filename: str) -> bool:
-    """Say whether a file is the user's own: neither a library's nor Python's."""
-    return not filename.startswith((_STDLIB, "<")) and not any(part in filename for part in _LIBRARIES)
+    """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
+    return not filename.startswith((_STDLIB, "<", _OWN)) and not any(part in filename for part in _LIBRARIES)
+
+
+def _is_own(filename: str) -> bool:
+    return filename.startswith(_OWN)

@@ -10,10 +10,11 @@ import numpy as np
 from nanfix.audit import Audit
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.replay import Observation, Replay
-from nanfix.setup import Setup, loss_name
+from nanfix.setup import Setup, activation_name, loss_name
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
+AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
 RECURRENT_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -69,6 +70,10 @@ def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
     findings = [Finding(Cause.VALIDATION_ONLY, 0.9, evidence)]
     if audit.batch_inputs_nonfinite:
         findings.append(Finding(Cause.NONFINITE_INPUT, 0.8, f"in the validation data, {evidence}"))
+    if audit.batch_targets_nonfinite:
+        findings.append(Finding(Cause.NONFINITE_TARGET, 0.8, f"in the validation data, {audit.target_evidence}"))
+    if audit.label_evidence:
+        findings.append(Finding(Cause.INVALID_LABEL, 0.8, f"in the validation data, {audit.label_evidence}"))
     return Diagnosis(onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data")
 
 
@@ -89,16 +94,10 @@ def measure_growth(setup: Setup, initial: Any, seen: Replay, learning_rate: floa
 def _findings(seen: Replay, failing: Observation, audit: Audit, growth: Growth, setup: Setup) -> Iterator[Finding]:
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
-    if audit.batch_inputs_nonfinite and (failing.tainted_input or seen.failing is None):
-        yield Finding(Cause.NONFINITE_INPUT, 0.9, audit.input_evidence)
-        if audit.made_on_the_fly:
-            yield Finding(Cause.POISON_BATCH, 0.95, f"the data are made batch by batch, and in this one {audit.input_evidence}")
-        return
-    if audit.batch_targets_nonfinite and (failing.tainted_input or seen.failing is None):
-        yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
-        return
-    if audit.label_evidence:
-        yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
+    data = list(_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None))
+    if data:
+        yield from data
+        yield from _scales(audit)  # what a training on the repaired data may fail of next
         return
     grown = failing.magnitude > HUGE or any(abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss))
     if failing.operation is not None and not grown:
@@ -106,12 +105,38 @@ def _findings(seen: Replay, failing: Observation, audit: Audit, growth: Growth, 
     strength = 1.0 if grown else 0.5
     for finding in _explosion(failing, audit, growth, setup):
         yield Finding(finding.cause, finding.weight * strength, finding.evidence)
+    if audit.holes_ahead:
+        for finding in _data_at_fault(audit, reached=True):
+            yield Finding(finding.cause, AHEAD, f"{finding.evidence}, which training had not reached")
+
+
+def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
+    """Holes and labels without a class; holes only where they have `reached` the failing operation."""
+    if audit.batch_inputs_nonfinite and reached:
+        yield Finding(Cause.NONFINITE_INPUT, 0.9, audit.input_evidence)
+        if audit.made_on_the_fly:
+            yield Finding(Cause.POISON_BATCH, 0.95, f"the data are made batch by batch, and in this one {audit.input_evidence}")
+    if audit.batch_targets_nonfinite and reached:
+        yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
+    if audit.label_evidence:
+        yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
+
+
+def _scales(audit: Audit) -> Iterator[Finding]:
+    """Inputs and targets that are not of unit scale."""
+    if audit.input_scale > LARGE:
+        yield Finding(
+            Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
+        )
+    if audit.target_scale > LARGE and audit.continuous_target:
+        weight = 0.88 if audit.target_scale > 1e3 else 0.65
+        yield Finding(Cause.UNSCALED_TARGET, weight, f"root mean square {audit.target_scale:.3g}")
 
 
 def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
     """An operation that fails on numbers of ordinary size: what it is and where says why."""
     evidence = f"{failing.place.values}"
-    last = setup.activations[-1][1].activation.__name__ if setup.activations else "linear"
+    last = activation_name(setup.activations[-1][1]) if setup.activations else "linear"
     if failing.half:
         yield Finding(Cause.REDUCED_PRECISION, 0.95, evidence)
     if failing.phase is Phase.UPDATE:
@@ -147,20 +172,14 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup)
         yield Finding(
             Cause.BAD_INITIALIZATION, weight, f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all"
         )
-    if audit.input_scale > LARGE:
-        yield Finding(
-            Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
-        )
-    if audit.target_scale > LARGE and audit.continuous_target:
-        weight = 0.88 if audit.target_scale > 1e3 else 0.65
-        yield Finding(Cause.UNSCALED_TARGET, weight, f"root mean square {audit.target_scale:.3g}")
+    yield from _scales(audit)
     yield from _unbounded(setup)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
         yield Finding(Cause.EXPLODING_GRADIENT, 0.4, f"{len(growth.gains)} layers of weights in a row")
 
 
 def _unbounded(setup: Setup) -> Iterator[Finding]:
-    named = [(layer, layer.activation.__name__) for _, layer in setup.activations]
+    named = [(layer, activation_name(layer)) for _, layer in setup.activations]
     recurrent = [name for layer, name in named if isinstance(layer, RECURRENT_CELLS) and name not in BOUNDED]
     if recurrent:
         yield Finding(Cause.UNSTABLE_RECURRENCE, 0.87, f"a recurrent cell uses {recurrent[0]}")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 from keras.src.models.functional import Functional
+from keras.src.utils.naming import auto_name
 
 from nanfix.setup import Affine
 
@@ -36,6 +37,22 @@ def normalization(affine: Affine) -> Callable[[], Any]:
             return keras.layers.Normalization(axis=None, mean=affine.center[0], variance=affine.scale[0] ** 2)  # pyright: ignore[reportArgumentType]
         center, scale = np.asarray(affine.center, "float32"), np.asarray(affine.scale, "float32")
         return keras.layers.Normalization(axis=-1, mean=center, variance=scale**2)
+
+    return make
+
+
+def imputation(model: Any, index: int, fills: tuple[float, ...]) -> Callable[[], Any]:
+    """Return a maker of a small model of stock operations: where an input is NaN or inf, the fill of its feature.
+
+    What goes in and comes out has the shape and type of that flattened input of `model`; `fills` has a number per feature.
+    """
+
+    def make() -> Any:
+        given = tree.flatten(model.inputs)[index]
+        inputs = keras.Input(batch_shape=given.shape, dtype=given.dtype)
+        fill = np.asarray(fills, keras.backend.standardize_dtype(given.dtype))
+        outputs = keras.ops.where(keras.ops.isfinite(inputs), inputs, fill)
+        return keras.Model(inputs, outputs, name=auto_name("impute_nonfinite"))
 
     return make
 

@@ -12,7 +12,7 @@ GROUP = "nanfix.strategies"
 
 @cache
 def catalogue() -> dict[str, Strategy]:
-    """Return every installed strategy by name, mildest tier first, then by name.
+    """Return every installed strategy by name, mildest tier first, in a tier those that keep all data, then by name.
 
     Raises:
         NanfixError: two packages provide the same name, or an entry point is not a `Strategy`.
@@ -31,7 +31,7 @@ def catalogue() -> dict[str, Strategy]:
                 f"{type(found[strategy.name]).__module__}. Uninstall one of the two packages."
             )
         found[strategy.name] = strategy
-    return dict(sorted(found.items(), key=lambda item: (item[1].tier, item[0])))
+    return dict(sorted(found.items(), key=lambda item: (item[1].tier, item[1].discards_data, item[0])))
 
 
 def get(name: str) -> Strategy:

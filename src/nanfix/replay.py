@@ -258,6 +258,17 @@ def _range(values: np.ndarray) -> str:
     return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
 
 
+def as_batch(x: Any, y: Any, sample_weight: Any) -> Any:
+    """Return rows of the user's arrays as the batch of tensors that Keras makes of them."""
+
+    def tensor(leaf: Any) -> Any:
+        array = np.asarray(leaf)
+        return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
+
+    given = [part for part in (x, y, sample_weight) if part is not None]
+    return tuple(tensor(part) if hasattr(part, "iloc") else tree.map_structure(tensor, part) for part in given)
+
+
 def flat_batch(batch: Any) -> tuple[list[Any], list[Any]]:
     """Return the flattened inputs and targets of a batch as numpy arrays."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)

@@ -13,7 +13,7 @@ class Outcome(Enum):
     """How a run ended. The value tells the user what it means and what to do next."""
 
     HEALTHY = "Training stayed finite; nothing was changed."
-    REPAIRED = "Training became non-finite and was repaired; the fix lists every change."
+    REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
     EXHAUSTED = "No fix held within the budget; the model is in its last finite state. Allow more trials or strategies."
     INTERRUPTED = (

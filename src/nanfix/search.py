@@ -22,7 +22,7 @@ from keras_tuner.errors import FailedTrialError
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
-from nanfix.ladder import Candidate, Rung, choose, in_order, ladder
+from nanfix.ladder import Candidate, Rung, choose, grounds, in_order, ladder
 from nanfix.report import TrialRecord
 from nanfix.setup import Setup
 from nanfix.strategy import Strategy, Tier
@@ -30,7 +30,7 @@ from nanfix.strategy import Strategy, Tier
 PROJECT, ORACLE, COPY = "search", "oracle.json", "oracle-copy.json"
 OBJECTIVE = keras_tuner.Objective("held_loss", "min")
 UNLIMITED = 1_000_000
-CALLED_FOR = 0.5  # weight of a finding from which its remedy is tried together with the others
+STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
 
 Judge = Callable[[Fix], TrialRecord]
 
@@ -66,6 +66,10 @@ class Space:
                 pairs.append((name, self.levels[name].index(own)))
         return in_order(tuple(pairs), self.rungs)
 
+    def data_fixes(self) -> list[Fix]:
+        """Return the changes to the data alone: those that the evidence calls for first, then the other ones."""
+        return [_fix_of(self, ground) for ground in grounds(self.rungs) if ground]
+
     def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
         """Return the fix that the values in `hp` mean for this setup."""
         fix, setup = Fix(), self.setup
@@ -80,17 +84,21 @@ class Space:
 def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup: Setup) -> Space:
     """Ask every strategy that applies for its parameters, each in a conditional scope of its own."""
     hp = keras_tuner.HyperParameters()
-    strong = {finding.cause for finding in diagnosis.findings if finding.weight >= CALLED_FOR}
+    strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
     applicable = {name: s for name, s in strategies.items() if s.applies(diagnosis, setup)}
-    rungs, levels = [], {}
+    rungs, levels, covered = [], {}, set()
     for name, strategy in applicable.items():
         hp.Boolean(name)
         hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
         with _scope(hp, name):
             strategy.space(hp, diagnosis, setup)
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
-        called_for = strategy.tier > Tier.OPTIMIZER and bool(strategy.treats & strong)
-        rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for))
+        treated = strategy.treats & strong
+        indicated = bool(treated)
+        if strategy.tier == Tier.DATA:  # a second change to the data for the same cause is an alternative
+            treated, covered = treated - covered, covered | treated
+        called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
+        rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated))
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup)
 

@@ -1,10 +1,12 @@
 """A training run as data: the user's model as it stands, a sample of its data, and the changes a fix makes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,64 @@ class LogitsLoss:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """Keep one operation inside its domain, `epsilon` away from where it or its gradient is not finite.
+
+    `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it
+    or, where no line of the user's does, in the layer at the position `layer` in `walk`.
+    """
+
+    operation: str
+    source: str | None
+    layer: int | None
+    epsilon: float
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None]:
+        return self.operation, self.source, self.layer
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """Which rows training, validation and judging leave out, and where the class labels begin.
+
+    A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`), and for a label
+    outside 0..classes - 1 after `first_label` was subtracted from every label. As it stands, it keeps every row.
+    """
+
+    finite_inputs: bool = False
+    finite_targets: bool = False
+    classes: int | None = None
+    first_label: int = 0
+
+    def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
+        checks = [np.isfinite(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
+        checks += [np.isfinite(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
+        if self.classes is not None:
+            checks += [(a >= self.first_label) & (a < self.first_label + self.classes) for a in targets]
+        kept = np.ones(len([*inputs, *targets][0]), bool)
+        for check in checks:
+            kept &= check.reshape(len(check), -1).all(axis=1)
+        return kept
+
+
+@dataclass(frozen=True)
 class Sample:
     """A bounded sample of what training is fed, as numpy arrays in the order of the flattened structures.
 
     Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
-    says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling.
+    says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling;
+    `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs and
+    targets, all rows of them; None for a stream, of which only a part is known.
     """
 
     inputs: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
     scalable: tuple[bool, ...] = ()
     x: Any = None  # the same inputs in the structure that the model takes
+    imputable: tuple[bool, ...] = ()
+    whole: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +118,9 @@ class Setup:
 
     `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `optimizer_class` is the name
     of another class in keras.optimizers, `inputs` the scaling of each flattened model input, `initializers` new initializers
-    by layer position. `output_foldable` says whether the last layer can take up a scaling of the targets.
+    by layer position, `fills` what takes the place of the non-finite cells of each flattened model input, one number per
+    feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain. `output_foldable`
+    says whether the last layer can take up a scaling of the targets.
     """
 
     model: Any
@@ -81,6 +132,9 @@ class Setup:
     targets: TargetScaling | None = None
     loss: LogitsLoss | None = None
     initializers: Mapping[int, str] = field(default_factory=dict)
+    fills: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    rows: RowFilter = RowFilter()
+    guards: tuple[Guard, ...] = ()
     output_foldable: bool = False
     keeps_weights: bool = True
     applied: tuple[str, ...] = field(default=())
@@ -107,6 +161,15 @@ class Setup:
     def with_initializer(self, position: int, initializer: str) -> "Setup":
         return replace(self, initializers={**self.initializers, position: initializer})
 
+    def with_fills(self, fills: Mapping[int, tuple[float, ...]]) -> "Setup":
+        return replace(self, fills={**self.fills, **fills})
+
+    def with_guard(self, guard: Guard) -> "Setup":
+        return replace(self, guards=(*(g for g in self.guards if g.place != guard.place), guard))
+
+    def with_rows(self, **changes: Any) -> "Setup":
+        return replace(self, rows=replace(self.rows, **changes))
+
     @property
     def activations(self) -> list[tuple[int, Any]]:
         """Position and layer of every layer that has an activation of its own to change, first to last."""
@@ -132,8 +195,12 @@ class Setup:
 
 
 def walk(model: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (position, layer) for every layer of the model, nested ones included, in a stable order."""
-    yield from enumerate(layer for layer in model._flatten_layers(include_self=False, recursive=True))
+    """Yield (position, layer) for every layer of the model, nested ones included, in a stable order.
+
+    Input layers are left out, as Keras leaves them out of the layers of a Sequential model.
+    """
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    yield from enumerate(layer for layer in layers if type(layer).__name__ != "InputLayer")
 
 
 def settable_activation(layer: Any) -> bool:
@@ -141,15 +208,25 @@ def settable_activation(layer: Any) -> bool:
     return "activation" in vars(layer) and callable(layer.activation)
 
 
+def activation_name(layer: Any) -> str:
+    """Return the name of a layer's activation as Keras spells it in an argument, also where it is given as a layer."""
+    kind = type(layer.activation).__name__
+    return getattr(layer.activation, "__name__", ACTIVATION_LAYERS.get(kind, kind))
+
+
 def loss_name(loss: Any) -> str:
     """Return the snake_case name of a stock Keras loss, or of whatever function or class the user passed."""
     if isinstance(loss, str):
-        name = loss
-    else:
-        fn = getattr(loss, "fn", loss)
-        name = getattr(fn, "__name__", type(fn).__name__)
-    short = {"mse": "mean_squared_error", "mae": "mean_absolute_error", "crossentropy": "categorical_crossentropy"}
-    return short.get(name, name)
+        import keras
+
+        loss = keras.losses.get(loss)
+    function = getattr(loss, "fn", loss)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def takes_logits(loss: Any) -> bool:
+    """Say whether a stock crossentropy was asked to work on logits."""
+    return bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits"))
 
 
 def base_optimizer(model: Any) -> Any:

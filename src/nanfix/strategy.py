@@ -33,6 +33,7 @@ class Strategy(ABC):
         treats: the causes it can remove.
         keeps_weights: whether weights trained before the failure still mean something after it. If not, training
             starts again from the initial weights.
+        discards_data: whether it leaves rows of the user's data out; tried after the strategies of its tier that keep them.
         reference: where the method comes from.
     """
 
@@ -40,6 +41,7 @@ class Strategy(ABC):
     tier: ClassVar[Tier]
     treats: ClassVar[frozenset[Cause]]
     keeps_weights: ClassVar[bool] = True
+    discards_data: ClassVar[bool] = False
     reference: ClassVar[str] = ""
 
     @abstractmethod

@@ -14,8 +14,10 @@ from keras.src.trainers.compile_utils import CompileLoss
 from nanfix.data import TrainingData, feed, take_rows
 from nanfix.folding import Sites, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
-from nanfix.rebuild import insert_after_inputs, normalization
-from nanfix.setup import LogitsLoss, Setup, base_optimizer, walk
+from nanfix.guard import Hook, install, install_on_call
+from nanfix.rebuild import imputation, insert_after_inputs, normalization
+from nanfix.rows import filtered, kept_sample, unknown_length
+from nanfix.setup import LogitsLoss, RowFilter, Setup, base_optimizer, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
 from nanfix.steps import RecordingStep, recordable
 
@@ -48,9 +50,11 @@ class Workbench:
         self._data = data
         self._held = held
         self._sites = sites
+        self._rows = RowFilter()
         self._gate = Gate(model, setup.sample)
         self._swapped: dict[str, tuple[Any, Snapshot]] = {}
         self._original: dict[tuple[str, int, str], tuple[Any, Any]] = {}
+        self._hooks: tuple[Hook, ...] = ()
         self._functions: dict[str, dict[str, Any]] = {}
         self._graph = "the user's own"
         self._rate: Any = None
@@ -79,8 +83,11 @@ class Workbench:
                 self._set("layer", position, layers[position], name, _resolve(name, value))
         if setup.loss is not None:
             self._install_logits(setup, setup.loss)
+        self._hooks = install(self.model, setup.guards)
         for position, initializer in setup.initializers.items():
             _initialize(layers[position], initializer, seed + position)
+        self._rows = setup.rows
+        self._gate.fill(setup.fills)
         self._gate.set(setup.inputs, setup.targets)
         if "learning_rate" in setup.optimizer:
             self._set_rate(setup.optimizer["learning_rate"])
@@ -93,12 +100,12 @@ class Workbench:
         begun = time.perf_counter()
         self.prepare(setup, start, seed)
         watch = _ProbeWatch(steps, lost)
-        part = self._data.training_part()
+        part = filtered(self._data.training_part(), setup.rows)
         arguments = {**part.fit_arguments(), "x": feed(part.x), "verbose": 0, "epochs": 1_000_000, "initial_epoch": start.epoch}
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
         arguments["callbacks"] = [watch, *_schedules(arguments.get("callbacks")), *rate_limit(setup)]
-        with contextlib.suppress(_Enough):
+        with contextlib.suppress(_Enough), unknown_length(setup.rows):
             self.model.fit(**arguments)
         finite = watch.finite and not nonfinite_variables(self.model)
         loss = self.held_loss() if finite else math.nan
@@ -106,35 +113,39 @@ class Workbench:
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
     def held_loss(self) -> float:
-        """Return the loss on the held data, in the user's units."""
-        held, arguments = self._held, self._held.arguments or {}
+        """Return the loss of the prepared setup on the held data, in the user's units."""
+        held, arguments = filtered(self._held, self._rows), self._held.arguments or {}
         size = arguments.get("validation_batch_size") or arguments.get("batch_size")
         steps = None if held.is_arrays else arguments.get("validation_steps")
-        logs = self.model.evaluate(
-            feed(held.x), held.y, sample_weight=held.sample_weight, batch_size=size, steps=steps, verbose=0, return_dict=True
-        )
+        with unknown_length(self._rows):
+            logs = self.model.evaluate(
+                feed(held.x), held.y, sample_weight=held.sample_weight, batch_size=size, steps=steps, verbose=0, return_dict=True
+            )
         return float(logs["loss"])
 
     def hand_back(self, setup: Setup) -> list[str]:
         """Make the repair part of the user's object: raw inputs in, outputs in the user's units; returns what it did.
 
-        Scalings are folded into the first and last layers where that is exact; elsewhere a stock layer is inserted.
+        Scalings are folded into the first and last layers where that is exact; elsewhere a stock layer is inserted, and
+        so is what fills the holes of inputs.
         """
         notes: list[str] = []
-        rows = take_rows(setup.sample.x, slice(0, 256))
+        rows = take_rows(kept_sample(setup.sample, setup.rows).x, slice(0, 256))
         predict = lambda: keras.tree.flatten(self.model(rows, training=False))[0]  # noqa: E731
         foldable = {i: a for i, a in setup.inputs.items() if foldable_with(self._sites.inputs[i], a)}
         inserted = {i: a for i, a in setup.inputs.items() if i not in foldable}
 
         def change():
-            self._gate.close()
+            self._close_gate(setup)
             fold_inputs(self._sites, foldable)
             if setup.targets is not None:
                 fold_output(self._sites.output, setup.targets)
             if inserted:
                 insert_after_inputs(self.model, {i: normalization(a) for i, a in inserted.items()})
+            if setup.fills:  # in front of the scaling, which takes filled inputs
+                insert_after_inputs(self.model, {i: imputation(self.model, i, fill) for i, fill in setup.fills.items()})
 
-        if setup.inputs or setup.targets is not None:
+        if setup.inputs or setup.fills or setup.targets is not None:
             error = difference(predict, change, predict)
             ways = (
                 [f"folded into layer {', '.join(layer.name for i in foldable for layer in self._sites.inputs[i].layers)}"]
@@ -143,10 +154,13 @@ class Workbench:
             )
             ways += ["put into the model as a Normalization layer"] if inserted else []
             ways += [f"targets folded into layer {self._sites.output.layers[0].name}"] if setup.targets is not None else []
-            notes.append(f"Scaling {' and '.join(ways)}; predictions differ by at most {error:.1e} of their largest value.")
-        self._gate.close()
+            done = ["Imputation put into the model, in front of its first layer"] if setup.fills else []
+            done += [f"Scaling {' and '.join(ways)}"] if ways else []
+            notes.append(f"{'. '.join(done)}; predictions differ by at most {error:.1e} of their largest value.")
+        self._close_gate(setup)
         self._remove_logits()
         self._original.clear()  # activations, clipping and the rest stay with the model: they are the repair
+        self._hooks = ()
         self._rate = None
         self._forget_functions()
         return notes
@@ -156,6 +170,12 @@ class Workbench:
         self._put_back()
         self._gate.close()
         self._forget_functions()
+
+    def _close_gate(self, setup: Setup) -> None:
+        """Close the gate, which stood in the place of the model's own call, and guard that instead."""
+        if self._gate.is_open:
+            self._gate.close()
+            install_on_call(self.model, setup.guards)
 
     def _forget_functions(self) -> None:
         for name in COMPILED:
@@ -168,9 +188,12 @@ class Workbench:
     def _put_back(self) -> None:
         if self._rate is not None:
             self._optimizer._learning_rate, self._rate = self._rate, None
-        for (_, _, name), (owner, value) in self._original.items():
+        for (_, _, name), (owner, value) in reversed(self._original.items()):  # one attribute may have been set twice
             setattr(owner, name, value)
         self._original.clear()
+        for hook in reversed(self._hooks):
+            hook.remove()
+        self._hooks = ()
         self._remove_logits()
 
     def _swap_optimizer(self, name: str) -> None:
@@ -324,6 +347,7 @@ def _graph_key(setup: Setup) -> str:
         sorted((p, sorted(a.items())) for p, a in setup.layers.items()),
         setup.loss,
         setup.optimizer_class,
+        setup.guards,
         rate,
     )
     return repr(changed) if any(changed) else "unchanged"

@@ -1,0 +1,272 @@
+"""Keep single TensorFlow operations of the user's model inside their domain, without touching the user's source.
+
+An operation that a guard names gets other inputs while its graph is traced: `Sqrt(x)` becomes `Sqrt(max(x, e))`. The
+change is made in the graph itself, so the gradient is that of the guarded expression, with and without XLA.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileLoss
+from ml_dtypes import finfo
+from tensorflow.python.eager import context
+from tensorflow.python.framework import op_callbacks
+
+from nanfix.data import take_rows
+from nanfix.optrace import innermost_layer, kind_of, user_line
+from nanfix.setup import Guard, Setup, walk
+
+STEPS = ("train_step", "test_step")
+ROWS = 32
+FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
+_ABSENT: Any = object()
+
+
+def _floor(inputs, e):
+    return [tf.maximum(inputs[0], _edge(inputs[0], e))]
+
+
+def _log1p(inputs, e):
+    return [tf.maximum(inputs[0], -_below_one(inputs[0], e))]
+
+
+def _acosh(inputs, e):
+    return [tf.maximum(inputs[0], 2 - _below_one(inputs[0], e))]
+
+
+def _inside_one(inputs, e):
+    one = _below_one(inputs[0], e)
+    return [tf.clip_by_value(inputs[0], -one, one)]
+
+
+def _ceiling(inputs, e):
+    """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up."""
+    largest = float(finfo(inputs[0].dtype.as_numpy_dtype).max)
+    return [tf.minimum(inputs[0], tf.constant(min(-math.log(e), 0.9 * math.log(largest)), inputs[0].dtype))]
+
+
+def _denominator(inputs, e):
+    return [inputs[0], _away_from_zero(inputs[1], e)]
+
+
+def _nonzero_denominator(inputs, e):
+    """DivNoNan by exactly 0 is 0 by the user's will."""
+    return [inputs[0], tf.where(tf.equal(inputs[1], 0), inputs[1], _away_from_zero(inputs[1], e))]
+
+
+def _reciprocal(inputs, e):
+    return [_away_from_zero(inputs[0], e)]
+
+
+def _power(inputs, e):
+    """A base may be negative under a whole exponent, and zero too where that is at least 1."""
+    base, exponent = inputs
+    known = tf.get_static_value(exponent)
+    if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
+        return inputs
+    whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
+    return [tf.where(tf.equal(exponent, tf.floor(exponent)), whole, tf.maximum(base, _edge(base, e))), exponent]
+
+
+def _edge(x: Any, e: float) -> Any:
+    """Return e, or so much more that 1 / e**2, which the gradient of a division holds, does not overflow."""
+    return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
+
+
+def _away_from_zero(x: Any, e: float) -> Any:
+    edge = _edge(x, e)
+    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
+
+
+def _below_one(x: Any, e: float) -> Any:
+    """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
+    return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
+
+
+GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
+    "Sqrt": _floor,
+    "Rsqrt": _floor,
+    "Log": _floor,
+    "Log1p": _log1p,
+    "RealDiv": _denominator,
+    "DivNoNan": _nonzero_denominator,
+    "Reciprocal": _reciprocal,
+    "Exp": _ceiling,
+    "Pow": _power,
+    "Acos": _inside_one,
+    "Asin": _inside_one,
+    "Acosh": _acosh,
+    "Atanh": _inside_one,
+}
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A method of the user's object with guards round it, and what stood there before."""
+
+    owner: Any
+    name: str
+    before: Any
+
+    def remove(self) -> None:
+        """Put back what stood there before."""
+        vars(self.owner).pop(self.name, None)
+        if self.before is not _ABSENT:
+            setattr(self.owner, self.name, self.before)
+
+
+def install(model: Any, guards: Sequence[Guard]) -> tuple[Hook, ...]:
+    """Put each guard round what computes its operation: layers, or the steps of the whole model.
+
+    Layers that share the guarded line have the class of the guarded one. Remove the hooks in reverse order.
+    """
+    layers = dict(walk(model))
+    hooks = []
+    for guard in guards:
+        rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer])
+        if rewire.layer is None:
+            hooks += [_hook(model, name, rewire) for name in STEPS]
+        else:
+            alike = [layer for layer in layers.values() if guard.source and type(layer) is type(rewire.layer)]
+            hooks += [_hook(layer, "call", rewire) for layer in alike or [rewire.layer]]
+    return (*hooks, *install_on_call(model, guards))
+
+
+def install_on_call(model: Any, guards: Sequence[Guard]) -> tuple[Hook, ...]:
+    """Put the guards that are in no layer round the model's own `call`, where that is written by the user."""
+    if type(model).call.__module__.startswith("keras."):
+        return ()
+    return tuple(_hook(model, "call", _Rewire(guard, None)) for guard in guards if guard.layer is None)
+
+
+@contextmanager
+def guarded(guard: Guard, layer: Any = None) -> Iterator[None]:
+    """Guard the operation in every graph that is traced inside the `with` block; `layer` is the one of `guard.layer`."""
+    with _active(_Rewire(guard, layer)):
+        yield
+
+
+def falls_without_end(guard: Guard, setup: Setup) -> bool:
+    """Say whether the guarded loss falls for ever as the outputs grow, so that nothing holds the model back any more.
+
+    Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
+    """
+    if setup.user_loss is None or len(setup.sample.targets) != 1:
+        return False
+    ends = np.asarray([[-FAR_OUT[-1], FAR_OUT[-1]]], "float32")
+    if setup.activations and np.abs(np.asarray(setup.activations[-1][1].activation(ends))).max() < FAR_OUT[0]:
+        return False  # the outputs cannot grow
+    outputs = setup.model(take_rows(setup.sample.x, slice(0, ROWS)), training=False)
+    if not tf.is_tensor(outputs):
+        return False
+    outputs = np.nan_to_num(np.asarray(outputs, "float32"))
+    if (outputs >= 0).all() and (outputs <= 1).all():  # probabilities, whatever made them
+        return False
+    targets = setup.sample.targets[0][: len(outputs)]
+    user_loss = CompileLoss(loss=setup.user_loss)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def loss(values):
+        with guarded(guard):
+            return user_loss(tf.convert_to_tensor(targets), values)
+
+    directions = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
+    try:
+        losses = [[float(np.asarray(loss(tf.constant(way * far)))) for far in FAR_OUT] for way in directions]
+    except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+        return False  # it takes other outputs than these rows give
+    return any(near > far > farthest and farthest < 0 for near, far, farthest in losses)
+
+
+@dataclass(frozen=True)
+class _Rewire:
+    """The callback that gives a guarded operation its new inputs when it is put into a graph."""
+
+    guard: Guard
+    layer: Any
+
+    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        guard = self.guard
+        if graph is None or kind_of(op_type) != guard.operation or not inputs[0].dtype.is_floating or not self._named():
+            return
+        with graph.as_default():
+            changed = GUARDS[guard.operation](inputs, guard.epsilon)
+        for index, (old, new) in enumerate(zip(inputs, changed, strict=True)):
+            if new is not old:
+                outputs[0].op._update_input(index, new)
+
+    def _named(self) -> bool:
+        """Say whether the operation that is being created is the one that the guard names."""
+        frame = sys._getframe(2)
+        if self.guard.source is not None:
+            return user_line(frame) == self.guard.source
+        return innermost_layer(frame) is self.layer
+
+
+@contextmanager
+def _active(rewire: _Rewire) -> Iterator[None]:
+    active: Any = context.context()
+    if rewire in active.op_callbacks:  # a guarded step has called a guarded layer
+        yield
+        return
+    op_callbacks.add_op_callback(rewire)
+    try:
+        yield
+    finally:
+        op_callbacks.remove_op_callback(rewire)
+
+
+def _hook(owner: Any, name: str, rewire: _Rewire) -> Hook:
+    before = vars(owner).get(name, _ABSENT)
+    function = getattr(owner, name)
+
+    def in_graph(*args, **kwargs):
+        with _active(rewire):
+            return function(*args, **kwargs)
+
+    compiled = _compiled(owner, in_graph) if name == "call" else function
+
+    @functools.wraps(function)
+    def either(*args, **kwargs):
+        return compiled(*args, **kwargs) if tf.executing_eagerly() else in_graph(*args, **kwargs)
+
+    setattr(owner, name, either)
+    return Hook(owner, name, before)
+
+
+def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` as a graph of its own, since nothing can be replaced in eager execution.
+
+    Losses that layers add on the way are handed out of the graph.
+    """
+
+    def with_losses(*args, **kwargs):
+        layers = _with_sublayers(owner)
+        before = [len(layer._losses) for layer in layers]
+        outputs = call(*args, **kwargs)
+        added = [layer._losses[count:] for layer, count in zip(layers, before, strict=True)]
+        for layer, count in zip(layers, before, strict=True):
+            del layer._losses[count:]
+        return outputs, added
+
+    graph: Any = tf.function(with_losses, reduce_retracing=True, autograph=False)
+
+    def run(*args, **kwargs):
+        outputs, added = graph(*args, **kwargs)
+        for layer, losses in zip(_with_sublayers(owner), added, strict=True):
+            layer._losses.extend(losses)
+        return outputs
+
+    return run
+
+
+def _with_sublayers(layer: keras.Layer) -> list[Any]:
+    return list(layer._flatten_layers(include_self=True, recursive=True))

@@ -1,0 +1,180 @@
+"""Feed training without some of its rows, whatever form the user's data have."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
+from nanfix.errors import InputError
+from nanfix.setup import RowFilter, Sample
+
+PATIENCE = 1000  # batches in a row without a row to keep, after which a generator counts as having none
+
+
+def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
+    """Return the same data, training and validation, without the rows that `rows` leaves out and with its labels.
+
+    Arrays and frames are filtered now, a stream batch by batch as it is drawn; a batch of which no row is kept is
+    skipped. A share of the rows that the user set apart for validation stays that share of their rows.
+
+    Raises:
+        InputError: no row is kept.
+    """
+    if rows == RowFilter():
+        return data
+    arguments = dict(data.arguments or {})
+    if arguments.get("class_weight"):
+        arguments["class_weight"] = _renumbered(arguments["class_weight"], rows.first_label)
+    if not data.is_arrays:
+        validation = _validation(data.validation_data, rows)
+        return replace(data, x=_stream(data.x, rows), validation_data=validation, arguments=arguments)
+    part = data.training_part()
+    validation = data.validation_data
+    if validation is None and data.validation_split:
+        held = slice(len(flat_arrays(part.x)[0]), None)
+        validation = tuple(take_rows(given, held) for given in (data.x, data.y, data.sample_weight))
+    kept = _kept((part.x, part.y, part.sample_weight), rows)
+    if kept is None:
+        raise _nothing_left()
+    x, y, weight = kept
+    return replace(part, x=x, y=y, sample_weight=weight, validation_data=_validation(validation, rows), arguments=arguments)
+
+
+@contextlib.contextmanager
+def unknown_length(rows: RowFilter) -> Iterator[None]:
+    """Keep Keras from warning at the end of every epoch that a filtered dataset, of which it knows no length, has ended."""
+    if rows == RowFilter():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
+
+
+def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
+    """Return the sample without the rows left out and with its labels counted anew."""
+    keep = rows.keep(sample.inputs, sample.targets)
+    targets = tuple(array[keep] for array in sample.targets)
+    if rows.first_label:
+        targets = tuple(array - rows.first_label for array in targets)
+    return replace(sample, inputs=tuple(array[keep] for array in sample.inputs), targets=targets, x=take_rows(sample.x, keep))
+
+
+def _validation(given: Any, rows: RowFilter) -> Any:
+    """Return filtered validation data; data of which nothing is left stay as they are."""
+    if given is None:
+        return None
+    if isinstance(given, tuple | list):
+        return _kept(tuple(given), rows) or given
+    return _stream(given, rows)
+
+
+def _stream(x: Any, rows: RowFilter) -> Any:
+    if isinstance(x, Rewindable):
+        return _kept_batches(x.feed(), rows)
+    if isinstance(x, tf.data.Dataset):
+        return _filtered_dataset(x, rows)
+    if isinstance(x, keras.utils.PyDataset):
+        return _FilteredPyDataset(x, rows)
+    return _kept_batches(x, rows) if isinstance(x, Iterator) else x
+
+
+def _kept(batch: Any, rows: RowFilter) -> Any | None:
+    """Return an (x, y, sample_weight), or as much of it as there is, without the rows left out; None for an empty one."""
+    parts: list[Any] = list(batch) if isinstance(batch, tuple | list) else [batch]
+    inputs, targets = flat_arrays(parts[0]), flat_arrays(parts[1]) if len(parts) > 1 else []
+    keep = rows.keep(inputs, targets)
+    if not keep.any():
+        return None
+    if not keep.all():
+        parts = [take_rows(part, keep) for part in parts]
+    if rows.first_label:
+        parts[1] = _shifted(parts[1], rows.first_label)
+    return tuple(parts) if isinstance(batch, tuple | list) else parts[0]
+
+
+def _shifted(y: Any, first_label: int) -> Any:
+    return y - first_label if hasattr(y, "iloc") else tree.map_structure(lambda leaf: np.asarray(leaf) - first_label, y)
+
+
+def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
+    skipped = 0
+    for batch in batches:
+        kept = _kept(batch, rows)
+        skipped = skipped + 1 if kept is None else 0
+        if skipped >= PATIENCE:
+            raise _nothing_left()
+        if kept is not None:
+            yield kept
+
+
+class _FilteredPyDataset(keras.utils.PyDataset):
+    """Gives the batches of another one. Its length is fixed, so the next batch stands in for one without rows."""
+
+    def __init__(self, source: Any, rows: RowFilter):
+        super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
+        self._source, self._rows = source, rows
+
+    @property
+    def num_batches(self):
+        return self._source.num_batches
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, index):
+        count = self.num_batches
+        for step in range(min(count or PATIENCE, PATIENCE)):
+            kept = _kept(self._source[(index + step) % count if count else index + step], self._rows)
+            if kept is not None:
+                return kept
+        raise _nothing_left()
+
+    def on_epoch_begin(self):
+        self._source.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self._source.on_epoch_end()
+
+
+def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Dataset:
+    """Return a dataset of the same batches without the rows left out, and without the batches that are empty then."""
+    tupled = isinstance(dataset.element_spec, tuple)
+
+    def without(*parts):
+        x, y = tf.nest.flatten(parts[0]), tf.nest.flatten(parts[1]) if len(parts) > 1 else []
+        checks = [tf.math.is_finite(leaf) for leaf in x if rows.finite_inputs and leaf.dtype.is_floating]
+        checks += [tf.math.is_finite(leaf) for leaf in y if rows.finite_targets and leaf.dtype.is_floating]
+        if rows.classes is not None:
+            labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y]
+            checks += [(label >= 0) & (label < rows.classes) for label in labels]
+        keep = tf.ones(tf.shape(x[0])[:1], tf.bool)
+        for check in checks:
+            keep &= tf.reduce_all(check, axis=list(range(1, check.shape.rank)))
+        kept = tf.nest.map_structure(lambda leaf: tf.boolean_mask(leaf, keep), parts)
+        if rows.first_label:
+            kept = (kept[0], tf.nest.map_structure(lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype), kept[1]), *kept[2:])
+        return kept if tupled else kept[0]
+
+    return dataset.map(without).filter(lambda *parts: tf.shape(tf.nest.flatten(parts)[0])[0] > 0)
+
+
+def _renumbered(class_weight: Any, first_label: int) -> Any:
+    """Return class weights for labels counted from 0; weights that name a label 0 are counted so already."""
+    if any(label < first_label for label in class_weight):
+        return class_weight
+    return {label - first_label: weight for label, weight in class_weight.items()}
+
+
+def _nothing_left() -> InputError:
+    return InputError(
+        "No row of the data is left for training. Expected: at least one row without NaN, inf or a label outside the classes. "
+        "Received: none. Fill the holes or find the data again."
+    )

@@ -1,0 +1,110 @@
+"""Keep the operation that failed inside its domain, where it and its gradient are finite."""
+
+import math
+
+from nanfix.diagnosis import Cause, Phase
+from nanfix.setup import Guard, walk
+from nanfix.strategy import Strategy, Tier
+
+AWAY_FROM_ZERO = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
+# What a person would write in the place of the operation.
+GUARDED = {
+    "Sqrt": "ops.sqrt(ops.maximum(x, {e}))",
+    "Rsqrt": "ops.rsqrt(ops.maximum(x, {e}))",
+    "Log": "ops.log(ops.maximum(x, {e}))",
+    "Log1p": "ops.log1p(ops.maximum(x, {e} - 1))",
+    "RealDiv": "a / " + AWAY_FROM_ZERO.replace("{x}", "b"),
+    "DivNoNan": "ops.divide_no_nan(a, ops.where(b == 0, b, " + AWAY_FROM_ZERO.replace("{x}", "b") + "))",
+    "Reciprocal": "ops.reciprocal(" + AWAY_FROM_ZERO.replace("{x}", "x") + ")",
+    "Exp": "ops.exp(ops.minimum(x, {limit}))",
+    "Pow": "ops.power(ops.maximum(x, {e}), y)",
+    "Acos": "ops.arccos(ops.clip(x, {e} - 1, 1 - {e}))",
+    "Asin": "ops.arcsin(ops.clip(x, {e} - 1, 1 - {e}))",
+    "Acosh": "ops.arccosh(ops.maximum(x, 1 + {e}))",
+    "Atanh": "ops.arctanh(ops.clip(x, {e} - 1, 1 - {e}))",
+}
+EPSILONS = [1e-10, 1e-7, 1e-4]
+EXP_EPSILONS = [1e-34, 1e-17, 1e-8]  # 1 / epsilon is finite, its square is, its fourth power is
+LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which then says nothing about the model
+
+
+class GuardUnsafeOperations(Strategy):
+    """Compute sqrt(max(x, e)), log(max(x, e)), a / max(|b|, e) and the like instead of the operation that failed.
+
+    Guarded is what the diagnosis names and nothing else: this operation on this line of the user's code or, where no line
+    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below
+    1 / e. Searches e, mild to strong. The guard stays with the model object; a saved model does not hold it, so the
+    source should be edited as the snippet says. Does not help when many values lie outside the domain, where the
+    gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum without the
+    operation failing, as a crossentropy of outputs that are no probabilities.
+
+    Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1, Overflow and Underflow.
+    """
+
+    name = "guard-unsafe-operations"
+    tier = Tier.NUMERICS
+    treats = frozenset(
+        {
+            Cause.LOSS_DOMAIN,
+            Cause.LAYER_DOMAIN,
+            Cause.GRADIENT_SINGULARITY,
+            Cause.LOGITS_BY_HAND,
+            Cause.EMPTY_REDUCTION,
+            Cause.BATCH_STATISTICS,
+        }
+    )
+    reference = "Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1"
+
+    def applies(self, diagnosis, setup):
+        place = diagnosis.place
+        if not self.treats & diagnosis.causes or setup.model.run_eagerly:
+            return False
+        if place.operation not in GUARDED or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
+            return False
+        if diagnosis.cause is Cause.BATCH_STATISTICS:  # a stock normalization has an epsilon of its own
+            return place.source is not None
+        if _position(place.layer, setup) is not None:
+            return True
+        return place.source is not None and not _bottomless(place, setup)
+
+    def space(self, hp, diagnosis, setup):
+        place = diagnosis.place
+        epsilon = hp.Choice("epsilon", _epsilons(place))
+        layer = _position(place.layer, setup)
+        return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon}
+
+    def apply(self, setup, *, operation, source, layer, epsilon):
+        return setup.with_guard(Guard(operation, source, layer, epsilon))
+
+    def explain(self, params):
+        guarded = _written(params).replace("ops.", "")
+        return f"Compute {guarded} {_place(params)}; a saved model does not hold this guard, so put it into the source."
+
+    def snippet(self, params):
+        return f"{_written(params)}  # {_place(params)}"
+
+
+def _bottomless(place, setup) -> bool:
+    from nanfix.guard import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
+
+    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(place)[0]), setup)
+
+
+def _epsilons(place) -> list[float]:
+    if place.operation in ("Log", "Log1p") and place.phase is Phase.LOSS:
+        return LOG_OF_LOSS
+    return EXP_EPSILONS if place.operation == "Exp" else EPSILONS
+
+
+def _written(params) -> str:
+    epsilon = params["epsilon"]
+    return GUARDED[params["operation"]].format(e=f"{epsilon:g}", limit=f"{-math.log(epsilon):.3g}")
+
+
+def _place(params) -> str:
+    return f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']} (counted from 0)"
+
+
+def _position(name: str | None, setup) -> int | None:
+    """Return the position of the layer called `name`, if the model has one."""
+    return next((position for position, layer in walk(setup.model) if layer.name == name), None)

@@ -1,0 +1,50 @@
+"""Fill NaN and inf cells of the inputs with the median of their feature, inside the model."""
+
+import numpy as np
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class ImputeNonfinite(Strategy):
+    """Replace every NaN or inf cell of an input by the median of the finite training values of its feature.
+
+    Features are the last axis: columns of a table, channels of an image or a sequence; one that has no finite value at
+    all gets 0. The imputation is part of the model, which goes on taking inputs with holes, when it predicts too.
+    Does not help against non-finite targets, nor where holes carry most of the information, and is not for a model with
+    a `call` of its own, into which nothing can be put.
+
+    Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 4.2; sklearn.impute.SimpleImputer.
+    """
+
+    name = "impute-nonfinite"
+    tier = Tier.DATA
+    treats = frozenset({Cause.NONFINITE_INPUT, Cause.POISON_BATCH, Cause.VALIDATION_ONLY})
+    reference = "Little & Rubin (2019), Statistical Analysis with Missing Data; sklearn.impute.SimpleImputer"
+
+    def applies(self, diagnosis, setup):
+        return bool(self.treats & diagnosis.causes) and any(setup.sample.imputable)
+
+    def space(self, hp, diagnosis, setup):
+        given = zip(setup.sample.inputs, setup.sample.imputable, strict=True)
+        return {"fills": {str(index): medians(array) for index, (array, imputable) in enumerate(given) if imputable}}
+
+    def apply(self, setup, *, fills):
+        return setup.with_fills({int(index): tuple(numbers) for index, numbers in fills.items()})
+
+    def explain(self, params):
+        count = sum(map(len, params["fills"].values()))
+        features = f"{count} input features" if count > 1 else "the input"
+        return f"Fill NaN and inf in {features} with the median of the finite values, inside the model."
+
+    def snippet(self, params):
+        finite = "np.where(np.isfinite(X), X, np.nan)"
+        return f"X = np.where(np.isfinite(X), X, np.nanmedian({finite}, axis=tuple(range(X.ndim - 1))))"
+
+
+def medians(array: np.ndarray) -> list[float]:
+    """Return the median of the finite values of each feature of `array`, shape (rows, ..., features)."""
+    table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
+    columns = (column[np.isfinite(column)] for column in table.T)
+    # As many digits as a float32 holds: the numbers are read by people.
+    return [float(f"{np.median(column):.7g}") if column.size else 0.0 for column in columns]

@@ -1,0 +1,51 @@
+"""clip-gradients: at a share of the gradient's norm, or of the weights' where that is the smaller."""
+
+import contract
+import explosions
+import keras
+import pytest
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "clip-gradients"
+DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
+
+
+def setup_of(optimizer):
+    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return setup_of("sgd")
+
+
+@pytest.mark.parametrize(
+    ("gradient", "weights", "norms"),
+    [(0.5, 2.0, [0.5, 0.05, 0.005]), (5.0, 2.0, [2.0, 0.2, 0.02]), (5.0, None, [5.0, 0.5, 0.05]), (0.0, 2.0, [2.0, 0.2, 0.02])],
+)
+def test_levels_are_shares_of_the_smaller_norm(setup, gradient, weights, norms):
+    diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
+    assert [params["global_clipnorm"] for params in contract.levels(get(NAME), diagnosis, setup)] == norms
+
+
+def test_applies_where_a_finite_gradient_was_seen(setup):
+    assert get(NAME).applies(DIAGNOSIS, setup)
+    assert not get(NAME).applies(contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), setup)
+
+
+@pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_does_not_clip_twice(setup, option):
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.SGD(0.1, **{option: 1.0})))
+    assert not get(NAME).applies(DIAGNOSIS, setup.with_optimizer(**{option: 1.0}))
+
+
+def test_apply_sets_one_clipping_option_and_clears_the_others(setup):
+    changed = get(NAME).apply(setup, global_clipnorm=0.5)
+    assert changed.optimizer == {"clipnorm": None, "clipvalue": None, "global_clipnorm": 0.5}
+
+
+def test_repairs_a_run_with_a_few_wrong_targets():
+    report, *_ = contract.check_repair(NAME, explosions.outlying_targets)
+    assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]

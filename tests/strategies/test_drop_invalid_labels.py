@@ -1,0 +1,84 @@
+"""drop-invalid-labels: when labels are shifted, when rows are left out, and trainings with both."""
+
+import contract
+import explosions
+import numpy as np
+import tensorflow as tf
+
+import nanfix
+from nanfix import Outcome
+from nanfix.controller import describe
+from nanfix.data import TrainingData
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+from nanfix.setup import RowFilter
+
+NAME = "drop-invalid-labels"
+DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
+
+
+def classifier():
+    return explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax")
+
+
+def setup(*labels):
+    return contract.setup_of(classifier(), np.zeros((len(labels), 4), "float32"), np.int32(labels))
+
+
+def params(setup):
+    (found,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    return found
+
+
+def test_labels_from_one_are_shifted():
+    given = setup(1, 2, 3, 1)
+    assert params(given) == {"classes": 3, "first_label": 1, "rows": [], "of": 4}
+    assert get(NAME).apply(given, **params(given)).rows == RowFilter(classes=3, first_label=1)
+    assert params(setup(1, 1, 3))["first_label"] == 1
+
+
+def test_rows_are_left_out_where_no_shift_fits():
+    assert params(setup(0, 1, 3, 2)) == {"classes": 3, "first_label": 0, "rows": [2], "of": 4}
+    assert params(setup(-1, 1, 0, 255)) == {"classes": 3, "first_label": 0, "rows": [0, 3], "of": 4}
+    assert params(setup(1, 2, 4))["first_label"] == 0
+    told = get(NAME).explain(params(setup(-1, 1, 0, 255)))
+    assert told == "Leave out 2 of 4 rows, those with a label outside 0 to 2."
+
+
+def test_stream_is_shifted_only_when_every_class_was_seen():
+    def seen(*labels):
+        batch = (np.zeros((len(labels), 4), "float32"), np.int32(labels))
+        source = tf.data.Dataset.from_tensors(batch)
+        return params(describe(classifier(), TrainingData.of(source, None, {}), [batch])[0])
+
+    assert seen(3, 1, 2) == {"classes": 3, "first_label": 1, "rows": None, "of": None}
+    assert seen(3, 1, 1) == {"classes": 3, "first_label": 0, "rows": None, "of": None}
+
+
+def test_applies_to_class_indices_with_a_valid_one_among_them():
+    assert get(NAME).applies(DIAGNOSIS, setup(0, 7))
+    assert not get(NAME).applies(DIAGNOSIS, setup(7, 8))
+    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), *explosions.table(rows=8)))
+
+
+def test_labels_from_one_are_learned():
+    model, x, y, arguments = explosions.labels_from_one()
+    report = nanfix.fit(model, x, y, strategies=[NAME], **{**arguments, "epochs": 20})
+    assert report.outcome is Outcome.REPAIRED and report.fix.edits[0].params["first_label"] == 1
+    assert float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y - 1)) > 0.7
+    assert np.isfinite(report.history["val_loss"]).all()
+
+
+def test_stray_labels_are_left_out_of_training_and_validation():
+    model, x, y, arguments = explosions.stray_label()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == [NAME] and report.fix.edits[0].params["rows"] == [20, 150]
+    assert np.isfinite(report.history["loss"]).all() and np.isfinite(report.history["val_loss"]).all()
+
+
+def test_stream_of_labels_from_one_is_learned():
+    model, x, y, _ = explosions.labels_from_one()
+    report = nanfix.fit(model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=20, verbose=0)
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y - 1)) > 0.7

@@ -1,0 +1,160 @@
+"""guard-unsafe-operations: the operation that failed is guarded, and the user's own object stays repaired."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import nanfix
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.registry import get
+from nanfix.setup import Guard
+
+NAME = "guard-unsafe-operations"
+
+
+def diagnosis(cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", source="loss.py:12", layer=None):
+    return contract.diagnosis(cause, place=Place(phase, layer, operation, source))
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+
+
+def test_names_the_operation_its_line_and_the_position_of_its_layer(setup):
+    layer = setup.model.layers[1].name
+    levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
+    expected = {"operation": "RealDiv", "source": "net.py:7", "layer": 1}
+    assert levels == [{**expected, "epsilon": epsilon} for epsilon in (1e-10, 1e-7, 1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "phase", "epsilons"),
+    [
+        ("Sqrt", Phase.GRADIENT, [1e-10, 1e-7, 1e-4]),
+        ("Log", Phase.FORWARD, [1e-10, 1e-7, 1e-4]),
+        ("Log", Phase.LOSS, [1e-7]),
+        ("Exp", Phase.FORWARD, [1e-34, 1e-17, 1e-8]),
+    ],
+)
+def test_levels_fit_the_operation(setup, operation, phase, epsilons):
+    found = contract.levels(get(NAME), diagnosis(phase=phase, operation=operation), setup)
+    assert [params["epsilon"] for params in found] == epsilons
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"operation": "MatMul"},
+        {"operation": None},
+        {"phase": Phase.UPDATE},
+        {"cause": Cause.LEARNING_RATE},
+        {"source": None, "layer": None},
+        {"source": None, "layer": "no_such_layer"},
+        {"cause": Cause.BATCH_STATISTICS, "source": None, "layer": "dense"},
+    ],
+    ids=str,
+)
+def test_refuses_what_it_cannot_place_or_guard(setup, changed):
+    assert get(NAME).applies(diagnosis(), setup)
+    assert not get(NAME).applies(diagnosis(**changed), setup)
+
+
+def test_refuses_a_model_that_runs_eagerly():
+    setup = contract.setup_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
+    assert not get(NAME).applies(diagnosis(), setup)
+
+
+def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(setup):
+    params = {"operation": "Log", "source": "loss.py:3", "layer": None}
+    once = get(NAME).apply(setup, **params, epsilon=1e-7)
+    twice = get(NAME).apply(once, **params, epsilon=1e-4)
+    assert once.guards == (Guard("Log", "loss.py:3", None, 1e-7),)
+    assert twice.guards == (Guard("Log", "loss.py:3", None, 1e-4),)
+
+
+@pytest.mark.parametrize(
+    ("operation", "snippet"),
+    [
+        ("Log", "ops.log(ops.maximum(x, 1e-07))  # at loss.py:24"),
+        ("Exp", "ops.exp(ops.minimum(x, 16.1))  # at loss.py:24"),
+        ("RealDiv", "a / ops.where(ops.abs(b) < 1e-07, ops.where(b < 0, -1e-07, 1e-07), b)  # at loss.py:24"),
+    ],
+)
+def test_snippet_is_what_a_person_would_write(operation, snippet):
+    assert get(NAME).snippet({"operation": operation, "source": "loss.py:24", "layer": None, "epsilon": 1e-7}) == snippet
+
+
+def assert_finite_on_zeros(model):
+    """Zeros are where the distance has no slope: predictions and the gradient of a direct call are finite there."""
+    zeros = tf.zeros((2, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(zeros)
+        outputs = model(zeros)
+    assert np.isfinite(outputs).all() and np.isfinite(tape.gradient(outputs, zeros)).all()
+    assert np.isfinite(model.predict(np.zeros((2, 4)), verbose=0)).all()
+
+
+def test_repairs_a_gradient_that_is_infinite_at_zero():
+    report, *_ = contract.check_repair(NAME, explosions.root_of_distance)
+    assert report.fix.edits[0].params["operation"] == "Sqrt"
+    assert_finite_on_zeros(report.model)
+
+
+def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
+    model, x, y, arguments = explosions.root_of_distance()
+    found = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    keras.layers.Lambda(lambda h: h)  # counts the automatic names on
+    fresh, x, y, arguments = explosions.root_of_distance()
+    report = nanfix.apply(fresh, found.fix, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED and report.trials == ()
+    np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+
+
+def test_model_trains_on_after_its_repair():
+    report, x, y = contract.check_repair(NAME, explosions.root_of_distance)
+    report.model.fit(np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0)
+    assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
+
+
+def root_of_error(y, p):
+    return ops.sqrt(ops.mean(ops.square(y - p), axis=-1))
+
+
+def root_in_the_loss():
+    """The slope of the loss is infinite where the model predicts a target exactly, as it does for zeros at first."""
+    x, y = explosions.table()
+    x[0] = y[0] = 0.0
+    return explosions.mlp(keras.optimizers.Adam(0.01), root_of_error), x, y, {**explosions.ARGUMENTS, "shuffle": False}
+
+
+class RootInTheModel(keras.Model):
+    """A model whose own call computes the root, in no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(8, use_bias=False), layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        return self.out(ops.sqrt(ops.sum(ops.square(self.hidden(inputs)), axis=-1, keepdims=True)))
+
+
+def root_in_the_model():
+    _, x, y, arguments = explosions.root_of_distance()
+    model = RootInTheModel()
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    return model, x, y, arguments
+
+
+def test_repairs_a_loss():
+    report, *_ = contract.check_repair(NAME, root_in_the_loss)
+    assert report.fix.edits[0].params["layer"] is None
+
+
+def test_repairs_a_model_that_computes_in_its_own_call():
+    report, *_ = contract.check_repair(NAME, root_in_the_model)
+    assert_finite_on_zeros(report.model)

@@ -1,0 +1,158 @@
+"""impute-nonfinite: the medians, what passes through untouched, and holes filled inside the model at the end."""
+
+import subprocess
+import sys
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import nanfix
+from nanfix import Outcome
+from nanfix.diagnosis import Cause
+from nanfix.gate import Gate
+from nanfix.registry import get
+from nanfix.setup import Sample
+
+NAME = "impute-nonfinite"
+DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_INPUT)
+NAN, INF = np.nan, np.inf
+
+
+def fills(model, x):
+    model.compile("sgd", "mse")
+    setup = contract.setup_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    return params["fills"]
+
+
+def dense(*shape):
+    return keras.Sequential([keras.Input(shape), layers.Dense(1)])
+
+
+def test_fills_are_the_medians_of_the_finite_values():
+    x = np.float32([[1, NAN, -INF, 7], [2, NAN, 10, 7], [NAN, NAN, 20, 7], [9, INF, 40, 7]])
+    assert fills(dense(4), x) == {"0": [2.0, 0.0, 20.0, 7.0]}
+
+
+def test_features_are_the_last_axis_whatever_the_rank():
+    x = np.float32([[[1, NAN], [3, 5]], [[2, 6], [NAN, 10]]])
+    assert fills(dense(2, 2), x) == {"0": [2.0, 6.0]}
+    assert fills(dense(1), np.float32([1, NAN, 4])) == {"0": [2.5]}
+
+
+def test_every_float_input_has_its_own_fills():
+    first, second, ids = keras.Input((2,), name="a"), keras.Input((1,), name="b"), keras.Input((1,), name="c", dtype="int32")
+    looked_up = layers.Flatten()(layers.Embedding(4, 2)(ids))
+    model = keras.Model({"a": first, "b": second, "c": ids}, layers.Dense(1)(layers.Concatenate()([first, second, looked_up])))
+    x = {"a": np.float32([[1, NAN], [3, 5]]), "b": np.float32([[4], [NAN]]), "c": np.int32([[1], [2]])}
+    assert fills(model, x) == {"0": [2.0, 5.0], "1": [4.0]}
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(inputs)
+
+
+def test_applies_only_where_layers_can_be_put_into_the_model():
+    model = Subclass()
+    model.compile("sgd", "mse")
+    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
+    assert get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), *explosions.table(rows=8)))
+
+
+def test_gate_passes_everything_unchanged_until_it_fills():
+    x = np.float32([[0.1, NAN], [INF, -7.0]])
+    model = keras.Sequential([keras.Input((2,)), layers.Identity()])
+    gate = Gate(model, Sample((x,), (), (False,), x, (True,)))
+    gate.open()
+    step = tf.function(lambda values: model(values))
+    assert step(x).numpy().tobytes() == x.tobytes()
+    gate.fill({0: (5.0, 6.0)})
+    assert step(x).numpy().tolist() == [[np.float32(0.1), 6.0], [5.0, -7.0]]
+    gate.fill({})
+    assert step(x).numpy().tobytes() == x.tobytes()
+    assert step.experimental_get_tracing_count() == 1
+
+
+def filled(report, x):
+    (numbers,) = report.fix.edits[0].params["fills"].values()
+    return np.where(np.isfinite(x), x, np.float32(numbers))
+
+
+def test_repaired_model_takes_inputs_with_holes():
+    model, x, y, arguments = explosions.missing_cells()
+    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.model is model and len(report.trials) == 1
+    assert report.diagnosis.rows == (70, 90)
+    predicted = model.predict(x, verbose=0)
+    assert np.isfinite(predicted).all()
+    np.testing.assert_array_equal(predicted, model.predict(filled(report, x), verbose=0))
+    history = model.fit(x, y, epochs=1, verbose=0).history  # a plain fit goes on with it
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_training_equals_one_on_filled_data():
+    model, x, y, arguments = explosions.missing_cells()
+    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.trials[0].started_from == "initial weights"
+    plain, *_ = explosions.missing_cells()
+    history = plain.fit(filled(report, x), y, **arguments).history
+    np.testing.assert_allclose(report.history["loss"], history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(model.predict(x, verbose=0), plain.predict(filled(report, x), verbose=0), rtol=1e-4, atol=1e-5)
+
+
+def test_holes_are_filled_before_the_inputs_are_scaled():
+    model, x, y, arguments = explosions.unscaled_inputs()
+    x[70, 2], x[90, 0] = NAN, INF
+    report = nanfix.fit(model, x, y, strategies=[NAME, "scale-inputs"], **{**arguments, "shuffle": False})
+    assert [edit.strategy for edit in report.fix.edits] == [NAME, "scale-inputs"]
+    assert "Imputation" in report.notes[0] and "folded" in report.notes[0]
+    predicted = model.predict(x, verbose=0)
+    np.testing.assert_allclose(predicted, model.predict(filled(report, x), verbose=0), rtol=1e-6)
+    assert np.isfinite(predicted).all() and report.history["val_loss"][-1] < np.var(y[128:])
+
+
+def test_functional_model_where_scaling_cannot_be_folded():
+    _, x, y, arguments = explosions.missing_cells()
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    hidden = layers.Dense(8, activation="tanh")(layers.Add()([first, second]))
+    model = keras.Model({"first": first, "second": second}, layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    named = {"first": x, "second": x * 3000.0 + 1000.0}
+    report = nanfix.fit(model, named, y, strategies=[NAME, "scale-inputs"], **{**arguments, "validation_split": 0.0})
+    assert [edit.strategy for edit in report.fix.edits] == [NAME, "scale-inputs"]
+    assert report.notes == (
+        "Imputation put into the model, in front of its first layer. Scaling put into the model as a Normalization layer; "
+        + report.notes[0].split("; ")[1],
+    )
+    assert float(np.mean((model.predict(named, verbose=0) - y) ** 2)) < np.var(y)
+
+
+LOAD = """
+import sys
+sys.modules["nanfix"] = None  # as where it is not installed
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+"""
+
+
+@pytest.mark.parametrize("build", [explosions.missing_cells, explosions.missing_cells_and_large_targets])
+def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_path):
+    model, x, y, arguments = build()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert NAME in {edit.strategy for edit in report.fix.edits}
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    files = [str(tmp_path / name) for name in ("model.keras", "x.npy", "predicted.npy")]
+    subprocess.run([sys.executable, "-c", LOAD, *files], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6)

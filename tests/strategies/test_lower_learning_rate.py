@@ -1,0 +1,67 @@
+"""lower-learning-rate: half decades of the failed rate, schedules scaled as a whole, callbacks held below."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "lower-learning-rate"
+
+
+@pytest.fixture(scope="module")
+def setup():
+    return contract.setup_of(explosions.mlp(keras.optimizers.SGD(0.5)), *explosions.table(rows=16))
+
+
+def rates(diagnosis, setup):
+    return [params["learning_rate"] for params in contract.levels(get(NAME), diagnosis, setup)]
+
+
+def test_levels_are_half_decades_of_the_rate_that_failed(setup):
+    found = rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1), setup)
+    assert found == [0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7]
+
+
+def test_unknown_rate_is_asked_of_the_optimizer(setup):
+    assert rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=None), setup)[:2] == [0.15, 0.05]
+
+
+def test_applies_to_optimizers_that_have_a_rate(setup):
+    without = replace(setup, model=SimpleNamespace(optimizer=SimpleNamespace()))
+    assert get(NAME).applies(contract.diagnosis(Cause.LEARNING_RATE), setup)
+    assert not get(NAME).applies(contract.diagnosis(Cause.LEARNING_RATE), without)
+
+
+def test_apply_sets_the_rate_and_keeps_other_changes(setup):
+    clipped = setup.with_optimizer(global_clipnorm=1.0)
+    assert get(NAME).apply(clipped, learning_rate=0.03).optimizer == {"global_clipnorm": 1.0, "learning_rate": 0.03}
+
+
+def test_repairs_a_rate_that_is_too_high():
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate)
+    rate = report.fix.edits[0].params["learning_rate"]
+    assert float(report.model.optimizer.learning_rate) == np.float32(rate) and rate < 30.0
+
+
+def test_schedule_is_scaled_as_a_whole():
+    def build():
+        model, x, y, arguments = explosions.learning_rate()
+        model.compile(keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([16], [30.0, 15.0])), "mse")
+        return model, x, y, arguments
+
+    report, *_ = contract.check_repair(NAME, build)
+    rate = report.fix.edits[0].params["learning_rate"]
+    assert report.model.optimizer._learning_rate.values == pytest.approx([rate, rate / 2.0])
+
+
+def test_callback_cannot_raise_the_rate_again():
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 30.0)
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
+    assert float(report.model.optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])

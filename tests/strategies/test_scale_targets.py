@@ -1,0 +1,91 @@
+"""scale-targets: scikit-learn's numbers for a regression's targets, and predictions in the user's units."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from sklearn.preprocessing import RobustScaler
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+from nanfix.setup import TargetScaling
+
+NAME = "scale-targets"
+DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_TARGET)
+
+
+def setup_of(y, **model):
+    y = np.asarray(y, "float32")
+    return contract.setup_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
+
+
+def scaling(*values, loss="mse"):
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup_of(np.array(values)[:, None], loss=loss))
+    return params["center"], params["scale"], params["degree"]
+
+
+def test_numbers_are_those_of_robust_scaler():
+    y = explosions.table()[1].astype("float64") * 1e6 + 3e6
+    expected = RobustScaler().fit(y.astype("float32").astype("float64"))
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup_of(y))
+    assert params["center"] == pytest.approx(expected.center_[0], rel=1e-6)
+    assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "degree"), [("mse", 2), ("mae", 1), ("huber", 1), ("log_cosh", 1)])
+def test_degree_is_how_the_loss_grows_with_the_error(loss, degree):
+    assert scaling(0, 1, 2, 3, 4, loss=loss) == (2.0, 2.0, degree)
+
+
+def test_constant_targets_are_moved_but_not_stretched():
+    assert scaling(7, 7, 7, 7) == (7.0, 1.0, 2)
+
+
+def test_mostly_zero_targets_are_divided_by_their_standard_deviation():
+    assert scaling(0, 0, 0, 0, 0, 0, 0, 0, 0, 10) == (0.0, 3.0, 2)
+
+
+def test_nonfinite_targets_are_left_out():
+    assert scaling(0, 1, np.nan, 2, 3, np.inf, 4) == (2.0, 2.0, 2)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["mse", "MSE", "mean_squared_error", "MeanSquaredError", keras.losses.MeanSquaredError(), keras.losses.mean_squared_error],
+    ids=str,
+)
+def test_loss_is_known_however_it_is_given(loss):
+    assert get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), loss=loss))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"loss": "binary_crossentropy", "last": "sigmoid"},
+        {"loss": lambda y_true, y_pred: (y_true - y_pred) ** 4},
+        {"last": "relu"},
+        {"loss": "mean_absolute_percentage_error"},
+    ],
+    ids=["classification", "other power", "output not affine", "relative error"],
+)
+def test_does_not_apply(model):
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), **model))
+
+
+def test_does_not_apply_to_a_last_layer_without_bias():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse")
+    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
+
+
+def test_apply_turns_the_numbers_into_a_scaling():
+    changed = get(NAME).apply(setup_of(np.zeros((8, 1))), center=3.0, scale=2.0, degree=2)
+    assert changed.targets == TargetScaling(3.0, 2.0, 2)
+
+
+def test_repaired_model_predicts_in_the_users_units():
+    report, x, y = contract.check_repair(NAME, explosions.large_targets)
+    lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
+    assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

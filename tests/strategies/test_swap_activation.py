@@ -1,0 +1,99 @@
+"""swap-activation: bounded functions in hidden layers, and in the last the one that its loss needs."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.registry import get
+from nanfix.setup import walk
+
+NAME = "swap-activation"
+DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION)
+IN_LOSS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
+
+
+def setup_of(outputs=1, **model):
+    y = np.tile(np.eye(outputs, dtype="float32"), (12 // outputs, 1))
+    return contract.setup_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
+
+
+def swapped(diagnosis, setup):
+    """Return the layers changed and their new activation, level by level."""
+    stack = dict(walk(setup.model))
+    return [
+        ([stack[position] for position in params["layers"]], params["activation"])
+        for params in contract.levels(get(NAME), diagnosis, setup)
+    ]
+
+
+@pytest.mark.parametrize("activation", ["relu", "linear", "selu", "gelu", "softplus", "exponential"])
+def test_hidden_layers_without_bound_become_tanh_or_sigmoid(activation):
+    setup = setup_of(activation=activation)
+    hidden = setup.model.layers[:-1]
+    assert swapped(DIAGNOSIS, setup) == [(hidden, "tanh"), (hidden, "sigmoid")]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
+def test_bounded_layers_are_left_alone(activation):
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(activation=activation))
+
+
+def test_cell_of_a_recurrent_layer_is_changed():
+    model, x, y, _ = explosions.recurrence()
+    setup = contract.setup_of(model, x[:8], y[:8])
+    assert swapped(DIAGNOSIS, setup)[0] == ([model.layers[0].cell], "tanh")
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "last", "needed"),
+    [
+        ("categorical_crossentropy", 3, None, "softmax"),
+        ("categorical_crossentropy", 3, "relu", "softmax"),
+        ("binary_crossentropy", 1, None, "sigmoid"),
+        (keras.losses.BinaryCrossentropy(), 1, "tanh", "sigmoid"),
+    ],
+)
+def test_last_layer_gets_what_its_loss_takes(loss, outputs, last, needed):
+    setup = setup_of(outputs, loss=loss, last=last)
+    assert swapped(IN_LOSS, setup) == [([setup.model.layers[-1]], needed)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "last"),
+    [
+        ("binary_crossentropy", "sigmoid"),
+        (keras.losses.BinaryCrossentropy(from_logits=True), None),
+        ("mse", None),
+    ],
+)
+def test_last_layer_that_suits_its_loss_is_left_alone(loss, last):
+    assert not get(NAME).applies(IN_LOSS, setup_of(loss=loss, last=last, activation="tanh"))
+
+
+def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(loss="binary_crossentropy", activation="tanh"))
+
+
+def test_layers_are_counted_as_the_user_counts_them():
+    (mild, _) = contract.levels(get(NAME), DIAGNOSIS, setup_of())
+    assert get(NAME).explain(mild) == "Use the activation tanh in layers 0, 1 (counted from 0)."  # model.layers[0] and [1]
+
+
+def test_repairs_an_activation_without_bound():
+    report, *_ = contract.check_repair(NAME, explosions.exponential)
+    first, second, last = (layer.activation for layer in report.model.layers)
+    assert first is second is keras.activations.get(report.fix.edits[0].params["activation"])
+    assert last is keras.activations.linear
+
+
+def test_activation_given_as_a_layer_does_not_stop_a_repair():
+    def build():
+        x, y = explosions.table()
+        model = explosions.mlp(keras.optimizers.SGD(30.0), activation=layers.LeakyReLU())
+        return model, x, y, dict(explosions.ARGUMENTS)
+
+    contract.check_repair("lower-learning-rate", build)

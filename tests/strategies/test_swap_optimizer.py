@@ -1,0 +1,44 @@
+"""swap-optimizer: Adam with a rate of its own in the place of an optimizer whose step grows with the gradient."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "swap-optimizer"
+DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
+
+
+def setup_of(optimizer):
+    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+
+
+def test_levels_are_two_rates_of_adam():
+    found = contract.levels(get(NAME), DIAGNOSIS, setup_of("sgd"))
+    assert found == [{"optimizer": "Adam", "learning_rate": 0.003}, {"optimizer": "Adam", "learning_rate": 0.001}]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "applies"),
+    [("SGD", True), ("Adagrad", True), ("Adadelta", True), ("RMSprop", True), ("Adam", False), ("AdamW", False)],
+)
+def test_applies_to_optimizers_that_are_not_adam_already(optimizer, applies):
+    assert get(NAME).applies(DIAGNOSIS, setup_of(getattr(keras.optimizers, optimizer)())) is applies
+
+
+def test_apply_leaves_nothing_of_the_other_optimizer():
+    tuned = setup_of("sgd").with_optimizer(learning_rate=0.5, momentum=0.9)
+    changed = get(NAME).apply(tuned, optimizer="Adam", learning_rate=0.003)
+    assert changed.optimizer_class == "Adam" and changed.optimizer == {"learning_rate": 0.003}
+
+
+def test_repairs_a_rate_that_is_too_high_for_plain_descent():
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate, epochs=10)
+    optimizer = report.model.optimizer
+    assert type(optimizer) is keras.optimizers.Adam
+    assert float(optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
+    assert int(optimizer.iterations) == 10 * 8  # 128 rows in batches of 16

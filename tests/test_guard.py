@@ -1,0 +1,230 @@
+"""Guards: the guarded operation and its gradient in exact numbers, and nothing else touched."""
+
+import inspect
+import sys
+from pathlib import Path
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from nanfix.guard import GUARDS, falls_without_end, guarded, install
+from nanfix.registry import get
+from nanfix.setup import Guard
+
+E = 1e-4
+FILE = Path(__file__).name
+
+
+def line_of(function, offset=0):
+    """Return "file.py:LINE" of the line `offset` below the head of a function of this file."""
+    return f"{FILE}:{function.__code__.co_firstlineno + offset}"
+
+
+def guard_of(operation, function, offset=0, epsilon=E):
+    return Guard(operation, line_of(function, offset), None, epsilon)
+
+
+def value_and_slope(function, guard, x, **compiled):
+    """Return f(x) and df/dx, traced with the guard."""
+
+    @tf.function(autograph=False, **compiled)
+    def both(x):
+        with guarded(guard), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return y, tape.gradient(y, x)
+
+    return [np.asarray(tensor, "float64") for tensor in both(tf.constant(x))]
+
+
+CASES = [
+    ("Sqrt", lambda x: ops.sqrt(x), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
+    ("Rsqrt", lambda x: ops.rsqrt(x), [-1, 0, 4], [100, 100, 0.5], [0, 0, -0.0625]),
+    ("Log", lambda x: ops.log(x), [-1, 0, 4], [np.log(E), np.log(E), np.log(4)], [0, 0, 0.25]),
+    ("Log1p", lambda x: ops.log1p(x), [-2, -1, 3], [np.log(E), np.log(E), np.log(4)], [0, 0, 0.25]),
+    ("RealDiv", lambda x: 1 / x, [-1e-6, 0, 1e-6, 2], [-1e4, 1e4, 1e4, 0.5], [0, 0, 0, -0.25]),
+    ("RealDiv", lambda x: x / ops.stop_gradient(x), [0, -2], [0, 1], [1e4, -0.5]),
+    ("DivNoNan", lambda x: tf.math.divide_no_nan(1.0, x), [0, -1e-6, 2], [0, -1e4, 0.5], [0, 0, -0.25]),
+    ("Reciprocal", lambda x: tf.math.reciprocal(x), [-1e-6, 0, 2], [-1e4, 1e4, 0.5], [0, 0, -0.25]),
+    ("Exp", lambda x: ops.exp(x), [1000, 100, 1], [1e4, 1e4, np.e], [0, 0, np.e]),
+    ("Pow", lambda x: ops.power(x, 0.5), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
+    ("Pow", lambda x: ops.power(x, -1.0), [-1e-6, 0, -2], [-1e4, 1e4, -0.5], [0, 0, -0.25]),
+    ("Pow", lambda x: ops.power(x, 3.0), [-2, 0, 1e-5], [-8, 0, 1e-15], [12, 0, 3e-10]),
+    ("Acos", lambda x: ops.arccos(x), [1, 2, 0], [np.arccos(1 - E)] * 2 + [np.pi / 2], [0, 0, -1]),
+    ("Asin", lambda x: ops.arcsin(x), [-1, -2, 0], [np.arcsin(E - 1)] * 2 + [0], [0, 0, 1]),
+    ("Acosh", lambda x: ops.arccosh(x), [0, 1, 2], [np.arccosh(1 + E)] * 2 + [np.arccosh(2)], [0, 0, 3**-0.5]),
+    ("Atanh", lambda x: ops.arctanh(x), [-1, 2, 0], [np.arctanh(E - 1), np.arctanh(1 - E), 0], [0, 0, 1]),
+]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize(
+    ("operation", "function", "x", "value", "slope"), CASES, ids=lambda case: case if isinstance(case, str) else ""
+)
+def test_value_and_gradient_at_the_edge(operation, function, x, value, slope, jit_compile):
+    found = value_and_slope(function, guard_of(operation, function), np.float32(x), jit_compile=jit_compile)
+    np.testing.assert_allclose(found[0], value, rtol=1e-3)
+    np.testing.assert_allclose(found[1], slope, rtol=1e-3)
+
+
+def test_every_guard_has_a_case_and_words_in_the_strategy():
+    strategy = get("guard-unsafe-operations")
+    assert set(GUARDS) == {case[0] for case in CASES} == set(sys.modules[type(strategy).__module__].GUARDED)
+
+
+@pytest.mark.parametrize("epsilon", [1e-10, 1e-4])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("operation", "function"), [(case[0], case[1]) for case in CASES], ids=[case[0] for case in CASES])
+def test_gradient_is_finite_at_the_edge_in_every_precision(operation, function, dtype, epsilon):
+    x = np.float64([-1, -1e-12, 0, 1e-12, 1, 3]).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    found = value_and_slope(function, guard_of(operation, function, epsilon=epsilon), x)
+    assert np.isfinite(found[0]).all() and np.isfinite(found[1]).all()
+
+
+def test_exponentials_can_still_be_added_up():
+    function = CASES[8][1]
+    value, _ = value_and_slope(function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000]))
+    assert np.isfinite(np.float32(1000) * np.float32(value[0]))
+
+
+def two_lines(x):
+    """Return sqrt(x) + log(x) on one line, sqrt(x) on the next."""
+    first = ops.sqrt(x) + ops.log(x)
+    return first, ops.sqrt(x)
+
+
+def test_other_operations_and_other_lines_are_untouched():
+    zero = tf.zeros((1,))
+
+    @tf.function(autograph=False)
+    def traced(guard_line):
+        with guarded(guard_of("Sqrt", two_lines, guard_line)):
+            return two_lines(zero)
+
+    first, second = traced(2)
+    assert np.isneginf(first) and not np.any(second)  # the logarithm on the guarded line is not
+    first, second = traced(3)
+    np.testing.assert_allclose(second, 0.01)
+    assert np.isneginf(first)
+
+
+def test_operations_in_loops_and_branches_are_guarded():
+    def looped(x):
+        return tf.while_loop(
+            lambda i, a: i < 3, lambda i, a: (i + 1, a + tf.sqrt(x)), [0, tf.zeros_like(x)], maximum_iterations=3
+        )[1]
+
+    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 1), np.float32([0, 4]))
+    np.testing.assert_allclose(value, [0.03, 6.0])
+    np.testing.assert_allclose(slope, [0.0, 0.75])
+
+    def branched(x):
+        return tf.cond(x[1] > 0.0, lambda: tf.sqrt(x), lambda: x)
+
+    value, slope = value_and_slope(branched, guard_of("Sqrt", branched, 1), np.float32([0, 4]))
+    np.testing.assert_allclose(value, [0.01, 2.0])
+    np.testing.assert_allclose(slope, [0.0, 0.25])
+
+
+class Distance(layers.Layer):
+    """The square root of the sum of squares, which it also adds to the loss."""
+
+    def call(self, x):
+        squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+        self.add_loss(ops.mean(squares))
+        return ops.sqrt(squares)
+
+
+def distances():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((2,))
+    outputs = layers.Concatenate()([Distance(name="left")(inputs), Distance(name="right")(-inputs), inputs])
+    return keras.Model(inputs, layers.Dense(1, kernel_initializer="ones")(outputs))
+
+
+def sqrt_guard(layer=1):
+    return Guard("Sqrt", line_of(Distance.call, 3), layer, E)
+
+
+def gradient(model, x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x)
+    return np.asarray(tape.gradient(y, x))
+
+
+def test_layer_called_directly_is_guarded_too_and_its_siblings_on_the_same_line():
+    model, x = distances(), tf.zeros((3, 2))
+    assert np.isnan(gradient(model, x)).all()
+    hooks = install(model, [sqrt_guard()])
+    assert {hook.owner.name for hook in hooks} == {"left", "right"}
+    np.testing.assert_allclose(model(x), np.full((3, 1), 0.02), rtol=1e-6)
+    np.testing.assert_array_equal(gradient(model, x), np.ones((3, 2)))
+    np.testing.assert_allclose(model.predict(np.zeros((3, 2)), verbose=0), np.full((3, 1), 0.02), rtol=1e-6)
+
+
+def test_losses_added_in_a_guarded_layer_are_those_of_the_call():
+    model = distances()
+    install(model, [sqrt_guard()])
+    for scale in (1.0, 2.0):
+        model(scale * tf.ones((3, 2)))
+        assert [float(loss) for loss in model.losses] == pytest.approx([2.0 * scale**2] * 2)
+
+
+def test_removed_hooks_leave_nothing_behind():
+    model = distances()
+    before = [dict(vars(layer)) for layer in (model, *model.layers)]
+    hooks = install(model, [sqrt_guard(), Guard("Sqrt", "loss.py:1", None, E)])
+    assert {hook.name for hook in hooks} == {"call", "train_step", "test_step"}
+    for hook in reversed(hooks):
+        hook.remove()
+    assert before == [dict(vars(layer)) for layer in (model, *model.layers)]
+
+
+def test_stock_layer_without_a_line_is_guarded_by_its_position():
+    inputs = keras.Input((2,))
+    bare = [layers.LayerNormalization(epsilon=0.0, center=False, scale=False) for _ in range(2)]
+    model = keras.Model(inputs, [layer(inputs) for layer in bare])
+    install(model, [Guard("Rsqrt", None, 0, E)])
+    guarded_outputs, others = model(tf.ones((1, 2)))
+    assert np.isfinite(guarded_outputs).all() and np.isnan(others).all()
+
+
+def test_guarded_model_can_be_saved_and_its_signature_stays(tmp_path):
+    model = distances()
+    signature = inspect.signature(model.layers[1].call)
+    install(model, [sqrt_guard()])
+    assert inspect.signature(model.layers[1].call) == signature
+    model.save(tmp_path / "model.keras")
+    x = np.float32([[1, 2]])
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Distance": Distance})
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def log_of_probability(y, p):
+    return -ops.sum(y * ops.log(p), axis=-1)
+
+
+def log_of_squares(y, p):
+    return ops.square(ops.log(1.0 + y) - ops.log(1.0 + p))
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "endless"),
+    [
+        (log_of_probability, None, True),
+        (log_of_probability, "softplus", True),
+        (log_of_probability, "softmax", False),
+        (log_of_squares, None, False),
+    ],
+)
+def test_loss_that_falls_for_ever_is_recognized(loss, last, endless):
+    x, _ = explosions.table(rows=16)
+    y = np.eye(3, dtype="float32")[np.arange(16) % 3]
+    setup = contract.setup_of(explosions.mlp(loss=loss, outputs=3, last=last), 10 * x, y)
+    assert falls_without_end(guard_of("Log", loss, 1), setup) is endless
