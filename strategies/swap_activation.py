@@ -60,7 +60,9 @@ def _listed(positions: list[int]) -> str:
 
 def _hidden(setup) -> list[int]:
     """Return the positions of layers, the last one apart, whose activation has no bound."""
-    return [position for position, layer in setup.activations[:-1] if activation_name(layer) in UNBOUNDED]
+    unbounded = {p: activation_name(layer) for p, layer in setup.activations[:-1] if activation_name(layer) in UNBOUNDED}
+    # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
+    return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]
 
 
 def _output(diagnosis, setup) -> tuple[int, str] | None:

@@ -96,10 +96,23 @@ def test_holes_and_targets_out_of_scale_are_repaired_together():
     model, x, y, arguments = explosions.missing_cells_and_large_targets()
     report = nanfix.fit(model, x, y, **arguments)
     strategies = [edit.strategy for edit in report.fix.edits]
+    assert report.diagnosis.cause is nanfix.Cause.UNSCALED_TARGET and nanfix.Cause.NONFINITE_INPUT in report.diagnosis.causes
     assert report.outcome is Outcome.REPAIRED and strategies[0] == "impute-nonfinite" and len(strategies) > 1
     assert all("impute-nonfinite" in {edit.strategy for edit in trial.edits} for trial in report.trials)
     assert_finite(model, x)
     assert report.history["val_loss"][-1] < np.var(y[128:])
+
+
+def test_holes_that_the_model_handles_are_left_alone():
+    _, x, y, arguments = explosions.missing_cells_and_large_targets()
+    inputs = keras.Input((4,))
+    known = keras.ops.where(keras.ops.isnan(inputs), 0.0, inputs)
+    hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Dense(8, activation="relu")(known))
+    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and nanfix.Cause.NONFINITE_INPUT not in report.diagnosis.causes
+    assert "impute-nonfinite" not in {edit.strategy for trial in report.trials for edit in trial.edits}
 
 
 def test_holes_in_inputs_and_in_targets_are_repaired_together():

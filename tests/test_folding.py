@@ -139,3 +139,10 @@ def test_inserted_layer_scales_in_the_users_own_object(kind, tmp_path):
 
 def test_subclass_cannot_be_rebuilt():
     assert not can_rebuild(Subclass())
+
+
+def test_layers_that_compute_in_half_precision_take_no_scaling():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, dtype="mixed_float16")])
+    sites = find_sites(model, np.ones((2, 4), "float32"))
+    assert not sites.inputs[0].foldable and not sites.output.foldable
+    assert "float16" in sites.inputs[0].blocked and "float16" in sites.output.blocked

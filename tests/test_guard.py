@@ -113,13 +113,24 @@ def test_other_operations_and_other_lines_are_untouched():
     assert np.isneginf(first)
 
 
+def test_two_guards_at_once():
+    @tf.function(autograph=False)
+    def traced(x):
+        with guarded(guard_of("Sqrt", two_lines, 2)), guarded(guard_of("Log", two_lines, 2)):
+            return two_lines(x)
+
+    first, second = traced(tf.zeros((1,)))
+    np.testing.assert_allclose(first, 0.01 + np.log(E), rtol=1e-5)
+    assert not np.any(second)
+
+
 def test_operations_in_loops_and_branches_are_guarded():
     def looped(x):
         return tf.while_loop(
             lambda i, a: i < 3, lambda i, a: (i + 1, a + tf.sqrt(x)), [0, tf.zeros_like(x)], maximum_iterations=3
         )[1]
 
-    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 1), np.float32([0, 4]))
+    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 2), np.float32([0, 4]))
     np.testing.assert_allclose(value, [0.03, 6.0])
     np.testing.assert_allclose(slope, [0.0, 0.75])
 

@@ -369,7 +369,7 @@ def _validation_repaired(report: Report, bench: Workbench, setup: Setup, strateg
         return report
     bench.open()
     try:
-        for fix in [*(Fix((edit,)) for fix in fixes for edit in fix.edits), *fixes]:
+        for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
             changed = fix.apply(setup)
             bench.prepare(changed, state, seed)
             finite = math.isfinite(bench.held_loss())

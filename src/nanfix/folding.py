@@ -19,6 +19,7 @@ from nanfix.setup import Affine, TargetScaling
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
+HALF = ("float16", "bfloat16")
 LOOKUPS = (layers.Embedding, layers.Masking)
 PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
 IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
@@ -175,6 +176,8 @@ class _Trace:
                 blocked = f"layer {layer.name} also takes other values than the input"
             elif getattr(layer, "groups", 1) != 1 or getattr(layer, "data_format", "channels_last") != "channels_last":
                 blocked = f"layer {layer.name} mixes its input in groups or channels first"
+            elif layer.compute_dtype in HALF:
+                blocked = f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
         return Site(found, blocked, index in self._looked_up)
 
     def output(self, outputs: Any) -> Site:
@@ -188,6 +191,10 @@ class _Trace:
             return Site(blocked="the output does not come straight from a Dense or convolutional layer")
         if layer.activation is not keras.activations.linear or not layer.use_bias:
             return Site(blocked=f"the last layer {layer.name} is not linear with a bias")
+        if layer.compute_dtype in HALF:
+            return Site(
+                blocked=f"the last layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
+            )
         return Site((layer,))
 
 

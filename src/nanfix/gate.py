@@ -30,7 +30,7 @@ class Gate:
             ]
             self._fills = [
                 (tf.Variable(tf.constant(False)), tf.Variable(tf.zeros(array.shape[1:][-1:]))) if imputable else None
-                for array, imputable in zip(sample.inputs, sample.imputable, strict=True)
+                for array, imputable in zip(sample.inputs, sample.imputable or [False] * len(sample.inputs), strict=True)
             ]
             self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
 

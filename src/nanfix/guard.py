@@ -171,6 +171,8 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
     if (outputs >= 0).all() and (outputs <= 1).all():  # probabilities, whatever made them
         return False
     targets = setup.sample.targets[0][: len(outputs)]
+    if targets.dtype.kind == "f":
+        targets = targets.astype(outputs.dtype)
     user_loss = CompileLoss(loss=setup.user_loss)
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -194,14 +196,14 @@ class _Rewire:
     layer: Any
 
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
-        guard = self.guard
-        if graph is None or kind_of(op_type) != guard.operation or not inputs[0].dtype.is_floating or not self._named():
-            return
-        with graph.as_default():
-            changed = GUARDS[guard.operation](inputs, guard.epsilon)
-        for index, (old, new) in enumerate(zip(inputs, changed, strict=True)):
-            if new is not old:
-                outputs[0].op._update_input(index, new)
+        floats = graph is not None and kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating
+        if floats and self._named():
+            operation = graph.get_operation_by_name(op_name)
+            with graph.as_default():
+                changed = GUARDS[self.guard.operation](operation.inputs, self.guard.epsilon)
+            for index, tensor in enumerate(changed):
+                operation._update_input(index, tensor)
+        return outputs  # the next callback is called with these
 
     def _named(self) -> bool:
         """Say whether the operation that is being created is the one that the guard names."""

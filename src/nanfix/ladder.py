@@ -16,7 +16,7 @@ Losses = Mapping[Candidate, float | None]
 
 EQUAL = 0.05  # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
 EQUAL_GAIN = 0.02  # and so does one worse by this share of what the best has gained over learning nothing
-LEARNS_WELL = 0.5  # of the loss of a model that has learned nothing; higher tiers are spared then
+LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
 
 
 @dataclass(frozen=True)

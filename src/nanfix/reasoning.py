@@ -15,6 +15,7 @@ from nanfix.setup import Setup, activation_name, loss_name
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
+SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 RECURRENT_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -102,9 +103,10 @@ def _findings(seen: Replay, failing: Observation, audit: Audit, growth: Growth, 
     grown = failing.magnitude > HUGE or any(abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss))
     if failing.operation is not None and not grown:
         yield from _out_of_domain(failing, setup)
-    strength = 1.0 if grown else 0.5
     for finding in _explosion(failing, audit, growth, setup):
-        yield Finding(finding.cause, finding.weight * strength, finding.evidence)
+        # Without growth an explosion is a guess, while a scale is measured and may be what drove a value out of its domain.
+        doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
+        yield Finding(finding.cause, finding.weight * doubt, finding.evidence)
     if audit.holes_ahead:
         for finding in _data_at_fault(audit, reached=True):
             yield Finding(finding.cause, AHEAD, f"{finding.evidence}, which training had not reached")
@@ -185,5 +187,5 @@ def _unbounded(setup: Setup) -> Iterator[Finding]:
         yield Finding(Cause.UNSTABLE_RECURRENCE, 0.87, f"a recurrent cell uses {recurrent[0]}")
     hidden = {name for _, name in named[:-1] if name not in BOUNDED}
     if hidden:
-        weight = 0.55 if "linear" in hidden else 0.4
+        weight = 0.55 if hidden == {"linear"} else 0.4
         yield Finding(Cause.UNSTABLE_ACTIVATION, weight, f"hidden layers use {', '.join(sorted(hidden))}")

@@ -30,13 +30,18 @@ def insert_after_inputs(model: Any, layers: Mapping[int, Callable[[], Any]]) -> 
 
 
 def normalization(affine: Affine) -> Callable[[], Any]:
-    """Return a maker of the stock layer that computes (x - center) / scale."""
+    """Return a maker of the stock layer that computes (x - center) / scale, in float32: raw inputs may exceed half precision."""
 
     def make() -> Any:
         if len(affine.center) == 1:
-            return keras.layers.Normalization(axis=None, mean=affine.center[0], variance=affine.scale[0] ** 2)  # pyright: ignore[reportArgumentType]
+            return keras.layers.Normalization(
+                axis=None,  # pyright: ignore[reportArgumentType]
+                mean=affine.center[0],  # pyright: ignore[reportArgumentType]
+                variance=affine.scale[0] ** 2,  # pyright: ignore[reportArgumentType]
+                dtype="float32",
+            )
         center, scale = np.asarray(affine.center, "float32"), np.asarray(affine.scale, "float32")
-        return keras.layers.Normalization(axis=-1, mean=center, variance=scale**2)
+        return keras.layers.Normalization(axis=-1, mean=center, variance=scale**2, dtype="float32")
 
     return make
 
