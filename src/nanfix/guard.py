@@ -195,7 +195,7 @@ class _Rewire:
     guard: Guard
     layer: Any
 
-    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
+    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph: Any = None):
         floats = graph is not None and kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating
         if floats and self._named():
             operation = graph.get_operation_by_name(op_name)
