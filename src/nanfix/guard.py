@@ -195,9 +195,10 @@ class _Rewire:
     guard: Guard
     layer: Any
 
-    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph: Any = None):
-        floats = graph is not None and kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating
-        if floats and self._named():
+    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        if graph is None:
+            return outputs
+        if kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating and self._named():
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
                 changed = GUARDS[self.guard.operation](operation.inputs, self.guard.epsilon)
