@@ -54,7 +54,7 @@ def test_nonfinite_targets_are_left_out():
 @pytest.mark.parametrize(
     "loss",
     ["mse", "MSE", "mean_squared_error", "MeanSquaredError", keras.losses.MeanSquaredError(), keras.losses.mean_squared_error],
-    ids=str,
+    ids=["mse", "MSE", "mean_squared_error", "class name", "instance", "function"],
 )
 def test_loss_is_known_however_it_is_given(loss):
     assert get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), loss=loss))
