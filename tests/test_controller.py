@@ -109,7 +109,7 @@ def test_holes_that_the_model_handles_are_left_alone():
     known = keras.ops.where(keras.ops.isnan(inputs), 0.0, inputs)
     hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Dense(8, activation="relu")(known))
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
-    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(5.0), "mse")
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED and nanfix.Cause.NONFINITE_INPUT not in report.diagnosis.causes
     assert "impute-nonfinite" not in {edit.strategy for trial in report.trials for edit in trial.edits}
@@ -187,7 +187,7 @@ def functional_of_two():
 def test_subclassed_model_takes_raw_inputs_after_its_repair():
     _, x, y, arguments = explosions.unscaled_targets()
     model = Subclass()
-    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(5.0), "mse")
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert_finite(model, x)
@@ -197,7 +197,7 @@ def test_subclassed_model_takes_raw_inputs_after_its_repair():
 def test_functional_model_with_named_inputs():
     _, x, y, arguments = explosions.unscaled_targets()
     model = functional_of_two()
-    model.compile(keras.optimizers.SGD(0.2, momentum=0.9), "mse")
+    model.compile(keras.optimizers.SGD(5.0), "mse")
     named = {"first": x, "second": x * 2.0}
     report = nanfix.fit(model, named, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
