@@ -29,7 +29,8 @@ class ClipGradients(Strategy):
     reference = "Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and not setup.clips and bool(diagnosis.gradient_norm)
+        measured = diagnosis.gradient_norm is not None and (diagnosis.gradient_norm > 0 or bool(diagnosis.weight_norm))
+        return bool(self.treats & diagnosis.causes) and not setup.clips and measured
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1, 0.01])
