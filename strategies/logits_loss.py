@@ -54,7 +54,7 @@ class LogitsLoss(Strategy):
         return f"Compute the loss as {params['loss']} from logits (from_logits=True){activation}; predictions stay as they are."
 
     def snippet(self, params):
-        name = "".join(part.capitalize() for part in params["loss"].split("_"))
+        name = Change(params["loss"]).class_name
         loss = f"keras.losses.{name}(from_logits=True, reduction={params['reduction']!r})"
         return f"loss = {loss}  # and no activation on the last layer"
 
@@ -88,9 +88,7 @@ def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
         return ("sum_over_batch_size", 1.0) if loss_name(setup.user_loss) == name and not from_logits else None
     rng = np.random.default_rng(0)
     for reduction in ("sum_over_batch_size", "sum"):
-        stock = getattr(losses, "".join(part.capitalize() for part in name.split("_")))(
-            from_logits=from_logits, reduction=reduction
-        )
+        stock = getattr(losses, Change(name).class_name)(from_logits=from_logits, reduction=reduction)
         ratios = []
         for rows in (4, 4, 8):
             logits = rng.normal(size=(rows, classes)).astype("float32")

@@ -121,10 +121,6 @@ class FlightRecorder(keras.callbacks.Callback):
     def total_steps(self) -> int:
         return self._total
 
-    @property
-    def step_seconds(self) -> float:
-        return self._clock.step_seconds
-
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done, self._training = epoch, 0, True
 

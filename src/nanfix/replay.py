@@ -28,8 +28,7 @@ class Observation:
     """One training step seen through the microscope.
 
     `place` is the first operation with finite inputs and a non-finite output, if any; `magnitude` the largest
-    finite number that went into it; `into`/`out` summarize its values; `layer_scale` the largest absolute output of
-    each layer; norms are over all variables. `error` is what TensorFlow refused to compute.
+    finite number that went into it; norms are over all variables. `error` is what TensorFlow refused to compute.
     """
 
     place: Place = field(default_factory=Place)
@@ -41,7 +40,6 @@ class Observation:
     tainted_input: bool = False
     loss: float | None = None
     gradient_norm: float | None = None
-    layer_scale: tuple[tuple[str, float], ...] = ()
     error: str | None = None
 
 
@@ -110,7 +108,6 @@ def observe(model: Any, batch: Any) -> Observation:
         tainted_input=microscope.tainted,
         loss=None if loss is None else float(np.asarray(loss)),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
-        layer_scale=tuple(microscope.layer_scale.items()),
         error=error,
     )
     if culprit is None:
@@ -147,12 +144,11 @@ def preserved_randomness() -> Iterator[None]:
 
 
 class _Microscope:
-    """Collects, over one step, the first culprit and the scale of every layer's output."""
+    """Looks, over one step, for the first culprit."""
 
     def __init__(self):
         self.culprit: Operation | None = None
         self.tainted = False  # a non-finite value came in from outside
-        self.layer_scale: dict[str, float] = {}
         self._made: dict[int, tuple[Any, bool]] = {}  # tensor id -> (tensor kept alive, finite)
         self._touched: dict[int, list[Operation]] = {}
 
@@ -163,8 +159,6 @@ class _Microscope:
         outputs_finite = all(self._finite(tensor) for tensor in operation.outputs)
         for tensor in (*operation.inputs, *operation.outputs):
             self._touched.setdefault(id(tensor), []).append(operation)
-        if operation.layer is not None and not operation.functions & {"gradient", "apply_gradients"}:
-            self._measure(operation)
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
         if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
             self.culprit = operation
@@ -176,13 +170,6 @@ class _Microscope:
         touching = [o for t in culprit.inputs for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
         singular = [o for o in touching if o.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
-
-    def _measure(self, operation: Operation) -> None:
-        for tensor in operation.outputs:
-            if tensor.dtype.is_floating and tensor.shape.rank and tensor.shape.num_elements():
-                values = np.abs(np.asarray(tensor, "float64"))
-                if np.isfinite(values).all():
-                    self.layer_scale[operation.layers[0].name] = float(values.max())
 
     def _finite(self, tensor: Any) -> bool:
         if not getattr(tensor, "dtype", tf.int32).is_floating:

@@ -50,6 +50,11 @@ class LogitsLoss:
     factor: float = 1.0
     raw_outputs: bool = False
 
+    @property
+    def class_name(self) -> str:
+        """The name of the loss' class in keras.losses."""
+        return "".join(part.capitalize() for part in self.name.split("_"))
+
 
 @dataclass(frozen=True)
 class Guard:

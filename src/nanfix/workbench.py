@@ -238,7 +238,7 @@ class Workbench:
                 return activation(values)
 
             layer.activation = with_logits
-        built_in = getattr(keras.losses, _class_name(wanted.name))(from_logits=True, reduction=wanted.reduction)
+        built_in = getattr(keras.losses, wanted.class_name)(from_logits=True, reduction=wanted.reduction)
         self._original.setdefault(("logits", 0, "_compile_loss"), (model, model._compile_loss))
         model._compile_loss = CompileLoss(loss=lambda y, z: wanted.factor * built_in(y, z))
 
@@ -359,7 +359,3 @@ def _schedules(callbacks: Any) -> list[Any]:
     for callback in copies:
         callback.verbose = 0
     return copies
-
-
-def _class_name(loss: str) -> str:
-    return "".join(part.capitalize() for part in loss.split("_"))
