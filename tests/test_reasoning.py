@@ -3,7 +3,8 @@
 import explosions
 import pytest
 
-from nanfix.controller import Budget, fit
+from nanfix.budget import Budget
+from nanfix.controller import fit
 from nanfix.diagnosis import Cause, Phase
 
 EXPECTED = {

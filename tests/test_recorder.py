@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nanfix.data import TrainingData
-from nanfix.diagnosis import Onset
-from nanfix.recorder import FlightRecorder, Nonfinite, thin
+from nanfix.recorder import FlightRecorder, thin
+from nanfix.recording import Nonfinite
 from nanfix.snapshot import Snapshot
 from nanfix.watch import watch
 
@@ -54,7 +54,7 @@ def test_batches_since_the_newest_snapshot_are_kept():
     recording = watched.recorder.recording()
     assert isinstance(watched.incident, Nonfinite)
     kept = watched.recorder.total_steps - recording.newest.total
-    assert len(recording.batches) == kept > 0
+    assert len(recording.steps) == kept > 0
     assert recording.initial.total == 0
 
 
@@ -98,7 +98,7 @@ def test_user_callbacks_never_see_the_nonfinite_step():
 
 
 def test_thin_keeps_ends_and_one_snapshot_for_each_doubling_of_age():
-    snapshots = [Snapshot(0, step, step, ()) for step in range(0, 33)]
+    snapshots = [Snapshot(0, step, step, (), ()) for step in range(0, 33)]
     kept = snapshots[:1]
     for snapshot in snapshots[1:]:
         kept = thin([*kept, snapshot], room=10)
@@ -113,6 +113,6 @@ def test_recorder_is_a_callback_with_a_bounded_memory():
     model, x, y, arguments = explosions.healthy()
     recorder.attach(model)
     model.fit(x, y, **{**arguments, "callbacks": [recorder]})
-    recorder.detach(model)
+    recorder.detach()
     assert len(recorder.recording().snapshots) == 2  # the initial and the newest are always kept
-    assert recorder._onset() == Onset(3, 8)
+    assert recorder.recording().steps_per_epoch == 8

@@ -3,6 +3,7 @@
 import explosions
 import pytest
 
+from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
 from nanfix.report import TrialRecord
@@ -32,7 +33,7 @@ def judge(tried):
 
 
 def run(space, directory, tried, **budget):
-    return search(space, judge(tried), **{"max_trials": 50, "seconds": None, "seed": 0, **budget}, directory=directory)
+    return search(space, judge(tried), budget=Budget(**{"trials": 50, **budget}), seed=0, directory=directory)
 
 
 def test_candidates_and_values_stand_for_each_other(space):
@@ -48,7 +49,7 @@ def test_best_combination_is_found_and_put_first(space, tmp_path):
 
 def test_budget_of_trials_is_kept(space, tmp_path):
     tried = []
-    found = run(space, tmp_path, tried, max_trials=3)
+    found = run(space, tmp_path, tried, trials=3)
     assert len(tried) == len(found.trials) == 3
 
 
@@ -60,7 +61,7 @@ def test_budget_of_seconds_is_kept(space, tmp_path):
 
 def test_interrupted_search_tries_nothing_twice(space, tmp_path):
     first, second = [], []
-    run(space, tmp_path, first, max_trials=4)
+    run(space, tmp_path, first, trials=4)
     found = run(space, tmp_path, second)
     whole = []
     run(space, tmp_path / "whole", whole)
@@ -69,7 +70,7 @@ def test_interrupted_search_tries_nothing_twice(space, tmp_path):
 
 
 def test_torn_oracle_file_is_survived(space, tmp_path):
-    run(space, tmp_path, [], max_trials=4)
+    run(space, tmp_path, [], trials=4)
     oracle = tmp_path / PROJECT / "oracle.json"
     oracle.write_text(oracle.read_text()[:40])
     assert run(space, tmp_path, []).fixes
@@ -80,7 +81,7 @@ def test_error_inside_a_trial_is_not_swallowed(space, tmp_path):
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        search(space, broken, max_trials=5, seconds=None, seed=0, directory=tmp_path)
+        search(space, broken, budget=Budget(5), seed=0, directory=tmp_path)
 
 
 def test_nothing_is_printed(space, tmp_path, capsys):

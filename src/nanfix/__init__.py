@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanfix.controller import Budget as Budget
+    from nanfix.budget import Budget as Budget
     from nanfix.controller import apply as apply
     from nanfix.controller import fit as fit
     from nanfix.diagnosis import Cause as Cause
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 _HOME = {
     "fit": "controller",
     "apply": "controller",
-    "Budget": "controller",
+    "Budget": "budget",
     "Cause": "diagnosis",
     "Diagnosis": "diagnosis",
     "NanfixError": "errors",

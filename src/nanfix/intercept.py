@@ -81,7 +81,8 @@ class Interceptor:
         return original(model, **arguments)  # fails, or trains, just as it would without nanfix
 
     def _fit(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
-        from nanfix.controller import Budget, fit
+        from nanfix.budget import Budget
+        from nanfix.controller import fit
         from nanfix.fix import Edit, Fix
 
         job = self._job

@@ -80,7 +80,7 @@ def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
 
 def measure_growth(setup: Setup, initial: Any, seen: Replay, learning_rate: float | None) -> Growth:
     """Measure the initial weights held in the snapshot `initial`."""
-    held = {id(variable): np.asarray(value) for variable, value in initial.values}
+    held = {id(v): np.asarray(tensor) for v, tensor in zip(initial.variables, initial.tensors, strict=True)}
     trainable = [held[id(v)] for v in setup.model.trainable_variables if id(v) in held]
     gains = []
     for layer in setup.model._flatten_layers(include_self=False, recursive=True):

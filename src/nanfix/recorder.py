@@ -1,199 +1,299 @@
 """The flight recorder: verified snapshots and the batches since the newest, kept while Keras trains."""
 
+import logging
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import psutil
 
 from nanfix.diagnosis import Onset
-from nanfix.snapshot import Snapshot, nonfinite_variables, take
-from nanfix.steps import RecordingStep, batch_bytes, recordable
+from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
+from nanfix.snapshot import Snapshot, nonfinite_variables, optimizers, read, restore, state_variables, take
+from nanfix.steps import Drawn, RecordingStep, batch_bytes, recordable
+from nanfix.store import Saved, SnapshotStore
 
-SHARE_OF_TIME = 0.01  # snapshots may cost this share of the training
-SHARE_OF_MEMORY = 0.1  # and this share of the memory that is free when the run begins
+log = logging.getLogger("nanfix")
 
-
-class Nonfinite(Exception):
-    """Leaves `model.fit` at once when a run has become non-finite; carries where."""
-
-    def __init__(self, detected: Onset, what: str):
-        super().__init__(f"{what} at {detected}")
-        self.detected = detected
-        self.what = what
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What the recorder holds: snapshots, oldest first, and the batches drawn since the newest one."""
-
-    snapshots: tuple[Snapshot, ...]
-    batches: tuple[Any, ...]
-    step: RecordingStep | None
-    first_batch: Any = None
-
-    @property
-    def initial(self) -> Snapshot:
-        return self.snapshots[0]
-
-    @property
-    def newest(self) -> Snapshot:
-        return self.snapshots[-1]
+KEEPING = 0.004  # share of the training's time that snapshots in memory may take,
+VERIFYING = 0.003  # the checks between them,
+WRITING = 0.003  # and snapshots on disk
+CHEAP = 3e-4  # seconds: what costs less is done at every epoch, where Keras itself takes longer
+SHARE_OF_MEMORY = 0.1  # of the memory that is free when the run begins
+ROOM_ON_DISK = 4  # snapshots, when they do not fit into memory
+SERIES = 1024  # steps whose loss is remembered
+BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
-@dataclass
-class _Clock:
-    """Mean seconds of a training step and of a snapshot, from which the distance between snapshots follows."""
+class Pace:
+    """Lets something that is done again and again take at most a share of the time that passes."""
 
-    step_seconds: float = 0.0
-    snapshot_seconds: float = 0.0
-    _last: float = field(default_factory=time.perf_counter)
+    def __init__(self, share: float):
+        self.cost = 0.0  # seconds, smoothed
+        self._share = share
+        self._last = -math.inf
 
-    _ticks: int = 0
+    def due(self, now: float) -> bool:
+        return now - self._last >= self.cost / self._share
 
-    def tick(self, steps: int) -> None:
-        now = time.perf_counter()
-        seconds, self._last = (now - self._last) / max(steps, 1), now
-        self._ticks += 1
-        if self._ticks == 1:  # the first step is traced and compiled in this time
-            return
-        self.step_seconds = seconds if not self.step_seconds else 0.9 * self.step_seconds + 0.1 * seconds
-
-    def distance(self) -> int:
-        if not self.step_seconds:
-            return 2
-        return max(1, math.ceil(self.snapshot_seconds / (SHARE_OF_TIME * self.step_seconds)))
+    def done(self, seconds: float, now: float) -> None:
+        self.cost = seconds if not self.cost else 0.5 * (self.cost + seconds)
+        self._last = now
 
 
 class FlightRecorder(keras.callbacks.Callback):
     """Watches one `model.fit`: tests every loss, verifies the state now and then, and keeps what a replay needs.
 
     Raises `Nonfinite` out of `fit` at the first non-finite loss, or at the first verification that finds a
-    non-finite weight, optimizer slot or statistic. The initial state is always kept, older snapshots are thinned
-    geometrically, and all of it stays within `memory_bytes` (by default a tenth of the free memory).
+    non-finite weight, optimizer slot or statistic. Snapshots are taken just before a step, after all callbacks have
+    had their say. The initial state is always kept, older snapshots are thinned geometrically, and all of it stays
+    within `memory_bytes` (by default a tenth of the free memory); where two snapshots do not fit, they go to `store`.
+
+    Args:
+        callbacks: the user's, whose state belongs to a snapshot.
+        memory_bytes: limit for snapshots and batches.
+        store: where snapshots on disk are kept; None for never.
+        durable: write a snapshot to the store now and then in any case, for a run that is killed to go on from.
+        resume: the initial and the newest snapshot of such a run.
     """
 
-    def __init__(self, callbacks: Sequence[Any] = (), memory_bytes: int | None = None):
+    def __init__(
+        self,
+        callbacks: Sequence[Any] = (),
+        memory_bytes: int | None = None,
+        store: SnapshotStore | None = None,
+        durable: bool = False,
+        resume: tuple[Saved, Saved] | None = None,
+    ):
         super().__init__()
         self.memory_bytes = memory_bytes or int(psutil.virtual_memory().available * SHARE_OF_MEMORY)
         self.validation_onset: Onset | None = None
-        self.losses: list[float] = []
-        self._user_callbacks = tuple(callbacks)
+        self._epoch_losses: dict[int, float] = {}
+        self._losses: deque[float] = deque(maxlen=SERIES)
+        self._callbacks = tuple(callbacks)
+        self._rates_change = any(_has_batch_hooks(callback) for callback in callbacks)
+        self._store, self._durable, self._resume = store, durable, resume
+        self._on_disk = False
+        self._written: Snapshot | None = None
         self._snapshots: list[Snapshot] = []
-        self._batches: list[Any] = []
-        self._batch_bytes = 0
+        self._executions: list[Execution] = []
+        self._bytes_of_a_batch = 0
         self._first_batch: Any = None
+        self._rates: tuple[tuple[Any, Any], ...] = ()
         self._step: RecordingStep | None = None
-        self._clock = _Clock()
+        self._keeping, self._verifying, self._writing = Pace(KEEPING), Pace(VERIFYING), Pace(WRITING)
         self._epoch = 0
         self._done = 0  # steps of the epoch
+        self._steps_per_epoch: int | None = None
         self._total = 0
-        self._since = 0  # steps since the newest snapshot
-        self._training = False
+        self._unverified = False
+        self._sum = 0.0  # of the epoch's losses, as Keras' running mean tells it
+        self._usual = 0.0  # seconds of a step
+        self._ticked = 0.0
+        self._just_kept = False
+        self._taken, self._seconds, self._peak = 0, 0.0, 0
 
     def attach(self, model: Any) -> None:
         """Make `model` hand out its batches; its compiled step stays Keras' own."""
         if recordable(model):
             installed = model.train_function
             self._step = installed if isinstance(installed, RecordingStep) else RecordingStep(model)
-            self._step.sink = self._keep
-            model.train_function = _Prepared(self._step, self)
+            self._step.listener = self
+            model.train_function = self._step
 
-    def detach(self, model: Any) -> None:
+    def detach(self) -> None:
         """Stop recording; the traced step stays with the model, so that the next fit need not trace it again."""
         if self._step is not None:
-            self._step.sink = None
-            if isinstance(model.train_function, _Prepared):
-                model.train_function = self._step
+            self._step.listener = None
 
     def recording(self) -> Recording:
-        return Recording(tuple(self._snapshots), tuple(self._batches), self._step, self._first_batch)
+        steps = tuple(recorded_steps(self._executions))
+        series = tuple(self._losses), dict(self._epoch_losses), self._steps_per_epoch
+        return Recording(tuple(self._snapshots), steps, self._step, self._first_batch, *series)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held: snapshots and batches."""
-        return sum(snapshot.nbytes for snapshot in self._snapshots) + self._batch_bytes
+    def usage(self) -> RecorderUsage:
+        folder = self._store.folder if self._on_disk and self._store is not None else None
+        return RecorderUsage(self._taken, self._peak, self.memory_bytes, self._seconds, folder)
 
     @property
     def total_steps(self) -> int:
         return self._total
 
+    def before_execution(self, iterator: Any) -> None:
+        """Take the initial snapshot, once the model has its variables, and later ones when they are due."""
+        if not self._snapshots:
+            if self._step is not None:
+                self._step.prepare(iterator)
+            self._begin()
+        elif self._full() or self._keeping.due(time.perf_counter()) or (self._done == 0 and self._keeping.cost < CHEAP):
+            self._keep()
+        if self._rates_change or self._done == 0:
+            held = (getattr(getattr(o, "inner_optimizer", o), "_learning_rate", None) for o in optimizers(self.model))
+            self._rates = tuple((rate, read(rate)) for rate in held if isinstance(rate, keras.Variable))
+        else:
+            self._rates = ()
+
+    def drawn(self, batches: Drawn) -> None:
+        """Hold the batches of an execution by reference."""
+        self._executions.append(Execution(self._epoch, self._done + 1, self._rates, batches))
+        if self._first_batch is None:
+            self._first_batch = batches.batches()[0]
+        count = len(self._executions)
+        if count & (count - 1) == 0:  # the batches of one source are about alike: some of them are measured
+            largest = sum(map(batch_bytes, batches.batches()))
+            self._bytes_of_a_batch = max(self._bytes_of_a_batch, largest)
+
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._done, self._training = epoch, 0, True
+        self._epoch, self._done, self._sum = epoch, 0, 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._step is None:
-            self.keep_initial()
+        if self._step is None and getattr(self.model, "built", False):
+            self.before_execution(None)
 
     def on_train_batch_end(self, batch, logs=None):
-        steps = batch + 1 - self._done
-        self._done = batch + 1
+        steps, now = batch + 1 - self._done, time.perf_counter()
+        self._done += steps
         self._total += steps
-        self._since += steps
-        self._clock.tick(steps)
+        self._unverified = True
+        self._time(steps, now)
         loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise Nonfinite(self._onset(), "the loss")
-        if self._since >= self._clock.distance() or self._batch_bytes > self.memory_bytes // 2:
-            self.snapshot()
+        if loss is None:
+            return
+        if not math.isfinite(loss):
+            raise Nonfinite(self._here(), "the loss")
+        total = loss * self._done
+        self._losses.append((total - self._sum) / steps)
+        self._sum = total
 
     def on_test_begin(self, logs=None):
-        self._verify_epoch()
+        self._end_of_epoch()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._verify_epoch()
-        self._training = False
+        self._end_of_epoch()
+        self._steps_per_epoch = self._done
         logs = logs or {}
-        self.losses.append(logs.get("val_loss", logs.get("loss", math.nan)))
+        self._epoch_losses[epoch] = logs.get("val_loss", logs.get("loss", math.nan))
         if self.validation_onset is None and not math.isfinite(logs.get("val_loss", 0.0)):
-            self.validation_onset = self._onset()
+            self.validation_onset = self._here()
 
-    def keep_initial(self) -> None:
-        """Take the first snapshot, once the model has variables."""
-        if not self._snapshots and getattr(self.model, "built", False):
-            self.snapshot()
+    def on_train_end(self, logs=None):
+        self._verify()
 
-    def snapshot(self) -> None:
+    def _begin(self) -> None:
+        if self._resume is not None:
+            oldest, newest = self._resume
+            variables = state_variables(self.model)
+            self._snapshots = [oldest.bound(variables, self._callbacks)]
+            self._written = newest.bound(variables, self._callbacks)
+            restore(self._written)
+            self._total = newest.total
+        self._keep()
+
+    def _keep(self) -> None:
         """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is not finite."""
         begun = time.perf_counter()
-        snapshot = take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._user_callbacks)
+        snapshot = take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._callbacks)
         if snapshot is None:
-            raise Nonfinite(self._onset(), nonfinite_variables(self.model)[0])
-        room = max(2, (self.memory_bytes - self._batch_bytes) // max(snapshot.nbytes, 1))
-        self._snapshots = thin([*self._snapshots, snapshot], int(room))
-        self._batches, self._batch_bytes, self._since = [], 0, 0
-        self._clock.snapshot_seconds = time.perf_counter() - begun
-        self._clock._last = time.perf_counter()
+            raise self._nonfinite()
+        self._peak = max(self._peak, self.nbytes + snapshot.nbytes)
+        room = self.memory_bytes // 2 // max(snapshot.nbytes, 1)
+        self._on_disk |= room < 2 and self._store is not None
+        writing = self._on_disk or (self._durable and self._writing.due(begun))
+        written = self._write(snapshot) if writing else None
+        if self._on_disk and written is not None:
+            snapshot, room = written, ROOM_ON_DISK
+        before, self._snapshots = self._snapshots, thin([*self._snapshots, snapshot], max(room, 2))
+        kept = {id(snapshot) for snapshot in self._snapshots}
+        for dropped in before:
+            if self._store is not None and id(dropped) not in kept:
+                self._store.discard(dropped)
+        self._executions = []
+        self._unverified = False
+        now = time.perf_counter()
+        self._taken += 1
+        self._seconds += now - begun
+        self._just_kept = self._taken > 1  # the first step after the first snapshot is a slow one anyway
+        self._keeping.done(now - begun, now)
+        self._ticked = now
 
-    def _verify_epoch(self) -> None:
-        """At an epoch's end, before validation and the user's callbacks see the weights: are they finite?"""
-        if self._training and self._since:
-            self.snapshot()
+    def _write(self, snapshot: Snapshot) -> Snapshot | None:
+        """Write a snapshot to the store; a run does not die of a full disk, it is told."""
+        assert self._store is not None
+        begun = time.perf_counter()
+        history = getattr(self.model, "history", None)
+        past = self._resume[1] if self._resume else None
+        rows, epochs = joined(past, getattr(history, "history", {}), getattr(history, "epoch", []))
+        try:
+            written = self._store.save(snapshot, rows, epochs)
+        except OSError as error:
+            log.warning("nanfix: a snapshot cannot be written to %s (%s); going on without.", self._store.folder, error)
+            self._durable = self._on_disk = False
+            return None
+        if self._written is not None and 0 < self._written.total < snapshot.total and not self._on_disk:
+            self._store.discard(self._written)
+        self._written = written
+        now = time.perf_counter()
+        self._writing.done(now - begun, now)
+        return written
 
-    def _keep(self, batches: list[Any]) -> None:
-        if self._first_batch is None:
-            self._first_batch = batches[0]
-        self._batches += batches
-        self._batch_bytes += sum(map(batch_bytes, batches))
+    def _verify(self) -> None:
+        """Raise Nonfinite when a weight, slot or statistic is."""
+        if not self._unverified:
+            return
+        begun = time.perf_counter()
+        if nonfinite_variables(self.model):
+            raise self._nonfinite()
+        self._unverified = False
+        now = time.perf_counter()
+        self._seconds += now - begun
+        self._verifying.done(now - begun, now)
 
-    def _onset(self) -> Onset:
+    def _end_of_epoch(self) -> None:
+        """Before validation and the user's callbacks see the weights: are they finite?"""
+        last = self._executions[-1] if self._executions else None
+        if last is not None and last.drawn.spec is not None:  # Keras counts the last execution's steps as if it were full
+            surplus = self._done + 1 - last.step - len(last.drawn.batches())
+            self._done -= surplus
+            self._total -= surplus
+        if self._verifying.cost < CHEAP or self._verifying.due(time.perf_counter()):
+            self._verify()
+
+    def _time(self, steps: int, now: float) -> None:
+        """Learn what a step takes, and charge a snapshot for what it costs the step after it, which has to copy."""
+        seconds, self._ticked = now - self._ticked, now
+        if self._just_kept:
+            hidden = max(0.0, seconds - self._usual * steps)
+            self._keeping.cost += 0.5 * hidden
+            self._seconds += hidden
+            self._just_kept = False
+        elif self._total > steps:
+            self._usual = 0.9 * self._usual + 0.1 * seconds / steps if self._usual else seconds / steps
+
+    def _full(self) -> bool:
+        held = len(self._executions) * self._bytes_of_a_batch
+        return held > self.memory_bytes // 2
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held: snapshots and batches."""
+        return sum(snapshot.nbytes for snapshot in self._snapshots) + len(self._executions) * self._bytes_of_a_batch
+
+    def _nonfinite(self) -> Nonfinite:
+        return Nonfinite(self._here(), nonfinite_variables(self.model)[0])
+
+    def _here(self) -> Onset:
         return Onset(self._epoch + 1, max(self._done, 1))
 
 
-class _Prepared:
-    """The recording step, with the initial state kept before its first run."""
-
-    def __init__(self, step: RecordingStep, recorder: FlightRecorder):
-        self._step, self._recorder = step, recorder
-
-    def __call__(self, iterator: Any) -> Any:
-        if not self._recorder._snapshots:
-            self._step.prepare(iterator)
-            self._recorder.keep_initial()
-        return self._step(iterator)
+def joined(past: Saved | None, history: Any, epochs: Sequence[int]) -> tuple[dict[str, list[float]], list[int]]:
+    """Return the history of a training that went on from a saved snapshot, from its first epoch."""
+    if past is None:
+        return {name: list(values) for name, values in history.items()}, list(epochs)
+    names = dict.fromkeys([*past.history, *history])
+    return {n: [*past.history.get(n, []), *history.get(n, [])] for n in names}, [*past.epochs, *epochs]
 
 
 def thin(snapshots: list[Snapshot], room: int) -> list[Snapshot]:
@@ -205,3 +305,8 @@ def thin(snapshots: list[Snapshot], room: int) -> list[Snapshot]:
     between = sorted(ages.values(), key=lambda snapshot: snapshot.total)
     kept = [snapshots[0], *between[max(0, len(between) - max(0, room - 2)) :]]
     return kept if newest is snapshots[0] else [*kept, newest]
+
+
+def _has_batch_hooks(callback: Any) -> bool:
+    """Say whether a callback acts between steps, and so may change the learning rate there."""
+    return any(not getattr(getattr(callback, name), "_is_default", False) for name in BATCH_HOOKS)

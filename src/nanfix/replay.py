@@ -15,8 +15,8 @@ from tensorflow.python.eager import context
 
 from nanfix.diagnosis import Onset, Phase, Place
 from nanfix.optrace import Operation, traced
-from nanfix.recorder import Recording
-from nanfix.snapshot import Snapshot, restore, take
+from nanfix.recording import RecordedStep, Recording
+from nanfix.snapshot import Snapshot, optimizers, restore, take
 from nanfix.steps import RecordingStep
 
 # The gradient of an operation f is computed by others; these betray which f it was.
@@ -48,7 +48,6 @@ class Replay:
     """What replaying a recording showed. `onset` is None when the replay stayed finite: the failure was transient."""
 
     onset: Onset | None
-    before: Snapshot | None = None  # the state just before the failing step
     batch: Any = None
     failing: Observation | None = None
     first: Observation | None = None  # the first batch from the initial weights
@@ -56,40 +55,46 @@ class Replay:
     loss_trend: tuple[float, ...] = ()
 
 
-def replay(model: Any, recording: Recording, detected: Onset, steps_per_epoch: int | None = None) -> Replay:
+def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
     """Step through the recorded batches until the state or the loss is non-finite; look closely at that step.
 
     The model is left in the state of the newest snapshot, its random state as it was.
     """
-    newest = recording.newest
-    step_of_keras = recording.step
-    if not recording.batches or step_of_keras is None:
+    step_of_keras = recording.step_of_keras
+    if not recording.steps or step_of_keras is None:
         return Replay(detected)
     with preserved_randomness():
-        restore(newest)
-        earlier, before, losses = newest, newest, []
-        for index, batch in enumerate(recording.batches):
-            if newest.epoch + 1 == detected.epoch and newest.step + index + 1 > detected.step:
-                break
+        restore(recording.newest)
+        earlier = before = recording.newest
+        losses: list[float] = []
+        for index, step in enumerate(recording.steps):
+            _set_rates(step)
             model.reset_metrics()  # so that the loss is this step's alone
-            loss, error = _run(step_of_keras, batch)
+            loss, error = _run(step_of_keras, step.batch)
             losses.append(loss)
-            after = take(model, epoch=newest.epoch, step=newest.step + index + 1, total=newest.total + index + 1)
+            after = take(model)
             if after is None or error or not math.isfinite(loss):
-                restore(before)
-                failing = observe(model, batch)
-                restore(before)
-                restore(earlier)
-                last = observe(model, recording.batches[max(index - 1, 0)])
+                failing = _observed_from(before, model, step)
+                last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
                 restore(recording.initial)
                 first = observe(model, recording.first_batch)
-                restore(newest)
-                epoch, step = (newest.epoch + 1, newest.step + index + 1)
-                onset = Onset(epoch, step) if epoch == detected.epoch else Onset(detected.epoch, index + 1)
-                return Replay(onset, before, batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses))
+                restore(recording.newest)
+                return Replay(step.at, step.batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses))
             earlier, before = before, after
-        restore(newest)
+        restore(recording.newest)
     return Replay(None, loss_trend=tuple(losses))
+
+
+def _observed_from(state: Snapshot, model: Any, step: RecordedStep) -> Observation:
+    restore(state)
+    _set_rates(step)
+    return observe(model, step.batch)
+
+
+def _set_rates(step: RecordedStep) -> None:
+    """Set the learning rates that callbacks had set for this step."""
+    for variable, value in step.rates:
+        variable.assign(value)
 
 
 def observe(model: Any, batch: Any) -> Observation:
@@ -183,24 +188,27 @@ class _Microscope:
 
 @contextmanager
 def _gradients_of(model: Any) -> Iterator[list[Any]]:
-    """Collect the gradients that the step hands to the model's optimizer."""
+    """Collect the gradients that the step hands to the model's optimizers."""
     collected: list[Any] = []
-    optimizer = model.optimizer
-    if optimizer is None:
-        yield collected
-        return
-    original = type(optimizer).apply_gradients
 
-    def apply_gradients(grads_and_vars, *args, **kwargs):
-        pairs = list(grads_and_vars)
-        collected.extend(gradient for gradient, _ in pairs if gradient is not None)
-        return original(optimizer, pairs, *args, **kwargs)
+    def collecting(optimizer: Any) -> Any:
+        original = type(optimizer).apply_gradients
 
-    optimizer.apply_gradients = apply_gradients
+        def apply_gradients(grads_and_vars, *args, **kwargs):
+            pairs = list(grads_and_vars)
+            collected.extend(gradient for gradient, _ in pairs if gradient is not None)
+            return original(optimizer, pairs, *args, **kwargs)
+
+        return apply_gradients
+
+    patched = optimizers(model)
+    for optimizer in patched:
+        optimizer.apply_gradients = collecting(optimizer)
     try:
         yield collected
     finally:
-        del optimizer.apply_gradients
+        for optimizer in patched:
+            del optimizer.apply_gradients
 
 
 def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:

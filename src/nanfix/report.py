@@ -7,6 +7,7 @@ from typing import Any
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
+from nanfix.recording import RecorderUsage
 
 
 class Outcome(Enum):
@@ -52,6 +53,7 @@ class Report:
     notes: tuple[str, ...] = ()
     seed: int | None = None
     seconds: float = 0.0
+    recorder: RecorderUsage | None = None
 
     def export(self, path: str | Path) -> None:
         """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.
@@ -70,4 +72,6 @@ class Report:
         if self.fix:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
         parts += self.notes
+        if self.recorder is not None and self.recorder.folder is not None:
+            parts.append(str(self.recorder))
         return "\n".join(parts)

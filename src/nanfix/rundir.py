@@ -16,6 +16,8 @@ from nanfix.export import write_text
 
 RUN = "run.json"
 FIX = "fix.json"
+SNAPSHOTS = "snapshots"
+ADOPTED = "snapshots-of-the-repaired-training"
 
 
 def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
 
+from nanfix.budget import Budget
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
 from nanfix.ladder import Candidate, Rung, choose, grounds, in_order, ladder
@@ -208,19 +209,17 @@ class Found:
     trials: tuple[TrialRecord, ...]
 
 
-def search(
-    space: Space, judge: Judge, *, max_trials: int, seconds: float | None, seed: int, directory: Path, bar: float = math.inf
-) -> Found:
+def search(space: Space, judge: Judge, *, budget: Budget, seed: int, directory: Path, bar: float = math.inf) -> Found:
     """Try candidate fixes until the ladder is done or the budget spent; a project in `directory` is gone on with.
 
     Args:
         judge: trains one candidate as a probe and says what came of it.
-        seconds: budget in seconds, None for no limit; a running trial is finished.
+        budget: a trial that runs when the seconds are spent is finished.
         bar: the held loss of a model that has learned nothing; differences are judged against it.
     """
-    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     _mend(directory / PROJECT)
-    oracle = LadderOracle(space, max_trials=max_trials, deadline=deadline, seed=seed, bar=bar)
+    oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar)
     tuner = ProbeTuner(oracle, space, judge, directory)
     tuner.search(verbose=0)
     trials = tuple(tuner.records[trial_id] for trial_id in oracle.start_order if trial_id in tuner.records)

@@ -1,26 +1,50 @@
 """Keras' training step, unchanged, that also hands out the batches it drew."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import tensorflow as tf
-from keras import tree
 from keras.src.backend.tensorflow.trainer import reduce_per_replica
 from tensorflow.python.data.ops.optional_ops import _OptionalImpl
 
-Sink = Callable[[list[Any]], None]
 Optional: Any = tf.experimental.Optional
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The batches of one execution, unpacked only when somebody looks: unpacking costs more than a small step.
+
+    `spec` is None for a single batch, and else what one batch of the stacked optionals in `value` looks like.
+    """
+
+    value: Any
+    spec: Any = None
+
+    def batches(self) -> list[Any]:
+        if self.spec is None:
+            return [self.value]
+        optionals = [_OptionalImpl(variant, self.spec) for variant in tf.unstack(self.value)]
+        return [optional.get_value() for optional in optionals if optional.has_value()]
+
+
+class Listener(Protocol):
+    """What is told of the executions of a step."""
+
+    def before_execution(self, iterator: Any) -> None: ...
+
+    def drawn(self, batches: Drawn) -> None: ...
+
+
 class RecordingStep:
-    """A `model.train_function` that calls `sink` with the batches of every execution.
+    """A `model.train_function` that tells `listener` of every execution and of the batches drawn in it.
 
     The compiled step is Keras' own (`train_step` under the model's strategy, with its `jit_compile`), so a run
     comes out bit-identical; only the function round it, which draws the batch, also returns it.
     """
 
     def __init__(self, model: Any):
-        self.sink: Sink | None = None
+        self.listener: Listener | None = None
         self._many = model.steps_per_execution if model.steps_per_execution > 1 else 0
         self._model = model
         strategy = model.distribute_strategy
@@ -50,7 +74,7 @@ class RecordingStep:
 
     def prepare(self, iterator: Any) -> None:
         """Trace the step, which creates missing variables and slots at their initial values, but run nothing."""
-        if self._prepared or not isinstance(iterator, tf.data.Iterator):
+        if self._prepared or not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             return
         if self._model.run_eagerly:
             batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
@@ -60,16 +84,19 @@ class RecordingStep:
         self._prepared = True
 
     def __call__(self, iterator: Any) -> Any:
-        if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+        if self.listener is not None:
+            self.listener.before_execution(iterator)
+        if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             logs, drawn = self._drawn(iterator)
-            batches = _unpack(drawn, iterator.element_spec) if self._many else [drawn]
+            executed = [Drawn(drawn, iterator.element_spec if self._many else None)]
         else:
-            batches, logs = [], None
+            executed, logs = [], None
             for _, data in zip(range(self._many or 1), iterator, strict=False):
                 logs = self.one_step(data)
-                batches.append(data)
-        if self.sink is not None:
-            self.sink(batches)
+                executed.append(Drawn(data))
+        if self.listener is not None:
+            for batches in executed:
+                self.listener.drawn(batches)
         return logs
 
     def replay(self, batch: Any) -> Any:
@@ -90,7 +117,7 @@ def _inherits(model: Any, method: str) -> bool:
 
 
 def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple[Any, Any]:
-    """Run up to `count` steps in the graph; return the last logs and the drawn batches as optionals."""
+    """Run up to `count` steps in the graph; return the last logs and the drawn batches as stacked optionals."""
     first = iterator.get_next()
     logs = one_step(first)
     drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
@@ -110,12 +137,7 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
     return logs, drawn.stack()
 
 
-def _unpack(variants: Any, spec: Any) -> list[Any]:
-    """Turn the stacked optionals of `_several` back into batches."""
-    optionals = [_OptionalImpl(variant, spec) for variant in tf.unstack(variants)]
-    return [optional.get_value() for optional in optionals if optional.has_value()]
-
-
 def batch_bytes(batch: Any) -> int:
     """Return the bytes that a batch keeps alive."""
-    return sum(int(leaf.shape.num_elements() or 0) * leaf.dtype.size for leaf in tree.flatten(batch) if tf.is_tensor(leaf))
+    leaves = tf.nest.flatten(batch, expand_composites=True)
+    return sum(int(leaf.shape.num_elements() or 0) * leaf.dtype.size for leaf in leaves if tf.is_tensor(leaf))

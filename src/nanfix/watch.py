@@ -1,13 +1,25 @@
 """Train with the user's own `model.fit` while the flight recorder listens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-
 from nanfix.data import TrainingData, feed
-from nanfix.recorder import FlightRecorder, Nonfinite
+from nanfix.recorder import FlightRecorder, joined
+from nanfix.recording import Nonfinite
+from nanfix.resumption import resumed, user_callbacks
+from nanfix.snapshot import Snapshot
+from nanfix.store import SnapshotStore
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a training is to be watched: bytes of memory, where snapshots go on disk, and whether to write some there
+    in any case so that a killed run can be gone on with."""
+
+    memory_bytes: int | None = None
+    store: SnapshotStore | None = None
+    durable: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,21 +31,31 @@ class Watched:
     params: Mapping[str, Any]
     recorder: FlightRecorder
     incident: Nonfinite | None
+    notes: tuple[str, ...] = field(default=())
 
 
-def watch(model: Any, data: TrainingData, *, extra: Sequence[Any] = (), initial_epoch: int | None = None) -> Watched:
+def watch(
+    model: Any, data: TrainingData, watching: Watching | None = None, *, extra: Sequence[Any] = (), start: Snapshot | None = None
+) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
+
+    A run that was killed goes on from the newest snapshot in the store.
 
     Args:
         extra: callbacks to run after the user's own.
-        initial_epoch: the epoch to begin with, for a training that goes on from a snapshot.
+        start: the snapshot that a rolled-back training goes on from; its state is the model's already.
     """
-    resumed = initial_epoch is not None
-    callbacks = user_callbacks(data, resumed=resumed)
-    recorder = FlightRecorder(callbacks)
+    watching = watching or Watching()
+    saved = watching.store.saved() if watching.store is not None and watching.durable and start is None else []
+    resume = (saved[0], saved[-1]) if saved else None
+    callbacks = user_callbacks(data)
+    recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume)
     arguments = {**data.fit_arguments(), "x": feed(data.x), "callbacks": [recorder, *callbacks, *extra]}
-    if resumed:
-        arguments["initial_epoch"] = initial_epoch
+    if start is not None:
+        arguments |= _going_on(recorder, callbacks, start.callbacks, start.epoch, extra, rolled_back=True)
+    elif resume is not None:
+        newest = resume[1]
+        arguments |= _going_on(recorder, callbacks, newest.states(callbacks), newest.epoch, extra, rolled_back=False)
     recorder.attach(model)
     incident = None
     try:
@@ -41,16 +63,18 @@ def watch(model: Any, data: TrainingData, *, extra: Sequence[Any] = (), initial_
     except Nonfinite as nonfinite:
         incident = nonfinite
     finally:
-        recorder.detach(model)
+        recorder.detach()
     kept = model.history
-    return Watched(dict(kept.history), list(kept.epoch), dict(kept.params or {}), recorder, incident)
+    history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
+    return Watched(history, epochs, dict(kept.params or {}), recorder, incident, (str(resume[1]),) if resume else ())
 
 
-def user_callbacks(data: TrainingData, *, resumed: bool = False) -> list[Any]:
-    """Return the user's callbacks. A resumed training leaves BackupAndRestore out: it would load an older state."""
-    given = (data.arguments or {}).get("callbacks")
-    flat = keras.tree.flatten(getattr(given, "callbacks", given) or [])
-    return [c for c in flat if not (resumed and isinstance(c, keras.callbacks.BackupAndRestore))]
+def _going_on(
+    recorder: FlightRecorder, callbacks: Sequence[Any], states: Any, epoch: int, extra: Sequence[Any], *, rolled_back: bool
+) -> dict[str, Any]:
+    """Return the arguments of fit for a training that goes on at `epoch`."""
+    told = resumed(callbacks, states, epoch, rolled_back=rolled_back)
+    return {"callbacks": [recorder, *told, *extra], "initial_epoch": epoch}
 
 
 def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[dict[str, list[float]], list[int]]:
@@ -58,6 +82,7 @@ def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[d
     kept = [index for index, epoch in enumerate(before.epoch) if epoch < start_epoch]
     names = list(dict.fromkeys([*before.history, *after.history])) if kept else list(after.history)
     history = {
-        name: [before.history[name][i] for i in kept if name in before.history] + after.history.get(name, []) for name in names
+        name: [before.history[name][i] for i in kept if name in before.history] + list(after.history.get(name, []))
+        for name in names
     }
     return history, [before.epoch[i] for i in kept] + after.epoch

@@ -202,8 +202,8 @@ class Workbench:
             with self.model.distribute_strategy.scope():
                 optimizer = getattr(keras.optimizers, name)()
                 optimizer.build(self.model.trainable_variables)
-            fresh = tuple((variable, read(variable)) for variable in optimizer.variables)
-            self._swapped[name] = optimizer, Snapshot(0, 0, 0, fresh)
+            variables = tuple(optimizer.variables)
+            self._swapped[name] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
         optimizer, fresh = self._swapped[name]
         self._original.setdefault(("model", 0, "optimizer"), (self.model, self.model.optimizer))
         self.model.optimizer = optimizer

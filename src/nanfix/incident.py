@@ -1,0 +1,228 @@
+"""A run that turned non-finite, on its way from the recording to a report."""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanfix.audit import audit
+from nanfix.baseline import constant_loss
+from nanfix.budget import Budget
+from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
+from nanfix.diagnosis import Diagnosis
+from nanfix.fix import Fix
+from nanfix.folding import Sites, find_sites
+from nanfix.reasoning import measure_growth, reason
+from nanfix.rebuild import can_rebuild
+from nanfix.recording import Recording
+from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_randomness, replay
+from nanfix.report import Outcome, Report, TrialRecord
+from nanfix.rows import filtered, kept_sample, unknown_length
+from nanfix.search import build_space, search
+from nanfix.setup import Sample, Setup, current_learning_rate
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore
+from nanfix.strategy import Strategy
+from nanfix.watch import Watched, Watching, merged_history, watch
+from nanfix.workbench import Workbench, rate_limit
+
+log = logging.getLogger("nanfix")
+
+ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
+WHOLE = 120  # a probe trains this many steps, or as many as the run has
+LEARNED = 0.01  # a run has learned when it is better than the marks by this share
+HOLES = 32  # rows with holes that are tried in one step
+LOST = 100.0  # times the untrained loss, a probe has diverged
+SHARE = 0.04  # or this share of a long run
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown."""
+
+    untrained: float | None = None
+    constant: float | None = None
+
+    @property
+    def bar(self) -> float:
+        """The loss that a repaired run has to stay below, by a margin that noise does not make."""
+        bar = min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
+        return bar - LEARNED * abs(bar) if math.isfinite(bar) else bar
+
+
+class Incident:
+    """A run that turned non-finite, on its way from the recording to a report."""
+
+    def __init__(self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int):
+        self.model, self.data, self.watched, self.watching, self.seed = model, data, watched, watching, seed
+        self.recording = recording = watched.recorder.recording()
+        self.marks = Marks()
+        self.trials: tuple[TrialRecord, ...] = ()
+        restore(recording.newest)
+        model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
+        recorded = recorded_batches(data, recording)
+        self.setup, self.sites = describe(model, data, recorded)
+        self.held = data.held(recorded)
+        self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
+
+    def diagnose(self) -> Diagnosis:
+        incident = self.watched.incident
+        assert incident is not None
+        seen = replay(self.model, self.recording, incident.detected)
+        inputs, targets, whole = self._looked_at(seen)
+        rate = current_learning_rate(self.model)
+        growth = measure_growth(self.setup, self.recording.initial, seen, rate)
+        looked = audit(self.setup, inputs, targets, whole=whole)
+        if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
+            looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
+        return reason(seen, looked, growth, self.setup, incident.detected)
+
+    def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
+        space = build_space(strategies, diagnosis, self.setup)
+        if not space.rungs:
+            return self.unrepaired(Outcome.EXHAUSTED, diagnosis, ("No installed strategy treats this cause.",))
+        bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
+        bench.open()
+        try:
+            self.marks = self._measure_marks(bench, next(iter(space.data_fixes()), Fix()))
+            found = search(
+                space,
+                lambda fix: self._judge(bench, fix),
+                budget=budget,
+                seed=self.seed,
+                directory=folder,
+                bar=math.inf if self.marks.constant is None else self.marks.constant,
+            )
+            self.trials = found.trials
+            for fix in found.fixes[:ADOPTIONS]:
+                report = self._adopt(bench, fix, diagnosis)
+                if report is not None:
+                    return report
+        finally:
+            bench.close()
+        return self.unrepaired(Outcome.EXHAUSTED, diagnosis)
+
+    def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()) -> Report:
+        restore(self.recording.newest)
+        history, epoch = dict(self.watched.history), self.watched.epoch
+        notes = (*self.watched.notes, *notes)
+        usage = self.watched.recorder.usage()
+        report = Report(
+            outcome, self.model, history, epoch, dict(self.watched.params), diagnosis, Fix(), self.trials, notes, recorder=usage
+        )
+        say(self.data, outcome.value)
+        return report
+
+    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], bool]:
+        """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
+        part = self.data.training_part()
+        if part.is_arrays:
+            return flat_arrays(part.x), flat_arrays(part.y), True
+        return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], False)
+
+    def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
+        """Say whether a step on these rows, from the initial weights, turns non-finite because of what is in them."""
+        part = self.data.training_part()
+        x, y, weight = (take_rows(given, list(rows)) for given in (part.x, part.y, part.sample_weight))
+        restore(self.recording.initial)
+        step = observe(self.model, as_batch(x, y, weight))
+        ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
+        restore(self.recording.newest)
+        return step.tainted_input and ruined
+
+    def _start(self, setup: Setup) -> Snapshot:
+        """Return the snapshot to train from: the best epoch before the failure, or the initial weights."""
+        if not setup.keeps_weights:
+            return self.recording.initial
+        losses, untrained = self.recording.epoch_losses, self.marks.untrained
+        begins = {s.epoch: s for s in self.recording.snapshots if s.total and s.step == 0}
+        judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
+        judged = {epoch: loss for epoch, loss in judged.items() if untrained is None or loss < untrained}
+        if not judged:
+            return self.recording.initial
+        best = min(judged.values())
+        return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
+
+    def _probe_steps(self, start: Snapshot) -> int:
+        """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
+        detected = self.watched.recorder.total_steps - start.total
+        planned = (self.steps_per_epoch or 100) * (self.data.epochs - start.epoch)
+        return max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
+
+    def _measure_marks(self, bench: Workbench, data_fix: Fix) -> Marks:
+        """Measure the marks on data in which a change to the data, if one is called for, is made already."""
+        setup = data_fix.apply(self.setup)
+        bench.prepare(setup, self.recording.initial)
+        untrained = bench.held_loss()
+        kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
+        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(kept, filtered(self.held, setup.rows)))
+
+    def _judge(self, bench: Workbench, fix: Fix) -> TrialRecord:
+        setup = fix.apply(self.setup)
+        start = self._start(setup)
+        _rewind(self.data, start)
+        probe = bench.probe(setup, start, self._probe_steps(start), self.seed, LOST * (self.marks.untrained or math.inf))
+        verdict = "non-finite" if probe.loss is None else "held"
+        if probe.loss is not None and self.marks.untrained is not None and probe.loss >= self.marks.untrained:
+            verdict = "not learning"
+        came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
+        return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
+
+    def _adopt(self, bench: Workbench, fix: Fix, diagnosis: Diagnosis) -> Report | None:
+        """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
+        setup = fix.apply(self.setup)
+        start = self._start(setup)
+        _rewind(self.data, start)
+        bench.prepare(setup, start, self.seed)
+        data = filtered(self.data, setup.rows)
+        if self.watching.store is not None:
+            self.watching.store.clear()
+        with unknown_length(setup.rows):
+            after = watch(self.model, data, self.watching, extra=rate_limit(setup), start=start)
+        if after.incident is not None:
+            return None
+        loss = bench.held_loss()
+        if not math.isfinite(loss) or loss >= self.marks.bar:
+            return None
+        notes = (*self.watched.notes, *bench.hand_back(setup))
+        history, epoch = merged_history(self.watched, after, start.epoch)
+        usage = after.recorder.usage()
+        report = Report(
+            Outcome.REPAIRED, self.model, history, epoch, dict(after.params), diagnosis, fix, self.trials, notes, recorder=usage
+        )
+        say(self.data, "Repaired. " + " ".join(str(fix).splitlines()))
+        return report
+
+
+def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
+    """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
+    rows = data.rows(recorded)
+    inputs, targets = tuple(flat_arrays(rows.x)), tuple(flat_arrays(rows.y))
+    with preserved_randomness():
+        sites = find_sites(model, take_rows(rows.x, slice(0, 2)))
+    rebuildable = can_rebuild(model)
+    scalable = tuple(
+        array.dtype.kind in "fiu" and not site.looked_up and (site.foldable or rebuildable)
+        for array, site in zip(inputs, sites.inputs, strict=True)
+    )
+    imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
+    whole = (tuple(flat_arrays(data.x)), tuple(flat_arrays(data.y))) if data.is_arrays else None
+    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole)
+    return Setup(model, sample, output_foldable=sites.output.foldable), sites
+
+
+def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
+    """Return the batches of a stream that are still at hand; arrays need none."""
+    kept = [step.batch for step in recording.steps] or [recording.first_batch]
+    return [] if data.is_arrays else [batch for batch in kept if batch is not None]
+
+
+def _rewind(data: TrainingData, start: Snapshot) -> None:
+    if isinstance(data.x, Rewindable):
+        data.x.rewind(start.total)
+
+
+def say(data: TrainingData, text: str) -> None:
+    """Tell the user, unless they asked Keras to be quiet."""
+    quiet = (data.arguments or {}).get("verbose", "auto") == 0
+    log.log(logging.INFO if quiet else logging.WARNING, text)

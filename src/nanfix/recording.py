@@ -1,0 +1,91 @@
+"""What a flight recorder leaves behind: snapshots, and the batches since the newest of them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanfix.diagnosis import Onset
+from nanfix.snapshot import Snapshot
+from nanfix.steps import Drawn, RecordingStep
+
+
+class Nonfinite(Exception):
+    """Leaves `model.fit` at once when a run has become non-finite; carries where."""
+
+    def __init__(self, detected: Onset, what: str):
+        super().__init__(f"{what} at {detected}")
+        self.detected = detected
+        self.what = what
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of the training function: `step` (from 1) of `epoch` (from 0) was the first step in it.
+
+    `rates` pairs variables of learning rates with what they held, where a callback may have set them since the last snapshot.
+    """
+
+    epoch: int
+    step: int
+    rates: tuple[tuple[Any, Any], ...]
+    drawn: Drawn
+
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """One step of training: its batch, and where in the run it stood (epoch and step from 1)."""
+
+    at: Onset
+    batch: Any
+    rates: tuple[tuple[Any, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Snapshots, oldest first; the steps since the newest; and the series the recorder kept.
+
+    `losses` are those of the last steps, `epoch_losses` what each epoch came to (validation, where there was one),
+    `steps_per_epoch` the steps of the last whole one.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    steps: tuple[RecordedStep, ...]
+    step_of_keras: RecordingStep | None
+    first_batch: Any = None
+    losses: tuple[float, ...] = ()
+    epoch_losses: Mapping[int, float] = field(default_factory=dict)
+    steps_per_epoch: int | None = None
+
+    @property
+    def initial(self) -> Snapshot:
+        return self.snapshots[0]
+
+    @property
+    def newest(self) -> Snapshot:
+        return self.snapshots[-1]
+
+
+@dataclass(frozen=True)
+class RecorderUsage:
+    """What recording cost: snapshots kept, the most bytes held in memory and the bytes allowed, seconds, and the folder
+    of the snapshots that did not fit into memory (None when all did)."""
+
+    snapshots: int
+    peak_bytes: int
+    memory_bytes: int
+    seconds: float
+    folder: Path | None = None
+
+    def __str__(self):
+        held = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
+        told = f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {held}"
+        return told + (f"; they did not fit and were kept on disk in {self.folder}." if self.folder else ".")
+
+
+def recorded_steps(executions: list[Execution]) -> Iterator[RecordedStep]:
+    """Yield the single steps of executions, in order."""
+    for execution in executions:
+        for index, batch in enumerate(execution.drawn.batches()):
+            at = Onset(execution.epoch + 1, execution.step + index)
+            yield RecordedStep(at, batch, execution.rates if index == 0 else ())

@@ -1,0 +1,182 @@
+"""Snapshots as files of one folder, each of them whole or not there at all."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from nanfix.errors import RunDirError
+from nanfix.snapshot import Snapshot
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """What the variables of a snapshot held, read from its file one by one each time they are gone through."""
+
+    path: Path
+    dtypes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Any]:
+        with safe_open(self.path, "np") as file:
+            for index, dtype in enumerate(self.dtypes):
+                yield _from_file(file.get_tensor(str(index)), dtype)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A snapshot on disk as its file describes it, before there is a model to put it into.
+
+    `history` and `epochs` are those of the training up to it; `callbacks` pairs the class of each of the user's
+    callbacks with what it remembered.
+    """
+
+    path: Path
+    epoch: int
+    step: int
+    total: int
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    history: Mapping[str, list[float]] = field(default_factory=dict)
+    epochs: tuple[int, ...] = ()
+    callbacks: tuple[tuple[str, dict[str, Any]], ...] = ()
+    weight_norm: float = math.nan
+
+    def bound(self, variables: Sequence[Any], callbacks: Sequence[Any] = ()) -> Snapshot:
+        """Return the snapshot of these variables and callbacks.
+
+        Raises:
+            RunDirError: the file was written for other variables.
+        """
+        shapes = tuple(tuple(variable.shape) for variable in variables)
+        if shapes != self.shapes:
+            raise RunDirError(
+                f"{self.path} holds the state of another model. Expected: {len(shapes)} variables as this model and its "
+                f"optimizer have them. Received: {len(self.shapes)} of other shapes. Choose another run_dir, or delete this one."
+            )
+        tensors, states = StoredTensors(self.path, self.dtypes), tuple(self.states(callbacks))
+        return Snapshot(self.epoch, self.step, self.total, tuple(variables), tensors, states, self.weight_norm)
+
+    def states(self, callbacks: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+        """Return what each of these callbacks remembered, if they are of the classes that were saved."""
+        known = zip(callbacks, self.callbacks, strict=False)
+        return [(callback, state) for callback, (kind, state) in known if type(callback).__name__ == kind]
+
+    def __str__(self):
+        after = f" (saved after {self.step} steps of it; the epoch is trained from its beginning)" if self.step else ""
+        return f"Went on at epoch {self.epoch + 1}{after} from {self.path}, where an earlier call had been stopped."
+
+
+class SnapshotStore:
+    """Keeps snapshots in `folder`, which is made when the first one is written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save(self, snapshot: Snapshot, history: Mapping[str, Any] | None = None, epochs: Sequence[int] = ()) -> Snapshot:
+        """Write a snapshot and return it as one that lives in the file.
+
+        Raises:
+            OSError: the file cannot be written; the older files are as they were.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arrays = [np.asarray(tensor) for tensor in snapshot.tensors]
+        tensors = {str(index): _for_file(array) for index, array in enumerate(arrays)}
+        states = []
+        for index, (callback, state) in enumerate(snapshot.callbacks):
+            plain, weights = _split(state)
+            states.append([type(callback).__name__, plain, {name: len(value) for name, value in weights.items()}])
+            tensors |= {f"{index}/{name}/{n}": a for name, value in weights.items() for n, a in enumerate(value)}
+        facts = {
+            "epoch": snapshot.epoch,
+            "step": snapshot.step,
+            "total": snapshot.total,
+            "shapes": [list(array.shape) for array in arrays],
+            "dtypes": [array.dtype.name for array in arrays],
+            "history": {name: [float(value) for value in values] for name, values in (history or {}).items()},
+            "epochs": list(epochs),
+            "callbacks": states,
+            "weight_norm": snapshot.weight_norm,
+        }
+        path = self.folder / f"{snapshot.total:012d}{SUFFIX}"
+        part = path.with_suffix(".part")
+        save_file(tensors, part, {"nanfix": json.dumps(facts)})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        return replace(snapshot, tensors=StoredTensors(path, tuple(facts["dtypes"])))
+
+    def saved(self) -> list[Saved]:
+        """Return what the folder holds, oldest first. A file that is not a snapshot is passed over."""
+        found = [_described(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))]
+        return [saved for saved in found if saved is not None]
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Delete the file of a snapshot that lives in one."""
+        if isinstance(snapshot.tensors, StoredTensors):
+            snapshot.tensors.path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete every snapshot; half-written ones too."""
+        for path in (*self.folder.glob(f"*{SUFFIX}"), *self.folder.glob("*.part")):
+            path.unlink(missing_ok=True)
+        if self.folder.exists() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def _described(path: Path) -> Saved | None:
+    try:
+        with safe_open(path, "np") as file:
+            facts = json.loads(file.metadata()["nanfix"])
+            callbacks = tuple(_state(file, index, *saved) for index, saved in enumerate(facts["callbacks"]))
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    shapes = tuple(tuple(shape) for shape in facts.pop("shapes"))
+    epochs, dtypes = tuple(facts.pop("epochs")), tuple(facts.pop("dtypes"))
+    return Saved(path, **{**facts, "callbacks": callbacks}, shapes=shapes, epochs=epochs, dtypes=dtypes)
+
+
+def _state(file: Any, index: int, kind: str, plain: dict[str, Any], lists: dict[str, int]) -> tuple[str, dict[str, Any]]:
+    arrays = {name: [file.get_tensor(f"{index}/{name}/{n}") for n in range(count)] for name, count in lists.items()}
+    return kind, {**plain, **arrays}
+
+
+def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """Return what of a callback's state JSON can hold, and its lists of arrays; the rest is not carried over."""
+    plain, arrays = {}, {}
+    for name, value in state.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, list) and value and all(isinstance(item, np.ndarray) for item in value):
+            arrays[name] = [_for_file(item) for item in value]
+        elif _is_json(value):
+            plain[name] = value
+    return plain, arrays
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _for_file(array: np.ndarray) -> np.ndarray:
+    """Return an array in a type that safetensors knows from numpy: bfloat16 as the integers of its bits."""
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+
+def _from_file(array: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype != "bfloat16":
+        return array
+    import ml_dtypes
+
+    return array.view(ml_dtypes.bfloat16)
