@@ -1,10 +1,11 @@
 """What watching costs: the wall time of nanfix.fit over that of model.fit, on healthy runs, in paired interleaved runs.
 
-usage: python benchmarks/overhead.py [--pairs 5] [--seconds 4] [NAME ...]
+usage: python benchmarks/overhead.py [--pairs 5] [--seconds 3] [NAME ...]
 
-Each row is one model in one mode; each pair trains the same model twice, once plainly and once watched, in turn, for about
---seconds each; what is compared is the time of training steps after the graph has been traced. Beside nanfix stand Keras'
-TerminateOnNaN and a BackupAndRestore at every epoch, measured in the same rounds.
+Each row is one model in one mode; each round trains it plainly and in every other way, in turn, for about --seconds each,
+after the graph has been traced. Beside nanfix stand a second plain run (the noise), Keras' TerminateOnNaN, a
+BackupAndRestore at every epoch, and tf.debugging.enable_check_numerics. Memory is the most that snapshots and batches held,
+and what they might have.
 """
 
 import argparse
@@ -17,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 import nanfix
@@ -59,12 +61,12 @@ def data(shape, rows):
     return rng.normal(size=(rows, *shape)).astype("float32"), rng.normal(size=(rows, 1)).astype("float32")
 
 
-def watched(model, x, y, **arguments):
-    nanfix.fit(model, x, y, **arguments)
-
-
 def plain(model, x, y, **arguments):
     model.fit(x, y, **arguments)
+
+
+def watched(model, x, y, **arguments):
+    return nanfix.fit(model, x, y, **arguments)
 
 
 def terminating(model, x, y, **arguments):
@@ -76,7 +78,23 @@ def backing_up(model, x, y, **arguments):
         model.fit(x, y, callbacks=[keras.callbacks.BackupAndRestore(folder)], **arguments)
 
 
-WAYS = {"nanfix.fit": watched, "TerminateOnNaN": terminating, "BackupAndRestore": backing_up}
+def checking(model, x, y, **arguments):
+    tf.debugging.enable_check_numerics()
+    try:
+        model.fit(x, y, **arguments)
+    finally:
+        tf.debugging.disable_check_numerics()
+
+
+PLAIN, NANFIX, CHECKED = "plain", "nanfix.fit", "check_numerics"
+WAYS = {
+    PLAIN: plain,
+    NANFIX: watched,
+    "plain again": plain,
+    "TerminateOnNaN": terminating,
+    "BackupAndRestore": backing_up,
+    CHECKED: checking,
+}
 
 
 def seconds_of(way, model, x, y, epochs):
@@ -85,37 +103,52 @@ def seconds_of(way, model, x, y, epochs):
     return time.perf_counter() - begun
 
 
+def traced(name, make, mode):
+    """Return a model whose step has been traced; None where TensorFlow cannot, as it cannot check numbers under XLA."""
+    model, shape = compiled(make, mode)
+    x, y = data(shape, 64)
+    try:
+        seconds_of(WAYS[name], model, x, y, 1)
+    except tf.errors.OpError:
+        return None
+    return model
+
+
 def measure(make, mode, pairs, seconds):
-    """Return for each way the ratios to plain fit, one a round."""
-    trained = {}
-    for name, way in {"plain": plain, **WAYS}.items():
-        model, shape = compiled(make, mode)
-        x, y = data(shape, 2048)
-        seconds_of(way, model, x, y, 1)  # traces the step
-        trained[name] = model
-    once = seconds_of(plain, trained["plain"], x, y, 2) / 2
+    """Return for each way its ratios to plain fit, one a round, and what the recorder held."""
+    models = {name: traced(name, make, mode) for name in WAYS}
+    x, y = data(models[PLAIN].input_shape[1:], 2048)
+    once = seconds_of(plain, models[PLAIN], x, y, 2) / 2
     epochs = max(1, round(seconds / once))
-    ratios = {name: [] for name in WAYS}
+    ratios = {name: [] for name, model in models.items() if model is not None}
     for _ in range(pairs):
-        base = seconds_of(plain, trained["plain"], x, y, epochs)
-        for name, way in WAYS.items():
-            ratios[name].append(seconds_of(way, trained[name], x, y, epochs) / base)
-    return ratios
+        took = {name: seconds_of(WAYS[name], models[name], x, y, epochs) for name in ratios}
+        for name, taken in took.items():
+            ratios[name].append(taken / took[PLAIN])
+    return ratios, watched(models[NANFIX], x, y, epochs=epochs, batch_size=32, verbose=0).recorder
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="models to measure: " + ", ".join(MODELS))
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
-    print("| model | mode | " + " | ".join(f"{name}: median (min to max)" for name in WAYS) + " |")
-    print("|---|---|" + "---|" * len(WAYS))
+    compared = [name for name in WAYS if name != PLAIN]
+    print("| model | mode | " + " | ".join(f"{name}: median (min to max)" for name in compared) + " | memory |")
+    print("|---|---|" + "---|" * (len(compared) + 1))
     for name in options.names or MODELS:
         for mode, arguments in MODES.items():
-            ratios = measure(MODELS[name], arguments, options.pairs, options.seconds)
-            cells = [f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" for r in ratios.values()]
-            print(f"| {name} | {mode} | " + " | ".join(cells) + " |", flush=True)
+            ratios, usage = measure(MODELS[name], arguments, options.pairs, options.seconds)
+            cells = [cell(ratios.get(way)) for way in compared]
+            memory = f"{usage.peak_bytes / 1e6:.1f} of {usage.memory_bytes / 1e6:.0f} MB"
+            print(f"| {name} | {mode} | " + " | ".join(cells) + f" | {memory} |", flush=True)
+
+
+def cell(ratios):
+    if ratios is None:
+        return "fails"
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,16 @@ import keras
 import numpy as np
 import pytest
 
+import nanfix
+from nanfix import Outcome
 from nanfix.data import TrainingData
-from nanfix.recorder import FlightRecorder, thin
+from nanfix.diagnosis import Onset
+from nanfix.recorder import FlightRecorder, Pace, thin
 from nanfix.recording import Nonfinite
-from nanfix.snapshot import Snapshot
-from nanfix.watch import watch
+from nanfix.replay import replay
+from nanfix.snapshot import Snapshot, nonfinite_variables, take
+from nanfix.store import SnapshotStore
+from nanfix.watch import Watching, watch
 
 
 def state(model):
@@ -116,3 +121,121 @@ def test_recorder_is_a_callback_with_a_bounded_memory():
     recorder.detach()
     assert len(recorder.recording().snapshots) == 2  # the initial and the newest are always kept
     assert recorder.recording().steps_per_epoch == 8
+
+
+def test_snapshots_that_do_not_fit_go_to_disk_and_the_report_says_so(tmp_path):
+    model, x, y, arguments = explosions.healthy()
+    report = nanfix.fit(model, x, y, run_dir=tmp_path / "run", memory_bytes=3_000, **arguments)
+    assert report.recorder.folder == tmp_path / "run" / "snapshots"
+    assert report.recorder.peak_bytes < 2 * 3_000  # one snapshot on its way to disk, and the batches
+    assert "kept on disk" in str(report)
+    assert not (tmp_path / "run" / "snapshots").exists()  # a finished run needs them no more
+
+
+def test_run_is_repaired_from_snapshots_on_disk():
+    model, x, y, arguments = explosions.unscaled_inputs()
+    report = nanfix.fit(model, x, y, memory_bytes=3_000, **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.recorder.folder is not None
+
+
+def test_full_disk_does_not_end_a_healthy_run(tmp_path, caplog):
+    class Full(SnapshotStore):
+        def save(self, *args):
+            raise OSError("No space left on device")
+
+    model, x, y, arguments = explosions.healthy()
+    watched = watch(model, TrainingData.of(x, y, arguments), Watching(3_000, Full(tmp_path)))
+    assert watched.incident is None and len(watched.epoch) == arguments["epochs"]
+    assert "No space left" in caplog.text
+
+
+def test_batches_beyond_their_share_of_memory_make_snapshots_closer():
+    model, x, y, arguments = explosions.healthy()
+    model.optimizer.build(model.trainable_variables)
+    model.train_on_batch(x[:16], y[:16])
+    batch_bytes = 16 * 5 * 4
+    recorder = FlightRecorder(memory_bytes=6 * take(model).nbytes)
+    recorder._keeping = Pace(1e-9)  # by the clock alone, none would be due
+    held = []
+    recorder.drawn, plain = lambda batches: (plain(batches), held.append(recorder.nbytes)), recorder.drawn
+    recorder.attach(model)
+    model.fit(x, y, **{**arguments, "epochs": 40, "callbacks": [recorder]})
+    recorder.detach()
+    assert recorder.usage().snapshots > 1
+    assert max(held) <= recorder.memory_bytes + batch_bytes
+
+
+def test_pace_keeps_to_its_share():
+    pace = Pace(0.01)
+    assert pace.due(100.0)
+    pace.done(0.5, 100.0)  # seconds, at a time
+    assert not pace.due(149.0)
+    assert pace.due(150.1)
+
+
+def test_learning_rates_set_by_callbacks_are_replayed():
+    """Each step has its own rate, set between steps; the replay has to use them all to meet the overflow where it was."""
+
+    class Ramp(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.optimizer.learning_rate = 0.001 * 3.0 ** (8 * self.params["epoch"] + batch)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.params["epoch"] = epoch
+
+    class Oracle(keras.callbacks.Callback):
+        first = None
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.first is None and (not np.isfinite(logs["loss"]) or nonfinite_variables(self.model)):
+                self.first = Onset(self.params["epoch"] + 1, batch + 1)
+
+    model, x, y, arguments = explosions.healthy()
+    oracle = Oracle()
+    explosions.mlp("sgd").fit(x, y, **{**arguments, "shuffle": False, "callbacks": [Ramp(), oracle]})
+    model = explosions.mlp("sgd")
+    watched = watch(model, TrainingData.of(x, y, {**arguments, "shuffle": False, "callbacks": [Ramp()]}))
+    recording = watched.recorder.recording()
+    assert oracle.first is not None
+    assert replay(model, recording, watched.incident.detected).onset == oracle.first
+
+
+def test_series_of_losses_is_that_of_the_steps():
+    seen = []
+    model, x, y, arguments = explosions.healthy()
+
+    class Each(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.reset_metrics()
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(logs["loss"])
+
+    model.fit(x, y, **{**arguments, "shuffle": False, "callbacks": [Each()]})
+    watched = watch(explosions.healthy()[0], TrainingData.of(x, y, {**arguments, "shuffle": False}))
+    np.testing.assert_allclose(watched.recorder.recording().losses, seen, rtol=1e-3)
+
+
+def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanfix.recorder.WRITING", 1e9)  # so that every snapshot of so short a run is written
+    monkeypatch.setattr("nanfix.recorder.CHEAP", 1e9)  # and there is one at each epoch
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    x, y = explosions.table()
+    arguments = {**explosions.ARGUMENTS, "epochs": 5, "shuffle": False, "run_dir": tmp_path / "run"}
+    whole = explosions.mlp("adam")
+    whole.fit(x, y, **{**explosions.ARGUMENTS, "epochs": 5, "shuffle": False})
+    with pytest.raises(KeyboardInterrupt):
+        nanfix.fit(explosions.mlp("adam"), x, y, callbacks=[Stop()], **arguments)
+    (_, newest) = SnapshotStore(tmp_path / "run" / "snapshots").saved()
+    model = explosions.mlp("adam")
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.HEALTHY and report.epoch == list(range(5))
+    assert f"Went on at epoch {newest.epoch + 1}" in report.notes[0]
+    if newest.step == 0:  # at an epoch's beginning: nothing is trained twice
+        for left, right in zip(state(whole), state(model), strict=True):
+            np.testing.assert_array_equal(left, right)

@@ -22,6 +22,7 @@ KEEPING = 0.004  # share of the training's time that snapshots in memory may tak
 VERIFYING = 0.003  # the checks between them,
 WRITING = 0.003  # and snapshots on disk
 CHEAP = 3e-4  # seconds: what costs less is done at every epoch, where Keras itself takes longer
+WARM_UP = 0.02  # seconds
 SHARE_OF_MEMORY = 0.1  # of the memory that is free when the run begins
 ROOM_ON_DISK = 4  # snapshots, when they do not fit into memory
 SERIES = 1024  # steps whose loss is remembered
@@ -29,7 +30,10 @@ BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "
 
 
 class Pace:
-    """Lets something that is done again and again take at most a share of the time that passes."""
+    """Lets something that is done again and again take at most a share of the time that passes.
+
+    The first time is a slow one; when it was short all the same, what it took is not held against the second.
+    """
 
     def __init__(self, share: float):
         self.cost = 0.0  # seconds, smoothed
@@ -40,7 +44,10 @@ class Pace:
         return now - self._last >= self.cost / self._share
 
     def done(self, seconds: float, now: float) -> None:
-        self.cost = seconds if not self.cost else 0.5 * (self.cost + seconds)
+        first = self._last == -math.inf
+        if first and seconds < WARM_UP:
+            seconds = 0.0
+        self.cost = 0.5 * (self.cost + seconds) if self.cost else seconds
         self._last = now
 
 
@@ -202,6 +209,7 @@ class FlightRecorder(keras.callbacks.Callback):
         room = self.memory_bytes // 2 // max(snapshot.nbytes, 1)
         self._on_disk |= room < 2 and self._store is not None
         writing = self._on_disk or (self._durable and self._writing.due(begun))
+        taken = time.perf_counter() - begun
         written = self._write(snapshot) if writing else None
         if self._on_disk and written is not None:
             snapshot, room = written, ROOM_ON_DISK
@@ -216,7 +224,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._taken += 1
         self._seconds += now - begun
         self._just_kept = self._taken > 1  # the first step after the first snapshot is a slow one anyway
-        self._keeping.done(now - begun, now)
+        self._keeping.done(now - begun if self._on_disk else taken, now)
         self._ticked = now
 
     def _write(self, snapshot: Snapshot) -> Snapshot | None:
