@@ -22,6 +22,7 @@ FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
 HALF = ("float16", "bfloat16")
 LOOKUPS = (layers.Embedding, layers.Masking)
 PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
+NO_CALL = "the model has no call of its own"
 IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
 
 
@@ -47,7 +48,13 @@ class Sites:
 
 
 def find_sites(model: Any, inputs: Any) -> Sites:
-    """Run the model once on `inputs` (its own structure, a few rows) and see which layers its ends lie in."""
+    """Run the model once on `inputs` (its own structure, a few rows) and see which layers its ends lie in.
+
+    A model that only trains, as a GAN that has no call of its own, has no such ends.
+    """
+    if not callable_alone(model):
+        count = len(tree.flatten(inputs))
+        return Sites((Site(blocked=NO_CALL),) * count, Site(blocked=NO_CALL))
     trace = _Trace()
 
     def call(given, *args, **kwargs):
@@ -62,6 +69,11 @@ def find_sites(model: Any, inputs: Any) -> Sites:
     finally:
         vars(model).pop("call", None)
     return Sites(tuple(trace.site(index) for index in range(trace.count)), trace.output(outputs))
+
+
+def callable_alone(model: Any) -> bool:
+    """Say whether a model has a forward pass of its own, and not only a training step."""
+    return type(model).call is not keras.Model.call
 
 
 def fold_inputs(sites: Sites, scaling: Mapping[int, Affine]) -> None:

@@ -34,6 +34,9 @@ LEARNED = 0.01  # a run has learned when it is better than the marks by this sha
 HOLES = 32  # rows with holes that are tried in one step
 LOST = 100.0  # times the untrained loss, a probe has diverged
 SHARE = 0.04  # or this share of a long run
+UNJUDGED = (
+    "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
+)
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,9 @@ class Incident:
         if after.incident is not None:
             return None
         loss = bench.held_loss()
-        if not math.isfinite(loss) or loss >= self.marks.bar:
+        if bench.judges and (not math.isfinite(loss) or loss >= self.marks.bar):
             return None
-        notes = (*self.watched.notes, *bench.hand_back(setup))
+        notes = (*self.watched.notes, *([] if bench.judges else [UNJUDGED]), *bench.hand_back(setup))
         history, epoch = merged_history(self.watched, after, start.epoch)
         usage = after.recorder.usage()
         report = Report(
@@ -213,7 +216,7 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
 
 def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
     """Return the batches of a stream that are still at hand; arrays need none."""
-    kept = [step.batch for step in recording.steps] or [recording.first_batch]
+    kept = [step.whole_batch for step in recording.steps] or [recording.first_batch]
     return [] if data.is_arrays else [batch for batch in kept if batch is not None]
 
 

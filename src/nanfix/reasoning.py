@@ -10,20 +10,18 @@ import numpy as np
 from nanfix.audit import Audit
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.replay import Observation, Replay
-from nanfix.setup import Setup, activation_name, loss_name
+from nanfix.setup import BOUNDED, Setup, activation_name, linear_throughout, loss_name, unbounded_recurrences
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
-RECURRENT_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
     keras.layers.UnitNormalization,
 )
-BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -181,11 +179,10 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup)
 
 
 def _unbounded(setup: Setup) -> Iterator[Finding]:
-    named = [(layer, activation_name(layer)) for _, layer in setup.activations]
-    recurrent = [name for layer, name in named if isinstance(layer, RECURRENT_CELLS) and name not in BOUNDED]
+    recurrent = [activation_name(cell) for cell in unbounded_recurrences(setup)]
     if recurrent:
         yield Finding(Cause.UNSTABLE_RECURRENCE, 0.87, f"a recurrent cell uses {recurrent[0]}")
-    hidden = {name for _, name in named[:-1] if name not in BOUNDED}
+    hidden = {name for name in (activation_name(layer) for _, layer in setup.activations[:-1]) if name not in BOUNDED}
     if hidden:
-        weight = 0.55 if hidden == {"linear"} else 0.4
+        weight = 0.55 if linear_throughout(setup) else 0.4
         yield Finding(Cause.UNSTABLE_ACTIVATION, weight, f"hidden layers use {', '.join(sorted(hidden))}")

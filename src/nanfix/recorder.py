@@ -13,7 +13,7 @@ import psutil
 from nanfix.diagnosis import Onset
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
 from nanfix.snapshot import Snapshot, nonfinite_variables, optimizers, read, restore, state_variables, take
-from nanfix.steps import Drawn, RecordingStep, batch_bytes, recordable
+from nanfix.steps import Drawn, RecordingStep, batch_bytes, loss_of, recordable, whole
 from nanfix.store import Saved, SnapshotStore
 
 log = logging.getLogger("nanfix")
@@ -147,7 +147,7 @@ class FlightRecorder(keras.callbacks.Callback):
         """Hold the batches of an execution by reference."""
         self._executions.append(Execution(self._epoch, self._done + 1, self._rates, batches))
         if self._first_batch is None:
-            self._first_batch = batches.batches()[0]
+            self._first_batch = whole(batches.batches()[0])
         count = len(self._executions)
         if count & (count - 1) == 0:  # the batches of one source are about alike: some of them are measured
             largest = sum(map(batch_bytes, batches.batches()))
@@ -166,7 +166,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._total += steps
         self._unverified = True
         self._time(steps, now)
-        loss = (logs or {}).get("loss")
+        loss = loss_of(logs)
         if loss is None:
             return
         if not math.isfinite(loss):

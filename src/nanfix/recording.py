@@ -7,7 +7,7 @@ from typing import Any
 
 from nanfix.diagnosis import Onset
 from nanfix.snapshot import Snapshot
-from nanfix.steps import Drawn, RecordingStep
+from nanfix.steps import Drawn, RecordingStep, whole
 
 
 class Nonfinite(Exception):
@@ -34,11 +34,16 @@ class Execution:
 
 @dataclass(frozen=True)
 class RecordedStep:
-    """One step of training: its batch, and where in the run it stood (epoch and step from 1)."""
+    """One step of training: its batch as it was drawn, and where in the run it stood (epoch and step from 1)."""
 
     at: Onset
     batch: Any
     rates: tuple[tuple[Any, Any], ...] = ()
+
+    @property
+    def whole_batch(self) -> Any:
+        """The batch of all replicas together."""
+        return whole(self.batch)
 
 
 @dataclass(frozen=True)

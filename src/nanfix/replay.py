@@ -17,7 +17,7 @@ from nanfix.diagnosis import Onset, Phase, Place
 from nanfix.optrace import Operation, traced
 from nanfix.recording import RecordedStep, Recording
 from nanfix.snapshot import Snapshot, optimizers, restore, take
-from nanfix.steps import RecordingStep
+from nanfix.steps import RecordingStep, loss_of
 
 # The gradient of an operation f is computed by others; these betray which f it was.
 SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
@@ -48,6 +48,7 @@ class Replay:
     """What replaying a recording showed. `onset` is None when the replay stayed finite: the failure was transient."""
 
     onset: Onset | None
+    before: Snapshot | None = None  # the state just before the failing step
     batch: Any = None
     failing: Observation | None = None
     first: Observation | None = None  # the first batch from the initial weights
@@ -79,7 +80,9 @@ def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
                 restore(recording.initial)
                 first = observe(model, recording.first_batch)
                 restore(recording.newest)
-                return Replay(step.at, step.batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses))
+                return Replay(
+                    step.at, before, step.whole_batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses)
+                )
             earlier, before = before, after
         restore(recording.newest)
     return Replay(None, loss_trend=tuple(losses))
@@ -88,7 +91,7 @@ def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
 def _observed_from(state: Snapshot, model: Any, step: RecordedStep) -> Observation:
     restore(state)
     _set_rates(step)
-    return observe(model, step.batch)
+    return observe(model, step.whole_batch)
 
 
 def _set_rates(step: RecordedStep) -> None:
@@ -106,12 +109,11 @@ def observe(model: Any, batch: Any) -> Observation:
             logs = model.train_step(batch)
         except tf.errors.InvalidArgumentError as refused:
             logs, error = {}, str(refused).split("\n")[0]
-    loss = logs.get("loss") if isinstance(logs, dict) else None
     norm = _norm(gradients)
     culprit = microscope.culprit
     seen = Observation(
         tainted_input=microscope.tainted,
-        loss=None if loss is None else float(np.asarray(loss)),
+        loss=loss_of(logs),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
         error=error,
     )
@@ -216,8 +218,8 @@ def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
         logs = step.replay(batch)
     except tf.errors.InvalidArgumentError as refused:
         return math.nan, str(refused)
-    loss = logs.get("loss") if isinstance(logs, dict) else None
-    return (0.0 if loss is None else float(np.asarray(loss))), None
+    loss = loss_of(logs)
+    return (0.0 if loss is None else loss), None
 
 
 def _norm(gradients: list[Any]) -> float | None:

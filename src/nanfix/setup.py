@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
+BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
 ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
 
 
@@ -211,6 +213,18 @@ def walk(model: Any) -> Iterator[tuple[int, Any]]:
 def settable_activation(layer: Any) -> bool:
     """Say whether the layer's activation is its own to change; a recurrent layer's belongs to its cell."""
     return "activation" in vars(layer) and callable(layer.activation)
+
+
+def unbounded_recurrences(setup: Setup) -> list[Any]:
+    """Return the recurrent cells whose activation is not bounded, so that they can feed themselves ever more."""
+    cells = [layer for _, layer in setup.activations if type(layer).__name__ in RECURRENT_CELLS]
+    return [cell for cell in cells if activation_name(cell) not in BOUNDED]
+
+
+def linear_throughout(setup: Setup) -> list[Any]:
+    """Return the hidden layers of a model in which none of them has an activation; an empty list for any other."""
+    hidden = [layer for _, layer in setup.activations[:-1]]
+    return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
 
 
 def activation_name(layer: Any) -> str:

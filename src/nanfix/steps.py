@@ -1,10 +1,11 @@
 """Keras' training step, unchanged, that also hands out the batches it drew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import tensorflow as tf
+from keras import tree
 from keras.src.backend.tensorflow.trainer import reduce_per_replica
 from tensorflow.python.data.ops.optional_ops import _OptionalImpl
 
@@ -135,6 +136,23 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
         lambda index, logs, more, drawn: tf.logical_and(more, index < count), body, [1, logs, True, drawn]
     )
     return logs, drawn.stack()
+
+
+def loss_of(logs: Any) -> float | None:
+    """Return the loss in Keras' logs; of a model that has several and none called loss, as a GAN, their sum."""
+    if not isinstance(logs, Mapping):
+        return None
+    losses = [logs["loss"]] if "loss" in logs else [value for name, value in logs.items() if name.endswith("_loss")]
+    return float(sum(map(float, losses))) if losses else None
+
+
+def whole(batch: Any) -> Any:
+    """Return a batch that several replicas share as one; any other as it is."""
+
+    def joined(leaf: Any) -> Any:
+        return tf.concat(leaf.values, axis=0) if isinstance(leaf, tf.distribute.DistributedValues) else leaf
+
+    return tree.map_structure(joined, batch)
 
 
 def batch_bytes(batch: Any) -> int:

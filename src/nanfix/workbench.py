@@ -12,14 +12,14 @@ import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.data import TrainingData, feed, take_rows
-from nanfix.folding import Sites, difference, fold_inputs, fold_output, foldable_with
+from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.guard import Hook, install, install_on_call
 from nanfix.rebuild import imputation, insert_after_inputs, normalization
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.setup import LogitsLoss, RowFilter, Setup, base_optimizer, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
-from nanfix.steps import RecordingStep, recordable
+from nanfix.steps import RecordingStep, loss_of, recordable
 
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
 COMPILED = ("train_function", "test_function", "predict_function")
@@ -47,6 +47,7 @@ class Workbench:
 
     def __init__(self, model: Any, data: TrainingData, held: TrainingData, setup: Setup, sites: Sites):
         self.model = model
+        self.judges = callable_alone(model) or type(model).test_step is not keras.Model.test_step
         self._data = data
         self._held = held
         self._sites = sites
@@ -108,12 +109,14 @@ class Workbench:
         with contextlib.suppress(_Enough), unknown_length(setup.rows):
             self.model.fit(**arguments)
         finite = watch.finite and not nonfinite_variables(self.model)
-        loss = self.held_loss() if finite else math.nan
+        loss = (self.held_loss() if self.judges else watch.loss) if finite else math.nan
         self._put_back()
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
     def held_loss(self) -> float:
-        """Return the loss of the prepared setup on the held data, in the user's units."""
+        """Return the loss of the prepared setup on the held data, in the user's units; NaN for a model that only trains."""
+        if not self.judges:
+            return math.nan
         held, arguments = filtered(self._held, self._rows), self._held.arguments or {}
         size = arguments.get("validation_batch_size") or arguments.get("batch_size")
         steps = None if held.is_arrays else arguments.get("validation_steps")
@@ -264,7 +267,7 @@ class _ProbeWatch(keras.callbacks.Callback):
 
     def __init__(self, limit: int, lost: float):
         super().__init__()
-        self.steps = 0
+        self.steps, self.loss = 0, 0.0
         self.finite = True
         self._limit = limit
         self._lost = lost
@@ -276,10 +279,12 @@ class _ProbeWatch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.steps += batch + 1 - self._batch
         self._batch = batch + 1
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
+        loss = loss_of(logs)
+        if loss is not None and not math.isfinite(loss):
             self.finite = False
             raise _Enough
-        if self.steps >= self._limit or (batch >= 10 and (logs or {}).get("loss", 0.0) > self._lost):
+        self.loss = 0.0 if loss is None else loss
+        if self.steps >= self._limit or (batch >= 10 and self.loss > self._lost):
             raise _Enough
 
 

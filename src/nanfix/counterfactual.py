@@ -1,0 +1,338 @@
+"""What would have happened otherwise: a few steps run again with one thing changed, which is what settles a cause."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.audit import Audit
+from nanfix.data import TrainingData, take_rows
+from nanfix.recording import RecordedStep, Recording
+from nanfix.replay import Replay, as_batch, preserved_randomness
+from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, unbounded_recurrences, walk
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore
+from nanfix.steps import RecordingStep, loss_of
+
+FACTORS = (0.1, 0.01, 1e-3, 1e-5)  # of the learning rate
+MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
+OTHERS = 8  # other batches that the failing state is tried on
+RISEN = 1.5  # times the first loss, a loss has not come down
+
+Change = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Steps that were run again with one change: how many of those planned stayed finite, first and last loss."""
+
+    change: str
+    steps: int
+    planned: int
+    first_loss: float
+    last_loss: float
+
+    @property
+    def finite(self) -> bool:
+        return self.steps == self.planned
+
+    @property
+    def cured(self) -> bool:
+        """Whether every step stayed finite and the loss is not on its way up."""
+        return self.finite and self.last_loss <= self.first_loss + (RISEN - 1.0) * abs(self.first_loss)
+
+    def __str__(self):
+        if not self.finite:
+            return f"{self.change}, it fails at step {self.steps + 1}"
+        course = f"the loss goes from {self.first_loss:.3g} to {self.last_loss:.3g}"
+        return f"{self.change}, the same {self.planned} steps stay finite and {course}"
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """What the failing steps came to with one thing changed; None where it was not tried.
+
+    From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the mildest learning rate
+    that cures, else the lowest tried. At the failing step: the same batch on the `initial` weights; how many of the
+    `others` tried fail on the failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
+    """
+
+    unchanged: Rerun | None = None
+    rate: Rerun | None = None
+    inputs: Rerun | None = None
+    targets: Rerun | None = None
+    scaled: Rerun | None = None
+    weights: Rerun | None = None
+    activation: Rerun | None = None
+    initial: bool | None = None
+    others: tuple[int, int] | None = None
+    clean: bool | None = None
+    full_precision: bool | None = None
+
+    def __str__(self):
+        told = []
+        if self.initial is not None:
+            told.append(f"on the initial weights the same batch {'stays finite' if self.initial else 'fails too'}")
+        if self.others is not None and self.others[1]:
+            told.append(f"{self.others[0]} of {self.others[1]} other batches fail at this state")
+        if self.clean is not None:
+            told.append(f"without the rows named it {'stays finite' if self.clean else 'fails all the same'}")
+        if self.full_precision is not None:
+            told.append(f"in float32 it {'stays finite' if self.full_precision else 'fails too'}")
+        return "; ".join(told)
+
+
+def try_otherwise(
+    model: Any, data: TrainingData, setup: Setup, recording: Recording, seen: Replay, audit: Audit, *, wide: bool, seconds: float
+) -> Counterfactuals:
+    """Run the failing steps again, each time with one thing changed.
+
+    The model is left in the state of the newest snapshot, random states as they were. Nothing is tried once `seconds`
+    are over.
+
+    Args:
+        wide: whether the initial weights are suspected of being too large.
+    """
+    if recording.step_of_keras is None or seen.onset is None or seen.before is None or seen.batch is None:
+        return Counterfactuals()
+    with preserved_randomness():
+        bench = _Bench(model, recording, time.perf_counter() + seconds)
+        try:
+            return replace(_at_the_step(bench, recording, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
+        finally:
+            restore(recording.newest)
+
+
+class _Bench:
+    """Runs steps of Keras from a snapshot, with the compiled step of the recording or one traced anew."""
+
+    def __init__(self, model: Any, recording: Recording, deadline: float):
+        self.model, self.recording = model, recording
+        self._step, self._deadline = recording.step_of_keras, deadline
+
+    @property
+    def open(self) -> bool:
+        return time.perf_counter() < self._deadline
+
+    def rerun(
+        self,
+        told: str,
+        start: Snapshot,
+        steps: list[RecordedStep],
+        change: Change | None = None,
+        *,
+        rate: float = 1.0,
+        prepare: Any = None,
+    ) -> Rerun | None:
+        """Run the steps from `start` and say what came of it; None when there is no time left."""
+        if not self.open:
+            return None
+        restore(start)
+        if prepare is not None:
+            prepare()
+        optimizer = base_optimizer(self.model)
+        rate_variable, losses = optimizer._learning_rate, []
+        if rate != 1.0:
+            rate_variable.assign(np.asarray(rate_variable) * rate)
+        for step in steps:
+            for variable, value in step.rates:
+                variable.assign(value * rate if variable is rate_variable else value)
+            loss = self.loss_of(step.batch if change is None else change(step.batch))
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+        survived = len(losses) - (1 if len(losses) == len(steps) and nonfinite_variables(self.model) else 0)
+        last = float(np.mean(losses[-5:])) if losses else math.nan
+        return Rerun(told, survived, len(steps), losses[0] if losses else math.nan, last)
+
+    def loss_of(self, batch: Any) -> float:
+        """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
+        assert self._step is not None
+        self.model.reset_metrics()
+        try:
+            logs = self._step.replay(batch)
+        except tf.errors.InvalidArgumentError:
+            return math.nan
+        loss = loss_of(logs)
+        return 0.0 if loss is None else loss
+
+    def stays_finite(self, start: Snapshot, batch: Any) -> bool:
+        restore(start)
+        return math.isfinite(self.loss_of(batch)) and not nonfinite_variables(self.model)
+
+    @contextmanager
+    def traced_anew(self) -> Iterator[None]:
+        """Trace a step of its own for what is built into the graph."""
+        kept, self._step = self._step, RecordingStep(self.model)
+        try:
+            yield
+        finally:
+            self._step = kept
+
+
+def _at_the_step(bench: _Bench, recording: Recording, seen: Replay, audit: Audit) -> Counterfactuals:
+    """Change the weights, the batch, its rows, its precision at the failing step."""
+    assert seen.before is not None
+    drawn = [step.batch for step in recording.steps if step.at != seen.onset][-OTHERS:]
+    failing = next(step for step in recording.steps if step.at == seen.onset)
+    clean = None
+    if audit.rows and audit.rows_of == "the batch" and seen.batch is not None:
+        kept = [row for row in range(len(tree.flatten(seen.batch)[0])) if row not in set(audit.rows)]
+        clean = (
+            bench.stays_finite(seen.before, tree.map_structure(lambda leaf: tf.gather(leaf, kept), seen.batch)) if kept else None
+        )
+    return Counterfactuals(
+        initial=bench.stays_finite(recording.initial, failing.batch),
+        others=(sum(not bench.stays_finite(seen.before, batch) for batch in drawn), len(drawn)),
+        clean=clean,
+        full_precision=_in_full_precision(bench, seen),
+    )
+
+
+def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:
+    """Run the failing step with every layer in float32, where half precision is suspected and variables are float32."""
+    if seen.failing is None or not seen.failing.half or any(v.dtype != "float32" for v in bench.model.trainable_variables):
+        return None
+    layers = bench.model._flatten_layers(include_self=True, recursive=True)
+    policies = [(layer, layer._dtype_policy) for layer in layers]
+    try:
+        for layer, _ in policies:
+            layer._dtype_policy = keras.DTypePolicy("float32")
+        with bench.traced_anew():
+            return bench.stays_finite(seen.before, seen.batch)
+    finally:
+        for layer, policy in policies:
+            layer._dtype_policy = policy
+
+
+def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: Audit, wide: bool) -> dict[str, Any]:
+    """Run the steps up to the failure and as many after it, with one cause taken away at a time."""
+    recording = bench.recording
+    total = recording.newest.total + len(recording.steps)
+    start, steps = recording.initial, _steps_from_the_beginning(data, recording, max(2 * total, total + 10, 30))
+    unchanged = bench.rerun("unchanged", start, steps) if total <= MOST_STEPS else None
+    if unchanged is None or unchanged.finite:  # the batches differ from those of the run, or it is too long
+        return {"rate": _lower_rate(bench, recording.newest, list(recording.steps))}
+    found: dict[str, Any] = {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)}
+    inputs = _standardized(setup) if any(setup.sample.scalable) else None
+    targets = _standardized_targets(setup) if audit.continuous_target else None
+    if inputs is not None:
+        found["inputs"] = bench.rerun("with inputs of unit scale", start, steps, lambda b: _changed(b, inputs, None))
+    if targets is not None:
+        found["targets"] = bench.rerun("with targets of unit scale", start, steps, lambda b: _changed(b, None, targets))
+    if inputs is not None and targets is not None:
+        told = "with inputs and targets of unit scale"
+        found["scaled"] = bench.rerun(told, start, steps, lambda b: _changed(b, inputs, targets))
+    if wide:
+        told = "with initial weights of the usual size"
+        found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
+    suspects = _suspect_activations(setup)
+    if suspects and bench.open:
+        with _bounded(suspects), bench.traced_anew():
+            told = f"with tanh in the place of {activation_name(suspects[0])}"
+            found["activation"] = bench.rerun(told, start, steps)
+    return found
+
+
+def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:
+    """Return the steps of the run as far as they are recorded, then more of the user's batches, or the same again."""
+    known = list(recording.steps)
+    if recording.newest.total:
+        known.insert(0, RecordedStep(known[0].at, recording.first_batch))
+    part = data.training_part()
+    if part.is_arrays:
+        known += _more(part, count - len(known))
+    return [known[index % len(known)] for index in range(count)]
+
+
+def _more(part: TrainingData, count: int) -> list[RecordedStep]:
+    """Return batches of the user's arrays, rows drawn with a seed of their own."""
+    rows, size = len(tree.flatten(part.x)[0]), int((part.arguments or {}).get("batch_size") or 32)
+    order = np.random.default_rng(0).permutation(rows)
+    batches = []
+    for index in range(max(count, 0)):
+        chosen = np.take(order, range(index * size, index * size + min(size, rows)), mode="wrap")
+        batches.append(as_batch(*(take_rows(given, chosen) for given in (part.x, part.y, part.sample_weight))))
+    return batches
+
+
+def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Rerun | None:
+    """Run with lower and lower learning rates until one cures; a rate that a schedule sets is left alone."""
+    if not isinstance(base_optimizer(bench.model)._learning_rate, keras.Variable):
+        return None
+    tried = None
+    for factor in FACTORS:
+        tried = bench.rerun(f"with {factor:g} times the learning rate", start, steps, rate=factor) or tried
+        if tried is None or tried.cured:
+            break
+    return tried
+
+
+def _standardized(setup: Setup) -> list[tuple[Any, Any] | None]:
+    """Return mean and standard deviation of each feature of the inputs that are quantities."""
+    return [
+        _moments(array, axis=tuple(range(array.ndim - 1))) if scalable else None
+        for array, scalable in zip(setup.sample.inputs, setup.sample.scalable, strict=True)
+    ]
+
+
+def _standardized_targets(setup: Setup) -> tuple[Any, Any]:
+    return _moments(setup.sample.targets[0], axis=None)
+
+
+def _moments(array: np.ndarray, axis: Any) -> tuple[Any, Any]:
+    values = np.where(np.isfinite(array), array, np.nan).astype("float64")
+    center, scale = np.nanmean(values, axis=axis), np.nanstd(values, axis=axis)
+    return np.nan_to_num(center), np.where(np.nan_to_num(scale) > 0.0, np.nan_to_num(scale), 1.0)
+
+
+def _changed(batch: Any, inputs: list[tuple[Any, Any] | None] | None, targets: tuple[Any, Any] | None) -> Any:
+    """Return a batch with its inputs or its targets brought to unit scale."""
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if inputs is not None:
+        leaves = [_scaled(leaf, moments) for leaf, moments in zip(tree.flatten(x), inputs, strict=True)]
+        x = tree.pack_sequence_as(x, leaves)
+    if targets is not None:
+        y = tree.map_structure(lambda leaf: _scaled(leaf, targets), y)
+    return tuple(part for part in (x, y, weight) if part is not None)
+
+
+def _scaled(leaf: Any, moments: tuple[Any, Any] | None) -> Any:
+    if moments is None or leaf is None:
+        return leaf
+    values = (tf.cast(leaf, tf.float32) - np.float32(moments[0])) / np.float32(moments[1])
+    return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
+
+
+def _initialize_anew(setup: Setup) -> None:
+    """Draw every kernel with He's variance, which suits rectifiers and is less than twice what others want."""
+    for position, layer in walk(setup.model):
+        if getattr(layer, "kernel", None) is not None:
+            layer.kernel.assign(keras.initializers.HeNormal(seed=position)(layer.kernel.shape, dtype=layer.kernel.dtype))
+        if getattr(layer, "recurrent_kernel", None) is not None:
+            shape = layer.recurrent_kernel.shape
+            layer.recurrent_kernel.assign(keras.initializers.Orthogonal(seed=position)(shape, dtype=layer.recurrent_kernel.dtype))
+
+
+def _suspect_activations(setup: Setup) -> list[Any]:
+    """Return the layers whose activation is a cause in itself: unbounded in a recurrence, or none in any hidden layer."""
+    return unbounded_recurrences(setup) or linear_throughout(setup)
+
+
+@contextmanager
+def _bounded(layers: list[Any]) -> Iterator[None]:
+    """Give layers the activation tanh."""
+    kept = [(layer, layer.activation) for layer in layers]
+    try:
+        for layer, _ in kept:
+            layer.activation = keras.activations.tanh
+        yield
+    finally:
+        for layer, activation in kept:
+            layer.activation = activation
