@@ -1,15 +1,16 @@
 """What watching costs: the wall time of nanfix.fit over that of model.fit, on healthy runs, in paired interleaved runs.
 
-usage: python benchmarks/overhead.py [--pairs 5] [--seconds 3] [NAME ...]
+usage: python benchmarks/overhead.py [--rounds 9] [--seconds 1.2] [NAME ...]
 
-Each row is one model in one mode; each round trains it plainly and in every other way, in turn, for about --seconds each,
-after the graph has been traced. Beside nanfix stand a second plain run (the noise), Keras' TerminateOnNaN, a
-BackupAndRestore at every epoch, and tf.debugging.enable_check_numerics. Memory is the most that snapshots and batches held,
-and what they might have.
+Each row is one model in one mode; each round trains it plainly and in every other way, in random order, for about --seconds
+each, after the graph has been traced. Each cell has the ratio of wall time (median, least and most) and of CPU time (median).
+Beside nanfix stand a second plain run (the noise), Keras' TerminateOnNaN, a BackupAndRestore at every epoch, and
+tf.debugging.enable_check_numerics. Memory is the most that snapshots and batches held, and what they might have.
 """
 
 import argparse
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -98,9 +99,10 @@ WAYS = {
 
 
 def seconds_of(way, model, x, y, epochs):
-    begun = time.perf_counter()
+    """Return wall and CPU seconds of one training."""
+    wall, cpu = time.perf_counter(), time.process_time()
     way(model, x, y, epochs=epochs, batch_size=32, verbose=0)
-    return time.perf_counter() - begun
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def traced(name, make, mode):
@@ -114,32 +116,33 @@ def traced(name, make, mode):
     return model
 
 
-def measure(make, mode, pairs, seconds):
-    """Return for each way its ratios to plain fit, one a round, and what the recorder held."""
+def measure(make, mode, rounds, seconds):
+    """Return for each way its ratios to plain fit, a pair (wall, CPU) a round, and what the recorder held."""
     models = {name: traced(name, make, mode) for name in WAYS}
     x, y = data(models[PLAIN].input_shape[1:], 2048)
-    once = seconds_of(plain, models[PLAIN], x, y, 2) / 2
+    once = seconds_of(plain, models[PLAIN], x, y, 2)[0] / 2
     epochs = max(1, round(seconds / once))
     ratios = {name: [] for name, model in models.items() if model is not None}
-    for _ in range(pairs):
-        took = {name: seconds_of(WAYS[name], models[name], x, y, epochs) for name in ratios}
-        for name, taken in took.items():
-            ratios[name].append(taken / took[PLAIN])
+    order = random.Random(0)
+    for _ in range(rounds):
+        took = {name: seconds_of(WAYS[name], models[name], x, y, epochs) for name in order.sample(list(ratios), len(ratios))}
+        for name, (wall, cpu) in took.items():
+            ratios[name].append((wall / took[PLAIN][0], cpu / took[PLAIN][1]))
     return ratios, watched(models[NANFIX], x, y, epochs=epochs, batch_size=32, verbose=0).recorder
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="models to measure: " + ", ".join(MODELS))
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.2)
     options = parser.parse_args()
     compared = [name for name in WAYS if name != PLAIN]
-    print("| model | mode | " + " | ".join(f"{name}: median (min to max)" for name in compared) + " | memory |")
+    print("| model | mode | " + " | ".join(f"{name}: wall (min to max), CPU" for name in compared) + " | memory |")
     print("|---|---|" + "---|" * (len(compared) + 1))
     for name in options.names or MODELS:
         for mode, arguments in MODES.items():
-            ratios, usage = measure(MODELS[name], arguments, options.pairs, options.seconds)
+            ratios, usage = measure(MODELS[name], arguments, options.rounds, options.seconds)
             cells = [cell(ratios.get(way)) for way in compared]
             memory = f"{usage.peak_bytes / 1e6:.1f} of {usage.memory_bytes / 1e6:.0f} MB"
             print(f"| {name} | {mode} | " + " | ".join(cells) + f" | {memory} |", flush=True)
@@ -148,7 +151,8 @@ def main():
 def cell(ratios):
     if ratios is None:
         return "fails"
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    wall, cpu = zip(*ratios, strict=True)
+    return f"{statistics.median(wall):.3f} ({min(wall):.2f} to {max(wall):.2f}), {statistics.median(cpu):.3f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 
@@ -70,6 +71,18 @@ def recurrence():
     model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu"), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.3), "mse")
     return model, x, y, dict(ARGUMENTS)
+
+
+def feedback():
+    """The state of a recurrent layer grows with every time step, whatever the learning rate."""
+    _, x, y, arguments = recurrence()
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+    model = keras.Sequential(
+        [keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu", recurrent_initializer=wide), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.SGD(0.02), "mse")
+    return model, x, y, arguments
 
 
 def log_by_hand(y_true, y_pred):
@@ -207,3 +220,156 @@ REPAIRABLE = (
 )
 HOPELESS = (every_target_nan, every_input_nan)
 UNTREATED = (adam_without_epsilon, missing_cells, nan_target)  # by smaller steps
+
+
+def linear_throughout():
+    """Layers without activations, at a rate that only sigmoids would stand."""
+    x, _ = table()
+    y = np.eye(2, dtype="float32")[(x[:, 0] > 0).astype(int)]
+    return mlp(keras.optimizers.SGD(3.0), activation="linear", outputs=2), x * 2.0, y, dict(ARGUMENTS)
+
+
+def half_precision():
+    """Sums of raw bytes exceed 65504, the end of float16, once the weights have grown a little."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 255, size=(160, 400)).astype("float32")
+    y = x[:, :1] / 255.0
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((400,))
+    hidden = layers.Dense(16, activation="relu", dtype="mixed_float16", kernel_initializer="ones")(inputs)
+    model = keras.Model(inputs, layers.Dense(1, kernel_initializer="zeros")(hidden))
+    model.compile(keras.optimizers.SGD(1e-6), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+def deep_gradient():
+    """Every layer multiplies by a little, sixty of them by too much."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    gain = keras.initializers.Orthogonal
+    hidden = [layers.Dense(8, activation="relu", kernel_initializer=gain(gain=2.0, seed=i)) for i in range(60)]
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 1}
+
+
+def log_in_a_layer():
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = layers.Lambda(lambda h: ops.log(h))(layers.Dense(8, activation="relu")(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+def root_in_the_loss():
+    def rooted(y_true, y_pred):
+        return ops.mean(ops.sqrt(y_pred) - y_true, axis=-1)
+
+    x, y = table()
+    return mlp("adam", rooted, activation="tanh"), x, y, dict(ARGUMENTS)
+
+
+class MaskedMean(layers.Layer):
+    """The mean over the steps that are not padded with zeros."""
+
+    def call(self, inputs):
+        mask = ops.cast(ops.any(ops.not_equal(inputs, 0.0), axis=-1, keepdims=True), "float32")
+        return ops.sum(inputs * mask, axis=1) / ops.sum(mask, axis=1)
+
+
+def nothing_but_padding():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 5, 3)).astype("float32")
+    y = x[:, :, 0].mean(axis=1, keepdims=True)
+    x[70] = 0.0
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5, 3)), MaskedMean(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def constant_feature_without_epsilon():
+    x, y = table()
+    x[:, 3] = 0.0
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(epsilon=0.0), layers.Dense(4), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+class BlackFrames(keras.utils.PyDataset):
+    """Divides each frame by its largest value, of which a black one has none."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.frames = rng.uniform(1, 9, size=(10, 8, 4)).astype("float32")
+        self.frames[6, 3] = 0.0
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        frames = self.frames[index]
+        with np.errstate(invalid="ignore"):
+            return frames / frames.max(axis=1, keepdims=True), frames[:, :1] / 9.0
+
+
+def black_frame():
+    return mlp(keras.optimizers.Adam(0.01), activation="tanh"), BlackFrames(), None, {"epochs": 2, "verbose": 0}
+
+
+def relu_before_crossentropy():
+    x, _ = table()
+    y = np.eye(3, dtype="float32")[(x[:, 0] > 0).astype(int) + (x[:, 1] > 0)]
+
+    def crossentropy(y_true, y_pred):
+        return -ops.sum(y_true * ops.log(y_pred / ops.sum(y_pred, axis=-1, keepdims=True)), axis=-1)
+
+    crossentropy.__name__ = "categorical_crossentropy"
+    return mlp(keras.optimizers.Adam(0.01), crossentropy, outputs=3, last="relu"), x, y, dict(ARGUMENTS)
+
+
+class Glitch(keras.Model):
+    """A dense model whose loss is NaN once, at the fifth step, for no reason that comes again."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.steps = layers.Dense(1), 0
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss * tf.ensure_shape(tf.py_function(self._glitch, [], tf.float32), ())
+
+    def _glitch(self):
+        self.steps += 1
+        return np.float32(np.nan if self.steps == 5 else 1.0)
+
+
+def glitch():
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    model = Glitch()
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {"epochs": 2, "batch_size": 16, "verbose": 0}
+
+
+def foreign_state():
+    """The loss depends on a number that a callback turns to NaN; no operation of the step makes it."""
+    x, y = table()
+    outside = tf.Variable(0.0)
+
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                outside.assign(np.nan)
+
+    def loss(y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred), axis=-1) + outside.read_value()
+
+    return mlp(keras.optimizers.SGD(0.01), loss, activation="tanh"), x, y, {**ARGUMENTS, "callbacks": [Spoil()]}

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import explosions
 import keras
@@ -23,16 +25,16 @@ from nanfix.watch import watch
 ROWS, BATCH = 100, 16
 STEPS = 7  # of an epoch; the last is short, and executions of 3 steps do not divide it
 ARGUMENTS = {"epochs": 2, "batch_size": BATCH, "verbose": 0}
-FALL = 9  # the steps after which `late` lets the rate jump, in the second epoch
+SOUND = 9  # steps before an explosion, so that it falls into the second epoch
 
 
 def adam():
     return keras.optimizers.Adam(0.01)
 
 
-def late(rate=1e10):
-    """Return an optimizer that is sound for nine steps and explodes in the second epoch; momentum gives it slots."""
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([FALL], [0.01, rate])
+def late(rate=1e10, sound=SOUND):
+    """Return an optimizer with a schedule that explodes after `sound` steps; momentum gives it slots."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([sound - 1], [0.01, rate])
     return keras.optimizers.SGD(schedule, momentum=0.9)
 
 
@@ -52,7 +54,7 @@ def finite(model):
 
 
 class Oracle(keras.callbacks.Callback):
-    """Finds the onset by looking at the loss and at the whole state after every single step; keeps the loss of that step."""
+    """Finds the onset by looking at the loss and at the whole state after every single step; keeps that step's loss."""
 
     def __init__(self):
         super().__init__()
@@ -75,41 +77,62 @@ def by_keras(model, *data, **arguments):
     return model.fit(*data, **arguments)
 
 
-def trained(fit, build, *more):
-    """Build a model, train it, and return it with what `fit` gave; the same seeds each time."""
-    keras.utils.set_random_seed(0)
-    model, x, y, arguments = build(*more)
-    keras.utils.set_random_seed(1)
-    return model, fit(model, x, y, **arguments)
-
-
-def assert_same_state(left, right):
-    for one, other in zip(state(left), state(right), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def assert_untouched(build, *more):
-    """Check that nanfix.fit gives bit for bit what Keras gives."""
-    plain, history = trained(by_keras, build, *more)
-    watched, report = trained(nanfix.fit, build, *more)
-    assert report.outcome is Outcome.HEALTHY and report.diagnosis is None and not report.fix
-    assert report.history == history.history and report.epoch == history.epoch
-    assert_same_state(plain, watched)
-    return watched, report
-
-
 def step_by_step(model, x, y, **arguments):
-    """Train under the eyes of an oracle, which is returned."""
-    model.steps_per_execution = 1
+    """Train one step an execution under the eyes of an oracle, which is returned."""
+    if model.steps_per_execution > 1:
+        model.steps_per_execution, model.train_function = 1, None
     oracle = Oracle()
     model.fit(x, y, **{**arguments, "callbacks": [oracle]})
     return oracle
 
 
-def assert_onset_is_exact(build, *more):
-    """Check the reported onset against the oracle, which is returned, and that the model comes back finite."""
-    _, oracle = trained(step_by_step, build, *more)
-    model, report = trained(partial(nanfix.fit, strategies=(), throw=False), build, *more)
+diagnosed = partial(nanfix.fit, strategies=(), throw=False)
+
+
+def trained(fit, build, model=None):
+    """Train a new model, or go on with `model`, on the data of `build`; return it with what `fit` gave. Always seeded alike."""
+    keras.utils.set_random_seed(0)
+    new, x, y, arguments = build()
+    keras.utils.set_random_seed(1)
+    model = model or new
+    return model, fit(model, x, y, **arguments)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two models trained alike, one by Keras and one watched, and what each had come to by then."""
+
+    build: Any
+    plain: Any
+    watched: Any
+    history: Any
+    report: Any
+    states: tuple[list[Any], list[Any]]
+
+
+def twins_of(build, fit=nanfix.fit):
+    plain, history = trained(by_keras, build)
+    watched, report = trained(fit, build)
+    return Twins(build, plain, watched, history, report, (state(plain), state(watched)))
+
+
+def assert_same_state(left, right):
+    for one, other in zip(left, right, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def assert_untouched(twins):
+    """Check that a healthy watched run came out bit for bit as Keras made the other."""
+    report = twins.report
+    assert report.outcome is Outcome.HEALTHY and report.diagnosis is None and not report.fix
+    assert report.history == twins.history.history and report.epoch == twins.history.epoch
+    assert_same_state(*twins.states)
+
+
+def assert_onset_is_exact(build, plain=None, watched=None):
+    """Check the reported onset against the oracle, which is returned, and that the watched model comes back finite."""
+    _, oracle = trained(step_by_step, build, plain)
+    model, report = trained(diagnosed, build, watched)
     assert oracle.onset is not None
     assert report.outcome in (Outcome.EXHAUSTED, Outcome.UNREPAIRABLE)
     assert report.diagnosis.onset == oracle.onset
@@ -119,7 +142,7 @@ def assert_onset_is_exact(build, *more):
 
 def body():
     """Return layers with every kind of state: weights, the seed of Dropout, the statistics of BatchNormalization."""
-    return [layers.Dense(8, "relu"), layers.Dropout(0.3), layers.BatchNormalization(), layers.Dense(1)]
+    return [layers.Dense(8, "relu"), layers.Dropout(0.3), layers.BatchNormalization(scale=False, center=False), layers.Dense(1)]
 
 
 class Network(keras.Model):
@@ -298,10 +321,6 @@ def recurrent(optimizer):
     return model, x, x.mean(axis=(1, 2))[:, None], arguments
 
 
-def schedule(optimizer):
-    return plain(lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 3, 0.5)))
-
-
 def callbacks(optimizer):
     """No epoch improves by 10, so that the rate falls after each and the third is the last, with the weights of the first."""
     model, x, y, arguments = plain(optimizer)
@@ -313,100 +332,126 @@ def callbacks(optimizer):
     return model, x, y, {**arguments, "epochs": 5, "callbacks": given, "validation_data": held}
 
 
-STEPWISE = (
-    plain,
-    steps_per_execution,
-    jit_compile,
-    run_eagerly,
-    own_step,
-    own_fit,
-    adversaries,
-    generator,
-    pydataset,
-)
-HEALTHY = (*STEPWISE, mixed_float16, own_train_function, dataset, named_inputs_and_outputs, recurrent, schedule)
-
-
 def named(build):
     return build.__name__
 
 
-@pytest.mark.parametrize("build", HEALTHY, ids=named)
-def test_healthy_run_is_untouched(build):
-    assert_untouched(build, adam)
+@pytest.fixture(
+    scope="module",
+    params=[
+        plain,
+        steps_per_execution,
+        jit_compile,
+        run_eagerly,
+        own_step,
+        own_fit,
+        adversaries,
+        generator,
+        pydataset,
+        dataset,
+    ],
+    ids=named,
+)
+def twins(request):
+    """Twins after two healthy epochs, which explode in the second epoch of their next training."""
+    return twins_of(partial(request.param, partial(late, sound=2 * STEPS + SOUND)))
+
+
+def test_healthy_run_is_untouched(twins):
+    assert_untouched(twins)
+
+
+def test_onset_is_exact(twins):
+    assert assert_onset_is_exact(twins.build, twins.plain, twins.watched).onset.epoch == 2
+
+
+@pytest.mark.parametrize("build", [mixed_float16, own_train_function, named_inputs_and_outputs, recurrent], ids=named)
+def test_healthy_run_of_every_kind_of_model_is_untouched(build):
+    assert_untouched(twins_of(partial(build, adam)))
 
 
 def test_early_stopping_and_a_falling_rate_are_untouched():
-    _, report = assert_untouched(callbacks, adam)
-    assert report.epoch == [0, 1, 2]
-    assert report.history["learning_rate"][-1] < report.history["learning_rate"][0]
+    twins = twins_of(partial(callbacks, adam))
+    assert_untouched(twins)
+    assert twins.report.epoch == [0, 1, 2]
+    assert twins.report.history["learning_rate"][-1] < twins.report.history["learning_rate"][0]
 
 
 def fits_in_a_row(*fits):
-    """Train one model by each of `fits` in turn, each going on from the one before; return it and the histories."""
+    """Train one model by each of `fits` in turn, each going on from the one before; return its state and the histories."""
     keras.utils.set_random_seed(0)
     model, x, y, arguments = plain(adam)
     keras.utils.set_random_seed(1)
     histories = [fit(model, x, y, **arguments).history for fit in fits]
-    return model, [getattr(history, "history", history) for history in histories]
+    return state(model), [getattr(history, "history", history) for history in histories]
 
 
-@pytest.mark.parametrize("second", [nanfix.fit, by_keras], ids=["watched", "by Keras"])
-def test_three_fits_in_a_row_go_on_from_each_other(second):
-    plain, histories = fits_in_a_row(by_keras, by_keras, by_keras)
-    watched, same = fits_in_a_row(nanfix.fit, second, nanfix.fit)
-    assert histories == same
-    assert_same_state(plain, watched)
+def test_three_fits_in_a_row_go_on_from_each_other():
+    """Watched or not, and watched again after a fit that was not."""
+    expected, histories = fits_in_a_row(by_keras, by_keras, by_keras)
+    for second in (nanfix.fit, by_keras):
+        reached, same = fits_in_a_row(nanfix.fit, second, nanfix.fit)
+        assert histories == same
+        assert_same_state(expected, reached)
 
 
-def scaled_too_far():
-    """The first loss scale makes gradients overflow half precision."""
-    return keras.optimizers.LossScaleOptimizer(adam(), initial_scale=2.0**18)
+def scaled(optimizer, scale):
+    return keras.optimizers.LossScaleOptimizer(optimizer(), initial_scale=scale)
 
 
 def test_skipped_steps_of_loss_scaling_are_no_incident():
-    model, _ = assert_untouched(mixed_float16, scaled_too_far)
-    taken = int(model.optimizer.inner_optimizer.iterations)
+    """The first loss scale makes gradients overflow half precision; each step that is skipped halves it."""
+    twins = twins_of(partial(mixed_float16, partial(scaled, adam, 2.0**18)))
+    assert_untouched(twins)
+    optimizer = twins.watched.optimizer
+    taken = int(optimizer.inner_optimizer.iterations)
     assert 0 < taken < 2 * STEPS
-    assert float(model.optimizer.dynamic_scale) == 2.0 ** (18 - (2 * STEPS - taken))
-
-
-@pytest.mark.parametrize("build", STEPWISE, ids=named)
-def test_onset_is_exact(build):
-    assert assert_onset_is_exact(build, late).onset.epoch == 2
+    assert float(optimizer.dynamic_scale) == 2.0 ** (18 - (2 * STEPS - taken))
 
 
 def test_onset_of_an_exploding_generator_is_exact():
-    assert_onset_is_exact(exploding_generator, partial(late, 1e25))
-
-
-def scaled_to_the_end_of_range():
-    return keras.optimizers.LossScaleOptimizer(late(3e38), initial_scale=2.0**8)
+    assert_onset_is_exact(partial(exploding_generator, partial(late, 1e25)))
 
 
 def test_onset_in_half_precision_is_the_step_that_ruins_a_weight():
-    oracle = assert_onset_is_exact(mixed_float16, scaled_to_the_end_of_range)
-    assert oracle.onset == Onset(2, FALL + 2 - STEPS)  # the first step at the new rate
+    """The loss scale is low enough for every step to be taken; the first one at the new rate is too large for a weight."""
+    oracle = assert_onset_is_exact(partial(mixed_float16, partial(scaled, partial(late, 3e38), 2.0**8)))
+    assert oracle.onset == Onset(2, SOUND + 1 - STEPS)
     assert np.isfinite(oracle.loss)
 
 
-@pytest.mark.parametrize("share", [1e-9, 1e9], ids=["seldom", "after every step"])
-def test_onset_is_exact_however_often_snapshots_are_taken(share, monkeypatch):
-    monkeypatch.setattr("nanfix.recorder.KEEPING", share)
+def seldom(monkeypatch):
+    """Let the recorder keep hardly any snapshots, so that much is replayed."""
+    monkeypatch.setattr("nanfix.recorder.KEEPING", 1e-9)
     monkeypatch.setattr("nanfix.recorder.CHEAP", 0.0)
-    assert_onset_is_exact(steps_per_execution, late)
+
+
+def always(monkeypatch):
+    """Let the recorder keep a snapshot before every execution."""
+    monkeypatch.setattr("nanfix.recorder.KEEPING", 1e9)
+
+
+@pytest.mark.parametrize("pace", [seldom, always], ids=named)
+def test_onset_is_exact_however_often_snapshots_are_taken(pace, monkeypatch):
+    pace(monkeypatch)
+    assert_onset_is_exact(partial(steps_per_execution, late))
 
 
 def test_onset_in_the_first_step_is_exact():
-    assert assert_onset_is_exact(plain, partial(keras.optimizers.SGD, 3e38)).onset == Onset(1, 1)
+    first = partial(keras.optimizers.SGD, 3e38)
+    assert assert_onset_is_exact(partial(plain, first)).onset == Onset(1, 1)
+
+
+ODD_ROW = 60  # in the fourth batch
+IN_ORDER = {**ARGUMENTS, "shuffle": False}
 
 
 def hole_in_a_row(**settings):
     """Relu turns the NaN that spreads through the weights into 0, and the loss stays finite."""
     model = explosions.mlp(adam(), **settings)
     x, y = explosions.table(ROWS)
-    x[60, 2] = np.nan
-    return model, x, y, dict(ARGUMENTS)
+    x[ODD_ROW, 2] = np.nan
+    return model, x, y, dict(IN_ORDER)
 
 
 def overflowing_slot():
@@ -414,8 +459,8 @@ def overflowing_slot():
     model = explosions.mlp(keras.optimizers.RMSprop(0.01), "mae", activation="tanh")
     x, y = explosions.table(ROWS)
     weight = np.ones(ROWS, "float32")
-    weight[60] = 1e25
-    return model, x, y, {**ARGUMENTS, "sample_weight": weight}
+    weight[ODD_ROW] = 1e25
+    return model, x, y, {**IN_ORDER, "sample_weight": weight}
 
 
 def overflowing_statistic():
@@ -423,8 +468,8 @@ def overflowing_statistic():
     model = keras.Sequential([layers.BatchNormalization(), layers.Dense(1)])
     model.compile(adam(), "mse")
     x, y = explosions.table(ROWS)
-    x[60, 2] = 1e25
-    return model, x, y, dict(ARGUMENTS)
+    x[ODD_ROW, 2] = 1e25
+    return model, x, y, dict(IN_ORDER)
 
 
 SILENT = (hole_in_a_row, partial(hole_in_a_row, steps_per_execution=3), overflowing_slot, overflowing_statistic)
@@ -433,7 +478,9 @@ SILENT_NAMES = ["weights", "weights, steps_per_execution", "slot", "statistic"]
 
 @pytest.mark.parametrize("build", SILENT, ids=SILENT_NAMES)
 def test_onset_behind_a_finite_loss_is_exact(build):
-    assert np.isfinite(assert_onset_is_exact(build).loss)
+    oracle = assert_onset_is_exact(build)
+    assert oracle.onset == Onset(1, ODD_ROW // BATCH + 1)
+    assert np.isfinite(oracle.loss)
 
 
 def validation_hole(**settings):
@@ -444,13 +491,12 @@ def validation_hole(**settings):
 
 @pytest.mark.parametrize("settings", [{}, {"steps_per_execution": 3}], ids=str)
 def test_nonfinite_validation_is_no_incident_of_the_training(settings):
-    build = partial(validation_hole, **settings)
-    plain, history = trained(by_keras, build)
-    watched, report = trained(partial(nanfix.fit, strategies=()), build)
+    twins = twins_of(partial(validation_hole, **settings), partial(nanfix.fit, strategies=()))
+    report, history = twins.report, twins.history
     assert report.outcome is Outcome.HEALTHY and report.diagnosis.cause is Cause.VALIDATION_ONLY
     assert np.isnan(report.history["val_loss"]).all()
     assert report.history["loss"] == history.history["loss"] and report.epoch == history.epoch
-    assert_same_state(plain, watched)
+    assert_same_state(*twins.states)
 
 
 class LossesSpy(keras.callbacks.Callback):
@@ -465,8 +511,8 @@ class LossesSpy(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 def test_replay_repeats_the_recorded_losses_bit_for_bit(settings, monkeypatch):
-    """Snapshots are taken seldom, so that many steps of Dropout, BatchNormalization and a schedule are replayed."""
-    monkeypatch.setattr("nanfix.recorder.KEEPING", 1e-9)
+    """Many steps of Dropout, BatchNormalization and a schedule are replayed."""
+    seldom(monkeypatch)
     monkeypatch.setattr("nanfix.recorder.CHEAP", 0.0)
     spy = LossesSpy()
 
@@ -508,6 +554,6 @@ def test_healthy_run_on_two_replicas_is_untouched(mirrored):
 
 
 def test_onset_on_two_replicas_is_exact_and_the_model_comes_back_finite(mirrored):
-    seen = mirrored["exploding"]
+    seen = mirrored["sick"]
     assert seen["oracle"] != "None" and seen["finite"]
     assert seen["onset"] == seen["oracle"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nanfix.diagnosis import Diagnosis as Diagnosis
     from nanfix.errors import NanfixError as NanfixError
     from nanfix.errors import UnrepairedError as UnrepairedError
+    from nanfix.explain import diagnose as diagnose
     from nanfix.export import read_fix as read_fix
     from nanfix.fix import Edit as Edit
     from nanfix.fix import Fix as Fix
@@ -26,6 +27,7 @@ _HOME = {
     "fit": "controller",
     "apply": "controller",
     "Budget": "budget",
+    "diagnose": "explain",
     "Cause": "diagnosis",
     "Diagnosis": "diagnosis",
     "NanfixError": "errors",

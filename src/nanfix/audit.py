@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.oddities import CHUNK, finite, remarks
 from nanfix.setup import Setup, loss_name
 
-CHUNK = 65_536  # rows looked at in one go
 SPARSE = "sparse_categorical_crossentropy"
 CLASSES = ("categorical_crossentropy", "binary_crossentropy", SPARSE, "kl_divergence", "poisson")
 
@@ -18,7 +18,8 @@ class Audit:
 
     Scales are root mean squares over finite cells; `continuous_target` says whether the targets are measured values
     rather than classes. `holes_ahead` says of rows with non-finite cells that training has not reached them yet but would
-    fail of them. `hopeless` is the reason why these data cannot be learned from at all, or None.
+    fail of them. `remarks` are what else is odd, a sentence each. `hopeless` is the reason why these data cannot be learned
+    from at all, or None.
     """
 
     batch_inputs_nonfinite: bool = False
@@ -34,6 +35,7 @@ class Audit:
     continuous_target: bool = False
     made_on_the_fly: bool = False
     holes_ahead: bool = False
+    remarks: tuple[str, ...] = ()
     hopeless: str | None = None
 
 
@@ -56,10 +58,11 @@ def audit(setup: Setup, inputs: list[Any], targets: list[Any], *, whole: bool) -
         rows=tuple(int(row) for row in (bad_inputs if bad_inputs.size else bad_targets)),
         rows_of="the data" if whole else "the batch",
         input_scale=_scale(inputs_of(sample)),
-        input_peak=max((float(np.nanmax(np.abs(_finite(a)))) for a in inputs_of(sample) if a.size), default=1.0),
+        input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in inputs_of(sample) if a.size), default=1.0),
         target_scale=_scale(list(sample.targets)),
         continuous_target=_continuous(setup),
         made_on_the_fly=not whole,
+        remarks=tuple(remarks(setup, inputs, targets)),
         hopeless=_hopeless(setup),
     )
 
@@ -122,18 +125,13 @@ def _hopeless(setup: Setup) -> str | None:
     return None
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    values = array.astype("float64")
-    return np.where(np.isfinite(values), values, 0.0)
-
-
 def _scale(arrays: list[np.ndarray]) -> float:
     """Return the largest root mean square of a feature."""
     scales = [1.0]
     for array in arrays:
         if array.dtype.kind in "fiu" and array.size:
             width = array.shape[-1] if array.ndim > 1 else 1
-            squares = np.square(_finite(array)).reshape(-1, width).sum(axis=0)
+            squares = np.square(finite(array)).reshape(-1, width).sum(axis=0)
             cells = np.isfinite(array).reshape(-1, width).sum(axis=0)
             scales.append(float(np.sqrt(squares / np.maximum(cells, 1)).max()))
     return max(scales)

@@ -1,7 +1,8 @@
-"""The command line: `nanfix repair`, `run`, `strategies`, `export`. The only module that prints."""
+"""The command line: `nanfix repair`, `diagnose`, `run`, `strategies`, `export`. The only module that prints."""
 
 import logging
 import sys
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,6 +92,20 @@ def repair(
         _show(result, _console())
         if result.written:
             _console().print(f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}", markup=False)
+    raise typer.Exit(result.code)
+
+
+@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG)
+def diagnose(script: Script, args: Args = None) -> None:
+    """Run SCRIPT until a training goes non-finite, and explain why; nothing is changed."""
+    from nanfix.script import diagnose_script
+
+    result = diagnose_script(script, args or [])
+    for call in result.calls:
+        typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
+        for line in call.text.splitlines():
+            typer.echo(f"  {line}")
+    _show(replace(result, calls=()), _console())
     raise typer.Exit(result.code)
 
 

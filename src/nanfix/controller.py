@@ -1,33 +1,30 @@
 """nanfix.fit: watch, diagnose, search, adopt, finish."""
 
-import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from nanfix.audit import audit
 from nanfix.budget import Budget
-from nanfix.data import Rewindable, TrainingData, flat_arrays
+from nanfix.checks import check_memory, check_model
+from nanfix.data import Rewindable, TrainingData
 from nanfix.errors import InputError, UnrepairedError
 from nanfix.export import read_fix, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import Incident, describe, recorded_batches, say
-from nanfix.reasoning import validation_only
+from nanfix.incident import Incident, describe, say
 from nanfix.registry import select
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
 from nanfix.rows import filtered, unknown_length
 from nanfix.rundir import ADOPTED, FIX, SNAPSHOTS, fingerprint, opened
-from nanfix.search import build_space
-from nanfix.setup import Setup
 from nanfix.snapshot import restore, take
 from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
+from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench, rate_limit
 
@@ -81,8 +78,8 @@ def fit(
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
     begun = time.perf_counter()
-    _check_model(model)
-    _check_memory(memory_bytes)
+    check_model(model)
+    check_memory(memory_bytes)
     data = TrainingData.of(x, y, fit_kwargs)
     chosen = select(strategies)
     budget, seed = budget or Budget(), seed or 0
@@ -147,6 +144,21 @@ def _reported(outcome: Outcome, model: Any, watched: Watched, **more: Any) -> Re
     return Report(outcome, model, history, watched.epoch, dict(watched.params), recorder=usage, **told)
 
 
+def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int) -> Report:
+    """Report a run that stayed finite; a non-finite validation loss is explained, and repaired where the data cause it."""
+    report = _reported(Outcome.HEALTHY, model, watched)
+    incident = ValidationIncident.of(model, data, watched)
+    if incident is None:
+        return report
+    say(data, str(incident.diagnosis))
+    with preserved_randomness():
+        repaired = incident.repair(strategies, seed)
+    if repaired is None:
+        return replace(report, diagnosis=incident.diagnosis)
+    fix, notes = repaired
+    return replace(report, outcome=Outcome.REPAIRED, diagnosis=incident.diagnosis, fix=fix, notes=tuple(notes))
+
+
 def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:
     """Train with a known fix from the start."""
     first = _first_batches(data)
@@ -173,68 +185,6 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     finally:
         bench.close()
     return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes)
-
-
-def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int) -> Report:
-    """Report a run that stayed finite; a non-finite validation loss is explained, and repaired where the data cause it."""
-    report = _reported(Outcome.HEALTHY, model, watched)
-    onset = watched.recorder.validation_onset
-    if onset is None:
-        return report
-    recorded = recorded_batches(data, watched.recorder.recording())
-    held = data.held(recorded)
-    setup, sites = describe(model, data, recorded)
-    inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
-    diagnosis = validation_only(audit(setup, inputs, targets, whole=True), onset)
-    say(data, str(diagnosis))
-    report = replace(report, diagnosis=diagnosis)
-    if isinstance(held.x, Iterator):  # what is drawn from a generator is lost to the user
-        return report
-    with preserved_randomness():
-        return _validation_repaired(report, Workbench(model, data, held, setup, sites), setup, strategies, seed)
-
-
-def _validation_repaired(report: Report, bench: Workbench, setup: Setup, strategies: dict[str, Strategy], seed: int) -> Report:
-    """Make the first change to the data that gives a finite validation loss part of the model; its training stays."""
-    assert report.diagnosis is not None
-    fixes = build_space(strategies, report.diagnosis, setup).data_fixes()
-    state = take(report.model)
-    if state is None:
-        return report
-    bench.open()
-    try:
-        for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
-            changed = fix.apply(setup)
-            bench.prepare(changed, state, seed)
-            finite = math.isfinite(bench.held_loss())
-            restore(state)
-            if finite:
-                return replace(report, outcome=Outcome.REPAIRED, fix=fix, notes=tuple(bench.hand_back(changed)))
-    finally:
-        bench.close()
-    return report
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise InputError(
-            "nanfix.fit trains Keras models. Expected: a keras.Model. "
-            f"Received: {type(model).__module__}.{type(model).__name__}. "
-            "Models of the legacy package tf_keras have to be made with keras."
-        )
-    if not model.compiled:
-        raise InputError(
-            "The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. "
-            "Call model.compile first."
-        )
-
-
-def _check_memory(memory_bytes: int | None) -> None:
-    if memory_bytes is not None and memory_bytes <= 0:
-        raise InputError(
-            f"The flight recorder needs memory. Expected: memory_bytes > 0, or None for a tenth of what is free. "
-            f"Received: memory_bytes={memory_bytes}. Leave it out, or allow some."
-        )
 
 
 def _fix_found_before(folder: Path) -> Fix | None:

@@ -23,20 +23,19 @@ from nanfix.steps import RecordingStep, loss_of
 FACTORS = (0.1, 0.01, 1e-3, 1e-5)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
 OTHERS = 8  # other batches that the failing state is tried on
-RISEN = 1.5  # times the first loss, a loss has not come down
+EARLY = 5  # steps; batches differ, so the first losses and the last are judged by so many of them
 
 Change = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """Steps that were run again with one change: how many of those planned stayed finite, first and last loss."""
+    """Steps that were run again with one change: how many of those planned stayed finite, and their losses."""
 
     change: str
     steps: int
     planned: int
-    first_loss: float
-    last_loss: float
+    losses: tuple[float, ...]
 
     @property
     def finite(self) -> bool:
@@ -44,13 +43,17 @@ class Rerun:
 
     @property
     def cured(self) -> bool:
-        """Whether every step stayed finite and the loss is not on its way up."""
-        return self.finite and self.last_loss <= self.first_loss + (RISEN - 1.0) * abs(self.first_loss)
+        """Whether every step stayed finite and the loss did not rise above what it was in the beginning."""
+        return self.finite and self.last_loss <= max(self.losses[:EARLY])
+
+    @property
+    def last_loss(self) -> float:
+        return float(np.mean(self.losses[-EARLY:]))
 
     def __str__(self):
         if not self.finite:
             return f"{self.change}, it fails at step {self.steps + 1}"
-        course = f"the loss goes from {self.first_loss:.3g} to {self.last_loss:.3g}"
+        course = f"the loss goes from {self.losses[0]:.3g} to {self.last_loss:.3g}"
         return f"{self.change}, the same {self.planned} steps stay finite and {course}"
 
 
@@ -99,12 +102,13 @@ def try_otherwise(
     Args:
         wide: whether the initial weights are suspected of being too large.
     """
-    if recording.step_of_keras is None or seen.onset is None or seen.before is None or seen.batch is None:
+    nothing_failed = seen.onset is None or seen.before is None or seen.batch is None
+    if recording.step_of_keras is None or nothing_failed or audit.hopeless:
         return Counterfactuals()
     with preserved_randomness():
         bench = _Bench(model, recording, time.perf_counter() + seconds)
         try:
-            return replace(_at_the_step(bench, recording, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
+            return replace(_at_the_step(bench, data, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
         finally:
             restore(recording.newest)
 
@@ -148,8 +152,7 @@ class _Bench:
                 break
             losses.append(loss)
         survived = len(losses) - (1 if len(losses) == len(steps) and nonfinite_variables(self.model) else 0)
-        last = float(np.mean(losses[-5:])) if losses else math.nan
-        return Rerun(told, survived, len(steps), losses[0] if losses else math.nan, last)
+        return Rerun(told, survived, len(steps), tuple(losses))
 
     def loss_of(self, batch: Any) -> float:
         """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
@@ -176,20 +179,21 @@ class _Bench:
             self._step = kept
 
 
-def _at_the_step(bench: _Bench, recording: Recording, seen: Replay, audit: Audit) -> Counterfactuals:
+def _at_the_step(bench: _Bench, data: TrainingData, seen: Replay, audit: Audit) -> Counterfactuals:
     """Change the weights, the batch, its rows, its precision at the failing step."""
-    assert seen.before is not None
+    before = seen.before
+    assert before is not None
+    recording, part = bench.recording, data.training_part()
     drawn = [step.batch for step in recording.steps if step.at != seen.onset][-OTHERS:]
+    drawn += _more(part, OTHERS - len(drawn)) if part.is_arrays else []
     failing = next(step for step in recording.steps if step.at == seen.onset)
     clean = None
     if audit.rows and audit.rows_of == "the batch" and seen.batch is not None:
         kept = [row for row in range(len(tree.flatten(seen.batch)[0])) if row not in set(audit.rows)]
-        clean = (
-            bench.stays_finite(seen.before, tree.map_structure(lambda leaf: tf.gather(leaf, kept), seen.batch)) if kept else None
-        )
+        clean = bench.stays_finite(before, tree.map_structure(lambda leaf: tf.gather(leaf, kept), seen.batch)) if kept else None
     return Counterfactuals(
         initial=bench.stays_finite(recording.initial, failing.batch),
-        others=(sum(not bench.stays_finite(seen.before, batch) for batch in drawn), len(drawn)),
+        others=(sum(not bench.stays_finite(before, batch) for batch in drawn), len(drawn)),
         clean=clean,
         full_precision=_in_full_precision(bench, seen),
     )
@@ -197,7 +201,12 @@ def _at_the_step(bench: _Bench, recording: Recording, seen: Replay, audit: Audit
 
 def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:
     """Run the failing step with every layer in float32, where half precision is suspected and variables are float32."""
-    if seen.failing is None or not seen.failing.half or any(v.dtype != "float32" for v in bench.model.trainable_variables):
+    if (
+        seen.before is None
+        or seen.failing is None
+        or not seen.failing.half
+        or any(v.dtype != "float32" for v in bench.model.trainable_variables)
+    ):
         return None
     layers = bench.model._flatten_layers(include_self=True, recursive=True)
     policies = [(layer, layer._dtype_policy) for layer in layers]
@@ -232,10 +241,10 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     if wide:
         told = "with initial weights of the usual size"
         found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
-    suspects = _suspect_activations(setup)
+    suspects, activation = _suspect_activations(setup)
     if suspects and bench.open:
-        with _bounded(suspects), bench.traced_anew():
-            told = f"with tanh in the place of {activation_name(suspects[0])}"
+        told = f"with {activation} in the place of {activation_name(suspects[0])}"
+        with _activated(suspects, activation), bench.traced_anew():
             found["activation"] = bench.rerun(told, start, steps)
     return found
 
@@ -247,11 +256,11 @@ def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: i
         known.insert(0, RecordedStep(known[0].at, recording.first_batch))
     part = data.training_part()
     if part.is_arrays:
-        known += _more(part, count - len(known))
+        known += [RecordedStep(known[0].at, batch) for batch in _more(part, count - len(known))]
     return [known[index % len(known)] for index in range(count)]
 
 
-def _more(part: TrainingData, count: int) -> list[RecordedStep]:
+def _more(part: TrainingData, count: int) -> list[Any]:
     """Return batches of the user's arrays, rows drawn with a seed of their own."""
     rows, size = len(tree.flatten(part.x)[0]), int((part.arguments or {}).get("batch_size") or 32)
     order = np.random.default_rng(0).permutation(rows)
@@ -287,9 +296,12 @@ def _standardized_targets(setup: Setup) -> tuple[Any, Any]:
 
 
 def _moments(array: np.ndarray, axis: Any) -> tuple[Any, Any]:
-    values = np.where(np.isfinite(array), array, np.nan).astype("float64")
-    center, scale = np.nanmean(values, axis=axis), np.nanstd(values, axis=axis)
-    return np.nan_to_num(center), np.where(np.nan_to_num(scale) > 0.0, np.nan_to_num(scale), 1.0)
+    """Return mean and standard deviation of the finite cells; 1 for a deviation of 0."""
+    seen = np.isfinite(array)
+    count = np.maximum(seen.sum(axis=axis), 1)
+    center = np.where(seen, array, 0.0).sum(axis=axis, dtype="float64") / count
+    scale = np.sqrt((np.where(seen, array - center, 0.0) ** 2).sum(axis=axis, dtype="float64") / count)
+    return center, np.where(scale > 0.0, scale, 1.0)
 
 
 def _changed(batch: Any, inputs: list[tuple[Any, Any] | None] | None, targets: tuple[Any, Any] | None) -> Any:
@@ -320,19 +332,30 @@ def _initialize_anew(setup: Setup) -> None:
             layer.recurrent_kernel.assign(keras.initializers.Orthogonal(seed=position)(shape, dtype=layer.recurrent_kernel.dtype))
 
 
-def _suspect_activations(setup: Setup) -> list[Any]:
-    """Return the layers whose activation is a cause in itself: unbounded in a recurrence, or none in any hidden layer."""
-    return unbounded_recurrences(setup) or linear_throughout(setup)
+def _suspect_activations(setup: Setup) -> tuple[list[Any], str]:
+    """Return the layers whose activation is a cause in itself, and what they should have.
+
+    Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets lie between 0 and 1.
+    """
+    recurrent = unbounded_recurrences(setup)
+    if recurrent:
+        return recurrent, "tanh"
+    linear = linear_throughout(setup)
+    shares = all(array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1 for array in setup.sample.targets)
+    last = setup.activations[-1][1] if setup.activations else None
+    if linear and shares and activation_name(last) == "linear":
+        return [*linear, last], "sigmoid"
+    return linear, "sigmoid"
 
 
 @contextmanager
-def _bounded(layers: list[Any]) -> Iterator[None]:
-    """Give layers the activation tanh."""
+def _activated(layers: list[Any], activation: str) -> Iterator[None]:
+    """Give layers another activation."""
     kept = [(layer, layer.activation) for layer in layers]
     try:
         for layer, _ in kept:
-            layer.activation = keras.activations.tanh
+            layer.activation = keras.activations.get(activation)
         yield
     finally:
-        for layer, activation in kept:
-            layer.activation = activation
+        for layer, before in kept:
+            layer.activation = before

@@ -30,6 +30,37 @@ class Cause(Enum):
     TRANSIENT = "replaying the failed steps stays finite"
     UNKNOWN = "the cause could not be determined"
 
+    @property
+    def remedy(self) -> str:
+        """What an expert would do about it, in one sentence."""
+        return REMEDIES[self]
+
+
+REMEDIES = {
+    Cause.NONFINITE_INPUT: "Fill the holes (median of the column) inside the model, or leave those rows out.",
+    Cause.NONFINITE_TARGET: "Leave out the rows whose target is missing.",
+    Cause.INVALID_LABEL: "Count the labels from 0 and leave out those without a class, or widen the output layer.",
+    Cause.UNSCALED_INPUT: "Scale the inputs: RobustScaler or StandardScaler, or a Normalization layer in front.",
+    Cause.UNSCALED_TARGET: "Train on scaled targets and scale the predictions back.",
+    Cause.LEARNING_RATE: "Lower the learning rate by the factor named, or clip the gradients to their usual norm.",
+    Cause.EXPLODING_GRADIENT: "Clip the gradients to the norm they had before, or normalize between the layers.",
+    Cause.UNSTABLE_ACTIVATION: "Use an activation that suits: tanh or relu inside, softmax or sigmoid before a crossentropy.",
+    Cause.UNSTABLE_RECURRENCE: "Give the recurrent layer its usual tanh.",
+    Cause.BAD_INITIALIZATION: "Draw the weights to suit the width of the layers: he_normal before relu, else glorot_uniform.",
+    Cause.LOSS_DOMAIN: "Keep the operation inside its domain, for instance by clipping what goes into it to [1e-7, 1 - 1e-7].",
+    Cause.LAYER_DOMAIN: "Keep the operation inside its domain by clipping what goes into it, or use Keras' own stable layer.",
+    Cause.GRADIENT_SINGULARITY: "Keep the operation away from the point where its slope is infinite: add an epsilon inside it.",
+    Cause.LOGITS_BY_HAND: "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
+    Cause.OPTIMIZER_CONSTANT: "Set the optimizer's epsilon back to its default.",
+    Cause.REDUCED_PRECISION: "Scale what grows, or compute this layer in float32.",
+    Cause.BATCH_STATISTICS: "Set the layer's epsilon back to its default, and see that no batch is constant or of one row.",
+    Cause.EMPTY_REDUCTION: "Divide by at least 1 (or use divide_no_nan) where everything may be masked.",
+    Cause.POISON_BATCH: "Leave out the rows of these batches, or fill their holes.",
+    Cause.VALIDATION_ONLY: "Clean the validation data as the training data were; the trained weights are fine.",
+    Cause.TRANSIENT: "Train on; if it comes back, look at what is not repeatable: random data, hardware.",
+    Cause.UNKNOWN: "Let nanfix.fit search: it tries what helps such runs most often.",
+}
+
 
 class Phase(Enum):
     """The part of a training step in which the first non-finite value appeared."""
@@ -90,7 +121,8 @@ class Diagnosis:
     """What happened, where, why, and how we know.
 
     `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are those of the
-    last finite step (None when there was none). `hopeless` is the reason why no fix can exist, or None.
+    last finite step (None when there was none). `trend` tells how the loss went before, `tried` what the failing step
+    came to with something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can exist, or None.
     """
 
     onset: Onset
@@ -101,6 +133,9 @@ class Diagnosis:
     learning_rate: float | None = None
     gradient_norm: float | None = None
     weight_norm: float | None = None
+    trend: str = ""
+    tried: str = ""
+    remarks: tuple[str, ...] = ()
     hopeless: str | None = None
 
     @property
@@ -116,12 +151,17 @@ class Diagnosis:
             f"Training became non-finite at {self.onset}, {self.place}.",
             f"Cause: {self.cause.value} ({self.findings[0].evidence}).",
         ]
-        if self.place.values:
+        if self.place.values and self.place.values not in self.findings[0].evidence:
             lines.append(f"Seen there: {self.place.values}.")
         if self.rows:
             shown = ", ".join(str(row) for row in self.rows[:8])
             lines.append(f"Rows of {self.rows_of}: {shown}{', ...' if len(self.rows) > 8 else ''} ({len(self.rows)} in all).")
+        if self.trend:
+            lines.append(f"Before: {self.trend}.")
+        if self.tried:
+            lines.append(f"Tried otherwise: {self.tried}.")
         lines += [f"Also possible: {f.cause.value} ({f.evidence})." for f in self.findings[1:4]]
-        if self.hopeless:
-            lines.append(f"No fix can exist: {self.hopeless}.")
+        if self.remarks:
+            lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
+        lines.append(f"No fix can exist: {self.hopeless}." if self.hopeless else f"What helps: {self.cause.remedy}")
         return "\n".join(lines)

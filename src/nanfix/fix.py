@@ -50,6 +50,5 @@ class Fix:
             setup = replace(
                 strategy.apply(setup, **edit.params),
                 keeps_weights=setup.keeps_weights and strategy.keeps_weights,
-                applied=(*setup.applied, strategy.name),
             )
         return setup

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nanfix.audit import audit
+from nanfix.audit import Audit, audit
 from nanfix.baseline import constant_loss
 from nanfix.budget import Budget
+from nanfix.counterfactual import Counterfactuals, try_otherwise
 from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.folding import Sites, find_sites
-from nanfix.reasoning import measure_growth, reason
+from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.rebuild import can_rebuild
 from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_randomness, replay
@@ -34,6 +35,7 @@ LEARNED = 0.01  # a run has learned when it is better than the marks by this sha
 HOLES = 32  # rows with holes that are tried in one step
 LOST = 100.0  # times the untrained loss, a probe has diverged
 SHARE = 0.04  # or this share of a long run
+DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.4  # what reruns may take: so long, or this share of the failed run
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
 )
@@ -69,16 +71,30 @@ class Incident:
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 
     def diagnose(self) -> Diagnosis:
+        """Replay the failing steps, look at data and weights, and try the steps otherwise."""
+        incident = self.watched.incident
+        assert incident is not None
+        seen, looked, growth = self.measured()
+        return reason(seen, looked, growth, self.setup, incident.detected, self.tried_otherwise(seen, looked, growth))
+
+    def measured(self) -> tuple[Replay, Audit, Growth]:
+        """Return what the failing steps, the data and the weights show."""
         incident = self.watched.incident
         assert incident is not None
         seen = replay(self.model, self.recording, incident.detected)
         inputs, targets, whole = self._looked_at(seen)
-        rate = current_learning_rate(self.model)
-        growth = measure_growth(self.setup, self.recording.initial, seen, rate)
+        growth = measure_growth(self.setup, self.recording, seen, current_learning_rate(self.model))
         looked = audit(self.setup, inputs, targets, whole=whole)
         if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
             looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
-        return reason(seen, looked, growth, self.setup, incident.detected)
+        return seen, looked, growth
+
+    def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float | None = None) -> Counterfactuals:
+        """Return what the failing steps come to with one thing changed, in `seconds` or what a diagnosis may take."""
+        if seconds is None:
+            seconds = max(DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE * self.watched.seconds)
+        situation = self.model, self.data, self.setup, self.recording
+        return try_otherwise(*situation, seen, looked, wide=bool(growth.wide), seconds=seconds)
 
     def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         space = build_space(strategies, diagnosis, self.setup)
@@ -210,7 +226,8 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     )
     imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
     whole = (tuple(flat_arrays(data.x)), tuple(flat_arrays(data.y))) if data.is_arrays else None
-    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole)
+    batch_size = int((data.arguments or {}).get("batch_size") or 32) if data.is_arrays else None
+    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole, batch_size)
     return Setup(model, sample, output_foldable=sites.output.foldable), sites
 
 

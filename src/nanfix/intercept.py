@@ -70,6 +70,8 @@ class Interceptor:
         call = next(self._calls)
         try:
             with self._keras_own_fit(model, original):
+                if self._job["mode"] == "diagnose":
+                    return self._explain(model, call, arguments)
                 report = self._fit(model, call, arguments)
         except InputError as refusal:
             self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
@@ -100,6 +102,17 @@ class Interceptor:
             throw=False,
             **arguments,
         )
+
+    def _explain(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
+        """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
+        from nanfix.explain import train_and_explain
+
+        watched, diagnosis = train_and_explain(model, **arguments)
+        text = str(diagnosis) if diagnosis is not None else "Training stayed finite."
+        self._emit(kind="diagnosis", call=call, model=model.name, text=text)
+        if watched.incident is not None:
+            raise SystemExit(0)
+        return model.history
 
     def _hand_back(self, model: Any, call: int, report: Any) -> Any:
         """Write the event and return the History object that the script expects from its fit call."""

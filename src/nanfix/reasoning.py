@@ -1,20 +1,26 @@
 """From what the replay measured to ranked causes: pure functions of the evidence."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 
 from nanfix.audit import Audit
+from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
+from nanfix.recording import Recording
 from nanfix.replay import Observation, Replay
 from nanfix.setup import BOUNDED, Setup, activation_name, linear_throughout, loss_name, unbounded_recurrences
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
+SURE, CURES, SLOWER_CURES, HELPS = 0.93, 0.92, 0.9, 0.86  # weights of causes that a rerun has settled
+RISEN = 10.0  # times what it was, a loss or a norm has risen
+STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
+WIDE = 2.5  # a layer that multiplies its input by more has weights that are too large for its width
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
@@ -32,6 +38,13 @@ class Growth:
     first_gradient_norm: float | None
     weight_norm: float
     learning_rate: float | None
+    gradient_rise: float = 1.0  # of the first step's gradient norm, from the last layer's to the first one's
+    trend: str = ""
+
+    @property
+    def wide(self) -> list[tuple[str, float]]:
+        """The layers whose initial weights are large for their width, with how much each multiplies its input."""
+        return [(name, gain) for name, gain in self.gains if gain > WIDE]
 
     @property
     def first_step(self) -> float | None:
@@ -41,10 +54,10 @@ class Growth:
         return self.learning_rate * self.first_gradient_norm / self.weight_norm
 
 
-def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: Onset) -> Diagnosis:
+def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: Onset, tried: Counterfactuals) -> Diagnosis:
     """Rank the causes that the evidence speaks for; the heaviest finding comes first."""
     failing = seen.failing or Observation()
-    findings = sorted(_findings(seen, failing, audit, growth, setup), key=lambda finding: -finding.weight)
+    findings = sorted(_findings(seen, failing, audit, growth, setup, tried), key=lambda finding: -finding.weight)
     place = failing.place
     if audit.batch_inputs_nonfinite and failing.tainted_input:
         place = Place(Phase.INPUT, values=audit.input_evidence)
@@ -59,6 +72,9 @@ def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: O
         learning_rate=growth.learning_rate,
         gradient_norm=seen.gradient_norm,
         weight_norm=growth.weight_norm,
+        trend=growth.trend,
+        tried=str(tried),
+        remarks=audit.remarks,
         hopeless=audit.hopeless,
     )
 
@@ -76,8 +92,9 @@ def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
     return Diagnosis(onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data")
 
 
-def measure_growth(setup: Setup, initial: Any, seen: Replay, learning_rate: float | None) -> Growth:
-    """Measure the initial weights held in the snapshot `initial`."""
+def measure_growth(setup: Setup, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
+    """Measure the initial weights and how the loss and the weights went from there."""
+    initial = recording.initial
     held = {id(v): np.asarray(tensor) for v, tensor in zip(initial.variables, initial.tensors, strict=True)}
     trainable = [held[id(v)] for v in setup.model.trainable_variables if id(v) in held]
     gains = []
@@ -87,21 +104,46 @@ def measure_growth(setup: Setup, initial: Any, seen: Replay, learning_rate: floa
             gains.append((layer.name, float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * np.prod(kernel.shape[:-1])))))
     first = seen.first.gradient_norm if seen.first is not None else None
     norm = float(np.sqrt(sum(float(np.square(w, dtype="float64").sum()) for w in trainable)))
-    return Growth(tuple(gains), first, norm, learning_rate)
+    return Growth(tuple(gains), first, norm, learning_rate, _rise(seen), _trend(recording))
 
 
-def _findings(seen: Replay, failing: Observation, audit: Audit, growth: Growth, setup: Setup) -> Iterator[Finding]:
+def _rise(seen: Replay) -> float:
+    """Return how much the gradient grows on its way back through the layers."""
+    norms = [norm for norm in (seen.first.gradient_norms if seen.first is not None else ()) if math.isfinite(norm) and norm > 0.0]
+    return norms[0] / norms[-1] if norms else 1.0
+
+
+def _trend(recording: Recording) -> str:
+    """Tell how far loss and weights rose before the failure, where they did."""
+    losses, norms = recording.losses, [snapshot.weight_norm for snapshot in recording.snapshots]
+    told = []
+    if losses:
+        lowest = min(range(len(losses)), key=losses.__getitem__)
+        if losses[-1] > RISEN * abs(losses[lowest]):
+            told.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} within {len(losses) - 1 - lowest} steps")
+    if norms[-1] > RISEN * norms[0]:
+        told.append(f"the norm of the weights from {norms[0]:.3g} to {norms[-1]:.3g}")
+    return ", ".join(told)
+
+
+def _findings(
+    seen: Replay, failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals
+) -> Iterator[Finding]:
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
     data = list(_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None))
     if data:
         yield from data
-        yield from _scales(audit)  # what a training on the repaired data may fail of next
+        yield from _scales(audit, Counterfactuals())  # what a training on the repaired data may fail of next
         return
     grown = failing.magnitude > HUGE or any(abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss))
     if failing.operation is not None and not grown:
         yield from _out_of_domain(failing, setup)
-    for finding in _explosion(failing, audit, growth, setup):
+    if failing.operation is None and not grown and not failing.error and seen.onset is not None:
+        yield Finding(
+            Cause.UNKNOWN, 0.55, "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
+        )
+    for finding in _explosion(failing, audit, growth, setup, tried):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a value out of its domain.
         doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
         yield Finding(finding.cause, finding.weight * doubt, finding.evidence)
@@ -122,15 +164,23 @@ def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
         yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
 
 
-def _scales(audit: Audit) -> Iterator[Finding]:
-    """Inputs and targets that are not of unit scale."""
+def _scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
+    """Inputs and targets that are not of unit scale; when scaling them alone cures, they are the cause."""
     if audit.input_scale > LARGE:
-        yield Finding(
-            Cause.UNSCALED_INPUT, 0.7, f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
-        )
+        told = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
+        yield _settled(Cause.UNSCALED_INPUT, told, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS))
     if audit.target_scale > LARGE and audit.continuous_target:
-        weight = 0.88 if audit.target_scale > 1e3 else 0.65
-        yield Finding(Cause.UNSCALED_TARGET, weight, f"root mean square {audit.target_scale:.3g}")
+        told = f"root mean square {audit.target_scale:.3g}"
+        guess = 0.88 if tried.targets is None and audit.target_scale > 1e3 else 0.65
+        yield _settled(Cause.UNSCALED_TARGET, told, guess, (tried.targets, CURES), (tried.scaled, HELPS))
+
+
+def _settled(cause: Cause, evidence: str, guess: float, *attempts: tuple[Rerun | None, float]) -> Finding:
+    """Return the finding of a cause: as sure as the first attempt that took it away and cured, else a guess."""
+    for rerun, weight in attempts:
+        if rerun is not None and rerun.cured:
+            return Finding(cause, weight, f"{evidence}; {rerun}")
+    return Finding(cause, guess, evidence)
 
 
 def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
@@ -139,6 +189,8 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
     last = activation_name(setup.activations[-1][1]) if setup.activations else "linear"
     if failing.half:
         yield Finding(Cause.REDUCED_PRECISION, 0.95, evidence)
+    if failing.over_nothing:
+        yield Finding(Cause.EMPTY_REDUCTION, 0.93, evidence)
     if failing.phase is Phase.UPDATE:
         yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, evidence)
     elif isinstance(failing.layer, NORMALIZATIONS):
@@ -157,32 +209,42 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
         yield Finding(Cause.LAYER_DOMAIN, 0.9, evidence)
 
 
-def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup) -> Iterator[Finding]:
+def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
-    step = growth.first_step
-    if step is not None and step > 0.1:
-        yield Finding(Cause.LEARNING_RATE, 0.85, f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights")
-    else:
-        told = "unknown" if growth.learning_rate is None else f"{growth.learning_rate:.3g}"
-        yield Finding(Cause.LEARNING_RATE, 0.6, f"learning rate {told}")
-    wide = [(name, gain) for name, gain in growth.gains if gain > 2.5]
+    yield _learning_rate(growth, tried.rate)
+    wide = growth.wide
     if wide:
         name, gain = max(wide, key=lambda pair: pair[1])
-        weight = 0.9 if len(wide) >= 4 or gain > 20 else 0.6
-        yield Finding(
-            Cause.BAD_INITIALIZATION, weight, f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all"
-        )
-    yield from _scales(audit)
-    yield from _unbounded(setup)
+        told = f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all"
+        guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
+        yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
+    yield from _scales(audit, tried)
+    yield from _unbounded(setup, tried.activation)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
-        yield Finding(Cause.EXPLODING_GRADIENT, 0.4, f"{len(growth.gains)} layers of weights in a row")
+        told = f"{len(growth.gains)} layers of weights in a row"
+        if growth.gradient_rise > STEEP:
+            told += f"; the first gradient grows {growth.gradient_rise:.1e} times from the last of them to the first"
+        yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if growth.gradient_rise > STEEP else 0.4, told)
 
 
-def _unbounded(setup: Setup) -> Iterator[Finding]:
+def _learning_rate(growth: Growth, lower: Rerun | None) -> Finding:
+    """The learning rate is the cause when a lower one cures, and no scaling alone does."""
+    step = growth.first_step
+    told = "learning rate unknown" if growth.learning_rate is None else f"learning rate {growth.learning_rate:.3g}"
+    if step is not None and step > 0.1:
+        told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
+    if lower is not None and lower.cured:
+        return Finding(Cause.LEARNING_RATE, SLOWER_CURES, f"{told}; {lower}")
+    guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
+    return Finding(Cause.LEARNING_RATE, guess, told if lower is None else f"{told}; {lower}")
+
+
+def _unbounded(setup: Setup, bounded: Rerun | None) -> Iterator[Finding]:
     recurrent = [activation_name(cell) for cell in unbounded_recurrences(setup)]
     if recurrent:
-        yield Finding(Cause.UNSTABLE_RECURRENCE, 0.87, f"a recurrent cell uses {recurrent[0]}")
+        guess = 0.87 if bounded is None else 0.7
+        yield _settled(Cause.UNSTABLE_RECURRENCE, f"a recurrent cell uses {recurrent[0]}", guess, (bounded, SURE))
     hidden = {name for name in (activation_name(layer) for _, layer in setup.activations[:-1]) if name not in BOUNDED}
     if hidden:
-        weight = 0.55 if linear_throughout(setup) else 0.4
-        yield Finding(Cause.UNSTABLE_ACTIVATION, weight, f"hidden layers use {', '.join(sorted(hidden))}")
+        told, linear = f"hidden layers use {', '.join(sorted(hidden))}", linear_throughout(setup)
+        yield _settled(Cause.UNSTABLE_ACTIVATION, told, 0.55 if linear else 0.4, (bounded if linear else None, SURE))

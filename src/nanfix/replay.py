@@ -21,14 +21,18 @@ from nanfix.steps import RecordingStep, loss_of
 
 # The gradient of an operation f is computed by others; these betray which f it was.
 SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
+REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
+DIVISIONS = {"RealDiv", "Div", "Xdivy"}
+COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid", "Tanh", "Relu", "SquaredDifference"}  # no mask
 
 
 @dataclass(frozen=True)
 class Observation:
     """One training step seen through the microscope.
 
-    `place` is the first operation with finite inputs and a non-finite output, if any; `magnitude` the largest
-    finite number that went into it; norms are over all variables. `error` is what TensorFlow refused to compute.
+    `place` is the first operation with finite inputs and a non-finite output, if any; `magnitude` the largest finite
+    number that went into it; `over_nothing` says that it is a mean or maximum of no elements, or of masked ones alone;
+    norms are over all variables. `error` is what TensorFlow refused to compute.
     """
 
     place: Place = field(default_factory=Place)
@@ -37,9 +41,11 @@ class Observation:
     layer: Any = None
     magnitude: float = 0.0
     half: bool = False
+    over_nothing: bool = False
     tainted_input: bool = False
     loss: float | None = None
     gradient_norm: float | None = None
+    gradient_norms: tuple[float, ...] = ()  # of each variable, in the order the optimizer is given them
     error: str | None = None
 
 
@@ -115,6 +121,7 @@ def observe(model: Any, batch: Any) -> Observation:
         tainted_input=microscope.tainted,
         loss=loss_of(logs),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
+        gradient_norms=tuple(_norm([gradient]) or 0.0 for gradient in gradients),
         error=error,
     )
     if culprit is None:
@@ -132,6 +139,7 @@ def observe(model: Any, batch: Any) -> Observation:
         operation=origin.kind,
         layer=origin.layer,
         magnitude=magnitude,
+        over_nothing=microscope.is_over_nothing(culprit),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
 
@@ -177,6 +185,23 @@ class _Microscope:
         touching = [o for t in culprit.inputs for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
         singular = [o for o in touching if o.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
+
+    def is_over_nothing(self, culprit: Operation) -> bool:
+        """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
+        if culprit.kind in REDUCTIONS:
+            return culprit.inputs[0].shape.num_elements() == 0
+        if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
+            return False
+        kinds = set(self._made_by(culprit.inputs[1], depth=6))
+        return bool(kinds & {"Sum", "Mean", "Size", "Prod"}) and not kinds & COMPUTED
+
+    def _made_by(self, tensor: Any, depth: int) -> Iterator[str]:
+        """Yield the kinds of the operations that a tensor comes from."""
+        for operation in self._touched.get(id(tensor), []) if depth else []:
+            if any(output is tensor for output in operation.outputs):
+                yield operation.kind
+                for made_from in operation.inputs:
+                    yield from self._made_by(made_from, depth - 1)
 
     def _finite(self, tensor: Any) -> bool:
         if not getattr(tensor, "dtype", tf.int32).is_floating:

@@ -122,6 +122,16 @@ def repair_script(
     return replace(proved, written=targets[0] if targets else None)
 
 
+def diagnose_script(script: Path, args: Sequence[str] = ()) -> ScriptResult:
+    """Run `script` until one of its trainings goes non-finite, and say why; nothing is repaired, and it ends there.
+
+    Raises:
+        ScriptError: there is no such script.
+    """
+    _check_script(script)
+    return _run(script, args, {"mode": "diagnose"})
+
+
 def run_script_with_fix(script: Path, args: Sequence[str], fix: Path) -> ScriptResult:
     """Run `script` with the fixes in the file `fix` applied to its fit calls, without any search.
 

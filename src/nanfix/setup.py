@@ -108,7 +108,7 @@ class Sample:
     Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
     says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling;
     `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs and
-    targets, all rows of them; None for a stream, of which only a part is known.
+    targets, all rows of them, and `batch_size` what they are cut into; None for a stream, of which only a part is known.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -117,6 +117,7 @@ class Sample:
     x: Any = None  # the same inputs in the structure that the model takes
     imputable: tuple[bool, ...] = ()
     whole: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,6 @@ class Setup:
     guards: tuple[Guard, ...] = ()
     output_foldable: bool = False
     keeps_weights: bool = True
-    applied: tuple[str, ...] = field(default=())
 
     def with_optimizer(self, **attributes: Any) -> "Setup":
         return replace(self, optimizer={**self.optimizer, **attributes})

@@ -1,5 +1,6 @@
 """Train with the user's own `model.fit` while the flight recorder listens."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ class Watched:
     params: Mapping[str, Any]
     recorder: FlightRecorder
     incident: Nonfinite | None
+    seconds: float
     notes: tuple[str, ...] = field(default=())
 
 
@@ -57,7 +59,7 @@ def watch(
         newest = resume[1]
         arguments |= _going_on(recorder, callbacks, newest.states(callbacks), newest.epoch, extra, rolled_back=False)
     recorder.attach(model)
-    incident = None
+    incident, begun = None, time.perf_counter()
     try:
         model.fit(**arguments)
     except Nonfinite as nonfinite:
@@ -66,7 +68,15 @@ def watch(
         recorder.detach()
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
-    return Watched(history, epochs, dict(kept.params or {}), recorder, incident, (str(resume[1]),) if resume else ())
+    return Watched(
+        history,
+        epochs,
+        dict(kept.params or {}),
+        recorder,
+        incident,
+        time.perf_counter() - begun,
+        (str(resume[1]),) if resume else (),
+    )
 
 
 def _going_on(

@@ -1,0 +1,92 @@
+"""nanfix.diagnose: run a training until it goes non-finite, say why, and leave everything as it was."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nanfix.checks import check_model
+from nanfix.data import Rewindable, TrainingData
+from nanfix.diagnosis import Diagnosis
+from nanfix.incident import Incident
+from nanfix.replay import preserved_randomness
+from nanfix.resumption import user_callbacks
+from nanfix.snapshot import plain_state, remember, restore
+from nanfix.store import SnapshotStore
+from nanfix.validation import ValidationIncident
+from nanfix.watch import Watched, Watching, watch
+
+WRITERS = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.TensorBoard,
+)
+MARKS = ("train_function", "test_function", "predict_function", "history", "stop_training", "_initial_epoch")
+
+
+def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Diagnosis | None:
+    """Explain why `model.fit(x, y, **fit_kwargs)` goes non-finite, and change nothing.
+
+    The training is run until it fails, or to its end, and everything is put back: weights, optimizer, random state,
+    callbacks. Callbacks that write files are left out. What cannot be put back: a model that is not built is built, and a
+    Python generator is drawn from.
+
+    Args:
+        model: a compiled Keras model.
+        x, y, **fit_kwargs: as `model.fit` takes them.
+
+    Returns:
+        The diagnosis, or None when the training and its validation stay finite.
+
+    Raises:
+        InputError: the model is not compiled, or the data cannot be trained on.
+    """
+    check_model(model)
+    data = TrainingData.of(x, y, fit_kwargs)
+    callbacks = [callback for callback in user_callbacks(data) if not isinstance(callback, WRITERS)]
+    data = replace(data, arguments={**(data.arguments or {}), "callbacks": callbacks})
+    marks = {name: getattr(model, name, None) for name in MARKS}
+    states = [(callback, plain_state(callback)) for callback in callbacks]
+    watched = None
+    with preserved_randomness(), tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
+        try:
+            watching = Watching(store=SnapshotStore(Path(folder)))
+            watched = watch(model, data, watching)
+            return explained(model, data, watched)
+        finally:
+            _put_back(watched, data)
+            remember(states)
+            for name, value in marks.items():
+                setattr(model, name, value)
+
+
+def train_and_explain(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> tuple[Watched, Diagnosis | None]:
+    """Train as `model.fit` does, and say why when that goes non-finite; a training that stays finite is kept.
+
+    Raises:
+        InputError: the model is not compiled, or the data cannot be trained on; nothing was changed.
+    """
+    check_model(model)
+    data = TrainingData.of(x, y, fit_kwargs)
+    watched = watch(model, data)
+    with preserved_randomness():
+        return watched, explained(model, data, watched)
+
+
+def explained(model: Any, data: TrainingData, watched: Watched) -> Diagnosis | None:
+    """Return the diagnosis of a training that has been watched; the model is left in a finite state."""
+    if watched.incident is None:
+        incident = ValidationIncident.of(model, data, watched)
+        return incident.diagnosis if incident is not None else None
+    return Incident(model, data, watched, Watching(), seed=0).diagnose()
+
+
+def _put_back(watched: Watched | None, data: TrainingData) -> None:
+    snapshots = watched.recorder.recording().snapshots if watched is not None else ()
+    if snapshots:
+        restore(snapshots[0])
+    if isinstance(data.x, Rewindable):
+        data.x.rewind(0)

@@ -1,0 +1,68 @@
+"""A training that is fine, and a validation loss that is not finite."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nanfix.audit import audit
+from nanfix.data import TrainingData, flat_arrays
+from nanfix.diagnosis import Diagnosis
+from nanfix.fix import Fix
+from nanfix.folding import Sites
+from nanfix.incident import describe, recorded_batches
+from nanfix.reasoning import validation_only
+from nanfix.search import build_space
+from nanfix.setup import Setup
+from nanfix.snapshot import restore, take
+from nanfix.strategy import Strategy
+from nanfix.watch import Watched
+from nanfix.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class ValidationIncident:
+    """A finished training whose validation loss was not finite, and why."""
+
+    model: Any
+    data: TrainingData
+    held: TrainingData
+    setup: Setup
+    sites: Sites
+    diagnosis: Diagnosis
+
+    @classmethod
+    def of(cls, model: Any, data: TrainingData, watched: Watched) -> "ValidationIncident | None":
+        """Return the incident of a training that has ended, or None when its validation stayed finite."""
+        onset = watched.recorder.validation_onset
+        if onset is None:
+            return None
+        recorded = recorded_batches(data, watched.recorder.recording())
+        held = data.held(recorded)
+        setup, sites = describe(model, data, recorded)
+        inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
+        return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, whole=True), onset))
+
+    def repair(self, strategies: dict[str, Strategy], seed: int) -> tuple[Fix, list[str]] | None:
+        """Make the first change to the data that gives a finite validation loss part of the model; its training stays.
+
+        Returns:
+            The fix and what was done, or None when none holds, or what is drawn to try one would be lost to the user.
+        """
+        state = take(self.model)
+        if state is None or isinstance(self.held.x, Iterator):
+            return None
+        fixes = build_space(strategies, self.diagnosis, self.setup).data_fixes()
+        bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
+        bench.open()
+        try:
+            for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
+                changed = fix.apply(self.setup)
+                bench.prepare(changed, state, seed)
+                finite = math.isfinite(bench.held_loss())
+                restore(state)
+                if finite:
+                    return fix, bench.hand_back(changed)
+        finally:
+            bench.close()
+        return None
