@@ -142,7 +142,7 @@ def assert_onset_is_exact(build, plain=None, watched=None):
 
 def body():
     """Return layers with every kind of state: weights, the seed of Dropout, the statistics of BatchNormalization."""
-    return [layers.Dense(8, "relu"), layers.Dropout(0.3), layers.BatchNormalization(scale=False, center=False), layers.Dense(1)]
+    return [layers.Dense(8, "relu"), layers.Dropout(0.3), layers.BatchNormalization(), layers.Dense(1)]
 
 
 class Network(keras.Model):

@@ -14,6 +14,7 @@ EXPECTED = {
     explosions.labels_from_one: Cause.INVALID_LABEL,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
     explosions.large_targets: Cause.UNSCALED_TARGET,
+    explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
     explosions.deep_gradient: Cause.EXPLODING_GRADIENT,
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,

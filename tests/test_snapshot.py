@@ -53,9 +53,11 @@ def test_callbacks_come_back_too():
     assert (callback.best, callback.wait) == (0.5, 1)
 
 
-def test_second_optimizer_of_a_model_is_part_of_the_state():
+def test_further_optimizers_of_a_model_are_part_of_the_state():
     model, *_ = explosions.healthy()
     model.second = keras.optimizers.Adam()
-    model.second.build(model.trainable_variables)
-    known = {id(v) for v in state_variables(model)}
-    assert all(id(v) in known for v in model.second.variables)
+    model.others = {"third": keras.optimizers.RMSprop()}
+    for optimizer in (model.second, model.others["third"]):
+        optimizer.build(model.trainable_variables)
+        known = {id(v) for v in state_variables(model)}
+        assert all(id(v) in known for v in optimizer.variables)

@@ -20,7 +20,7 @@ from nanfix.setup import Setup, activation_name, base_optimizer, linear_througho
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
 
-FACTORS = (0.1, 0.01, 1e-3, 1e-5)  # of the learning rate
+FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
 OTHERS = 8  # other batches that the failing state is tried on
 EARLY = 5  # steps; batches differ, so the first losses and the last are judged by so many of them
@@ -145,6 +145,8 @@ class _Bench:
         if rate != 1.0:
             rate_variable.assign(np.asarray(rate_variable) * rate)
         for step in steps:
+            if not self.open:
+                return None
             for variable, value in step.rates:
                 variable.assign(value * rate if variable is rate_variable else value)
             loss = self.loss_of(step.batch if change is None else change(step.batch))
@@ -226,9 +228,20 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     total = recording.newest.total + len(recording.steps)
     start, steps = recording.initial, _steps_from_the_beginning(data, recording, max(2 * total, total + 10, 30))
     unchanged = bench.rerun("unchanged", start, steps) if total <= MOST_STEPS else None
-    if unchanged is None or unchanged.finite:  # the batches differ from those of the run, or it is too long
-        return {"rate": _lower_rate(bench, recording.newest, list(recording.steps))}
-    found: dict[str, Any] = {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)}
+    if unchanged is None or unchanged.finite:  # the run is too long, or the batches drawn anew do not make it fail
+        start, steps = recording.newest, list(recording.steps)
+        unchanged = bench.rerun("unchanged", start, steps)
+        fails = unchanged is not None and not unchanged.finite
+        return {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)} if fails else {}
+    found: dict[str, Any] = {"unchanged": unchanged}
+    suspects, activation = _suspect_activations(setup)
+    if suspects and bench.open:
+        told = f"with {activation} in the place of {activation_name(suspects[0])}"
+        with _activated(suspects, activation), bench.traced_anew():
+            found["activation"] = bench.rerun(told, start, steps)
+    if wide:
+        told = "with initial weights of the usual size"
+        found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
     inputs = _standardized(setup) if any(setup.sample.scalable) else None
     targets = _standardized_targets(setup) if audit.continuous_target else None
     if inputs is not None:
@@ -238,15 +251,7 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     if inputs is not None and targets is not None:
         told = "with inputs and targets of unit scale"
         found["scaled"] = bench.rerun(told, start, steps, lambda b: _changed(b, inputs, targets))
-    if wide:
-        told = "with initial weights of the usual size"
-        found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
-    suspects, activation = _suspect_activations(setup)
-    if suspects and bench.open:
-        told = f"with {activation} in the place of {activation_name(suspects[0])}"
-        with _activated(suspects, activation), bench.traced_anew():
-            found["activation"] = bench.rerun(told, start, steps)
-    return found
+    return {**found, "rate": _lower_rate(bench, start, steps)}
 
 
 def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:
@@ -318,6 +323,8 @@ def _changed(batch: Any, inputs: list[tuple[Any, Any] | None] | None, targets: t
 def _scaled(leaf: Any, moments: tuple[Any, Any] | None) -> Any:
     if moments is None or leaf is None:
         return leaf
+    if isinstance(leaf, tf.distribute.DistributedValues):
+        return type(leaf)([_scaled(part, moments) for part in leaf.values])
     values = (tf.cast(leaf, tf.float32) - np.float32(moments[0])) / np.float32(moments[1])
     return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
 

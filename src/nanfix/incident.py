@@ -35,7 +35,7 @@ LEARNED = 0.01  # a run has learned when it is better than the marks by this sha
 HOLES = 32  # rows with holes that are tried in one step
 LOST = 100.0  # times the untrained loss, a probe has diverged
 SHARE = 0.04  # or this share of a long run
-DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.4  # what reruns may take: so long, or this share of the failed run
+DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3  # what reruns may take: so long, or this share of the failed run
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
 )

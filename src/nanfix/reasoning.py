@@ -246,5 +246,5 @@ def _unbounded(setup: Setup, bounded: Rerun | None) -> Iterator[Finding]:
         yield _settled(Cause.UNSTABLE_RECURRENCE, f"a recurrent cell uses {recurrent[0]}", guess, (bounded, SURE))
     hidden = {name for name in (activation_name(layer) for _, layer in setup.activations[:-1]) if name not in BOUNDED}
     if hidden:
-        told, linear = f"hidden layers use {', '.join(sorted(hidden))}", linear_throughout(setup)
+        told, linear = f"hidden layers use {', '.join(sorted(hidden))}", not recurrent and linear_throughout(setup)
         yield _settled(Cause.UNSTABLE_ACTIVATION, told, 0.55 if linear else 0.4, (bounded if linear else None, SURE))

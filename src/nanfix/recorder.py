@@ -116,6 +116,11 @@ class FlightRecorder(keras.callbacks.Callback):
         if self._step is not None:
             self._step.listener = None
 
+    def abandon(self) -> None:
+        """Let go of the data of a training that was broken off."""
+        if self._step is not None:
+            self._step.abandon()
+
     def recording(self) -> Recording:
         steps = tuple(recorded_steps(self._executions))
         series = tuple(self._losses), dict(self._epoch_losses), self._steps_per_epoch

@@ -21,6 +21,7 @@ from nanfix.steps import RecordingStep, loss_of
 
 # The gradient of an operation f is computed by others; these betray which f it was.
 SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
+OVERFLOWING = 1e30  # losses beyond this overflow float32 when they are summed, each as often as it has rows
 REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
 DIVISIONS = {"RealDiv", "Div", "Xdivy"}
 COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid", "Tanh", "Relu", "SquaredDifference"}  # no mask
@@ -91,6 +92,10 @@ def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
                 )
             earlier, before = before, after
         restore(recording.newest)
+    largest = max(map(abs, losses))
+    if largest > OVERFLOWING:  # every step is finite, but not the sum from which Keras takes the mean of the epoch
+        last = recording.steps[-1]
+        return Replay(detected, earlier, last.whole_batch, Observation(magnitude=largest), loss_trend=tuple(losses))
     return Replay(None, loss_trend=tuple(losses))
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,11 @@ class Snapshot:
 
 
 def optimizers(model: Any) -> list[Any]:
-    """Return the optimizers of a model, of which a GAN has two."""
-    return list({id(o): o for o in (model.optimizer, *vars(model).values()) if isinstance(o, keras.Optimizer)}.values())
+    """Return the optimizers of a model, of which a GAN has two, in attributes or in a list or dict of its own."""
+    held = [model.optimizer]
+    for value in vars(model).values():
+        held += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+    return list({id(optimizer): optimizer for optimizer in held if isinstance(optimizer, keras.Optimizer)}.values())
 
 
 def state_variables(model: Any) -> list[Any]:

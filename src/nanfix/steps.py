@@ -72,6 +72,7 @@ class RecordingStep:
         drawn = drawn_steps if self._many else drawn_step
         self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
+        self._iterator: Any = None
 
     def prepare(self, iterator: Any) -> None:
         """Trace the step, which creates missing variables and slots at their initial values, but run nothing."""
@@ -87,6 +88,7 @@ class RecordingStep:
     def __call__(self, iterator: Any) -> Any:
         if self.listener is not None:
             self.listener.before_execution(iterator)
+        self._iterator = iterator
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             logs, drawn = self._drawn(iterator)
             executed = [Drawn(drawn, iterator.element_spec if self._many else None)]
@@ -99,6 +101,16 @@ class RecordingStep:
             for batches in executed:
                 self.listener.drawn(batches)
         return logs
+
+    def abandon(self) -> None:
+        """Let go of the data iterator of a training that was broken off.
+
+        Keras leaves it in a reference cycle, and its end has to wait for a thread that sleeps the longer the older it is:
+        many seconds, whenever the cycle happens to be collected.
+        """
+        if hasattr(self._iterator, "_iterator_resource"):
+            self._iterator._iterator_resource = None
+        self._iterator = None
 
     def replay(self, batch: Any) -> Any:
         """Run the compiled step on one recorded batch; returns Keras' logs."""

@@ -63,7 +63,8 @@ def watch(
     try:
         model.fit(**arguments)
     except Nonfinite as nonfinite:
-        incident = nonfinite
+        incident = nonfinite.with_traceback(None)
+        recorder.abandon()
     finally:
         recorder.detach()
     kept = model.history

@@ -108,6 +108,8 @@ class Workbench:
         arguments["callbacks"] = [watch, *_schedules(arguments.get("callbacks")), *rate_limit(setup)]
         with contextlib.suppress(_Enough), unknown_length(setup.rows):
             self.model.fit(**arguments)
+        if isinstance(self.model.train_function, RecordingStep):
+            self.model.train_function.abandon()
         finite = watch.finite and not nonfinite_variables(self.model)
         loss = (self.held_loss() if self.judges else watch.loss) if finite else math.nan
         self._put_back()
