@@ -66,7 +66,7 @@ def test_scaling_the_targets_does_not_cure_unscaled_inputs(reruns):
 
 def test_batch_that_fails_alone_is_told_from_weights_that_fail_on_all(reruns):
     failing, others = reruns[explosions.root_of_distance].others
-    assert failing <= 1 < others  # of the others, drawn at random, one may hold that row too
+    assert failing <= others / 2  # others, drawn at random, may hold that row too
     assert reruns[explosions.root_of_distance].initial is False  # a row of zeros has no slope on any weights
 
 

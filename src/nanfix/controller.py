@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from nanfix.budget import Budget
+from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_memory, check_model
 from nanfix.data import Rewindable, TrainingData
 from nanfix.errors import InputError, UnrepairedError
@@ -19,6 +20,7 @@ from nanfix.incident import Incident, describe, say
 from nanfix.registry import select
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
+from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
 from nanfix.rundir import ADOPTED, FIX, SNAPSHOTS, fingerprint, opened
 from nanfix.snapshot import restore, take
@@ -26,7 +28,7 @@ from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
-from nanfix.workbench import Workbench, rate_limit
+from nanfix.workbench import Workbench
 
 NOTHING_KEPT = (
     "The run failed before its state could be kept, because the model draws its own batches (it overrides "
@@ -176,12 +178,14 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     try:
         bench.prepare(setup, initial, seed)
         with unknown_length(setup.rows):
-            after = watch(model, filtered(data, setup.rows), watching, extra=rate_limit(setup))
+            after = watch(model, filtered(data, setup.rows), watching, adapt=bench.adapted(setup))
         if after.incident is not None:
             restore(after.recorder.recording().newest)
             bench.close()
             return _reported(Outcome.EXHAUSTED, model, after, fix=fix)
         notes = tuple(bench.hand_back(setup))
+        if bench.moment(setup) is None:
+            save_after_all(user_callbacks(data), model, after.history, after.epoch)
     finally:
         bench.close()
     return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes)

@@ -9,6 +9,7 @@ from typing import Any
 from nanfix.audit import Audit, audit
 from nanfix.baseline import constant_loss
 from nanfix.budget import Budget
+from nanfix.checkpoint import save_after_all
 from nanfix.counterfactual import Counterfactuals, try_otherwise
 from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
 from nanfix.diagnosis import Diagnosis
@@ -19,13 +20,14 @@ from nanfix.rebuild import can_rebuild
 from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_randomness, replay
 from nanfix.report import Outcome, Report, TrialRecord
+from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.search import build_space, search
 from nanfix.setup import Sample, Setup, current_learning_rate
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, Watching, merged_history, watch
-from nanfix.workbench import Workbench, rate_limit
+from nanfix.workbench import Workbench
 
 log = logging.getLogger("nanfix")
 
@@ -197,7 +199,7 @@ class Incident:
         if self.watching.store is not None:
             self.watching.store.clear()
         with unknown_length(setup.rows):
-            after = watch(self.model, data, self.watching, extra=rate_limit(setup), start=start)
+            after = watch(self.model, data, self.watching, adapt=bench.adapted(setup), start=start)
         if after.incident is not None:
             return None
         loss = bench.held_loss()
@@ -205,6 +207,8 @@ class Incident:
             return None
         notes = (*self.watched.notes, *([] if bench.judges else [UNJUDGED]), *bench.hand_back(setup))
         history, epoch = merged_history(self.watched, after, start.epoch)
+        if bench.moment(setup) is None:
+            save_after_all(user_callbacks(self.data), self.model, history, epoch)
         usage = after.recorder.usage()
         report = Report(
             Outcome.REPAIRED, self.model, history, epoch, dict(after.params), diagnosis, fix, self.trials, notes, recorder=usage

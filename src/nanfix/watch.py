@@ -1,7 +1,7 @@
 """Train with the user's own `model.fit` while the flight recorder listens."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,14 +37,19 @@ class Watched:
 
 
 def watch(
-    model: Any, data: TrainingData, watching: Watching | None = None, *, extra: Sequence[Any] = (), start: Snapshot | None = None
+    model: Any,
+    data: TrainingData,
+    watching: Watching | None = None,
+    *,
+    adapt: Callable[[list[Any]], list[Any]] = list,
+    start: Snapshot | None = None,
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
 
     A run that was killed goes on from the newest snapshot in the store.
 
     Args:
-        extra: callbacks to run after the user's own.
+        adapt: makes of the user's callbacks those to train with.
         start: the snapshot that a rolled-back training goes on from; its state is the model's already.
     """
     watching = watching or Watching()
@@ -52,12 +57,14 @@ def watch(
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
     recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume)
-    arguments = {**data.fit_arguments(), "x": feed(data.x), "callbacks": [recorder, *callbacks, *extra]}
-    if start is not None:
-        arguments |= _going_on(recorder, callbacks, start.callbacks, start.epoch, extra, rolled_back=True)
-    elif resume is not None:
-        newest = resume[1]
-        arguments |= _going_on(recorder, callbacks, newest.states(callbacks), newest.epoch, extra, rolled_back=False)
+    arguments = {**data.fit_arguments(), "x": feed(data.x), "callbacks": [recorder, *adapt(callbacks)]}
+    origin = (start.epoch, start.callbacks) if start is not None else None
+    if origin is None and resume is not None:
+        origin = (resume[1].epoch, resume[1].states(callbacks))
+    if origin is not None:
+        arguments["initial_epoch"], states = origin
+        told = resumed(callbacks, states, arguments["initial_epoch"], rolled_back=start is not None)
+        arguments["callbacks"] = [recorder, *adapt(told)]
     recorder.attach(model)
     incident, begun = None, time.perf_counter()
     try:
@@ -78,14 +85,6 @@ def watch(
         time.perf_counter() - begun,
         (str(resume[1]),) if resume else (),
     )
-
-
-def _going_on(
-    recorder: FlightRecorder, callbacks: Sequence[Any], states: Any, epoch: int, extra: Sequence[Any], *, rolled_back: bool
-) -> dict[str, Any]:
-    """Return the arguments of fit for a training that goes on at `epoch`."""
-    told = resumed(callbacks, states, epoch, rolled_back=rolled_back)
-    return {"callbacks": [recorder, *told, *extra], "initial_epoch": epoch}
 
 
 def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[dict[str, list[float]], list[int]]:

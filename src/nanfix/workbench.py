@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
+from nanfix.checkpoint import Moment, wrapped
 from nanfix.data import TrainingData, feed, take_rows
 from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
@@ -169,6 +171,32 @@ class Workbench:
         self._rate = None
         self._forget_functions()
         return notes
+
+    def adapted(self, setup: Setup) -> Callable[[list[Any]], list[Any]]:
+        """Return what makes of the user's callbacks those that `setup` is trained with."""
+        return lambda callbacks: [*wrapped(callbacks, self.moment(setup)), *rate_limit(setup)]
+
+    def moment(self, setup: Setup) -> Moment | None:
+        """Return what makes the model, for a moment, the one it will be handed back as; None where layers will be added."""
+        foldable = all(foldable_with(self._sites.inputs[i], affine) for i, affine in setup.inputs.items())
+        return (lambda: self._as_handed_back(setup)) if foldable and not setup.fills else None
+
+    @contextlib.contextmanager
+    def _as_handed_back(self, setup: Setup) -> Iterator[None]:
+        held = [(variable, read(variable)) for variable in self.model.variables]
+        self._gate.close()
+        self._remove_logits()
+        fold_inputs(self._sites, setup.inputs)
+        if setup.targets is not None:
+            fold_output(self._sites.output, setup.targets)
+        try:
+            yield
+        finally:
+            for variable, value in held:
+                variable.assign(value)
+            if setup.loss is not None:
+                self._install_logits(setup, setup.loss)
+            self._gate.open()
 
     def close(self) -> None:
         """Put back everything the user's object had before, except the values of its variables."""

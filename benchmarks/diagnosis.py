@@ -1,0 +1,151 @@
+"""Is the right cause named first, and the onset exact? One process per case.
+
+usage: python benchmarks/diagnosis.py FOLDER_OR_CASE.py ...
+
+A case is a Python file with build() -> (model, x, y, fit_arguments) and CAUSE, one of the names in SAME below; where
+several single changes are known to cure it, CURES lists them, and a cause that one of them takes away is right too. The onset
+is compared with that of plain Keras, every variable and the loss looked at after every step. Seconds are those of
+nanfix.diagnose less those of the failed run itself.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SAME = {
+    "learning_rate": {"LEARNING_RATE"},
+    "unscaled_inputs": {"UNSCALED_INPUT"},
+    "unscaled_targets": {"UNSCALED_TARGET"},
+    "nan_in_data": {"NONFINITE_INPUT", "NONFINITE_TARGET", "VALIDATION_ONLY"},
+    "inf_in_data": {"NONFINITE_INPUT", "NONFINITE_TARGET"},
+    "bad_labels": {"INVALID_LABEL"},
+    "loss_domain": {"LOSS_DOMAIN", "LOGITS_BY_HAND"},
+    "custom_loss": {"LOSS_DOMAIN", "LOGITS_BY_HAND", "GRADIENT_SINGULARITY"},  # told apart by place and operation
+    "custom_layer": {"LAYER_DOMAIN", "EMPTY_REDUCTION"},
+    "gradient_singularity": {"GRADIENT_SINGULARITY"},
+    "activation": {"UNSTABLE_ACTIVATION"},
+    "recurrent": {"UNSTABLE_RECURRENCE"},
+    "initialisation": {"BAD_INITIALIZATION"},
+    "optimizer": {"OPTIMIZER_CONSTANT"},
+    "mixed_precision": {"REDUCED_PRECISION"},
+    "batchnorm": {"BATCH_STATISTICS"},
+    "poison_batch": {"POISON_BATCH"},
+    "unrepairable": {"NONFINITE_INPUT", "NONFINITE_TARGET"},
+    "healthy": {"-"},
+}
+TAKEN_AWAY = {
+    "learning_rate": {"LEARNING_RATE"},
+    "scale_inputs": {"UNSCALED_INPUT"},
+    "initialisation": {"BAD_INITIALIZATION"},
+    "activation": {"UNSTABLE_ACTIVATION", "UNSTABLE_RECURRENCE"},
+    "clip": {"EXPLODING_GRADIENT"},
+}
+
+
+def load(path):
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location("case", path)
+    case = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(case)
+    return case
+
+
+def plain_run(case):
+    """Train with Keras alone and return the first step with a non-finite loss or variable, and the seconds it took."""
+    import keras
+    import numpy as np
+
+    class Found(Exception):
+        pass
+
+    class Oracle(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch + 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            state = [*self.model.variables, *getattr(self.model.optimizer, "variables", [])]
+            held = [np.asarray(v).astype("float64") for v in state if "float" in str(v.dtype)]
+            if not all(np.isfinite(value).all() for value in (*held, (logs or {}).get("loss", 0.0))):
+                self.onset = [self.epoch, batch + 1]
+                raise Found
+
+    model, x, y, arguments = case.build()
+    oracle = Oracle()
+    callbacks = [*(arguments.pop("callbacks", None) or []), oracle]
+    begun = time.perf_counter()
+    try:
+        model.fit(x, y, **{**arguments, "verbose": 0}, callbacks=callbacks)
+    except Found:
+        return oracle.onset, time.perf_counter() - begun
+    return None, time.perf_counter() - begun
+
+
+def measure(path):
+    import nanfix
+
+    case = load(path)
+    onset, plain = plain_run(case)
+    model, x, y, arguments = case.build()
+    begun = time.perf_counter()
+    diagnosis = nanfix.diagnose(model, x, y, **{**arguments, "verbose": 0})
+    seconds = time.perf_counter() - begun
+    validation = diagnosis is not None and diagnosis.cause.name == "VALIDATION_ONLY"
+    said = [finding.cause.name for finding in diagnosis.findings] if diagnosis is not None else ["-"]
+    seen = [diagnosis.onset.epoch, diagnosis.onset.step] if diagnosis is not None and not validation else None
+    right = set(SAME[case.CAUSE]).union(*(TAKEN_AWAY[cure] for cure in getattr(case, "CURES", [])))
+    return {
+        "case": path.stem,
+        "cause": case.CAUSE,
+        "said": said[:3],
+        "place": str(diagnosis.place) if diagnosis is not None else "-",
+        "first": said[0] in right,
+        "second": bool(set(said[:2]) & right),
+        "labelled": said[0] in SAME[case.CAUSE],
+        "onset": seen == onset,
+        "seconds": max(0.0, seconds - plain),
+        "affordable": seconds - plain <= max(3.0, plain / 2),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", type=Path)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.cases[0])))
+        return
+    files = sorted(file for path in options.cases for file in (path.glob("*.py") if path.is_dir() else [path]))
+    files = [file for file in files if "CAUSE = " in file.read_text() and "def build" in file.read_text()]
+    print("| case | its cause | named | place | right | onset | seconds |\n|---|---|---|---|---|---|---|")
+    rows = []
+    for file in files:
+        done = subprocess.run([sys.executable, __file__, "--child", str(file)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"| {file.stem} | failed: {done.stderr.strip().splitlines()[-1][:80]} | | | | | |", flush=True)
+            continue
+        row = json.loads(done.stdout.splitlines()[-1])
+        rows.append(row)
+        right = "first" if row["first"] else "second" if row["second"] else "no"
+        named = ", ".join(row["said"]).lower().replace("_", " ")
+        onset = "exact" if row["onset"] else "differs"
+        cells = (row["case"], row["cause"], named, row["place"], right, onset, f"{row['seconds']:.1f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+    share = lambda name: f"{sum(row[name] for row in rows)} of {len(rows)}"  # noqa: E731
+    print(f"\nright cause first: {share('first')}; among the first two: {share('second')}; the very label: {share('labelled')}")
+    print(f"onset exact: {share('onset')}; within 3 s or half of the failed run: {share('affordable')}")
+    print(
+        f"seconds: median {statistics.median(row['seconds'] for row in rows):.1f}, most {max(row['seconds'] for row in rows):.1f}"
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    main()
