@@ -41,6 +41,12 @@ def learning_rate():
     return mlp(keras.optimizers.SGD(30.0)), x, y, dict(ARGUMENTS)
 
 
+def schedule():
+    x, y = table()
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([10], [0.01, 10.0])
+    return mlp(keras.optimizers.SGD(rates)), x, y, dict(ARGUMENTS)
+
+
 def unscaled_inputs():
     x, y = table()
     return mlp(keras.optimizers.SGD(0.1)), x * 3000.0 + 1000.0, y, dict(ARGUMENTS)

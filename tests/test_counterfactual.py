@@ -26,6 +26,7 @@ def reruns():
     """What each explosion came to with one thing changed, tried once for all tests."""
     builds = (
         explosions.learning_rate,
+        explosions.schedule,
         explosions.unscaled_inputs,
         explosions.large_targets,
         explosions.initialization,
@@ -33,6 +34,7 @@ def reruns():
         explosions.linear_throughout,
         explosions.root_of_distance,
         explosions.half_precision,
+        explosions.missing_cells,
     )
     return {build: tried(incident(build)) for build in builds}
 
@@ -41,6 +43,7 @@ def reruns():
     ("build", "change"),
     [
         (explosions.learning_rate, "rate"),
+        (explosions.schedule, "rate"),
         (explosions.unscaled_inputs, "inputs"),
         (explosions.large_targets, "targets"),
         (explosions.initialization, "weights"),
@@ -56,6 +59,11 @@ def test_taking_the_cause_away_cures(reruns, build, change):
     assert "stay finite and the loss goes from" in str(rerun)
 
 
+def test_weights_left_alone_stay_finite_when_the_rate_is_the_cause(reruns):
+    assert reruns[explosions.learning_rate].no_update is True
+    assert reruns[explosions.schedule].no_update is None
+
+
 def test_lower_rate_does_not_cure_weights_that_are_too_large(reruns):
     assert not reruns[explosions.initialization].rate.cured
 
@@ -67,7 +75,11 @@ def test_scaling_the_targets_does_not_cure_unscaled_inputs(reruns):
 def test_batch_that_fails_alone_is_told_from_weights_that_fail_on_all(reruns):
     failing, others = reruns[explosions.root_of_distance].others
     assert failing <= others / 2  # others, drawn at random, may hold that row too
-    assert reruns[explosions.root_of_distance].initial is False  # a row of zeros has no slope on any weights
+
+
+def test_batch_with_a_hole_fails_on_the_initial_weights_too(reruns):
+    assert reruns[explosions.missing_cells].initial is False
+    assert "on the initial weights the same batch fails too" in str(reruns[explosions.missing_cells])
 
 
 def test_half_precision_is_tried_in_full(reruns):

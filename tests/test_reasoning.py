@@ -16,6 +16,7 @@ EXPECTED = {
     explosions.large_targets: Cause.UNSCALED_TARGET,
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
+    explosions.schedule: Cause.LEARNING_RATE,
     explosions.deep_gradient: Cause.EXPLODING_GRADIENT,
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
     explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,

@@ -62,7 +62,7 @@ def audit(setup: Setup, inputs: list[Any], targets: list[Any], *, whole: bool) -
         target_scale=_scale(list(sample.targets)),
         continuous_target=_continuous(setup),
         made_on_the_fly=not whole,
-        remarks=tuple(remarks(setup, inputs, targets)),
+        remarks=tuple(remarks(setup, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
         hopeless=_hopeless(setup),
     )
 

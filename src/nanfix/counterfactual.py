@@ -16,12 +16,13 @@ from nanfix.audit import Audit
 from nanfix.data import TrainingData, take_rows
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, as_batch, preserved_randomness
-from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, unbounded_recurrences, walk
+from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, scaled_schedule, unbounded_recurrences, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
 
 FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
+SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
 EARLY = 5  # steps; batches differ, so the first losses and the last are judged by so many of them
 
@@ -62,8 +63,9 @@ class Counterfactuals:
     """What the failing steps came to with one thing changed; None where it was not tried.
 
     From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the mildest learning rate
-    that cures, else the lowest tried. At the failing step: the same batch on the `initial` weights; how many of the
-    `others` tried fail on the failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
+    that cures, else the lowest tried; `no_update` says whether weights left alone stay finite. At the failing step: the same
+    batch on the `initial` weights; how many of the `others` tried fail on the failing weights; the batch without its
+    suspicious rows (`clean`); in `full_precision`.
     """
 
     unchanged: Rerun | None = None
@@ -73,6 +75,7 @@ class Counterfactuals:
     scaled: Rerun | None = None
     weights: Rerun | None = None
     activation: Rerun | None = None
+    no_update: bool | None = None
     initial: bool | None = None
     others: tuple[int, int] | None = None
     clean: bool | None = None
@@ -82,6 +85,8 @@ class Counterfactuals:
         told = []
         if self.initial is not None:
             told.append(f"on the initial weights the same batch {'stays finite' if self.initial else 'fails too'}")
+        if self.no_update is not None:
+            told.append(f"with a learning rate of 0 the steps {'stay finite' if self.no_update else 'fail all the same'}")
         if self.others is not None and self.others[1]:
             told.append(f"{self.others[0]} of {self.others[1]} other batches fail at this state")
         if self.clean is not None:
@@ -251,7 +256,7 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     if inputs is not None and targets is not None:
         told = "with inputs and targets of unit scale"
         found["scaled"] = bench.rerun(told, start, steps, lambda b: _changed(b, inputs, targets))
-    return {**found, "rate": _lower_rate(bench, start, steps)}
+    return {**found, "rate": _lower_rate(bench, start, steps), "no_update": _without_update(bench, start, steps)}
 
 
 def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:
@@ -277,15 +282,30 @@ def _more(part: TrainingData, count: int) -> list[Any]:
 
 
 def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Rerun | None:
-    """Run with lower and lower learning rates until one cures; a rate that a schedule sets is left alone."""
-    if not isinstance(base_optimizer(bench.model)._learning_rate, keras.Variable):
-        return None
+    """Run with lower and lower learning rates until one cures; a schedule, which is built into the graph, is scaled once."""
+    optimizer = base_optimizer(bench.model)
+    schedule = optimizer._learning_rate
+    if not isinstance(schedule, keras.Variable):
+        optimizer._learning_rate = scaled_schedule(schedule, SCHEDULED)
+        try:
+            with bench.traced_anew():
+                return bench.rerun(f"with {SCHEDULED:g} times the learning rates of the schedule", start, steps)
+        finally:
+            optimizer._learning_rate = schedule
     tried = None
     for factor in FACTORS:
         tried = bench.rerun(f"with {factor:g} times the learning rate", start, steps, rate=factor) or tried
         if tried is None or tried.cured:
             break
     return tried
+
+
+def _without_update(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> bool | None:
+    """Say whether the steps stay finite when the weights are left as they are; None where a schedule sets the rate."""
+    if not isinstance(base_optimizer(bench.model)._learning_rate, keras.Variable):
+        return None
+    still = bench.rerun("without any update", start, steps, rate=0.0)
+    return still.finite if still is not None else None
 
 
 def _standardized(setup: Setup) -> list[tuple[Any, Any] | None]:

@@ -258,3 +258,14 @@ def current_learning_rate(model: Any) -> float | None:
     """Return the rate the model's next step would use, or None where its optimizer has no such number."""
     rate = getattr(base_optimizer(model), "learning_rate", None)
     return None if rate is None else float(np.asarray(rate))
+
+
+def scaled_schedule(schedule: Any, factor: float) -> Any:
+    """Return the same stock schedule with every rate in it multiplied by `factor`."""
+    config = schedule.get_config()
+    for name in ("initial_learning_rate", "end_learning_rate", "warmup_target"):
+        if isinstance(config.get(name), float | int):
+            config[name] = config[name] * factor
+    if "values" in config:
+        config["values"] = [value * factor for value in config["values"]]
+    return type(schedule).from_config(config)

@@ -19,7 +19,7 @@ from nanfix.gate import Gate
 from nanfix.guard import Hook, install, install_on_call
 from nanfix.rebuild import imputation, insert_after_inputs, normalization
 from nanfix.rows import filtered, kept_sample, unknown_length
-from nanfix.setup import LogitsLoss, RowFilter, Setup, base_optimizer, walk
+from nanfix.setup import LogitsLoss, RowFilter, Setup, base_optimizer, scaled_schedule, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
 from nanfix.steps import RecordingStep, loss_of, recordable
 
@@ -342,17 +342,6 @@ def rate_limit(setup: Setup) -> list[Any]:
     rate = setup.optimizer.get("learning_rate")
     fixed = not isinstance(base_optimizer(setup.model)._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
     return [RateLimit(rate)] if rate is not None and fixed else []
-
-
-def scaled_schedule(schedule: Any, factor: float) -> Any:
-    """Return the same stock schedule with every rate in it multiplied by `factor`."""
-    config = schedule.get_config()
-    for name in ("initial_learning_rate", "end_learning_rate", "warmup_target"):
-        if isinstance(config.get(name), float | int):
-            config[name] = config[name] * factor
-    if "values" in config:
-        config["values"] = [value * factor for value in config["values"]]
-    return type(schedule).from_config(config)
 
 
 def _resolve(name: str, value: Any) -> Any:
