@@ -9,10 +9,11 @@ import nanfix
 from nanfix import Outcome
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Onset
-from nanfix.recorder import FlightRecorder, Pace, thin
+from nanfix.pace import Pace
+from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
 from nanfix.replay import replay
-from nanfix.snapshot import Snapshot, nonfinite_variables, take
+from nanfix.snapshot import nonfinite_variables, take
 from nanfix.store import SnapshotStore
 from nanfix.watch import Watching, watch
 
@@ -102,17 +103,6 @@ def test_user_callbacks_never_see_the_nonfinite_step():
     assert np.isfinite(seen).all()
 
 
-def test_thin_keeps_ends_and_one_snapshot_for_each_doubling_of_age():
-    snapshots = [Snapshot(0, step, step, (), ()) for step in range(0, 33)]
-    kept = snapshots[:1]
-    for snapshot in snapshots[1:]:
-        kept = thin([*kept, snapshot], room=10)
-    totals = [s.total for s in kept]
-    assert totals[0] == 0 and totals[-1] == 32
-    assert len(totals) <= 8
-    assert len(thin(snapshots, room=3)) == 3
-
-
 def test_recorder_is_a_callback_with_a_bounded_memory():
     recorder = FlightRecorder(memory_bytes=1_000)
     model, x, y, arguments = explosions.healthy()
@@ -165,14 +155,6 @@ def test_batches_beyond_their_share_of_memory_make_snapshots_closer():
     assert max(held) <= recorder.memory_bytes + batch_bytes
 
 
-def test_pace_keeps_to_its_share():
-    pace = Pace(0.01)
-    assert pace.due(100.0)
-    pace.done(0.5, 100.0)  # seconds, at a time
-    assert not pace.due(149.0)
-    assert pace.due(150.1)
-
-
 def test_learning_rates_set_by_callbacks_are_replayed():
     """Each step has its own rate, set between steps; the replay has to use them all to meet the overflow where it was."""
 
@@ -217,7 +199,7 @@ def test_series_of_losses_is_that_of_the_steps():
 
 
 def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("nanfix.recorder.WRITING", 1e9)  # so that every snapshot of so short a run is written
+    monkeypatch.setattr("nanfix.shelf.WRITING", 1e9)  # so that every snapshot of so short a run is written
     monkeypatch.setattr("nanfix.recorder.CHEAP", 1e9)  # and there is one at each epoch
 
     class Stop(keras.callbacks.Callback):

@@ -1,6 +1,5 @@
 """The flight recorder: verified snapshots and the batches since the newest, kept while Keras trains."""
 
-import logging
 import math
 import time
 from collections import deque
@@ -11,44 +10,19 @@ import keras
 import psutil
 
 from nanfix.diagnosis import Onset
+from nanfix.pace import Pace
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
-from nanfix.snapshot import Snapshot, nonfinite_variables, optimizers, read, restore, state_variables, take
+from nanfix.shelf import Shelf
+from nanfix.snapshot import nonfinite_variables, optimizers, read, restore, state_variables, take
 from nanfix.steps import Drawn, RecordingStep, batch_bytes, loss_of, recordable, whole
-from nanfix.store import Saved, SnapshotStore
+from nanfix.store import Saved, SnapshotStore, joined
 
-log = logging.getLogger("nanfix")
-
-KEEPING = 0.004  # share of the training's time that snapshots in memory may take,
-VERIFYING = 0.003  # the checks between them,
-WRITING = 0.003  # and snapshots on disk
+KEEPING = 0.004  # share of the training's time that snapshots may take,
+VERIFYING = 0.003  # and the checks between them
 CHEAP = 3e-4  # seconds: what costs less is done at every epoch, where Keras itself takes longer
-WARM_UP = 0.02  # seconds
 SHARE_OF_MEMORY = 0.1  # of the memory that is free when the run begins
-ROOM_ON_DISK = 4  # snapshots, when they do not fit into memory
 SERIES = 1024  # steps whose loss is remembered
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-
-
-class Pace:
-    """Lets something that is done again and again take at most a share of the time that passes.
-
-    The first time is a slow one; when it was short all the same, what it took is not held against the second.
-    """
-
-    def __init__(self, share: float):
-        self.cost = 0.0  # seconds, smoothed
-        self._share = share
-        self._last = -math.inf
-
-    def due(self, now: float) -> bool:
-        return now - self._last >= self.cost / self._share
-
-    def done(self, seconds: float, now: float) -> None:
-        first = self._last == -math.inf
-        if first and seconds < WARM_UP:
-            seconds = 0.0
-        self.cost = 0.5 * (self.cost + seconds) if self.cost else seconds
-        self._last = now
 
 
 class FlightRecorder(keras.callbacks.Callback):
@@ -82,16 +56,14 @@ class FlightRecorder(keras.callbacks.Callback):
         self._losses: deque[float] = deque(maxlen=SERIES)
         self._callbacks = tuple(callbacks)
         self._rates_change = any(_has_batch_hooks(callback) for callback in callbacks)
-        self._store, self._durable, self._resume = store, durable, resume
-        self._on_disk = False
-        self._written: Snapshot | None = None
-        self._snapshots: list[Snapshot] = []
+        self._store, self._resume = store, resume
+        self._shelf = Shelf(self.memory_bytes // 2, store, durable)
         self._executions: list[Execution] = []
-        self._bytes_of_a_batch = 0
+        self._bytes_of_an_execution = 0
         self._first_batch: Any = None
         self._rates: tuple[tuple[Any, Any], ...] = ()
         self._step: RecordingStep | None = None
-        self._keeping, self._verifying, self._writing = Pace(KEEPING), Pace(VERIFYING), Pace(WRITING)
+        self._keeping, self._verifying = Pace(KEEPING), Pace(VERIFYING)
         self._epoch = 0
         self._done = 0  # steps of the epoch
         self._steps_per_epoch: int | None = None
@@ -124,10 +96,10 @@ class FlightRecorder(keras.callbacks.Callback):
     def recording(self) -> Recording:
         steps = tuple(recorded_steps(self._executions))
         series = tuple(self._losses), dict(self._epoch_losses), self._steps_per_epoch
-        return Recording(tuple(self._snapshots), steps, self._step, self._first_batch, *series)
+        return Recording(tuple(self._shelf.snapshots), steps, self._step, self._first_batch, *series)
 
     def usage(self) -> RecorderUsage:
-        folder = self._store.folder if self._on_disk and self._store is not None else None
+        folder = self._store.folder if self._shelf.on_disk and self._store is not None else None
         return RecorderUsage(self._taken, self._peak, self.memory_bytes, self._seconds, folder)
 
     @property
@@ -136,7 +108,7 @@ class FlightRecorder(keras.callbacks.Callback):
 
     def before_execution(self, iterator: Any) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones when they are due."""
-        if not self._snapshots:
+        if not self._shelf.snapshots:
             if self._step is not None:
                 self._step.prepare(iterator)
             self._begin()
@@ -152,11 +124,10 @@ class FlightRecorder(keras.callbacks.Callback):
         """Hold the batches of an execution by reference."""
         self._executions.append(Execution(self._epoch, self._done + 1, self._rates, batches))
         if self._first_batch is None:
-            self._first_batch = whole(batches.batches()[0])
+            self._first_batch = whole(batches.first)
         count = len(self._executions)
         if count & (count - 1) == 0:  # the batches of one source are about alike: some of them are measured
-            largest = sum(map(batch_bytes, batches.batches()))
-            self._bytes_of_a_batch = max(self._bytes_of_a_batch, largest)
+            self._bytes_of_an_execution = max(self._bytes_of_an_execution, batches.count * batch_bytes(batches.first))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done, self._sum = epoch, 0, 0.0
@@ -196,11 +167,10 @@ class FlightRecorder(keras.callbacks.Callback):
 
     def _begin(self) -> None:
         if self._resume is not None:
-            oldest, newest = self._resume
             variables = state_variables(self.model)
-            self._snapshots = [oldest.bound(variables, self._callbacks)]
-            self._written = newest.bound(variables, self._callbacks)
-            restore(self._written)
+            initial, newest = (saved.bound(variables, self._callbacks) for saved in self._resume)
+            self._shelf.begin_with(initial, newest)
+            restore(newest)
             self._total = newest.total
         self._keep()
 
@@ -211,46 +181,19 @@ class FlightRecorder(keras.callbacks.Callback):
         if snapshot is None:
             raise self._nonfinite()
         self._peak = max(self._peak, self.nbytes + snapshot.nbytes)
-        room = self.memory_bytes // 2 // max(snapshot.nbytes, 1)
-        self._on_disk |= room < 2 and self._store is not None
-        writing = self._on_disk or (self._durable and self._writing.due(begun))
-        taken = time.perf_counter() - begun
-        written = self._write(snapshot) if writing else None
-        if self._on_disk and written is not None:
-            snapshot, room = written, ROOM_ON_DISK
-        before, self._snapshots = self._snapshots, thin([*self._snapshots, snapshot], max(room, 2))
-        kept = {id(snapshot) for snapshot in self._snapshots}
-        for dropped in before:
-            if self._store is not None and id(dropped) not in kept:
-                self._store.discard(dropped)
+        written = self._shelf.put(snapshot, self._past)
         self._executions = []
         self._unverified = False
-        now = time.perf_counter()
         self._taken += 1
-        self._seconds += now - begun
         self._just_kept = self._taken > 1  # the first step after the first snapshot is a slow one anyway
-        self._keeping.done(now - begun if self._on_disk else taken, now)
-        self._ticked = now
+        now = self._ticked = time.perf_counter()
+        self._seconds += now - begun
+        self._keeping.done(now - begun - written, now)
 
-    def _write(self, snapshot: Snapshot) -> Snapshot | None:
-        """Write a snapshot to the store; a run does not die of a full disk, it is told."""
-        assert self._store is not None
-        begun = time.perf_counter()
+    def _past(self) -> tuple[dict[str, list[float]], list[int]]:
+        """Return history and epochs up to now, those before a kill included."""
         history = getattr(self.model, "history", None)
-        past = self._resume[1] if self._resume else None
-        rows, epochs = joined(past, getattr(history, "history", {}), getattr(history, "epoch", []))
-        try:
-            written = self._store.save(snapshot, rows, epochs)
-        except OSError as error:
-            log.warning("nanfix: a snapshot cannot be written to %s (%s); going on without.", self._store.folder, error)
-            self._durable = self._on_disk = False
-            return None
-        if self._written is not None and 0 < self._written.total < snapshot.total and not self._on_disk:
-            self._store.discard(self._written)
-        self._written = written
-        now = time.perf_counter()
-        self._writing.done(now - begun, now)
-        return written
+        return joined(self._resume[1] if self._resume else None, getattr(history, "history", {}), getattr(history, "epoch", []))
 
     def _verify(self) -> None:
         """Raise Nonfinite when a weight, slot or statistic is."""
@@ -266,9 +209,9 @@ class FlightRecorder(keras.callbacks.Callback):
 
     def _end_of_epoch(self) -> None:
         """Before validation and the user's callbacks see the weights: are they finite?"""
-        last = self._executions[-1] if self._executions else None
-        if last is not None and last.drawn.spec is not None:  # Keras counts the last execution's steps as if it were full
-            surplus = self._done + 1 - last.step - len(last.drawn.batches())
+        if self._executions:
+            last = self._executions[-1]
+            surplus = self._done + 1 - last.step - last.drawn.count  # Keras counts the last one as if it were full
             self._done -= surplus
             self._total -= surplus
         if self._verifying.cost < CHEAP or self._verifying.due(time.perf_counter()):
@@ -286,38 +229,18 @@ class FlightRecorder(keras.callbacks.Callback):
             self._usual = 0.9 * self._usual + 0.1 * seconds / steps if self._usual else seconds / steps
 
     def _full(self) -> bool:
-        held = len(self._executions) * self._bytes_of_a_batch
-        return held > self.memory_bytes // 2
+        return len(self._executions) * self._bytes_of_an_execution > self.memory_bytes // 2
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory held: snapshots and batches."""
-        return sum(snapshot.nbytes for snapshot in self._snapshots) + len(self._executions) * self._bytes_of_a_batch
+        return self._shelf.nbytes + len(self._executions) * self._bytes_of_an_execution
 
     def _nonfinite(self) -> Nonfinite:
         return Nonfinite(self._here(), nonfinite_variables(self.model)[0])
 
     def _here(self) -> Onset:
         return Onset(self._epoch + 1, max(self._done, 1))
-
-
-def joined(past: Saved | None, history: Any, epochs: Sequence[int]) -> tuple[dict[str, list[float]], list[int]]:
-    """Return the history of a training that went on from a saved snapshot, from its first epoch."""
-    if past is None:
-        return {name: list(values) for name, values in history.items()}, list(epochs)
-    names = dict.fromkeys([*past.history, *history])
-    return {n: [*past.history.get(n, []), *history.get(n, [])] for n in names}, [*past.epochs, *epochs]
-
-
-def thin(snapshots: list[Snapshot], room: int) -> list[Snapshot]:
-    """Keep the initial and the newest snapshot and, between them, one for each doubling of age, at most `room`."""
-    newest = snapshots[-1]
-    ages: dict[int, Snapshot] = {}
-    for snapshot in snapshots[1:-1]:
-        ages.setdefault((newest.total - snapshot.total).bit_length(), snapshot)
-    between = sorted(ages.values(), key=lambda snapshot: snapshot.total)
-    kept = [snapshots[0], *between[max(0, len(between) - max(0, room - 2)) :]]
-    return kept if newest is snapshots[0] else [*kept, newest]
 
 
 def _has_batch_hooks(callback: Any) -> bool:

@@ -16,17 +16,25 @@ Optional: Any = tf.experimental.Optional
 class Drawn:
     """The batches of one execution, unpacked only when somebody looks: unpacking costs more than a small step.
 
-    `spec` is None for a single batch, and else what one batch of the stacked optionals in `value` looks like.
+    `spec` is None for a single batch; else `value` holds optionals, stacked, of which the first `drawn` have a batch like that.
     """
 
     value: Any
     spec: Any = None
+    drawn: Any = 1
+
+    @property
+    def count(self) -> int:
+        return int(self.drawn)
+
+    @property
+    def first(self) -> Any:
+        return self.value if self.spec is None else _OptionalImpl(self.value[0], self.spec).get_value()
 
     def batches(self) -> list[Any]:
         if self.spec is None:
             return [self.value]
-        optionals = [_OptionalImpl(variant, self.spec) for variant in tf.unstack(self.value)]
-        return [optional.get_value() for optional in optionals if optional.has_value()]
+        return [_OptionalImpl(variant, self.spec).get_value() for variant in tf.unstack(self.value)[: self.count]]
 
 
 class Listener(Protocol):
@@ -91,7 +99,7 @@ class RecordingStep:
         self._iterator = iterator
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             logs, drawn = self._drawn(iterator)
-            executed = [Drawn(drawn, iterator.element_spec if self._many else None)]
+            executed = [Drawn(drawn[0], iterator.element_spec, drawn[1]) if self._many else Drawn(drawn)]
         else:
             executed, logs = [], None
             for _, data in zip(range(self._many or 1), iterator, strict=False):
@@ -130,7 +138,7 @@ def _inherits(model: Any, method: str) -> bool:
 
 
 def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple[Any, Any]:
-    """Run up to `count` steps in the graph; return the last logs and the drawn batches as stacked optionals."""
+    """Run up to `count` steps in the graph; return the last logs, the drawn batches as stacked optionals, and their number."""
     first = iterator.get_next()
     logs = one_step(first)
     drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
@@ -144,10 +152,10 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
         logs = tf.cond(data.has_value(), lambda: one_step(data.get_value()), lambda: logs)
         return index + 1, logs, data.has_value(), drawn.write(index, data._variant_tensor)
 
-    _, logs, _, drawn = tf.while_loop(
+    index, logs, more, drawn = tf.while_loop(
         lambda index, logs, more, drawn: tf.logical_and(more, index < count), body, [1, logs, True, drawn]
     )
-    return logs, drawn.stack()
+    return logs, (drawn.stack(), index - tf.cast(tf.logical_not(more), tf.int32))
 
 
 def loss_of(logs: Any) -> float | None:

@@ -75,6 +75,14 @@ class Saved:
         return f"Went on at epoch {self.epoch + 1}{after} from {self.path}, where an earlier call had been stopped."
 
 
+def joined(past: Saved | None, history: Any, epochs: Sequence[int]) -> tuple[dict[str, list[float]], list[int]]:
+    """Return the history of a training that went on from a saved snapshot, from its first epoch."""
+    if past is None:
+        return {name: list(values) for name, values in history.items()}, list(epochs)
+    names = dict.fromkeys([*past.history, *history])
+    return {n: [*past.history.get(n, []), *history.get(n, [])] for n in names}, [*past.epochs, *epochs]
+
+
 class SnapshotStore:
     """Keeps snapshots in `folder`, which is made when the first one is written."""
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanfix.data import TrainingData, feed
-from nanfix.recorder import FlightRecorder, joined
+from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
 from nanfix.resumption import resumed, user_callbacks
 from nanfix.snapshot import Snapshot
-from nanfix.store import SnapshotStore
+from nanfix.store import SnapshotStore, joined
 
 
 @dataclass(frozen=True)
