@@ -196,3 +196,15 @@ def test_the_command_line_starts_without_the_heavy_packages():
 def test_the_installed_strategies_can_all_be_shown():
     for strategy in catalogue().values():
         assert strategy.__doc__ and strategy.treats
+
+
+def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
+    told = ScriptResult(0, (CallResult(0, "net", "Training became non-finite at epoch 1 step 3.\nCause: ..."),))
+    monkeypatch.setattr(script, "diagnose_script", lambda path, args: told)
+    code, out, _ = nanfix("diagnose", "train.py", "--epochs", "3")
+    assert code == 0
+    assert out.splitlines() == [
+        "nanfix: fit call 1, model net",
+        "  Training became non-finite at epoch 1 step 3.",
+        "  Cause: ...",
+    ]

@@ -16,7 +16,7 @@ from nanfix.fix import Edit, Fix
 from nanfix.intercept import Interceptor
 from nanfix.report import Outcome, Report
 from nanfix.schema import RunRecord, load
-from nanfix.script import CallResult, ScriptResult, repair_script, run_script_with_fix
+from nanfix.script import CallResult, ScriptResult, diagnose_script, repair_script, run_script_with_fix
 
 LOOK = """
 import os, sys
@@ -321,3 +321,14 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     assert [bool(run.edits) for run in content.runs] == [False, True]
     again = run_script_with_fix(path, ["1000"], Path("fix.json"))
     assert again.code == 0 and "finite True True" in capfd.readouterr().out
+
+
+def test_a_script_is_explained_up_to_the_fit_that_fails(capfd):
+    path = write("train.py", FAILING)
+    result = diagnose_script(path, ["1e6"])
+    first, second = result.calls
+    assert result.code == 0
+    assert first.text == "Training stayed finite."
+    assert "Cause: the learning rate is too high" in second.text and "stay finite" in second.text
+    assert "epochs" not in capfd.readouterr().out  # it ended there, before it used what has no weights
+    assert list(Path().iterdir()) == [path]
