@@ -272,4 +272,4 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_sublayers(layer: keras.Layer) -> list[Any]:
-    return list(layer._flatten_layers(include_self=True, recursive=True))
+    return list(layer._flatten_layers(include_self=True, recursive=True)) if isinstance(layer, keras.Layer) else []

@@ -88,9 +88,9 @@ def _outward(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _layer(frame: FrameType) -> Any:
-    """Return the layer that a frame computes, or None."""
+    """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node of the model like a layer."""
     owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
-    return owner if isinstance(owner, keras.Layer) and not isinstance(owner, keras.Model) else None
+    return owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
 
 
 def _line(frame: FrameType) -> str | None:

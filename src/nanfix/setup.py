@@ -204,10 +204,13 @@ class Setup:
 def walk(model: Any) -> Iterator[tuple[int, Any]]:
     """Yield (position, layer) for every layer of the model, nested ones included, in a stable order.
 
-    Input layers are left out, as Keras leaves them out of the layers of a Sequential model.
+    Input layers are left out, as Keras leaves them out of the layers of a Sequential model. Operations on symbolic tensors
+    (`keras.ops.log(x)` in a Functional model), which are nodes like layers, come after them.
     """
-    layers = model._flatten_layers(include_self=False, recursive=True)
-    yield from enumerate(layer for layer in layers if type(layer).__name__ != "InputLayer")
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    nodes = {id(node): node for layer in layers for node in getattr(layer, "operations", [])}
+    operations = [node for node in nodes.values() if not hasattr(node, "_flatten_layers")]
+    yield from enumerate([*(la for la in layers[1:] if type(la).__name__ != "InputLayer"), *operations])
 
 
 def settable_activation(layer: Any) -> bool:

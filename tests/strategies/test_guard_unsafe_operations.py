@@ -158,3 +158,22 @@ def test_repairs_a_loss():
 def test_repairs_a_model_that_computes_in_its_own_call():
     report, *_ = contract.check_repair(NAME, root_in_the_model)
     assert_finite_on_zeros(report.model)
+
+
+def root_of_symbols():
+    """The root is a node of the model itself, in no layer and on no line that runs."""
+    x, y = explosions.table()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(1)(ops.sqrt(layers.Dense(16)(inputs))))
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, {**explosions.ARGUMENTS, "epochs": 10}
+
+
+def test_operation_on_symbolic_tensors_is_named_and_guarded():
+    model, x, y, arguments = root_of_symbols()
+    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert report.diagnosis.place.operation == "Sqrt" and report.diagnosis.place.layer.startswith("sqrt")
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+    assert report.history["val_loss"][-1] < np.var(y)
