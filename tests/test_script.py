@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from nanfix import script as module
+from nanfix.budget import Budget
 from nanfix.errors import InputError, NanfixError, RunDirError, ScriptError
 from nanfix.fix import Edit, Fix
 from nanfix.intercept import Interceptor
@@ -140,7 +141,7 @@ def intercepted(model, monkeypatch, folder):
 
     def start(answer, **job):
         controller = ModuleType("nanfix.controller")
-        vars(controller).update(fit=answer, Budget=dict)
+        vars(controller).update(fit=answer)
         monkeypatch.setitem(sys.modules, "nanfix.controller", controller)
         base = {"mode": "repair", "events": str(folder / "events"), "budget": {}, "strategies": None, "seed": 1, "run_dir": None}
         Interceptor({**base, **job}).install(keras)
@@ -163,7 +164,7 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
     events = intercepted(answer, run_dir="runs", strategies=["a"])
     history = model.fit(*data, 2, epochs=2, verbose=0)
     assert seen.pop("x") is data[0] and seen.pop("y") is data[1]
-    own = {"budget": {}, "strategies": ["a"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
+    own = {"budget": Budget(), "strategies": ["a"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
     assert seen == {**own, "batch_size": 2, "epochs": 2, "verbose": 0}
     assert (history.history, history.epoch, history.params) == ({"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
     assert model.history is history
