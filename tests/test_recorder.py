@@ -221,3 +221,14 @@ def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     if newest.step == 0:  # at an epoch's beginning: nothing is trained twice
         for left, right in zip(state(whole), state(model), strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_data_are_let_go_of_when_a_training_ends():
+    """An iterator that lives on is ended late, and then waits for seconds for a thread of its own."""
+    model, x, y, arguments = explosions.healthy()
+    watch(model, TrainingData.of(x, y, arguments))
+    assert model.train_function._iterator() is None
+    model, x, y, arguments = explosions.learning_rate()
+    watch(model, TrainingData.of(x, y, arguments))
+    iterator = model.train_function._iterator()
+    assert iterator is None or iterator._iterator_resource is None

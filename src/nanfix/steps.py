@@ -1,5 +1,6 @@
 """Keras' training step, unchanged, that also hands out the batches it drew."""
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,7 +81,7 @@ class RecordingStep:
         drawn = drawn_steps if self._many else drawn_step
         self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
-        self._iterator: Any = None
+        self._iterator: Callable[[], Any] = lambda: None  # a weak reference: nobody but Keras keeps its data alive
 
     def prepare(self, iterator: Any) -> None:
         """Trace the step, which creates missing variables and slots at their initial values, but run nothing."""
@@ -96,8 +97,8 @@ class RecordingStep:
     def __call__(self, iterator: Any) -> Any:
         if self.listener is not None:
             self.listener.before_execution(iterator)
-        self._iterator = iterator
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+            self._iterator = weakref.ref(iterator)
             logs, drawn = self._drawn(iterator)
             executed = [Drawn(drawn[0], iterator.element_spec, drawn[1]) if self._many else Drawn(drawn)]
         else:
@@ -116,9 +117,9 @@ class RecordingStep:
         Keras leaves it in a reference cycle, and its end has to wait for a thread that sleeps the longer the older it is:
         many seconds, whenever the cycle happens to be collected.
         """
-        if hasattr(self._iterator, "_iterator_resource"):
-            self._iterator._iterator_resource = None
-        self._iterator = None
+        iterator = self._iterator()
+        if hasattr(iterator, "_iterator_resource"):
+            iterator._iterator_resource = None
 
     def replay(self, batch: Any) -> Any:
         """Run the compiled step on one recorded batch; returns Keras' logs."""
