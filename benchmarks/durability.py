@@ -24,7 +24,7 @@ from nanfix import Outcome
 
 class Ramp(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.optimizer.learning_rate = 0.01 * 1.25 ** epoch
+        self.model.optimizer.learning_rate = 0.01 * 1.04 ** epoch
 
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(64, "relu"), keras.
 model = keras.Sequential([keras.Input((8,)), *layers])
 model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
 print("training", flush=True)
-report = nanfix.fit(model, x, y, epochs=60, verbose=0, callbacks=[Ramp()], validation_split=0.2, run_dir=sys.argv[1])
+report = nanfix.fit(model, x, y, epochs=180, verbose=0, callbacks=[Ramp()], validation_split=0.2, run_dir=sys.argv[1])
 finite = all(np.isfinite(w).all() for w in model.get_weights())
 for note in report.notes:
     print("note:", note)

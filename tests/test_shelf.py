@@ -50,3 +50,12 @@ def test_durable_shelf_writes_the_initial_and_the_newest(tmp_path, monkeypatch):
         assert shelf.put(snapshot, nothing) > 0.0
     assert [saved.total for saved in SnapshotStore(tmp_path).saved()] == [0, 8]
     assert not shelf.on_disk
+
+
+def test_what_an_earlier_call_wrote_is_not_written_again_at_once(tmp_path):
+    initial, newest, later = snapshots(3)
+    store = SnapshotStore(tmp_path)
+    shelf = Shelf(10**9, store, durable=True)
+    shelf.begin_with(store.save(initial), store.save(newest))
+    assert shelf.put(later, nothing) == 0.0
+    assert [saved.total for saved in store.saved()] == [0, 1]

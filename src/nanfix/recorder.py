@@ -17,8 +17,8 @@ from nanfix.snapshot import nonfinite_variables, optimizers, read, restore, stat
 from nanfix.steps import Drawn, RecordingStep, batch_bytes, loss_of, recordable, whole
 from nanfix.store import Saved, SnapshotStore, joined
 
-KEEPING = 0.004  # share of the training's time that snapshots may take,
-VERIFYING = 0.003  # and the checks between them
+KEEPING = 0.003  # share of the training's time that snapshots may take,
+VERIFYING = 0.002  # and the checks between them
 CHEAP = 3e-4  # seconds: what costs less is done at every epoch, where Keras itself takes longer
 SHARE_OF_MEMORY = 0.1  # of the memory that is free when the run begins
 SERIES = 1024  # steps whose loss is remembered

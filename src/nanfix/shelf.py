@@ -11,7 +11,8 @@ from nanfix.store import SnapshotStore
 
 log = logging.getLogger("nanfix")
 
-WRITING = 0.003  # share of the training's time that files for a later call may take
+WRITING = 0.005  # share of the training's time that files for a later call may take
+GUESS = 0.01  # seconds that a file takes, until one has been written
 ROOM_ON_DISK = 4  # snapshots, when they do not fit into memory
 
 Past = Callable[[], tuple[Mapping[str, Any], Sequence[int]]]
@@ -30,7 +31,7 @@ class Shelf:
         self.snapshots: list[Snapshot] = []
         self.on_disk = False
         self._memory_bytes, self._store, self._durable = memory_bytes, store, durable and store is not None
-        self._writing = Pace(WRITING)
+        self._writing = Pace(WRITING, warm_up=0.0)
         self._written: Snapshot | None = None
 
     @property
@@ -41,6 +42,7 @@ class Shelf:
     def begin_with(self, initial: Snapshot, newest: Snapshot) -> None:
         """Take over what an earlier call wrote."""
         self.snapshots, self._written = [initial], newest
+        self._writing.done(GUESS, time.perf_counter())  # what is there need not be written again
 
     def put(self, snapshot: Snapshot, past: Past) -> float:
         """Keep a snapshot, and drop what it makes superfluous; `past` gives history and epochs for its file.
