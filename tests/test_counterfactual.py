@@ -88,9 +88,10 @@ def test_half_precision_is_tried_in_full(reruns):
 
 
 def test_rerun_whose_loss_rises_is_no_cure():
-    assert Rerun("", 3, 3, (1.0, 2.0, 0.5)).cured
-    assert not Rerun("", 8, 8, (1.0, 2.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0)).cured
-    assert not Rerun("", 2, 3, (1.0, 1.0)).cured
+    assert Rerun("", 3, 3, before=1.0, after=0.5).cured
+    assert Rerun("", 3, 3, before=-1.0, after=-1.5).cured
+    assert not Rerun("", 8, 8, before=1.0, after=9.0).cured
+    assert not Rerun("", 2, 3).cured
 
 
 def test_nothing_is_tried_when_there_is_no_time():

@@ -24,19 +24,24 @@ FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
 SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
-EARLY = 5  # steps; batches differ, so the first losses and the last are judged by so many of them
+JUDGED = 5  # last batches, on which the loss is compared with what it was on the same ones before these steps
+NOISE = 0.05  # share of the loss, by which dropout and the like may raise it
 
 Change = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """Steps that were run again with one change: how many of those planned stayed finite, and their losses."""
+    """Steps that were run again with one change: how many of those planned stayed finite.
+
+    `before` and `after` are the mean loss on the last few batches, with the weights at the start and in these last steps.
+    """
 
     change: str
     steps: int
     planned: int
-    losses: tuple[float, ...]
+    before: float = math.nan
+    after: float = math.nan
 
     @property
     def finite(self) -> bool:
@@ -44,17 +49,13 @@ class Rerun:
 
     @property
     def cured(self) -> bool:
-        """Whether every step stayed finite and the loss did not rise above what it was in the beginning."""
-        return self.finite and self.last_loss <= max(self.losses[:EARLY])
-
-    @property
-    def last_loss(self) -> float:
-        return float(np.mean(self.losses[-EARLY:]))
+        """Whether every step stayed finite and the loss did not rise."""
+        return self.finite and self.after <= self.before + NOISE * abs(self.before)
 
     def __str__(self):
         if not self.finite:
             return f"{self.change}, it fails at step {self.steps + 1}"
-        course = f"the loss goes from {self.losses[0]:.3g} to {self.last_loss:.3g}"
+        course = f"the loss goes from {self.before:.3g} to {self.after:.3g}"
         return f"{self.change}, the same {self.planned} steps stay finite and {course}"
 
 
@@ -137,29 +138,41 @@ class _Bench:
         change: Change | None = None,
         *,
         rate: float = 1.0,
-        prepare: Any = None,
+        prepare: Callable[[], None] | None = None,
     ) -> Rerun | None:
         """Run the steps from `start` and say what came of it; None when there is no time left."""
+
+        def loss_at(step: RecordedStep) -> float:
+            return self.loss_of(step.batch if change is None else change(step.batch))
+
         if not self.open:
             return None
-        restore(start)
-        if prepare is not None:
-            prepare()
-        optimizer = base_optimizer(self.model)
-        rate_variable, losses = optimizer._learning_rate, []
-        if rate != 1.0:
-            rate_variable.assign(np.asarray(rate_variable) * rate)
+        self._begin(start, rate, prepare)
+        variable_rate, losses = base_optimizer(self.model)._learning_rate, []
         for step in steps:
             if not self.open:
                 return None
             for variable, value in step.rates:
-                variable.assign(value * rate if variable is rate_variable else value)
-            loss = self.loss_of(step.batch if change is None else change(step.batch))
+                variable.assign(value * rate if variable is variable_rate else value)
+            loss = loss_at(step)
             if not math.isfinite(loss):
-                break
+                return Rerun(told, len(losses), len(steps))
             losses.append(loss)
-        survived = len(losses) - (1 if len(losses) == len(steps) and nonfinite_variables(self.model) else 0)
-        return Rerun(told, survived, len(steps), tuple(losses))
+        if nonfinite_variables(self.model):
+            return Rerun(told, len(losses) - 1, len(steps))
+        before = []
+        for step in steps[-JUDGED:]:
+            self._begin(start, rate, prepare)
+            before.append(loss_at(step))
+        return Rerun(told, len(losses), len(steps), float(np.mean(before)), float(np.mean(losses[-JUDGED:])))
+
+    def _begin(self, start: Snapshot, rate: float, prepare: Callable[[], None] | None) -> None:
+        restore(start)
+        if prepare is not None:
+            prepare()
+        if rate != 1.0:
+            variable = base_optimizer(self.model)._learning_rate
+            variable.assign(np.asarray(variable) * rate)
 
     def loss_of(self, batch: Any) -> float:
         """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
