@@ -52,6 +52,11 @@ class Rerun:
         """Whether every step stayed finite and the loss did not rise."""
         return self.finite and self.after <= self.before + NOISE * abs(self.before)
 
+    @property
+    def learned(self) -> bool:
+        """Whether every step stayed finite and the loss fell."""
+        return self.finite and self.after < self.before - NOISE * abs(self.before)
+
     def __str__(self):
         if not self.finite:
             return f"{self.change}, it fails at step {self.steps + 1}"
@@ -64,9 +69,9 @@ class Counterfactuals:
     """What the failing steps came to with one thing changed; None where it was not tried.
 
     From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the mildest learning rate
-    that cures, else the lowest tried; `no_update` says whether weights left alone stay finite. At the failing step: the same
-    batch on the `initial` weights; how many of the `others` tried fail on the failing weights; the batch without its
-    suspicious rows (`clean`); in `full_precision`.
+    with which the run learns, or at least stays finite, else the lowest tried; `no_update` says whether weights left alone
+    stay finite. At the failing step: the same batch on the `initial` weights; how many of the `others` tried fail on the
+    failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
     """
 
     unchanged: Rerun | None = None
@@ -305,12 +310,15 @@ def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Re
                 return bench.rerun(f"with {SCHEDULED:g} times the learning rates of the schedule", start, steps)
         finally:
             optimizer._learning_rate = schedule
-    tried = None
+    tried: list[Rerun] = []
     for factor in FACTORS:
-        tried = bench.rerun(f"with {factor:g} times the learning rate", start, steps, rate=factor) or tried
-        if tried is None or tried.cured:
+        rerun = bench.rerun(f"with {factor:g} times the learning rate", start, steps, rate=factor)
+        if rerun is None:
             break
-    return tried
+        tried.append(rerun)
+        if rerun.learned:
+            return rerun
+    return next((rerun for rerun in tried if rerun.cured), tried[-1] if tried else None)
 
 
 def _without_update(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> bool | None:

@@ -17,7 +17,7 @@ from nanfix.setup import BOUNDED, Setup, activation_name, linear_throughout, los
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
-SURE, CURES, SLOWER_CURES, HELPS = 0.93, 0.92, 0.9, 0.86  # weights of causes that a rerun has settled
+SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.93, 0.92, 0.9, 0.86, 0.8  # weights of causes that a rerun has settled
 RISEN = 10.0  # times what it was, a loss or a norm has risen
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 WIDE = 2.5  # a layer that multiplies its input by more has weights that are too large for its width
@@ -228,13 +228,13 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup,
 
 
 def _learning_rate(growth: Growth, lower: Rerun | None) -> Finding:
-    """The learning rate is the cause when a lower one cures, and no scaling alone does."""
+    """The learning rate is the cause when with a lower one the run learns, and no scaling alone cures."""
     step = growth.first_step
     told = "learning rate unknown" if growth.learning_rate is None else f"learning rate {growth.learning_rate:.3g}"
     if step is not None and step > 0.1:
         told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
     if lower is not None and lower.cured:
-        return Finding(Cause.LEARNING_RATE, SLOWER_CURES, f"{told}; {lower}")
+        return Finding(Cause.LEARNING_RATE, SLOWER_LEARNS if lower.learned else SLOWER_CURES, f"{told}; {lower}")
     guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
     return Finding(Cause.LEARNING_RATE, guess, told if lower is None else f"{told}; {lower}")
 
