@@ -30,7 +30,7 @@ class ClipGradients(Strategy):
 
     def applies(self, diagnosis, setup):
         measured = diagnosis.gradient_norm is not None and (diagnosis.gradient_norm > 0 or bool(diagnosis.weight_norm))
-        return bool(self.treats & diagnosis.causes) and not setup.clips and measured
+        return self.answers(diagnosis) and not setup.clips and measured
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1, 0.01])

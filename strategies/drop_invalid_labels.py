@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.setup import RowFilter, loss_name
+from nanfix.setup import loss_name
 from nanfix.strategy import Strategy, Tier
 
 
@@ -25,7 +26,7 @@ class DropInvalidLabels(Strategy):
 
     def applies(self, diagnosis, setup):
         classes = _classes(setup)
-        if not self.treats & diagnosis.causes or classes is None:
+        if not self.answers(diagnosis) or classes is None:
             return False
         return bool(_labels_kept(setup, classes).keep(setup.sample.inputs, setup.sample.targets).any())
 

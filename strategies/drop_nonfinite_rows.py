@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.setup import RowFilter
 from nanfix.strategy import Strategy, Tier
 
 
@@ -24,7 +24,7 @@ class DropNonfiniteRows(Strategy):
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and _some_left(setup)
+        return self.answers(diagnosis) and _some_left(setup)
 
     def space(self, hp, diagnosis, setup):
         finite = _finite(setup)

@@ -2,8 +2,9 @@
 
 import math
 
+from nanfix.changes import Guard
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import Guard, walk
+from nanfix.setup import walk
 from nanfix.strategy import Strategy, Tier
 
 AWAY_FROM_ZERO = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
@@ -57,7 +58,7 @@ class GuardUnsafeOperations(Strategy):
 
     def applies(self, diagnosis, setup):
         place = diagnosis.place
-        if not self.treats & diagnosis.causes or setup.model.run_eagerly:
+        if not self.answers(diagnosis) or setup.model.run_eagerly:
             return False
         if place.operation not in GUARDED or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
             return False

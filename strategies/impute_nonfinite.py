@@ -23,7 +23,7 @@ class ImputeNonfinite(Strategy):
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data; sklearn.impute.SimpleImputer"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and any(setup.sample.imputable)
+        return self.answers(diagnosis) and any(setup.sample.imputable)
 
     def space(self, hp, diagnosis, setup):
         given = zip(setup.sample.inputs, setup.sample.imputable, strict=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nanfix.changes import LogitsLoss as Change
 from nanfix.diagnosis import Cause
-from nanfix.setup import LogitsLoss as Change
 from nanfix.setup import activation_name, loss_name
 from nanfix.strategy import Strategy, Tier
 
@@ -34,7 +34,7 @@ class LogitsLoss(Strategy):
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and _equivalent(setup) is not None
+        return self.answers(diagnosis) and _equivalent(setup) is not None
 
     def space(self, hp, diagnosis, setup):
         found = _equivalent(setup)

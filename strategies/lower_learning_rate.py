@@ -29,7 +29,7 @@ class LowerLearningRate(Strategy):
     reference = "Bengio (2012), arXiv:1206.5533"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and setup.learning_rate is not None
+        return self.answers(diagnosis) and setup.learning_rate is not None
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])

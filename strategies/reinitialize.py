@@ -24,7 +24,7 @@ class Reinitialize(Strategy):
     reference = "He et al. (2015), arXiv:1502.01852; Glorot & Bengio (2010), AISTATS"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and bool(_weighted(setup))
+        return self.answers(diagnosis) and bool(_weighted(setup))
 
     def space(self, hp, diagnosis, setup):
         return {"initializers": {str(position): _fitting(layer) for position, layer in _weighted(setup)}}

@@ -5,7 +5,14 @@ from nanfix.setup import base_optimizer, walk
 from nanfix.strategy import Strategy, Tier
 
 # What Keras takes when nothing is said.
-OPTIMIZER_DEFAULTS = {"epsilon": 1e-7, "momentum": 0.9, "rho": 0.9, "beta_1": 0.9, "beta_2": 0.999}
+OPTIMIZER_DEFAULTS = {
+    "initial_accumulator_value": 0.1,
+    "epsilon": 1e-7,
+    "momentum": 0.9,
+    "rho": 0.9,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+}
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
 SMALLEST_EPSILON = 1e-12  # a smaller one vanishes beside what it is added to, and the division is by zero after all
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is kept: at least 0, below 1
@@ -14,6 +21,7 @@ DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is k
 class SaneConstants(Strategy):
     """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0, 1), by Keras' default.
 
+    So too an initial accumulator below 0, of which there is no root; the accumulators are filled anew then.
     Looks at the optimizer and at every normalization layer, and touches only what is out of range. A stronger level
     takes an epsilon 100 times the default. Does not help when all constants are in range.
 
@@ -26,7 +34,7 @@ class SaneConstants(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and bool(_optimizer(setup, 1.0) or _layers(setup, 1.0))
+        return self.answers(diagnosis) and bool(_optimizer(setup, 1.0) or _layers(setup, 1.0))
 
     def space(self, hp, diagnosis, setup):
         factor = hp.Choice("factor", [1.0, 100.0])
@@ -35,6 +43,8 @@ class SaneConstants(Strategy):
     def apply(self, setup, *, optimizer, layers):
         if optimizer:
             setup = setup.with_optimizer(**optimizer)
+        if "initial_accumulator_value" in optimizer:  # the accumulators have to be filled anew
+            setup = setup.with_stepping(fresh_moments=True)
         for position, constants in layers.items():
             setup = setup.with_layer(int(position), **constants)
         return setup
@@ -74,4 +84,6 @@ def _replaced(owner, defaults: dict[str, float], factor: float) -> dict[str, flo
 
 
 def _in_range(name: str, value: float) -> bool:
-    return 0 <= value < 1 if name in DECAYS else value >= SMALLEST_EPSILON
+    if name in DECAYS:
+        return 0 <= value < 1
+    return value >= (0 if name == "initial_accumulator_value" else SMALLEST_EPSILON)

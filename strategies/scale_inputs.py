@@ -1,10 +1,10 @@
 """Scale the inputs to unit size, so that every feature pulls on the weights equally hard."""
 
 import numpy as np
-from sklearn.preprocessing import RobustScaler
+from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
+from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
-from nanfix.setup import Affine
 from nanfix.strategy import Strategy, Tier
 
 
@@ -12,60 +12,131 @@ class ScaleInputs(Strategy):
     """Replace each feature x by (x - median) / (interquartile range), as scikit-learn's RobustScaler does.
 
     Features are the last axis: columns of a table, channels of an image or a sequence. A feature whose range is zero
-    although it varies (mostly one value) is divided by its standard deviation instead. A stronger level takes a wider
-    quantile range. The scaling ends up in the model, which goes on taking raw inputs. Does not help when the inputs are
-    of unit scale already, and is not applied to class indices.
+    although it varies (mostly one value) is divided by its standard deviation instead. Images of bytes are first tried as
+    x / 255. Stronger levels take mean and standard deviation (StandardScaler), then Yeo-Johnson's power of the scaled
+    feature, fitted by maximum likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
+    which goes on taking raw inputs. Does not help when the inputs are of unit scale already, and is not applied to class
+    indices.
 
-    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3; sklearn.preprocessing.RobustScaler.
+    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3; sklearn.preprocessing.RobustScaler,
+    StandardScaler and PowerTransformer.
     """
 
     name = "scale-inputs"
     tier = Tier.SCALING
-    treats = frozenset({Cause.UNSCALED_INPUT, Cause.REDUCED_PRECISION})
+    treats = frozenset({Cause.UNSCALED_INPUT, Cause.REDUCED_PRECISION, Cause.OUTLIER})
     keeps_weights = False
-    reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
+    reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler, PowerTransformer"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and any(setup.sample.scalable)
+        return self.answers(diagnosis) and bool(_scalable(setup)) and not setup.inputs
 
     def space(self, hp, diagnosis, setup):
-        quantile_range = hp.Choice("quantile_range", ["25-75", "5-95"])
-        low, high = (float(part) for part in quantile_range.split("-"))
-        scaling = {}
-        for index, (array, scalable) in enumerate(zip(setup.sample.inputs, setup.sample.scalable, strict=True)):
-            if scalable:
-                affine = robust_scaling(array, (low, high))
-                scaling[str(index)] = {"center": list(affine.center), "scale": list(affine.scale)}
-        return {"quantile_range": [low, high], "inputs": scaling}
+        arrays = _scalable(setup)
+        levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
+        levels += ["power"] if setup.rebuildable else []
+        scaler = hp.Choice("scaler", levels)
+        return {"scaler": scaler, "inputs": {str(index): _written(SCALERS[scaler](array)) for index, array in arrays.items()}}
 
-    def apply(self, setup, *, quantile_range, inputs):
-        return setup.with_inputs(
-            {int(index): Affine(tuple(numbers["center"]), tuple(numbers["scale"])) for index, numbers in inputs.items()}
-        )
+    def apply(self, setup, *, scaler, inputs):
+        return setup.with_inputs({int(index): _read(numbers) for index, numbers in inputs.items()})
 
     def explain(self, params):
-        low, high = params["quantile_range"]
         widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
         features = f"{sum(widths)} input feature{'s' if sum(widths) > 1 else ''}"
-        return f"Scale {features} with scikit-learn's RobustScaler (median, {low:g} to {high:g} % quantiles), inside the model."
+        return f"Scale {features} {TOLD[params['scaler']]}, inside the model."
 
     def snippet(self, params):
-        low, high = params["quantile_range"]
-        return f"X = sklearn.preprocessing.RobustScaler(quantile_range=({low:g}, {high:g})).fit_transform(X)"
+        return SNIPPETS[params["scaler"]]
 
 
-def robust_scaling(array: np.ndarray, quantile_range: tuple[float, float]) -> Affine:
-    """Return the scaling of the last axis of `array`, shape (rows, ..., features); non-finite cells are left out."""
+TOLD = {
+    "bytes": "by 1 / 255",
+    "robust": "with scikit-learn's RobustScaler (median, interquartile range)",
+    "standard": "with scikit-learn's StandardScaler (mean, standard deviation)",
+    "power": "with scikit-learn's RobustScaler and PowerTransformer (Yeo-Johnson)",
+}
+SNIPPETS = {
+    "bytes": "X = X / 255.0",
+    "robust": "X = sklearn.preprocessing.RobustScaler().fit_transform(X)",
+    "standard": "X = sklearn.preprocessing.StandardScaler().fit_transform(X)",
+    "power": "scaler = sklearn.pipeline.make_pipeline(RobustScaler(), PowerTransformer())  # of sklearn.preprocessing\n"
+    "X = scaler.fit_transform(X)",
+}
+
+
+def _scalable(setup) -> dict[int, np.ndarray]:
+    """Return the inputs whose numbers mean a quantity, by position."""
+    given = enumerate(zip(setup.sample.inputs, setup.sample.scalable, strict=True))
+    return {index: array for index, (array, scalable) in given if scalable}
+
+
+def _bytes(array: np.ndarray) -> bool:
+    """Say whether an array holds images, or other fields, of whole numbers from 0 to 255."""
+    if array.ndim < 3 and array.dtype != np.uint8:
+        return False
+    return array.size > 0 and array.min() >= 0 and 127 < array.max() <= 255 and bool((array == np.floor(array)).all())
+
+
+def _table(array: np.ndarray) -> np.ndarray:
+    """Return `array`, shape (rows, ..., features), as a table of features, NaN where a cell is not finite."""
     table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
     table = np.where(np.isfinite(table), table, np.nan)
     table[:, np.isnan(table).all(axis=0)] = 0.0  # nothing is known of these; numpy warns of them
-    scaler = RobustScaler(quantile_range=quantile_range).fit(table)
-    center = np.nan_to_num(np.asarray(scaler.center_))
-    spread = np.nan_to_num(np.nanstd(table, axis=0))
-    iqr = np.subtract(*np.nanpercentile(table, quantile_range[::-1], axis=0)) if len(table) else spread
-    scale = np.where(iqr > 1e-12 * np.abs(center), iqr, spread)
+    return table
+
+
+def byte_scaling(array: np.ndarray) -> Affine:
+    """Return x / 255 for every feature. It has no shift, so that it folds into convolutions that pad with zeros."""
+    width = array.shape[-1] if array.ndim > 1 else 1
+    return Affine((0.0,) * width, (255.0,) * width)
+
+
+def robust_scaling(array: np.ndarray) -> Affine:
+    """Return median and interquartile range of each feature; non-finite cells are left out."""
+    table = _table(array)
+    center = np.asarray(RobustScaler().fit(table).center_, "float64")
+    iqr = np.subtract(*np.nanpercentile(table, [75, 25], axis=0))
+    return _affine(center, np.where(iqr > 1e-12 * np.abs(center), iqr, np.nanstd(table, axis=0)))
+
+
+def standard_scaling(array: np.ndarray) -> Affine:
+    """Return mean and standard deviation of each feature; non-finite cells are left out."""
+    scaler = StandardScaler().fit(_table(array))
+    return _affine(np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_)))
+
+
+def power_scaling(array: np.ndarray) -> Power:
+    """Return Yeo-Johnson's power of each robustly scaled feature, brought to mean 0 and standard deviation 1."""
+    first = robust_scaling(array)
+    scaled = (_table(array) - first.center) / first.scale
+    with np.errstate(all="ignore"):
+        power = PowerTransformer(standardize=False).fit(scaled)
+        transformed = np.asarray(power.transform(scaled))
+    return Power(first, tuple(_short(np.asarray(power.lambdas_))), standard_scaling(transformed))
+
+
+SCALERS = {"bytes": byte_scaling, "robust": robust_scaling, "standard": standard_scaling, "power": power_scaling}
+
+
+def _affine(center: np.ndarray, scale: np.ndarray) -> Affine:
+    """Return the map; a scale that is zero beside the center, as a constant feature's, counts as 1."""
     scale = np.where(scale > 1e-12 * np.maximum(np.abs(center), 1e-30), scale, 1.0)
     return Affine(tuple(_short(center)), tuple(_short(scale)))
+
+
+def _written(scaling: Affine | Power) -> dict[str, list[float]]:
+    if isinstance(scaling, Affine):
+        return {"center": list(scaling.center), "scale": list(scaling.scale)}
+    last = {"last_center": list(scaling.last.center), "last_scale": list(scaling.last.scale)}
+    return {**_written(scaling.first), "exponent": list(scaling.exponent), **last}
+
+
+def _read(numbers: dict[str, list[float]]) -> Affine | Power:
+    first = Affine(tuple(numbers["center"]), tuple(numbers["scale"]))
+    if "exponent" not in numbers:
+        return first
+    return Power(first, tuple(numbers["exponent"]), Affine(tuple(numbers["last_center"]), tuple(numbers["last_scale"])))
 
 
 def _short(numbers: np.ndarray) -> list[float]:

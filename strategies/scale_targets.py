@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from nanfix.changes import TargetScaling
 from nanfix.diagnosis import Cause
-from nanfix.setup import TargetScaling, loss_name
+from nanfix.setup import loss_name
 from nanfix.strategy import Strategy, Tier
 
 DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
@@ -25,7 +26,7 @@ class ScaleTargets(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
     def applies(self, diagnosis, setup):
-        return bool(self.treats & diagnosis.causes) and setup.output_foldable and loss_name(setup.user_loss) in DEGREES
+        return self.answers(diagnosis) and setup.output_foldable and loss_name(setup.user_loss) in DEGREES
 
     def space(self, hp, diagnosis, setup):
         values = setup.sample.targets[0].astype("float64")

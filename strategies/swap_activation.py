@@ -25,12 +25,12 @@ class SwapActivation(Strategy):
 
     name = "swap-activation"
     tier = Tier.ARCHITECTURE
-    treats = frozenset({Cause.UNSTABLE_ACTIVATION, Cause.UNSTABLE_RECURRENCE, Cause.EXPLODING_GRADIENT})
+    treats = frozenset({Cause.UNSTABLE_ACTIVATION, Cause.EXPLODING_GRADIENT})
     keeps_weights = False
     reference = "Glorot & Bengio (2010), AISTATS"
 
     def applies(self, diagnosis, setup):
-        if not self.treats & diagnosis.causes:
+        if not self.answers(diagnosis):
             return False
         return bool(_hidden(setup)) or _output(diagnosis, setup) is not None
 

@@ -22,7 +22,7 @@ class SwapOptimizer(Strategy):
 
     def applies(self, diagnosis, setup):
         stock = type(setup.model.optimizer).__name__ in ("SGD", "Adagrad", "Adadelta", "RMSprop")
-        return bool(self.treats & diagnosis.causes) and stock
+        return self.answers(diagnosis) and stock
 
     def space(self, hp, diagnosis, setup):
         return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}

@@ -98,8 +98,12 @@ def check_class_attributes(strategy, diagnosis, setup):
     words = r"[a-z]+(-[a-z]+)*"
     assert re.fullmatch(words, strategy.name), f"name is lower-case words joined by hyphens, not {strategy.name!r}"
     assert isinstance(strategy.tier, Tier), f"{strategy.name}: tier is a nanfix.Tier, not {strategy.tier!r}"
-    treated = isinstance(strategy.treats, frozenset) and strategy.treats and all(isinstance(c, Cause) for c in strategy.treats)
-    assert treated, f"{strategy.name}: treats is a frozenset of at least one nanfix.Cause, not {strategy.treats!r}"
+    for name in ("treats", "eases"):
+        causes = getattr(strategy, name)
+        known = isinstance(causes, frozenset) and all(isinstance(cause, Cause) for cause in causes)
+        assert known, f"{strategy.name}: {name} is a frozenset of nanfix.Cause, not {causes!r}"
+    assert strategy.treats | strategy.eases, f"{strategy.name}: treats or eases names at least one nanfix.Cause"
+    assert not strategy.treats & strategy.eases, f"{strategy.name}: a cause that it treats is not one that it eases"
 
 
 def check_docstring(strategy, diagnosis, setup):
@@ -120,9 +124,9 @@ def check_applies(strategy, diagnosis, setup):
     """`applies` says yes where it should, no to causes that the strategy does not treat, and changes nothing."""
     before = _state(setup)
     assert strategy.applies(diagnosis, setup), f"{strategy.name}: applies is False for the given diagnosis and setup"
-    foreign = tuple(Finding(cause, 1.0, "foreign") for cause in Cause if cause not in strategy.treats)
+    foreign = tuple(Finding(cause, 1.0, "foreign") for cause in Cause if cause not in strategy.treats | strategy.eases)
     assert not strategy.applies(replace(diagnosis, findings=foreign), setup), (
-        f"{strategy.name}: applies is True though none of the causes is in `treats`"
+        f"{strategy.name}: applies is True though none of the causes is in `treats` or `eases`"
     )
     _assert_same(before, _state(setup), f"{strategy.name}: applies changes")
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+from nanfix.changes import Affine, TargetScaling
 from nanfix.folding import difference, find_sites, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.rebuild import can_rebuild, insert_after_inputs, normalization
-from nanfix.setup import Affine, Sample, TargetScaling
+from nanfix.setup import Sample
 
 SIZE = 5e-6  # largest difference between folded and unfolded predictions, as a share of the largest prediction
 

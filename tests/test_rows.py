@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from nanfix.changes import RowFilter
 from nanfix.data import Rewindable, TrainingData, feed
 from nanfix.errors import InputError
 from nanfix.rows import filtered, kept_sample
-from nanfix.setup import RowFilter, Sample
+from nanfix.setup import Sample
 
 NAN = np.nan
 FINITE = RowFilter(finite_inputs=True, finite_targets=True)

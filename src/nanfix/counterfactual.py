@@ -13,7 +13,10 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.audit import Audit
+from nanfix.changes import Affine, RowFilter
 from nanfix.data import TrainingData, take_rows
+from nanfix.oddities import bands
+from nanfix.optimizing import forget
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, as_batch, preserved_randomness
 from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, scaled_schedule, unbounded_recurrences, walk
@@ -24,6 +27,8 @@ FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
 SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
+FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
+FEW = 0.05  # of the rows, at most so many are outliers
 JUDGED = 5  # last batches, on which the loss is compared with what it was on the same ones before these steps
 NOISE = 0.05  # share of the loss, by which dropout and the like may raise it
 
@@ -70,8 +75,9 @@ class Counterfactuals:
 
     From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the mildest learning rate
     with which the run learns, or at least stays finite, else the lowest tried; `no_update` says whether weights left alone
-    stay finite. At the failing step: the same batch on the `initial` weights; how many of the `others` tried fail on the
-    failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
+    stay finite; `drawn_in` has outlying values moved to where values are usual, `forgotten` an optimizer that remembers no
+    earlier training. At the failing step: the same batch on the `initial` weights; how many of the `others` tried fail on
+    the failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
     """
 
     unchanged: Rerun | None = None
@@ -80,6 +86,8 @@ class Counterfactuals:
     targets: Rerun | None = None
     scaled: Rerun | None = None
     weights: Rerun | None = None
+    drawn_in: Rerun | None = None
+    forgotten: Rerun | None = None
     activation: Rerun | None = None
     no_update: bool | None = None
     initial: bool | None = None
@@ -265,6 +273,13 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     if wide:
         told = "with initial weights of the usual size"
         found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
+    if _remembers(recording):
+        found["forgotten"] = bench.rerun("with a new optimizer", start, steps, prepare=lambda: forget(bench.model))
+    usual = bands(setup.sample, FAR_OUT)
+    outlying = 1.0 - RowFilter(bands=usual).keep(setup.sample.inputs, setup.sample.targets).mean()
+    if 0.0 < outlying <= FEW:
+        told = f"with the values of {outlying:.1%} of the rows drawn in"
+        found["drawn_in"] = bench.rerun(told, start, steps, lambda b: _drawn_in(b, usual))
     inputs = _standardized(setup) if any(setup.sample.scalable) else None
     targets = _standardized_targets(setup) if audit.continuous_target else None
     if inputs is not None:
@@ -275,6 +290,23 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         told = "with inputs and targets of unit scale"
         found["scaled"] = bench.rerun(told, start, steps, lambda b: _changed(b, inputs, targets))
     return {**found, "rate": _lower_rate(bench, start, steps), "no_update": _without_update(bench, start, steps)}
+
+
+def _remembers(recording: Recording) -> bool:
+    """Say whether the optimizer had taken steps before the run began."""
+    held = zip(recording.initial.variables, recording.initial.tensors, strict=True)
+    return any(np.asarray(tensor) > 0 for variable, tensor in held if variable.name == "iteration")
+
+
+def _drawn_in(batch: Any, usual: tuple[tuple[int, Affine], ...]) -> Any:
+    """Return a batch whose values lie in the band that is usual for their feature."""
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    leaves, count = [*tree.flatten(x), *tree.flatten(y)], len(tree.flatten(x))
+    for index, band in usual:
+        low, high = np.subtract(band.center, band.scale), np.add(band.center, band.scale)
+        leaves[index] = tf.clip_by_value(leaves[index], tf.cast(low, leaves[index].dtype), tf.cast(high, leaves[index].dtype))
+    changed = tree.pack_sequence_as(x, leaves[:count]), tree.pack_sequence_as(y, leaves[count:]), weight
+    return tuple(part for part in changed if part is not None)
 
 
 def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:

@@ -23,6 +23,8 @@ class Cause(Enum):
     LOGITS_BY_HAND = "the loss takes the logarithm of a probability that rounds to 0"
     OPTIMIZER_CONSTANT = "a constant of the optimizer makes its update divide by zero"
     REDUCED_PRECISION = "a value exceeds the range of half precision"
+    STALE_MOMENTS = "the optimizer still remembers the gradients of another training"
+    OUTLIER = "a few rows have values far outside all others"
     BATCH_STATISTICS = "a normalization layer divides by a variance of zero"
     EMPTY_REDUCTION = "a mean or maximum is taken over nothing"
     POISON_BATCH = "single batches carry non-finite values"
@@ -53,6 +55,8 @@ REMEDIES = {
     Cause.LOGITS_BY_HAND: "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
     Cause.OPTIMIZER_CONSTANT: "Set the optimizer's epsilon back to its default.",
     Cause.REDUCED_PRECISION: "Scale what grows, or compute this layer in float32.",
+    Cause.STALE_MOMENTS: "Make a new optimizer (or compile again) whenever the weights are set back.",
+    Cause.OUTLIER: "Leave these rows out if they are wrong; else a robust loss or a power transform of the inputs.",
     Cause.BATCH_STATISTICS: "Set the layer's epsilon back to its default, and see that no batch is constant or of one row.",
     Cause.EMPTY_REDUCTION: "Divide by at least 1 (or use divide_no_nan) where everything may be masked.",
     Cause.POISON_BATCH: "Leave out the rows of these batches, or fill their holes.",
@@ -120,9 +124,10 @@ class Finding:
 class Diagnosis:
     """What happened, where, why, and how we know.
 
-    `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are those of the
-    last finite step (None when there was none). `trend` tells how the loss went before, `tried` what the failing step
-    came to with something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can exist, or None.
+    `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are those of the last finite step
+    (None when there was none), `batch_rows` is the number of rows in the batch that failed. `trend` tells how the loss went
+    before, `tried` what the failing step came to with something changed, `remarks` what else the data showed. `hopeless` is
+    the reason why no fix can exist, or None.
     """
 
     onset: Onset
@@ -132,6 +137,7 @@ class Diagnosis:
     rows_of: str = "the batch"
     learning_rate: float | None = None
     gradient_norm: float | None = None
+    batch_rows: int | None = None
     weight_norm: float | None = None
     trend: str = ""
     tried: str = ""

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, tree
 
+from nanfix.changes import Affine, Power, TargetScaling
 from nanfix.optrace import Operation, traced
-from nanfix.setup import Affine, TargetScaling
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -76,7 +76,7 @@ def callable_alone(model: Any) -> bool:
     return type(model).call is not keras.Model.call
 
 
-def fold_inputs(sites: Sites, scaling: Mapping[int, Affine]) -> None:
+def fold_inputs(sites: Sites, scaling: Mapping[int, Any]) -> None:
     """Fold the scaling of each input into the layers that take it. Every site must be foldable."""
     done: dict[int, Affine] = {}
     for index, affine in scaling.items():
@@ -93,9 +93,11 @@ def fold_output(site: Site, scaling: TargetScaling) -> None:
     layer.bias.assign(layer.bias * scaling.scale + scaling.center)
 
 
-def foldable_with(site: Site, affine: Affine) -> bool:
-    """Say whether this very scaling folds exactly: layers without bias or with zero padding take no shift."""
-    shifts = any(affine.center)
+def foldable_with(site: Site, scaling: Affine | Power) -> bool:
+    """Say whether this very scaling folds exactly: layers without bias or with zero padding take no shift, none a power."""
+    if isinstance(scaling, Power):
+        return False
+    shifts = any(scaling.center)
     return site.foldable and not any(shifts and _takes_no_shift(layer) for layer in site.layers)
 
 

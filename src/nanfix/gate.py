@@ -7,21 +7,23 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.setup import Affine, Sample, TargetScaling
+from nanfix.changes import Affine, Power, TargetScaling
+from nanfix.setup import Sample
 
 
 class Gate:
     """Stands in front of and behind `model.call` as long as it is open.
 
     In:  x -> the fill of its feature where x is non-finite, for every input that is imputed; then
-         x -> (x - center) / scale for every scalable input.
+         x -> (x - center) / scale for every scalable input, or the power transform in the place of that.
     Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes of the scale, so
     that the weights see the gradient of the scaled targets while loss and metrics stay in the user's units.
-    The numbers live in variables: a new scaling costs no new trace.
+    The numbers live in variables: a new scaling costs no new trace, but for a power transform.
     """
 
     def __init__(self, model: Any, sample: Sample):
         self._model = model
+        self._powers: dict[int, Power] = {}
         self.is_open = False
         with model.distribute_strategy.scope():
             self._inputs = [
@@ -53,14 +55,16 @@ class Gate:
             if index in fills:
                 fill.assign(np.reshape(np.asarray(fills[index], "float32"), np.shape(fill)))
 
-    def set(self, inputs: Mapping[int, Affine], targets: TargetScaling | None) -> None:
+    def set(self, inputs: Mapping[int, Affine | Power], targets: TargetScaling | None) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
+        self._powers = {index: scaling for index, scaling in inputs.items() if isinstance(scaling, Power)}
+        affine = {index: scaling for index, scaling in inputs.items() if isinstance(scaling, Affine)}
         for index, pair in enumerate(self._inputs):
             if pair is None:
                 continue
             shape = tuple(int(size or 1) for size in pair[0].shape.as_list())
             width = int(np.prod(shape))
-            scaling = inputs.get(index, Affine((0.0,) * width, (1.0,) * width))
+            scaling = affine.get(index, Affine((0.0,) * width, (1.0,) * width))
             pair[0].assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
             pair[1].assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
         center, scale, degree = (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
@@ -75,11 +79,16 @@ class Gate:
             for leaf, pair in zip(leaves, self._fills, strict=True)
         ]
 
+    def _scaled(self, index: int, leaf: Any) -> Any:
+        pair = self._inputs[index]
+        if pair is None or leaf is None:
+            return leaf
+        leaf = tf.cast(leaf, pair[0].dtype)
+        return self._powers[index](leaf) if index in self._powers else (leaf - pair[0]) / pair[1]
+
     def _call(self, inputs, *args, **kwargs):
-        leaves = [
-            leaf if pair is None or leaf is None else (tf.cast(leaf, pair[0].dtype) - pair[0]) / pair[1]
-            for leaf, pair in zip(self._filled(tree.flatten(inputs)), self._inputs, strict=True)
-        ]
+        filled = self._filled(tree.flatten(inputs))
+        leaves = [self._scaled(index, leaf) for index, leaf in enumerate(filled)]
         outputs = type(self._model).call(self._model, tree.pack_sequence_as(inputs, leaves), *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return outputs

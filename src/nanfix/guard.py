@@ -8,7 +8,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,15 @@ from ml_dtypes import finfo
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
+from nanfix.changes import Guard
 from nanfix.data import take_rows
 from nanfix.optrace import innermost_layer, kind_of, user_line
-from nanfix.setup import Guard, Setup, walk
+from nanfix.setup import Setup, walk
+from nanfix.undo import override
 
 STEPS = ("train_step", "test_step")
 ROWS = 32
 FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
-_ABSENT: Any = object()
 
 
 def _floor(inputs, e):
@@ -108,43 +109,30 @@ GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Hook:
-    """A method of the user's object with guards round it, and what stood there before."""
+def install(model: Any, guards: Sequence[Guard], undo: ExitStack) -> None:
+    """Put each guard round what computes its operation, until `undo` is closed: layers, or the steps of the whole model.
 
-    owner: Any
-    name: str
-    before: Any
-
-    def remove(self) -> None:
-        """Put back what stood there before."""
-        vars(self.owner).pop(self.name, None)
-        if self.before is not _ABSENT:
-            setattr(self.owner, self.name, self.before)
-
-
-def install(model: Any, guards: Sequence[Guard]) -> tuple[Hook, ...]:
-    """Put each guard round what computes its operation: layers, or the steps of the whole model.
-
-    Layers that share the guarded line have the class of the guarded one. Remove the hooks in reverse order.
+    Layers that share the guarded line have the class of the guarded one.
     """
     layers = dict(walk(model))
-    hooks = []
     for guard in guards:
         rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer])
         if rewire.layer is None:
-            hooks += [_hook(model, name, rewire) for name in STEPS]
+            for name in STEPS:
+                _hook(model, name, rewire, undo)
         else:
             alike = [layer for layer in layers.values() if guard.source and type(layer) is type(rewire.layer)]
-            hooks += [_hook(layer, "call", rewire) for layer in alike or [rewire.layer]]
-    return (*hooks, *install_on_call(model, guards))
+            for layer in alike or [rewire.layer]:
+                _hook(layer, "call", rewire, undo)
+    install_on_call(model, guards, undo)
 
 
-def install_on_call(model: Any, guards: Sequence[Guard]) -> tuple[Hook, ...]:
+def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack) -> None:
     """Put the guards that are in no layer round the model's own `call`, where that is written by the user."""
-    if type(model).call.__module__.startswith("keras."):
-        return ()
-    return tuple(_hook(model, "call", _Rewire(guard, None)) for guard in guards if guard.layer is None)
+    if not type(model).call.__module__.startswith("keras."):
+        for guard in guards:
+            if guard.layer is None:
+                _hook(model, "call", _Rewire(guard, None), undo)
 
 
 @contextmanager
@@ -227,8 +215,7 @@ def _active(rewire: _Rewire) -> Iterator[None]:
         op_callbacks.remove_op_callback(rewire)
 
 
-def _hook(owner: Any, name: str, rewire: _Rewire) -> Hook:
-    before = vars(owner).get(name, _ABSENT)
+def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
     function = getattr(owner, name)
 
     def in_graph(*args, **kwargs):
@@ -241,8 +228,7 @@ def _hook(owner: Any, name: str, rewire: _Rewire) -> Hook:
     def either(*args, **kwargs):
         return compiled(*args, **kwargs) if tf.executing_eagerly() else in_graph(*args, **kwargs)
 
-    setattr(owner, name, either)
-    return Hook(owner, name, before)
+    override(undo, owner, name, either)
 
 
 def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:

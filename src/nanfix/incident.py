@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from nanfix.audit import Audit, audit
 from nanfix.baseline import constant_loss
 from nanfix.budget import Budget
@@ -16,14 +18,14 @@ from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.folding import Sites, find_sites
 from nanfix.reasoning import Growth, measure_growth, reason
-from nanfix.rebuild import can_rebuild
+from nanfix.rebuild import can_rebuild, container
 from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_randomness, replay
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.search import build_space, search
-from nanfix.setup import Sample, Setup, current_learning_rate
+from nanfix.setup import Sample, Setup, current_learning_rate, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, Watching, merged_history, watch
@@ -36,6 +38,7 @@ WHOLE = 120  # a probe trains this many steps, or as many as the run has
 LEARNED = 0.01  # a run has learned when it is better than the marks by this share
 HOLES = 32  # rows with holes that are tried in one step
 LOST = 100.0  # times the untrained loss, a probe has diverged
+WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 SHARE = 0.04  # or this share of a long run
 DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3  # what reruns may take: so long, or this share of the failed run
 UNJUDGED = (
@@ -164,9 +167,9 @@ class Incident:
         best = min(judged.values())
         return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
 
-    def _probe_steps(self, start: Snapshot) -> int:
+    def _probe_steps(self, setup: Setup, start: Snapshot) -> int:
         """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
-        detected = self.watched.recorder.total_steps - start.total
+        detected = self.watched.recorder.total_steps - start.total + (setup.stepping.warm_up or 0)
         planned = (self.steps_per_epoch or 100) * (self.data.epochs - start.epoch)
         return max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
 
@@ -182,7 +185,7 @@ class Incident:
         setup = fix.apply(self.setup)
         start = self._start(setup)
         _rewind(self.data, start)
-        probe = bench.probe(setup, start, self._probe_steps(start), self.seed, LOST * (self.marks.untrained or math.inf))
+        probe = bench.probe(setup, start, self._probe_steps(setup, start), self.seed, LOST * (self.marks.untrained or math.inf))
         verdict = "non-finite" if probe.loss is None else "held"
         if probe.loss is not None and self.marks.untrained is not None and probe.loss >= self.marks.untrained:
             verdict = "not learning"
@@ -230,9 +233,27 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     )
     imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
     whole = (tuple(flat_arrays(data.x)), tuple(flat_arrays(data.y))) if data.is_arrays else None
-    batch_size = int((data.arguments or {}).get("batch_size") or 32) if data.is_arrays else None
-    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole, batch_size)
-    return Setup(model, sample, output_foldable=sites.output.foldable), sites
+    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole, *_batch_sizes(data, recorded))
+    steps = data.training_part().steps_per_epoch()
+    planned = None if steps is None else steps * data.epochs
+    entries = {id(layer) for site in sites.inputs for layer in site.layers}
+    behind = tuple(position for position, layer in _normalizable(model) if id(layer) not in entries)
+    known = {"normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
+    return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
+
+
+def _normalizable(model: Any) -> list[tuple[int, Any]]:
+    """Return position and layer of the layers of weights, the first apart, that another layer can be put in front of."""
+    weighted = [(position, layer) for position, layer in walk(model) if isinstance(layer, WEIGHTED)]
+    return [(position, layer) for position, layer in weighted[1:] if container(model, layer) is not None]
+
+
+def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:
+    """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained on, None for a stream."""
+    if data.is_arrays:
+        return int((data.arguments or {}).get("batch_size") or 32), len(flat_arrays(data.training_part().x)[0])
+    batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in recorded)
+    return max((len(flat_arrays(x)[0]) for x in batches), default=None), None
 
 
 def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:

@@ -23,7 +23,8 @@ LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tie
 class Rung:
     """One strategy on the ladder: its tier and how many levels it has.
 
-    `indicated` says that strong evidence names a cause it treats, `called_for` that it belongs to what is tried together.
+    `indicated` says that strong evidence names a cause it treats, `called_for` that it belongs to what is tried together,
+    `last_resort` that it does not remove any of the causes, but may ease one.
     """
 
     strategy: str
@@ -31,6 +32,7 @@ class Rung:
     levels: int
     called_for: bool = False
     indicated: bool = True
+    last_resort: bool = False
 
 
 @dataclass
@@ -64,7 +66,7 @@ def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
     """Walk the rungs: each alone, then what the evidence calls for together, then the best one refined and pruned.
 
     Strategies for which the evidence is weak, and those that change numerics or architecture without being called for, are
-    tried only when the others do not learn well.
+    tried only when the others do not learn well, and the last resorts only when nothing else has held.
 
     Args:
         bar: the loss of a model that has learned nothing.
@@ -91,7 +93,8 @@ def grounds(rungs: Iterable[Rung]) -> list[Candidate]:
 
 def _walk(results: _Results, ground: Candidate) -> Generator[Candidate, float | None, None]:
     """Walk the rungs, each candidate with the changes to the data that are the `ground`."""
-    rungs = [rung for rung in results.rungs if not (ground and rung.tier == Tier.DATA)]
+    everything = [rung for rung in results.rungs if not (ground and rung.tier == Tier.DATA)]
+    rungs = [rung for rung in everything if not rung.last_resort]
     mild = [rung for rung in rungs if (rung.indicated and rung.tier <= Tier.SCALING) or rung.called_for]
     rest = [rung for rung in rungs if rung not in mild]
     knobs = [rung for rung in mild if rung.tier <= Tier.OPTIMIZER]
@@ -108,6 +111,9 @@ def _walk(results: _Results, ground: Candidate) -> Generator[Candidate, float | 
         for rung in rest:
             yield from _climb(results, ground, rung)
             yield from _climb(results, called, rung)
+    if results.best() is None:
+        for rung in (rung for rung in everything if rung.last_resort):
+            yield from _climb(results, ground, rung)
     if results.best() is None:
         yield from _pairs(results, ground, rungs)
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from nanfix.setup import Setup, activation_name, loss_name
+from nanfix.changes import Affine
+from nanfix.setup import Sample, Setup, activation_name, loss_name
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
 HUGE_RANGE = 1e4  # times the median magnitude of a column, its largest value spans too much for one scale
+DEVIATION = 1.4826  # standard deviations in a median absolute deviation, for normally distributed values
 HALF_MAX = 65_504.0
 SHOWN = 5
 PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
@@ -62,7 +64,7 @@ def look(array: Any) -> Columns:
     width = array.shape[-1] if array.ndim > 1 else 1
     sample = finite(np.asarray(array[:: max(1, len(array) // 4096)])).reshape(-1, width)
     center = np.median(sample, axis=0)
-    spread = 1.4826 * np.median(np.abs(sample - center), axis=0)
+    spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
     usual = np.median(np.abs(sample), axis=0)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     outlying, zeros = [], 0
@@ -82,6 +84,27 @@ def look(array: Any) -> Columns:
         peak=float(peak.max()),
         count=width,
     )
+
+
+def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
+    """Return the band in which the values of each feature are usual, for each array of floats, inputs first and then targets.
+
+    It is median +- z * 1.4826 * median absolute deviation, the mean absolute deviation where most values are the same.
+    """
+    arrays = enumerate([*sample.inputs, *sample.targets])
+    return tuple((index, _band(array, z)) for index, array in arrays if array.dtype.kind == "f" and array.size)
+
+
+def _band(array: np.ndarray, z: float) -> Affine:
+    table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
+    table = np.where(np.isfinite(table), table, np.nan)
+    table[:, np.isnan(table).all(axis=0)] = 0.0  # nothing is known of these; numpy warns of them
+    center = np.nanmedian(table, axis=0)
+    away = np.abs(table - center)
+    spread = DEVIATION * np.nanmedian(away, axis=0)
+    spread = np.where(spread > 0, spread, np.nanmean(away, axis=0))
+    width = np.where(spread > 0, z * spread, np.finfo("float32").max)  # a constant feature has no outliers
+    return Affine(tuple(float(f"{c:.7g}") for c in center), tuple(float(f"{w:.7g}") for w in width))
 
 
 def finite(array: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: O
         weight_norm=growth.weight_norm,
         trend=growth.trend,
         tried=str(tried),
+        batch_rows=None if seen.batch is None else len(keras.tree.flatten(seen.batch)[0]),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
     )
@@ -212,6 +213,9 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
 def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
     yield _learning_rate(growth, tried.rate)
+    for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
+        if rerun is not None and rerun.cured:
+            yield Finding(cause, SURE, str(rerun))
     wide = growth.wide
     if wide:
         name, gain = max(wide, key=lambda pair: pair[1])

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.changes import RowFilter
 from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
 from nanfix.errors import InputError
-from nanfix.setup import RowFilter, Sample
+from nanfix.setup import Sample
 
 PATIENCE = 1000  # batches in a row without a row to keep, after which a generator counts as having none
 
@@ -40,10 +41,7 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
     if validation is None and data.validation_split:
         held = slice(len(flat_arrays(part.x)[0]), None)
         validation = tuple(take_rows(given, held) for given in (data.x, data.y, data.sample_weight))
-    kept = _kept((part.x, part.y, part.sample_weight), rows)
-    if kept is None:
-        raise _nothing_left()
-    x, y, weight = kept
+    x, y, weight = _full(_kept((part.x, part.y, part.sample_weight), rows), rows.batch_rows)
     return replace(part, x=x, y=y, sample_weight=weight, validation_data=_validation(validation, rows), arguments=arguments)
 
 
@@ -67,10 +65,20 @@ def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
     return replace(sample, inputs=tuple(array[keep] for array in sample.inputs), targets=targets, x=take_rows(sample.x, keep))
 
 
+def _full(kept: Any | None, batch_rows: int | None) -> Any:
+    """Return the arrays without the rows that do not fill a batch. Raises InputError when there are none."""
+    count = 0 if kept is None else len(flat_arrays(kept[0])[0])
+    whole = count - count % (batch_rows or 1)
+    if not whole:
+        raise _nothing_left()
+    return kept if whole == count else tuple(take_rows(part, slice(0, whole)) for part in kept)  # pyright: ignore
+
+
 def _validation(given: Any, rows: RowFilter) -> Any:
-    """Return filtered validation data; data of which nothing is left stay as they are."""
+    """Return filtered validation data, incomplete batches included; data of which nothing is left stay as they are."""
     if given is None:
         return None
+    rows = replace(rows, batch_rows=None)
     if isinstance(given, tuple | list):
         return _kept(tuple(given), rows) or given
     return _stream(given, rows)
@@ -86,12 +94,15 @@ def _stream(x: Any, rows: RowFilter) -> Any:
     return _kept_batches(x, rows) if isinstance(x, Iterator) else x
 
 
-def _kept(batch: Any, rows: RowFilter) -> Any | None:
-    """Return an (x, y, sample_weight), or as much of it as there is, without the rows left out; None for an empty one."""
+def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | None:
+    """Return an (x, y, sample_weight), or as much of it as there is, without the rows left out.
+
+    None where no row is left, and where what is left of a batch, of a stream `in_batches`, is not a full one.
+    """
     parts: list[Any] = list(batch) if isinstance(batch, tuple | list) else [batch]
     inputs, targets = flat_arrays(parts[0]), flat_arrays(parts[1]) if len(parts) > 1 else []
     keep = rows.keep(inputs, targets)
-    if not keep.any():
+    if keep.sum() < (rows.batch_rows if in_batches and rows.batch_rows else 1):
         return None
     if not keep.all():
         parts = [take_rows(part, keep) for part in parts]
@@ -107,7 +118,7 @@ def _shifted(y: Any, first_label: int) -> Any:
 def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
     skipped = 0
     for batch in batches:
-        kept = _kept(batch, rows)
+        kept = _kept(batch, rows, in_batches=True)
         skipped = skipped + 1 if kept is None else 0
         if skipped >= PATIENCE:
             raise _nothing_left()
@@ -132,7 +143,7 @@ class _FilteredPyDataset(keras.utils.PyDataset):
     def __getitem__(self, index):
         count = self.num_batches
         for step in range(min(count or PATIENCE, PATIENCE)):
-            kept = _kept(self._source[(index + step) % count if count else index + step], self._rows)
+            kept = _kept(self._source[(index + step) % count if count else index + step], self._rows, in_batches=True)
             if kept is not None:
                 return kept
         raise _nothing_left()
@@ -152,6 +163,7 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
         x, y = tf.nest.flatten(parts[0]), tf.nest.flatten(parts[1]) if len(parts) > 1 else []
         checks = [tf.math.is_finite(leaf) for leaf in x if rows.finite_inputs and leaf.dtype.is_floating]
         checks += [tf.math.is_finite(leaf) for leaf in y if rows.finite_targets and leaf.dtype.is_floating]
+        checks += [band.within(tf.cast([*x, *y][index], tf.float32)) for index, band in rows.bands]
         if rows.classes is not None:
             labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y]
             checks += [(label >= 0) & (label < rows.classes) for label in labels]
@@ -163,7 +175,7 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
             kept = (kept[0], tf.nest.map_structure(lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype), kept[1]), *kept[2:])
         return kept if tupled else kept[0]
 
-    return dataset.map(without).filter(lambda *parts: tf.shape(tf.nest.flatten(parts)[0])[0] > 0)
+    return dataset.map(without).filter(lambda *parts: tf.shape(tf.nest.flatten(parts)[0])[0] >= (rows.batch_rows or 1))
 
 
 def _renumbered(class_weight: Any, first_label: int) -> Any:

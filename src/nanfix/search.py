@@ -95,11 +95,11 @@ def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup:
             strategy.space(hp, diagnosis, setup)
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
         treated = strategy.treats & strong
-        indicated = bool(treated)
+        indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
         if strategy.tier == Tier.DATA:  # a second change to the data for the same cause is an alternative
             treated, covered = treated - covered, covered | treated
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
-        rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated))
+        rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup)
 

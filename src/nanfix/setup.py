@@ -1,104 +1,16 @@
 """A training run as data: the user's model as it stands, a sample of its data, and the changes a fix makes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
+
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
 ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
-
-
-@dataclass(frozen=True)
-class Affine:
-    """The map v -> (v - center) / scale over the last axis; one number per feature, or one in all."""
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    def __call__(self, values):
-        return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
-
-    def tiled(self, width: int) -> "Affine":
-        """Return the same map repeated to `width` features, as flattening images repeats their channels."""
-        times = width // len(self.center)
-        return Affine(self.center * times, self.scale * times)
-
-
-@dataclass(frozen=True)
-class TargetScaling:
-    """Train on (y - center) / scale while the model goes on predicting y.
-
-    A loss that grows with the `degree`-th power of the error (2 for squared, 1 for absolute) has a gradient
-    that is scale**degree / scale too large for the last layer; the scaling takes that factor out.
-    """
-
-    center: float
-    scale: float
-    degree: int
-
-
-@dataclass(frozen=True)
-class LogitsLoss:
-    """Compute a Keras crossentropy from logits, times a constant factor.
-
-    The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
-    """
-
-    name: str
-    reduction: str = "sum_over_batch_size"
-    factor: float = 1.0
-    raw_outputs: bool = False
-
-    @property
-    def class_name(self) -> str:
-        """The name of the loss' class in keras.losses."""
-        return "".join(part.capitalize() for part in self.name.split("_"))
-
-
-@dataclass(frozen=True)
-class Guard:
-    """Keep one operation inside its domain, `epsilon` away from where it or its gradient is not finite.
-
-    `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it
-    or, where no line of the user's does, in the layer at the position `layer` in `walk`.
-    """
-
-    operation: str
-    source: str | None
-    layer: int | None
-    epsilon: float
-
-    @property
-    def place(self) -> tuple[str, str | None, int | None]:
-        return self.operation, self.source, self.layer
-
-
-@dataclass(frozen=True)
-class RowFilter:
-    """Which rows training, validation and judging leave out, and where the class labels begin.
-
-    A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`), and for a label
-    outside 0..classes - 1 after `first_label` was subtracted from every label. As it stands, it keeps every row.
-    """
-
-    finite_inputs: bool = False
-    finite_targets: bool = False
-    classes: int | None = None
-    first_label: int = 0
-
-    def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
-        """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
-        checks = [np.isfinite(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
-        checks += [np.isfinite(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
-        if self.classes is not None:
-            checks += [(a >= self.first_label) & (a < self.first_label + self.classes) for a in targets]
-        kept = np.ones(len([*inputs, *targets][0]), bool)
-        for check in checks:
-            kept &= check.reshape(len(check), -1).all(axis=1)
-        return kept
 
 
 @dataclass(frozen=True)
@@ -108,7 +20,8 @@ class Sample:
     Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
     says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling;
     `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs and
-    targets, all rows of them, and `batch_size` what they are cut into; None for a stream, of which only a part is known.
+    targets, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number of rows in a full
+    batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -118,6 +31,7 @@ class Sample:
     imputable: tuple[bool, ...] = ()
     whole: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
     batch_size: int | None = None
+    training_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +41,11 @@ class Setup:
     `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `optimizer_class` is the name
     of another class in keras.optimizers, `inputs` the scaling of each flattened model input, `initializers` new initializers
     by layer position, `fills` what takes the place of the non-finite cells of each flattened model input, one number per
-    feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain. `output_foldable`
-    says whether the last layer can take up a scaling of the targets.
+    feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain, `stepping` how
+    steps are taken, `normalized` the layers whose inputs are normalized. `output_foldable` says whether the last layer can
+    take up a scaling of the targets, `normalizable` the layers by position in front of which one can be put, `rebuildable`
+    whether layers can be put behind the inputs, and
+    `planned_steps` the length of the run where it is known.
     """
 
     model: Any
@@ -136,14 +53,19 @@ class Setup:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     optimizer_class: str | None = None
     layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    inputs: Mapping[int, Affine] = field(default_factory=dict)
+    stepping: Stepping = field(default_factory=Stepping)
+    inputs: Mapping[int, Affine | Power] = field(default_factory=dict)
     targets: TargetScaling | None = None
-    loss: LogitsLoss | None = None
+    loss: LogitsLoss | RobustLoss | None = None
     initializers: Mapping[int, str] = field(default_factory=dict)
     fills: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
-    rows: RowFilter = RowFilter()
+    rows: RowFilter = field(default_factory=RowFilter)
     guards: tuple[Guard, ...] = ()
+    normalized: tuple[int, ...] = ()
     output_foldable: bool = False
+    normalizable: tuple[int, ...] = ()
+    rebuildable: bool = False
+    planned_steps: int | None = None
     keeps_weights: bool = True
 
     def with_optimizer(self, **attributes: Any) -> "Setup":
@@ -152,17 +74,20 @@ class Setup:
     def with_optimizer_class(self, name: str, **attributes: Any) -> "Setup":
         return replace(self, optimizer_class=name, optimizer=attributes)
 
+    def with_stepping(self, **changes: Any) -> "Setup":
+        return replace(self, stepping=replace(self.stepping, **changes))
+
     def with_layer(self, position: int, **attributes: Any) -> "Setup":
         changed = {**self.layers.get(position, {}), **attributes}
         return replace(self, layers={**self.layers, position: changed})
 
-    def with_inputs(self, scaling: Mapping[int, Affine]) -> "Setup":
+    def with_inputs(self, scaling: Mapping[int, Affine | Power]) -> "Setup":
         return replace(self, inputs={**self.inputs, **scaling})
 
     def with_targets(self, scaling: TargetScaling) -> "Setup":
         return replace(self, targets=scaling)
 
-    def with_loss(self, loss: LogitsLoss) -> "Setup":
+    def with_loss(self, loss: LogitsLoss | RobustLoss) -> "Setup":
         return replace(self, loss=loss)
 
     def with_initializer(self, position: int, initializer: str) -> "Setup":
@@ -173,6 +98,9 @@ class Setup:
 
     def with_guard(self, guard: Guard) -> "Setup":
         return replace(self, guards=(*(g for g in self.guards if g.place != guard.place), guard))
+
+    def with_normalization(self, positions: Iterable[int]) -> "Setup":
+        return replace(self, normalized=tuple(sorted({*self.normalized, *positions})))
 
     def with_rows(self, **changes: Any) -> "Setup":
         return replace(self, rows=replace(self.rows, **changes))
@@ -193,6 +121,25 @@ class Setup:
         if "learning_rate" in self.optimizer:
             return self.optimizer["learning_rate"]
         return current_learning_rate(self.model)
+
+    @property
+    def has_stock_step(self) -> bool:
+        """Whether the model trains with Keras' own training step."""
+        import keras  # loads TensorFlow
+
+        return type(self.model).train_step is keras.Model.train_step
+
+    @property
+    def has_stock_objective(self) -> bool:
+        """Whether the loss that is trained on is computed by Keras' own method, in Keras' own training step."""
+        import keras
+
+        return self.has_stock_step and type(self.model).compute_loss is keras.Model.compute_loss
+
+    @property
+    def replicas(self) -> int:
+        """The number of devices that train together."""
+        return self.model.distribute_strategy.num_replicas_in_sync
 
     @property
     def clips(self) -> bool:
@@ -255,6 +202,13 @@ def base_optimizer(model: Any) -> Any:
     """Return the optimizer that clips and updates: the inner one where a loss scale is wrapped round it."""
     optimizer = model.optimizer
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def has_schedule(model: Any) -> bool:
+    """Say whether the learning rate is a schedule, which counts steps, and not a number."""
+    from keras.optimizers.schedules import LearningRateSchedule  # loads TensorFlow
+
+    return isinstance(getattr(base_optimizer(model), "_learning_rate", None), LearningRateSchedule)
 
 
 def current_learning_rate(model: Any) -> float | None:

@@ -31,6 +31,7 @@ class Strategy(ABC):
         name: lower-case words joined by hyphens; what a fix.json and the command line say.
         tier: how much it changes.
         treats: the causes it can remove.
+        eases: causes it may help with though it does not remove them; tried when nothing that treats them has held.
         keeps_weights: whether weights trained before the failure still mean something after it. If not, training
             starts again from the initial weights.
         discards_data: whether it leaves rows of the user's data out; tried after the strategies of its tier that keep them.
@@ -39,10 +40,15 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     tier: ClassVar[Tier]
-    treats: ClassVar[frozenset[Cause]]
+    treats: ClassVar[frozenset[Cause]] = frozenset()
+    eases: ClassVar[frozenset[Cause]] = frozenset()
     keeps_weights: ClassVar[bool] = True
     discards_data: ClassVar[bool] = False
     reference: ClassVar[str] = ""
+
+    def answers(self, diagnosis: Diagnosis) -> bool:
+        """Say whether a cause that the diagnosis names is one that the remedy treats or eases."""
+        return bool((self.treats | self.eases) & diagnosis.causes)
 
     @abstractmethod
     def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool:

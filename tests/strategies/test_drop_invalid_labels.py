@@ -7,11 +7,11 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.changes import RowFilter
 from nanfix.controller import describe
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
-from nanfix.setup import RowFilter
 
 NAME = "drop-invalid-labels"
 DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
-from nanfix.setup import RowFilter
 
 NAME = "drop-nonfinite-rows"
 DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_TARGET)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras import layers, ops
 
 import nanfix
+from nanfix.changes import Guard
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
-from nanfix.setup import Guard
 
 NAME = "guard-unsafe-operations"
 

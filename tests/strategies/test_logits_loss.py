@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from nanfix.changes import LogitsLoss
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
-from nanfix.setup import LogitsLoss
 
 NAME = "logits-loss"
 DIAGNOSIS = contract.diagnosis(Cause.LOGITS_BY_HAND)

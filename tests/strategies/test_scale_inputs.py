@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 from sklearn.preprocessing import RobustScaler
 
+from nanfix.changes import Affine
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
-from nanfix.setup import Affine
 
 NAME = "scale-inputs"
 DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_INPUT)

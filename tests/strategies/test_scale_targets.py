@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 from sklearn.preprocessing import RobustScaler
 
+from nanfix.changes import TargetScaling
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
-from nanfix.setup import TargetScaling
 
 NAME = "scale-targets"
 DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_TARGET)

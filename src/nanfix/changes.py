@@ -1,0 +1,170 @@
+"""What a fix can change about a run, as plain records: scalings, losses, guards, rows left out, how steps are taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+TINY_EXPONENT = 1e-6  # nearer to its limit, Yeo-Johnson's map is a logarithm
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The map v -> (v - center) / scale over the last axis; one number per feature, or one in all."""
+
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __call__(self, values):
+        return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
+
+    def within(self, values):
+        """Return where every value, shape (rows, ..., features), lies at most `scale` away from the center."""
+        return abs(self(values)) <= 1.0
+
+    def tiled(self, width: int) -> "Affine":
+        """Return the same map repeated to `width` features, as flattening images repeats their channels."""
+        times = width // len(self.center)
+        return Affine(self.center * times, self.scale * times)
+
+
+@dataclass(frozen=True)
+class Power:
+    """A scaling that also draws in long tails: `first`, then Yeo-Johnson's power of each feature, then `last`.
+
+    Yeo-Johnson's map with the exponent e, one per feature, is ((v + 1)**e - 1) / e for v >= 0 and
+    -((1 - v)**(2 - e) - 1) / (2 - e) below, with logarithms in the limits e = 0 and e = 2.
+
+    Reference: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954; sklearn.preprocessing.PowerTransformer.
+    """
+
+    first: Affine
+    exponent: tuple[float, ...]
+    last: Affine
+
+    def __call__(self, values):
+        from keras import ops  # loads TensorFlow
+
+        e = np.asarray(self.exponent, "float32")
+        v = self.first(values)
+        upper, lower = np.where(abs(e) < TINY_EXPONENT, 1.0, e), np.where(abs(e - 2) < TINY_EXPONENT, 1.0, 2 - e)
+        above: Any
+        below: Any
+        above, below = ops.log1p(ops.maximum(v, 0.0)), ops.log1p(ops.maximum(-v, 0.0))
+        above = ops.where(abs(e) < TINY_EXPONENT, above, ops.expm1(above * upper) / upper)
+        below = ops.where(abs(e - 2) < TINY_EXPONENT, below, ops.expm1(below * lower) / lower)
+        return self.last(ops.where(v >= 0, above, -below))
+
+
+@dataclass(frozen=True)
+class TargetScaling:
+    """Train on (y - center) / scale while the model goes on predicting y.
+
+    A loss that grows with the `degree`-th power of the error (2 for squared, 1 for absolute) has a gradient
+    that is scale**degree / scale too large for the last layer; the scaling takes that factor out.
+    """
+
+    center: float
+    scale: float
+    degree: int
+
+
+@dataclass(frozen=True)
+class LogitsLoss:
+    """Compute a Keras crossentropy from logits, times a constant factor.
+
+    The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
+    """
+
+    name: str
+    reduction: str = "sum_over_batch_size"
+    factor: float = 1.0
+    raw_outputs: bool = False
+
+    @property
+    def class_name(self) -> str:
+        """The name of the loss' class in keras.losses."""
+        return "".join(part.capitalize() for part in self.name.split("_"))
+
+
+@dataclass(frozen=True)
+class RobustLoss:
+    """Train on `factor` times a loss of keras.losses, whose gradient is bounded; the user's own goes on judging."""
+
+    name: str
+    arguments: tuple[tuple[str, float], ...] = ()
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class AdaptiveClip:
+    """Clip the gradient's global norm at `share` times a running `quantile` of it, which starts at `norm`."""
+
+    quantile: float
+    share: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """How steps are taken, apart from the optimizer's own attributes.
+
+    The learning rate rises in proportion over the first `warm_up` steps; `fresh_moments` lets the optimizer forget what
+    it remembers of earlier steps; `loss_scale` is what LossScaleOptimizer starts with; `skip_nonfinite` leaves the weights
+    alone at a step whose gradient is not finite.
+    """
+
+    warm_up: int | None = None
+    fresh_moments: bool = False
+    adaptive_clip: AdaptiveClip | None = None
+    loss_scale: float | None = None
+    skip_nonfinite: bool = False
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Keep one operation inside its domain, `epsilon` away from where it or its gradient is not finite.
+
+    `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it
+    or, where no line of the user's does, in the layer at the position `layer` in `walk`.
+    """
+
+    operation: str
+    source: str | None
+    layer: int | None
+    epsilon: float
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None]:
+        return self.operation, self.source, self.layer
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """Which rows training, validation and judging leave out, and where the class labels begin.
+
+    A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`), for a value outside the
+    band of its feature (`bands`, by the position of the array among inputs and then targets), and for a label outside
+    0..classes - 1 after `first_label` was subtracted from every label. Training also leaves out what does not fill a batch
+    of `batch_rows`. As it stands, it keeps every row.
+    """
+
+    finite_inputs: bool = False
+    finite_targets: bool = False
+    classes: int | None = None
+    first_label: int = 0
+    bands: tuple[tuple[int, Affine], ...] = ()
+    batch_rows: int | None = None
+
+    def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
+        checks = [np.isfinite(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
+        checks += [np.isfinite(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
+        checks += [band.within([*inputs, *targets][index]) for index, band in self.bands]
+        if self.classes is not None:
+            checks += [(a >= self.first_label) & (a < self.first_label + self.classes) for a in targets]
+        kept = np.ones(len([*inputs, *targets][0]), bool)
+        for check in checks:
+            kept &= check.reshape(len(check), -1).all(axis=1)
+        return kept

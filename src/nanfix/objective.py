@@ -1,0 +1,74 @@
+"""What a setup changes about the loss that is trained on; what is evaluated stays the user's."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+from keras import ops
+from keras.src.trainers.compile_utils import CompileLoss
+
+from nanfix.changes import LogitsLoss, RobustLoss
+from nanfix.setup import Setup
+from nanfix.undo import override, put
+
+
+def install_objective(model: Any, setup: Setup, undo: ExitStack) -> None:
+    """Let the model train on the setup's loss until `undo` is closed."""
+    if isinstance(setup.loss, LogitsLoss):
+        _from_logits(model, setup, setup.loss, undo)
+    elif isinstance(setup.loss, RobustLoss):
+        _robust(model, setup.loss, undo)
+    if setup.stepping.skip_nonfinite and model._loss_tracker is not None:
+        _without_skipped(model._loss_tracker, undo)
+
+
+def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) -> None:
+    kept: dict[str, Any] = {}
+    if not wanted.raw_outputs:
+        _, layer = setup.activations[-1]
+        activation = layer.activation
+
+        def with_logits(values):
+            kept["logits"] = values
+            return activation(values)
+
+        put(undo, layer, "activation", with_logits)
+    built_in = getattr(keras.losses, wanted.class_name)(from_logits=True, reduction=wanted.reduction)
+    put(undo, model, "_compile_loss", CompileLoss(loss=lambda y, z: wanted.factor * built_in(y, z)))
+
+    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return type(model).compute_loss(model, x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training)
+
+    override(undo, model, "compute_loss", compute_loss)
+
+
+def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
+    kind = getattr(keras.losses, wanted.name)
+    stock = kind(**dict(wanted.arguments))
+    robust = CompileLoss(loss=lambda y, f: wanted.factor * stock(y, f))
+
+    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        with _exchanged(model, robust) if training else ExitStack():
+            return type(model).compute_loss(model, x, y, y_pred, sample_weight, training)
+
+    override(undo, model, "compute_loss", compute_loss)
+
+
+@contextmanager
+def _exchanged(model: Any, loss: Any) -> Iterator[None]:
+    with ExitStack() as undo:
+        put(undo, model, "_compile_loss", loss)
+        yield
+
+
+def _without_skipped(tracker: Any, undo: ExitStack) -> None:
+    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch."""
+    update = tracker.update_state
+
+    def update_state(values, sample_weight=None):
+        finite = ops.isfinite(values)
+        weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
+
+    override(undo, tracker, "update_state", update_state)

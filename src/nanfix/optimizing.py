@@ -1,0 +1,146 @@
+"""What a setup changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from nanfix.changes import AdaptiveClip
+from nanfix.setup import Setup, base_optimizer, has_schedule, scaled_schedule
+from nanfix.snapshot import Snapshot, read, restore
+from nanfix.undo import override, put
+
+ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
+
+
+class Optimizing:
+    """Installs the optimizer of one setup after the other in a model."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._made: dict[str, tuple[Any, Snapshot]] = {}
+        self._counters: dict[str, Any] = {}
+
+    def install(self, setup: Setup, undo: ExitStack) -> None:
+        """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state."""
+        stepping = setup.stepping
+        if setup.optimizer_class is not None:
+            kind = getattr(keras.optimizers, setup.optimizer_class)
+            self._exchange(undo, setup.optimizer_class, kind)
+        optimizer = base_optimizer(self._model)
+        for name, value in setup.optimizer.items():
+            if name != "learning_rate":
+                put(undo, optimizer, name, value)
+        if stepping.fresh_moments:
+            forget(self._model)
+        if stepping.adaptive_clip is not None:
+            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, stepping.adaptive_clip))
+        if stepping.skip_nonfinite:
+            override(undo, optimizer, "apply", self._finite_only(optimizer))
+        if stepping.loss_scale is not None:
+            self._scale_loss(undo, stepping.loss_scale)
+        if "learning_rate" in setup.optimizer:
+            self._set_rate(undo, setup.optimizer["learning_rate"])
+
+    def settle(self, setup: Setup) -> list[str]:
+        """Leave with the optimizer what a stock one can hold of the changes, and say how they worked out."""
+        optimizer, notes = base_optimizer(self._model), []
+        for name in ("_clip_gradients", "apply"):
+            vars(optimizer).pop(name, None)
+        clip = setup.stepping.adaptive_clip
+        if clip is not None:
+            optimizer.global_clipnorm = float(f"{clip.share * float(np.asarray(self._counters['quantile'])):.3g}")
+            notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
+        if setup.stepping.skip_nonfinite:
+            skipped, taken = (int(np.asarray(number)) for number in (self._counters["skipped"], optimizer.iterations))
+            notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
+        return notes
+
+    def _exchange(self, undo: ExitStack, key: str, make: Callable[[], Any]) -> None:
+        """Let the model train with a fresh optimizer, made once and kept for the next setup that wants it."""
+        if key not in self._made:
+            with self._model.distribute_strategy.scope():
+                optimizer = make()
+                optimizer.build(self._model.trainable_variables)
+            variables = tuple(optimizer._variables)
+            self._made[key] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
+        optimizer, fresh = self._made[key]
+        put(undo, self._model, "optimizer", optimizer)
+        restore(fresh)
+
+    def _scale_loss(self, undo: ExitStack, scale: float) -> None:
+        if not isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer):
+            inner = self._model.optimizer
+            put(undo, inner, "loss_scale_factor", None)
+            self._exchange(undo, f"loss scale of {type(inner).__name__}", lambda: keras.optimizers.LossScaleOptimizer(inner))
+        self._model.optimizer.dynamic_scale.assign(scale)
+
+    def _set_rate(self, undo: ExitStack, rate: float) -> None:
+        optimizer = base_optimizer(self._model)
+        if has_schedule(self._model):
+            schedule = optimizer._learning_rate
+            now = float(np.asarray(schedule(optimizer.iterations)))
+            put(undo, optimizer, "_learning_rate", scaled_schedule(schedule, rate / now))
+        else:
+            optimizer.learning_rate = rate
+
+    def _counter(self, name: str, value: float, dtype: str) -> Any:
+        """Return a number of ours that the graph changes, set to `value`."""
+        if name not in self._counters:
+            self._counters[name] = keras.Variable(value, dtype=dtype, trainable=False)
+        self._counters[name].assign(value)
+        return self._counters[name]
+
+    def _adaptive(self, optimizer: Any, clip: AdaptiveClip) -> Callable[..., Any]:
+        """Return what clips at a share of the norm's running quantile.
+
+        The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm lies below it that often.
+        """
+        quantile = self._counter("quantile", clip.norm, "float32")
+
+        def clipped(gradients):
+            present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
+            norm = ops.norm(ops.stack([ops.norm(g) for g in present]))
+            factor = ops.minimum(1.0, clip.share * quantile / ops.maximum(norm, keras.config.epsilon()))
+            below: Any = ops.cast(norm < quantile, "float32")
+            optimizer.assign(quantile, quantile * ops.exp(ADAPTING * (clip.quantile - below)))
+            return [g if g is None else g * ops.cast(factor, g.dtype) for g in gradients]
+
+        return clipped
+
+    def _finite_only(self, optimizer: Any) -> Callable[..., Any]:
+        """Return what takes only the steps whose gradients are all finite, and counts the others."""
+        skipped = self._counter("skipped", 0, "int32")
+        apply = optimizer.apply
+
+        def apply_if_finite(grads, trainable_variables=None):
+            present = [getattr(g, "values", g) for g in grads if g is not None]
+            finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in present]))
+
+            def step() -> None:
+                apply(grads, trainable_variables)
+
+            def skip() -> None:
+                optimizer.assign_add(skipped, 1)
+
+            ops.cond(finite, step, skip)
+
+        return apply_if_finite
+
+
+def forget(model: Any) -> None:
+    """Set what the optimizer remembers of earlier steps to what a new one with the same constants would start with.
+
+    The number of steps taken goes back to 0 too, since moments are corrected by it, but for a schedule that counts on it.
+    """
+    optimizer = base_optimizer(model)
+    with model.distribute_strategy.scope():
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        fresh.build(model.trainable_variables)
+    kept = {id(optimizer._learning_rate)} | ({id(optimizer.iterations)} if has_schedule(model) else set())
+    for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+        if id(variable) not in kept:
+            variable.assign(new)

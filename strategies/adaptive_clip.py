@@ -1,0 +1,52 @@
+"""Clip the gradient at what its norm has usually been, so that the limit follows the training."""
+
+from nanfix.changes import AdaptiveClip as Change
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class AdaptiveClip(Strategy):
+    """Rescale the gradient g to g * min(1, s * q / ||g||) with q the running median of ||g||.
+
+    The estimate moves by q * exp(0.1 * (1/2 - [||g|| < q])) each step and starts at the last finite norm, or at the norm
+    of the weights where that is smaller. Searches the share s. The norm that it ends at stays with the optimizer as
+    global_clipnorm. Does not help when the gradient itself is non-finite, nor where it grows slowly and q with it.
+
+    Reference: Seetharaman et al. (2020), AutoClip, arXiv:2007.14469, with a running quantile for the history of norms.
+    """
+
+    name = "adaptive-clip"
+    tier = Tier.OPTIMIZER
+    eases = frozenset(
+        {
+            Cause.EXPLODING_GRADIENT,
+            Cause.LEARNING_RATE,
+            Cause.UNSCALED_TARGET,
+            Cause.UNSTABLE_RECURRENCE,
+            Cause.OUTLIER,
+        }
+    )
+    reference = "Seetharaman et al. (2020), arXiv:2007.14469"
+
+    def applies(self, diagnosis, setup):
+        clips = setup.clips or setup.stepping.adaptive_clip is not None
+        return self.answers(diagnosis) and not clips and _norm(diagnosis) is not None and setup.replicas == 1
+
+    def space(self, hp, diagnosis, setup):
+        return {"quantile": 0.5, "share": hp.Choice("share", [1.0, 0.1]), "norm": float(f"{_norm(diagnosis):.3g}")}
+
+    def apply(self, setup, *, quantile, share, norm):
+        # Keras' own clipping would come in its place.
+        setup = setup.with_optimizer(clipnorm=None, clipvalue=None, global_clipnorm=None)
+        return setup.with_stepping(adaptive_clip=Change(quantile, share, norm))
+
+    def explain(self, params):
+        start = f"which starts at {params['norm']:.3g}"
+        return f"Clip the gradient's global norm at {params['share']:g} times its running median, {start}."
+
+    def snippet(self, params):
+        return f"optimizer.global_clipnorm = {params['share'] * params['norm']:.3g}  # the median of the norms seen so far"
+
+
+def _norm(diagnosis) -> float | None:
+    return min((norm for norm in (diagnosis.gradient_norm, diagnosis.weight_norm) if norm), default=None)

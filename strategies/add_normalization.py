@@ -1,0 +1,62 @@
+"""Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import walk
+from nanfix.strategy import Strategy, Tier
+
+
+class AddNormalization(Strategy):
+    """Put (h - mean(h)) / sqrt(var(h) + 1e-3), over the features of each row, in front of a layer of weights.
+
+    In front of the one that overflowed, or, as a stronger level, of all but the first. The LayerNormalization that is added
+    has no weights of its own, and the user's keep their initial values; training starts again from them. Does not help
+    when the loss or its targets are what grows, and is not for layers in a model with a `call` of its own.
+
+    Reference: Ba, Kiros & Hinton (2016), Layer Normalization, arXiv:1607.06450.
+    """
+
+    name = "add-normalization"
+    tier = Tier.ARCHITECTURE
+    eases = frozenset(
+        {
+            Cause.EXPLODING_GRADIENT,
+            Cause.BAD_INITIALIZATION,
+            Cause.UNSTABLE_ACTIVATION,
+            Cause.UNSTABLE_RECURRENCE,
+            Cause.LEARNING_RATE,
+            Cause.REDUCED_PRECISION,
+        }
+    )
+    keeps_weights = False
+    reference = "Ba, Kiros & Hinton (2016), arXiv:1607.06450"
+
+    def applies(self, diagnosis, setup):
+        return self.answers(diagnosis) and bool(setup.normalizable) and not setup.normalized
+
+    def space(self, hp, diagnosis, setup):
+        failed = _failed(diagnosis, setup)
+        scope = hp.Choice("scope", ["layer", "all"] if failed else ["all"])
+        positions = failed if scope == "layer" else list(setup.normalizable)
+        layers = dict(walk(setup.model))
+        return {"layers": positions, "names": [layers[position].name for position in positions]}
+
+    def apply(self, setup, *, layers, names):
+        # The names are for whoever reads the fix.
+        return setup.with_normalization(layers)
+
+    def explain(self, params):
+        return f"Put a LayerNormalization in front of {_listed(params['names'])}."
+
+    def snippet(self, params):
+        return f"# keras.layers.LayerNormalization(center=False, scale=False) in front of {_listed(params['names'])}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} layers, {names[0]} to {names[-1]}"
+
+
+def _failed(diagnosis, setup) -> list[int]:
+    """Return the position of the normalizable layer in which the first non-finite value appeared, or that holds its cell."""
+    place = next((position for position, layer in walk(setup.model) if layer.name == diagnosis.place.layer), None)
+    before = [position for position in setup.normalizable if place is not None and position <= place]
+    return before[-1:]

@@ -1,0 +1,52 @@
+"""Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import unbounded_recurrences, walk
+from nanfix.strategy import Strategy, Tier
+
+
+class BoundRecurrent(Strategy):
+    """Compute the state h = tanh(W x + U h + b), |h| <= 1, in LSTM, GRU and SimpleRNN cells, with sigmoid gates.
+
+    A stronger level draws the kernels anew, U orthogonal and so of gain 1. Training starts again from the initial weights.
+    Does not help when the recurrence is bounded already and something else grows.
+
+    Reference: Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Saxe, McClelland & Ganguli (2014), arXiv:1312.6120.
+    """
+
+    name = "bound-recurrent"
+    tier = Tier.ARCHITECTURE
+    treats = frozenset({Cause.UNSTABLE_RECURRENCE})
+    keeps_weights = False
+    reference = "Hochreiter & Schmidhuber (1997); Saxe, McClelland & Ganguli (2014), arXiv:1312.6120"
+
+    def applies(self, diagnosis, setup):
+        return self.answers(diagnosis) and bool(_positions(setup))
+
+    def space(self, hp, diagnosis, setup):
+        kernels = hp.Choice("kernels", ["kept", "orthogonal"])
+        return {"layers": _positions(setup), "kernels": kernels}
+
+    def apply(self, setup, *, layers, kernels):
+        cells = dict(walk(setup.model))
+        for position in layers:
+            setup = setup.with_layer(position, activation="tanh")
+            if hasattr(cells[position], "recurrent_activation"):
+                setup = setup.with_layer(position, recurrent_activation="sigmoid")
+            if kernels == "orthogonal":
+                setup = setup.with_initializer(position, "glorot_uniform")
+        return setup
+
+    def explain(self, params):
+        many = f"{len(params['layers'])} recurrent layers" if len(params["layers"]) > 1 else "the recurrent layer"
+        anew = " and draw orthogonal recurrent kernels" if params["kernels"] == "orthogonal" else ""
+        return f"Use the activation tanh in {many}{anew}."
+
+    def snippet(self, params):
+        return f"# cells {', '.join(map(str, params['layers']))}: activation='tanh', recurrent_initializer='orthogonal'"
+
+
+def _positions(setup) -> list[int]:
+    """Return the positions of the recurrent cells whose activation has no bound."""
+    unbounded = {id(cell) for cell in unbounded_recurrences(setup)}
+    return [position for position, layer in walk(setup.model) if id(layer) in unbounded]

@@ -1,0 +1,53 @@
+"""Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import walk
+from nanfix.strategy import Strategy, Tier
+
+
+class ConstrainWeights(Strategy):
+    """After each step rescale every column w of a kernel to w * min(1, c / ||w||).
+
+    Keras' MaxNorm constraint, on the kernels of all layers of weights; it stays with the layers and is saved with them.
+    Searches c, mild to strong. Training starts again from the initial weights. Does not help when inputs or targets are
+    so large that the weights have to be large or small to fit them.
+
+    Reference: Srivastava et al. (2014), Dropout, JMLR 15, section 5.1 (max-norm regularization); keras.constraints.MaxNorm.
+    """
+
+    name = "constrain-weights"
+    tier = Tier.ARCHITECTURE
+    eases = frozenset(
+        {
+            Cause.EXPLODING_GRADIENT,
+            Cause.LEARNING_RATE,
+            Cause.UNSTABLE_ACTIVATION,
+            Cause.UNSTABLE_RECURRENCE,
+            Cause.BAD_INITIALIZATION,
+        }
+    )
+    keeps_weights = False
+    reference = "Srivastava et al. (2014), JMLR 15; keras.constraints.MaxNorm"
+
+    def applies(self, diagnosis, setup):
+        return self.answers(diagnosis) and bool(_weighted(setup)) and not any("max_norm" in a for a in setup.layers.values())
+
+    def space(self, hp, diagnosis, setup):
+        return {"layers": _weighted(setup), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}
+
+    def apply(self, setup, *, layers, max_norm):
+        for position in layers:
+            setup = setup.with_layer(position, max_norm=max_norm)
+        return setup
+
+    def explain(self, params):
+        return f"Hold the weights of every unit below a norm of {params['max_norm']:g} in {len(params['layers'])} layers."
+
+    def snippet(self, params):
+        return f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in every layer"
+
+
+def _weighted(setup) -> list[int]:
+    """Return the positions of layers that have a kernel without a constraint."""
+    layers = [(position, layer) for position, layer in walk(setup.model) if getattr(layer, "kernel", None) is not None]
+    return [position for position, layer in layers if getattr(layer, "kernel_constraint", None) is None]

@@ -1,0 +1,46 @@
+"""Leave out what does not fill a batch, over whose single row nothing has a variance."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Strategy, Tier
+
+
+class DropIncompleteBatch(Strategy):
+    """Train on batches of b rows only: of n rows the n mod b that would be left over are not used.
+
+    Of arrays the last rows are left out, of a stream every batch that is not full; validation keeps all of its rows.
+    Tried when the step that failed had a batch of a single row, as a layer that divides by b - 1 fails on it. Does not
+    help when full batches fail too, nor such a layer when it predicts a single row.
+
+    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167, section 3; tf.data.Dataset.batch(drop_remainder=True).
+    """
+
+    name = "drop-incomplete-batch"
+    tier = Tier.DATA
+    treats = frozenset(
+        {Cause.BATCH_STATISTICS, Cause.EMPTY_REDUCTION, Cause.LAYER_DOMAIN, Cause.LOSS_DOMAIN, Cause.GRADIENT_SINGULARITY}
+    )
+    discards_data = True
+    reference = "Ioffe & Szegedy (2015), arXiv:1502.03167; tf.data.Dataset.batch(drop_remainder=True)"
+
+    def applies(self, diagnosis, setup):
+        several = (setup.sample.batch_size or 1) > 1 and setup.rows.batch_rows is None
+        return self.answers(diagnosis) and several and diagnosis.batch_rows == 1
+
+    def space(self, hp, diagnosis, setup):
+        size, rows = setup.sample.batch_size or 1, setup.sample.training_rows
+        return {"batch_rows": size, "rows": None if rows is None else list(range(rows - rows % size, rows))}
+
+    def apply(self, setup, *, batch_rows, rows):
+        # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
+        return setup.with_rows(batch_rows=batch_rows)
+
+    def explain(self, params):
+        which = f" ({_listed(params['rows'])})" if params["rows"] else ""
+        return f"Leave out the rows that do not fill a batch of {params['batch_rows']}{which}."
+
+    def snippet(self, params):
+        return f"whole = len(X) - len(X) % {params['batch_rows']}\nX, y = X[:whole], y[:whole]"
+
+
+def _listed(rows: list[int]) -> str:
+    return f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"

@@ -1,0 +1,49 @@
+"""Compute in float32 what exceeds the range of half precision."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import walk
+from nanfix.strategy import Strategy, Tier
+
+HALF = ("float16", "bfloat16")
+
+
+class RaisePrecision(Strategy):
+    """Let the layer that overflowed, then every layer, compute in float32, whose largest number is 3.4e38 and not 65504.
+
+    Weights are kept: under a mixed policy they are float32 already. Does not help when values exceed float32 too, and is
+    not for models whose very weights are of half precision.
+
+    Reference: Micikevicius et al. (2018), Mixed Precision Training, arXiv:1710.03740, section 3.3.
+    """
+
+    name = "raise-precision"
+    tier = Tier.NUMERICS
+    treats = frozenset({Cause.REDUCED_PRECISION})
+    reference = "Micikevicius et al. (2018), arXiv:1710.03740"
+
+    def applies(self, diagnosis, setup):
+        return self.answers(diagnosis) and bool(_half(setup))
+
+    def space(self, hp, diagnosis, setup):
+        named = [position for position in _half(setup) if dict(walk(setup.model))[position].name == diagnosis.place.layer]
+        scope = hp.Choice("scope", ["layer", "model"] if named else ["model"])
+        return {"layers": named if scope == "layer" else _half(setup)}
+
+    def apply(self, setup, *, layers):
+        for position in layers:
+            setup = setup.with_layer(position, dtype_policy="float32")
+        return setup
+
+    def explain(self, params):
+        layers = params["layers"]
+        which = f"layer {layers[0]} (counted from 0)" if len(layers) == 1 else f"{len(layers)} layers"
+        return f"Compute {which} in float32."
+
+    def snippet(self, params):
+        return f"# layers {', '.join(map(str, params['layers']))}: dtype='float32'"
+
+
+def _half(setup) -> list[int]:
+    """Return the positions of layers that compute in half precision with weights that are not."""
+    layers = [(p, la) for p, la in walk(setup.model) if hasattr(la, "dtype_policy")]
+    return [p for p, la in layers if la.compute_dtype in HALF and la.variable_dtype not in HALF]

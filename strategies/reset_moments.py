@@ -1,0 +1,37 @@
+"""Let the optimizer forget what it remembers of another training."""
+
+from nanfix.diagnosis import Cause
+from nanfix.setup import base_optimizer
+from nanfix.strategy import Strategy, Tier
+
+
+class ResetMoments(Strategy):
+    """Set m and v, or the velocity, and the count of steps to what a new optimizer starts with; the weights stay.
+
+    A schedule goes on counting. Tried when the optimizer came with moments from an earlier `fit`, as when weights are set
+    back between the folds of a cross-validation and the optimizer is not. Does not help when the gradients themselves
+    grow.
+
+    Reference: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1 (initialization of the moments).
+    """
+
+    name = "reset-moments"
+    tier = Tier.OPTIMIZER
+    treats = frozenset({Cause.STALE_MOMENTS})
+    reference = "Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1"
+
+    def applies(self, diagnosis, setup):
+        remembers = len(base_optimizer(setup.model).variables) > 2  # more than the rate and the count of steps
+        return self.answers(diagnosis) and remembers and not setup.stepping.fresh_moments
+
+    def space(self, hp, diagnosis, setup):
+        return {}
+
+    def apply(self, setup):
+        return setup.with_stepping(fresh_moments=True)
+
+    def explain(self, params):
+        return "Start with an optimizer that remembers nothing of earlier trainings."
+
+    def snippet(self, params):
+        return "model.compile(optimizer=type(optimizer).from_config(optimizer.get_config()), loss=model.loss)"

@@ -1,0 +1,45 @@
+"""Train on a loss whose gradient does not grow with the error, so that a few wrong targets cannot throw the weights away."""
+
+import numpy as np
+
+from nanfix.changes import RobustLoss as Change
+from nanfix.diagnosis import Cause
+from nanfix.setup import loss_name
+from nanfix.strategy import Strategy, Tier
+
+
+class RobustLoss(Strategy):
+    """Minimize 2 * Huber(e) = e**2 for |e| <= d and d * (2 |e| - d) beyond, instead of the squared error e**2.
+
+    Searches d as a share of the interquartile range of the targets. The user's own loss goes on judging: it is what
+    `evaluate` and the validation give. Does not help when all targets are large, which calls for scaling them, nor losses
+    other than the squared error.
+
+    Reference: Huber (1964), Robust Estimation of a Location Parameter, doi:10.1214/aoms/1177703732.
+    """
+
+    name = "robust-loss"
+    tier = Tier.NUMERICS
+    treats = frozenset({Cause.OUTLIER})
+    eases = frozenset({Cause.UNSCALED_TARGET, Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT})
+    reference = "Huber (1964), doi:10.1214/aoms/1177703732"
+
+    def applies(self, diagnosis, setup):
+        squared = len(setup.sample.targets) == 1 and loss_name(setup.user_loss) == "mean_squared_error"
+        return self.answers(diagnosis) and squared and setup.loss is None and setup.has_stock_objective
+
+    def space(self, hp, diagnosis, setup):
+        share = hp.Choice("share", [1.0, 0.1])
+        values = setup.sample.targets[0].astype("float64")
+        values = values[np.isfinite(values)]
+        spread = np.subtract(*np.percentile(values, [75, 25])) or values.std() or 1.0
+        return {"loss": "Huber", "delta": float(f"{share * spread:.3g}"), "factor": 2.0}
+
+    def apply(self, setup, *, loss, delta, factor):
+        return setup.with_loss(Change(loss, (("delta", delta),), factor))
+
+    def explain(self, params):
+        return f"Train on the Huber loss with delta {params['delta']:.3g}; evaluation keeps your loss."
+
+    def snippet(self, params):
+        return f"loss = keras.losses.{params['loss']}(delta={params['delta']:.3g})"
