@@ -1,32 +1,118 @@
 """Write docs/strategies.md from the strategies themselves: `python docs/generate.py`."""
 
+import ast
 import inspect
+import textwrap
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
+from nanfix.diagnosis import Cause
 from nanfix.registry import catalogue
+from nanfix.strategy import Strategy, Tier
 
 PAGE = Path(__file__).with_name("strategies.md")
+
+# What a person sees of each cause, without nanfix.
+SYMPTOMS = {
+    Cause.NONFINITE_INPUT: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` is False",
+    Cause.NONFINITE_TARGET: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
+    Cause.INVALID_LABEL: '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
+    Cause.UNSCALED_INPUT: "the first losses are huge, the next ones inf and nan; raw columns or pixels go in",
+    Cause.UNSCALED_TARGET: "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",
+    Cause.LEARNING_RATE: "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",
+    Cause.EXPLODING_GRADIENT: "the loss of a deep model jumps up by orders of magnitude, then it is nan",
+    Cause.UNSTABLE_ACTIVATION: "the loss jumps to inf; hidden layers use relu, exponential or nothing, or a softmax is missing",
+    Cause.UNSTABLE_RECURRENCE: 'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the sequences',
+    Cause.BAD_INITIALIZATION: "the very first loss is huge although inputs and targets are of unit scale",
+    Cause.LOSS_DOMAIN: "a loss of your own, with a log, a root or a division in it, is nan while it was small",
+    Cause.LAYER_DOMAIN: "predictions are nan though every weight is finite; a layer has a log, a root or a division in it",
+    Cause.GRADIENT_SINGULARITY: "the loss is finite, and nan at the next step; there is a root, norm or power of 0 in the model",
+    Cause.LOGITS_BY_HAND: "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid in it",
+    Cause.OPTIMIZER_CONSTANT: "every weight is nan after a step or two while loss and gradient were small",
+    Cause.REDUCED_PRECISION: "`loss: nan` with `mixed_float16` or `float16`; in float32 the same training is fine",
+    Cause.STALE_MOMENTS: "the first training is fine, a second one with the same optimizer is nan within a few steps",
+    Cause.OUTLIER: "the loss falls, then one batch throws it up; with other shuffling that is at another step",
+    Cause.BATCH_STATISTICS: "nan at the last, small batch of an epoch, or with a constant column, in a model that normalizes",
+    Cause.EMPTY_REDUCTION: "nan at a batch with a row that is all padding or masked",
+    Cause.POISON_BATCH: "data are made batch by batch, and the loss is nan at certain batches only",
+    Cause.VALIDATION_ONLY: "`val_loss: nan` while `loss` is fine",
+    Cause.TRANSIENT: "`loss: nan` once; the same training, run again, is fine",
+    Cause.UNKNOWN: "`loss: nan`, and nothing else in this table fits",
+}
+CHANGES = {
+    Tier.DATA: "The data",
+    Tier.OPTIMIZER: "The optimizer",
+    Tier.SCALING: "The scale of inputs or targets",
+    Tier.NUMERICS: "How values are computed",
+    Tier.ARCHITECTURE: "Layers or their initial weights",
+}
 HEAD = """# The strategies
 
-Every remedy nanfix can apply, mildest first. This page is made from the files in `strategies/` by `python docs/generate.py`.
-"""
+Every remedy nanfix can apply. This page is made from the files in `strategies/` by `python docs/generate.py`.
+
+## What do you see?
+
+Find the line that looks like your training; `nanfix.diagnose(model, X, y)` finds it for you, with the evidence. `nanfix.fit`
+tries the strategies in the last column, mild ones first and those after "else" only when nothing before them has held, and
+takes the smallest change with which the training holds and learns.
+
+| what you see | cause | remedy | strategies, mildest first |
+|---|---|---|---|"""
 
 
 def page() -> str:
     """Return the text of docs/strategies.md."""
-    parts = [HEAD, "| strategy | tier | what it does |", "|---|---|---|"]
-    for strategy in catalogue().values():
-        first, _, _ = _text(strategy).partition("\n")
-        parts.append(f"| [{strategy.name}](#{strategy.name}) | {strategy.tier.name.lower()} | {first} |")
-    for strategy in catalogue().values():
-        causes = sorted(cause.value for cause in strategy.treats)
-        weights = "" if strategy.keeps_weights else "\nTraining starts again from the initial weights.\n"
-        parts += [f"\n## {strategy.name}\n", _text(strategy), weights, "Tried when:\n", *(f"- {cause}" for cause in causes)]
+    strategies = [s for s in catalogue().values() if type(s).__module__.startswith("nanfix.strategies.")]
+    parts = [HEAD, *(_row(cause, strategies) for cause in SYMPTOMS)]
+    for tier, members in groupby(strategies, key=lambda strategy: strategy.tier):
+        parts.append(f"\n## {int(tier)}. {CHANGES[tier]}")
+        for strategy in members:
+            parts += [f"\n### {strategy.name}\n", *_section(strategy)]
     return "\n".join(parts) + "\n"
 
 
-def _text(strategy: object) -> str:
-    return inspect.cleandoc(type(strategy).__doc__ or "")
+def _row(cause: Cause, strategies: list[Strategy]) -> str:
+    first = _links(s for s in strategies if cause in s.treats)
+    last = _links(s for s in strategies if cause in s.eases)
+    remedies = "; else ".join(filter(None, (first, last))) or "none needed"
+    return f"| {SYMPTOMS[cause]} | {cause.value} | {cause.remedy} | {remedies} |"
+
+
+def _links(strategies: Iterable[Strategy]) -> str:
+    return ", ".join(f"[{s.name}](#{s.name})" for s in strategies)
+
+
+def _section(strategy: Strategy) -> Iterator[str]:
+    """Yield what a strategy does, when it is tried, what it changes and where it comes from."""
+    text, _, reference = inspect.cleandoc(type(strategy).__doc__ or "").replace("**", r"\*\*").partition("\n\nReference: ")
+    yield f"{(inspect.getmodule(type(strategy)).__doc__ or '').strip()}\n\n{text}"
+    for when, causes in (("tried when", strategy.treats), ("tried, when nothing else has held, where", strategy.eases)):
+        if causes:
+            yield f"\n| {when} you see | cause |\n|---|---|"
+            yield from (f"| {SYMPTOMS[cause]} | {cause.value} |" for cause in SYMPTOMS if cause in causes)
+    weights = "weights trained so far may stay" if strategy.keeps_weights else "training starts again from the initial weights"
+    rows = "rows may be left out" if strategy.discards_data else "every row is kept"
+    yield f"\n- What changes: {CHANGES[strategy.tier].lower()}; {weights}; {rows}."
+    parameters = ", ".join(f"`{name}`" for name in list(inspect.signature(strategy.apply).parameters)[1:])
+    yield f"- In a fix.json: {parameters or 'no parameters'}."
+    yield from (f"- Searched, mild to strong: {told}." for told in _levels(strategy))
+    yield f"- Reference: {' '.join(reference.split())}"
+
+
+def _levels(strategy: Strategy) -> Iterator[str]:
+    """Yield each choice that `space` draws, with its levels where they are written out there."""
+    source = ast.parse(textwrap.dedent(inspect.getsource(type(strategy).space)))
+    for call in ast.walk(source):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "hp.Choice":
+            name, levels = call.args
+            written = levels.body if isinstance(levels, ast.IfExp) else levels
+            if isinstance(written, ast.List):
+                values = eval(ast.unparse(written))
+                told = ", ".join(value if isinstance(value, str) else f"{value:g}" for value in values)
+                yield f"`{ast.literal_eval(name)}` {told}"
+            else:
+                yield f"`{ast.literal_eval(name)}`, as the run calls for"
 
 
 if __name__ == "__main__":

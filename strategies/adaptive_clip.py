@@ -2,7 +2,7 @@
 
 from nanfix.changes import AdaptiveClip as Change
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class AdaptiveClip(Strategy):
@@ -29,8 +29,13 @@ class AdaptiveClip(Strategy):
     reference = "Seetharaman et al. (2020), arXiv:2007.14469"
 
     def applies(self, diagnosis, setup):
-        clips = setup.clips or setup.stepping.adaptive_clip is not None
-        return self.answers(diagnosis) and not clips and _norm(diagnosis) is not None and setup.replicas == 1
+        if not self.answers(diagnosis):
+            return False
+        if setup.clips or setup.stepping.adaptive_clip is not None:
+            return Refusal("the optimizer clips already")
+        if _norm(diagnosis) is None:
+            return Refusal("no finite gradient was seen")
+        return setup.replicas == 1 or Refusal("several devices train together")
 
     def space(self, hp, diagnosis, setup):
         return {"quantile": 0.5, "share": hp.Choice("share", [1.0, 0.1]), "norm": float(f"{_norm(diagnosis):.3g}")}

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class AddNormalization(Strategy):
@@ -31,7 +31,11 @@ class AddNormalization(Strategy):
     reference = "Ba, Kiros & Hinton (2016), arXiv:1607.06450"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(setup.normalizable) and not setup.normalized
+        if not self.answers(diagnosis):
+            return False
+        if not setup.normalizable:
+            return Refusal("no layer of weights but the first lies in a Sequential or Functional model")
+        return not setup.normalized or Refusal("the layers are normalized already")
 
     def space(self, hp, diagnosis, setup):
         failed = _failed(diagnosis, setup)

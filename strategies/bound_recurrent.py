@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import unbounded_recurrences, walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class BoundRecurrent(Strategy):
@@ -21,7 +21,9 @@ class BoundRecurrent(Strategy):
     reference = "Hochreiter & Schmidhuber (1997); Saxe, McClelland & Ganguli (2014), arXiv:1312.6120"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_positions(setup))
+        if not self.answers(diagnosis):
+            return False
+        return bool(_positions(setup)) or Refusal("every recurrent layer is bounded")
 
     def space(self, hp, diagnosis, setup):
         kernels = hp.Choice("kernels", ["kept", "orthogonal"])

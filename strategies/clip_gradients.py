@@ -1,7 +1,7 @@
 """Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class ClipGradients(Strategy):
@@ -29,8 +29,12 @@ class ClipGradients(Strategy):
     reference = "Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063"
 
     def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
+        if setup.clips:
+            return Refusal("the optimizer clips already")
         measured = diagnosis.gradient_norm is not None and (diagnosis.gradient_norm > 0 or bool(diagnosis.weight_norm))
-        return self.answers(diagnosis) and not setup.clips and measured
+        return measured or Refusal("no finite gradient was seen")
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1, 0.01])

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class ConstrainWeights(Strategy):
@@ -30,7 +30,11 @@ class ConstrainWeights(Strategy):
     reference = "Srivastava et al. (2014), JMLR 15; keras.constraints.MaxNorm"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_weighted(setup)) and not any("max_norm" in a for a in setup.layers.values())
+        if not self.answers(diagnosis):
+            return False
+        if not _weighted(setup) or any("max_norm" in attributes for attributes in setup.layers.values()):
+            return Refusal("no kernel is without a constraint")
+        return True
 
     def space(self, hp, diagnosis, setup):
         return {"layers": _weighted(setup), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}

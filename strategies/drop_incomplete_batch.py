@@ -1,7 +1,7 @@
 """Leave out what does not fill a batch, over whose single row nothing has a variance."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class DropIncompleteBatch(Strategy):
@@ -23,8 +23,11 @@ class DropIncompleteBatch(Strategy):
     reference = "Ioffe & Szegedy (2015), arXiv:1502.03167; tf.data.Dataset.batch(drop_remainder=True)"
 
     def applies(self, diagnosis, setup):
-        several = (setup.sample.batch_size or 1) > 1 and setup.rows.batch_rows is None
-        return self.answers(diagnosis) and several and diagnosis.batch_rows == 1
+        if not self.answers(diagnosis):
+            return False
+        if setup.rows.batch_rows is not None or (setup.sample.batch_size or 1) == 1:
+            return Refusal("batches are full already, or of one row")
+        return diagnosis.batch_rows == 1 or Refusal("the batch that failed had more than a single row")
 
     def space(self, hp, diagnosis, setup):
         size, rows = setup.sample.batch_size or 1, setup.sample.training_rows

@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.setup import loss_name
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class DropInvalidLabels(Strategy):
@@ -25,10 +25,13 @@ class DropInvalidLabels(Strategy):
     reference = "keras.losses.SparseCategoricalCrossentropy"
 
     def applies(self, diagnosis, setup):
-        classes = _classes(setup)
-        if not self.answers(diagnosis) or classes is None:
+        if not self.answers(diagnosis):
             return False
-        return bool(_labels_kept(setup, classes).keep(setup.sample.inputs, setup.sample.targets).any())
+        classes = _classes(setup)
+        if classes is None:
+            return Refusal("the targets are no class indices of a single output layer")
+        kept = _labels_kept(setup, classes).keep(setup.sample.inputs, setup.sample.targets)
+        return bool(kept.any()) or Refusal("no label is a class of the output layer")
 
     def space(self, hp, diagnosis, setup):
         classes = _classes(setup)

@@ -4,7 +4,7 @@ import numpy as np
 
 from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class DropNonfiniteRows(Strategy):
@@ -24,7 +24,9 @@ class DropNonfiniteRows(Strategy):
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and _some_left(setup)
+        if not self.answers(diagnosis):
+            return False
+        return _some_left(setup) or Refusal("no row is without a hole")
 
     def space(self, hp, diagnosis, setup):
         finite = _finite(setup)

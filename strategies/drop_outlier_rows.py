@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes import Affine, RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.oddities import DEVIATION, bands
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 LARGEST_SHARE = 0.05  # of the rows; more of them are no outliers but how the data are
 
@@ -29,7 +29,12 @@ class DropOutlierRows(Strategy):
     reference = "Iglewicz & Hoaglin (1993), How to Detect and Handle Outliers"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and 0 < _share_left_out(setup, 1000.0) <= LARGEST_SHARE
+        if not self.answers(diagnosis):
+            return False
+        if setup.rows.bands:
+            return Refusal("outlying rows are left out already")
+        share = _share_left_out(setup, 1000.0)
+        return 0 < share <= LARGEST_SHARE or Refusal(f"{share:.1%} of the rows seen lie far out")
 
     def space(self, hp, diagnosis, setup):
         z = hp.Choice("z", [1000.0, 100.0, 10.0])

@@ -5,7 +5,7 @@ import math
 from nanfix.changes import Guard
 from nanfix.diagnosis import Cause, Phase
 from nanfix.setup import walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 AWAY_FROM_ZERO = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
 # What a person would write in the place of the operation.
@@ -57,16 +57,20 @@ class GuardUnsafeOperations(Strategy):
     reference = "Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1"
 
     def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
         place = diagnosis.place
-        if not self.answers(diagnosis) or setup.model.run_eagerly:
-            return False
+        if setup.model.run_eagerly:
+            return Refusal("the model runs eagerly, where no operation can be replaced")
         if place.operation not in GUARDED or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
-            return False
-        if diagnosis.cause is Cause.BATCH_STATISTICS:  # a stock normalization has an epsilon of its own
-            return place.source is not None
+            return Refusal("no operation with a guard was seen to fail")
+        if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
+            return Refusal("a stock normalization has an epsilon of its own")
         if _position(place.layer, setup) is not None:
             return True
-        return place.source is not None and not _bottomless(place, setup)
+        if place.source is None:
+            return Refusal("neither a layer nor a line of the user's code computes the operation")
+        return not _bottomless(place, setup) or Refusal("kept inside its domain, the loss has no minimum")
 
     def space(self, hp, diagnosis, setup):
         place = diagnosis.place

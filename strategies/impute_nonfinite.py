@@ -3,7 +3,7 @@
 import numpy as np
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class ImputeNonfinite(Strategy):
@@ -23,7 +23,9 @@ class ImputeNonfinite(Strategy):
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data; sklearn.impute.SimpleImputer"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and any(setup.sample.imputable)
+        if not self.answers(diagnosis):
+            return False
+        return any(setup.sample.imputable) or Refusal("nothing can be put into a model with a call of its own")
 
     def space(self, hp, diagnosis, setup):
         given = zip(setup.sample.inputs, setup.sample.imputable, strict=True)

@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes import LogitsLoss as Change
 from nanfix.diagnosis import Cause
 from nanfix.setup import activation_name, loss_name
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
 ACTIVATIONS = {
@@ -34,7 +34,9 @@ class LogitsLoss(Strategy):
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and _equivalent(setup) is not None
+        if not self.answers(diagnosis):
+            return False
+        return _equivalent(setup) is not None or Refusal("the loss is no crossentropy of a single output")
 
     def space(self, hp, diagnosis, setup):
         found = _equivalent(setup)

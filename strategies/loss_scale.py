@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import base_optimizer
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class LossScale(Strategy):
@@ -21,8 +21,11 @@ class LossScale(Strategy):
     reference = "Micikevicius et al. (2018), arXiv:1710.03740; keras.optimizers.LossScaleOptimizer"
 
     def applies(self, diagnosis, setup):
-        scaled = setup.model.optimizer is not base_optimizer(setup.model) or setup.stepping.loss_scale is not None
-        return self.answers(diagnosis) and not scaled and setup.has_stock_step
+        if not self.answers(diagnosis):
+            return False
+        if setup.model.optimizer is not base_optimizer(setup.model) or setup.stepping.loss_scale is not None:
+            return Refusal("the optimizer scales the loss already")
+        return setup.has_stock_step or Refusal("the training step is the user's own")
 
     def space(self, hp, diagnosis, setup):
         return {"initial_scale": hp.Choice("initial_scale", [1.0, 2.0**-10])}

@@ -1,7 +1,7 @@
 """Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class LowerLearningRate(Strategy):
@@ -29,7 +29,9 @@ class LowerLearningRate(Strategy):
     reference = "Bengio (2012), arXiv:1206.5533"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and setup.learning_rate is not None
+        if not self.answers(diagnosis):
+            return False
+        return setup.learning_rate is not None or Refusal("the optimizer has no learning rate")
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause, Phase
 from nanfix.setup import base_optimizer
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 SMALLEST = 1e-12  # below, the constant is out of any range, which is another remedy's business
 LARGEST = 1.0
@@ -25,9 +25,14 @@ class RaiseEpsilon(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Choi et al. (2019), arXiv:1910.05446"
 
     def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
         epsilon = getattr(base_optimizer(setup.model), "epsilon", None)
-        there = isinstance(epsilon, float) and SMALLEST <= epsilon < LARGEST / 100
-        return self.answers(diagnosis) and diagnosis.place.phase is Phase.UPDATE and there and "epsilon" not in setup.optimizer
+        if diagnosis.place.phase is not Phase.UPDATE:
+            return Refusal("it was not the weight update that failed")
+        if "epsilon" in setup.optimizer or not isinstance(epsilon, float):
+            return Refusal("the optimizer has no epsilon, or another one already")
+        return SMALLEST <= epsilon < LARGEST / 100 or Refusal(f"an epsilon of {epsilon:g} is not to be raised by factors")
 
     def space(self, hp, diagnosis, setup):
         factor = hp.Choice("factor", [1e2, 1e4, 1e6, 1e8])

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 HALF = ("float16", "bfloat16")
 
@@ -22,12 +22,15 @@ class RaisePrecision(Strategy):
     reference = "Micikevicius et al. (2018), arXiv:1710.03740"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_half(setup))
+        if not self.answers(diagnosis):
+            return False
+        return bool(_half(setup)) or Refusal("no layer computes in half precision with weights of float32")
 
     def space(self, hp, diagnosis, setup):
-        named = [position for position in _half(setup) if dict(walk(setup.model))[position].name == diagnosis.place.layer]
-        scope = hp.Choice("scope", ["layer", "model"] if named else ["model"])
-        return {"layers": named if scope == "layer" else _half(setup)}
+        half, layers = _half(setup), dict(walk(setup.model))
+        named = [position for position in half if layers[position].name == diagnosis.place.layer]
+        scope = hp.Choice("scope", ["layer", "model"] if named and len(half) > 1 else ["model"])
+        return {"layers": named if scope == "layer" else half}
 
     def apply(self, setup, *, layers):
         for position in layers:

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import activation_name
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
 SELF_NORMALIZING = ("selu",)
@@ -24,7 +24,9 @@ class Reinitialize(Strategy):
     reference = "He et al. (2015), arXiv:1502.01852; Glorot & Bengio (2010), AISTATS"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_weighted(setup))
+        if not self.answers(diagnosis):
+            return False
+        return bool(_weighted(setup)) or Refusal("no layer has a kernel and an activation")
 
     def space(self, hp, diagnosis, setup):
         return {"initializers": {str(position): _fitting(layer) for position, layer in _weighted(setup)}}

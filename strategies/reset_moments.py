@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import base_optimizer
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class ResetMoments(Strategy):
@@ -21,8 +21,12 @@ class ResetMoments(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1"
 
     def applies(self, diagnosis, setup):
-        remembers = len(base_optimizer(setup.model).variables) > 2  # more than the rate and the count of steps
-        return self.answers(diagnosis) and remembers and not setup.stepping.fresh_moments
+        if not self.answers(diagnosis):
+            return False
+        if setup.stepping.fresh_moments:
+            return Refusal("the optimizer is a new one already")
+        # More than the rate and the count of steps.
+        return len(base_optimizer(setup.model).variables) > 2 or Refusal("the optimizer remembers nothing")
 
     def space(self, hp, diagnosis, setup):
         return {}

@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes import RobustLoss as Change
 from nanfix.diagnosis import Cause
 from nanfix.setup import loss_name
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class RobustLoss(Strategy):
@@ -25,8 +25,11 @@ class RobustLoss(Strategy):
     reference = "Huber (1964), doi:10.1214/aoms/1177703732"
 
     def applies(self, diagnosis, setup):
-        squared = len(setup.sample.targets) == 1 and loss_name(setup.user_loss) == "mean_squared_error"
-        return self.answers(diagnosis) and squared and setup.loss is None and setup.has_stock_objective
+        if not self.answers(diagnosis):
+            return False
+        if len(setup.sample.targets) != 1 or loss_name(setup.user_loss) != "mean_squared_error":
+            return Refusal("the loss is not the squared error of a single output")
+        return (setup.loss is None and setup.has_stock_objective) or Refusal("the loss is computed in another way already")
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1])

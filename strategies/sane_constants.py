@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import base_optimizer, walk
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 # What Keras takes when nothing is said.
 OPTIMIZER_DEFAULTS = {
@@ -34,7 +34,9 @@ class SaneConstants(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_optimizer(setup, 1.0) or _layers(setup, 1.0))
+        if not self.answers(diagnosis):
+            return False
+        return bool(_optimizer(setup, 1.0) or _layers(setup, 1.0)) or Refusal("every constant is in range")
 
     def space(self, hp, diagnosis, setup):
         factor = hp.Choice("factor", [1.0, 100.0])

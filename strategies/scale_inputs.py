@@ -5,7 +5,7 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class ScaleInputs(Strategy):
@@ -29,7 +29,11 @@ class ScaleInputs(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler, PowerTransformer"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and bool(_scalable(setup)) and not setup.inputs
+        if not self.answers(diagnosis):
+            return False
+        if setup.inputs:
+            return Refusal("the inputs are scaled already")
+        return bool(_scalable(setup)) or Refusal("no input is a quantity whose scaling the model can take up")
 
     def space(self, hp, diagnosis, setup):
         arrays = _scalable(setup)

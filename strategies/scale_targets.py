@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes import TargetScaling
 from nanfix.diagnosis import Cause
 from nanfix.setup import loss_name
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
 
@@ -26,7 +26,11 @@ class ScaleTargets(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and setup.output_foldable and loss_name(setup.user_loss) in DEGREES
+        if not self.answers(diagnosis):
+            return False
+        if loss_name(setup.user_loss) not in DEGREES:
+            return Refusal("the loss is no power of the error")
+        return setup.output_foldable or Refusal("the single output does not come from a linear layer with a bias")
 
     def space(self, hp, diagnosis, setup):
         values = setup.sample.targets[0].astype("float64")

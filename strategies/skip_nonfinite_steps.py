@@ -1,7 +1,7 @@
 """Take no step whose gradient is not finite, so that single batches cannot ruin the weights."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class SkipNonfiniteSteps(Strategy):
@@ -31,7 +31,11 @@ class SkipNonfiniteSteps(Strategy):
     reference = "Micikevicius et al. (2018), arXiv:1710.03740; optax.apply_if_finite"
 
     def applies(self, diagnosis, setup):
-        return self.answers(diagnosis) and setup.replicas == 1 and not setup.stepping.skip_nonfinite
+        if not self.answers(diagnosis):
+            return False
+        if setup.stepping.skip_nonfinite:
+            return Refusal("such steps are skipped already")
+        return setup.replicas == 1 or Refusal("several devices train together")
 
     def space(self, hp, diagnosis, setup):
         return {}

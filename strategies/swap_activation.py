@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause, Phase
 from nanfix.setup import activation_name, loss_name, takes_logits
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 UNBOUNDED = ("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "relu6", "exponential", "mish", "celu")
 FOR_LOSS = {
@@ -32,7 +32,9 @@ class SwapActivation(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
-        return bool(_hidden(setup)) or _output(diagnosis, setup) is not None
+        if _hidden(setup) or _output(diagnosis, setup) is not None:
+            return True
+        return Refusal("no layer has an activation without bound, or one that its loss does not take")
 
     def space(self, hp, diagnosis, setup):
         output = _output(diagnosis, setup)

@@ -1,7 +1,7 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class SwapOptimizer(Strategy):
@@ -21,8 +21,10 @@ class SwapOptimizer(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980"
 
     def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
         stock = type(setup.model.optimizer).__name__ in ("SGD", "Adagrad", "Adadelta", "RMSprop")
-        return self.answers(diagnosis) and stock
+        return stock or Refusal("the optimizer adapts its steps already, or is the user's own")
 
     def space(self, hp, diagnosis, setup):
         return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}

@@ -2,7 +2,7 @@
 
 from nanfix.diagnosis import Cause
 from nanfix.setup import has_schedule
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class WarmUpLearningRate(Strategy):
@@ -21,8 +21,11 @@ class WarmUpLearningRate(Strategy):
     reference = "Goyal et al. (2017), arXiv:1706.02677"
 
     def applies(self, diagnosis, setup):
-        constant = setup.learning_rate is not None and not has_schedule(setup.model)
-        return self.answers(diagnosis) and constant and setup.planned_steps is not None and setup.stepping.warm_up is None
+        if not self.answers(diagnosis):
+            return False
+        if setup.learning_rate is None or has_schedule(setup.model) or setup.stepping.warm_up is not None:
+            return Refusal("a schedule sets the learning rate, or nothing does")
+        return setup.planned_steps is not None or Refusal("the length of the run is not known")
 
     def space(self, hp, diagnosis, setup):
         share, planned = hp.Choice("share", [0.1, 0.3]), setup.planned_steps or 0

@@ -387,3 +387,108 @@ def foreign_state():
         return ops.mean(ops.square(y_true - y_pred), axis=-1) + outside.read_value()
 
     return mlp(keras.optimizers.SGD(0.01), loss, activation="tanh"), x, y, {**ARGUMENTS, "callbacks": [Spoil()]}
+
+
+class SampleScale(layers.Layer):
+    """Divides by the standard deviation over the batch with b - 1 in the denominator; a moving one when it predicts."""
+
+    def build(self, shape):
+        self.moving = self.add_weight(shape=(shape[-1],), initializer="ones", trainable=False)
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs / self.moving
+        spread = inputs - ops.mean(inputs, axis=0)
+        count = ops.cast(ops.shape(inputs)[0], "float32")
+        deviation = ops.sqrt(ops.sum(ops.square(spread), axis=0) / (count - 1.0) + 1e-6)
+        self.moving.assign(0.9 * self.moving + 0.1 * ops.stop_gradient(deviation))
+        return inputs / deviation
+
+
+def single_row_left_over():
+    """129 rows are trained on in batches of 16: the last one has a single row, and 0 / 0 degrees of freedom."""
+    x, y = table(rows=162)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), SampleScale(), layers.Dense(8, activation="tanh"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def sentinel_values():
+    """Missing cells were written as 1e9."""
+    x, y = table()
+    x[[20, 90], [1, 3]] = 1e9
+    return mlp(keras.optimizers.SGD(0.1)), x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def velocity_of_another_training():
+    """Weights are set back between two trainings, as between the folds of a cross-validation, the optimizer is not."""
+    x, y = table()
+    model = mlp(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=False))
+    initial = model.get_weights()
+    model.fit(x[:16], y[:16] * 1e4, epochs=1, batch_size=16, verbose=0)
+    model.set_weights(initial)
+    return model, x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def half_weights():
+    """In weights of float16 an epsilon of 1e-8 is 0, and so is the gradient of a feature that is always 0."""
+    x, y = table()
+    x[:, 3] = 0.0
+    keras.utils.set_random_seed(0)
+    half = {"dtype": "float16"}
+    hidden = layers.Dense(8, activation="tanh", **half)
+    model = keras.Sequential([keras.Input((4,), dtype="float16"), hidden, layers.Dense(1, **half)])
+    model.compile(keras.optimizers.Adam(0.01, epsilon=1e-8), "mse")
+    return model, x.astype("float16"), y.astype("float16"), {**ARGUMENTS, "epochs": 20}
+
+
+def critic():
+    """The loss of a Wasserstein critic falls for as long as its weights grow."""
+    x, _ = table()
+    y = np.where(x[:, :1] > 0, 1.0, -1.0).astype("float32")
+
+    def wasserstein(y_true, y_pred):
+        return -ops.mean(y_true * y_pred, axis=-1)
+
+    return mlp(keras.optimizers.SGD(0.1), wasserstein), x, y, {**ARGUMENTS, "epochs": 30}
+
+
+def half_gradient():
+    """Forward everything fits into float16, backward the error of 1e4 times the slopes does not; no loss scale."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(8, activation="tanh", dtype="mixed_float16")(inputs)
+    hidden = layers.Dense(8, activation="tanh", dtype="mixed_float16")(hidden)
+    outputs = layers.Dense(1, dtype="float32")(hidden)
+    model = keras.Model(inputs, layers.Rescaling(3e4)(outputs))
+    model.compile(keras.optimizers.Adam(0.01), "mse", auto_scale_loss=False)
+    return model, x, y * 3e4, {**ARGUMENTS, "epochs": 20}
+
+
+def far_from_the_targets():
+    """The first errors are 30 times what is left once the level of the targets is learned, and so are the first steps."""
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.02), activation="elu"), x, y + 30.0, {**ARGUMENTS, "epochs": 20}
+
+
+def spikes():
+    """One target in forty is wrong by orders of magnitude; the rows held back are clean."""
+    x, y = table(rows=400)
+    y[:320:40] = 1e5
+    return mlp(keras.optimizers.SGD(0.1)), x, y, {**ARGUMENTS, "epochs": 10}
+
+
+def sum_in_half_precision():
+    """A sum over 400 bytes exceeds 65504, the largest number of float16, and is divided only then."""
+    rng = np.random.default_rng(0)
+    x = (rng.uniform(100, 255, size=(160, 1)) * rng.uniform(0.8, 1.2, size=(160, 400))).astype("float32")
+    y = x.mean(axis=1, keepdims=True) / 100.0
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((400,))
+    total = layers.Lambda(lambda h: ops.sum(h, axis=-1, keepdims=True), dtype="mixed_float16")(inputs)
+    hidden = layers.Dense(8, activation="tanh")(layers.Rescaling(2.5e-5, dtype="float32")(total))
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 20}

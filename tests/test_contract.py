@@ -12,7 +12,7 @@ from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import catalogue, get
 
 LOWER = type(get("lower-learning-rate"))
-PLACE = Place(Phase.FORWARD, operation="Sqrt", source="model.py:12")
+PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Phase.UPDATE))
 
 
 @cache
@@ -28,7 +28,22 @@ def situations():
             explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
         ),
         "constants out of range": contract.setup_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
+        "moments": contract.setup_of(built(explosions.mlp("adam")), x, y),
+        "half precision": contract.setup_of(half(), x, y),
+        "recurrence": contract.setup_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
+        "one far out": contract.setup_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
     }
+
+
+def built(model):
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def half():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
 
 
 def fitting(strategy, diagnosis):
@@ -40,10 +55,10 @@ def fitting(strategy, diagnosis):
 def test_installed_strategy_keeps_the_contract(name):
     strategy = get(name)
     for cause in strategy.treats | strategy.eases:
-        diagnosis = contract.diagnosis(cause, place=PLACE)
-        setups = fitting(strategy, diagnosis)
-        assert setups, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Add one that it is for."
-        for setup in setups:
+        diagnoses = [contract.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
+        pairs = [(diagnosis, setup) for diagnosis in diagnoses for setup in fitting(strategy, diagnosis)]
+        assert pairs, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Add one that it is for."
+        for diagnosis, setup in pairs:
             contract.check_strategy(strategy, diagnosis, setup)
 
 

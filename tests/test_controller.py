@@ -53,6 +53,22 @@ def test_repaired_run_is_finite_and_has_learned(build):
     assert all(np.isfinite(report.history["loss"]))
 
 
+def test_ruined_weights_and_a_ruined_optimizer_are_refused():
+    model, x, y, arguments = explosions.learning_rate()
+    model.fit(x, y, **arguments)
+    with pytest.raises(InputError, match="weights are non-finite before training has begun"):
+        nanfix.fit(model, x, y, **arguments)
+    initial = explosions.learning_rate()[0].get_weights()
+    model.set_weights(initial)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.momentums[0].assign(np.full(model.optimizer.momentums[0].shape, np.nan))
+    with pytest.raises(InputError, match=r"remembers non-finite gradients .* Call model.compile with a new optimizer"):
+        nanfix.fit(model, x, y, **arguments)
+    for before, after in zip(initial, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize("build", explosions.HOPELESS, ids=lambda build: build.__name__)
 def test_hopeless_run_says_why_and_leaves_the_model_finite(build):
     model, x, y, arguments = build()

@@ -1,16 +1,58 @@
 """The documentation says what the code does."""
 
 import importlib.util
+from dataclasses import fields
 from pathlib import Path
+
+import pytest
+
+from nanfix.changes import Stepping
+from nanfix.registry import catalogue
+from nanfix.setup import Setup
+from nanfix.strategy import Strategy
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_page_of_strategies_is_the_one_their_files_make():
+@pytest.fixture(scope="module")
+def generate():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_of_strategies_is_the_one_their_files_make(generate):
     assert generate.PAGE.read_text() == generate.page()
+
+
+def test_every_cause_that_a_strategy_is_for_has_a_symptom(generate):
+    causes = frozenset().union(*(strategy.treats | strategy.eases for strategy in catalogue().values()))
+    assert causes <= set(generate.SYMPTOMS)
+
+
+def test_page_tells_of_every_strategy_what_it_is_for_and_what_it_changes(generate):
+    sections = {text.partition("\n")[0]: text for text in generate.page().split("\n### ")[1:]}
+    for name, strategy in catalogue().items():
+        if type(strategy).__module__.startswith("nanfix.strategies."):
+            told = [f"| {generate.SYMPTOMS[cause]} | {cause.value} |" for cause in strategy.treats | strategy.eases]
+            told += ["- What changes: ", "- In a fix.json: ", "- Reference: "]
+            assert [line for line in told if line not in sections[name]] == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [name for name in vars(Setup) if name.startswith("with_")],
+        [field.name for field in fields(Stepping)],
+        list(Strategy.__annotations__),
+        ["answers", "applies", "space", "apply", "explain", "snippet"],
+    ],
+    ids=["setup", "stepping", "attributes", "methods"],
+)
+def test_guide_to_writing_a_strategy_names_what_there_is(names):
+    text = (ROOT / "docs" / "writing-a-strategy.md").read_text()
+    assert names and [name for name in names if name not in text] == []
 
 
 def test_strategy_shown_in_the_readme_is_the_file_itself():
@@ -18,7 +60,5 @@ def test_strategy_shown_in_the_readme_is_the_file_itself():
 
 
 def test_readme_names_every_strategy():
-    from nanfix.registry import catalogue
-
     text = (ROOT / "README.md").read_text()
     assert [name for name in catalogue() if name not in text] == []

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from nanfix.errors import InputError
+from nanfix.snapshot import nonfinite_variables, optimizers
 
 
 def check_model(model: Any) -> None:
@@ -19,6 +20,26 @@ def check_model(model: Any) -> None:
         raise InputError(
             "The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. "
             "Call model.compile first."
+        )
+
+
+def check_state(model: Any) -> None:
+    """Raise InputError for weights or an optimizer that an earlier training has ruined: no training can go on from there."""
+    weights = {variable.path for variable in model.trainable_variables}
+    ruined = nonfinite_variables(model)
+    bad_weights = [path for path in ruined if path in weights]
+    if bad_weights:
+        raise InputError(
+            "The model's weights are non-finite before training has begun, as an earlier training leaves them. Expected: finite "
+            f"weights. Received: NaN or inf in {bad_weights[0]}, {len(bad_weights)} of {len(weights)} weights. "
+            "Build or load the model anew, then call again."
+        )
+    slots = {variable.path for optimizer in optimizers(model) for variable in optimizer.variables}
+    bad_slots = [path for path in ruined if path in slots]
+    if bad_slots:
+        raise InputError(
+            "The optimizer remembers non-finite gradients of an earlier training. Expected: a new optimizer, or finite moments. "
+            f"Received: NaN or inf in {bad_slots[0]}. Call model.compile with a new optimizer, then call again."
         )
 
 

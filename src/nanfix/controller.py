@@ -11,7 +11,7 @@ import keras
 
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
-from nanfix.checks import check_memory, check_model
+from nanfix.checks import check_memory, check_model, check_state
 from nanfix.data import Rewindable, TrainingData
 from nanfix.errors import InputError, UnrepairedError
 from nanfix.export import read_fix, to_json, write_text
@@ -74,13 +74,15 @@ def fit(
         The report: outcome, model, history, diagnosis, fix.
 
     Raises:
-        InputError: the model is not compiled, the data cannot be trained on, or an argument makes no sense; nothing was changed.
+        InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
+            argument makes no sense; nothing was changed.
         UnknownStrategyError: `strategies` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
     begun = time.perf_counter()
     check_model(model)
+    check_state(model)
     check_memory(memory_bytes)
     data = TrainingData.of(x, y, fit_kwargs)
     chosen = select(strategies)

@@ -28,6 +28,7 @@ MOST_STEPS = 200  # a run whose failure lies further from its beginning is not r
 SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
 FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
+USUAL = 10.0  # and so far out it is drawn in to
 FEW = 0.05  # of the rows, at most so many are outliers
 JUDGED = 5  # last batches, on which the loss is compared with what it was on the same ones before these steps
 NOISE = 0.05  # share of the loss, by which dropout and the like may raise it
@@ -275,8 +276,8 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
     if _remembers(recording):
         found["forgotten"] = bench.rerun("with a new optimizer", start, steps, prepare=lambda: forget(bench.model))
-    usual = bands(setup.sample, FAR_OUT)
-    outlying = 1.0 - RowFilter(bands=usual).keep(setup.sample.inputs, setup.sample.targets).mean()
+    usual = bands(setup.sample, USUAL)
+    outlying = 1.0 - RowFilter(bands=bands(setup.sample, FAR_OUT)).keep(setup.sample.inputs, setup.sample.targets).mean()
     if 0.0 < outlying <= FEW:
         told = f"with the values of {outlying:.1%} of the rows drawn in"
         found["drawn_in"] = bench.rerun(told, start, steps, lambda b: _drawn_in(b, usual))

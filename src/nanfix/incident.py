@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Incident:
         self.recording = recording = watched.recorder.recording()
         self.marks = Marks()
         self.trials: tuple[TrialRecord, ...] = ()
+        self.refused: Mapping[str, str] = {}
         restore(recording.newest)
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
         recorded = recorded_batches(data, recording)
@@ -103,6 +105,7 @@ class Incident:
 
     def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         space = build_space(strategies, diagnosis, self.setup)
+        self.refused = space.refused
         if not space.rungs:
             return self.unrepaired(Outcome.EXHAUSTED, diagnosis, ("No installed strategy treats this cause.",))
         bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
@@ -132,7 +135,17 @@ class Incident:
         notes = (*self.watched.notes, *notes)
         usage = self.watched.recorder.usage()
         report = Report(
-            outcome, self.model, history, epoch, dict(self.watched.params), diagnosis, Fix(), self.trials, notes, recorder=usage
+            outcome,
+            self.model,
+            history,
+            epoch,
+            dict(self.watched.params),
+            diagnosis,
+            Fix(),
+            self.trials,
+            notes,
+            self.refused,
+            recorder=usage,
         )
         say(self.data, outcome.value)
         return report
@@ -214,7 +227,17 @@ class Incident:
             save_after_all(user_callbacks(self.data), self.model, history, epoch)
         usage = after.recorder.usage()
         report = Report(
-            Outcome.REPAIRED, self.model, history, epoch, dict(after.params), diagnosis, fix, self.trials, notes, recorder=usage
+            Outcome.REPAIRED,
+            self.model,
+            history,
+            epoch,
+            dict(after.params),
+            diagnosis,
+            fix,
+            self.trials,
+            notes,
+            self.refused,
+            recorder=usage,
         )
         say(self.data, "Repaired. " + " ".join(str(fix).splitlines()))
         return report

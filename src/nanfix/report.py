@@ -1,5 +1,6 @@
 """What nanfix.fit hands back: how it ended, why, and what was changed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -40,7 +41,11 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """The one result of nanfix.fit, whatever the ending."""
+    """The one result of nanfix.fit, whatever the ending.
+
+    `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
+    not among them.
+    """
 
     outcome: Outcome
     model: Any
@@ -51,6 +56,7 @@ class Report:
     fix: Fix = field(default_factory=Fix)
     trials: tuple[TrialRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     seconds: float = 0.0
     recorder: RecorderUsage | None = None
@@ -71,6 +77,8 @@ class Report:
             parts.append(str(self.diagnosis))
         if self.fix:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
+        if self.outcome is Outcome.EXHAUSTED:
+            parts += [f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()]
         parts += self.notes
         if self.recorder is not None and self.recorder.folder is not None:
             parts.append(str(self.recorder))

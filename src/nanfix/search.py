@@ -26,7 +26,7 @@ from nanfix.fix import Edit, Fix
 from nanfix.ladder import Candidate, Rung, choose, grounds, in_order, ladder
 from nanfix.report import TrialRecord
 from nanfix.setup import Setup
-from nanfix.strategy import Strategy, Tier
+from nanfix.strategy import Refusal, Strategy, Tier
 
 PROJECT, ORACLE, COPY = "search", "oracle.json", "oracle-copy.json"
 OBJECTIVE = keras_tuner.Objective("held_loss", "min")
@@ -40,7 +40,8 @@ Judge = Callable[[Fix], TrialRecord]
 class Space:
     """The applicable strategies as one keras-tuner space: a switch for each, its parameters in a scope under it.
 
-    `levels` lists, mild to strong, the values of each strategy's parameters.
+    `levels` lists, mild to strong, the values of each strategy's parameters; `refused` gives the reason for each strategy
+    that treats or eases the cause but cannot be applied here.
     """
 
     strategies: Mapping[str, Strategy]
@@ -49,6 +50,7 @@ class Space:
     hyperparameters: keras_tuner.HyperParameters
     diagnosis: Diagnosis
     setup: Setup
+    refused: Mapping[str, str]
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
         """Return the values by which keras-tuner knows a candidate."""
@@ -86,7 +88,9 @@ def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup:
     """Ask every strategy that applies for its parameters, each in a conditional scope of its own."""
     hp = keras_tuner.HyperParameters()
     strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
-    applicable = {name: s for name, s in strategies.items() if s.applies(diagnosis, setup)}
+    answers = {name: strategy.applies(diagnosis, setup) for name, strategy in strategies.items()}
+    applicable = {name: strategy for name, strategy in strategies.items() if answers[name]}
+    refused = {name: answer.reason for name, answer in answers.items() if isinstance(answer, Refusal)}
     rungs, levels, covered = [], {}, set()
     for name, strategy in applicable.items():
         hp.Boolean(name)
@@ -101,7 +105,7 @@ def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup:
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
         rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
     hp.values = dict.fromkeys(applicable, False)
-    return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup)
+    return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup, refused)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,16 @@ class Tier(IntEnum):
     SCALING = 3
     NUMERICS = 4
     ARCHITECTURE = 5
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A no with its reason: false wherever a truth value is asked for."""
+
+    reason: str
+
+    def __bool__(self) -> bool:
+        return False
 
 
 class Strategy(ABC):
@@ -51,8 +62,11 @@ class Strategy(ABC):
         return bool((self.treats | self.eases) & diagnosis.causes)
 
     @abstractmethod
-    def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool:
-        """Say whether the remedy can treat this diagnosis in this setup; called before anything is trained."""
+    def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool | Refusal:
+        """Say whether the remedy can treat this diagnosis in this setup; called before anything is trained.
+
+        False for causes that are not its own, a `Refusal` with the reason where it cannot be applied to this setup.
+        """
 
     @abstractmethod
     def space(self, hp: Any, diagnosis: Diagnosis, setup: "Setup") -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""Train with Lion, whose step divides by nothing, so that no gradient is too large or too small for it."""
+
+from nanfix import Cause, Strategy, Tier
+
+# Each divides a step by what it remembers of the size of the gradients.
+DIVIDING = ("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "RMSprop", "Adagrad", "Adadelta")
+
+
+class UseLion(Strategy):
+    """Move every weight by r * sign(0.9 m + 0.1 g) with m <- 0.99 m + 0.01 g: by the rate r, however large g is.
+
+    Adam divides by sqrt(v) + epsilon instead, where v is a mean of g**2. In half precision v stays 0 below |g| = 5e-3, so that
+    epsilon alone is left to divide by, and g**2 is inf from |g| = 256 on. A fresh Lion with a rate of its own takes the place
+    of the user's optimizer and its schedule. Searches r. Does not help when the gradient itself is NaN, nor in the place of
+    SGD, which divides by nothing either.
+
+    Reference: Chen et al. (2023), Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675, Algorithm 2.
+    """
+
+    name = "use-lion"
+    tier = Tier.OPTIMIZER
+    treats = frozenset({Cause.OPTIMIZER_CONSTANT})
+    eases = frozenset({Cause.REDUCED_PRECISION, Cause.LEARNING_RATE})
+    reference = "Chen et al. (2023), arXiv:2302.06675"
+
+    def applies(self, diagnosis, setup):
+        divides = type(setup.model.optimizer).__name__ in DIVIDING and setup.optimizer_class is None
+        return self.answers(diagnosis) and divides
+
+    def space(self, hp, diagnosis, setup):
+        return {"learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3, 3e-4])}
+
+    def apply(self, setup, *, learning_rate):
+        return setup.with_optimizer_class("Lion", learning_rate=learning_rate)
+
+    def explain(self, params):
+        return f"Train with Lion at a learning rate of {params['learning_rate']:.3g}."
+
+    def snippet(self, params):
+        return f"optimizer = keras.optimizers.Lion({params['learning_rate']:.3g})"

@@ -1,0 +1,67 @@
+"""add-normalization: LayerNormalization in front of the layer that overflowed, in the user's own model."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+from keras import layers
+
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.registry import get
+
+NAME = "add-normalization"
+
+
+def diagnosis(layer):
+    return contract.diagnosis(Cause.BAD_INITIALIZATION, place=Place(Phase.FORWARD, layer))
+
+
+def stack(*names):
+    model = keras.Sequential([keras.Input((4,)), *(layers.Dense(3, name=name) for name in names), layers.Dense(1, name="last")])
+    model.compile("sgd", "mse")
+    return contract.setup_of(model, *explosions.table(rows=16))
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = layers.Dense(3), layers.Dense(1)
+
+    def call(self, inputs):
+        return self.last(self.first(inputs))
+
+
+def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_first():
+    found = contract.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
+    assert found == [
+        {"layers": [2], "names": ["third"]},
+        {"layers": [1, 2, 3], "names": ["second", "third", "last"]},
+    ]
+
+
+def test_without_a_layer_all_but_the_first_are_normalized():
+    for place in (None, "first"):
+        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": [1], "names": ["last"]}]
+
+
+def test_a_model_with_its_own_call_is_refused():
+    model = Subclass()
+    model.compile("sgd", "mse")
+    assert not get(NAME).applies(diagnosis(None), contract.setup_of(model, *explosions.table(rows=16)))
+
+
+def test_repairs_wide_weights_as_well_as_an_expert(tmp_path):
+    def expert(model, x, y, arguments):
+        keras.utils.set_random_seed(0)
+        first, *others = model.layers
+        normalized = [part for layer in others for part in (layers.LayerNormalization(), layer)]
+        model = keras.Sequential([keras.Input((4,)), first, *normalized])
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, x, _ = contract.check_repair(NAME, explosions.initialization, expert, epochs=40)
+    kinds = [type(layer).__name__ for layer in report.model.layers]
+    assert kinds == ["Dense"] + ["LayerNormalization", "Dense"] * 8
+    report.model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), report.model.predict(x, verbose=0))

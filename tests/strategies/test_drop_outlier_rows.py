@@ -1,0 +1,54 @@
+"""drop-outlier-rows: rows outside the band of their features are left out, and told."""
+
+import contract
+import explosions
+import numpy as np
+
+from nanfix.changes import RowFilter
+from nanfix.diagnosis import Cause
+from nanfix.oddities import bands
+from nanfix.registry import get
+from nanfix.setup import Sample
+
+NAME = "drop-outlier-rows"
+DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
+
+
+def sample(*columns):
+    x = np.array(columns, "float32").T
+    return Sample((x,), (np.zeros((len(x), 1), "float32"),))
+
+
+def test_bands_are_robust_and_leave_constant_features_alone():
+    (_, band), (_, target) = bands(sample([1, 2, 3, 4, 1e6], [5, 5, 5, 5, 5]), 10.0)
+    np.testing.assert_allclose(band.center, [3, 5])
+    np.testing.assert_allclose(band.scale, [14.826, np.finfo("float32").max], rtol=1e-6)
+    assert target.scale == (float(f"{np.finfo('float32').max:.7g}"),)
+
+
+def test_rows_outside_are_not_kept():
+    given = sample([1, 2, 3, 4, 1e6])
+    assert RowFilter(bands=bands(given, 10.0)).keep(given.inputs, given.targets).tolist() == [True] * 4 + [False]
+
+
+def test_too_many_are_no_outliers():
+    x, y = explosions.table(rows=40)
+    setup = contract.setup_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
+    assert get(NAME).applies(DIAGNOSIS, setup)
+    crowd = contract.setup_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
+    assert not get(NAME).applies(DIAGNOSIS, crowd)
+    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), x, y))
+
+
+def test_repairs_codes_for_missing_values_as_well_as_an_expert():
+    def expert(model, x, y, arguments):
+        kept = np.abs(x).max(axis=1) < 1e6
+        kept[int(len(y) * 0.8) :] = True
+        held = int(len(y) * 0.8)
+        rest = {name: value for name, value in arguments.items() if name != "validation_split"}
+        train = kept[:held]
+        return contract.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
+
+    report, *_ = contract.check_repair(NAME, explosions.sentinel_values, expert)
+    assert report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
+    assert report.diagnosis.cause is Cause.OUTLIER

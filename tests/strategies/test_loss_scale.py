@@ -1,0 +1,34 @@
+"""loss-scale: Keras' LossScaleOptimizer round the user's own optimizer, which keeps its state."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "loss-scale"
+DIAGNOSIS = contract.diagnosis(Cause.REDUCED_PRECISION)
+
+
+def setup_of(optimizer):
+    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+
+
+def test_refuses_an_optimizer_that_scales_already():
+    assert get(NAME).applies(DIAGNOSIS, setup_of("sgd"))
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
+    assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup_of("sgd"), initial_scale=1.0))
+
+
+def test_repairs_a_gradient_beyond_float16_as_well_as_an_expert(tmp_path):
+    def expert(model, x, y, arguments):
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, x, _ = contract.check_repair(NAME, explosions.half_gradient, expert)
+    assert isinstance(report.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    report.model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), report.model.predict(x, verbose=0))

@@ -1,0 +1,42 @@
+"""raise-precision: the layer that overflowed computes in float32, with the weights it has."""
+
+import contract
+import explosions
+import keras
+from keras import layers
+
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.registry import get
+
+NAME = "raise-precision"
+
+
+def halved(dtype="mixed_float16"):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype=dtype, name="first"), layers.Dense(1, dtype=dtype)])
+    model.compile("sgd", "mse")
+    return contract.setup_of(model, *explosions.table(rows=16))
+
+
+def diagnosis(layer):
+    return contract.diagnosis(Cause.REDUCED_PRECISION, place=Place(Phase.FORWARD, layer))
+
+
+def test_levels_are_the_layer_that_overflowed_and_all():
+    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": [0]}, {"layers": [0, 1]}]
+    assert contract.levels(get(NAME), diagnosis(None), halved()) == [{"layers": [0, 1]}]
+
+
+def test_refuses_full_precision_and_weights_of_half_precision():
+    assert get(NAME).applies(diagnosis("first"), halved())
+    assert not get(NAME).applies(diagnosis("first"), halved("float32"))
+    assert not get(NAME).applies(diagnosis("first"), halved("float16"))
+
+
+def test_repairs_a_sum_beyond_float16_as_well_as_an_expert(tmp_path):
+    def expert(model, x, y, arguments):
+        model.layers[1].dtype_policy = "float32"
+        model.compile(keras.optimizers.Adam(0.03), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair(NAME, explosions.sum_in_half_precision, expert)
+    assert report.model.layers[1].compute_dtype == "float32"

@@ -1,0 +1,57 @@
+"""reset-moments: an optimizer that remembers nothing, its rate and the weights as they are."""
+
+from contextlib import ExitStack
+
+import contract
+import explosions
+import keras
+import numpy as np
+
+from nanfix.diagnosis import Cause
+from nanfix.optimizing import Optimizing, forget
+from nanfix.registry import get
+
+NAME = "reset-moments"
+DIAGNOSIS = contract.diagnosis(Cause.STALE_MOMENTS)
+
+
+def trained(optimizer):
+    model, (x, y) = explosions.mlp(optimizer), explosions.table(rows=32)
+    model.fit(x, y, verbose=0)
+    return model
+
+
+def test_moments_and_steps_are_those_of_a_new_optimizer():
+    model = trained(keras.optimizers.Adam(0.02))
+    weights = model.get_weights()
+    setup = contract.setup_of(model, *explosions.table(rows=16))
+    Optimizing(model).install(get(NAME).apply(setup), ExitStack())
+    moments = [np.asarray(v) for v in model.optimizer.variables if v.path.split("/")[-1] not in ("learning_rate",)]
+    assert not any(np.any(moment) for moment in moments)
+    assert float(model.optimizer.learning_rate) == np.float32(0.02)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_schedule_goes_on_counting():
+    model = trained(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9), momentum=0.9))
+    forget(model)
+    assert int(model.optimizer.iterations) == 1 and not any(np.any(np.asarray(m)) for m in model.optimizer.momentums)
+
+
+def test_refuses_an_optimizer_without_memory_and_a_second_time():
+    setup = contract.setup_of(explosions.mlp("adam"), *explosions.table(rows=16))
+    setup.model.optimizer.build(setup.model.trainable_variables)
+    assert get(NAME).applies(DIAGNOSIS, setup) and not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup))
+    plain = contract.setup_of(explosions.mlp("sgd"), *explosions.table(rows=16))
+    plain.model.optimizer.build(plain.model.trainable_variables)
+    assert not get(NAME).applies(DIAGNOSIS, plain)
+
+
+def test_repairs_a_second_fold_as_well_as_an_expert():
+    def expert(model, x, y, arguments):
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair(NAME, explosions.velocity_of_another_training, expert)
+    assert report.diagnosis.cause is Cause.STALE_MOMENTS
