@@ -25,7 +25,7 @@ class ImputeNonfinite(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
-        return any(setup.sample.imputable) or Refusal("nothing can be put into a model with a call of its own")
+        return any(setup.sample.imputable) or Refusal("no input can have holes, or nothing can be put into the model")
 
     def space(self, hp, diagnosis, setup):
         given = zip(setup.sample.inputs, setup.sample.imputable, strict=True)

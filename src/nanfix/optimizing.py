@@ -48,6 +48,8 @@ class Optimizing:
     def settle(self, setup: Setup) -> list[str]:
         """Leave with the optimizer what a stock one can hold of the changes, and say how they worked out."""
         optimizer, notes = base_optimizer(self._model), []
+        if hasattr(self._model, "_compile_config"):  # Keras saves the optimizer that `compile` was given
+            self._model._compile_config.config["optimizer"] = self._model.optimizer
         for name in ("_clip_gradients", "apply"):
             vars(optimizer).pop(name, None)
         clip = setup.stepping.adaptive_clip
@@ -103,7 +105,7 @@ class Optimizing:
 
         def clipped(gradients):
             present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
-            norm = ops.norm(ops.stack([ops.norm(g) for g in present]))
+            norm = ops.norm(ops.stack([ops.norm(ops.reshape(g, (-1,))) for g in present]))
             factor = ops.minimum(1.0, clip.share * quantile / ops.maximum(norm, keras.config.epsilon()))
             below: Any = ops.cast(norm < quantile, "float32")
             optimizer.assign(quantile, quantile * ops.exp(ADAPTING * (clip.quantile - below)))

@@ -21,7 +21,7 @@ from nanfix.guard import install, install_on_call
 from nanfix.objective import install_objective
 from nanfix.optimizing import Optimizing
 from nanfix.rates import rate_callbacks
-from nanfix.rebuild import imputation, insert_after_inputs, insert_before, layer_normalization, scaling
+from nanfix.rebuild import can_rebuild, imputation, insert_after_inputs, insert_before, layer_normalization, scaling
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.setup import Setup, has_schedule, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
@@ -170,6 +170,9 @@ class Workbench:
         self._temporary.close()
         self._changes.pop_all()
         notes += self._optimizing.settle(setup)
+        if setup.layers and not can_rebuild(self.model):
+            names = ", ".join(dict.fromkeys(layers[position].name for position in setup.layers))
+            notes.append(f"A saved model is made anew by its own code when it is loaded: change {names} there, too.")
         self._forget_functions()
         return notes
 
@@ -267,9 +270,9 @@ def _change_layer(layer: Any, name: str, value: Any, undo: contextlib.ExitStack)
         put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
         return
     constraint = keras.constraints.MaxNorm(value)
-    for weight in KERNELS:
+    for weight, argument in zip(KERNELS, ("kernel_constraint", "recurrent_constraint"), strict=True):
         if getattr(layer, weight, None) is not None:
-            put(undo, layer, f"{weight}_constraint", constraint)
+            put(undo, layer, argument, constraint)
             put(undo, getattr(layer, weight), "constraint", constraint)
 
 

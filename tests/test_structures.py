@@ -1,0 +1,110 @@
+"""All that can be changed at once, in models of every structure: trained, handed back, saved, and loaded without nanfix."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import contract
+import keras
+import numpy as np
+import pytest
+import structures
+
+import nanfix
+from nanfix import Outcome
+from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.fix import Edit, Fix
+from nanfix.ladder import Rung, in_order
+from nanfix.registry import catalogue
+from nanfix.strategy import Tier
+
+LEVELS = {"mild": 0, "strong": -1}
+CASES = [(build, level) for build in structures.STRUCTURES for level in LEVELS]
+NAMES = [f"{build.__name__}-{level}" for build, level in CASES]
+LOAD = """
+import sys
+sys.modules["nanfix"] = None  # as if it were not installed
+import keras, numpy as np, structures
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path, compile=False)
+    builder = getattr(structures, path.rsplit("/", 1)[1].partition("-")[0])
+    x = builder()[1]
+    expected = np.load(path.replace(".keras", ".npz"))
+    outputs = keras.tree.flatten(model.predict(x, verbose=0))
+    assert len(outputs) == len(expected), path
+    for output, name in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(output, expected[name], err_msg=path)
+"""
+
+
+def everything(setup, level):
+    """Return the fix of all strategies that apply to a setup, one on top of the other, each at this level."""
+    place = Place(Phase.UPDATE)
+    rungs = tuple(Rung(name, int(strategy.tier), 1) for name, strategy in catalogue().items())
+    fix = Fix()
+    for name, _ in in_order(tuple((name, 0) for name in catalogue()), rungs):
+        strategy = catalogue()[name]
+        if strategy.tier is Tier.ARCHITECTURE and isinstance(setup.model, structures.Subclass):
+            continue  # loaded, the class makes its layers anew
+        causes = sorted(strategy.treats | strategy.eases, key=lambda cause: cause.name)
+        diagnosis = contract.diagnosis(*causes, place=place, batch_rows=1)
+        if strategy.applies(diagnosis, setup):
+            edit = Edit(name, contract.levels(strategy, diagnosis, setup)[level])
+            setup, fix = Fix((edit,)).apply(setup), Fix((*fix.edits, edit))
+    return fix
+
+
+@cache
+def repaired(build, level):
+    model, x, y = build()
+    model.optimizer.build(model.trainable_variables)
+    fix = everything(contract.setup_of(model, x, y), LEVELS[level])
+    report = nanfix.apply(model, fix, x, y, epochs=2, batch_size=16, verbose=0)
+    return report, x, y
+
+
+@pytest.mark.parametrize(("build", "level"), CASES, ids=NAMES)
+def test_the_users_own_object_is_the_repaired_model(build, level):
+    report, x, y = repaired(build, level)
+    changed = {edit.strategy for edit in report.fix.edits}
+    assert report.outcome is Outcome.REPAIRED and len(changed) > 8, changed
+    model = report.model
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    outputs = keras.tree.flatten(model.predict(x, verbose=0))
+    for output, target in zip(outputs, keras.tree.flatten(y), strict=True):
+        assert output.shape == target.shape and np.isfinite(output).all()
+    losses = model.evaluate(x, y, verbose=0)
+    assert np.isfinite(losses).all()
+    assert "call" not in vars(model) and "compute_loss" not in vars(model), "nothing of nanfix is left in the model"
+
+
+def test_saved_models_predict_the_same_without_nanfix(tmp_path):
+    paths = []
+    for (build, level), name in zip(CASES, NAMES, strict=True):
+        report, x, _ = repaired(build, level)
+        paths.append(str(tmp_path / f"{name}.keras"))
+        report.model.save(paths[-1])
+        np.savez(tmp_path / f"{name}.npz", *keras.tree.flatten(report.model.predict(x, verbose=0)))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    loaded = subprocess.run([sys.executable, "-c", LOAD, *paths], env=environment, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+
+
+def test_the_fix_read_again_is_the_same():
+    report, *_ = repaired(structures.image, "strong")
+    again = Fix.from_json(json.loads(json.dumps([edit.as_json() for edit in report.fix.edits])))
+    assert again == report.fix
+
+
+def test_a_class_is_told_what_its_own_code_has_to_say():
+    model, x, y = structures.subclass()
+    setup = contract.setup_of(model, x, y)
+    strategy = catalogue()["swap-activation"]
+    params = contract.levels(strategy, contract.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)[0]
+    report = nanfix.apply(model, Fix((Edit(strategy.name, params),)), x, y, verbose=0)
+    assert report.notes == (
+        f"A saved model is made anew by its own code when it is loaded: change {model.first.name} there, too.",
+    )
