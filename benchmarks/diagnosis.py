@@ -9,14 +9,13 @@ nanfix.diagnose less those of the failed run itself.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from _cases import files, load, measured
 
 SAME = {
     "learning_rate": {"LEARNING_RATE"},
@@ -46,14 +45,6 @@ TAKEN_AWAY = {
     "activation": {"UNSTABLE_ACTIVATION", "UNSTABLE_RECURRENCE"},
     "clip": {"EXPLODING_GRADIENT"},
 }
-
-
-def load(path):
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location("case", path)
-    case = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(case)
-    return case
 
 
 def plain_run(case):
@@ -121,16 +112,13 @@ def main():
     if options.child:
         print(json.dumps(measure(options.cases[0])))
         return
-    files = sorted(file for path in options.cases for file in (path.glob("*.py") if path.is_dir() else [path]))
-    files = [file for file in files if "CAUSE = " in file.read_text() and "def build" in file.read_text()]
     print("| case | its cause | named | place | right | onset | seconds |\n|---|---|---|---|---|---|---|")
     rows = []
-    for file in files:
-        done = subprocess.run([sys.executable, __file__, "--child", str(file)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"| {file.stem} | failed: {done.stderr.strip().splitlines()[-1][:80]} | | | | | |", flush=True)
+    for file in files(options.cases):
+        row = measured(__file__, file)
+        if isinstance(row, str):
+            print(row, flush=True)
             continue
-        row = json.loads(done.stdout.splitlines()[-1])
         rows.append(row)
         right = "first" if row["first"] else "second" if row["second"] else "no"
         named = ", ".join(row["said"]).lower().replace("_", " ")

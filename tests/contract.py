@@ -7,7 +7,8 @@ def test_my_strategy():
     contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), setup)
 
 def test_my_strategy_repairs():
-    contract.check_repair("my-strategy", build)  # build() returns model, x, y, arguments of a training that dies
+    # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
+    contract.check_repair("my-strategy", build, expert)
 """
 
 import json
@@ -26,8 +27,10 @@ from nanfix.fix import Edit
 from nanfix.registry import GROUP, catalogue
 from nanfix.report import Outcome
 from nanfix.search import build_space
-from nanfix.setup import Setup, base_optimizer, walk
+from nanfix.setup import Setup, base_optimizer, loss_name, walk
 from nanfix.strategy import Tier
+
+AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
 
 
 def diagnosis(*causes, **facts):
@@ -65,13 +68,15 @@ def check_strategy(strategy, diagnosis, setup):
         check(strategy, diagnosis, setup)
 
 
-def check_repair(name, build, **changed):
+def check_repair(name, build, expert=None, **changed):
     """Repair a training that goes non-finite with one strategy alone; return the report and the rows held back.
 
     Args:
         name: of the strategy.
-        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them, for an output and
-            targets of the same shape.
+        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them, for targets of the
+            output's shape or class indices.
+        expert: takes what a fresh `build` returns, makes the change by hand that a person with experience would make, and
+            returns the held-out loss, in the user's units, that the training ends at; the repair has to be as good.
         changed: arguments of fit to put in the place of build's.
     """
     model, x, y, arguments = build()
@@ -83,14 +88,28 @@ def check_repair(name, build, **changed):
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert [edit.strategy for edit in report.fix.edits] == [name] and report.model is model
     assert _finite(model), "the repaired model has non-finite weights"
-    assert np.isfinite(model.predict(x, verbose=0)).all(), "the repaired model predicts non-finite values from raw inputs"
-    kept = int(len(y) * (1.0 - arguments["validation_split"]))
+    predicted = _finite_rows(model.predict(x, verbose=0))
+    assert predicted[_finite_rows(x)].all(), "the repaired model predicts non-finite values from finite raw inputs"
+    kept = training_rows(y, arguments)
     held_x, held_y = x[kept:], y[kept:]
-    mean = np.broadcast_to(held_y.mean(axis=0), held_y.shape)
-    nothing = float(np.mean(keras.losses.get(model.loss)(held_y, mean)))
+    nothing = _nothing_learned(model, held_y)
     reached = report.history["val_loss"][-1]
     assert reached < nothing, f"the repaired run ends at a loss of {reached:.3g}; predicting the mean gives {nothing:.3g}"
+    if expert is not None:
+        fresh, x, y, arguments = build()
+        by_hand = expert(fresh, x, y, {**arguments, **changed})
+        assert reached <= AS_GOOD * by_hand, f"the repaired run ends at a loss of {reached:.4g}, the expert's at {by_hand:.4g}"
     return report, held_x, held_y
+
+
+def trained(model, x, y, arguments):
+    """Train as a user does; return the held-out loss at the end."""
+    return model.fit(x, y, **arguments).history["val_loss"][-1]
+
+
+def training_rows(y, arguments):
+    """Return how many rows, the first ones, Keras trains on; it holds the others back."""
+    return int(len(y) * (1.0 - arguments["validation_split"]))
 
 
 def check_class_attributes(strategy, diagnosis, setup):
@@ -192,6 +211,20 @@ CHECKS = (
 
 def _finite(model):
     return all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def _finite_rows(array):
+    return np.isfinite(array).reshape(len(array), -1).all(axis=1)
+
+
+def _nothing_learned(model, y):
+    """Return the loss of a model that predicts the same for every row: the mean, or the shares of the classes."""
+    if loss_name(model.loss) == "sparse_categorical_crossentropy":
+        _, counts = np.unique(y, return_counts=True)
+        shares = counts / len(y)
+        return float(-np.sum(shares * np.log(shares)))
+    mean = np.broadcast_to(y.mean(axis=0), y.shape)
+    return float(np.mean(keras.losses.get(model.loss)(y, mean)))
 
 
 def _content(value):

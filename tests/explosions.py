@@ -492,3 +492,55 @@ def sum_in_half_precision():
     model = keras.Model(inputs, layers.Dense(1)(hidden))
     model.compile(keras.optimizers.Adam(0.03), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def noisy_table(rows=1280):
+    """Return `table` with noise in the targets, whose variance, 0.09, is where every good training ends."""
+    x, y = table(rows)
+    noise = np.random.default_rng(100).normal(size=y.shape)
+    return x, (y + 0.3 * noise).astype("float32")
+
+
+def noisy_classes(rows=1280):
+    """Return inputs and class indices 0 to 2, 15 % of them drawn by lot, so that no good training ends near 0."""
+    x, _ = table(rows)
+    rng = np.random.default_rng(5)
+    classes = (x[:, 0] > 0).astype("int32") + (x[:, 1] > 0)
+    drawn = rng.random(rows) < 0.15
+    return x, np.where(drawn, rng.integers(0, 3, rows), classes).astype("int32")
+
+
+def with_data(build, x, y, **arguments):
+    """Return `build` with other data, and some other arguments of fit."""
+
+    def rebuilt():
+        model, _, _, given = build()
+        return model, x.copy(), y.copy(), {**given, **arguments}
+
+    return rebuilt
+
+
+def runaway_recurrence():
+    """A level is to be read from noisy steps; recurrent weights a little above 1 let its gradient grow with each of them."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=(960, 1, 1))
+    x = (rng.normal(size=(960, 20, 3)) + 1.0 + level).astype("float32")
+    y = (level[:, 0] + 0.3 * rng.normal(size=(960, 1))).astype("float32")
+    keras.utils.set_random_seed(0)
+    recurrent = layers.SimpleRNN(24, activation="relu", recurrent_initializer=keras.initializers.Orthogonal(gain=1.2, seed=0))
+    model = keras.Sequential([keras.Input((20, 3)), recurrent, layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6, "batch_size": 32}
+
+
+def byte_images():
+    """The brightness of images whose pixels are whole numbers from 0 to 255."""
+    rng = np.random.default_rng(0)
+    brightness = rng.uniform(40.0, 215.0, size=(640, 1, 1, 1))
+    x = np.clip(np.floor(brightness + 40.0 * rng.normal(size=(640, 8, 8, 3))), 0.0, 255.0).astype("float32")
+    y = (brightness[:, 0, 0] / 64.0 + 0.3 * rng.normal(size=(640, 1))).astype("float32")
+    keras.utils.set_random_seed(0)
+    convolutions = [layers.Conv2D(8, 3, padding="same", activation="elu") for _ in range(2)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *convolutions, layers.GlobalAveragePooling2D(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6}

@@ -43,6 +43,13 @@ def test_bounded_cells_and_other_layers_are_left_alone():
     assert len(mild["layers"]) == 2
 
 
+def last_step():
+    """The same network with something to tell that a bounded state can hold: what came last, and noise."""
+    model, x, _, arguments = explosions.feedback()
+    noise = np.random.default_rng(1).normal(scale=0.5, size=(len(x), 1)).astype("float32")
+    return model, x, x[:, -1, :1] - 2.0 + noise, {**arguments, "epochs": 30}
+
+
 def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         keras.utils.set_random_seed(0)
@@ -50,5 +57,5 @@ def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
         model.compile(keras.optimizers.SGD(0.02), "mse")
         return contract.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.feedback, expert, epochs=40)
+    report, *_ = contract.check_repair(NAME, last_step, expert)
     assert report.model.layers[0].cell.activation is keras.activations.tanh

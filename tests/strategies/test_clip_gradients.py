@@ -49,3 +49,11 @@ def test_apply_sets_one_clipping_option_and_clears_the_others(setup):
 def test_repairs_a_run_with_a_few_wrong_targets():
     report, *_ = contract.check_repair(NAME, explosions.outlying_targets)
     assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]
+
+
+def test_is_as_good_as_the_usual_clipping_by_hand():
+    def clipped_at_one(model, x, y, arguments):
+        model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    contract.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)

@@ -82,3 +82,25 @@ def test_stream_of_labels_from_one_is_learned():
     report = nanfix.fit(model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=20, verbose=0)
     assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
     assert float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y - 1)) > 0.7
+
+
+def test_shift_is_as_good_as_one_by_hand():
+    x, labels = explosions.noisy_classes()
+    build = explosions.with_data(explosions.labels_from_one, x, labels + 1, epochs=6)
+    contract.check_repair(NAME, build, lambda model, x, y, arguments: contract.trained(model, x, y - 1, arguments))
+
+
+def test_is_as_good_as_leaving_the_rows_out_by_hand():
+    x, labels = explosions.noisy_classes()
+    strays = np.random.default_rng(0).choice(1024, size=40, replace=False)
+    labels[strays] = np.where(strays % 4, -1, 255)
+
+    def left_out(model, x, y, arguments):
+        kept = contract.training_rows(y, arguments)
+        valid = np.flatnonzero((y[:kept] >= 0) & (y[:kept] < 3))
+        held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
+        return contract.trained(model, x[valid], y[valid], {**arguments, **held})
+
+    build = explosions.with_data(explosions.labels_from_one, x, labels, epochs=6)
+    report, *_ = contract.check_repair(NAME, build, left_out)
+    assert report.fix.edits[0].params["rows"] == sorted(strays.tolist())

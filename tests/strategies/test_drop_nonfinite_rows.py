@@ -124,3 +124,22 @@ def test_known_fix_leaves_rows_out_without_a_search():
     report = nanfix.apply(fresh, found.fix, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED and np.isfinite(report.history["loss"]).all()
     np.testing.assert_allclose(report.history["loss"], found.history["loss"], rtol=1e-4)
+
+
+def left_out_by_hand(model, x, y, arguments):
+    kept = contract.training_rows(y, arguments)
+    finite = np.flatnonzero(np.isfinite(x[:kept]).all(axis=1) & np.isfinite(y[:kept]).all(axis=1))
+    held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
+    return contract.trained(model, x[finite], y[finite], {**arguments, **held})
+
+
+@pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
+def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
+    x, y = explosions.noisy_table()
+    rng = np.random.default_rng(0)
+    hurt = rng.choice(1024, size=40, replace=False)
+    if build is explosions.nan_target:
+        y[hurt] = np.nan
+    else:
+        x[hurt, rng.integers(0, 4, size=40)] = np.nan
+    contract.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)

@@ -177,3 +177,16 @@ def test_operation_on_symbolic_tensors_is_named_and_guarded():
     assert report.diagnosis.place.operation == "Sqrt" and report.diagnosis.place.layer.startswith("sqrt")
     assert np.isfinite(model.predict(x, verbose=0)).all()
     assert report.history["val_loss"][-1] < np.var(y)
+
+
+def test_is_as_good_as_a_guard_written_by_hand():
+    x, _ = explosions.table(rows=1280)
+    x[40] = 0.0
+    y = np.linalg.norm(x, axis=1, keepdims=True) + 0.1 * np.random.default_rng(0).normal(size=(1280, 1))
+
+    def guarded(model, x, y, arguments):
+        model.layers[2].function = lambda h: ops.sqrt(ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7))
+        return contract.trained(model, x, y, arguments)
+
+    build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
+    contract.check_repair(NAME, build, guarded)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from sklearn.impute import SimpleImputer
 
 import nanfix
 from nanfix import Outcome
@@ -156,3 +157,16 @@ def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_
     files = [str(tmp_path / name) for name in ("model.keras", "x.npy", "predicted.npy")]
     subprocess.run([sys.executable, "-c", LOAD, *files], check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6)
+
+
+def test_is_as_good_as_medians_filled_in_by_hand():
+    x, y = explosions.noisy_table()
+    rng = np.random.default_rng(0)
+    x[rng.choice(1024, size=100, replace=False), rng.integers(0, 4, size=100)] = NAN
+
+    def imputed(model, x, y, arguments):
+        imputer = SimpleImputer(strategy="median").fit(x[: contract.training_rows(y, arguments)])
+        return contract.trained(model, imputer.transform(x), y, arguments)
+
+    report, *_ = contract.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
+    assert np.isfinite(report.model.predict(x, verbose=0)).all()

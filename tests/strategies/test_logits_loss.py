@@ -212,3 +212,18 @@ def test_raw_outputs_stay_raw():
     assert report.model.layers[-1].activation is keras.activations.linear
     outputs = report.model.predict(x, verbose=0)
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
+
+
+@pytest.mark.parametrize("last", ["sigmoid", None])
+def test_is_as_good_as_logits_by_hand(last):
+    x, _ = explosions.table(rows=1280)
+    likely = 1.0 / (1.0 + np.exp(-3.0 * (x[:, :1] - 0.5 * x[:, 1:2])))
+    y = (np.random.default_rng(0).random(likely.shape) < likely).astype("float32")
+
+    def from_logits(model, x, y, arguments):
+        model.layers[-1].activation = keras.activations.linear
+        model.compile(keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True))
+        return contract.trained(model, x, y, arguments)
+
+    build = explosions.with_data(lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64)
+    contract.check_repair(NAME, build, from_logits)

@@ -65,3 +65,16 @@ def test_callback_cannot_raise_the_rate_again():
     callback = keras.callbacks.LearningRateScheduler(lambda epoch: 30.0)
     report, *_ = contract.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
     assert float(report.model.optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
+
+
+def test_is_as_good_as_a_tenth_by_hand():
+    def build():
+        x, y = explosions.noisy_table()
+        arguments = {**explosions.ARGUMENTS, "epochs": 6, "batch_size": 32}
+        return explosions.mlp(keras.optimizers.SGD(1.0)), x, y, arguments
+
+    def a_tenth(model, x, y, arguments):
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    contract.check_repair(NAME, build, a_tenth)

@@ -56,3 +56,15 @@ def test_repairs_weights_drawn_too_large():
     report, *_ = contract.check_repair(NAME, explosions.initialization)
     for layer in report.model.layers[1:8]:  # He: sqrt(2 / 64), drawn with 1.0 by the user
         assert np.std(layer.kernel) == pytest.approx(np.sqrt(2.0 / 64.0), rel=0.1)
+
+
+def test_is_as_good_as_weights_drawn_by_hand():
+    def drawn_by_he(model, x, y, arguments):
+        *hidden, last = model.layers
+        for layer in (*hidden, last):
+            initializer = keras.initializers.HeNormal() if layer is not last else keras.initializers.GlorotUniform()
+            layer.kernel.assign(initializer(layer.kernel.shape))
+        return contract.trained(model, x, y, arguments)
+
+    build = explosions.with_data(explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64)
+    contract.check_repair(NAME, build, drawn_by_he)

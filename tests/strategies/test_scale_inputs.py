@@ -6,9 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from sklearn.preprocessing import RobustScaler
+from scipy.stats import yeojohnson
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
-from nanfix.changes import Affine
+from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
@@ -22,10 +24,19 @@ def compiled(*stack):
     return model
 
 
-def scalings(model, x):
-    """Return the scaling of each input, as the two levels give it."""
+def levels_of(model, x):
     setup = contract.setup_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    return [params["inputs"] for params in contract.levels(get(NAME), DIAGNOSIS, setup)]
+    return contract.levels(get(NAME), DIAGNOSIS, setup)
+
+
+def scalers(model, x):
+    """Return the names of the levels, mild to strong."""
+    return [params["scaler"] for params in levels_of(model, x)]
+
+
+def scalings(model, x):
+    """Return the scaling of each input, level by level."""
+    return [params["inputs"] for params in levels_of(model, x)]
 
 
 def column(*values):
@@ -34,18 +45,96 @@ def column(*values):
     return scaling["center"][0], scaling["scale"][0]
 
 
-def test_numbers_are_those_of_robust_scaler():
-    x = explosions.table()[0] * np.float32([1, 10, 100, 1000]) + np.float32([0, -5, 50, 5000])
-    found = scalings(compiled(keras.Input((4,))), x)
-    for quantiles, scaling in zip([(25, 75), (5, 95)], found, strict=True):
-        expected = RobustScaler(quantile_range=quantiles).fit(x.astype("float64"))
-        np.testing.assert_allclose(scaling["0"]["center"], expected.center_, rtol=1e-6)
-        np.testing.assert_allclose(scaling["0"]["scale"], expected.scale_, rtol=1e-6)
+def spread_table():
+    """Return features of different places and sizes, one of them with a long tail."""
+    x = explosions.table()[0] * np.float32([1, 10, 100, 1]) + np.float32([0, -5, 50, 0])
+    x[:, 3] = np.exp(2.0 * x[:, 3])
+    return x
 
 
-def test_levels_take_a_wider_quantile_range():
-    found = scalings(compiled(keras.Input((1,))), np.arange(5, dtype="float32")[:, None])
-    assert found == [{"0": {"center": [2.0], "scale": [2.0]}}, {"0": {"center": [2.0], "scale": [3.6]}}]
+def test_numbers_are_those_of_scikit_learn():
+    x = spread_table()
+    robust, standard, power = (found["0"] for found in scalings(compiled(keras.Input((4,))), x))
+    center_and_iqr, mean_and_deviation = RobustScaler().fit(x.astype("float64")), StandardScaler().fit(x.astype("float64"))
+    np.testing.assert_allclose(robust["center"], center_and_iqr.center_, rtol=1e-6)
+    np.testing.assert_allclose(robust["scale"], center_and_iqr.scale_, rtol=1e-6)
+    np.testing.assert_allclose(standard["center"], mean_and_deviation.mean_, rtol=1e-6)
+    np.testing.assert_allclose(standard["scale"], mean_and_deviation.scale_, rtol=1e-6)
+    exponents = PowerTransformer().fit(center_and_iqr.transform(x.astype("float64")))
+    assert (power["center"], power["scale"]) == (robust["center"], robust["scale"])
+    np.testing.assert_allclose(power["exponent"], exponents.lambdas_, rtol=1e-4)
+    np.testing.assert_allclose(power["last_center"], exponents._scaler.mean_, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(power["last_scale"], exponents._scaler.scale_, rtol=1e-4)
+
+
+def test_power_of_arrays_is_that_of_scikit_learn():
+    x = spread_table()
+    setup = contract.setup_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
+    *_, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
+    power = get(NAME).apply(setup, **strong).inputs[0]
+    expected = make_pipeline(RobustScaler(), PowerTransformer()).fit_transform(x.astype("float64"))
+    assert isinstance(power, Power)
+    np.testing.assert_allclose(power(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("exponent", [-1.5, 0.0, 0.5, 1.0, 2.0, 3.0])
+def test_power_has_the_logarithms_for_its_limits(exponent):
+    values, same = np.linspace(-5.0, 5.0, 21), Affine((0.0,), (1.0,))
+    powers = Power(same, (exponent,), same)(values[:, None].astype("float32"))
+    np.testing.assert_allclose(np.ravel(powers), yeojohnson(values, exponent), rtol=1e-5, atol=1e-6)
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(inputs)
+
+
+def test_power_is_for_models_that_can_take_up_a_layer():
+    model = Subclass()
+    model.compile("sgd", "mse")
+    assert scalers(model, spread_table()) == ["robust", "standard"]
+    assert scalers(compiled(keras.Input((4,))), spread_table()) == ["robust", "standard", "power"]
+
+
+def pixels(dtype="float32", shape=(4, 2, 2, 1)):
+    return np.linspace(0, 255, 16).round().reshape(shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("x", "bytes_first"),
+    [
+        (pixels(), True),
+        (pixels("uint8"), True),
+        (pixels("uint8", (16, 1)), True),
+        (pixels("float32", (16, 1)), False),
+        (pixels() / 255.0, False),
+        (pixels() + 0.5, False),
+        (pixels() - 1.0, False),
+        (pixels() + 1.0, False),
+        (np.minimum(pixels(), 127.0), False),
+    ],
+    ids=["image", "uint8 image", "uint8 table", "table", "unit", "fractions", "below 0", "above 255", "half the range"],
+)
+def test_images_of_bytes_are_first_divided_by_255(x, bytes_first):
+    stack = [keras.Input(x.shape[1:]), *([layers.Flatten()] if x.ndim > 2 else [])]
+    assert (scalers(compiled(*stack), x)[0] == "bytes") is bytes_first
+
+
+def test_scaling_of_bytes_has_no_shift():
+    x = np.concatenate([pixels()] * 3, axis=-1)
+    mild, *_ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
+    assert mild == {"0": {"center": [0.0] * 3, "scale": [255.0] * 3}}
+
+
+def test_bytes_beside_another_input_are_scaled_like_it():
+    image, numbers = keras.Input((2, 2, 1), name="image"), keras.Input((1,), name="numbers")
+    both = keras.Model([image, numbers], layers.Dense(1)(layers.Concatenate()([layers.Flatten()(image), numbers])))
+    both.compile("sgd", "mse")
+    assert scalers(both, [pixels(), np.arange(4, dtype="float32")[:, None]])[0] == "robust"
 
 
 def test_constant_column_is_moved_but_not_stretched():
@@ -62,12 +151,12 @@ def test_nonfinite_cells_are_left_out():
 
 def test_features_of_an_image_are_its_channels():
     x = np.broadcast_to(np.arange(5, dtype="float32")[:, None, None, None], (5, 2, 2, 3)) * np.float32([1, 10, 100])
-    mild, _ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
+    mild, *_ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
     assert mild == {"0": {"center": [2.0, 20.0, 200.0], "scale": [2.0, 20.0, 200.0]}}
 
 
 def test_integers_that_mean_a_quantity_are_scaled():
-    mild, _ = scalings(compiled(keras.Input((1,))), np.arange(0, 500, 100)[:, None])
+    mild, *_ = scalings(compiled(keras.Input((1,))), np.arange(0, 500, 100)[:, None])
     assert mild == {"0": {"center": [200.0], "scale": [200.0]}}
 
 
@@ -77,7 +166,7 @@ def test_class_indices_are_left_alone():
     both = keras.Model([ids, numbers], layers.Dense(1)(layers.Concatenate()([looked_up, numbers])))
     both.compile("sgd", "mse")
     x = np.arange(10).reshape(5, 2) % 5
-    mild, _ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
+    mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
     assert mild == {"1": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
     assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(only, x, np.zeros((5, 1), "float32")))
@@ -86,12 +175,42 @@ def test_class_indices_are_left_alone():
 def test_apply_turns_the_numbers_into_a_map():
     setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
     numbers = {"0": {"center": [1.0, 2.0, 3.0, 4.0], "scale": [2.0, 2.0, 2.0, 4.0]}}
-    changed = get(NAME).apply(setup, quantile_range=[25.0, 75.0], inputs=numbers)
+    changed = get(NAME).apply(setup, scaler="robust", inputs=numbers)
     assert changed.inputs == {0: Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
     np.testing.assert_array_equal(changed.inputs[0](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
 
 
 def test_repaired_model_takes_raw_inputs():
     report, x, y = contract.check_repair(NAME, explosions.unscaled_inputs)
+    lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
+    assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
+
+
+@pytest.mark.parametrize("scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__)
+def test_is_as_good_as_inputs_scaled_by_hand(scaler):
+    def scaled(model, x, y, arguments):
+        fitted = scaler().fit(x[: contract.training_rows(y, arguments)])
+        return contract.trained(model, fitted.transform(x), y, arguments)
+
+    x, y = explosions.noisy_table()
+    contract.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
+
+
+def test_long_tails_are_drawn_in_inside_the_model():
+    x, y = explosions.noisy_table()
+    build = explosions.with_data(explosions.unscaled_inputs, 1e3 * np.exp(3.0 * x), y, epochs=6)
+    report, x, y = contract.check_repair(NAME, build)
+    assert report.fix.edits[0].params["scaler"] == "power"
+    lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
+    assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
+
+
+def test_bytes_fold_into_a_convolution_that_pads_and_are_as_good_as_divided_by_hand():
+    def divided(model, x, y, arguments):
+        return contract.trained(model, x / 255.0, y, arguments)
+
+    report, x, y = contract.check_repair(NAME, explosions.byte_images, divided)
+    assert report.fix.edits[0].params["scaler"] == "bytes" and "folded" in report.notes[0]
+    assert [type(layer).__name__ for layer in report.model.layers] == ["Conv2D", "Conv2D", "GlobalAveragePooling2D", "Dense"]
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

@@ -89,3 +89,14 @@ def test_repaired_model_predicts_in_the_users_units():
     report, x, y = contract.check_repair(NAME, explosions.large_targets)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
+
+
+def test_is_as_good_as_targets_scaled_by_hand():
+    def scaled(model, x, y, arguments):
+        scaler = RobustScaler().fit(y[: contract.training_rows(y, arguments)])
+        assert scaler.scale_ is not None
+        return contract.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
+
+    x, y = explosions.noisy_table()
+    build = explosions.with_data(explosions.large_targets, x, y * 1e6 + 3e6, epochs=6)
+    contract.check_repair(NAME, build, scaled)

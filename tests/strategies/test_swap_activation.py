@@ -97,3 +97,11 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
         return model, x, y, dict(explosions.ARGUMENTS)
 
     contract.check_repair("lower-learning-rate", build)
+
+
+def test_is_as_good_as_tanh_by_hand():
+    def with_tanh(model, x, y, arguments):
+        model.layers[0].cell.activation = keras.activations.tanh
+        return contract.trained(model, x, y, arguments)
+
+    contract.check_repair(NAME, explosions.runaway_recurrence, with_tanh)

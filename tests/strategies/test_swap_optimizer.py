@@ -27,7 +27,7 @@ def test_levels_are_two_rates_of_adam():
     [("SGD", True), ("Adagrad", True), ("Adadelta", True), ("RMSprop", True), ("Adam", False), ("AdamW", False)],
 )
 def test_applies_to_optimizers_that_are_not_adam_already(optimizer, applies):
-    assert get(NAME).applies(DIAGNOSIS, setup_of(getattr(keras.optimizers, optimizer)())) is applies
+    assert bool(get(NAME).applies(DIAGNOSIS, setup_of(getattr(keras.optimizers, optimizer)()))) is applies
 
 
 def test_apply_leaves_nothing_of_the_other_optimizer():
@@ -42,3 +42,12 @@ def test_repairs_a_rate_that_is_too_high_for_plain_descent():
     assert type(optimizer) is keras.optimizers.Adam
     assert float(optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
     assert int(optimizer.iterations) == 10 * 8  # 128 rows in batches of 16
+
+
+def test_is_as_good_as_adam_by_hand():
+    def with_adam(model, x, y, arguments):
+        model.compile(keras.optimizers.Adam(1e-3), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    build = explosions.with_data(explosions.learning_rate, *explosions.noisy_table(), epochs=10)
+    contract.check_repair(NAME, build, with_adam)

@@ -1,0 +1,126 @@
+"""sane-constants: what is out of range becomes Keras' default, in optimizers and normalization layers, and nothing else."""
+
+import contract
+import explosions
+import keras
+import pytest
+from keras import layers
+
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "sane-constants"
+DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT)
+
+
+def setup_of(optimizer, *stack):
+    model = keras.Sequential([keras.Input((4,)), *stack, layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    return contract.setup_of(model, *explosions.table(rows=16))
+
+
+def mild(setup):
+    """Return the constants that the first level sets: the optimizer's, and those of layers by their position."""
+    params, _ = contract.levels(get(NAME), DIAGNOSIS, setup)
+    return params["optimizer"], params["layers"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (keras.optimizers.Adam(epsilon=0.0), {"epsilon": 1e-7}),
+        (keras.optimizers.Adam(epsilon=-1e-7, beta_2=1.0), {"epsilon": 1e-7, "beta_2": 0.999}),
+        (keras.optimizers.Adam(beta_1=1.5, beta_2=-0.1), {"beta_1": 0.9, "beta_2": 0.999}),
+        (keras.optimizers.RMSprop(rho=1.1, momentum=1.0), {"momentum": 0.9, "rho": 0.9}),
+        (keras.optimizers.SGD(momentum=1.0), {"momentum": 0.9}),
+        (keras.optimizers.Adagrad(initial_accumulator_value=-0.1), {"initial_accumulator_value": 0.1}),
+        (keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(epsilon=0.0)), {"epsilon": 1e-7}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_optimizer_gets_the_default_of_what_is_out_of_range(optimizer, expected):
+    assert mild(setup_of(optimizer)) == (expected, {})
+
+
+def test_normalization_layers_get_theirs():
+    normalizing = [layers.BatchNormalization(epsilon=0.0, momentum=1.0), layers.Dense(4), layers.LayerNormalization(epsilon=0.0)]
+    assert mild(setup_of("adam", *normalizing)) == ({}, {"0": {"epsilon": 1e-3, "momentum": 0.99}, "2": {"epsilon": 1e-3}})
+
+
+def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
+    setup = setup_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
+    _, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
+    assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
+    assert strong["layers"] == {"0": {"epsilon": pytest.approx(0.1)}}
+
+
+@pytest.mark.parametrize(
+    ("constants", "applies"),
+    [({"epsilon": 1e-12}, False), ({"epsilon": 9e-13}, True), ({"beta_1": 0.0}, False), ({"beta_1": 1.0}, True)],
+    ids=str,
+)
+def test_applies_from_the_edge_of_the_range(constants, applies):
+    assert bool(get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.Adam(**constants)))) is applies
+
+
+def test_apply_sets_the_constants_and_keeps_other_changes():
+    setup = setup_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0)).with_optimizer(learning_rate=0.5)
+    changed = get(NAME).apply(setup, optimizer={"epsilon": 1e-7}, layers={"0": {"epsilon": 1e-3}})
+    assert changed.optimizer == {"learning_rate": 0.5, "epsilon": 1e-7}
+    assert changed.layers == {0: {"epsilon": 1e-3}} and not changed.stepping.fresh_moments
+
+
+def test_accumulators_are_filled_anew():
+    setup = setup_of(keras.optimizers.Adagrad(initial_accumulator_value=-0.1))
+    assert get(NAME).apply(setup, optimizer={"initial_accumulator_value": 0.1}, layers={}).stepping.fresh_moments
+
+
+def test_words_name_every_constant():
+    params = {"optimizer": {"epsilon": 1e-7}, "layers": {"2": {"epsilon": 1e-3}}}
+    assert get(NAME).explain(params) == "Set the optimizer's epsilon to 1e-07 and epsilon of layer 2 to 0.001."
+    assert get(NAME).snippet(params) == "optimizer.epsilon = 1e-07\n# layer 2: epsilon=0.001"
+
+
+def with_dead_feature(build):
+    """Return an explosion on a table whose last feature is always 0, as is its gradient and its variance."""
+    x, y = explosions.noisy_table()
+    x[:, 3] = 0.0
+    return explosions.with_data(build, x, y, epochs=6)
+
+
+def test_is_as_good_as_the_default_epsilon_by_hand():
+    def default(model, x, y, arguments):
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
+    assert report.model.optimizer.epsilon == 1e-7
+
+
+def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
+    def default(model, x, y, arguments):
+        model.layers[0].epsilon = 1e-3
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
+    assert report.model.layers[0].epsilon == 1e-3
+
+
+def negative_accumulator():
+    """Adagrad takes the root of what it has accumulated, which begins below 0."""
+    return (
+        explosions.mlp(keras.optimizers.Adagrad(0.1, initial_accumulator_value=-0.1)),
+        *explosions.noisy_table(),
+        {
+            **explosions.ARGUMENTS,
+            "epochs": 6,
+        },
+    )
+
+
+def test_is_as_good_as_the_default_accumulator_by_hand():
+    def default(model, x, y, arguments):
+        model.compile(keras.optimizers.Adagrad(0.1), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    contract.check_repair(NAME, negative_accumulator, default)
