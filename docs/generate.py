@@ -94,7 +94,7 @@ def _section(strategy: Strategy) -> Iterator[str]:
     weights = "weights trained so far may stay" if strategy.keeps_weights else "training starts again from the initial weights"
     rows = "rows may be left out" if strategy.discards_data else "every row is kept"
     yield f"\n- What changes: {CHANGES[strategy.tier].lower()}; {weights}; {rows}."
-    parameters = ", ".join(f"`{name}`" for name in list(inspect.signature(strategy.apply).parameters)[1:])
+    parameters = ", ".join(f"`{name}`" for name in strategy.parameters)
     yield f"- In a fix.json: {parameters or 'no parameters'}."
     yield from (f"- Searched, mild to strong: {told}." for told in _levels(strategy))
     yield f"- Reference: {' '.join(reference.split())}"

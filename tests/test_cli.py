@@ -172,6 +172,8 @@ def test_strategies_pipe_as_tab_separated_lines(nanfix):
         "halve",
         "2 optimizer",
         "exploding gradient, learning rate",
+        "",
+        "",
         "Halve the [learning] rate.",
         "arXiv:0000.00000",
     ]
@@ -195,7 +197,7 @@ def test_the_command_line_starts_without_the_heavy_packages():
 
 def test_the_installed_strategies_can_all_be_shown():
     for strategy in catalogue().values():
-        assert strategy.__doc__ and strategy.treats
+        assert strategy.__doc__ and strategy.treats | strategy.eases and isinstance(strategy.parameters, tuple)
 
 
 def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):

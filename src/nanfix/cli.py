@@ -2,10 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -130,12 +131,14 @@ def strategies() -> None:
     """List the strategies, built-in and installed; tab-separated where the output is not a terminal."""
     from nanfix.registry import catalogue
 
-    titles = ("name", "tier", "treats", "what it does", "reference")
+    titles = ("name", "tier", "treats", "may ease", "parameters", "what it does", "reference")
     rows = [
         (
             strategy.name,
             f"{int(strategy.tier)} {strategy.tier.name.lower()}",
-            ", ".join(sorted(cause.name.lower().replace("_", " ") for cause in strategy.treats)),
+            _named(strategy.treats),
+            _named(strategy.eases),
+            ", ".join(strategy.parameters),
             (strategy.__doc__ or "").strip().partition("\n")[0],
             strategy.reference,
         )
@@ -153,6 +156,10 @@ def strategies() -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
+
+
+def _named(causes: Iterable[Any]) -> str:
+    return ", ".join(sorted(cause.name.lower().replace("_", " ") for cause in causes))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The contract every remedy fulfills, built-in or installed."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ class Strategy(ABC):
     def answers(self, diagnosis: Diagnosis) -> bool:
         """Say whether a cause that the diagnosis names is one that the remedy treats or eases."""
         return bool((self.treats | self.eases) & diagnosis.causes)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters of `apply`, which an edit in a fix.json has."""
+        return tuple(name for name in inspect.signature(self.apply).parameters if name != "setup")
 
     @abstractmethod
     def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool | Refusal:
