@@ -18,6 +18,22 @@ GUARDED = {
     "DivNoNan": "ops.divide_no_nan(a, ops.where(b == 0, b, " + AWAY_FROM_ZERO.replace("{x}", "b") + "))",
     "Reciprocal": "ops.reciprocal(" + AWAY_FROM_ZERO.replace("{x}", "x") + ")",
     "Exp": "ops.exp(ops.minimum(x, {limit}))",
+    "Expm1": "ops.expm1(ops.minimum(x, {limit}))",
+    "Cosh": "ops.cosh(ops.clip(x, -{limit}, {limit}))",
+    "Sinh": "ops.sinh(ops.clip(x, -{limit}, {limit}))",
+    "Softmax": "ops.softmax(ops.maximum(x, -1 / {e}))",
+    "LogSoftmax": "ops.log_softmax(ops.maximum(x, -1 / {e}))",
+    "Xlogy": "tf.math.xlogy(x, ops.maximum(y, {e}))",
+    "Xlog1py": "tf.math.xlog1py(x, ops.maximum(y, {e} - 1))",
+    "Lgamma": "tf.math.lgamma(ops.maximum(x, {e}))",
+    "Digamma": "tf.math.digamma(ops.maximum(x, {e}))",
+    "Erfinv": "ops.erfinv(ops.clip(x, {e} - 1, 1 - {e}))",
+    "Atan2": "ops.arctan2(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
+    "FloorMod": "ops.mod(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
+    "FloorDiv": "ops.floor_divide(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
+    "Cholesky": "ops.cholesky(x + {e} * ops.eye(x.shape[-1]))",
+    "MatrixInverse": "ops.inv(x + {e} * ops.eye(x.shape[-1]))",
+    "MatrixSolve": "ops.solve(x + {e} * ops.eye(x.shape[-1]), y)",
     "Pow": "ops.power(ops.maximum(x, {e}), y)",
     "Acos": "ops.arccos(ops.clip(x, {e} - 1, 1 - {e}))",
     "Asin": "ops.arcsin(ops.clip(x, {e} - 1, 1 - {e}))",
@@ -26,7 +42,16 @@ GUARDED = {
 }
 EPSILONS = [1e-10, 1e-7, 1e-4]
 EXP_EPSILONS = [1e-34, 1e-17, 1e-8]  # 1 / epsilon is finite, its square is, its fourth power is
+MATRIX_EPSILONS = [1e-6, 1e-4, 1e-2]
+SOFTMAX_EPSILONS = [1e-30]
 LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which then says nothing about the model
+
+
+SPECIAL_EPSILONS = {
+    **dict.fromkeys(("Exp", "Expm1", "Cosh", "Sinh"), EXP_EPSILONS),
+    **dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve"), MATRIX_EPSILONS),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX_EPSILONS),
+}
 
 
 class GuardUnsafeOperations(Strategy):
@@ -34,10 +59,11 @@ class GuardUnsafeOperations(Strategy):
 
     Guarded is what the diagnosis names and nothing else: this operation on this line of the user's code or, where no line
     is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below
-    1 / e. Searches e, mild to strong. The guard stays with the model object; a saved model does not hold it, so the
-    source should be edited as the snippet says. Does not help when many values lie outside the domain, where the
-    gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum without the
-    operation failing, as a crossentropy of outputs that are no probabilities.
+    1 / e, a softmax over nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
+    strong. The guard stays with the model object; a saved model does not hold it, so the source should be edited as the
+    snippet says. Does not help when many values lie outside the domain, where the gradient of 0 teaches nothing, nor when
+    the model runs eagerly. Not applied to a loss that has no minimum without the operation failing, as a crossentropy of
+    outputs that are no probabilities.
 
     Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1, Overflow and Underflow.
     """
@@ -98,7 +124,7 @@ def _bottomless(place, setup) -> bool:
 def _epsilons(place) -> list[float]:
     if place.operation in ("Log", "Log1p") and place.phase is Phase.LOSS:
         return LOG_OF_LOSS
-    return EXP_EPSILONS if place.operation == "Exp" else EPSILONS
+    return SPECIAL_EPSILONS.get(place.operation, EPSILONS)
 
 
 def _written(params) -> str:

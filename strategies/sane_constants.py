@@ -13,6 +13,7 @@ OPTIMIZER_DEFAULTS = {
     "beta_1": 0.9,
     "beta_2": 0.999,
 }
+WEIGHT_DECAY = 0.004
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
 SMALLEST_EPSILON = 1e-12  # a smaller one vanishes beside what it is added to, and the division is by zero after all
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is kept: at least 0, below 1
@@ -21,9 +22,10 @@ DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is k
 class SaneConstants(Strategy):
     """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0, 1), by Keras' default.
 
-    So too an initial accumulator below 0, of which there is no root; the accumulators are filled anew then.
-    Looks at the optimizer and at every normalization layer, and touches only what is out of range. A stronger level
-    takes an epsilon 100 times the default. Does not help when all constants are in range.
+    So too an initial accumulator below 0, of which there is no root; the accumulators are filled anew then. And a weight
+    decay d with which a step w - r * d * w at the learning rate r turns the weights over. Looks at the optimizer and at
+    every normalization layer, and touches only what is out of range. A stronger level takes an epsilon 100 times the
+    default. Does not help when all constants are in range.
 
     Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015), arXiv:1502.03167, Algorithm 1.
     """
@@ -63,7 +65,11 @@ class SaneConstants(Strategy):
 
 
 def _optimizer(setup, factor: float) -> dict[str, float]:
-    return _replaced(base_optimizer(setup.model), OPTIMIZER_DEFAULTS, factor)
+    optimizer = base_optimizer(setup.model)
+    constants = _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
+    if not 0 <= setup.decay_of_a_step < 1:
+        constants["weight_decay"] = WEIGHT_DECAY
+    return constants
 
 
 def _layers(setup, factor: float) -> dict[str, dict[str, float]]:

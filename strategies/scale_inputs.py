@@ -54,18 +54,18 @@ class ScaleInputs(Strategy):
         return SNIPPETS[params["scaler"]]
 
 
+SMALL = 1.0  # per cent of the values of a feature that are smaller than its unit
 TOLD = {
     "bytes": "by 1 / 255",
     "robust": "with scikit-learn's RobustScaler (median, interquartile range)",
     "standard": "with scikit-learn's StandardScaler (mean, standard deviation)",
-    "power": "with scikit-learn's RobustScaler and PowerTransformer (Yeo-Johnson)",
+    "power": "with scikit-learn's PowerTransformer (Yeo-Johnson)",
 }
 SNIPPETS = {
     "bytes": "X = X / 255.0",
     "robust": "X = sklearn.preprocessing.RobustScaler().fit_transform(X)",
     "standard": "X = sklearn.preprocessing.StandardScaler().fit_transform(X)",
-    "power": "scaler = sklearn.pipeline.make_pipeline(RobustScaler(), PowerTransformer())  # of sklearn.preprocessing\n"
-    "X = scaler.fit_transform(X)",
+    "power": "X = sklearn.preprocessing.PowerTransformer().fit_transform(X)",
 }
 
 
@@ -111,9 +111,17 @@ def standard_scaling(array: np.ndarray) -> Affine:
 
 
 def power_scaling(array: np.ndarray) -> Power:
-    """Return Yeo-Johnson's power of each robustly scaled feature, brought to mean 0 and standard deviation 1."""
-    first = robust_scaling(array)
-    scaled = (_table(array) - first.center) / first.scale
+    """Return Yeo-Johnson's power of each scaled feature, brought to mean 0 and standard deviation 1.
+
+    Yeo-Johnson's power is a logarithm far above 1 and a straight line far below: a feature without negative values is
+    measured by a small one of its own, any other by median and interquartile range.
+    """
+    table, robust = _table(array), robust_scaling(array)
+    positive = (np.nanmin(table, axis=0) >= 0) & (table > 0).any(axis=0)
+    above = np.where(positive & ~(table > 0), np.nan, table)
+    small = np.nanpercentile(above, SMALL, axis=0)
+    first = _affine(np.where(positive, 0.0, robust.center), np.where(positive, small, robust.scale))
+    scaled = (table - first.center) / first.scale
     with np.errstate(all="ignore"):
         power = PowerTransformer(standardize=False).fit(scaled)
         transformed = np.asarray(power.transform(scaled))

@@ -8,8 +8,8 @@ import numpy as np
 from nanfix.oddities import CHUNK, finite, remarks
 from nanfix.setup import Setup, loss_name
 
-SPARSE = "sparse_categorical_crossentropy"
-CLASSES = ("categorical_crossentropy", "binary_crossentropy", SPARSE, "kl_divergence", "poisson")
+SPARSE, BINARY = "sparse_categorical_crossentropy", "binary_crossentropy"
+CLASSES = ("categorical_crossentropy", BINARY, SPARSE, "kl_divergence", "poisson")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Audit:
     input_evidence: str = ""
     target_evidence: str = ""
     label_evidence: str = ""
+    weight_evidence: str = ""
     rows: tuple[int, ...] = ()
     rows_of: str = "the batch"
     input_scale: float = 1.0
@@ -39,23 +40,24 @@ class Audit:
     hopeless: str | None = None
 
 
-def audit(setup: Setup, inputs: list[Any], targets: list[Any], *, whole: bool) -> Audit:
-    """Look at flattened inputs and targets.
+def audit(setup: Setup, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool) -> Audit:
+    """Look at flattened inputs, targets and sample weights.
 
     Args:
         inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all the user passed.
-        targets: the same for the targets.
+        targets, weights: the same for the targets and the sample weights.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
     """
     sample = setup.sample
-    bad_inputs, bad_targets = _holes(inputs), _holes(targets)
+    bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
         input_evidence=_told("inputs", inputs, bad_inputs),
         target_evidence=_told("targets", targets, bad_targets),
         label_evidence=_labels(setup, targets),
-        rows=tuple(int(row) for row in (bad_inputs if bad_inputs.size else bad_targets)),
+        weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
+        rows=tuple(int(row) for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)),
         rows_of="the data" if whole else "the batch",
         input_scale=_scale(inputs_of(sample)),
         input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in inputs_of(sample) if a.size), default=1.0),
@@ -96,7 +98,13 @@ def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
 
 
 def _labels(setup: Setup, targets: list[Any]) -> str:
-    """Say which class labels the output layer has no unit for; empty when all fit."""
+    """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
+    if loss_name(setup.user_loss) == BINARY and targets:
+        shares = np.asarray(targets[0])
+        shares = shares[np.isfinite(shares)]
+        if shares.size and (shares.min() < 0 or shares.max() > 1):
+            return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
+        return ""
     output = getattr(setup.model, "output_shape", None)
     if loss_name(setup.user_loss) != SPARSE or not targets or not isinstance(output, tuple) or output[-1] is None:
         return ""

@@ -146,21 +146,25 @@ class RowFilter:
 
     A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`), for a value outside the
     band of its feature (`bands`, by the position of the array among inputs and then targets), and for a label outside
-    0..classes - 1 after `first_label` was subtracted from every label. Training also leaves out what does not fill a batch
-    of `batch_rows`. As it stands, it keeps every row.
+    0..classes - 1 after `first_label` was subtracted from every label; `labels` maps those of a binary crossentropy to 0..1.
+    A row goes too for a weight that is not finite (`finite_weights`). Training also leaves out what does not fill a batch of
+    `batch_rows`. As it stands, it keeps every row.
     """
 
     finite_inputs: bool = False
     finite_targets: bool = False
     classes: int | None = None
     first_label: int = 0
+    labels: Affine | None = None
+    finite_weights: bool = False
     bands: tuple[tuple[int, Affine], ...] = ()
     batch_rows: int | None = None
 
-    def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+    def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], weights: Sequence[np.ndarray] = ()) -> np.ndarray:
         """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
         checks = [np.isfinite(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
         checks += [np.isfinite(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
+        checks += [np.isfinite(a) for a in weights if self.finite_weights and a.dtype.kind == "f"]
         checks += [band.within([*inputs, *targets][index]) for index, band in self.bands]
         if self.classes is not None:
             checks += [(a >= self.first_label) & (a < self.first_label + self.classes) for a in targets]

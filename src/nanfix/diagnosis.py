@@ -9,6 +9,7 @@ class Cause(Enum):
 
     NONFINITE_INPUT = "the input data contain NaN or inf"
     NONFINITE_TARGET = "the targets contain NaN or inf"
+    NONFINITE_WEIGHT = "the sample weights contain NaN or inf"
     INVALID_LABEL = "labels lie outside the classes of the output layer"
     UNSCALED_INPUT = "the inputs are far from unit scale"
     UNSCALED_TARGET = "the targets are far from unit scale"
@@ -21,7 +22,7 @@ class Cause(Enum):
     LAYER_DOMAIN = "a layer computes an operation outside its domain"
     GRADIENT_SINGULARITY = "an operation is finite but its gradient is not"
     LOGITS_BY_HAND = "the loss takes the logarithm of a probability that rounds to 0"
-    OPTIMIZER_CONSTANT = "a constant of the optimizer makes its update divide by zero"
+    OPTIMIZER_CONSTANT = "a constant of the optimizer makes its update divide by zero, or turn the weights over"
     REDUCED_PRECISION = "a value exceeds the range of half precision"
     STALE_MOMENTS = "the optimizer still remembers the gradients of another training"
     OUTLIER = "a few rows have values far outside all others"
@@ -41,6 +42,7 @@ class Cause(Enum):
 REMEDIES = {
     Cause.NONFINITE_INPUT: "Fill the holes (median of the column) inside the model, or leave those rows out.",
     Cause.NONFINITE_TARGET: "Leave out the rows whose target is missing.",
+    Cause.NONFINITE_WEIGHT: "Give every row a finite weight, 0 for those that do not count.",
     Cause.INVALID_LABEL: "Count the labels from 0 and leave out those without a class, or widen the output layer.",
     Cause.UNSCALED_INPUT: "Scale the inputs: RobustScaler or StandardScaler, or a Normalization layer in front.",
     Cause.UNSCALED_TARGET: "Train on scaled targets and scale the predictions back.",
@@ -53,7 +55,7 @@ REMEDIES = {
     Cause.LAYER_DOMAIN: "Keep the operation inside its domain by clipping what goes into it, or use Keras' own stable layer.",
     Cause.GRADIENT_SINGULARITY: "Keep the operation away from the point where its slope is infinite: add an epsilon inside it.",
     Cause.LOGITS_BY_HAND: "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
-    Cause.OPTIMIZER_CONSTANT: "Set the optimizer's epsilon back to its default.",
+    Cause.OPTIMIZER_CONSTANT: "Set that constant of the optimizer (epsilon, beta, decay) back to its default.",
     Cause.REDUCED_PRECISION: "Scale what grows, or compute this layer in float32.",
     Cause.STALE_MOMENTS: "Make a new optimizer (or compile again) whenever the weights are set back.",
     Cause.OUTLIER: "Leave these rows out if they are wrong; else a robust loss or a power transform of the inputs.",

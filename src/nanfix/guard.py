@@ -92,6 +92,31 @@ def _below_one(x: Any, e: float) -> Any:
     return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
 
 
+def _both_sides(inputs, e):
+    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
+    (high,) = _ceiling(inputs, e)
+    return [tf.maximum(high, -tf.constant(-math.log(e), high.dtype))]
+
+
+def _finite_floor(inputs, e):
+    """-inf becomes a number so low that its share is 0 beside any other, and a row of nothing else is no row of NaN."""
+    lowest = float(finfo(inputs[0].dtype.as_numpy_dtype).min)
+    return [tf.maximum(inputs[0], tf.constant(max(-1 / e, lowest / 4), inputs[0].dtype))]
+
+
+def _second_floor(inputs, e):
+    return [inputs[0], tf.maximum(inputs[1], _edge(inputs[1], e))]
+
+
+def _second_log1p(inputs, e):
+    return [inputs[0], tf.maximum(inputs[1], -_below_one(inputs[1], e))]
+
+
+def _jitter(inputs, e):
+    matrix, *others = inputs
+    return [matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype), *others]
+
+
 GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
     "Sqrt": _floor,
     "Rsqrt": _floor,
@@ -101,6 +126,22 @@ GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
     "DivNoNan": _nonzero_denominator,
     "Reciprocal": _reciprocal,
     "Exp": _ceiling,
+    "Expm1": _ceiling,
+    "Cosh": _both_sides,
+    "Sinh": _both_sides,
+    "Softmax": _finite_floor,
+    "LogSoftmax": _finite_floor,
+    "Xlogy": _second_floor,
+    "Xlog1py": _second_log1p,
+    "Lgamma": _floor,
+    "Digamma": _floor,
+    "Erfinv": _inside_one,
+    "Atan2": _denominator,
+    "FloorMod": _denominator,
+    "FloorDiv": _denominator,
+    "Cholesky": _jitter,
+    "MatrixInverse": _jitter,
+    "MatrixSolve": _jitter,
     "Pow": _power,
     "Acos": _inside_one,
     "Asin": _inside_one,

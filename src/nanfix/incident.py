@@ -49,10 +49,20 @@ UNJUDGED = (
 
 @dataclass(frozen=True)
 class Marks:
-    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown."""
+    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown.
+
+    `on_training_rows` is the untrained loss on rows that are trained on, among which single ones may be far off.
+    """
 
     untrained: float | None = None
     constant: float | None = None
+    on_training_rows: float | None = None
+
+    @property
+    def highest(self) -> float:
+        """The loss to begin with, whatever the rows."""
+        known = [mark for mark in (self.untrained, self.on_training_rows) if mark is not None]
+        return max(known, default=math.inf)
 
     @property
     def bar(self) -> float:
@@ -74,7 +84,7 @@ class Incident:
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
         recorded = recorded_batches(data, recording)
         self.setup, self.sites = describe(model, data, recorded)
-        self.held = data.held(recorded)
+        self.held, self.sampled = data.held(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 
     def diagnose(self) -> Diagnosis:
@@ -89,9 +99,9 @@ class Incident:
         incident = self.watched.incident
         assert incident is not None
         seen = replay(self.model, self.recording, incident.detected)
-        inputs, targets, whole = self._looked_at(seen)
+        inputs, targets, weights, whole = self._looked_at(seen)
         growth = measure_growth(self.setup, self.recording, seen, current_learning_rate(self.model))
-        looked = audit(self.setup, inputs, targets, whole=whole)
+        looked = audit(self.setup, inputs, targets, weights, whole=whole)
         if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
             looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
         return seen, looked, growth
@@ -150,12 +160,12 @@ class Incident:
         say(self.data, outcome.value)
         return report
 
-    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], bool]:
+    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
         """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
         part = self.data.training_part()
         if part.is_arrays:
-            return flat_arrays(part.x), flat_arrays(part.y), True
-        return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], False)
+            return flat_arrays(part.x), flat_arrays(part.y), flat_arrays(part.sample_weight), True
+        return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], [], False)
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
         """Say whether a step on these rows, from the initial weights, turns non-finite because of what is in them."""
@@ -190,15 +200,15 @@ class Incident:
         """Measure the marks on data in which a change to the data, if one is called for, is made already."""
         setup = data_fix.apply(self.setup)
         bench.prepare(setup, self.recording.initial)
-        untrained = bench.held_loss()
+        untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(self.sampled)))
         kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
-        return Marks(untrained if math.isfinite(untrained) else None, constant_loss(kept, filtered(self.held, setup.rows)))
+        return Marks(untrained, constant_loss(kept, filtered(self.held, setup.rows)), begun)
 
     def _judge(self, bench: Workbench, fix: Fix) -> TrialRecord:
         setup = fix.apply(self.setup)
         start = self._start(setup)
         _rewind(self.data, start)
-        probe = bench.probe(setup, start, self._probe_steps(setup, start), self.seed, LOST * (self.marks.untrained or math.inf))
+        probe = bench.probe(setup, start, self._probe_steps(setup, start), self.seed, LOST * self.marks.highest)
         verdict = "non-finite" if probe.loss is None else "held"
         if probe.loss is not None and self.marks.untrained is not None and probe.loss >= self.marks.untrained:
             verdict = "not learning"
@@ -243,6 +253,10 @@ class Incident:
         return report
 
 
+def _known(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None
+
+
 def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
     rows = data.rows(recorded)
@@ -255,7 +269,7 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
         for array, site in zip(inputs, sites.inputs, strict=True)
     )
     imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
-    whole = (tuple(flat_arrays(data.x)), tuple(flat_arrays(data.y))) if data.is_arrays else None
+    whole = tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight)) if data.is_arrays else None
     sample = Sample(inputs, targets, scalable, rows.x, imputable, whole, *_batch_sizes(data, recorded))
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs

@@ -20,7 +20,7 @@ def install_objective(model: Any, setup: Setup, undo: ExitStack) -> None:
     elif isinstance(setup.loss, RobustLoss):
         _robust(model, setup.loss, undo)
     if setup.stepping.skip_nonfinite and model._loss_tracker is not None:
-        _without_skipped(model._loss_tracker, undo)
+        _without_skipped(model, undo)
 
 
 def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) -> None:
@@ -62,13 +62,27 @@ def _exchanged(model: Any, loss: Any) -> Iterator[None]:
         yield
 
 
-def _without_skipped(tracker: Any, undo: ExitStack) -> None:
-    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch."""
+def _without_skipped(model: Any, undo: ExitStack) -> None:
+    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch.
+
+    In training alone: an evaluation shows what the model really gives.
+    """
+    tracker, train_step, training = model._loss_tracker, model.train_step, []
     update = tracker.update_state
 
     def update_state(values, sample_weight=None):
+        if not training:
+            return update(values, sample_weight=sample_weight)
         finite = ops.isfinite(values)
         weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
         return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
 
+    def watched_step(data):
+        training.append(True)
+        try:
+            return train_step(data)
+        finally:
+            training.pop()
+
     override(undo, tracker, "update_state", update_state)
+    override(undo, model, "train_step", watched_step)

@@ -161,6 +161,8 @@ def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
             yield Finding(Cause.POISON_BATCH, 0.95, f"the data are made batch by batch, and in this one {audit.input_evidence}")
     if audit.batch_targets_nonfinite and reached:
         yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
+    if audit.weight_evidence and reached:
+        yield Finding(Cause.NONFINITE_WEIGHT, 0.95, audit.weight_evidence)
     if audit.label_evidence:
         yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
 
@@ -213,6 +215,9 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
 def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
     yield _learning_rate(growth, tried.rate)
+    if not 0 <= setup.decay_of_a_step < 1:
+        told = f"weight decay multiplies every weight by {1 - setup.decay_of_a_step:.3g} at each step"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,9 +31,9 @@ COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid
 class Observation:
     """One training step seen through the microscope.
 
-    `place` is the first operation with finite inputs and a non-finite output, if any; `magnitude` the largest finite
-    number that went into it; `over_nothing` says that it is a mean or maximum of no elements, or of masked ones alone;
-    norms are over all variables. `error` is what TensorFlow refused to compute.
+    `place` is the first operation with finite inputs and a non-finite output, if any, or else with the first NaN;
+    `magnitude` the largest finite number that went into it; `over_nothing` says that it is a mean or maximum of no elements,
+    or of masked ones alone; norms are over all variables. `error` is what TensorFlow refused to compute.
     """
 
     place: Place = field(default_factory=Place)
@@ -121,7 +121,7 @@ def observe(model: Any, batch: Any) -> Observation:
         except tf.errors.InvalidArgumentError as refused:
             logs, error = {}, str(refused).split("\n")[0]
     norm = _norm(gradients)
-    culprit = microscope.culprit
+    culprit = microscope.culprit or microscope.turned
     seen = Observation(
         tainted_input=microscope.tainted,
         loss=loss_of(logs),
@@ -134,7 +134,7 @@ def observe(model: Any, batch: Any) -> Observation:
     phase = _phase(culprit)
     origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
     inputs = [np.asarray(t, "float64") for t in culprit.inputs if t.dtype.is_floating and t.shape.num_elements()]
-    magnitude = max((float(np.abs(a).max()) for a in inputs), default=0.0)
+    magnitude = max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0)
     name = origin.layer.name if origin.layer is not None else None
     values = f"{culprit.kind} of {', '.join(map(_range, inputs)) or 'nothing'} gave {_range(_first_nonfinite(culprit))}"
     return replace(
@@ -164,10 +164,14 @@ def preserved_randomness() -> Iterator[None]:
 
 
 class _Microscope:
-    """Looks, over one step, for the first culprit."""
+    """Looks, over one step, for the first culprit: the operation that made a non-finite value of finite ones.
+
+    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the one that `turned` them to NaN.
+    """
 
     def __init__(self):
         self.culprit: Operation | None = None
+        self.turned: Operation | None = None
         self.tainted = False  # a non-finite value came in from outside
         self._made: dict[int, tuple[Any, bool]] = {}  # tensor id -> (tensor kept alive, finite)
         self._touched: dict[int, list[Operation]] = {}
@@ -184,6 +188,9 @@ class _Microscope:
             self.culprit = operation
         elif not inputs_finite and operation.kind not in ("IsNan", "IsInf", "IsFinite") and not outputs_finite:
             self.tainted = True
+            computed = "compute_metrics" not in operation.functions
+            if self.turned is None and computed and _has_nan(operation.outputs) and not _has_nan(operation.inputs):
+                self.turned = operation
 
     def forward_of(self, culprit: Operation) -> Operation:
         """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it."""
@@ -216,6 +223,10 @@ class _Microscope:
             known = (tensor, bool(np.isfinite(np.asarray(tensor, "float64")).all()))
             self._made[id(tensor)] = known
         return known[1]
+
+
+def _has_nan(tensors: Iterable[Any]) -> bool:
+    return any(t.dtype.is_floating and bool(np.isnan(np.asarray(t, "float64")).any()) for t in tensors)
 
 
 @contextmanager
@@ -296,10 +307,10 @@ def as_batch(x: Any, y: Any, sample_weight: Any) -> Any:
     return tuple(tensor(part) if hasattr(part, "iloc") else tree.map_structure(tensor, part) for part in given)
 
 
-def flat_batch(batch: Any) -> tuple[list[Any], list[Any]]:
-    """Return the flattened inputs and targets of a batch as numpy arrays."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return _arrays(x), _arrays(y)
+def flat_batch(batch: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the flattened inputs, targets and sample weights of a batch as numpy arrays."""
+    x, y, weight = (_arrays(part) for part in keras.utils.unpack_x_y_sample_weight(batch))
+    return x, y, weight
 
 
 def _arrays(structure: Any) -> list[Any]:

@@ -60,8 +60,8 @@ def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
     """Return the sample without the rows left out and with its labels counted anew."""
     keep = rows.keep(sample.inputs, sample.targets)
     targets = tuple(array[keep] for array in sample.targets)
-    if rows.first_label:
-        targets = tuple(array - rows.first_label for array in targets)
+    if rows.first_label or rows.labels:
+        targets = tuple(_relabeled(array, rows) for array in targets)
     return replace(sample, inputs=tuple(array[keep] for array in sample.inputs), targets=targets, x=take_rows(sample.x, keep))
 
 
@@ -101,18 +101,20 @@ def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | Non
     """
     parts: list[Any] = list(batch) if isinstance(batch, tuple | list) else [batch]
     inputs, targets = flat_arrays(parts[0]), flat_arrays(parts[1]) if len(parts) > 1 else []
-    keep = rows.keep(inputs, targets)
+    keep = rows.keep(inputs, targets, flat_arrays(parts[2]) if len(parts) > 2 and parts[2] is not None else ())
     if keep.sum() < (rows.batch_rows if in_batches and rows.batch_rows else 1):
         return None
     if not keep.all():
         parts = [take_rows(part, keep) for part in parts]
-    if rows.first_label:
-        parts[1] = _shifted(parts[1], rows.first_label)
+    if rows.first_label or rows.labels:
+        parts[1] = _relabeled(parts[1], rows)
     return tuple(parts) if isinstance(batch, tuple | list) else parts[0]
 
 
-def _shifted(y: Any, first_label: int) -> Any:
-    return y - first_label if hasattr(y, "iloc") else tree.map_structure(lambda leaf: np.asarray(leaf) - first_label, y)
+def _relabeled(y: Any, rows: RowFilter) -> Any:
+    """Return labels as the loss takes them: class indices counted from 0, or shares between 0 and 1."""
+    changed = rows.labels or (lambda label: label - rows.first_label)
+    return changed(y) if hasattr(y, "iloc") else tree.map_structure(lambda leaf: changed(np.asarray(leaf)), y)
 
 
 def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
@@ -163,6 +165,8 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
         x, y = tf.nest.flatten(parts[0]), tf.nest.flatten(parts[1]) if len(parts) > 1 else []
         checks = [tf.math.is_finite(leaf) for leaf in x if rows.finite_inputs and leaf.dtype.is_floating]
         checks += [tf.math.is_finite(leaf) for leaf in y if rows.finite_targets and leaf.dtype.is_floating]
+        weights = tf.nest.flatten(parts[2]) if len(parts) > 2 else []
+        checks += [tf.math.is_finite(leaf) for leaf in weights if rows.finite_weights and leaf.dtype.is_floating]
         checks += [band.within(tf.cast([*x, *y][index], tf.float32)) for index, band in rows.bands]
         if rows.classes is not None:
             labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y]
@@ -173,6 +177,9 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
         kept = tf.nest.map_structure(lambda leaf: tf.boolean_mask(leaf, keep), parts)
         if rows.first_label:
             kept = (kept[0], tf.nest.map_structure(lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype), kept[1]), *kept[2:])
+        if rows.labels is not None:
+            relabeled = rows.labels
+            kept = (kept[0], tf.nest.map_structure(lambda leaf: relabeled(tf.cast(leaf, tf.float32)), kept[1]), *kept[2:])
         return kept if tupled else kept[0]
 
     return dataset.map(without).filter(lambda *parts: tf.shape(tf.nest.flatten(parts)[0])[0] >= (rows.batch_rows or 1))

@@ -19,9 +19,9 @@ class Sample:
 
     Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
     says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling;
-    `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs and
-    targets, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number of rows in a full
-    batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream.
+    `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs,
+    targets and sample weights, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number
+    of rows in a full batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -29,7 +29,7 @@ class Sample:
     scalable: tuple[bool, ...] = ()
     x: Any = None  # the same inputs in the structure that the model takes
     imputable: tuple[bool, ...] = ()
-    whole: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
+    whole: tuple[tuple[np.ndarray, ...], ...] | None = None
     batch_size: int | None = None
     training_rows: int | None = None
 
@@ -135,6 +135,12 @@ class Setup:
         import keras
 
         return self.has_stock_step and type(self.model).compute_loss is keras.Model.compute_loss
+
+    @property
+    def decay_of_a_step(self) -> float:
+        """The share of itself that a weight loses at each step by weight decay; from 1 on it turns over."""
+        decay, rate = getattr(base_optimizer(self.model), "weight_decay", None), self.learning_rate
+        return 0.0 if decay is None or rate is None else decay * rate
 
     @property
     def replicas(self) -> int:

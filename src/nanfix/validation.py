@@ -41,7 +41,7 @@ class ValidationIncident:
         held = data.held(recorded)
         setup, sites = describe(model, data, recorded)
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
-        return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, whole=True), onset))
+        return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, [], whole=True), onset))
 
     def repair(self, strategies: dict[str, Strategy], seed: int) -> tuple[Fix, list[str]] | None:
         """Make the first change to the data that gives a finite validation loss part of the model; its training stays.

@@ -114,9 +114,13 @@ class Workbench:
 
     def held_loss(self) -> float:
         """Return the loss of the prepared setup on the held data, in the user's units; NaN for a model that only trains."""
+        return self.loss_on(self._held)
+
+    def loss_on(self, data: TrainingData) -> float:
+        """Return the loss of the prepared setup on these data; NaN for a model that only trains."""
         if not self.judges:
             return math.nan
-        held, arguments = filtered(self._held, self._rows), self._held.arguments or {}
+        held, arguments = filtered(data, self._rows), data.arguments or {}
         size = arguments.get("validation_batch_size") or arguments.get("batch_size")
         steps = None if held.is_arrays else arguments.get("validation_steps")
         with unknown_length(self._rows):

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+import nanfix
+from nanfix import Outcome
 from nanfix.diagnosis import Cause
 from nanfix.objective import install_objective
 from nanfix.optimizing import Optimizing
@@ -37,6 +39,12 @@ def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
     assert losses == pytest.approx(expected.history["loss"], rel=1e-6)
     for ours, theirs in zip(weights, again.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_of_which_every_step_is_skipped_is_no_repair():
+    model, x, y, arguments = explosions.root_in_the_loss()
+    report = nanfix.fit(model, x, y, strategies=[NAME], throw=False, **arguments)
+    assert report.outcome is Outcome.EXHAUSTED and report.trials[0].verdict == "non-finite"
 
 
 def test_applies_once():

@@ -1,0 +1,56 @@
+"""Bring the labels of a binary crossentropy to 0 and 1, the only ones for which it has a lowest value."""
+
+import numpy as np
+
+from nanfix.changes import Affine
+from nanfix.diagnosis import Cause
+from nanfix.setup import loss_name
+from nanfix.strategy import Refusal, Strategy, Tier
+
+
+class RescaleLabels(Strategy):
+    """Train on (y - low) / (high - low) where labels run from low to high, as -1 and 1 do, or masks of 0 and 255.
+
+    With a label y outside 0..1 the crossentropy -y log(p) - (1 - y) log(1 - p) falls for ever as p goes to 0 or 1.
+    Training, validation and judging all take the new labels; the model predicts the probability of the high one. Does not
+    help when labels that are wrong lie between right ones, nor a regression trained with this loss.
+
+    Reference: keras.losses.BinaryCrossentropy, which takes labels of 0 and 1.
+    """
+
+    name = "rescale-labels"
+    tier = Tier.DATA
+    treats = frozenset({Cause.INVALID_LABEL})
+    keeps_weights = False
+    reference = "keras.losses.BinaryCrossentropy"
+
+    def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
+        if loss_name(setup.user_loss) != "binary_crossentropy" or len(setup.sample.targets) != 1:
+            return Refusal("the loss is no binary crossentropy of a single output")
+        low, high = _ends(setup)
+        return ((low < 0 or high > 1) and low < high) or Refusal("every label lies between 0 and 1")
+
+    def space(self, hp, diagnosis, setup):
+        low, high = _ends(setup)
+        return {"low": low, "high": high}
+
+    def apply(self, setup, *, low, high):
+        return setup.with_rows(labels=Affine((low,), (high - low,)))
+
+    def explain(self, params):
+        return f"Take the labels {params['low']:g} to {params['high']:g} as 0 to 1, as binary crossentropy does."
+
+    def snippet(self, params):
+        return f"y = (y - {params['low']:g}) / {params['high'] - params['low']:g}"
+
+
+def _ends(setup) -> tuple[float, float]:
+    """Return the lowest and the highest label, 0 where none lies below: of 3 classes all may not be there."""
+    whole = setup.sample.whole
+    seen = (setup.sample.targets if whole is None else whole[1])[0]
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return 0.0, 0.0
+    return min(0.0, float(seen.min())), max(1.0, float(seen.max()))
