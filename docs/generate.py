@@ -17,6 +17,7 @@ PAGE = Path(__file__).with_name("strategies.md")
 SYMPTOMS = {
     Cause.NONFINITE_INPUT: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` is False",
     Cause.NONFINITE_TARGET: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
+    Cause.NONFINITE_WEIGHT: "nan from the first batch with such a row; inputs and targets are finite",
     Cause.INVALID_LABEL: '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
     Cause.UNSCALED_INPUT: "the first losses are huge, the next ones inf and nan; raw columns or pixels go in",
     Cause.UNSCALED_TARGET: "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",

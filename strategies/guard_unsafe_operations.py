@@ -30,10 +30,8 @@ GUARDED = {
     "Erfinv": "ops.erfinv(ops.clip(x, {e} - 1, 1 - {e}))",
     "Atan2": "ops.arctan2(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
     "FloorMod": "ops.mod(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
-    "FloorDiv": "ops.floor_divide(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
     "Cholesky": "ops.cholesky(x + {e} * ops.eye(x.shape[-1]))",
     "MatrixInverse": "ops.inv(x + {e} * ops.eye(x.shape[-1]))",
-    "MatrixSolve": "ops.solve(x + {e} * ops.eye(x.shape[-1]), y)",
     "Pow": "ops.power(ops.maximum(x, {e}), y)",
     "Acos": "ops.arccos(ops.clip(x, {e} - 1, 1 - {e}))",
     "Asin": "ops.arcsin(ops.clip(x, {e} - 1, 1 - {e}))",
@@ -49,7 +47,7 @@ LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which the
 
 SPECIAL_EPSILONS = {
     **dict.fromkeys(("Exp", "Expm1", "Cosh", "Sinh"), EXP_EPSILONS),
-    **dict.fromkeys(("Cholesky", "MatrixInverse", "MatrixSolve"), MATRIX_EPSILONS),
+    **dict.fromkeys(("Cholesky", "MatrixInverse"), MATRIX_EPSILONS),
     **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX_EPSILONS),
 }
 

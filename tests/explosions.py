@@ -544,3 +544,48 @@ def byte_images():
     model = keras.Sequential([keras.Input((8, 8, 3)), *convolutions, layers.GlobalAveragePooling2D(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.05), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 6}
+
+
+def masks_of_bytes():
+    """Masks of 0 and 255 under a binary crossentropy, which falls for ever then."""
+    x, _ = table()
+    y = 255.0 * (x[:, :1] > 0).astype("float32")
+    return mlp(keras.optimizers.SGD(0.5), "binary_crossentropy", last="sigmoid"), x, y, {**ARGUMENTS, "epochs": 40}
+
+
+def missing_weights():
+    x, y = table()
+    weights = np.ones(len(x), "float32")
+    weights[[5, 77]] = np.nan
+    return mlp(keras.optimizers.Adam(0.01)), x, y, {**ARGUMENTS, "epochs": 20, "sample_weight": weights}
+
+
+def decay_beyond_one():
+    """AdamW takes 0.1 * 40 times each weight from it at every step."""
+    x, y = table()
+    return mlp(keras.optimizers.AdamW(0.1, weight_decay=40.0)), x, y, {**ARGUMENTS, "epochs": 20}
+
+
+class Attention(layers.Layer):
+    """Leaves padding out of a softmax by -inf, as it is often written."""
+
+    def build(self, shape):
+        self.score = layers.Dense(1)
+        self.score.build(shape)
+
+    def call(self, inputs):
+        padded = ops.all(ops.equal(inputs, 0.0), axis=-1)
+        scores = ops.where(padded, -np.inf, ops.squeeze(self.score(inputs), -1))
+        return ops.sum(inputs * ops.expand_dims(ops.softmax(scores), -1), axis=1)
+
+
+def attention_to_nothing():
+    """A row of padding alone has a softmax of nothing but -inf."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 5, 3)).astype("float32")
+    y = x[:, :, 0].max(axis=1, keepdims=True)
+    x[70] = 0.0
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((5, 3)), Attention(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "shuffle": False, "epochs": 10}

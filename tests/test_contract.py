@@ -27,6 +27,7 @@ def situations():
         "labels from 1": contract.setup_of(
             explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
         ),
+        "labels of bytes": contract.setup_of(explosions.masks_of_bytes()[0], *explosions.masks_of_bytes()[1:3]),
         "constants out of range": contract.setup_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
         "moments": contract.setup_of(built(explosions.mlp("adam")), x, y),
         "half precision": contract.setup_of(half(), x, y),

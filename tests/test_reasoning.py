@@ -11,7 +11,13 @@ from nanfix.explain import diagnose
 EXPECTED = {
     explosions.missing_cells: Cause.NONFINITE_INPUT,
     explosions.nan_target: Cause.NONFINITE_TARGET,
+    explosions.missing_weights: Cause.NONFINITE_WEIGHT,
     explosions.labels_from_one: Cause.INVALID_LABEL,
+    explosions.masks_of_bytes: Cause.INVALID_LABEL,
+    explosions.sentinel_values: Cause.OUTLIER,
+    explosions.velocity_of_another_training: Cause.STALE_MOMENTS,
+    explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
+    explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
     explosions.large_targets: Cause.UNSCALED_TARGET,
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,

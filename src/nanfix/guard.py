@@ -113,8 +113,8 @@ def _second_log1p(inputs, e):
 
 
 def _jitter(inputs, e):
-    matrix, *others = inputs
-    return [matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype), *others]
+    (matrix,) = inputs
+    return [matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)]
 
 
 GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
@@ -138,10 +138,8 @@ GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
     "Erfinv": _inside_one,
     "Atan2": _denominator,
     "FloorMod": _denominator,
-    "FloorDiv": _denominator,
     "Cholesky": _jitter,
     "MatrixInverse": _jitter,
-    "MatrixSolve": _jitter,
     "Pow": _power,
     "Acos": _inside_one,
     "Asin": _inside_one,

@@ -143,3 +143,12 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
     else:
         x[hurt, rng.integers(0, 4, size=40)] = np.nan
     contract.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
+
+
+def test_rows_with_a_missing_weight_are_left_out():
+    model, x, y, arguments = explosions.missing_weights()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    params = report.fix.edits[0].params
+    assert params["rows"] == [5, 77] and params["weights"] and np.isfinite(report.history["loss"]).all()
+    assert "weights" in str(report.fix)

@@ -190,3 +190,8 @@ def test_is_as_good_as_a_guard_written_by_hand():
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
     contract.check_repair(NAME, build, guarded)
+
+
+def test_softmax_over_padding_alone_is_guarded():
+    report, *_ = contract.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
+    assert report.fix.edits[0].params["operation"] == "Softmax"

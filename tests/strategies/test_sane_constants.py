@@ -124,3 +124,12 @@ def test_is_as_good_as_the_default_accumulator_by_hand():
         return contract.trained(model, x, y, arguments)
 
     contract.check_repair(NAME, negative_accumulator, default)
+
+
+def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
+    def expert(model, x, y, arguments):
+        model.compile(keras.optimizers.AdamW(0.1), "mse")
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair("sane-constants", explosions.decay_beyond_one, expert)
+    assert report.fix.edits[0].params["optimizer"] == {"weight_decay": 0.004}

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from keras import layers
 from scipy.stats import yeojohnson
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.changes import Affine, Power
@@ -60,8 +59,10 @@ def test_numbers_are_those_of_scikit_learn():
     np.testing.assert_allclose(robust["scale"], center_and_iqr.scale_, rtol=1e-6)
     np.testing.assert_allclose(standard["center"], mean_and_deviation.mean_, rtol=1e-6)
     np.testing.assert_allclose(standard["scale"], mean_and_deviation.scale_, rtol=1e-6)
-    exponents = PowerTransformer().fit(center_and_iqr.transform(x.astype("float64")))
-    assert (power["center"], power["scale"]) == (robust["center"], robust["scale"])
+    scaled = (x.astype("float64") - power["center"]) / power["scale"]
+    exponents = PowerTransformer().fit(scaled)
+    assert (power["center"][:3], power["scale"][:3]) == (robust["center"][:3], robust["scale"][:3])
+    assert power["center"][3] == 0.0 and power["scale"][3] == pytest.approx(np.percentile(x[:, 3], 1.0), rel=1e-4)  # no negatives
     np.testing.assert_allclose(power["exponent"], exponents.lambdas_, rtol=1e-4)
     np.testing.assert_allclose(power["last_center"], exponents._scaler.mean_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(power["last_scale"], exponents._scaler.scale_, rtol=1e-4)
@@ -72,8 +73,8 @@ def test_power_of_arrays_is_that_of_scikit_learn():
     setup = contract.setup_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
     *_, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
     power = get(NAME).apply(setup, **strong).inputs[0]
-    expected = make_pipeline(RobustScaler(), PowerTransformer()).fit_transform(x.astype("float64"))
     assert isinstance(power, Power)
+    expected = PowerTransformer().fit_transform((x.astype("float64") - power.first.center) / power.first.scale)
     np.testing.assert_allclose(power(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -199,7 +200,11 @@ def test_is_as_good_as_inputs_scaled_by_hand(scaler):
 def test_long_tails_are_drawn_in_inside_the_model():
     x, y = explosions.noisy_table()
     build = explosions.with_data(explosions.unscaled_inputs, 1e3 * np.exp(3.0 * x), y, epochs=6)
-    report, x, y = contract.check_repair(NAME, build)
+
+    def logged(model, x, y, arguments):
+        return contract.trained(model, PowerTransformer().fit_transform(x), y, arguments)
+
+    report, x, y = contract.check_repair(NAME, build, logged)
     assert report.fix.edits[0].params["scaler"] == "power"
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

@@ -1,0 +1,58 @@
+"""rescale-labels: a binary crossentropy gets the labels 0 and 1, in every form of data."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nanfix
+from nanfix.changes import Affine
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+from nanfix.report import Outcome
+
+NAME = "rescale-labels"
+DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
+
+
+def setup_of(*labels, loss="binary_crossentropy"):
+    x, _ = explosions.table(rows=len(labels))
+    return contract.setup_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
+
+
+@pytest.mark.parametrize(("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)])
+def test_lowest_and_highest_label_become_0_and_1(labels, low, high):
+    setup = setup_of(*labels)
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    assert params == {"low": low, "high": high}
+    assert get(NAME).apply(setup, **params).rows.labels == Affine((low,), (high - low,))
+
+
+def test_shares_and_other_losses_are_left_alone():
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(0, 1, 0.5))
+    assert not get(NAME).applies(DIAGNOSIS, setup_of(-1, 1, 1, loss="hinge"))
+
+
+def test_repairs_masks_of_bytes_as_well_as_an_expert():
+    def expert(model, x, y, arguments):
+        return contract.trained(model, x, y / 255.0, arguments)
+
+    model, x, y, arguments = explosions.masks_of_bytes()
+    by_hand = expert(model, x, y, arguments)
+    model, x, y, arguments = explosions.masks_of_bytes()
+    losses = model.fit(x, y, **arguments).history["loss"]
+    assert not np.isfinite(losses).all(), "training stays finite without nanfix: nothing to repair"
+    model, x, y, arguments = explosions.masks_of_bytes()
+    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.history["val_loss"][-1] <= 1.05 * by_hand
+    assert np.mean((model.predict(x, verbose=0) > 0.5) == (y > 0)) > 0.95
+
+
+def test_stream_gets_the_same_labels():
+    model, x, y, _ = explosions.masks_of_bytes()
+    report = nanfix.fit(model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=40, verbose=0)
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert np.mean((model.predict(x, verbose=0) > 0.5) == (y > 0)) > 0.9
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
