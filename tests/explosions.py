@@ -589,3 +589,18 @@ def attention_to_nothing():
     model = keras.Sequential([keras.Input((5, 3)), Attention(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "shuffle": False, "epochs": 10}
+
+
+def root_and_then_logarithm():
+    """Guarding the root of negative values in a layer uncovers the logarithm of negative outputs in the loss."""
+    x, y = table()
+
+    def logarithmic(y_true, y_pred):
+        return ops.mean(ops.square(ops.log(y_true + 1.0) - ops.log(y_pred)), axis=-1)
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    root = layers.Lambda(lambda h: ops.sqrt(h))(layers.Dense(16, activation="tanh")(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(root))
+    model.compile(keras.optimizers.Adam(0.02), logarithmic)
+    return model, x, abs(y) * 2.0, {**ARGUMENTS, "epochs": 12}

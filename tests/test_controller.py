@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
-from nanfix.errors import InputError, RunDirError, UnknownStrategyError
+from nanfix.errors import InputError, RunDirError, UnknownStrategyError, UnrepairedError
 
 
 def state(model):
@@ -67,6 +67,20 @@ def test_ruined_weights_and_a_ruined_optimizer_are_refused():
         nanfix.fit(model, x, y, **arguments)
     for before, after in zip(initial, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
+    model, x, y, arguments = explosions.root_and_then_logarithm()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert [edit.params["operation"] for edit in report.fix.edits] == ["Sqrt", "Log"]
+    assert report.notes[0].startswith(
+        "With the edits that treat this cause, another shows: the loss computes an operation outside"
+    )
+    assert np.isfinite(report.history["val_loss"]).all() and report.history["val_loss"][-1] < report.history["val_loss"][0]
+    with pytest.raises(UnrepairedError):
+        model, x, y, arguments = explosions.root_and_then_logarithm()
+        nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
 
 
 @pytest.mark.parametrize("build", explosions.HOPELESS, ids=lambda build: build.__name__)

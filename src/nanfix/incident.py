@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from nanfix.replay import Replay, as_batch, flat_batch, observe, preserved_rando
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, kept_sample, unknown_length
-from nanfix.search import build_space, search
+from nanfix.search import Space, build_space, search
 from nanfix.setup import Sample, Setup, current_learning_rate, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.strategy import Strategy
@@ -34,6 +35,7 @@ from nanfix.workbench import Workbench
 
 log = logging.getLogger("nanfix")
 
+TURNS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 LEARNED = 0.01  # a run has learned when it is better than the marks by this share
@@ -80,6 +82,7 @@ class Incident:
         self.marks = Marks()
         self.trials: tuple[TrialRecord, ...] = ()
         self.refused: Mapping[str, str] = {}
+        self.uncovered: list[str] = []
         restore(recording.newest)
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
         recorded = recorded_batches(data, recording)
@@ -114,30 +117,78 @@ class Incident:
         return try_otherwise(*situation, seen, looked, wide=bool(growth.wide), seconds=seconds)
 
     def repair(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
-        space = build_space(strategies, diagnosis, self.setup)
-        self.refused = space.refused
-        if not space.rungs:
-            return self.unrepaired(Outcome.EXHAUSTED, diagnosis, ("No installed strategy treats this cause.",))
+        """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another."""
+        deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
         bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
         bench.open()
+        ground, shown = Fix(), diagnosis
         try:
-            self.marks = self._measure_marks(bench, next(iter(space.data_fixes()), Fix()))
-            found = search(
-                space,
-                lambda fix: self._judge(bench, fix),
-                budget=budget,
-                seed=self.seed,
-                directory=folder,
-                bar=math.inf if self.marks.constant is None else self.marks.constant,
-            )
-            self.trials = found.trials
-            for fix in found.fixes[:ADOPTIONS]:
-                report = self._adopt(bench, fix, diagnosis)
+            for turn in range(TURNS):
+                space = build_space(strategies, shown, ground.apply(self.setup))
+                self.refused = {**space.refused, **self.refused}
+                if not space.rungs:
+                    break
+                if turn == 0:
+                    self.marks = self._measure_marks(bench, next(iter(space.data_fixes()), Fix()))
+                left = Budget(budget.trials - len(self.trials), None if math.isinf(deadline) else deadline - time.monotonic())
+                report = self._searched(bench, space, ground, diagnosis, left, folder / f"turn-{turn + 1}")
                 if report is not None:
                     return report
+                ground = Fix((*ground.edits, *space.called_for().edits))
+                if len(self.trials) >= budget.trials or time.monotonic() > deadline or not self._uncovers(ground):
+                    break
+                found = self._fails_of(bench, ground)
+                if found is None or replace(found.place, values=None) == replace(shown.place, values=None):
+                    break
+                shown = found
+                self.uncovered.append(f"With the edits that treat this cause, another shows: {found.cause.value}, {found.place}.")
         finally:
             bench.close()
-        return self.unrepaired(Outcome.EXHAUSTED, diagnosis)
+        notes = () if self.trials else ("No installed strategy treats this cause.",)
+        return self.unrepaired(Outcome.EXHAUSTED, diagnosis, (*self.uncovered, *notes))
+
+    def _searched(
+        self, bench: Workbench, space: Space, ground: Fix, diagnosis: Diagnosis, budget: Budget, folder: Path
+    ) -> Report | None:
+        """Search among the candidates of `space`, each on top of the `ground`, and train with the best; None when none held."""
+        found = search(
+            space,
+            lambda fix: self._judge(bench, Fix((*ground.edits, *fix.edits))),
+            budget=budget,
+            seed=self.seed,
+            directory=folder,
+            bar=math.inf if self.marks.constant is None else self.marks.constant,
+        )
+        self.trials = (*self.trials, *found.trials)
+        for fix in found.fixes[:ADOPTIONS]:
+            report = self._adopt(bench, Fix((*ground.edits, *fix.edits)), diagnosis)
+            if report is not None:
+                return report
+        return None
+
+    def _uncovers(self, fix: Fix) -> bool:
+        """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
+        return any(trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self.trials)
+
+    def _fails_of(self, bench: Workbench, fix: Fix) -> Diagnosis | None:
+        """Train with `fix` until it fails, and say of what; None when it does not."""
+        setup = fix.apply(self.setup)
+        start = self._start(setup)
+        _rewind(self.data, start)
+        bench.prepare(setup, start, self.seed)
+        if self.watching.store is not None:
+            self.watching.store.clear()
+        with unknown_length(setup.rows):
+            after = watch(self.model, filtered(self.data, setup.rows), self.watching, adapt=bench.adapted(setup), start=start)
+        if after.incident is None or not after.recorder.recording().snapshots:
+            return None
+        recording = after.recorder.recording()
+        with preserved_randomness():
+            seen = replay(self.model, recording, after.incident.detected)
+        growth = measure_growth(setup, recording, seen, current_learning_rate(self.model))
+        inputs, targets, weights, whole = self._looked_at(seen)
+        looked = audit(setup, inputs, targets, weights, whole=whole)
+        return reason(seen, looked, growth, setup, after.incident.detected, Counterfactuals())
 
     def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()) -> Report:
         restore(self.recording.newest)
@@ -231,7 +282,7 @@ class Incident:
         loss = bench.held_loss()
         if bench.judges and (not math.isfinite(loss) or loss >= self.marks.bar):
             return None
-        notes = (*self.watched.notes, *([] if bench.judges else [UNJUDGED]), *bench.hand_back(setup))
+        notes = (*self.watched.notes, *self.uncovered, *([] if bench.judges else [UNJUDGED]), *bench.hand_back(setup))
         history, epoch = merged_history(self.watched, after, start.epoch)
         if bench.moment(setup) is None:
             save_after_all(user_callbacks(self.data), self.model, history, epoch)

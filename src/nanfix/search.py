@@ -73,6 +73,11 @@ class Space:
         """Return the changes to the data alone: those that the evidence calls for first, then the other ones."""
         return [_fix_of(self, ground) for ground in grounds(self.rungs) if ground]
 
+    def called_for(self) -> Fix:
+        """Return what strong evidence calls for, each strategy at its mildest."""
+        called = tuple((rung.strategy, 0) for rung in self.rungs if rung.called_for)
+        return _fix_of(self, in_order(called, self.rungs))
+
     def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
         """Return the fix that the values in `hp` mean for this setup."""
         fix, setup = Fix(), self.setup
