@@ -1,9 +1,11 @@
 """Cases: Python files with build() -> (model, x, y, fit_arguments) and CAUSE; each is measured in a process of its own."""
 
+import argparse
 import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 
 def load(path):
@@ -15,9 +17,16 @@ def load(path):
     return case
 
 
-def files(paths):
-    """Return the case files among these files and folders."""
-    found = sorted(file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path]))
+def files_named(description, measure):
+    """Return the case files that the command line names; in the process of one case, measure it, print its row, and leave."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", type=Path)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.cases[0])))
+        sys.exit()
+    found = sorted(file for path in options.cases for file in (path.glob("*.py") if path.is_dir() else [path]))
     return [file for file in found if "CAUSE = " in file.read_text() and "def build" in file.read_text()]
 
 

@@ -8,14 +8,11 @@ is compared with that of plain Keras, every variable and the loss looked at afte
 nanfix.diagnose less those of the failed run itself.
 """
 
-import argparse
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 
-from _cases import files, load, measured
+from _cases import files_named, load, measured
 
 SAME = {
     "learning_rate": {"LEARNING_RATE"},
@@ -105,16 +102,10 @@ def measure(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", type=Path)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(options.cases[0])))
-        return
+    files = files_named(__doc__, measure)
     print("| case | its cause | named | place | right | onset | seconds |\n|---|---|---|---|---|---|---|")
     rows = []
-    for file in files(options.cases):
+    for file in files:
         row = measured(__file__, file)
         if isinstance(row, str):
             print(row, flush=True)

@@ -3,17 +3,15 @@
 usage: python benchmarks/fixes.py FOLDER_OR_CASE.py ...
 
 A case is a Python file with build() -> (model, x, y, fit_arguments), CAUSE, and EXPERT_METRIC, the name of a figure in the
-history and what a person's fix reaches. The fix that nanfix.fit finds is written as JSON, read again, and applied to a second build by
-nanfix.apply. "expert" is within 5 % of the person's figure, or 0.02 for shares such as R2 and accuracies.
+history and what a person's fix reaches. The fix that nanfix.fit finds is written as JSON, read again, and applied to a second
+build by nanfix.apply. "expert" is within 5 % of the person's figure, or 0.02 for shares such as R2 and accuracies.
 """
 
-import argparse
 import json
 import os
 import time
-from pathlib import Path
 
-from _cases import files, load, measured
+from _cases import files_named, load, measured
 
 SHARES = ("r2", "acc", "auc", "iou")
 
@@ -54,16 +52,10 @@ def _level(name, figure, expert):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", type=Path)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measure(options.cases[0])))
-        return
+    files = files_named(__doc__, measure)
     print("| case | fix | finite | metric | figure | expert | seconds |\n|---|---|---|---|---|---|---|")
     rows = []
-    for file in files(options.cases):
+    for file in files:
         if "\nEXPERT_METRIC = (" not in file.read_text():
             continue  # healthy, or beyond repair
         row = measured(__file__, file)
