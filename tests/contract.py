@@ -20,8 +20,9 @@ import keras
 import keras_tuner
 import numpy as np
 
-from nanfix.controller import describe, fit
+from nanfix.controller import fit
 from nanfix.data import TrainingData
+from nanfix.describing import describe
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.fix import Edit
 from nanfix.registry import GROUP, catalogue

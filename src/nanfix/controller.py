@@ -13,11 +13,13 @@ from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_memory, check_model, check_state
 from nanfix.data import Rewindable, TrainingData
+from nanfix.describing import describe
 from nanfix.errors import InputError, UnrepairedError
 from nanfix.export import read_fix, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import Incident, describe, say
+from nanfix.incident import Incident, say
 from nanfix.registry import select
+from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
@@ -136,7 +138,7 @@ def _watch_and_repair(
     if diagnosis.hopeless:
         return run.unrepaired(Outcome.UNREPAIRABLE, diagnosis)
     try:
-        return run.repair(diagnosis, strategies, budget, folder)
+        return Repair(run).report(diagnosis, strategies, budget, folder)
     except KeyboardInterrupt:
         return run.unrepaired(Outcome.INTERRUPTED, diagnosis)
 

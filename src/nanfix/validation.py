@@ -7,10 +7,10 @@ from typing import Any
 
 from nanfix.audit import audit
 from nanfix.data import TrainingData, flat_arrays
+from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.folding import Sites
-from nanfix.incident import describe, recorded_batches
 from nanfix.reasoning import validation_only
 from nanfix.search import build_space
 from nanfix.setup import Setup

@@ -8,8 +8,8 @@ import tensorflow as tf
 import nanfix
 from nanfix import Outcome
 from nanfix.changes import RowFilter
-from nanfix.controller import describe
 from nanfix.data import TrainingData
+from nanfix.describing import describe
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
