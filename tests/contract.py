@@ -81,7 +81,8 @@ def check_repair(name, build, expert=None, **changed):
         changed: arguments of fit to put in the place of build's.
     """
     model, x, y, arguments = build()
-    losses = model.fit(x, y, **{**arguments, **changed}).history["loss"]
+    plain = {"callbacks": [keras.callbacks.TerminateOnNaN()], **arguments, **changed}
+    losses = model.fit(x, y, **plain).history["loss"]
     assert not (_finite(model) and np.isfinite(losses).all()), "training stays finite without nanfix: nothing to repair"
     model, x, y, arguments = build()
     arguments = {**arguments, **changed}
