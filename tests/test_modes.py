@@ -447,8 +447,8 @@ IN_ORDER = {**ARGUMENTS, "shuffle": False}
 
 
 def hole_in_a_row(**settings):
-    """Relu turns the NaN that spreads through the weights into 0, and the loss stays finite."""
-    model = explosions.mlp(adam(), **settings)
+    """The rectifier turns the NaN that spreads through the weights into 0, and the loss stays finite."""
+    model = explosions.mlp(adam(), activation=explosions.rectified, **settings)
     x, y = explosions.table(ROWS)
     x[ODD_ROW, 2] = np.nan
     return model, x, y, dict(IN_ORDER)

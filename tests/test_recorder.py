@@ -65,10 +65,11 @@ def test_batches_since_the_newest_snapshot_are_kept():
 
 
 def test_silent_nan_is_seen_before_the_epoch_is_validated():
-    """A ReLU kernel turns NaN into 0, so the weights are NaN while the loss stays finite."""
-    model, x, y, arguments = explosions.mlp("adam"), *explosions.table(), dict(explosions.ARGUMENTS)
+    """The rectifier turns NaN into 0, so the weights are NaN while the loss stays finite."""
+    make = lambda: explosions.mlp("adam", activation=explosions.rectified)  # noqa: E731
+    model, x, y, arguments = make(), *explosions.table(), dict(explosions.ARGUMENTS)
     x[4, 0] = np.nan
-    plain = explosions.mlp("adam").fit(x, y, **arguments).history
+    plain = make().fit(x, y, **arguments).history
     assert np.isfinite(plain["loss"]).all()
     watched = watch(model, TrainingData.of(x, y, arguments))
     assert watched.incident is not None and watched.incident.detected.epoch == 1

@@ -139,9 +139,11 @@ def forget(model: Any) -> None:
     The number of steps taken goes back to 0 too, since moments are corrected by it, but for a schedule that counts on it.
     """
     optimizer = base_optimizer(model)
+    if not optimizer.built:
+        return
     with model.distribute_strategy.scope():
         fresh = type(optimizer).from_config(optimizer.get_config())
-        fresh.build(model.trainable_variables)
+        fresh.build(optimizer._trainable_variables)  # a GAN's optimizer has only some of the model's
     kept = {id(optimizer._learning_rate)} | ({id(optimizer.iterations)} if has_schedule(model) else set())
     for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
         if id(variable) not in kept:
