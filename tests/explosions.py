@@ -456,7 +456,7 @@ def critic():
     def wasserstein(y_true, y_pred):
         return -ops.mean(y_true * y_pred, axis=-1)
 
-    return mlp(keras.optimizers.SGD(0.1), wasserstein), x, y, {**ARGUMENTS, "epochs": 30}
+    return mlp(keras.optimizers.SGD(0.1), wasserstein), x, y, {**ARGUMENTS, "epochs": 15}
 
 
 def half_gradient():

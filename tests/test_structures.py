@@ -22,7 +22,8 @@ from nanfix.registry import catalogue
 from nanfix.strategy import Tier
 
 LEVELS = {"mild": 0, "strong": -1}
-CASES = [(build, level) for build in structures.STRUCTURES for level in LEVELS]
+BOTH = (structures.sequential, structures.multi_input, structures.image)
+CASES = [(build, level) for build in structures.STRUCTURES for level in LEVELS if level == "strong" or build in BOTH]
 NAMES = [f"{build.__name__}-{level}" for build, level in CASES]
 LOAD = """
 import sys
