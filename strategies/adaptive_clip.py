@@ -33,12 +33,12 @@ class AdaptiveClip(Strategy):
             return False
         if setup.clips or setup.stepping.adaptive_clip is not None:
             return Refusal("the optimizer clips already")
-        if _norm(diagnosis) is None:
+        if diagnosis.step_norm is None:
             return Refusal("no finite gradient was seen")
         return setup.replicas == 1 or Refusal("several devices train together")
 
     def space(self, hp, diagnosis, setup):
-        return {"quantile": 0.5, "share": hp.Choice("share", [1.0, 0.1]), "norm": float(f"{_norm(diagnosis):.3g}")}
+        return {"quantile": 0.5, "share": hp.Choice("share", [1.0, 0.1]), "norm": float(f"{diagnosis.step_norm:.3g}")}
 
     def apply(self, setup, *, quantile, share, norm):
         # Keras' own clipping would come in its place.
@@ -51,7 +51,3 @@ class AdaptiveClip(Strategy):
 
     def snippet(self, params):
         return f"optimizer.global_clipnorm = {params['share'] * params['norm']:.3g}  # the median of the norms seen so far"
-
-
-def _norm(diagnosis) -> float | None:
-    return min((norm for norm in (diagnosis.gradient_norm, diagnosis.weight_norm) if norm), default=None)

@@ -38,8 +38,7 @@ class ClipGradients(Strategy):
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [1.0, 0.1, 0.01])
-        norm = min(norm for norm in (diagnosis.gradient_norm, diagnosis.weight_norm) if norm)
-        return {"global_clipnorm": float(f"{share * norm:.3g}")}
+        return {"global_clipnorm": float(f"{share * diagnosis.step_norm:.3g}")}
 
     def apply(self, setup, *, global_clipnorm):
         # Keras accepts one clipping option at a time, so the other two are cleared.

@@ -4,10 +4,8 @@ import numpy as np
 
 from nanfix.changes import Affine, RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.oddities import DEVIATION, bands
+from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
 from nanfix.strategy import Refusal, Strategy, Tier
-
-LARGEST_SHARE = 0.05  # of the rows; more of them are no outliers but how the data are
 
 
 class DropOutlierRows(Strategy):
@@ -33,8 +31,8 @@ class DropOutlierRows(Strategy):
             return False
         if setup.rows.bands:
             return Refusal("outlying rows are left out already")
-        share = _share_left_out(setup, 1000.0)
-        return 0 < share <= LARGEST_SHARE or Refusal(f"{share:.1%} of the rows seen lie far out")
+        share = outlying_share(setup.sample)
+        return 0 < share <= FEW or Refusal(f"{share:.1%} of the rows seen lie far out")
 
     def space(self, hp, diagnosis, setup):
         z = hp.Choice("z", [1000.0, 100.0, 10.0])
@@ -57,7 +55,3 @@ class DropOutlierRows(Strategy):
     def snippet(self, params):
         spread = f"{DEVIATION} * np.median(abs(X - np.median(X, axis=0)), axis=0)"
         return f"keep = (abs(X - np.median(X, axis=0)) <= {params['z']:g} * {spread}).all(axis=1)\nX, y = X[keep], y[keep]"
-
-
-def _share_left_out(setup, z: float) -> float:
-    return 1.0 - float(RowFilter(bands=bands(setup.sample, z)).keep(setup.sample.inputs, setup.sample.targets).mean())

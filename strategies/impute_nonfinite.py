@@ -3,6 +3,7 @@
 import numpy as np
 
 from nanfix.diagnosis import Cause
+from nanfix.features import short
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -48,5 +49,4 @@ def medians(array: np.ndarray) -> list[float]:
     """Return the median of the finite values of each feature of `array`, shape (rows, ..., features)."""
     table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
     columns = (column[np.isfinite(column)] for column in table.T)
-    # As many digits as a float32 holds: the numbers are read by people.
-    return [float(f"{np.median(column):.7g}") if column.size else 0.0 for column in columns]
+    return list(short(np.median(column) if column.size else 0.0 for column in columns))

@@ -5,6 +5,7 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
+from nanfix.features import feature_table, short
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -82,14 +83,6 @@ def _bytes(array: np.ndarray) -> bool:
     return array.size > 0 and array.min() >= 0 and 127 < array.max() <= 255 and bool((array == np.floor(array)).all())
 
 
-def _table(array: np.ndarray) -> np.ndarray:
-    """Return `array`, shape (rows, ..., features), as a table of features, NaN where a cell is not finite."""
-    table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
-    table = np.where(np.isfinite(table), table, np.nan)
-    table[:, np.isnan(table).all(axis=0)] = 0.0  # nothing is known of these; numpy warns of them
-    return table
-
-
 def byte_scaling(array: np.ndarray) -> Affine:
     """Return x / 255 for every feature. It has no shift, so that it folds into convolutions that pad with zeros."""
     width = array.shape[-1] if array.ndim > 1 else 1
@@ -98,7 +91,7 @@ def byte_scaling(array: np.ndarray) -> Affine:
 
 def robust_scaling(array: np.ndarray) -> Affine:
     """Return median and interquartile range of each feature; non-finite cells are left out."""
-    table = _table(array)
+    table = feature_table(array)
     center = np.asarray(RobustScaler().fit(table).center_, "float64")
     iqr = np.subtract(*np.nanpercentile(table, [75, 25], axis=0))
     return _affine(center, np.where(iqr > 1e-12 * np.abs(center), iqr, np.nanstd(table, axis=0)))
@@ -106,7 +99,7 @@ def robust_scaling(array: np.ndarray) -> Affine:
 
 def standard_scaling(array: np.ndarray) -> Affine:
     """Return mean and standard deviation of each feature; non-finite cells are left out."""
-    scaler = StandardScaler().fit(_table(array))
+    scaler = StandardScaler().fit(feature_table(array))
     return _affine(np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_)))
 
 
@@ -116,7 +109,7 @@ def power_scaling(array: np.ndarray) -> Power:
     Yeo-Johnson's power is a logarithm far above 1 and a straight line far below: a feature without negative values is
     measured by a small one of its own, any other by median and interquartile range.
     """
-    table, robust = _table(array), robust_scaling(array)
+    table, robust = feature_table(array), robust_scaling(array)
     positive = (np.nanmin(table, axis=0) >= 0) & (table > 0).any(axis=0)
     above = np.where(positive & ~(table > 0), np.nan, table)
     small = np.nanpercentile(above, SMALL, axis=0)
@@ -125,7 +118,7 @@ def power_scaling(array: np.ndarray) -> Power:
     with np.errstate(all="ignore"):
         power = PowerTransformer(standardize=False).fit(scaled)
         transformed = np.asarray(power.transform(scaled))
-    return Power(first, tuple(_short(np.asarray(power.lambdas_))), standard_scaling(transformed))
+    return Power(first, short(np.asarray(power.lambdas_)), standard_scaling(transformed))
 
 
 SCALERS = {"bytes": byte_scaling, "robust": robust_scaling, "standard": standard_scaling, "power": power_scaling}
@@ -134,7 +127,7 @@ SCALERS = {"bytes": byte_scaling, "robust": robust_scaling, "standard": standard
 def _affine(center: np.ndarray, scale: np.ndarray) -> Affine:
     """Return the map; a scale that is zero beside the center, as a constant feature's, counts as 1."""
     scale = np.where(scale > 1e-12 * np.maximum(np.abs(center), 1e-30), scale, 1.0)
-    return Affine(tuple(_short(center)), tuple(_short(scale)))
+    return Affine(short(center), short(scale))
 
 
 def _written(scaling: Affine | Power) -> dict[str, list[float]]:
@@ -149,8 +142,3 @@ def _read(numbers: dict[str, list[float]]) -> Affine | Power:
     if "exponent" not in numbers:
         return first
     return Power(first, tuple(numbers["exponent"]), Affine(tuple(numbers["last_center"]), tuple(numbers["last_scale"])))
-
-
-def _short(numbers: np.ndarray) -> list[float]:
-    """Keep as many digits as a float32 holds: the numbers are read by people."""
-    return [float(f"{number:.7g}") for number in numbers]

@@ -298,15 +298,20 @@ class MaskedMean(layers.Layer):
         return ops.sum(inputs * mask, axis=1) / ops.sum(mask, axis=1)
 
 
-def nothing_but_padding():
+def padded(pooling, pool):
+    """Return a training on sequences pooled by a layer, one of them nothing but padding; y is the `pool` of a feature."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(160, 5, 3)).astype("float32")
-    y = x[:, :, 0].mean(axis=1, keepdims=True)
+    y = pool(x[:, :, 0], axis=1, keepdims=True)
     x[70] = 0.0
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((5, 3)), MaskedMean(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
+    model = keras.Sequential([keras.Input((5, 3)), pooling(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def nothing_but_padding():
+    return padded(MaskedMean, np.mean)
 
 
 def constant_feature_without_epsilon():
@@ -586,14 +591,8 @@ class Attention(layers.Layer):
 
 def attention_to_nothing():
     """A row of padding alone has a softmax of nothing but -inf."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(160, 5, 3)).astype("float32")
-    y = x[:, :, 0].max(axis=1, keepdims=True)
-    x[70] = 0.0
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((5, 3)), Attention(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(0.01), "mse")
-    return model, x, y, {**ARGUMENTS, "shuffle": False, "epochs": 10}
+    model, x, y, arguments = padded(Attention, np.max)
+    return model, x, y, {**arguments, "epochs": 10}
 
 
 def root_and_then_logarithm():

@@ -13,9 +13,9 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.audit import Audit
-from nanfix.changes import Affine, RowFilter
+from nanfix.changes import Affine
 from nanfix.data import TrainingData, take_rows
-from nanfix.oddities import bands
+from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizing import forget
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, as_batch, preserved_randomness
@@ -27,9 +27,7 @@ FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
 SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
-FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
-USUAL = 10.0  # and so far out it is drawn in to
-FEW = 0.05  # of the rows, at most so many are outliers
+USUAL = 10.0  # robust standard deviations from the median, outliers are drawn in to
 JUDGED = 5  # last batches, on which the loss is compared with what it was on the same ones before these steps
 NOISE = 0.05  # share of the loss, by which dropout and the like may raise it
 
@@ -276,9 +274,9 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
     if _remembers(recording):
         found["forgotten"] = bench.rerun("with a new optimizer", start, steps, prepare=lambda: forget(bench.model))
-    usual = bands(setup.sample, USUAL)
-    outlying = 1.0 - RowFilter(bands=bands(setup.sample, FAR_OUT)).keep(setup.sample.inputs, setup.sample.targets).mean()
+    outlying = outlying_share(setup.sample)
     if 0.0 < outlying <= FEW:
+        usual = bands(setup.sample, USUAL)
         told = f"with the values of {outlying:.1%} of the rows drawn in"
         found["drawn_in"] = bench.rerun(told, start, steps, lambda b: _drawn_in(b, usual))
     inputs = _standardized(setup) if any(setup.sample.scalable) else None

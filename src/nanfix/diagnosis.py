@@ -151,6 +151,11 @@ class Diagnosis:
         return self.findings[0].cause
 
     @property
+    def step_norm(self) -> float | None:
+        """The norm of the last finite gradient or of the weights, whichever is smaller; None where neither is known."""
+        return min((norm for norm in (self.gradient_norm, self.weight_norm) if norm), default=None)
+
+    @property
     def causes(self) -> frozenset[Cause]:
         return frozenset(finding.cause for finding in self.findings)
 

@@ -9,11 +9,12 @@ from nanfix.audit import Audit, audit
 from nanfix.counterfactual import Counterfactuals, try_otherwise
 from nanfix.data import TrainingData, flat_arrays, take_rows
 from nanfix.describing import describe, recorded_batches
-from nanfix.diagnosis import Diagnosis
+from nanfix.diagnosis import Diagnosis, Onset
 from nanfix.reasoning import Growth, measure_growth, reason
+from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
-from nanfix.setup import current_learning_rate
+from nanfix.setup import Setup, current_learning_rate
 from nanfix.snapshot import nonfinite_variables, restore
 from nanfix.watch import Watched, Watching
 
@@ -47,13 +48,18 @@ class Incident:
         """Return what the failing steps, the data and the weights show."""
         incident = self.watched.incident
         assert incident is not None
-        seen = replay(self.model, self.recording, incident.detected)
-        inputs, targets, weights, whole = self.looked_at(seen)
-        growth = measure_growth(self.setup, self.recording, seen, current_learning_rate(self.model))
-        looked = audit(self.setup, inputs, targets, weights, whole=whole)
+        seen, looked, growth = self.look(self.setup, self.recording, incident.detected)
+        whole = self.data.is_arrays
         if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
             looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
         return seen, looked, growth
+
+    def look(self, setup: Setup, recording: Recording, detected: Onset) -> tuple[Replay, Audit, Growth]:
+        """Replay a recording of this model trained with `setup`; return what it, the data and the weights show."""
+        seen = replay(self.model, recording, detected)
+        growth = measure_growth(setup, recording, seen, current_learning_rate(self.model))
+        inputs, targets, weights, whole = self._looked_at(seen)
+        return seen, audit(setup, inputs, targets, weights, whole=whole), growth
 
     def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float | None = None) -> Counterfactuals:
         """Return what the failing steps come to with one thing changed, in `seconds` or what a diagnosis may take."""
@@ -73,7 +79,7 @@ class Incident:
         say(self.data, outcome.value)
         return report
 
-    def looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
+    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
         """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
         part = self.data.training_part()
         if part.is_arrays:

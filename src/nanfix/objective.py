@@ -1,7 +1,6 @@
 """What a setup changes about the loss that is trained on; what is evaluated stays the user's."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -49,17 +48,12 @@ def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
     robust = CompileLoss(loss=lambda y, f: wanted.factor * stock(y, f))
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        with _exchanged(model, robust) if training else ExitStack():
+        with ExitStack() as during:
+            if training:
+                put(during, model, "_compile_loss", robust)
             return type(model).compute_loss(model, x, y, y_pred, sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
-
-
-@contextmanager
-def _exchanged(model: Any, loss: Any) -> Iterator[None]:
-    with ExitStack() as undo:
-        put(undo, model, "_compile_loss", loss)
-        yield
 
 
 def _without_skipped(model: Any, undo: ExitStack) -> None:

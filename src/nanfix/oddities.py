@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from nanfix.changes import Affine
+from nanfix.changes import Affine, RowFilter
+from nanfix.features import feature_table, short
 from nanfix.setup import Sample, Setup, activation_name, loss_name
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
 HUGE_RANGE = 1e4  # times the median magnitude of a column, its largest value spans too much for one scale
+FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
+FEW = 0.05  # of the rows, at most so many are outliers; more are how the data are
 DEVIATION = 1.4826  # standard deviations in a median absolute deviation, for normally distributed values
 HALF_MAX = 65_504.0
 SHOWN = 5
@@ -95,16 +98,19 @@ def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
     return tuple((index, _band(array, z)) for index, array in arrays if array.dtype.kind == "f" and array.size)
 
 
+def outlying_share(sample: Sample) -> float:
+    """Return the share of the rows of the sample that have a value `FAR_OUT` of what is usual for its feature."""
+    return 1.0 - float(RowFilter(bands=bands(sample, FAR_OUT)).keep(sample.inputs, sample.targets).mean())
+
+
 def _band(array: np.ndarray, z: float) -> Affine:
-    table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
-    table = np.where(np.isfinite(table), table, np.nan)
-    table[:, np.isnan(table).all(axis=0)] = 0.0  # nothing is known of these; numpy warns of them
+    table = feature_table(array)
     center = np.nanmedian(table, axis=0)
     away = np.abs(table - center)
     spread = DEVIATION * np.nanmedian(away, axis=0)
     spread = np.where(spread > 0, spread, np.nanmean(away, axis=0))
     width = np.where(spread > 0, z * spread, np.finfo("float32").max)  # a constant feature has no outliers
-    return Affine(tuple(float(f"{c:.7g}") for c in center), tuple(float(f"{w:.7g}") for w in width))
+    return Affine(short(center), short(width))
 
 
 def finite(array: np.ndarray) -> np.ndarray:

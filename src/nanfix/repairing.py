@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanfix.audit import audit
 from nanfix.baseline import constant_loss
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
@@ -15,13 +14,13 @@ from nanfix.data import Rewindable, TrainingData
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.incident import Incident, say
-from nanfix.reasoning import measure_growth, reason
-from nanfix.replay import preserved_randomness, replay
+from nanfix.reasoning import reason
+from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.search import Space, build_space, search
-from nanfix.setup import Setup, current_learning_rate
+from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, merged_history, watch
@@ -145,12 +144,8 @@ class Repair:
         _, after = self._trained(setup)
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
-        recording = after.recorder.recording()
         with preserved_randomness():
-            seen = replay(self._run.model, recording, after.incident.detected)
-        growth = measure_growth(setup, recording, seen, current_learning_rate(self._run.model))
-        inputs, targets, weights, whole = self._run.looked_at(seen)
-        looked = audit(setup, inputs, targets, weights, whole=whole)
+            seen, looked, growth = self._run.look(setup, after.recorder.recording(), after.incident.detected)
         return reason(seen, looked, growth, setup, after.incident.detected, Counterfactuals())
 
     def _start(self, setup: Setup) -> Snapshot:

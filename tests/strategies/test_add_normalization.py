@@ -4,6 +4,7 @@ import contract
 import explosions
 import keras
 import numpy as np
+import structures
 from keras import layers
 
 from nanfix.diagnosis import Cause, Phase, Place
@@ -22,15 +23,6 @@ def stack(*names):
     return contract.setup_of(model, *explosions.table(rows=16))
 
 
-class Subclass(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = layers.Dense(3), layers.Dense(1)
-
-    def call(self, inputs):
-        return self.last(self.first(inputs))
-
-
 def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_first():
     found = contract.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
     assert found == [
@@ -45,7 +37,7 @@ def test_without_a_layer_all_but_the_first_are_normalized():
 
 
 def test_a_model_with_its_own_call_is_refused():
-    model = Subclass()
+    model = structures.Subclass()
     model.compile("sgd", "mse")
     assert not get(NAME).applies(diagnosis(None), contract.setup_of(model, *explosions.table(rows=16)))
 

@@ -8,6 +8,7 @@ import explosions
 import keras
 import numpy as np
 import pytest
+import structures
 import tensorflow as tf
 from keras import layers
 from sklearn.impute import SimpleImputer
@@ -54,17 +55,8 @@ def test_every_float_input_has_its_own_fills():
     assert fills(model, x) == {"0": [2.0, 5.0], "1": [4.0]}
 
 
-class Subclass(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.out = layers.Dense(1)
-
-    def call(self, inputs):
-        return self.out(inputs)
-
-
 def test_applies_only_where_layers_can_be_put_into_the_model():
-    model = Subclass()
+    model = structures.Subclass()
     model.compile("sgd", "mse")
     assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
     assert get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), *explosions.table(rows=8)))

@@ -5,6 +5,7 @@ import explosions
 import keras
 import numpy as np
 import pytest
+import structures
 from keras import layers
 from scipy.stats import yeojohnson
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
@@ -85,17 +86,8 @@ def test_power_has_the_logarithms_for_its_limits(exponent):
     np.testing.assert_allclose(np.ravel(powers), yeojohnson(values, exponent), rtol=1e-5, atol=1e-6)
 
 
-class Subclass(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.out = layers.Dense(1)
-
-    def call(self, inputs):
-        return self.out(inputs)
-
-
 def test_power_is_for_models_that_can_take_up_a_layer():
-    model = Subclass()
+    model = structures.Subclass()
     model.compile("sgd", "mse")
     assert scalers(model, spread_table()) == ["robust", "standard"]
     assert scalers(compiled(keras.Input((4,))), spread_table()) == ["robust", "standard", "power"]
