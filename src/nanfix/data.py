@@ -93,18 +93,24 @@ class TrainingData:
         x, y, weight = (take_rows(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight))
         return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
 
+    def shuffled(self, seed: int) -> "TrainingData":
+        """Return the same rows in another order, where they are arrays that the user lets be shuffled."""
+        rows = _rows(self.x)
+        if rows is None or not (self.arguments or {}).get("shuffle", True):
+            return self
+        return self.in_order(np.random.default_rng(seed).permutation(rows))
+
+    def in_order(self, rows: np.ndarray) -> "TrainingData":
+        """Return the same data with these of their rows, in this order. Shapes: rows (n,), indices; data that are arrays."""
+        x, y, weight = (take_rows(part, rows) for part in (self.x, self.y, self.sample_weight))
+        return replace(self, x=x, y=y, sample_weight=weight)
+
     def rows(self, recorded: list[Any]) -> "TrainingData":
         """Return up to SAMPLE_ROWS rows of what is trained on, as arrays: the user's own, or the recorded batches."""
         part = self.training_part()
         rows = _rows(part.x)
         if rows is not None:
-            chosen = np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE_ROWS)).astype(int))
-            return replace(
-                part,
-                x=take_rows(part.x, chosen),
-                y=take_rows(part.y, chosen),
-                sample_weight=take_rows(part.sample_weight, chosen),
-            )
+            return part.in_order(np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE_ROWS)).astype(int)))
         x, y = (
             tree.map_structure(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves])[:SAMPLE_ROWS], *side)
             for side in zip(*(keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in recorded), strict=True)

@@ -7,12 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.optimizers.base_optimizer import clip_by_global_norm
 
 from nanfix.changes import AdaptiveClip
 from nanfix.setup import Setup, base_optimizer, has_schedule, scaled_schedule
 from nanfix.snapshot import Snapshot, read, restore
 from nanfix.undo import override, put
 
+NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
 ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
 
 
@@ -22,18 +24,35 @@ class Optimizing:
     def __init__(self, model: Any):
         self._model = model
         self._made: dict[str, tuple[Any, Snapshot]] = {}
-        self._counters: dict[str, Any] = {}
+        self._numbers: dict[str, Any] = {}
 
-    def install(self, setup: Setup, undo: ExitStack) -> None:
-        """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state."""
+    def in_variables(self, setup: Setup) -> set[str]:
+        """Return the attributes of the setup that a traced graph reads from variables, as long as it is only tried.
+
+        In half precision a variable is no equal of a number: an epsilon of 1e-8 is 0 there.
+        """
+        single = all(variable.dtype == "float32" for variable in self._model.trainable_variables)
+        numbers = {name for name in NUMBERS if single and isinstance(setup.optimizer.get(name), float)}
+        return numbers | ({"global_clipnorm"} if setup.optimizer.get("global_clipnorm") else set())
+
+    def install(self, setup: Setup, undo: ExitStack, *, trying: bool = True) -> None:
+        """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state.
+
+        As long as it is only `trying`, numbers stand in variables, so that the next setup needs no new trace.
+        """
         stepping = setup.stepping
         if setup.optimizer_class is not None:
             kind = getattr(keras.optimizers, setup.optimizer_class)
             self._exchange(undo, setup.optimizer_class, kind)
         optimizer = base_optimizer(self._model)
         for name, value in setup.optimizer.items():
+            if name in NUMBERS and trying and name in self.in_variables(setup):
+                value = self._number(name, value, "float32")
             if name != "learning_rate":
                 put(undo, optimizer, name, value)
+        if setup.optimizer.get("global_clipnorm"):
+            norm = self._number("global_clipnorm", setup.optimizer["global_clipnorm"], "float32")
+            override(undo, optimizer, "_clip_gradients", lambda gradients: clip_by_global_norm(gradients, norm))
         if stepping.fresh_moments:
             forget(self._model)
         if stepping.adaptive_clip is not None:
@@ -54,10 +73,10 @@ class Optimizing:
             vars(optimizer).pop(name, None)
         clip = setup.stepping.adaptive_clip
         if clip is not None:
-            optimizer.global_clipnorm = float(f"{clip.share * float(np.asarray(self._counters['quantile'])):.3g}")
+            optimizer.global_clipnorm = float(f"{clip.share * float(np.asarray(self._numbers['quantile'])):.3g}")
             notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
         if setup.stepping.skip_nonfinite:
-            skipped, taken = (int(np.asarray(number)) for number in (self._counters["skipped"], optimizer.iterations))
+            skipped, taken = (int(np.asarray(number)) for number in (self._numbers["skipped"], optimizer.iterations))
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
 
@@ -89,19 +108,19 @@ class Optimizing:
         else:
             optimizer.learning_rate = rate
 
-    def _counter(self, name: str, value: float, dtype: str) -> Any:
+    def _number(self, name: str, value: float, dtype: str) -> Any:
         """Return a number of ours that the graph changes, set to `value`."""
-        if name not in self._counters:
-            self._counters[name] = keras.Variable(value, dtype=dtype, trainable=False)
-        self._counters[name].assign(value)
-        return self._counters[name]
+        if name not in self._numbers:
+            self._numbers[name] = keras.Variable(value, dtype=dtype, trainable=False)
+        self._numbers[name].assign(value)
+        return self._numbers[name]
 
     def _adaptive(self, optimizer: Any, clip: AdaptiveClip) -> Callable[..., Any]:
         """Return what clips at a share of the norm's running quantile.
 
         The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm lies below it that often.
         """
-        quantile = self._counter("quantile", clip.norm, "float32")
+        quantile = self._number("quantile", clip.norm, "float32")
 
         def clipped(gradients):
             present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
@@ -115,7 +134,7 @@ class Optimizing:
 
     def _finite_only(self, optimizer: Any) -> Callable[..., Any]:
         """Return what takes only the steps whose gradients are all finite, and counts the others."""
-        skipped = self._counter("skipped", 0, "int32")
+        skipped = self._number("skipped", 0, "int32")
         apply = optimizer.apply
 
         def apply_if_finite(grads, trainable_variables=None):

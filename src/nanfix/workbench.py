@@ -15,11 +15,12 @@ import numpy as np
 from nanfix.changes import Power, RowFilter
 from nanfix.checkpoint import Moment, wrapped
 from nanfix.data import TrainingData, feed, take_rows
+from nanfix.feeding import endless, judged_on
 from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.guard import install, install_on_call
 from nanfix.objective import install_objective
-from nanfix.optimizing import Optimizing
+from nanfix.optimizing import NUMBERS, Optimizing
 from nanfix.rates import rate_callbacks
 from nanfix.rebuild import can_rebuild, imputation, insert_after_inputs, insert_before, layer_normalization, scaling
 from nanfix.rows import filtered, kept_sample, unknown_length
@@ -30,6 +31,8 @@ from nanfix.undo import override, put
 
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
 KERNELS = ("kernel", "recurrent_kernel")
+GRAPHS = 12  # as many traced graphs are kept
+SEEDS = "seed_generator_state"  # of dropout and the like
 COMPILED = ("train_function", "test_function", "predict_function")
 
 
@@ -67,17 +70,22 @@ class Workbench:
         self._temporary = contextlib.ExitStack()  # of use in training alone, or replaced by layers
         self._functions: dict[str, dict[str, Any]] = {}
         self._graph = "the user's own"
+        self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
+        self._held_feeds: dict[RowFilter, TrainingData] = {}
 
     def open(self) -> None:
         """Keep the user's own compiled functions aside and put the gate in place."""
         self._gate.open()
-        self._switch(_graph_key(self._unchanged))
+        self._switch(_graph_key(self._unchanged, set()))
 
-    def prepare(self, setup: Setup, start: Snapshot, seed: int = 0) -> None:
-        """Make the model ready to train `setup` from `start`: state, optimizer, layers, loss, scalings, rate."""
+    def prepare(self, setup: Setup, start: Snapshot, seed: int = 0, *, trying: bool = False) -> None:
+        """Make the model ready to train `setup` from `start`: state, optimizer, layers, loss, scalings, rate.
+
+        What is only tried costs as few new traces as possible, but its optimizer is nothing to be saved.
+        """
         restore(start)
         self._put_back()
-        self._optimizing.install(setup, self._changes)
+        self._optimizing.install(setup, self._changes, trying=trying)
         layers = dict(walk(self.model))
         for position, attributes in setup.layers.items():
             for name, value in attributes.items():
@@ -89,20 +97,29 @@ class Workbench:
         self._rows = setup.rows
         self._gate.fill(setup.fills)
         self._gate.set(setup.inputs, setup.targets)
-        self._switch(_graph_key(setup))
+        variable = self._optimizing.in_variables(setup)
+        self._switch(_graph_key(setup, variable if trying else variable - set(NUMBERS)))
         if self.model.train_function is None and recordable(self.model):
             self.model.train_function = RecordingStep(self.model)  # so that the adopted training needs no new trace
 
-    def probe(self, setup: Setup, start: Snapshot, steps: int, seed: int = 0, lost: float = math.inf) -> Probe:
-        """Train `setup` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`."""
+    def probe(
+        self, setup: Setup, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+    ) -> Probe:
+        """Train `setup` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`.
+
+        A `variation` other than 0 changes what chance decides: weights that the setup draws, masks of dropout, and the
+        composition of the batches where the user lets them be shuffled.
+        """
         begun = time.perf_counter()
-        self.prepare(setup, start, seed)
+        self.prepare(setup, start, seed + variation, trying=True)
         watch = _ProbeWatch(steps, lost)
-        part = filtered(self._data.training_part(), setup.rows)
+        if variation:
+            self._vary_masks(variation)
+        part = self._fed(setup.rows, variation)
         arguments = {**part.fit_arguments(), "x": feed(part.x), "verbose": 0, "epochs": 1_000_000, "initial_epoch": start.epoch}
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        arguments["callbacks"] = [watch, *_schedules(arguments.get("callbacks")), *rate_callbacks(setup)]
+        arguments["callbacks"] = [watch, *schedules(arguments.get("callbacks")), *rate_callbacks(setup)]
         with contextlib.suppress(_Enough), unknown_length(setup.rows):
             self.model.fit(**arguments)
         if isinstance(self.model.train_function, RecordingStep):
@@ -112,6 +129,18 @@ class Workbench:
         self._put_back()
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
+    def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
+        """Return what a probe is trained on; built once for the probes that leave out the same rows."""
+        if (rows, variation) not in self._feeds:
+            part = filtered(self._data.training_part(), rows)
+            self._feeds = {(rows, variation): endless(part.shuffled(variation) if variation else part)}
+        return self._feeds[rows, variation]
+
+    def _vary_masks(self, variation: int) -> None:
+        for variable in self.model.non_trainable_variables:
+            if variable.name == SEEDS:
+                variable.assign(variable + variation)
+
     def held_loss(self) -> float:
         """Return the loss of the prepared setup on the held data, in the user's units; NaN for a model that only trains."""
         return self.loss_on(self._held)
@@ -120,14 +149,21 @@ class Workbench:
         """Return the loss of the prepared setup on these data; NaN for a model that only trains."""
         if not self.judges:
             return math.nan
-        held, arguments = filtered(data, self._rows), data.arguments or {}
-        size = arguments.get("validation_batch_size") or arguments.get("batch_size")
-        steps = None if held.is_arrays else arguments.get("validation_steps")
+        arguments = data.arguments or {}
+        held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
+        steps = None if data.is_arrays else arguments.get("validation_steps")
         with unknown_length(self._rows):
             logs = self.model.evaluate(
-                feed(held.x), held.y, sample_weight=held.sample_weight, batch_size=size, steps=steps, verbose=0, return_dict=True
+                feed(held.x), held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
             )
         return float(logs["loss"])
+
+    def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
+        if data is not self._held:
+            return judged_on(filtered(data, self._rows), batch_size)
+        if self._rows not in self._held_feeds:
+            self._held_feeds = {self._rows: judged_on(filtered(data, self._rows), batch_size)}
+        return self._held_feeds[self._rows]
 
     def hand_back(self, setup: Setup) -> list[str]:
         """Make the repair part of the user's object: raw inputs in, outputs in the user's units; returns what it did.
@@ -232,11 +268,13 @@ class Workbench:
         self._changes.close()
 
     def _switch(self, graph: str) -> None:
-        """Use the functions traced for `graph`, or let Keras trace new ones."""
+        """Use the functions traced for `graph`, or let Keras trace new ones; the least recent are forgotten."""
         self._functions[self._graph] = {name: getattr(self.model, name) for name in COMPILED}
         self._graph = graph
-        for name, function in self._functions.get(graph, dict.fromkeys(COMPILED)).items():
+        for name, function in self._functions.pop(graph, dict.fromkeys(COMPILED)).items():
             setattr(self.model, name, function)
+        while len(self._functions) > GRAPHS:
+            del self._functions[next(iter(self._functions))]
 
 
 class _ProbeWatch(keras.callbacks.Callback):
@@ -304,9 +342,9 @@ def _initialize(layer: Any, initializer: str, seed: int) -> None:
         layer.bias.assign(np.zeros(layer.bias.shape))
 
 
-def _graph_key(setup: Setup) -> str:
-    """Name what of a setup is built into the traced graph; numbers kept in variables, and what is done to data, are not."""
-    optimizer = {k: v for k, v in setup.optimizer.items() if k != "learning_rate"}
+def _graph_key(setup: Setup, variable: set[str]) -> str:
+    """Name what of a setup is built into the traced graph, as what is done to data and the values of the `variable` are not."""
+    optimizer = {k: None if k in variable else v for k, v in setup.optimizer.items() if k != "learning_rate"}
     rate = setup.optimizer.get("learning_rate") if has_schedule(setup.model) else None
     stepping = replace(setup.stepping, warm_up=None, fresh_moments=False)
     powers = {index: scaling for index, scaling in setup.inputs.items() if isinstance(scaling, Power)}
@@ -315,7 +353,8 @@ def _graph_key(setup: Setup) -> str:
     return repr((sorted(optimizer.items()), classes, rate, stepping, layers, setup.loss, setup.guards, setup.normalized, powers))
 
 
-def _schedules(callbacks: Any) -> list[Any]:
+def schedules(callbacks: Any) -> list[Any]:
+    """Return copies of the callbacks that set the learning rate, without which a probe would not be the run."""
     flat = getattr(callbacks, "callbacks", callbacks) or []
     copies = [copy.copy(callback) for callback in keras.tree.flatten(flat) if isinstance(callback, SCHEDULES)]
     for callback in copies:

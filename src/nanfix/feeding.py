@@ -1,0 +1,41 @@
+"""Feed arrays from one dataset that is built once, for trainings of a few steps and many of them.
+
+What Keras does for arrays in every call of `fit` and `evaluate`, and in every epoch, is dearer than such a training: it traces
+the functions of a dataset, and the end of each iterator has to wait for the thread that tunes it.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import tensorflow as tf
+from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+from nanfix.data import TrainingData
+
+
+def endless(part: TrainingData) -> TrainingData:
+    """Return the same training from an endless dataset of the batches that Keras makes of the arrays; a stream as it is."""
+    if not part.is_arrays:
+        return part
+    arguments = dict(part.arguments or {})
+    steps = part.steps_per_epoch()
+    taken = {name: arguments.pop(name) for name in ("batch_size", "shuffle", "class_weight") if name in arguments}
+    dataset = _dataset(part, steps=arguments.get("steps_per_epoch"), **{"shuffle": True, **taken}).repeat()
+    return replace(
+        part, x=dataset, y=None, sample_weight=None, arguments={**arguments, "steps_per_epoch": steps, "shuffle": False}
+    )
+
+
+def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:
+    """Return arrays as a dataset to evaluate a model on; a stream as it is."""
+    if not data.is_arrays:
+        return data
+    return replace(data, x=_dataset(data, batch_size=batch_size), y=None, sample_weight=None)
+
+
+def _dataset(data: TrainingData, **how: Any) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    arrays: Any = ArrayDataAdapter(data.x, data.y, sample_weight=data.sample_weight, **how)
+    batches = arrays.get_tf_dataset().apply(tf.data.experimental.assert_cardinality(arrays.num_batches))
+    return batches.with_options(options)
