@@ -2,7 +2,7 @@
 
 import math
 
-from nanfix.ladder import Rung, choose, ladder
+from nanfix.ladder import Rung, Tried, choose, ladder
 
 RATE = Rung("rate", 2, 4)
 CLIP = Rung("clip", 2, 2)
@@ -10,14 +10,14 @@ INPUTS = Rung("inputs", 3, 1, called_for=True)
 TARGETS = Rung("targets", 3, 1, called_for=True)
 
 
-def climb(rungs, loss, bar=math.inf):
-    """Walk a ladder with `loss(candidate)` as judge; return what was tried, in order, with the losses."""
+def climb(rungs, loss, bar=math.inf, steps=lambda candidate: 0):
+    """Walk a ladder with `loss` and `steps` of a candidate as judges; return what was tried, in order."""
     tried = {}
     walk = ladder(rungs, bar)
     try:
         candidate = next(walk)
         while True:
-            tried[candidate] = loss(dict(candidate))
+            tried[candidate] = Tried(loss(dict(candidate)), steps(dict(candidate)))
             candidate = walk.send(tried[candidate])
     except StopIteration:
         return tried
@@ -54,9 +54,9 @@ def test_superfluous_edits_are_pruned():
 
 def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
     small, large = (("inputs", 0),), (("inputs", 0), ("targets", 0))
-    assert choose({small: 1.04, large: 1.0}, (INPUTS, TARGETS))[0] == small
-    assert choose({small: 1.50, large: 1.0}, (INPUTS, TARGETS))[0] == large
-    assert choose({small: None}, (INPUTS, TARGETS)) == []
+    assert choose({small: Tried(1.04), large: Tried(1.0)}, (INPUTS, TARGETS))[0] == small
+    assert choose({small: Tried(1.50), large: Tried(1.0)}, (INPUTS, TARGETS))[0] == large
+    assert choose({small: Tried(None)}, (INPUTS, TARGETS)) == []
 
 
 def test_walk_fed_with_old_results_goes_on_where_it_stood():
@@ -80,7 +80,7 @@ def test_a_called_for_change_to_the_data_is_in_every_candidate():
 
 def test_another_change_to_the_data_is_tried_when_nothing_holds_with_the_first():
     rungs = (FILL, DROP, RATE)
-    tried = climb(rungs, lambda c: 1.0 if "drop" in c else None)
+    tried = climb(rungs, lambda c: 1.0 if "drop" in c else None, steps=lambda c: c.get("rate", 0))
     assert list(tried)[:6] == [(("fill", 0),), *((("fill", 0), ("rate", level)) for level in range(4)), (("drop", 0),)]
     assert choose(tried, rungs)[0] == (("drop", 0),)
     assert all({"fill", "drop"} & set(dict(candidate)) for candidate in tried)
@@ -91,3 +91,19 @@ def test_two_called_for_changes_to_the_data_are_combined_and_pruned():
     assert next(iter(climb(rungs, lambda c: 1.0))) == (("fill", 0), ("drop", 0))
     assert choose(climb(rungs, lambda c: 1.0), rungs)[0] == (("fill", 0),)
     assert (("drop", 0),) not in climb(rungs, lambda c: 1.0)
+
+
+def test_levels_that_change_nothing_are_passed_over():
+    tried = list(climb((Rung("clip", 2, 4),), lambda c: None))
+    assert tried == [(("clip", 0),), (("clip", 1),), (("clip", 3),)]
+
+
+def test_levels_that_move_the_onset_are_climbed_one_by_one():
+    tried = list(climb((Rung("clip", 2, 4),), lambda c: None, steps=lambda c: c["clip"]))
+    assert [level for ((_, level),) in tried] == [0, 1, 2, 3]
+
+
+def test_what_moved_the_onset_latest_is_combined_first():
+    rungs = [Rung(name, 2, 1) for name in ("a", "b", "c")]
+    tried = list(climb(rungs, lambda c: 1.0 if len(c) == 2 else None, steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))]))
+    assert {name for name, _ in tried[3]} == {"b", "c"}

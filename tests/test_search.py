@@ -1,5 +1,7 @@
 """The search by keras-tuner: budget, resumption, and files a killed process left torn."""
 
+import math
+
 import explosions
 import pytest
 
@@ -7,7 +9,7 @@ from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
 from nanfix.report import TrialRecord
-from nanfix.search import PROJECT, build_space, search
+from nanfix.search import PROJECT, LadderOracle, ProbeTuner, build_space, search
 from nanfix.setup import Sample, Setup
 
 
@@ -32,8 +34,13 @@ def judge(tried):
     return judged
 
 
-def run(space, directory, tried, **budget):
-    return search(space, judge(tried), budget=Budget(**{"trials": 50, **budget}), seed=0, directory=directory)
+def run(space, directory, tried, disproved=(), **budget):
+    limits = Budget(**{"trials": 50, **budget})
+    return search(space, judge(tried), budget=limits, seed=0, directory=directory, disproved=disproved)
+
+
+def first(found):
+    return next(iter(found.fixes.items()))
 
 
 def test_candidates_and_values_stand_for_each_other(space):
@@ -43,7 +50,7 @@ def test_candidates_and_values_stand_for_each_other(space):
 
 def test_best_combination_is_found_and_put_first(space, tmp_path):
     found = run(space, tmp_path, [])
-    assert [edit.strategy for edit in found.fixes[0].edits] == ["scale-inputs", "lower-learning-rate"]
+    assert [edit.strategy for edit in first(found)[1].edits] == ["scale-inputs", "lower-learning-rate"]
     assert len(found.trials) == len({str(trial.edits) for trial in found.trials})
 
 
@@ -60,13 +67,35 @@ def test_budget_of_seconds_is_kept(space, tmp_path):
 
 
 def test_interrupted_search_tries_nothing_twice(space, tmp_path):
-    first, second = [], []
-    run(space, tmp_path, first, trials=4)
-    found = run(space, tmp_path, second)
-    whole = []
-    run(space, tmp_path / "whole", whole)
-    assert first + second == whole
-    assert found.fixes
+    before, after, whole = [], [], []
+    run(space, tmp_path, before, trials=4)
+    found = run(space, tmp_path, after)
+    uninterrupted = run(space, tmp_path / "whole", whole)
+    assert before + after == whole
+    assert found == uninterrupted  # with the trials of the earlier call
+
+
+def test_what_was_disproved_is_not_found_again_and_the_search_goes_on_past_it(space, tmp_path):
+    tried = []
+    best, _ = first(run(space, tmp_path, tried))
+    count = len(tried)
+    found = run(space, tmp_path, tried, disproved={best})
+    assert best not in found.fixes and found.fixes
+    assert len(tried) > count
+
+
+def test_where_trials_run_elsewhere_the_next_ones_do_not_wait_for_them(space, tmp_path):
+    oracle = LadderOracle(space, max_trials=50, deadline=math.inf, seed=0, bar=math.inf)
+    ProbeTuner(oracle, space, judge([]), tmp_path)
+    trials = [oracle.create_trial(f"worker-{number}") for number in range(3)]
+    assert all(trial.status == "RUNNING" for trial in trials)
+    assert len({str(trial.hyperparameters.values) for trial in trials}) == 3
+
+
+def test_a_worker_that_was_started_again_takes_up_its_own_trial(space, tmp_path):
+    oracle = LadderOracle(space, max_trials=50, deadline=math.inf, seed=0, bar=math.inf)
+    ProbeTuner(oracle, space, judge([]), tmp_path)
+    assert oracle.create_trial("worker-0").trial_id == oracle.create_trial("worker-0").trial_id
 
 
 def test_torn_oracle_file_is_survived(space, tmp_path):

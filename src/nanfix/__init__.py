@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from nanfix.budget import Budget as Budget
     from nanfix.controller import apply as apply
     from nanfix.controller import fit as fit
+    from nanfix.crew import Workers as Workers
     from nanfix.diagnosis import Cause as Cause
     from nanfix.diagnosis import Diagnosis as Diagnosis
     from nanfix.errors import NanfixError as NanfixError
@@ -29,6 +30,7 @@ _HOME = {
     "apply": "controller",
     "Budget": "budget",
     "diagnose": "explain",
+    "Workers": "crew",
     "Cause": "diagnosis",
     "Diagnosis": "diagnosis",
     "NanfixError": "errors",

@@ -12,6 +12,7 @@ import keras
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_memory, check_model, check_state
+from nanfix.crew import Workers
 from nanfix.data import Rewindable, TrainingData
 from nanfix.describing import describe
 from nanfix.errors import InputError, UnrepairedError
@@ -48,6 +49,7 @@ def fit(
     seed: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     memory_bytes: int | None = None,
+    workers: int | Workers = 1,
     throw: bool = True,
     fix: Fix | None = None,
     **fit_kwargs: Any,
@@ -67,6 +69,8 @@ def fit(
         run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped.
         memory_bytes: what the flight recorder may hold of snapshots and batches; by default a tenth of the free memory.
             Snapshots that do not fit are kept on disk, and the report says so.
+        workers: processes that try fixes at the same time, or `nanfix.Workers` to say where they meet; of use on a machine with
+            cores to spare, for a model that can be saved, on arrays. Elsewhere one process searches, and the report says why.
         throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted; False to find the outcome in
             the report.
         fix: train with this fix from the start and search nothing.
@@ -88,7 +92,7 @@ def fit(
     check_memory(memory_bytes)
     data = TrainingData.of(x, y, fit_kwargs)
     chosen = select(strategies)
-    budget, seed = budget or Budget(), seed or 0
+    budget, seed, workers = budget or Budget(), seed or 0, workers if isinstance(workers, Workers) else Workers(workers)
     with opened(run_dir, fingerprint(model, data)) as folder:
         store = SnapshotStore(folder / SNAPSHOTS)
         watching = Watching(memory_bytes, store, durable=run_dir is not None)
@@ -96,7 +100,7 @@ def fit(
         if known is not None:
             report = _train_with(known, model, data, replace(watching, durable=False), seed)
         else:
-            report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder)
+            report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
         report = replace(report, seed=seed, seconds=time.perf_counter() - begun)
         if run_dir is not None and report.outcome is Outcome.REPAIRED:
             write_text(folder / FIX, to_json(report))
@@ -123,6 +127,7 @@ def _watch_and_repair(
     budget: Budget,
     seed: int,
     folder: Path,
+    workers: Workers,
 ) -> Report:
     watched = watch(model, data, watching)
     if watched.incident is None:
@@ -138,7 +143,7 @@ def _watch_and_repair(
     if diagnosis.hopeless:
         return run.unrepaired(Outcome.UNREPAIRABLE, diagnosis)
     try:
-        return Repair(run).report(diagnosis, strategies, budget, folder)
+        return Repair(run, workers).report(diagnosis, strategies, budget, folder)
     except KeyboardInterrupt:
         return run.unrepaired(Outcome.INTERRUPTED, diagnosis)
 

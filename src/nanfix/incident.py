@@ -10,6 +10,7 @@ from nanfix.counterfactual import Counterfactuals, try_otherwise
 from nanfix.data import TrainingData, flat_arrays, take_rows
 from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis, Onset
+from nanfix.judging import FailedRun
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, replay
@@ -36,6 +37,13 @@ class Incident:
         self.setup, self.sites = describe(model, data, recorded)
         self.held, self.sampled = data.held(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
+
+    @property
+    def failed(self) -> FailedRun:
+        """What candidates for a repair are judged by."""
+        recording, steps = self.recording, self.watched.recorder.total_steps
+        known = recording.snapshots, recording.epoch_losses, steps, self.steps_per_epoch, self.seed
+        return FailedRun(self.setup, self.data, self.held, self.sampled, *known)
 
     def diagnose(self) -> Diagnosis:
         """Replay the failing steps, look at data and weights, and try the steps otherwise."""
@@ -97,7 +105,11 @@ class Incident:
         return step.tainted_input and ruined
 
 
+def shows(data: TrainingData) -> bool:
+    """Say whether the user wants to see anything: they did not ask Keras to be quiet."""
+    return (data.arguments or {}).get("verbose", "auto") != 0
+
+
 def say(data: TrainingData, text: str) -> None:
     """Tell the user, unless they asked Keras to be quiet."""
-    quiet = (data.arguments or {}).get("verbose", "auto") == 0
-    log.log(logging.INFO if quiet else logging.WARNING, text)
+    log.log(logging.WARNING if shows(data) else logging.INFO, text)

@@ -1,9 +1,10 @@
 """The order in which candidate fixes are tried: mild before strong, single before combined, then pruned.
 
-A ladder is a generator: it yields a candidate and is sent the loss that it reached (None when it did not hold). It keeps
-no state outside itself, so feeding it the results of finished trials brings it back to where a killed search stood.
+A ladder is a generator: it yields a candidate and is sent what came of it. It keeps no state outside itself, so feeding it
+the results of finished trials brings it back to where a killed search stood.
 """
 
+import itertools
 import math
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,23 @@ from dataclasses import dataclass, field
 from nanfix.strategy import Tier
 
 Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they are applied
-Walk = Generator[Candidate, float | None, None]
-Losses = Mapping[Candidate, float | None]
 
 EQUAL = 0.05  # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
 EQUAL_GAIN = 0.02  # and so does one worse by this share of what the best has gained over learning nothing
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a candidate: the loss that it reached, None when it did not hold, and the steps that it survived."""
+
+    loss: float | None
+    steps: int = 0
+
+
+FAILED = Tried(None)
+Walk = Generator[Candidate, Tried, None]
+Results = Mapping[Candidate, Tried]
 
 
 @dataclass(frozen=True)
@@ -41,24 +53,24 @@ class _Results:
 
     rungs: tuple[Rung, ...]
     bar: float
-    losses: dict[Candidate, float | None] = field(default_factory=dict)
+    tried: dict[Candidate, Tried] = field(default_factory=dict)
 
-    def ask(self, candidate: Candidate) -> Generator[Candidate, float | None, float | None]:
+    def ask(self, candidate: Candidate) -> Generator[Candidate, Tried, Tried]:
         candidate = in_order(candidate, self.rungs)
-        if candidate not in self.losses:
-            self.losses[candidate] = yield candidate
-        return self.losses[candidate]
+        if candidate not in self.tried:
+            self.tried[candidate] = yield candidate
+        return self.tried[candidate]
 
-    def known(self, candidate: Candidate) -> float | None:
-        return self.losses.get(in_order(candidate, self.rungs))
+    def known(self, candidate: Candidate) -> Tried:
+        return self.tried.get(in_order(candidate, self.rungs), FAILED)
 
     def best(self) -> Candidate | None:
-        held = {candidate: loss for candidate, loss in self.losses.items() if loss is not None}
+        held = held_losses(self.tried)
         return min(held, key=lambda candidate: held[candidate]) if held else None
 
     def learns_well(self) -> bool:
         best = self.best()
-        loss = None if best is None else self.losses[best]
+        loss = None if best is None else self.tried[best].loss
         return loss is not None and (not math.isfinite(self.bar) or loss <= LEARNS_WELL * self.bar)
 
 
@@ -91,7 +103,7 @@ def grounds(rungs: Iterable[Rung]) -> list[Candidate]:
     return [called, *(((rung.strategy, 0),) for rung in data if not rung.called_for)] if called else [()]
 
 
-def _walk(results: _Results, ground: Candidate) -> Generator[Candidate, float | None, None]:
+def _walk(results: _Results, ground: Candidate) -> Walk:
     """Walk the rungs, each candidate with the changes to the data that are the `ground`."""
     everything = [rung for rung in results.rungs if not (ground and rung.tier == Tier.DATA)]
     rungs = [rung for rung in everything if not rung.last_resort]
@@ -118,9 +130,14 @@ def _walk(results: _Results, ground: Candidate) -> Generator[Candidate, float | 
         yield from _pairs(results, ground, rungs)
 
 
-def choose(losses: Losses, rungs: Iterable[Rung], bar: float = math.inf) -> list[Candidate]:
+def held_losses(results: Results) -> dict[Candidate, float]:
+    """Return the loss of each candidate that held."""
+    return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}
+
+
+def choose(results: Results, rungs: Iterable[Rung], bar: float = math.inf) -> list[Candidate]:
     """Return the candidates that held, the one to adopt first: the smallest change among the equally good, then by loss."""
-    held = {candidate: loss for candidate, loss in losses.items() if loss is not None}
+    held = held_losses(results)
     if not held:
         return []
     limit = _limit(min(held.values()), bar)
@@ -145,34 +162,43 @@ def _limit(best: float, bar: float) -> float:
     return best + max(EQUAL * abs(best), EQUAL_GAIN * gained)
 
 
-def _climb(results: _Results, base: Candidate, rung: Rung) -> Generator[Candidate, float | None, None]:
+def _climb(results: _Results, base: Candidate, rung: Rung) -> Walk:
     """Try a rung's levels from mild to strong on top of `base`, until one holds and a stronger one is no better.
 
-    Long ladders are climbed in four strides; the levels between are for `_improve`.
+    Long ladders are climbed in four strides; the levels between are for `_improve`. Where a stronger level fails no later
+    than the milder one before it, only the strongest is tried still.
     """
     if rung.strategy in {name for name, _ in base}:
         return
-    best = results.known(base) if base else None
+    best, survived = results.known(base).loss if base else None, None
     stride = max(1, rung.levels // 4)
-    for level in range(stride - 1, rung.levels, stride):
-        loss = yield from results.ask((*base, (rung.strategy, level)))
-        if loss is None and best is None:
+    levels = list(range(stride - 1, rung.levels, stride))
+    while levels:
+        tried = yield from results.ask((*base, (rung.strategy, levels.pop(0))))
+        if tried.loss is None and best is None:
+            if survived is not None and tried.steps <= survived:
+                levels = levels[-1:]
+            survived = tried.steps
             continue
-        if loss is None or (best is not None and _limit(loss, results.bar) >= best):
+        if tried.loss is None or (best is not None and _limit(tried.loss, results.bar) >= best):
             return
-        best = loss
+        best = tried.loss
 
 
-def _pairs(results: _Results, ground: Candidate, rungs: list[Rung]) -> Generator[Candidate, float | None, None]:
-    """When nothing held: two at a time, each at its strongest, until one pair holds."""
-    for index, first in enumerate(rungs):
-        for second in rungs[index + 1 :]:
-            loss = yield from results.ask((*ground, (first.strategy, first.levels - 1), (second.strategy, second.levels - 1)))
-            if loss is not None:
-                return
+def _pairs(results: _Results, ground: Candidate, rungs: list[Rung]) -> Walk:
+    """When nothing held: two at a time, each at its strongest, until one pair holds.
+
+    What has moved the onset latest by itself is combined first.
+    """
+    strongest = {rung.strategy: (rung.strategy, rung.levels - 1) for rung in rungs}
+    survived = {name: results.known((*ground, edit)).steps for name, edit in strongest.items()}
+    for first, second in itertools.combinations(sorted(strongest, key=lambda name: -survived[name]), 2):
+        tried = yield from results.ask((*ground, strongest[first], strongest[second]))
+        if tried.loss is not None:
+            return
 
 
-def _improve(results: _Results) -> Generator[Candidate, float | None, None]:
+def _improve(results: _Results) -> Walk:
     """Move each edit of the best candidate to neighboring levels as long as that helps; the mildest may be left out."""
     levels = {rung.strategy: rung.levels for rung in results.rungs}
     tiers = {rung.strategy: rung.tier for rung in results.rungs}
@@ -192,16 +218,16 @@ def _improve(results: _Results) -> Generator[Candidate, float | None, None]:
                     break
 
 
-def _prune(results: _Results) -> Generator[Candidate, float | None, None]:
+def _prune(results: _Results) -> Walk:
     """Take edits of the best candidate away again, one at a time, as long as what is left is as good.
 
     Where the data themselves are at fault, the first change to them stays: a later one may do, but not keep as much.
     """
     current = results.best() or ()
-    limit = _limit(results.losses[current] or 0.0, results.bar)
+    limit = _limit(results.known(current).loss or 0.0, results.bar)
     for edit in reversed(current[1:] if any(grounds(results.rungs)) else current):
         smaller = tuple(kept for kept in current if kept != edit)
         if smaller:
-            loss = yield from results.ask(smaller)
-            if loss is not None and loss <= limit:
+            tried = yield from results.ask(smaller)
+            if tried.loss is not None and tried.loss <= limit:
                 current = smaller

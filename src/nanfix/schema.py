@@ -14,7 +14,7 @@ from nanfix.diagnosis import Diagnosis
 from nanfix.errors import FixFormatError
 from nanfix.fix import Edit, Fix
 from nanfix.registry import get
-from nanfix.report import Report
+from nanfix.report import Report, TrialRecord
 
 SCHEMA_VERSION = 1
 
@@ -67,6 +67,9 @@ class TriedRecord(_Record):
     verdict: str
     seconds: float
 
+    def __str__(self):
+        return self.model_dump_json() + "\n"
+
 
 class RunRecord(_Record):
     """One fit call: how it ended, why, what was changed and what was tried. `call` counts a script's calls from 0."""
@@ -115,20 +118,21 @@ def run_record(report: Report, *, call: int = 0) -> RunRecord:
         seconds=report.seconds,
         diagnosis=None if report.diagnosis is None else _diagnosis_record(report.diagnosis),
         edits=_edit_records(report.fix.edits),
-        trials=[
-            TriedRecord(
-                edits=_edit_records(trial.edits),
-                started_from=trial.started_from,
-                steps=trial.steps,
-                loss=trial.loss,
-                verdict=trial.verdict,
-                seconds=trial.seconds,
-            )
-            for trial in report.trials
-        ],
+        trials=[tried_record(trial) for trial in report.trials],
         notes=list(report.notes),
         fingerprint=getattr(report, "fingerprint", None) or {},
     )
+
+
+def tried_record(trial: TrialRecord) -> TriedRecord:
+    """Return one trial of a search as a fix.json holds it."""
+    return TriedRecord(**{**vars(trial), "edits": _edit_records(trial.edits)})
+
+
+def read_trial(text: str) -> TrialRecord:
+    """Return the trial that was written as this text."""
+    record = TriedRecord.model_validate_json(text)
+    return TrialRecord(**{**dict(record), "edits": tuple(Edit.from_json(edit.model_dump()) for edit in record.edits)})
 
 
 def load(path: Path) -> FixFile:

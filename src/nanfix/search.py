@@ -1,6 +1,6 @@
 """The search for a fix, driven by keras-tuner: an oracle that climbs the ladder and a tuner that runs the probes.
 
-The only module that imports keras_tuner.
+With `crew`, the only module that imports keras_tuner.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,21 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
 
 from nanfix.budget import Budget
+from nanfix.crew import Crew
 from nanfix.diagnosis import Diagnosis
+from nanfix.export import write_text
 from nanfix.fix import Edit, Fix
-from nanfix.ladder import Candidate, Rung, choose, grounds, in_order, ladder
+from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, in_order, ladder
+from nanfix.progress import Progress
 from nanfix.report import TrialRecord
+from nanfix.schema import read_trial, tried_record
 from nanfix.setup import Setup
 from nanfix.strategy import Refusal, Strategy, Tier
 
-PROJECT, ORACLE, COPY = "search", "oracle.json", "oracle-copy.json"
-OBJECTIVE = keras_tuner.Objective("held_loss", "min")
+PROJECT, ORACLE, COPY, RECORD = "search", "oracle.json", "oracle-copy.json", "record.json"
+OBJECTIVE, STEPS = keras_tuner.Objective("held_loss", "min"), "steps"
 UNLIMITED = 1_000_000
+IDLE_SECONDS = 0.02
 STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
 
 Judge = Callable[[Fix], TrialRecord]
@@ -129,9 +134,23 @@ def _levels(parameters: list[Any]) -> list[dict[str, Any]]:
 
 
 class LadderOracle(keras_tuner.Oracle):
-    """Proposes what the ladder says next, given what the finished trials reached."""
+    """Proposes what the ladder says next, given what the finished trials reached.
 
-    def __init__(self, space: Space, *, max_trials: int, deadline: float, seed: int, bar: float):
+    While trials are running elsewhere, it proposes what would come next if they failed. Candidates that were `disproved`
+    after their trial count as failed, so that the ladder goes on past them.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        max_trials: int,
+        deadline: float,
+        seed: int,
+        bar: float,
+        disproved: Collection[Candidate] = (),
+        progress: Progress | None = None,
+    ):
         super().__init__(
             objective=OBJECTIVE,
             max_trials=max_trials,
@@ -145,12 +164,34 @@ class LadderOracle(keras_tuner.Oracle):
         self._space = space
         self._deadline = deadline
         self._bar = bar
+        self._disproved = frozenset(disproved)
+        self._progress = progress or Progress(shown=False)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         candidate = self._next()
-        if candidate is None or time.monotonic() > self._deadline:
-            return {"status": "STOPPED"}
-        return {"status": "RUNNING", "values": self._space.values(candidate)}
+        if time.monotonic() > self._deadline or (candidate is None and not self.ongoing_trials):
+            return {"status": TrialStatus.STOPPED}
+        if candidate is None:
+            return {"status": TrialStatus.IDLE}
+        self._progress.begun(trial_id, _fix_of(self._space, candidate))
+        return {"status": TrialStatus.RUNNING, "values": self._space.values(candidate)}
+
+    def end_trial(self, trial: Any) -> None:
+        super().end_trial(trial)
+        self._progress.ended(trial.trial_id, self.record(trial.trial_id))
+
+    def record(self, trial_id: str) -> TrialRecord | None:
+        """Return what the trial came to, as whoever ran it has written down."""
+        path = self.record_path(trial_id)
+        return read_trial(path.read_text()) if path.exists() else None
+
+    def record_path(self, trial_id: str) -> Path:
+        return Path(self._project_dir, f"trial_{trial_id}", RECORD)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Return the records of all finished trials, of earlier calls too, in order."""
+        records = [self.record(trial_id) for trial_id in self.start_order if trial_id in self.end_order]
+        return tuple(record for record in records if record is not None)
 
     def save(self) -> None:
         super().save()
@@ -158,41 +199,48 @@ class LadderOracle(keras_tuner.Oracle):
         shutil.copyfile(Path(self._project_dir, ORACLE), partial)
         os.replace(partial, partial.with_name(COPY))
 
-    def finished(self) -> dict[Candidate, float | None]:
-        """Return every candidate tried and the loss it reached; None where it did not hold."""
-        trials = [self.trials[trial_id] for trial_id in self.end_order]
-        return {
-            self._space.candidate(t.hyperparameters.values): t.score if t.status == TrialStatus.COMPLETED else None
-            for t in trials
-        }
+    def finished(self) -> dict[Candidate, Tried]:
+        """Return every candidate tried and what came of it."""
+        tried = {self._candidate(trial): _tried(trial) for trial in map(self.trials.get, self.end_order)}
+        return tried | {candidate: replace(tried[candidate], loss=None) for candidate in self._disproved & tried.keys()}
+
+    def _candidate(self, trial: Any) -> Candidate:
+        return self._space.candidate(trial.hyperparameters.values)
 
     def _next(self) -> Candidate | None:
-        finished, walk = self.finished(), ladder(self._space.rungs, self._bar)
+        running = {self._candidate(trial): FAILED for trial in self.ongoing_trials.values()}
+        known, walk = running | self.finished(), ladder(self._space.rungs, self._bar)
         try:
             candidate = next(walk)
-            while candidate in finished:
-                candidate = walk.send(finished[candidate])
+            while candidate in known:
+                candidate = walk.send(known[candidate])
         except StopIteration:
             return None
         return candidate
 
 
+def _tried(trial: Any) -> Tried:
+    steps = int(trial.metrics.get_best_value(STEPS) or 0) if trial.metrics.exists(STEPS) else 0
+    return Tried(trial.score if trial.status == TrialStatus.COMPLETED else None, steps)
+
+
 class ProbeTuner(base_tuner.BaseTuner):
-    """Runs each trial as a probe through `judge` and keeps its record beside the trial."""
+    """Runs each trial as a probe through `judge` and writes its record beside the trial."""
 
     def __init__(self, oracle: LadderOracle, space: Space, judge: Judge, directory: Path):
         self._space = space
         self._judge = judge
-        self.records: dict[str, TrialRecord] = {}
+        self._path = oracle.record_path
         with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..." is printed whatever verbose says
             super().__init__(oracle, directory=str(directory), project_name=PROJECT, overwrite=False)
 
-    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> float:
+    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         record = self._judge(self._space.fix(trial.hyperparameters))
-        self.records[trial.trial_id] = record
+        write_text(self._path(trial.trial_id), str(tried_record(record)))
         if record.loss is None or record.verdict != "held":
+            self.oracle.update_trial(trial.trial_id, {OBJECTIVE.name: math.inf, STEPS: record.steps})
             raise FailedTrialError(record.verdict)
-        return record.loss
+        return {OBJECTIVE.name: record.loss, STEPS: record.steps}
 
     def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
         """Run a trial; one that did not hold is no error, and an error of ours is no failed trial."""
@@ -203,6 +251,11 @@ class ProbeTuner(base_tuner.BaseTuner):
             trial.status = TrialStatus.FAILED
             trial.message = str(failed)
 
+    def pre_create_trial(self) -> None:
+        """Ask a leading process not faster than it can answer; it may have nothing to do until others have ended."""
+        if not isinstance(self.oracle, LadderOracle):
+            time.sleep(IDLE_SECONDS)
+
     def get_state(self) -> dict[str, Any]:
         return {}
 
@@ -212,28 +265,52 @@ class ProbeTuner(base_tuner.BaseTuner):
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: fixes that held, the one to adopt first, and every trial in order."""
+    """What a search came to: the candidates that held, the one to adopt first in front, and every trial in order."""
 
-    fixes: tuple[Fix, ...]
+    fixes: Mapping[Candidate, Fix]
     trials: tuple[TrialRecord, ...]
 
 
-def search(space: Space, judge: Judge, *, budget: Budget, seed: int, directory: Path, bar: float = math.inf) -> Found:
+def search(
+    space: Space,
+    judge: Judge,
+    *,
+    budget: Budget,
+    seed: int,
+    directory: Path,
+    bar: float = math.inf,
+    disproved: Collection[Candidate] = (),
+    progress: Progress | None = None,
+    crew: Crew | None = None,
+) -> Found:
     """Try candidate fixes until the ladder is done or the budget spent; a project in `directory` is gone on with.
 
     Args:
         judge: trains one candidate as a probe and says what came of it.
         budget: a trial that runs when the seconds are spent is finished.
         bar: the held loss of a model that has learned nothing; differences are judged against it.
+        disproved: candidates that held in their trial, but not in what came after it.
+        progress: shows the trials.
+        crew: processes that run the trials in the place of this one.
     """
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     _mend(directory / PROJECT)
-    oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar)
+    told = {"disproved": disproved, "progress": progress}
+    oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar, **told)
     tuner = ProbeTuner(oracle, space, judge, directory)
-    tuner.search(verbose=0)
-    trials = tuple(tuner.records[trial_id] for trial_id in oracle.start_order if trial_id in tuner.records)
+    if crew is None:
+        tuner.search(verbose=0)
+    else:
+        oracle.verbose = 0
+        crew.run(oracle)
     ranked = choose(oracle.finished(), space.rungs, bar)
-    return Found(tuple(_fix_of(space, candidate) for candidate in ranked), trials)
+    return Found({candidate: _fix_of(space, candidate) for candidate in ranked}, oracle.records())
+
+
+def work(space: Space, judge: Judge, directory: Path) -> None:
+    """Run trials of the search in `directory` that another process leads, until it has no more."""
+    oracle = LadderOracle(space, max_trials=UNLIMITED, deadline=math.inf, seed=0, bar=math.inf)
+    ProbeTuner(oracle, space, judge, directory).search(verbose=0)
 
 
 def _fix_of(space: Space, candidate: Candidate) -> Fix:

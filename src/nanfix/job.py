@@ -1,0 +1,135 @@
+"""What a worker process needs to know of a failed run, as files: the model, the snapshots, and everything else."""
+
+import importlib
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nanfix.data import TrainingData, take_rows
+from nanfix.describing import describe
+from nanfix.diagnosis import Diagnosis
+from nanfix.errors import NanfixError
+from nanfix.fix import Fix
+from nanfix.judging import FailedRun, Judge, Marks
+from nanfix.rebuild import can_rebuild
+from nanfix.registry import select
+from nanfix.search import Space, build_space
+from nanfix.setup import walk
+from nanfix.snapshot import restore, state_variables
+from nanfix.store import SnapshotStore
+from nanfix.workbench import Workbench, schedules
+
+MODEL, FACTS, SNAPSHOTS = "model.keras", "facts.pickle", "snapshots"
+UNSAVABLE = (ValueError, TypeError, AttributeError, ImportError, NotImplementedError, RuntimeError, KeyError, OSError)
+
+
+class CannotShare(Exception):
+    """Says why a run cannot be handed to another process."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The part of a job that is neither model nor snapshot; `modules` hold the classes of the model's own code."""
+
+    modules: tuple[str, ...]
+    data: TrainingData
+    epoch_losses: dict[int, float]
+    steps: int
+    steps_per_epoch: int | None
+    seed: int
+    strategies: tuple[str, ...]
+    diagnosis: Diagnosis
+    ground: Fix
+    marks: Marks
+    directory: Path
+
+
+def share(folder: Path, run: FailedRun) -> None:
+    """Write the model, as it was compiled, and the snapshots; `hand_out` adds what is to be tried.
+
+    Raises:
+        CannotShare: the model cannot be made anew elsewhere, or the data are no arrays.
+    """
+    model = run.setup.model
+    if not run.data.is_arrays:
+        raise CannotShare("the data are a stream, which one process alone can draw from")
+    if not can_rebuild(model) or run.setup.replicas > 1:
+        raise CannotShare("the model is a subclass with a call of its own, or spread over several devices")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model.save(folder / MODEL)
+        keras.saving.load_model(folder / MODEL)
+    except UNSAVABLE as error:
+        raise CannotShare(f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})") from error
+    store = SnapshotStore(folder / SNAPSHOTS)
+    store.clear()
+    for snapshot in run.snapshots:
+        store.save(replace(snapshot, callbacks=()))
+
+
+def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Marks, directory: Path) -> None:
+    """Write what is to be tried next, in the search that is kept in `directory`.
+
+    Raises:
+        CannotShare: an argument of the training cannot be written down.
+    """
+    arguments = {**(run.data.arguments or {})}
+    arguments["callbacks"] = schedules(arguments.get("callbacks"))
+    facts = Facts(
+        _modules(run.setup.model),
+        replace(run.data, arguments=arguments),
+        dict(run.epoch_losses),
+        run.steps,
+        run.steps_per_epoch,
+        run.seed,
+        tuple(space.strategies),
+        space.diagnosis,
+        ground,
+        marks,
+        directory,
+    )
+    try:
+        text = pickle.dumps(facts)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise CannotShare(f"the training's arguments cannot be handed to another process ({error})") from error
+    (folder / FACTS).write_bytes(text)
+
+
+def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
+    """Rebuild what `share` and `hand_out` wrote: the space of the search, a judge with a model of its own, its directory.
+
+    Raises:
+        NanfixError: the model that was loaded is not the one that was saved.
+    """
+    facts: Facts = pickle.loads((folder / FACTS).read_bytes())
+    for module in facts.modules:
+        importlib.import_module(module)
+    model: Any = keras.saving.load_model(folder / MODEL)
+    part = facts.data.training_part()
+    rows = slice(0, 2)
+    model.test_on_batch(*(take_rows(given, rows) for given in (part.x, part.y, part.sample_weight)))  # makes its metrics
+    model.optimizer.build(model.trainable_variables)
+    variables = state_variables(model)
+    snapshots = tuple(saved.bound(variables) for saved in SnapshotStore(folder / SNAPSHOTS).saved())
+    if not snapshots:
+        raise NanfixError(f"{folder} holds no snapshot. Expected: the job of a search. Received: a folder without one.")
+    restore(snapshots[-1])
+    setup, sites = describe(model, facts.data, [])
+    held, sampled = facts.data.held([]), facts.data.rows([])
+    known = facts.epoch_losses, facts.steps, facts.steps_per_epoch, facts.seed
+    run = FailedRun(setup, facts.data, held, sampled, snapshots, *known)
+    bench = Workbench(model, facts.data, held, setup, sites)
+    space = build_space(select(facts.strategies), facts.diagnosis, facts.ground.apply(setup))
+    bench.open()
+    return space, Judge(run, bench, facts.marks, facts.ground), facts.directory
+
+
+def _modules(model: Any) -> tuple[str, ...]:
+    """Return the modules that define the classes of the model and its parts, other than Keras' own."""
+    parts: Sequence[Any] = [model, model.optimizer, *(layer for _, layer in walk(model))]
+    names = dict.fromkeys(type(part).__module__ for part in parts)
+    return tuple(name for name in names if name != "__main__" and name.partition(".")[0] != "keras")

@@ -1,0 +1,125 @@
+"""Judge candidate fixes of a failed run: train each as a probe, and compare it with a model that has learned nothing."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from nanfix.baseline import constant_loss
+from nanfix.data import Rewindable, TrainingData
+from nanfix.fix import Fix
+from nanfix.report import TrialRecord
+from nanfix.rows import filtered, kept_sample
+from nanfix.setup import Setup
+from nanfix.snapshot import Snapshot
+from nanfix.workbench import Workbench
+
+WHOLE = 120  # a probe trains this many steps, or as many as the run has
+SHARE = 0.04  # or this share of a long run
+LEARNED = 0.01  # a run has learned when it is better than the marks by this share
+LOST = 100.0  # times the untrained loss, a probe has diverged
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """What is known of a run that failed: verified snapshots, oldest first, what each epoch came to, and its length in steps.
+
+    `held` are the data to judge on, `sampled` rows of those that are trained on.
+    """
+
+    setup: Setup
+    data: TrainingData
+    held: TrainingData
+    sampled: TrainingData
+    snapshots: tuple[Snapshot, ...]
+    epoch_losses: Mapping[int, float]
+    steps: int
+    steps_per_epoch: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown.
+
+    `on_training_rows` is the untrained loss on rows that are trained on, among which single ones may be far off.
+    """
+
+    untrained: float | None = None
+    constant: float | None = None
+    on_training_rows: float | None = None
+
+    @property
+    def highest(self) -> float:
+        """The loss to begin with, whatever the rows."""
+        known = [mark for mark in (self.untrained, self.on_training_rows) if mark is not None]
+        return max(known, default=math.inf)
+
+    @property
+    def bar(self) -> float:
+        """The loss that a repaired run has to stay below, by a margin that noise does not make."""
+        bar = min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
+        return bar - LEARNED * abs(bar) if math.isfinite(bar) else bar
+
+
+def measure_marks(run: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
+    """Measure the marks on data in which a change to the data, if one is called for, is made already."""
+    setup = data_fix.apply(run.setup)
+    bench.prepare(setup, run.snapshots[0])
+    untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(run.sampled)))
+    kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
+    return Marks(untrained, constant_loss(kept, filtered(run.held, setup.rows)), begun)
+
+
+class Judge:
+    """Trains candidates as probes on a workbench."""
+
+    def __init__(self, run: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None):
+        self._run, self._bench, self._marks = run, bench, marks
+        self._ground = ground or Fix()
+
+    def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
+        """Train `fix` on top of the ground for `horizon` times the usual length.
+
+        Another `seed` draws new weights where the fix draws any, other masks of dropout, and other batches.
+        """
+        fix = Fix((*self._ground.edits, *fix.edits))
+        setup = fix.apply(self._run.setup)
+        start = self.start(setup)
+        rewind(self._run.data, start)
+        lost = LOST * self._marks.highest
+        probe = self._bench.probe(setup, start, self._steps(setup, start, horizon), self._run.seed, variation=seed, lost=lost)
+        verdict = "non-finite" if probe.loss is None else "held"
+        if probe.loss is not None and self._marks.untrained is not None and probe.loss >= self._marks.untrained:
+            verdict = "not learning"
+        came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
+        return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
+
+    def start(self, setup: Setup) -> Snapshot:
+        """Return the snapshot to train from: the best epoch before the failure, or the initial weights."""
+        initial, losses, untrained = self._run.snapshots[0], self._run.epoch_losses, self._marks.untrained
+        if not setup.keeps_weights:
+            return initial
+        begins = {s.epoch: s for s in self._run.snapshots if s.total and s.step == 0}
+        judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
+        judged = {epoch: loss for epoch, loss in judged.items() if untrained is None or loss < untrained}
+        if not judged:
+            return initial
+        best = min(judged.values())
+        return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
+
+    def _steps(self, setup: Setup, start: Snapshot, horizon: float) -> int:
+        """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
+        detected = self._run.steps - start.total + (setup.stepping.warm_up or 0)
+        planned = (self._run.steps_per_epoch or 100) * (self._run.data.epochs - start.epoch)
+        usual = max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
+        return min(math.ceil(horizon * usual), max(planned, usual))
+
+
+def rewind(data: TrainingData, start: Snapshot) -> None:
+    """Let a generator give again what it gave after `start` was taken."""
+    if isinstance(data.x, Rewindable):
+        data.x.rewind(start.total)
+
+
+def _known(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None

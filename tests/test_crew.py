@@ -1,0 +1,80 @@
+"""Searches by several processes: the same fix, restarted workers, and what is said where it cannot be."""
+
+import threading
+import time
+
+import explosions
+import keras
+import numpy as np
+import psutil
+import pytest
+
+import nanfix
+from nanfix import crew
+from nanfix.crew import Crew, Workers
+from nanfix.errors import InputError, NanfixError
+from nanfix.report import Outcome
+
+STRATEGIES = ("lower-learning-rate", "scale-inputs", "scale-targets")
+
+
+def repaired(**arguments):
+    model, x, y, fit = explosions.unscaled_inputs()
+    return nanfix.fit(model, x, y, strategies=STRATEGIES, seed=0, **arguments, **fit), x
+
+
+def kill_the_first_worker(log):
+    """Kill the worker that writes this log once it runs trials."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        workers = [p for p in psutil.Process().children() if "nanfix.worker" in " ".join(p.cmdline())]
+        if workers and log.exists():
+            workers[0].kill()
+            return
+        time.sleep(0.05)
+
+
+def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog):
+    killer = threading.Thread(target=kill_the_first_worker, args=(tmp_path / "job" / "worker-0.log",))
+    killer.start()
+    report, x = repaired(workers=2, run_dir=tmp_path)
+    killer.join()
+    assert report.outcome is Outcome.REPAIRED
+    assert not any("one process" in note for note in report.notes)
+    assert "is started again" in caplog.text
+    assert len(report.trials) >= 2
+    assert np.isfinite(report.model.predict(x, verbose=0)).all()
+
+
+def test_a_model_that_cannot_be_made_anew_is_searched_by_one_process():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    _, x, y, fit = explosions.unscaled_inputs()
+    model = Own()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    report = nanfix.fit(model, x, y, strategies=STRATEGIES, workers=2, **fit)
+    assert report.outcome is Outcome.REPAIRED
+    assert any("Searched by one process, since the model is a subclass" in note for note in report.notes)
+
+
+def test_a_worker_that_dies_again_and_again_ends_the_search_with_its_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew, "RESTARTS", 0)
+    with pytest.raises(NanfixError, match=r"(?s)worker-0 of the search died 1 times.*FileNotFoundError"):
+        Crew(Workers(1), tmp_path).run(None)
+
+
+def test_a_port_in_use_is_told(tmp_path):
+    with pytest.raises(NanfixError, match="Expected: an address of this machine and a free port"):
+        Crew(Workers(1, host="203.0.113.1"), tmp_path).run(None)
+
+
+def test_numbers_that_make_no_sense_are_refused():
+    for wrong in ({"count": 0}, {"port": -1}, {"port": 1 << 16}):
+        with pytest.raises(InputError, match="Expected: count >= 1"):
+            Workers(**wrong)
