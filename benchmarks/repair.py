@@ -1,129 +1,278 @@
-"""How well nanfix repairs everyday explosions, beside what an expert who knows the cause reaches.
+"""How well, how small and how dear nanfix's repairs are, beside what people do instead in the same time.
 
-usage: python benchmarks/repair.py [--count 6] [--seed 0]
+usage: python benchmarks/repair.py [--drawn 6] [--long 6] [--only METHODS] [--rows FILE] [CASE.py or FOLDER ...]
+       python benchmarks/repair.py --summary FILE
 
-Draws ordinary networks on ordinary data with raw scales, bold rates and careless initial weights, keeps those whose plain
-training goes non-finite, and repairs each by nanfix.fit. The expert scales inputs and targets and uses Adam at 3e-3 with fitting
-initial weights. Quality is R2 or accuracy on held data, raw inputs and user's units; seconds are wall time, tracing included.
+A case is a Python file with build() and expert_fix(), each -> (model, x, y, fit_arguments), CAUSE, and EXPERT_METRIC, whose
+first item names a figure in the history. Without case files, `--drawn` trainings are drawn at random (see _drawn.py). Each
+method trains each case in a process of its own, one after the other:
+
+- expert: model.fit of expert_fix(), the yardstick of quality and time;
+- nanfix: nanfix.fit of build(), the whole call from the run that fails to the end of the repaired training;
+- random search, folk remedy, AutoTrainer's order (see _baselines.py), for as many seconds as nanfix took.
+
+Repaired: all weights finite, and more than half of the way from the untrained model to the expert. Expert level: within 5 % of
+the expert's figure, or 0.02 for shares such as R2 and accuracies. Right-sized: no edit can be left out without losing that much.
+Fix alone: what was found, written as JSON, read again and applied to a fresh model without a search, repairs as well.
+`--long` lengthens that many of the cases to about a minute of the expert's training and gives the ratio of the two times.
 """
 
 import argparse
+import json
+import math
 import os
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+from _cases import load
 
-import keras
-import numpy as np
-from keras import layers
-from sklearn import datasets
-
-import nanfix
-
-OPTIMIZERS = {"SGD": (-3.0, 0.0), "RMSprop": (0.0, 2.0), "Adam": (0.5, 2.0)}  # powers of ten of the learning rate
-
-
-def draw(rng):
-    """Return one careless training as plain data."""
-    name = str(rng.choice(list(OPTIMIZERS)))
-    return {
-        "data": str(rng.choice(["diabetes", "friedman", "wine", "digits"])),
-        "depth": int(rng.integers(1, 7)),
-        "width": int(rng.choice([8, 32, 64])),
-        "activation": str(rng.choice(["relu", "elu", "linear", "softplus", "leaky_relu"])),
-        "spread": float(rng.choice([0.1, 0.5, 1.0])),
-        "optimizer": name,
-        "rate": float(10.0 ** rng.uniform(*OPTIMIZERS[name])),
-        "seed": int(rng.integers(1 << 16)),
-    }
-
-
-def load(spec):
-    rng = np.random.default_rng(spec["seed"])
-    if spec["data"] == "friedman":
-        x, y = datasets.make_friedman1(800, 8, noise=0.5, random_state=spec["seed"])
-        return (x * 10.0 ** rng.integers(-1, 4, 8)).astype("float32"), (y * 100.0)[:, None].astype("float32"), False
-    bunch = datasets.load_diabetes(scaled=False) if spec["data"] == "diabetes" else getattr(datasets, f"load_{spec['data']}")()
-    order = rng.permutation(len(bunch.data))
-    x, y = bunch.data[order].astype("float32"), bunch.target[order]
-    return (x, y[:, None].astype("float32"), False) if spec["data"] == "diabetes" else (x, y.astype("int64"), True)
-
-
-def build(spec, expert=False):
-    keras.utils.set_random_seed(spec["seed"])
-    x, y, classes = load(spec)
-    spread = keras.initializers.RandomNormal(stddev=spec["spread"], seed=spec["seed"])
-    hidden = [
-        layers.Dense(spec["width"], spec["activation"], kernel_initializer="he_normal" if expert else spread)
-        for _ in range(spec["depth"])
-    ]
-    last = layers.Dense(int(y.max()) + 1, "softmax") if classes else layers.Dense(1)
-    model = keras.Sequential([keras.Input(x.shape[1:]), *hidden, last])
-    optimizer = keras.optimizers.Adam(3e-3) if expert else getattr(keras.optimizers, spec["optimizer"])(spec["rate"])
-    model.compile(optimizer, "sparse_categorical_crossentropy" if classes else "mse")
-    if expert:
-        x = (x - x.mean(0)) / (x.std(0) + 1e-6)
-        y = y if classes else (y - y.mean()) / y.std()
-    return model, x, y, {"epochs": 12, "batch_size": 32, "validation_split": 0.2, "verbose": 0}
-
-
-def quality(model, x, y):
-    """Return R2 or accuracy on the held rows; NaN where predictions are not finite."""
-    start = int(len(x) * 0.8)
-    predicted, truth = model.predict(x[start:], verbose=0), y[start:]
-    if not np.isfinite(predicted).all():
-        return float("nan")
-    if truth.ndim == 1:
-        return float(np.mean(predicted.argmax(axis=1) == truth))
-    return float(1.0 - np.mean((predicted - truth) ** 2) / np.var(truth))
-
-
-def timed(spec, expert, fit):
-    model, x, y, arguments = build(spec, expert)
-    begun = time.perf_counter()
-    result = fit(model, x, y, arguments)
-    return time.perf_counter() - begun, quality(model, x, y), result
-
-
-def breaks(spec):
-    model, x, y, arguments = build(spec)
-    model.fit(x, y, **{**arguments, "epochs": 4})
-    return not all(np.isfinite(weight).all() for weight in model.get_weights())
+METHODS = ("nanfix", "random search", "folk remedy", "AutoTrainer's order")
+SHARES = ("r2", "acc", "auc", "iou")
+LONG_SECONDS = 60.0
+TIMEOUT = 900
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("cases", nargs="*", type=Path)
+    parser.add_argument("--drawn", type=int, default=6)
+    parser.add_argument("--long", type=int, default=0)
+    parser.add_argument("--only", default=",".join(METHODS))
+    parser.add_argument("--rows", type=Path, help="append each measurement to this file, one JSON object a line")
+    parser.add_argument("--summary", type=Path, help="print the tables of such a file")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    rng, gaps, extras, done = np.random.default_rng(options.seed), [], [], 0
-    print(
-        "| training | outcome | nanfix | expert | extra seconds | trials | fix |\n|---|---|---|---|---|---|---|",
+    if options.child:
+        name, method, seconds, lengthened = options.child
+        print(json.dumps(measure(name, method, float(seconds), float(lengthened))))
+        return
+    if options.summary:
+        rows = [json.loads(line) for line in options.summary.read_text().splitlines()]
+        _tables([row for row in rows if row["factor"] == 1.0], [row for row in rows if row["factor"] != 1.0])
+        return
+    names = [str(file) for file in _files(options.cases)] or [f"drawn:{number}" for number in range(options.drawn)]
+    methods = [method for method in METHODS if method in options.only]
+    rows = [row for name in names for row in _compared(name, methods, 1.0, options.rows)]
+    _tables(rows, [row for chosen in _to_lengthen(rows, options.long) for row in _lengthened(chosen, options.rows)])
+
+
+def measure(name, method, seconds, lengthened):
+    """Train a case by one method; return its figure, seconds and size."""
+    import keras  # noqa: F401  (its import is part of no figure)
+
+    case = _case(name, lengthened)
+    metric = case.EXPERT_METRIC[0]
+    if method == "expert":
+        return _expert(case, metric)
+    if method == "nanfix":
+        return _nanfix(case, metric)
+    import _baselines
+
+    if method == "random search":
+        space = _space(case)
+        begun = time.perf_counter()
+        model, history, attempts = _baselines.random_search(case, seconds, space)
+    else:
+        run = _baselines.folk_remedy if method == "folk remedy" else _baselines.autotrainer_order
+        begun = time.perf_counter()
+        model, history, attempts = run(case, seconds)
+    spent = time.perf_counter() - begun
+    return {"seconds": spent, "trials": attempts, "figure": _figure(model, history, metric)}
+
+
+def _expert(case, metric):
+    model, x, y, arguments = case.expert_fix()
+    name = metric.removeprefix("val_")
+    given = arguments.get("validation_data") or (x, y)
+    untrained = (
+        model.evaluate(*given[:2], verbose=0, return_dict=True).get(name, math.nan) if isinstance(given, tuple) else math.nan
     )
-    while done < options.count:
-        spec = draw(rng)
-        if not breaks(spec):
+    model, x, y, arguments = case.expert_fix()
+    begun = time.perf_counter()
+    history = model.fit(x, y, **{**arguments, "verbose": 0}).history
+    return {"seconds": time.perf_counter() - begun, "untrained": untrained, "figure": _figure(model, history, metric)}
+
+
+def _nanfix(case, metric):
+    import nanfix
+
+    model, x, y, arguments = case.build()
+    begun = time.perf_counter()
+    report = nanfix.fit(model, x, y, throw=False, seed=0, **{**arguments, "verbose": 0})
+    spent = time.perf_counter() - begun
+    figure = _figure(report.model, report.history, metric)
+    edits = json.loads(json.dumps([edit.as_json() for edit in report.fix.edits]))
+    removable = [
+        edit["strategy"]
+        for edit in (edits if len(edits) > 1 else ())
+        if _level(metric, _applied(case, metric, [kept for kept in edits if kept is not edit]), figure)
+    ]
+    return {
+        "seconds": spent,
+        "trials": len(report.trials),
+        "figure": figure,
+        "outcome": report.outcome.name,
+        "fix": [edit.strategy for edit in report.fix.edits],
+        "removable": removable,
+        "alone": _applied(case, metric, edits) if edits else math.nan,
+    }
+
+
+def _applied(case, metric, edits):
+    """Return the figure of a fresh model that is trained with these edits and no search."""
+    import nanfix
+
+    model, x, y, arguments = case.build()
+    report = nanfix.apply(model, nanfix.Fix.from_json(edits), x, y, throw=False, **{**arguments, "verbose": 0})
+    return _figure(report.model, report.history, metric)
+
+
+def _space(case):
+    """Return the space that nanfix searches for this case, from its own diagnosis."""
+    from nanfix.data import TrainingData
+    from nanfix.incident import Incident
+    from nanfix.registry import select
+    from nanfix.search import build_space
+    from nanfix.watch import Watching, watch
+
+    model, x, y, arguments = case.build()
+    data = TrainingData.of(x, y, {**arguments, "verbose": 0})
+    incident = Incident(model, data, watch(model, data), Watching(), 0)
+    return build_space(select(None), incident.diagnose(), incident.setup)
+
+
+def _case(name, lengthened):
+    if name.startswith("drawn:"):
+        import _drawn
+
+        case = _drawn.case(int(name.removeprefix("drawn:")))
+    else:
+        case = load(Path(name))
+    if lengthened != 1.0:
+        for kind in ("build", "expert_fix"):
+            setattr(case, kind, _longer(getattr(case, kind), lengthened))
+    return case
+
+
+def _longer(made, factor):
+    def build():
+        model, x, y, arguments = made()
+        return model, x, y, {**arguments, "epochs": math.ceil(arguments.get("epochs", 1) * factor)}
+
+    return build
+
+
+def _figure(model, history, metric):
+    import _baselines
+
+    values = history.get(metric) or [math.nan]
+    return float(values[-1]) if _baselines.finite(model) else math.nan
+
+
+def _level(metric, figure, expert):
+    if any(share in metric for share in SHARES):
+        return figure >= expert - 0.02
+    return figure <= expert + 0.05 * abs(expert)
+
+
+def _repaired(row):
+    if not math.isfinite(row["figure"]):
+        return False
+    start, expert = row["untrained"], row["expert"]
+    if not math.isfinite(start) or start == expert:
+        return _level(row["metric"], row["figure"], expert)
+    return (row["figure"] - start) / (expert - start) > 0.5 or _level(row["metric"], row["figure"], expert)
+
+
+def _files(paths):
+    found = sorted(file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path]))
+    return [file for file in found if "\nEXPERT_METRIC = (" in file.read_text() and "def expert_fix" in file.read_text()]
+
+
+def _compared(name, methods, lengthened, keep):
+    """Measure one case by the expert and by each method; print and return the rows."""
+    expert = _measured(name, "expert", 0.0, lengthened)
+    if expert is None:
+        return []
+    rows, seconds = [], 0.0
+    metric = "val_r2" if name.startswith("drawn:") else load(Path(name)).EXPERT_METRIC[0]
+    for method in methods:
+        row = _measured(name, method, seconds, lengthened)
+        if row is None:
             continue
-        done += 1
-        base, best, _ = timed(spec, True, lambda model, x, y, arguments: model.fit(x, y, **arguments))
-        spent, reached, report = timed(
-            spec, False, lambda model, x, y, arguments: nanfix.fit(model, x, y, throw=False, seed=0, **arguments)
+        seconds = row["seconds"] if method == "nanfix" else seconds
+        row |= {"case": Path(name).stem, "name": name, "method": method, "metric": metric, "factor": lengthened}
+        row |= {"expert": expert["figure"], "untrained": expert["untrained"], "expert_seconds": expert["seconds"]}
+        rows.append(row)
+        told = f"{row['case']:34} {method:20} {row['figure']:9.4g} of {row['expert']:9.4g}"
+        size = (
+            f"{'+'.join(row.get('fix', []))} {'(removable: ' + ', '.join(row['removable']) + ')' if row.get('removable') else ''}"
         )
-        gaps.append(best - reached)
-        extras.append(spent - base)
-        told = f"{spec['data']}, {spec['depth']} x {spec['width']} {spec['activation']}, {spec['optimizer']} {spec['rate']:.3g}"
-        names = ", ".join(edit.strategy for edit in report.fix.edits)
+        print(f"{told} {row['seconds']:6.1f} s ({expert['seconds']:.1f}) {row['trials']:3} trials {size}", flush=True)
+        if keep:
+            with keep.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    return rows
+
+
+def _measured(name, method, seconds, lengthened):
+    command = [sys.executable, __file__, "--child", name, method, str(seconds), str(lengthened)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        print(f"{Path(name).stem} {method}: more than {TIMEOUT} s", flush=True)
+        return None
+    if done.returncode:
+        print(f"{Path(name).stem} {method} failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:120]}", flush=True)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _summarize(rows, title, cost):
+    print(f"\n| method | repaired | expert level | right-sized | trials (median) | {title}: median | p90 |")
+    print("|---|---|---|---|---|---|---|")
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        if not mine:
+            continue
+        repaired = [row for row in mine if _repaired(row)]
+        level = sum(_level(row["metric"], row["figure"], row["expert"]) for row in repaired)
+        sized = f"{sum(not row['removable'] for row in repaired)} of {len(repaired)}" if "removable" in mine[0] else "-"
+        costs = sorted(map(cost, mine))
+        p90 = costs[min(len(costs) - 1, math.ceil(0.9 * len(costs)) - 1)]
+        trials = statistics.median(row["trials"] for row in mine)
         print(
-            f"| {told} | {report.outcome.name} | {reached:.3f} | {best:.3f} "
-            f"| {spent - base:.1f} | {len(report.trials)} | {names} |",
-            flush=True,
+            f"| {method} | {len(repaired)} of {len(mine)} | {level} | {sized} | {trials:g} "
+            f"| {statistics.median(costs):.1f} | {p90:.1f} |"
         )
-    level = sum(gap <= 0.02 for gap in gaps)
-    print(f"\nat the expert's level (within 0.02): {level} of {done}")
-    print(f"extra seconds: median {statistics.median(extras):.1f}, max {max(extras):.1f}")
+
+
+def _to_lengthen(rows, count):
+    """Return the rows of `count` cases that were repaired, of different kinds: names of cases begin with where they come from."""
+    kinds = {}
+    for row in rows:
+        if row["method"] == "nanfix" and _repaired(row):
+            kinds.setdefault(tuple(row["case"].split("_")[:2]), row)
+    return list(kinds.values())[:count]
+
+
+def _lengthened(row, keep):
+    return _compared(row["name"], ["nanfix"], max(1.0, LONG_SECONDS / row["expert_seconds"]), keep)
+
+
+def _tables(rows, long):
+    print(f"\nthe fix alone repairs: {sum(_repaired({**row, 'figure': row['alone']}) for row in rows if 'alone' in row)}")
+    _summarize(rows, "extra seconds", lambda row: row["seconds"] - row["expert_seconds"])
+    _summarize(rows, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"])
+    if long:
+        print("\nlengthened to about a minute:")
+        _summarize(long, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"])
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     main()
