@@ -251,12 +251,9 @@ def _summarize(rows, title, cost):
 
 
 def _to_lengthen(rows, count):
-    """Return the rows of `count` cases that were repaired, of different kinds: names of cases begin with where they come from."""
-    kinds = {}
-    for row in rows:
-        if row["method"] == "nanfix" and _repaired(row):
-            kinds.setdefault(tuple(row["case"].split("_")[:2]), row)
-    return list(kinds.values())[:count]
+    """Return the rows of `count` cases that were repaired, spread over all of them."""
+    repaired = [row for row in rows if row["method"] == "nanfix" and _repaired(row)]
+    return repaired[:: max(1, len(repaired) // count)][:count] if count else []
 
 
 def _lengthened(row, keep):
