@@ -107,3 +107,9 @@ def test_what_moved_the_onset_latest_is_combined_first():
     rungs = [Rung(name, 2, 1) for name in ("a", "b", "c")]
     tried = list(climb(rungs, lambda c: 1.0 if len(c) == 2 else None, steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))]))
     assert {name for name, _ in tried[3]} == {"b", "c"}
+
+
+def test_where_a_single_edit_leaves_nothing_to_gain_no_larger_change_is_tried():
+    tried = list(climb((CLIP, INPUTS, TARGETS), lambda c: 0.01 if "inputs" in c else None, bar=1.0))
+    assert tried[-1] == (("inputs", 0),)
+    assert len(climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, bar=1.0)) > len(tried)

@@ -73,6 +73,12 @@ class _Results:
         loss = None if best is None else self.tried[best].loss
         return loss is not None and (not math.isfinite(self.bar) or loss <= LEARNS_WELL * self.bar)
 
+    def settled(self) -> bool:
+        """Say whether nothing is left to gain that would count, as losses end at 0: every later candidate is a larger change."""
+        best = self.best()
+        loss = None if best is None else self.tried[best].loss
+        return loss is not None and math.isfinite(self.bar) and 0.0 <= loss <= EQUAL_GAIN * self.bar
+
 
 def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
     """Walk the rungs: each alone, then what the evidence calls for together, then the best one refined and pruned.
@@ -88,7 +94,8 @@ def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
     for ground in grounds(rungs):
         yield from _walk(results, ground)
         if results.best() is not None:
-            yield from _improve(results)
+            if not results.settled():
+                yield from _improve(results)
             yield from _prune(results)
             return
 
@@ -114,8 +121,10 @@ def _walk(results: _Results, ground: Candidate) -> Walk:
     if ground:
         yield from results.ask(ground)
     for rung in mild:
+        if results.settled():
+            return
         yield from _climb(results, ground, rung)
-    if called:
+    if called and not results.settled():
         yield from results.ask(called)
         for rung in knobs:
             yield from _climb(results, called, rung)
@@ -140,14 +149,14 @@ def choose(results: Results, rungs: Iterable[Rung], bar: float = math.inf) -> li
     held = held_losses(results)
     if not held:
         return []
-    limit = _limit(min(held.values()), bar)
+    highest = limit(min(held.values()), bar)
     tiers = {rung.strategy: rung.tier for rung in rungs}
 
     def size(candidate: Candidate) -> tuple[int, int, float]:
         return len(candidate), sum(tiers[name] for name, _ in candidate), held[candidate]
 
-    good = sorted((c for c in held if held[c] <= limit), key=size)
-    return good + sorted((c for c in held if held[c] > limit), key=lambda c: held[c])
+    good = sorted((c for c in held if held[c] <= highest), key=size)
+    return good + sorted((c for c in held if held[c] > highest), key=lambda c: held[c])
 
 
 def in_order(candidate: Candidate, rungs: tuple[Rung, ...]) -> Candidate:
@@ -156,7 +165,7 @@ def in_order(candidate: Candidate, rungs: tuple[Rung, ...]) -> Candidate:
     return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
 
 
-def _limit(best: float, bar: float) -> float:
+def limit(best: float, bar: float) -> float:
     """Return the highest loss that counts as equal to the best."""
     gained = bar - best if math.isfinite(bar) else 0.0
     return best + max(EQUAL * abs(best), EQUAL_GAIN * gained)
@@ -180,7 +189,7 @@ def _climb(results: _Results, base: Candidate, rung: Rung) -> Walk:
                 levels = levels[-1:]
             survived = tried.steps
             continue
-        if tried.loss is None or (best is not None and _limit(tried.loss, results.bar) >= best):
+        if tried.loss is None or (best is not None and limit(tried.loss, results.bar) >= best):
             return
         best = tried.loss
 
@@ -224,10 +233,10 @@ def _prune(results: _Results) -> Walk:
     Where the data themselves are at fault, the first change to them stays: a later one may do, but not keep as much.
     """
     current = results.best() or ()
-    limit = _limit(results.known(current).loss or 0.0, results.bar)
+    highest = limit(results.known(current).loss or 0.0, results.bar)
     for edit in reversed(current[1:] if any(grounds(results.rungs)) else current):
         smaller = tuple(kept for kept in current if kept != edit)
         if smaller:
             tried = yield from results.ask(smaller)
-            if tried.loss is not None and tried.loss <= limit:
+            if tried.loss is not None and tried.loss <= highest:
                 current = smaller

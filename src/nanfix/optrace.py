@@ -3,6 +3,7 @@
 Stands on `op_callbacks`, the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from types import FrameType
 from typing import Any
 
 import keras
+import numpy
+import tensorflow
 from tensorflow.python.framework import op_callbacks
 
 _LIBRARIES = tuple(f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages"))
+_PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (keras, numpy, tensorflow))  # wherever they lie
 _OWN = str(Path(__file__).resolve().parent)
 _GUARD = str(Path(_OWN) / "guard.py")  # stands round a repaired layer, inside the user's own call
 _STDLIB = str(Path(contextmanager.__code__.co_filename).parent)
@@ -100,7 +104,7 @@ def _line(frame: FrameType) -> str | None:
 
 def _is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    return not filename.startswith((_STDLIB, "<", _OWN)) and not any(part in filename for part in _LIBRARIES)
+    return not filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) and not any(part in filename for part in _LIBRARIES)
 
 
 def _is_own(filename: str) -> bool:

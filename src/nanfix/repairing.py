@@ -15,7 +15,7 @@ from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
 from nanfix.judging import Judge, Marks, measure_marks, rewind
-from nanfix.ladder import Candidate
+from nanfix.ladder import Candidate, grounds, limit
 from nanfix.progress import Progress
 from nanfix.reasoning import reason
 from nanfix.replay import preserved_randomness
@@ -105,11 +105,12 @@ class Repair:
             if not found.fixes:
                 break
             candidate, fix = next(iter(found.fixes.items()))
-            proof = self._proof(fix)
+            proof = self._proof(fix, keep=sum(len(edits) for edits in grounds(space.rungs)[:1]))
             if proof is None:
                 unproved[candidate] = fix
                 continue
-            report = self._adopt(Fix((*ground.edits, *fix.edits)), diagnosis, proof)
+            fix, told = proof
+            report = self._adopt(Fix((*ground.edits, *fix.edits)), diagnosis, told)
             if report is not None:
                 return report
             failed[candidate] = fix
@@ -149,18 +150,32 @@ class Repair:
             return None
         return Crew(self._workers, job)
 
-    def _proof(self, fix: Fix) -> str | None:
-        """Train longer, with other seeds; return what came of it in words, None when the fix does not hold."""
+    def _proof(self, fix: Fix, keep: int) -> tuple[Fix, str] | None:
+        """Train longer, with other seeds, and without each edit in turn but the first `keep`, changes to the data.
+
+        Returns:
+            What is left of the fix, and what came of it in words; None when the fix does not hold.
+        """
+        losses = self._losses(fix)
+        if losses is None:
+            return None
+        for edit in reversed(fix.edits[keep:]):
+            smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
+            without = self._losses(smaller, limit(max(losses), self._marks.constant or math.inf)) if smaller else None
+            if without is not None:
+                fix, losses = smaller, without
+        told = " and ".join(f"{loss:.3g}" for loss in losses)
+        return fix, f"Proved: it holds with {len(losses)} other seeds, too, and over more steps (loss {told})."
+
+    def _losses(self, fix: Fix, highest: float = math.inf) -> list[float] | None:
+        """Return the loss of a longer probe for each of the seeds of a proof; None when one does not hold or is too high."""
         losses = []
         for seed in PROOF_SEEDS:
             record = self._judge(fix, seed, PROOF_HORIZON)
-            if record.verdict != "held":
+            if record.verdict != "held" or record.loss is None or record.loss > highest:
                 return None
-            losses.append(f"{record.loss:.3g}")
-        seeds = " and ".join(map(str, PROOF_SEEDS))
-        return (
-            f"Proved: it held with seeds {seeds} over up to {PROOF_HORIZON:g} times the steps, too (loss {' and '.join(losses)})."
-        )
+            losses.append(record.loss)
+        return losses
 
     def _uncovers(self, fix: Fix) -> bool:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
