@@ -40,6 +40,7 @@ NOTHING_KEPT = (
 
 def fit(
     model: Any,
+    forbid: Iterable[str] = (),
     x: Any = None,
     y: Any = None,
     *,
@@ -58,6 +59,7 @@ def fit(
     verified snapshot, its cause found by replaying the failing steps, fixes are searched from mild to strong, and the
     epochs completed with the smallest one that holds and learns.
 
+        forbid: names of strategies that are not to be tried.
     Args:
         model: a compiled Keras model.
         x, y: the data, in any form that `model.fit` takes.
@@ -78,7 +80,7 @@ def fit(
     Raises:
         InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
             argument makes no sense; nothing was changed.
-        UnknownStrategyError: `strategies` or `fix` names one that is not installed.
+        UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
@@ -87,7 +89,7 @@ def fit(
     check_state(model)
     check_memory(memory_bytes)
     data = TrainingData.of(x, y, fit_kwargs)
-    chosen = select(strategies)
+    chosen = select(strategies, forbid)
     budget, seed = budget or Budget(), seed or 0
     with opened(run_dir, fingerprint(model, data)) as folder:
         store = SnapshotStore(folder / SNAPSHOTS)
