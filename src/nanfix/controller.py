@@ -91,7 +91,8 @@ def fit(
     data = TrainingData.of(x, y, fit_kwargs)
     chosen = select(strategies, forbid)
     budget, seed = budget or Budget(), seed or 0
-    with opened(run_dir, fingerprint(model, data)) as folder:
+    identity = fingerprint(model, data)
+    with opened(run_dir, identity) as folder:
         store = SnapshotStore(folder / SNAPSHOTS)
         watching = Watching(memory_bytes, store, durable=run_dir is not None)
         known = fix if fix is not None else _fix_found_before(folder)
@@ -99,7 +100,7 @@ def fit(
             report = _train_with(known, model, data, replace(watching, durable=False), seed)
         else:
             report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder)
-        report = replace(report, seed=seed, seconds=time.perf_counter() - begun)
+        report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
         if run_dir is not None and report.outcome is Outcome.REPAIRED:
             write_text(folder / FIX, to_json(report))
         if report.outcome is not Outcome.INTERRUPTED:
