@@ -14,17 +14,17 @@ from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_memory, check_model, check_state
 from nanfix.data import Rewindable, TrainingData
 from nanfix.describing import describe
-from nanfix.errors import InputError, UnrepairedError
-from nanfix.export import read_fix, to_json, write_text
+from nanfix.errors import InputError, NanfixError, UnrepairedError
+from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import Incident, say
+from nanfix.incident import NOTHING_KEPT, Incident, say
 from nanfix.registry import select
 from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
-from nanfix.rundir import ADOPTED, FIX, SNAPSHOTS, fingerprint, opened
+from nanfix.rundir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.snapshot import restore, take
 from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
@@ -32,20 +32,15 @@ from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
 
-NOTHING_KEPT = (
-    "The run failed before its state could be kept, because the model draws its own batches (it overrides "
-    "make_train_function) and was not built: its weights are non-finite. Build it before training, then call again."
-)
-
 
 def fit(
     model: Any,
-    forbid: Iterable[str] = (),
     x: Any = None,
     y: Any = None,
     *,
     budget: Budget | None = None,
     strategies: Iterable[str] | None = None,
+    forbid: Iterable[str] = (),
     seed: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     memory_bytes: int | None = None,
@@ -59,14 +54,15 @@ def fit(
     verified snapshot, its cause found by replaying the failing steps, fixes are searched from mild to strong, and the
     epochs completed with the smallest one that holds and learns.
 
-        forbid: names of strategies that are not to be tried.
     Args:
         model: a compiled Keras model.
         x, y: the data, in any form that `model.fit` takes.
         budget: limits of the search; by default 30 trials.
         strategies: names of the strategies to search among; None for all installed.
+        forbid: names of strategies that are not to be tried.
         seed: of the search alone; the random state of the run is the user's.
-        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped.
+        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped; fix.json and
+            model.keras are left there in the end.
         memory_bytes: what the flight recorder may hold of snapshots and batches; by default a tenth of the free memory.
             Snapshots that do not fit are kept on disk, and the report says so.
         throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted; False to find the outcome in
@@ -102,7 +98,7 @@ def fit(
             report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder)
         report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
         if run_dir is not None and report.outcome is Outcome.REPAIRED:
-            write_text(folder / FIX, to_json(report))
+            report = _kept(report, folder)
         if report.outcome is not Outcome.INTERRUPTED:
             store.clear()
             SnapshotStore(folder / ADOPTED).clear()
@@ -196,6 +192,16 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     finally:
         bench.close()
     return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes)
+
+
+def _kept(report: Report, folder: Path) -> Report:
+    """Keep the fix and the repaired model in the run's folder; a model that Keras cannot save is no failure, but is noted."""
+    try:
+        save_model(report.model, folder / MODEL)
+    except NanfixError as unsaved:
+        report = replace(report, notes=(*report.notes, str(unsaved)))
+    write_text(folder / FIX, to_json(report))
+    return report
 
 
 def _fix_found_before(folder: Path) -> Fix | None:
