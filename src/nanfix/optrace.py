@@ -100,7 +100,8 @@ def _line(frame: FrameType) -> str | None:
 
 def _is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    return not filename.startswith((_STDLIB, "<", _OWN)) and not any(part in filename for part in _LIBRARIES)
+    generated = "__autograph_generated_file" in filename  # by TensorFlow, of a tf.function of the user's
+    return not generated and not filename.startswith((_STDLIB, "<", _OWN)) and not any(part in filename for part in _LIBRARIES)
 
 
 def _is_own(filename: str) -> bool:
