@@ -198,7 +198,8 @@ def test_report_says_what_was_trained_on_what():
 
 def test_run_dir_keeps_the_repaired_model_where_it_can_be_saved(tmp_path):
     model, x, y, arguments = explosions.learning_rate()
-    report = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
+    quick = {"strategies": ["lower-learning-rate"], **arguments}
+    report = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **quick)
     kept = keras.saving.load_model(tmp_path / "run" / "model.keras")
     np.testing.assert_array_equal(kept.predict(x, verbose=0), model.predict(x, verbose=0))
     assert not any("model.keras" in note for note in report.notes)
@@ -206,9 +207,9 @@ def test_run_dir_keeps_the_repaired_model_where_it_can_be_saved(tmp_path):
     def save(path, **_):
         raise NotImplementedError("no get_config")
 
-    model, x, y, arguments = explosions.learning_rate()
+    model, x, y, _ = explosions.learning_rate()
     model.save = save
-    report = nanfix.fit(model, x, y, run_dir=tmp_path / "other", **arguments)
+    report = nanfix.fit(model, x, y, run_dir=tmp_path / "other", **quick)
     assert report.outcome is Outcome.REPAIRED
     assert any("model.keras was not written" in note and "no get_config" in note for note in report.notes)
     assert (tmp_path / "other" / "fix.json").exists() and not (tmp_path / "other" / "model.keras").exists()

@@ -6,7 +6,7 @@ import pytest
 
 from nanfix.errors import InputError, NanfixError
 from nanfix.report import Outcome
-from nanfix.saved import SavedModel, plan_saved, repair_saved
+from nanfix.saved import SavedModel, diagnose_saved, plan_saved, repair_saved
 from nanfix.schema import load
 
 ROWS = 160
@@ -44,7 +44,8 @@ def names(folder):
 
 def test_a_model_and_a_table_are_repaired_and_the_fix_proved(folder):
     before = (folder / "m.keras").read_bytes()
-    result = repair_saved(subject(folder, "d.csv", seed=3), **outputs(folder), run_dir=folder / "run")
+    options = {"strategies": ["scale-inputs"], "run_dir": folder / "run"}
+    result = repair_saved(subject(folder, "d.csv", seed=3), **outputs(folder), **options)
     assert result.code == 0 and (result.written, result.model) == (folder / "fix.json", folder / "repaired.keras")
     (call,) = result.calls
     assert (call.model, call.outcome, call.proof, call.finite) == ("prices", Outcome.REPAIRED, "held", True)
@@ -66,6 +67,28 @@ def test_a_plan_writes_nothing(folder):
     assert result.code == 0 and call.diagnosis is not None and call.candidates
     assert all(edit["strategy"] != "scale-inputs" for fix in call.candidates for edit in fix)
     assert names(folder) == ["d.csv", "d.npz", "m.keras"]
+
+
+def test_a_diagnosis_writes_nothing_and_needs_finite_weights(folder):
+    (call,) = diagnose_saved(subject(folder)).calls
+    assert call.diagnosis is not None and call.diagnosis.cause == "UNSCALED_INPUT" and "Cause: " in call.text
+    model = keras.saving.load_model("m.keras")
+    model.set_weights([weight * np.nan for weight in model.get_weights()])
+    model.save("m.keras")
+    with pytest.raises(InputError, match="non-finite before training"):
+        diagnose_saved(subject(folder))
+    assert names(folder) == ["d.csv", "d.npz", "m.keras"]
+
+
+def test_code_in_a_model_is_not_run_without_trust(folder):
+    layers = [keras.layers.Lambda(lambda x: x / 300.0, output_shape=(2,)), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.compile("sgd", "mse")
+    model.save("m.keras")
+    with pytest.raises(InputError, match="add --trust-model"):
+        repair_saved(subject(folder), **outputs(folder))
+    assert names(folder) == ["d.csv", "d.npz", "m.keras"]
+    assert repair_saved(subject(folder, trusted=True), **outputs(folder)).calls[0].outcome is Outcome.HEALTHY
 
 
 def test_what_holds_nothing_or_fails_nothing_writes_nothing(folder):
@@ -102,6 +125,6 @@ def test_a_fix_that_does_not_hold_on_a_fresh_copy_is_not_written(folder, monkeyp
 
     original = module.fit
     monkeypatch.setattr(module, "fit", fit)
-    result = repair_saved(subject(folder), **outputs(folder))
+    result = repair_saved(subject(folder), **outputs(folder), strategies=["scale-inputs"])
     assert (result.code, result.calls[0].proof, result.written) == (4, "did not hold", None)
     assert names(folder) == ["d.csv", "d.npz", "m.keras"]

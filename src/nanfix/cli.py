@@ -94,7 +94,6 @@ def repair(
     written = {"--out": out} if model is None else {"--out": out, "--save": save or REPAIRED}
     if not dry_run:
         check_new(written, force)
-    _announce(quiet)
     if model is not None and data is not None:
         from nanfix.saved import SavedModel, plan_saved, repair_saved
 
@@ -104,6 +103,7 @@ def repair(
     else:
         from nanfix.script import plan_script, repair_script
 
+        _announce(quiet)
         subject = program(script, module)
         plan, mend = partial(plan_script, subject, args or []), partial(repair_script, subject, args or [], seed=seed)
     with _standard_output_kept(as_json or model is not None):
@@ -119,17 +119,31 @@ def repair(
 
 @app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)
 def diagnose(
-    script: options.Script,
+    script: options.ScriptOrNone = None,
     args: options.Args = None,
     module: options.AsModule = False,
+    model: options.Model = None,
+    data: options.Data = None,
+    target: options.Target = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    trust_model: options.TrustModel = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run SCRIPT until a training goes non-finite, and explain why; nothing is changed."""
-    from nanfix.script import diagnose_script
+    """Run SCRIPT, or train a saved model, until it goes non-finite, and explain why; nothing is changed."""
+    saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size}
+    check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
+    with _standard_output_kept(as_json or model is not None):
+        if model is not None and data is not None:
+            from nanfix.saved import SavedModel, diagnose_saved
 
-    with _standard_output_kept(as_json):
-        result = diagnose_script(program(script, module), args or [])
+            verbose = 0 if quiet else 2
+            result = diagnose_saved(SavedModel(model, data, target, epochs or 1, batch_size or 32, trust_model, verbose=verbose))
+        else:
+            from nanfix.script import diagnose_script
+
+            result = diagnose_script(program(script, module), args or [])
     _tell_explained("diagnose", result, as_json, quiet)
     raise typer.Exit(result.code)
 
@@ -322,7 +336,7 @@ def _details(call: "CallResult") -> list[str]:
     if call.proof is not None:
         last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
         lines.append(
-            f"Proof: {call.proof} when the whole script ran again with the fix and no search" + (f" ({last})." if last else ".")
+            f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
         )
     return lines
 

@@ -128,10 +128,10 @@ class Interceptor:
 
     def _explain(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
         """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
-        from nanfix.explain import train_and_explain
+        from nanfix.explain import FINITE, train_and_explain
 
         watched, diagnosis = train_and_explain(model, **arguments)
-        text = str(diagnosis) if diagnosis is not None else "Training stayed finite."
+        text = str(diagnosis) if diagnosis is not None else FINITE
         return self._told(model, call, watched, diagnosis, text=text)
 
     def _plan(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 
 from nanfix.budget import Budget
+from nanfix.checks import check_state
 from nanfix.controller import fit
 from nanfix.errors import InputError
+from nanfix.explain import FINITE, train_and_explain
 from nanfix.export import check_writable, save_model, unwritable, write_text
 from nanfix.loading import load_data, load_model
 from nanfix.planning import train_and_plan
@@ -96,6 +98,20 @@ def repair_saved(
             raise unwritable(path, error) from error
     save_model(model, model_out)
     return ScriptResult(0, (call,), written=out, model=model_out)
+
+
+def diagnose_saved(saved: SavedModel) -> ScriptResult:
+    """Train the saved model until it goes non-finite, and say why; nothing is written.
+
+    Raises:
+        InputError: model or data cannot be used.
+    """
+    model, arguments = saved.loaded()
+    check_state(model)
+    _, diagnosis = train_and_explain(model, **arguments)
+    text = FINITE if diagnosis is None else str(diagnosis)
+    found = None if diagnosis is None else diagnosis_record(diagnosis)
+    return ScriptResult(0, (CallResult(0, model.name, text, diagnosis=found),))
 
 
 def plan_saved(

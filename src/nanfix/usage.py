@@ -35,13 +35,13 @@ def check_subject(script: Path | None, module: bool, model: Path | None, saved: 
     given = [option for option, value in saved.items() if value is not None]
     if model is None and (script is None or given):
         raise InputError(
-            "Missing argument: what to repair. Expected: a SCRIPT, or --model and --data. "
+            "Missing argument: what to train. Expected: a SCRIPT, or --model and --data. "
             f"Received: {f'{given[0]} without --model' if given else 'neither'}. Options of nanfix stand before the script, the "
             "script's own after it."
         )
     if model is not None and (script is not None or module or "--data" not in given):
         raise InputError(
-            "A saved model is repaired by itself, on data. Expected: --model FILE --data FILE, and no script. "
+            "A saved model is trained by itself, on data. Expected: --model FILE --data FILE, and no script. "
             f"Received: {'--model without --data' if '--data' not in given else '--model and a script'}."
         )
 
