@@ -1,7 +1,8 @@
-"""Write docs/strategies.md from the strategies themselves: `python docs/generate.py`."""
+"""Write docs/strategies.md from the strategies themselves, and docs/fix.schema.json: `python docs/generate.py`."""
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from nanfix.diagnosis import Cause
 from nanfix.registry import catalogue
+from nanfix.schema import FixFile
 from nanfix.strategy import Strategy, Tier
 
 PAGE = Path(__file__).with_name("strategies.md")
+SCHEMA = Path(__file__).with_name("fix.schema.json")
 
 # What a person sees of each cause, without nanfix.
 SYMPTOMS = {
@@ -60,6 +63,11 @@ takes the smallest change with which the training holds and learns.
 
 | what you see | cause | remedy | strategies, mildest first |
 |---|---|---|---|"""
+
+
+def schema() -> str:
+    """Return the text of docs/fix.schema.json, the JSON Schema of a fix.json."""
+    return json.dumps(FixFile.model_json_schema(), indent=2) + "\n"
 
 
 def page() -> str:
@@ -118,3 +126,4 @@ def _levels(strategy: Strategy) -> Iterator[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    SCHEMA.write_text(schema())

@@ -1,8 +1,10 @@
 """The command line: usage errors cost nothing and write nothing; results become text and exit codes."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,22 @@ def repaired(monkeypatch):
     return seen
 
 
+@pytest.fixture
+def model_repaired(monkeypatch):
+    """Replace the repair of a saved model, as `repaired` does that of a script."""
+    from nanfix import saved
+
+    seen = {"result": ScriptResult(0, (CallResult(0, "net", "REPAIRED: fine", Outcome.REPAIRED, True, proof="held"),))}
+
+    def repair_saved(subject, **options):
+        print("Epoch 1/2")
+        seen.update(subject=subject, options=options)
+        return seen["result"]
+
+    monkeypatch.setattr(saved, "repair_saved", repair_saved)
+    return seen
+
+
 def fix_file(edits, **changes):
     run = RunRecord.model_validate({"outcome": "REPAIRED", "edits": edits, **changes})
     Path("fix.json").write_text(str(FixFile(runs=[run])))
@@ -88,12 +106,36 @@ def fix_file(edits, **changes):
         (["repair", "--out", "absent/fix.json", "train.py"], "Cannot write to 'absent/fix.json'"),
         (["repair", "--run-dir", "train.py/x", "train.py"], "Cannot write to 'train.py/x/fix.json'"),
         (["repair"], "Missing argument"),
+        (["repair", "-m"], "Missing argument"),
+        (["run", "--fix", "train.py"], "Missing argument"),
+        (["repair", "--forbid", " ,", "train.py"], "--forbid names no strategy"),
+        (["repair", "--forbid", "pray", "train.py"], "Unknown strategy 'pray'"),
+        (["repair", "--forbid", "halve", "train.py"], "No strategy is left to search among"),
+        (["repair", "--dry-run", "--forbid", "halve", "train.py"], "No strategy is left to search among"),
+        (["repair", "--dry-run", "absent.py"], "Cannot run 'absent.py'"),
+        (["repair", "-m", "absent.train"], "There is no module 'absent.train'"),
+        (["diagnose", "-m", "absent.train"], "There is no module 'absent.train'"),
+        (["repair", "--model", "m.keras"], "Received: --model without --data"),
+        (["repair", "--data", "d.npz", "train.py"], "Received: --data without --model"),
+        (["diagnose"], "Missing argument"),
+        (["diagnose", "--target", "y", "train.py"], "Received: --target without --model"),
+        (["diagnose", "--model", "absent.keras", "--data", "absent.npz"], "Cannot train on 'absent.npz'"),
+        (["repair", "--trust-model", "train.py"], "Received: --trust-model without --model"),
+        (["repair", "--model", "m.keras", "--data", "d.npz", "train.py"], "Received: --model and a script"),
+        (["repair", "--model", "absent.keras", "--data", "absent.npz"], "Cannot train on 'absent.npz'. Expected: a file"),
+        (["repair", "--model", "train.py", "--data", "train.py"], "Cannot read data from 'train.py'"),
+        (["repair", "--model", "m.keras", "--data", "d.npz", "--save", "m.h5"], "Expected: a path that ends in .keras"),
+        (["repair", "--model", "m.keras", "--data", "d.npz", "--epochs", "0"], "--epochs"),
         (["run", "train.py"], "Missing option '--fix'"),
         (["run", "--fix", "absent.json", "train.py"], "Cannot read 'absent.json'"),
         (["run", "--fix", "train.py", "train.py"], "not JSON"),
         (["export", "absent"], "Cannot read 'absent'"),
         (["export", "."], "Cannot read 'fix.json'"),
         (["export", ".", "--format", "xml"], "'xml' is not one of"),
+        (["export", ".", "--format", "keras"], "A model is no text. Expected: --out FILE"),
+        (["export", ".", "--format", "keras", "-o", "m.keras"], "Cannot read 'fix.json'"),
+        (["export", ".", "-o", "absent/fix.py"], "Cannot write to 'absent/fix.py'"),
+        (["export", ".", "-o", "train.py"], "'train.py' exists already"),
         (["cure"], "No such command 'cure'"),
     ],
 )
@@ -134,6 +176,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "out": Path("fix.json"),
         "budget": {"trials": 5},
         "strategies": ["halve"],
+        "forbid": [],
         "seed": 3,
         "run_dir": None,
     }
@@ -159,6 +202,120 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert f"nanfix: fit call 1, model net: {outcome.name}\n  words\n" in errors
     assert (f"Proof: {proof} when" in errors) == (proof is not None)
     assert "\x1b" not in errors
+
+
+def test_a_module_is_named_as_python_takes_it(nanfix, repaired):
+    repaired["result"] = replace(repaired["result"], written=Path("fix.json"))
+    code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
+    assert code == 0
+    assert (repaired["script"], repaired["args"]) == (script.Module("pack.train"), ["-m", "--epochs", "3"])
+    assert errors.endswith("Use it: nanfix run --fix fix.json -m pack.train\n")
+
+
+def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
+    model_repaired["result"] = replace(model_repaired["result"], written=Path("f.json"), model=Path("r.keras"))
+    words = ["--model", "m.keras", "--data", "d.csv", "--target", "y", "--epochs", "3", "--batch-size", "8", "--seed", "5"]
+    code, output, errors = nanfix("repair", *words, "--trust-model", "--save", "r.keras", "-o", "f.json", "--forbid", "halve")
+    assert (code, output) == (0, "")
+    seen = model_repaired["subject"]
+    assert (seen.model, seen.data, seen.target, seen.epochs, seen.batch_size) == (Path("m.keras"), Path("d.csv"), "y", 3, 8)
+    assert (seen.trusted, seen.seed) == (True, 5)
+    assert model_repaired["options"] == {
+        "out": Path("f.json"),
+        "model_out": Path("r.keras"),
+        "budget": {},
+        "strategies": None,
+        "forbid": ["halve"],
+        "run_dir": None,
+    }
+    assert "Epoch 1/2" in errors and errors.endswith("Repaired model written to r.keras, the fix to f.json.\n")
+
+
+def test_an_existing_model_is_never_overwritten_silently(nanfix, model_repaired):
+    Path("repaired.keras").write_text("mine")
+    code, _, errors = nanfix("repair", "--model", "m.keras", "--data", "d.npz")
+    assert (code, "subject" in model_repaired) == (2, False) and "'repaired.keras' exists already" in errors
+    assert nanfix("repair", "--force", "--model", "m.keras", "--data", "d.npz")[0] == 0
+
+
+def test_json_is_one_document_on_standard_output(nanfix, repaired, model_repaired):
+    record = RunRecord.model_validate({"outcome": "REPAIRED", "proof": "held", "edits": [{"strategy": "halve"}], "seed": 4})
+    history = {"loss": "0.25", "val_loss": "nan", "matrix": "array([1])"}
+    call = CallResult(1, "net", "REPAIRED: words", Outcome.REPAIRED, True, history, record, "held")
+    repaired["result"] = ScriptResult(0, (call,), ("a note",), Path("fix.json"))
+    code, output, errors = nanfix("repair", "--json", "train.py")
+    assert (code, errors) == (0, "")
+    document = json.loads(output)
+    (told,) = document.pop("calls")
+    assert document == {
+        "command": "repair",
+        "exit_code": 0,
+        "error": None,
+        "script_exit_code": 0,
+        "notes": ["a note"],
+        "fix": "fix.json",
+        "model": None,
+    }
+    assert told.pop("run")["edits"] == [{"strategy": "halve"}]
+    assert told == {
+        "call": 1,
+        "model": "net",
+        "outcome": "REPAIRED",
+        "proof": "held",
+        "finite": True,
+        "history": {"loss": 0.25, "val_loss": None, "matrix": None},
+        "text": "REPAIRED: words",
+        "diagnosis": None,
+        "candidates": [],
+    }
+    code, output, errors = nanfix("repair", "--json", "--quiet", "--model", "m.keras", "--data", "d.npz")
+    assert json.loads(output)["calls"][0]["outcome"] == "REPAIRED" and errors == "Epoch 1/2\n"
+
+
+def test_json_of_a_real_script_keeps_standard_output_to_itself(nanfix):
+    Path("train.py").write_text("import os\nprint('by print')\nos.system('echo by a child')\nraise SystemExit(7)")
+    for command in (["repair"], ["repair", "--dry-run"], ["diagnose"]):
+        code, output, errors = nanfix(*command, "--json", "train.py")
+        document = json.loads(output)
+        assert (code, document["exit_code"], document["script_exit_code"], document["calls"]) == (7, 7, 7, [])
+        assert document["command"] == command[0]
+        assert "by print" in errors and "by a child" in errors
+    code, output, errors = nanfix("diagnose", "train.py")
+    assert output.startswith("by ") and "by " not in errors
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["repair", "--json", "absent.py"],
+        ["diagnose", "--json", "absent.py"],
+        ["run", "--json", "--fix", "absent.json", "train.py"],
+        ["export", "--json", "absent"],
+    ],
+)
+def test_json_of_what_is_refused_says_why(nanfix, words):
+    code, output, errors = nanfix(*words)
+    document = json.loads(output)
+    assert (code, document["command"], document["exit_code"]) == (2, words[0], 2)
+    assert errors == f"nanfix: {document['error']['message']}\n"
+    assert document["error"]["type"] in ("ScriptError", "FixFormatError")
+
+
+def test_a_dry_run_is_explained_on_standard_output(nanfix, monkeypatch):
+    seen = {}
+
+    def plan_script(path, args, **options):
+        seen.update(options)
+        return ScriptResult(0, (CallResult(0, "net", "Cause: ...\nWould be tried", candidates=[[{"strategy": "halve"}]]),))
+
+    monkeypatch.setattr(script, "plan_script", plan_script)
+    Path("fix.json").write_text("an earlier one, which a dry run does not touch")
+    code, output, errors = nanfix("repair", "--dry-run", "--budget-trials", "4", "train.py")
+    assert (code, seen) == (0, {"budget": {"trials": 4}, "strategies": None, "forbid": []})
+    assert output == "nanfix: fit call 1, model net\n  Cause: ...\n  Would be tried\n"
+    assert errors == "nanfix: Dry run: nothing was repaired or written.\n"
+    code, output, _ = nanfix("repair", "--dry-run", "--json", "train.py")
+    assert json.loads(output)["calls"][0]["candidates"] == [[{"strategy": "halve"}]]
 
 
 def test_quiet_prints_nothing(nanfix, repaired):
@@ -187,6 +344,58 @@ def test_export_writes_json_and_python_to_standard_output(nanfix):
     assert code == 0 and "# Halve it." in output
     compile(output, "snippet.py", "exec")
     assert nanfix("export", ".", "--format", "python", "--call", "2")[0] == 2
+
+
+def test_strategies_as_json_and_by_name(nanfix):
+    (told,) = json.loads(nanfix("strategies", "--json")[1])["strategies"]
+    assert told == {
+        "name": "halve",
+        "tier": 2,
+        "treats": ["EXPLODING_GRADIENT", "LEARNING_RATE"],
+        "eases": [],
+        "parameters": [],
+        "keeps_weights": True,
+        "discards_data": False,
+        "reference": "arXiv:0000.00000",
+    }
+    assert nanfix("strategies", "--quiet")[1] == "halve\n"
+
+
+def test_export_writes_files_and_documents(nanfix):
+    fix_file([{"strategy": "halve"}])
+    Path("model.keras").write_text("a model")
+    for format, name in (("json", "a.json"), ("python", "a.py"), ("keras", "a.keras")):
+        assert nanfix("export", ".", "--format", format, "-o", name) == (0, "", f"Written to {name}.\n")
+        assert nanfix("export", ".", "--format", format, "-o", name)[0] == 2
+        assert nanfix("export", ".", "--format", format, "-o", name, "--force", "--quiet") == (0, "", "")
+    assert Path("a.json").read_text() == Path("fix.json").read_text()
+    assert Path("a.keras").read_text() == "a model"
+    compile(Path("a.py").read_text(), "a.py", "exec")
+    document = json.loads(nanfix("export", ".", "--json")[1])
+    assert (document["format"], document["file"], document["content"]["runs"][0]["outcome"]) == ("json", None, "REPAIRED")
+    document = json.loads(nanfix("export", ".", "--json", "--format", "python")[1])
+    assert "# Halve it." in document["content"]
+    document = json.loads(nanfix("export", ".", "--json", "--format", "keras", "-o", "a.keras", "--force")[1])
+    assert (document["file"], document["content"]) == ("a.keras", None)
+
+
+def test_help_pipes_as_plain_lines(nanfix):
+    for words in (["--help"], ["repair", "--help"], ["export", "--help"]):
+        code, output, _ = nanfix(*words)
+        assert code == 0 and "Usage: nanfix" in output
+        assert output.isascii()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there_for_the_common_shells(shell):
+    code = "from nanfix.cli import main; main()"
+    environment = {**os.environ, "_NANFIX_COMPLETE": f"source_{shell}"}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "_NANFIX_COMPLETE=complete_" in shown.stdout
+    words = {"_NANFIX_COMPLETE": f"complete_{shell}", "COMP_WORDS": "nanfix di", "COMP_CWORD": "1"}
+    words |= {"_TYPER_COMPLETE_ARGS": "nanfix di", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    found = subprocess.run([sys.executable, "-c", code], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert "diagnose" in found.stdout
 
 
 def test_the_command_line_starts_without_the_heavy_packages():

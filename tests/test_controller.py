@@ -177,6 +177,44 @@ def test_known_fix_is_applied_without_a_search():
     np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
 
 
+def test_forbidden_strategies_are_not_tried():
+    model, x, y, arguments = explosions.learning_rate()
+    allowed = {"strategies": ["lower-learning-rate", "clip-gradients"], "forbid": ["clip-gradients"]}
+    report = nanfix.fit(model, x, y, **allowed, **arguments)
+    assert {edit.strategy for trial in report.trials for edit in trial.edits} == {"lower-learning-rate"}
+
+
+def test_report_says_what_was_trained_on_what():
+    model, x, y, arguments = explosions.healthy()
+    report = nanfix.fit(model, x, y, **arguments)
+    weights = [[list(weight.shape) for weight in layer.weights] for layer in model.layers]
+    assert report.fingerprint == {
+        "model": [["Dense", shapes] for shapes in weights],
+        "optimizer": "Adam",
+        "data": [[[list(x.shape), "float32"]], [[list(y.shape), "float32"]]],
+        "epochs": arguments["epochs"],
+    }
+
+
+def test_run_dir_keeps_the_repaired_model_where_it_can_be_saved(tmp_path):
+    model, x, y, arguments = explosions.learning_rate()
+    quick = {"strategies": ["lower-learning-rate"], **arguments}
+    report = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **quick)
+    kept = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    np.testing.assert_array_equal(kept.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert not any("model.keras" in note for note in report.notes)
+
+    def save(path, **_):
+        raise NotImplementedError("no get_config")
+
+    model, x, y, _ = explosions.learning_rate()
+    model.save = save
+    report = nanfix.fit(model, x, y, run_dir=tmp_path / "other", **quick)
+    assert report.outcome is Outcome.REPAIRED
+    assert any("model.keras was not written" in note and "no get_config" in note for note in report.notes)
+    assert (tmp_path / "other" / "fix.json").exists() and not (tmp_path / "other" / "model.keras").exists()
+
+
 def test_same_seed_gives_the_same_fix():
     fixes = []
     for _ in range(2):
@@ -276,10 +314,11 @@ def bad_inputs():
         "empty": (explosions.mlp(), x[:0], y[:0], {}, InputError, "empty"),
         "object": (explosions.mlp(), x.astype(object), y, {}, InputError, "object dtype"),
         "strategy": (explosions.mlp(), x, y, {"strategies": ["no-such"]}, UnknownStrategyError, "no-such"),
+        "forbidden": (explosions.mlp(), x, y, {"forbid": ["no-such"]}, UnknownStrategyError, "no-such"),
     }
 
 
-@pytest.mark.parametrize("kind", ["not compiled", "no model", "lengths", "empty", "object", "strategy"])
+@pytest.mark.parametrize("kind", ["not compiled", "no model", "lengths", "empty", "object", "strategy", "forbidden"])
 def test_bad_input_is_refused_before_anything_changes(kind, tmp_path):
     model, x, y, arguments, error, words = bad_inputs()[kind]
     before = model.get_weights() if isinstance(model, keras.Model) else []

@@ -5,9 +5,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from nanfix import cli, documents
 from nanfix.changes import Stepping
 from nanfix.registry import catalogue
+from nanfix.script import CallResult, ScriptResult
 from nanfix.setup import Setup
 from nanfix.strategy import Strategy
 
@@ -24,6 +27,19 @@ def generate():
 
 def test_page_of_strategies_is_the_one_their_files_make(generate):
     assert generate.PAGE.read_text() == generate.page()
+
+
+def test_schema_of_a_fix_is_the_one_it_is_read_by(generate):
+    assert generate.SCHEMA.read_text() == generate.schema()
+
+
+def test_page_of_the_command_line_names_every_option_and_key():
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    options = {option for command in get_command(cli.app).commands.values() for p in command.params for option in p.opts}
+    call = documents.of_result("repair", ScriptResult(0, (CallResult(0, "net", ""),)))
+    keys = [*call, *call["calls"][0], *documents.of_export("json", "{}", None)]
+    named = [f"`{key}`" for key in keys] + [option for option in options if option.startswith("--")]
+    assert [name for name in named if name not in text] == []
 
 
 def test_every_cause_that_a_strategy_is_for_has_a_symptom(generate):

@@ -11,7 +11,7 @@ import pytest
 from nanfix import registry
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.errors import FixFormatError, NanfixError, UnknownStrategyError
-from nanfix.export import export, read_fix, snippet, to_json, write_text
+from nanfix.export import check_writable, copy_model, export, read_fix, snippet, to_json, write_text
 from nanfix.fix import Edit, Fix
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.schema import FixFile, RunRecord
@@ -84,6 +84,17 @@ def test_json_holds_diagnosis_edits_trials_and_versions(report):
 
 def test_nonfinite_numbers_become_null(report):
     assert json.loads(to_json(report))["runs"][0]["diagnosis"]["gradient_norm"] is None
+
+
+def test_fingerprint_is_written(report):
+    object.__setattr__(report, "fingerprint", {"optimizer": "SGD", "epochs": 3})
+    assert json.loads(to_json(report))["runs"][0]["fingerprint"] == {"optimizer": "SGD", "epochs": 3}
+
+
+def test_a_file_with_nothing_but_what_the_first_version_demands_is_read(tmp_path):
+    run = {"outcome": "REPAIRED", "edits": [{"strategy": "halve", "rate": 0.5}]}
+    (tmp_path / "fix.json").write_text(json.dumps({"schema_version": 1, "runs": [run]}))
+    assert read_fix(tmp_path / "fix.json") == FIX
 
 
 def test_fix_survives_the_file(report, tmp_path):
@@ -193,6 +204,47 @@ def test_a_model_keras_cannot_save_leaves_the_other_files(report, tmp_path):
     with pytest.raises(NanfixError, match=r"model\.keras was not written.*NotImplementedError: no get_config\. Give"):
         export(report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fix.json", "snippet.py"]
+
+
+def kept_models(folder, calls):
+    """Write a run_dir with a fix and a model for each of the `calls`; None stands for a run of a single call."""
+    runs = []
+    for call in calls:
+        path = folder / "model.keras" if call is None else folder / f"call-{call}" / "model.keras"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"model {call}")
+        runs.append({"call": call or 0, "outcome": "REPAIRED", "edits": [FIX.edits[0].as_json()]})
+    write_text(folder / "fix.json", str(FixFile(runs=[RunRecord.model_validate(run) for run in runs])))
+    return folder / "fix.json"
+
+
+@pytest.mark.parametrize(("calls", "call", "copied"), [([None], None, None), ([0], None, 0), ([1, 3], 3, 3)])
+def test_the_kept_model_is_copied(tmp_path, calls, call, copied):
+    copy_model(kept_models(tmp_path, calls), tmp_path / "copy.keras", call=call)
+    assert (tmp_path / "copy.keras").read_text() == f"model {copied}"
+
+
+def test_a_model_that_is_not_kept_or_not_chosen_is_refused(tmp_path):
+    fix = kept_models(tmp_path, [1, 3])
+    with pytest.raises(FixFormatError, match="one of its fit calls: 1, 3"):
+        copy_model(fix, tmp_path / "copy.keras")
+    (tmp_path / "call-3" / "model.keras").unlink()
+    with pytest.raises(NanfixError, match=r"No repaired model is kept .* Repair again with a run_dir"):
+        copy_model(fix, tmp_path / "copy.keras", call=3)
+    with pytest.raises(NanfixError, match="Cannot write to"):
+        copy_model(fix, tmp_path / "absent" / "copy.keras", call=1)
+    assert not (tmp_path / "copy.keras").exists()
+
+
+def test_checking_a_path_leaves_nothing_there(tmp_path):
+    check_writable(tmp_path / "a.json")
+    check_writable(tmp_path / "new" / "folder" / "a.json", folders=True)
+    with pytest.raises(NanfixError, match="Cannot write to"):
+        check_writable(tmp_path / "new" / "a.json")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NanfixError, match="Cannot write to"):
+        check_writable(tmp_path / "file" / "folder" / "a.json", folders=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_unwritable_folder_is_said(report, tmp_path):

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import nanfix
-from nanfix.errors import UnknownStrategyError
-from nanfix.registry import catalogue, select
+from nanfix.errors import InputError, UnknownStrategyError
+from nanfix.registry import catalogue, check_choice, select
 from nanfix.strategy import Strategy
 
 
@@ -38,3 +38,16 @@ def test_selection_keeps_the_catalogues_order_and_refuses_unknown_names():
     assert select([]) == {}
     with pytest.raises(UnknownStrategyError, match=r"Expected: one of .* Received: 'magic'"):
         select(["magic"])
+
+
+def test_forbidden_strategies_are_left_out_and_have_to_exist():
+    everything = list(select(None))
+    assert list(select(None, ["scale-inputs"])) == [name for name in everything if name != "scale-inputs"]
+    assert list(select(["scale-inputs", "clip-gradients"], ["scale-inputs"])) == ["clip-gradients"]
+    with pytest.raises(UnknownStrategyError, match="Received: 'magic'"):
+        select(None, ["magic"])
+    check_choice(None, ["scale-inputs"])
+    with pytest.raises(InputError, match="Received: scale-inputs, without scale-inputs, clip-gradients"):
+        check_choice(["scale-inputs"], ["scale-inputs", "clip-gradients"])
+    with pytest.raises(InputError, match="Received: every strategy, without"):
+        check_choice(None, everything)

@@ -17,7 +17,15 @@ from nanfix.fix import Edit, Fix
 from nanfix.intercept import Interceptor
 from nanfix.report import Outcome, Report
 from nanfix.schema import RunRecord, load
-from nanfix.script import CallResult, ScriptResult, diagnose_script, repair_script, run_script_with_fix
+from nanfix.script import (
+    CallResult,
+    Module,
+    ScriptResult,
+    diagnose_script,
+    plan_script,
+    repair_script,
+    run_script_with_fix,
+)
 
 LOOK = """
 import os, sys
@@ -66,8 +74,9 @@ def write(name, text):
     return path
 
 
-def plainly(path, *args):
-    return subprocess.run([sys.executable, str(path), *args], capture_output=True, text=True, check=False)
+def plainly(script, *args):
+    command = ["-m", str(script)] if isinstance(script, Module) else [str(script)]
+    return subprocess.run([sys.executable, *command, *args], capture_output=True, text=True, check=False)
 
 
 def test_a_script_sees_what_it_would_see_without_nanfix(capfd):
@@ -89,6 +98,101 @@ def test_a_script_that_fails_by_itself_keeps_code_output_and_traceback(kind, cap
     assert capfd.readouterr() == (plain.stdout, plain.stderr)
     assert result.code == result.exit_code == plain.returncode != 0
     assert result.calls == () and not Path("fix.json").exists()
+
+
+MODULE = """
+import sys
+from .helper import seen
+print(sys.argv, sys.path[0], __name__, __file__, __package__, __spec__.name, seen)
+print(sys.modules["__main__"].__dict__ is globals())
+"""
+
+
+def test_a_module_sees_what_it_would_see_without_nanfix(capfd):
+    write("pack/__init__.py", "import sys; print('package', sys.argv, sys.path[0])")
+    write("pack/helper.py", "seen = 1")
+    write("pack/look.py", MODULE)
+    write("pack/__main__.py", MODULE)
+    for name in ("pack.look", "pack"):
+        plain = plainly(Module(name), "--seed", "1", "a b")
+        result = repair_script(Module(name), ["--seed", "1", "a b"])
+        assert plain.returncode == 0
+        assert capfd.readouterr() == (plain.stdout, plain.stderr)
+        assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_module_that_fails_by_itself_keeps_code_output_and_traceback(kind, capfd):
+    write("pack/__init__.py", "")
+    write("pack/fails.py", FAILURES[kind])
+    plain = plainly(Module("pack.fails"))
+    result = repair_script(Module("pack.fails"))
+    assert capfd.readouterr() == (plain.stdout, plain.stderr)
+    assert result.code == result.exit_code == plain.returncode != 0
+
+
+def test_missing_modules_are_refused():
+    write("pack/__init__.py", "")
+    write("pack/train.py", "")
+    for name in ("absent", "absent.train", "pack.absent", "pack.train.absent"):
+        with pytest.raises(ScriptError, match=rf"There is no module '{name}'\. Expected: .* Received: "):
+            repair_script(Module(name), out=Path("fix.json"))
+    assert not Path("fix.json").exists()
+
+
+def test_the_legacy_keras_is_said():
+    write("tf_keras.py", "")  # the package is not there, its name is what counts
+    result = repair_script(write("old.py", "import tf_keras"))
+    assert result.code == 2 and "legacy package tf_keras" in result.notes[0]
+
+
+LOOP = """
+import argparse, sys
+import numpy as np
+import tensorflow as tf
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--way", required=True)
+way = parser.parse_args().way
+X = np.ones((8, 2), "float32")
+model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)], name="loop")
+model.compile("sgd", "mse")
+
+def step():
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(X) - 1.0))
+    model.optimizer.apply(tape.gradient(loss, model.trainable_weights), model.trainable_weights)
+
+if __name__ == "__main__":
+    if way == "tape":
+        for _ in range(3):
+            step()
+    elif way == "batch":
+        for _ in range(3):
+            model.train_on_batch(X, X[:, :1])
+    else:
+        history = model.fit(X, X[:, :1], verbose=0, callbacks=[tf.keras.callbacks.EarlyStopping("loss")])
+        print(sorted(history.history), history.epoch, model.history is history)
+    sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(("way", "statement"), [("tape", "optimizer.apply"), ("batch", "train_on_batch")])
+def test_a_loop_of_the_scripts_own_is_said_with_its_place(way, statement):
+    result = repair_script(write("loop.py", LOOP), ["--way", way])
+    loop, no_fit = result.notes
+    assert (result.code, result.calls) == (2, ())
+    place, _, words = loop.partition(" ")
+    assert words.startswith("trains in a loop of its own") and "train_step" in words
+    assert statement in LOOP.splitlines()[int(place.removeprefix("loop.py:")) - 1]
+    assert "No call of model.fit was seen" in no_fit
+
+
+def test_fit_by_tf_keras_with_callbacks_is_watched_and_no_loop(capfd):
+    result = repair_script(write("loop.py", LOOP), ["--way", "fit"])
+    assert (result.code, result.notes) == (0, ())
+    assert [call.outcome for call in result.calls] == [Outcome.HEALTHY]
+    assert capfd.readouterr().out == "['loss'] [0] True\n"
 
 
 def test_no_fit_call_is_said():
@@ -143,7 +247,15 @@ def intercepted(model, monkeypatch, folder):
         controller = ModuleType("nanfix.controller")
         vars(controller).update(fit=answer)
         monkeypatch.setitem(sys.modules, "nanfix.controller", controller)
-        base = {"mode": "repair", "events": str(folder / "events"), "budget": {}, "strategies": None, "seed": 1, "run_dir": None}
+        base = {
+            "mode": "repair",
+            "events": str(folder / "events"),
+            "budget": {},
+            "strategies": None,
+            "forbid": [],
+            "seed": 1,
+            "run_dir": None,
+        }
         Interceptor({**base, **job}).install(keras)
         return lambda: [json.loads(line) for line in (folder / "events").read_text().splitlines()]
 
@@ -161,10 +273,10 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
         seen.update(arguments)
         return report_of(trained)
 
-    events = intercepted(answer, run_dir="runs", strategies=["a"])
+    events = intercepted(answer, run_dir="runs", strategies=["a"], forbid=["b"])
     history = model.fit(*data, 2, epochs=2, verbose=0)
     assert seen.pop("x") is data[0] and seen.pop("y") is data[1]
-    own = {"budget": Budget(), "strategies": ["a"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
+    own = {"budget": Budget(), "strategies": ["a"], "forbid": ["b"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
     assert seen == {**own, "batch_size": 2, "epochs": 2, "verbose": 0}
     assert (history.history, history.epoch, history.params) == ({"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
     assert model.history is history
@@ -313,13 +425,16 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     path = write("train.py", FAILING)
     plain = plainly(path, "1000")
     assert plain.stdout.splitlines()[-1] == "finite False False"
-    result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0)
+    result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0, run_dir=Path("run"))
     output = capfd.readouterr().out.splitlines()
     assert result.code == 0, result
     assert [line for line in output if line.startswith(("epochs", "finite"))] == ["epochs 8 8 8", "finite True True"] * 2
     assert [(call.outcome, call.proof) for call in result.calls] == [(Outcome.HEALTHY, None), (Outcome.REPAIRED, "held")]
     content = load(Path("fix.json"))
     assert [bool(run.edits) for run in content.runs] == [False, True]
+    assert content.script == "train.py" and content.runs[1].fingerprint["optimizer"] == "SGD"
+    assert Path("run/fix.json").read_text() == Path("fix.json").read_text()
+    assert Path("run/call-1/model.keras").is_file() and not Path("run/call-0/model.keras").exists()
     again = run_script_with_fix(path, ["1000"], Path("fix.json"))
     assert again.code == 0 and "finite True True" in capfd.readouterr().out
 
@@ -332,4 +447,17 @@ def test_a_script_is_explained_up_to_the_fit_that_fails(capfd):
     assert first.text == "Training stayed finite."
     assert "Cause: the learning rate is too high" in second.text and "stay finite" in second.text
     assert "epochs" not in capfd.readouterr().out  # it ended there, before it used what has no weights
+    assert list(Path().iterdir()) == [path]
+    assert second.diagnosis is not None and second.diagnosis.cause == "LEARNING_RATE"
+
+
+def test_a_dry_run_lists_what_would_be_tried_and_writes_nothing(capfd):
+    path = write("train.py", FAILING)
+    result = plan_script(path, ["1e6"], budget={"trials": 5}, forbid=["clip-gradients"])
+    first, second = result.calls
+    assert (result.code, list(first.candidates), first.diagnosis) == (0, [], None)
+    assert len(second.candidates) == 5 and second.diagnosis is not None
+    assert "clip-gradients" not in {edit["strategy"] for fix in second.candidates for edit in fix}
+    assert "Would be tried, in this order" in second.text and "\n  5. " in second.text
+    assert "epochs" not in capfd.readouterr().out
     assert list(Path().iterdir()) == [path]

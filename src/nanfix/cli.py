@@ -1,16 +1,22 @@
 """The command line: `nanfix repair`, `diagnose`, `run`, `strategies`, `export`. The only module that prints."""
 
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
+from nanfix import documents, options
 from nanfix.errors import InputError, NanfixError
+from nanfix.options import Format
+from nanfix.usage import check_new, check_subject, names, program
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,11 +25,13 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+REPAIRED = Path("repaired.keras")
 EPILOG = (
     "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix held within "
     "the budget; 130 interrupted; any other code is the script's own."
 )
 SCRIPT_OPTIONS = {"allow_interspersed_args": False}  # what stands after the script belongs to the script
+DRY_RUN = "Dry run: nothing was repaired or written."
 
 app = typer.Typer(
     help="Keras training that does not die of NaN: watch it, explain it, repair it, prove the repair.",
@@ -31,106 +39,144 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,  # plain lines where they are piped
 )
 
-Script = Annotated[Path, typer.Argument(help="The training script, run as it is.", show_default=False)]
-Args = Annotated[list[str] | None, typer.Argument(help="Everything after the script is the script's own.", show_default=False)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors; the script's own output stays.")]
+
+class Command(TyperCommand):
+    """A command that, with --json, answers with a document also when it is refused."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NanfixError as error:
+            if ctx.params["as_json"]:
+                typer.echo(documents.to_text(documents.of_error(self.name or "", error, USAGE_ERROR)))
+            raise
 
 
-class Format(Enum):
-    """What `nanfix export` writes."""
-
-    JSON = "json"
-    PYTHON = "python"
-
-
-@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG)
+@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)
 def repair(
-    script: Script,
-    args: Args = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The fix.json to write once the fix is proved.")] = Path("fix.json"),
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing --out file.")] = False,
-    budget_trials: Annotated[
-        int | None, typer.Option(min=1, help="Try at most this many fixes for each fit call.", show_default="30")
-    ] = None,
-    budget_seconds: Annotated[
-        float | None, typer.Option(min=0.001, help="Search at most this long for each fit call.", show_default="no limit")
-    ] = None,
-    strategies: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; see `nanfix strategies`.", show_default="all")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the search; the script's own seeds stay untouched.")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Keep the search here; an interrupted repair goes on from it.")] = None,
-    quiet: Quiet = False,
+    script: options.ScriptOrNone = None,
+    args: options.Args = None,
+    module: options.AsModule = False,
+    model: options.Model = None,
+    data: options.Data = None,
+    target: options.Target = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    trust_model: options.TrustModel = False,
+    save: options.Save = None,
+    budget_trials: options.Trials = None,
+    budget_seconds: options.Seconds = None,
+    strategies: options.Strategies = None,
+    forbid: options.Forbid = None,
+    seed: options.Seed = None,
+    run_dir: options.RunDir = None,
+    dry_run: options.DryRun = False,
+    out: options.Out = Path("fix.json"),
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Run SCRIPT, repair what goes NaN, and prove the fix by running SCRIPT again with it."""
-    names = None if strategies is None else [name.strip() for name in strategies.split(",") if name.strip()]
-    if names == []:
-        raise InputError(
-            f"--strategies names no strategy. Expected: names separated by commas. Received: {strategies!r}. "
-            "Leave the option out to allow all."
-        )
-    if out.exists() and not force:
-        raise InputError(
-            f"{str(out)!r} exists already. Expected: a new file. Received: --out {out}. "
-            "Choose another with --out, or replace it with --force."
-        )
+    """Run SCRIPT, repair what goes NaN, and prove the fix by running SCRIPT again with it.
+
+    With --model and --data a saved model is trained and repaired instead, and the fix proved on a fresh copy of it.
+    """
+    saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size, "--save": save}
+    check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
     budget = {"trials": budget_trials, "seconds": budget_seconds}
-    from nanfix.script import repair_script
+    search = {
+        "budget": {name: value for name, value in budget.items() if value is not None},
+        "strategies": None if strategies is None else names("--strategies", strategies),
+        "forbid": [] if forbid is None else names("--forbid", forbid),
+    }
+    written = {"--out": out} if model is None else {"--out": out, "--save": save or REPAIRED}
+    if not dry_run:
+        check_new(written, force)
+    if model is not None and data is not None:
+        from nanfix.saved import SavedModel, plan_saved, repair_saved
 
-    _announce(quiet)
-    result = repair_script(
-        script,
-        args or [],
-        out=out,
-        budget={name: value for name, value in budget.items() if value is not None},
-        strategies=names,
-        seed=seed,
-        run_dir=run_dir,
-    )
-    if not quiet:
-        _show(result, _console())
-        if result.written:
-            _console().print(f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}", markup=False)
+        verbose = 0 if quiet else 2
+        subject = SavedModel(model, data, target, epochs or 1, batch_size or 32, trust_model, seed or 0, verbose)
+        plan, mend = partial(plan_saved, subject), partial(repair_saved, subject, model_out=written["--save"])
+    else:
+        from nanfix.script import plan_script, repair_script
+
+        _announce(quiet)
+        subject = program(script, module)
+        plan, mend = partial(plan_script, subject, args or []), partial(repair_script, subject, args or [], seed=seed)
+    with _standard_output_kept(as_json or model is not None):
+        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir)
+    if dry_run:
+        _tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
+    else:
+        _tell("repair", result, as_json, quiet)
+        if result.written and not quiet and not as_json:
+            _tell_written(result, f"-m {script}" if module else str(script))
     raise typer.Exit(result.code)
 
 
-@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG)
-def diagnose(script: Script, args: Args = None) -> None:
-    """Run SCRIPT until a training goes non-finite, and explain why; nothing is changed."""
-    from nanfix.script import diagnose_script
+@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)
+def diagnose(
+    script: options.ScriptOrNone = None,
+    args: options.Args = None,
+    module: options.AsModule = False,
+    model: options.Model = None,
+    data: options.Data = None,
+    target: options.Target = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    trust_model: options.TrustModel = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run SCRIPT, or train a saved model, until it goes non-finite, and explain why; nothing is changed."""
+    saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size}
+    check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
+    with _standard_output_kept(as_json or model is not None):
+        if model is not None and data is not None:
+            from nanfix.saved import SavedModel, diagnose_saved
 
-    result = diagnose_script(script, args or [])
-    for call in result.calls:
-        typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
-        for line in call.text.splitlines():
-            typer.echo(f"  {line}")
-    _show(replace(result, calls=()), _console())
+            verbose = 0 if quiet else 2
+            result = diagnose_saved(SavedModel(model, data, target, epochs or 1, batch_size or 32, trust_model, verbose=verbose))
+        else:
+            from nanfix.script import diagnose_script
+
+            result = diagnose_script(program(script, module), args or [])
+    _tell_explained("diagnose", result, as_json, quiet)
     raise typer.Exit(result.code)
 
 
-@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG)
+@app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)
 def run(
-    script: Script,
-    fix: Annotated[Path, typer.Option(help="The fix.json of an earlier repair.", show_default=False)],
-    args: Args = None,
-    quiet: Quiet = False,
+    script: options.Script,
+    fix: options.FixFile,
+    args: options.Args = None,
+    module: options.AsModule = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run SCRIPT with a known fix, without any search."""
     from nanfix.script import run_script_with_fix
 
-    result = run_script_with_fix(script, args or [], fix)
-    if not quiet:
-        _show(result, _console())
+    with _standard_output_kept(as_json):
+        result = run_script_with_fix(program(script, module), args or [], fix)
+    _tell("run", result, as_json, quiet)
     raise typer.Exit(result.code)
 
 
-@app.command()
-def strategies() -> None:
+@app.command(cls=Command)
+def strategies(as_json: options.AsJson = False, quiet: options.NamesOnly = False) -> None:
     """List the strategies, built-in and installed; tab-separated where the output is not a terminal."""
     from nanfix.registry import catalogue
 
+    if as_json:
+        typer.echo(documents.to_text(documents.of_strategies(catalogue())))
+        return
+    if quiet:
+        typer.echo("\n".join(catalogue()))
+        return
     titles = ("name", "tier", "treats", "may ease", "parameters", "what it does", "reference")
     rows = [
         (
@@ -162,21 +208,40 @@ def _named(causes: Iterable[Any]) -> str:
     return ", ".join(sorted(cause.name.lower().replace("_", " ") for cause in causes))
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
-    run_dir: Annotated[Path, typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False)],
-    format: Annotated[Format, typer.Option(help="The record as JSON, or Python code that applies the fix.")] = Format.JSON,
-    call: Annotated[int | None, typer.Option(min=1, help="Which fit call's fix, where the script made several.")] = None,
+    run_dir: options.Run,
+    format: options.ExportFormat = Format.JSON,
+    call: options.Call = None,
+    out: options.ToFile = None,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Write a fix to standard output."""
-    from nanfix.export import read_fix, snippet
+    """Write a fix, or the repaired model, to standard output or to a file."""
+    from nanfix.export import check_writable, copy_model, read_fix, snippet, write_text
     from nanfix.schema import load
 
+    if format is Format.KERAS and out is None:
+        raise InputError("A model is no text. Expected: --out FILE. Received: --format keras alone. Add --out model.keras.")
     path = run_dir / "fix.json" if run_dir.is_dir() else run_dir
-    if format is Format.JSON:
-        typer.echo(str(load(path)), nl=False)
+    number = None if call is None else call - 1
+    if out is not None:
+        check_new({"--out": out}, force)
+        check_writable(out)
+    text = None
+    if format is Format.KERAS and out is not None:
+        copy_model(path, out, call=number)
     else:
-        typer.echo(snippet(read_fix(path, call=None if call is None else call - 1)), nl=False)
+        text = str(load(path)) if format is Format.JSON else snippet(read_fix(path, call=number))
+        if out is not None:
+            write_text(out, text)
+    if as_json:
+        typer.echo(documents.to_text(documents.of_export(format.value, text, out)))
+    elif out is None:
+        typer.echo(text, nl=False)
+    elif not quiet:
+        _console().print(f"Written to {out}.", markup=False)
 
 
 def main() -> None:
@@ -186,6 +251,23 @@ def main() -> None:
     except NanfixError as error:
         typer.echo(f"nanfix: {error}", err=True)
         raise SystemExit(USAGE_ERROR) from None
+
+
+@contextlib.contextmanager
+def _standard_output_kept(apart: bool) -> Iterator[None]:
+    """Send what a script or a training prints to standard error where standard output is for something else."""
+    if not apart:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)  # for child processes
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _announce(quiet: bool) -> None:
@@ -203,6 +285,32 @@ def _console() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+    """Say how a script or a training ended, as a document, in words, or not at all."""
+    if as_json:
+        typer.echo(documents.to_text(documents.of_result(command, result)))
+    elif not quiet:
+        _show(result, _console())
+
+
+def _tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+    """Write explanations, which were asked for, to standard output, and remarks on standard error."""
+    if not as_json:
+        for call in result.calls:
+            typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
+            for line in call.text.splitlines():
+                typer.echo(f"  {line}")
+        result = replace(result, calls=())
+    _tell(command, result, as_json, quiet)
+
+
+def _tell_written(result: "ScriptResult", script: str) -> None:
+    told = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
+    if result.model is not None:
+        told = f"Repaired model written to {result.model}, the fix to {result.written}."
+    _console().print(told, markup=False)
 
 
 def _show(result: "ScriptResult", console: "Console") -> None:
@@ -228,7 +336,7 @@ def _details(call: "CallResult") -> list[str]:
     if call.proof is not None:
         last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
         lines.append(
-            f"Proof: {call.proof} when the whole script ran again with the fix and no search" + (f" ({last})." if last else ".")
+            f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
         )
     return lines
 

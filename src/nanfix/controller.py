@@ -15,28 +15,23 @@ from nanfix.checks import check_memory, check_model, check_state
 from nanfix.crew import Workers
 from nanfix.data import Rewindable, TrainingData
 from nanfix.describing import describe
-from nanfix.errors import InputError, UnrepairedError
-from nanfix.export import read_fix, to_json, write_text
+from nanfix.errors import InputError, NanfixError, UnrepairedError
+from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import Incident, say
+from nanfix.incident import NOTHING_KEPT, Incident, say
 from nanfix.registry import select
 from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
-from nanfix.rundir import ADOPTED, FIX, SNAPSHOTS, fingerprint, opened
+from nanfix.rundir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.snapshot import restore, take
 from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
-
-NOTHING_KEPT = (
-    "The run failed before its state could be kept, because the model draws its own batches (it overrides "
-    "make_train_function) and was not built: its weights are non-finite. Build it before training, then call again."
-)
 
 
 def fit(
@@ -46,6 +41,7 @@ def fit(
     *,
     budget: Budget | None = None,
     strategies: Iterable[str] | None = None,
+    forbid: Iterable[str] = (),
     seed: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     memory_bytes: int | None = None,
@@ -65,8 +61,10 @@ def fit(
         x, y: the data, in any form that `model.fit` takes.
         budget: limits of the search; by default 30 trials.
         strategies: names of the strategies to search among; None for all installed.
+        forbid: names of strategies that are not to be tried.
         seed: of the search alone; the random state of the run is the user's.
-        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped.
+        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped; fix.json and
+            model.keras are left there in the end.
         memory_bytes: what the flight recorder may hold of snapshots and batches; by default a tenth of the free memory.
             Snapshots that do not fit are kept on disk, and the report says so.
         workers: processes that try fixes at the same time, or `nanfix.Workers` to say where they meet; of use on a machine with
@@ -82,7 +80,7 @@ def fit(
     Raises:
         InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
             argument makes no sense; nothing was changed.
-        UnknownStrategyError: `strategies` or `fix` names one that is not installed.
+        UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
@@ -91,9 +89,10 @@ def fit(
     check_state(model)
     check_memory(memory_bytes)
     data = TrainingData.of(x, y, fit_kwargs)
-    chosen = select(strategies)
+    chosen = select(strategies, forbid)
     budget, seed, workers = budget or Budget(), seed or 0, workers if isinstance(workers, Workers) else Workers(workers)
-    with opened(run_dir, fingerprint(model, data)) as folder:
+    identity = fingerprint(model, data)
+    with opened(run_dir, identity) as folder:
         store = SnapshotStore(folder / SNAPSHOTS)
         watching = Watching(memory_bytes, store, durable=run_dir is not None)
         known = fix if fix is not None else _fix_found_before(folder)
@@ -101,9 +100,9 @@ def fit(
             report = _train_with(known, model, data, replace(watching, durable=False), seed)
         else:
             report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
-        report = replace(report, seed=seed, seconds=time.perf_counter() - begun)
+        report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
         if run_dir is not None and report.outcome is Outcome.REPAIRED:
-            write_text(folder / FIX, to_json(report))
+            report = _kept(report, folder)
         if report.outcome is not Outcome.INTERRUPTED:
             store.clear()
             SnapshotStore(folder / ADOPTED).clear()
@@ -198,6 +197,16 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     finally:
         bench.close()
     return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes)
+
+
+def _kept(report: Report, folder: Path) -> Report:
+    """Keep the fix and the repaired model in the run's folder; a model that Keras cannot save is no failure, but is noted."""
+    try:
+        save_model(report.model, folder / MODEL)
+    except NanfixError as unsaved:
+        report = replace(report, notes=(*report.notes, str(unsaved)))
+    write_text(folder / FIX, to_json(report))
+    return report
 
 
 def _fix_found_before(folder: Path) -> Fix | None:

@@ -18,6 +18,7 @@ from nanfix.store import SnapshotStore
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 
+FINITE = "Training stayed finite."
 WRITERS = (
     keras.callbacks.BackupAndRestore,
     keras.callbacks.CSVLogger,

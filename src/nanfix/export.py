@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from pprint import pformat
@@ -11,10 +13,23 @@ from nanfix.errors import NanfixError
 from nanfix.fix import Edit, Fix
 from nanfix.registry import get
 from nanfix.report import Report
-from nanfix.schema import FixFile, read_fix, run_record
+from nanfix.schema import FixFile, load, read_fix, repaired_call, run_record
 
-__all__ = ["export", "read_fix", "snippet", "to_json", "unwritable", "write_text"]
+__all__ = [
+    "FIX",
+    "MODEL",
+    "check_writable",
+    "copy_model",
+    "export",
+    "read_fix",
+    "save_model",
+    "snippet",
+    "to_json",
+    "unwritable",
+    "write_text",
+]
 
+FIX, MODEL, SNIPPET = "fix.json", "model.keras", "snippet.py"
 SAVE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError)
 
 
@@ -31,11 +46,11 @@ def export(report: Report, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "fix.json", to_json(report))
-        write_text(folder / "snippet.py", snippet(report.fix))
+        write_text(folder / FIX, to_json(report))
+        write_text(folder / SNIPPET, snippet(report.fix))
     except OSError as error:
         raise unwritable(folder, error) from error
-    _save_model(report.model, folder / "model.keras")
+    save_model(report.model, folder / MODEL)
 
 
 def unwritable(path: Path, error: OSError) -> NanfixError:
@@ -44,6 +59,21 @@ def unwritable(path: Path, error: OSError) -> NanfixError:
         f"Cannot write to {str(path)!r}: {error.strerror or error}. Expected: a path that can be created and written. "
         f"Received: {str(path)!r}. Choose another path or change its permissions."
     )
+
+
+def check_writable(path: Path, *, folders: bool = False) -> None:
+    """Raise NanfixError when no file can be written at `path`; nothing is left there.
+
+    Args:
+        folders: the folders that lead there may be missing, since they will be made.
+    """
+    folder = path.absolute().parent
+    while folders and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -98,13 +128,44 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _save_model(model: Any, path: Path) -> None:
+def save_model(model: Any, path: Path) -> None:
+    """Write the model to `path`, which ends in ".keras", whole or not at all.
+
+    Raises:
+        NanfixError: Keras cannot save the model, or the path cannot be written.
+    """
     try:
         with _replacing(path) as temporary:
             model.save(temporary)
     except SAVE_ERRORS as error:
         raise NanfixError(
-            f"{path.name} was not written to {str(path.parent)!r}; fix.json and snippet.py were. Expected: a model that "
+            f"{path.name} was not written to {str(path.parent)!r}. Expected: a model that "
             f"`model.save` can write. Received: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}. "
             "Give its custom classes a get_config and register them, or keep the weights with `model.save_weights`."
         ) from error
+
+
+def copy_model(fix: Path, path: Path, *, call: int | None = None) -> None:
+    """Copy the repaired model that is kept beside the file `fix` to `path`, whole or not at all.
+
+    Args:
+        fix: the fix.json in the run_dir of a repair, or in a folder written by `report.export`.
+        call: the number of the fit call, where a script made several.
+
+    Raises:
+        FixFormatError, UnknownStrategyError: as in `read_fix`.
+        NanfixError: no model is kept there, or `path` cannot be written.
+    """
+    number = repaired_call(fix, load(fix), call)
+    places = [fix.parent / f"call-{number}" / MODEL, fix.parent / MODEL]
+    kept = next((place for place in places if place.is_file()), None)
+    if kept is None:
+        raise NanfixError(
+            f"No repaired model is kept beside {str(fix)!r}. Expected: a {MODEL} in the run_dir of a repair. Received: "
+            f"{str(fix.parent)!r}. Repair again with a run_dir; it keeps the model where Keras can save it."
+        )
+    try:
+        with _replacing(path) as temporary:
+            shutil.copyfile(kept, temporary)
+    except OSError as error:
+        raise unwritable(path, error) from error

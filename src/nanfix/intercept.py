@@ -1,30 +1,43 @@
 """The child process of a script run: the user's script, unmodified, with every `model.fit` handed to nanfix.
 
 Started as `python -P -m nanfix.intercept JOB SCRIPT [ARGS]...`, where JOB is the private JSON file that
-`nanfix.script` writes. What happens in each fit call is appended to the job's events file, one JSON object a line.
+`nanfix.script` writes, and SCRIPT the name of a module where the job says so. What happens in each fit call is
+appended to the job's events file, one JSON object a line.
 The script keeps its arguments, working folder, environment, output, exit code and traceback.
 """
 
 import builtins
 import contextlib
 import functools
+import importlib.util
 import inspect
 import itertools
 import json
 import os
+import runpy
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import MethodType, ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import wrapt
 
+from nanfix.loops import LoopWatch
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 USAGE_ERROR = 2
+NO_MODULE = (
+    "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: {name!r}, not found from "
+    "{folder!r}. Check the name and the working folder; a file is run without -m."
+)
 LEGACY = "The script uses the legacy package tf_keras, whose fit is not watched; nanfix repairs Keras 3."
+
+
+class MissingModule(Exception):
+    """There is no module of the name that was to be run."""
 
 
 class Interceptor:
@@ -39,6 +52,7 @@ class Interceptor:
         self._process = os.getpid()
         self._calls = itertools.count()
         self._guard = threading.local()
+        self._loops = LoopWatch(self.note)
 
     def install(self, keras: Any) -> None:
         """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
@@ -57,12 +71,19 @@ class Interceptor:
             except TypeError:
                 return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
             del arguments[next(iter(signature.parameters))]
-            return self._handle(model, original, arguments)
+            with self._loops.fitting():
+                return self._handle(model, original, arguments)
 
         keras.Model.fit = fit
+        self._loops.install(keras)
 
     def note(self, text: str) -> None:
         self._emit(kind="note", text=text)
+
+    def refuse(self, error: str, text: str) -> NoReturn:
+        """End the script with an error of nanfix's own, by the name of its class."""
+        self._emit(kind="error", error=error, text=text)
+        raise SystemExit(USAGE_ERROR)
 
     def _handle(self, model: Any, original: Any, arguments: dict[str, Any]) -> Any:
         from nanfix.errors import InputError, NanfixError
@@ -72,12 +93,13 @@ class Interceptor:
             with self._keras_own_fit(model, original):
                 if self._job["mode"] == "diagnose":
                     return self._explain(model, call, arguments)
+                if self._job["mode"] == "plan":
+                    return self._plan(model, call, arguments)
                 report = self._fit(model, call, arguments)
         except InputError as refusal:
             self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
         except NanfixError as error:
-            self._emit(kind="error", error=type(error).__name__, text=str(error))
-            raise SystemExit(USAGE_ERROR) from error
+            self.refuse(type(error).__name__, str(error))
         else:
             return self._hand_back(model, call, report)
         return original(model, **arguments)  # fails, or trains, just as it would without nanfix
@@ -97,6 +119,7 @@ class Interceptor:
             model,
             budget=Budget(**job["budget"]),
             strategies=job["strategies"],
+            forbid=job["forbid"],
             seed=job["seed"],
             run_dir=job["run_dir"] and str(Path(job["run_dir"]) / f"call-{call}"),
             throw=False,
@@ -105,11 +128,29 @@ class Interceptor:
 
     def _explain(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
         """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
-        from nanfix.explain import train_and_explain
+        from nanfix.explain import FINITE, train_and_explain
 
         watched, diagnosis = train_and_explain(model, **arguments)
-        text = str(diagnosis) if diagnosis is not None else "Training stayed finite."
-        self._emit(kind="diagnosis", call=call, model=model.name, text=text)
+        text = str(diagnosis) if diagnosis is not None else FINITE
+        return self._told(model, call, watched, diagnosis, text=text)
+
+    def _plan(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
+        """Do as `_explain` does, and write down too what a repair would try."""
+        from nanfix.budget import Budget
+        from nanfix.planning import train_and_plan
+
+        job = self._job
+        options = {"budget": Budget(**job["budget"]), "strategies": job["strategies"], "forbid": job["forbid"]}
+        watched, plan = train_and_plan(model, **options, **arguments)
+        candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]
+        return self._told(model, call, watched, plan.diagnosis, text=str(plan), candidates=candidates)
+
+    def _told(self, model: Any, call: int, watched: Any, diagnosis: Any, **told: Any) -> Any:
+        """Write the event of a training that was explained; end the script if it failed, else return its History."""
+        from nanfix.schema import diagnosis_record
+
+        record = None if diagnosis is None else diagnosis_record(diagnosis).model_dump_json()
+        self._emit(kind="diagnosis", call=call, model=model.name, diagnosis=record, **told)
         if watched.incident is not None:
             raise SystemExit(0)
         return model.history
@@ -183,17 +224,40 @@ def run_as_main(script: str, arguments: list[str]) -> None:
     exec(loader.source_to_code(loader.get_data(path), path), vars(main))
 
 
+def run_module_as_main(name: str, arguments: list[str]) -> None:
+    """Run the module as `python -m name arguments...` would. Raises MissingModule when there is none of this name."""
+    sys.modules["__main__"] = ModuleType("__main__")
+    sys.argv = ["-m", *arguments]
+    if not os.environ.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, os.getcwd())
+    if not _exists(name):
+        raise MissingModule(name)
+    # What the interpreter itself calls for -m: only so do the module's globals stay those of __main__ until Python exits.
+    runpy._run_module_as_main(name)  # type: ignore[attr-defined]
+
+
+def _exists(name: str) -> bool:
+    """Say whether there is a module of this name; the packages that it lies in are imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if not f"{name}.".startswith(f"{error.name}."):
+            raise  # a package that it lies in fails by itself
+        return False
+
+
 def script_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return `traceback` without the frames of nanfix and of those that started it."""
-    frames = []
+    frames, from_file = [], False
     while traceback is not None:
         if os.path.dirname(traceback.tb_frame.f_code.co_filename) == HERE:
-            if traceback.tb_frame.f_code is run_as_main.__code__:
+            if traceback.tb_frame.f_code in (run_as_main.__code__, run_module_as_main.__code__):
                 frames.clear()
+                from_file = traceback.tb_frame.f_code is run_as_main.__code__
         else:
             frames.append(traceback)
         traceback = traceback.tb_next
-    if frames and all(frame.tb_frame.f_code.co_filename.startswith("<frozen") for frame in frames):
+    if from_file and all(frame.tb_frame.f_code.co_filename.startswith("<frozen") for frame in frames):
         frames.clear()  # the script did not compile
     for frame in reversed(frames):
         traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
@@ -201,8 +265,9 @@ def script_frames(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def main() -> None:
-    job, script, *arguments = sys.argv[1:]
-    interceptor = Interceptor(json.loads(Path(job).read_text(encoding="utf-8")))
+    job_file, script, *arguments = sys.argv[1:]
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    interceptor = Interceptor(job)
     wrapt.register_post_import_hook(interceptor.install, "keras")
     wrapt.register_post_import_hook(lambda _: interceptor.note(LEGACY), "tf_keras")
     hook = sys.excepthook
@@ -212,7 +277,13 @@ def main() -> None:
         hook(kind, error.with_traceback(own), own)
 
     sys.excepthook = excepthook
-    run_as_main(script, arguments)
+    if not job["module"]:
+        run_as_main(script, arguments)
+        return
+    try:
+        run_module_as_main(script, arguments)
+    except MissingModule:
+        interceptor.refuse("ScriptError", NO_MODULE.format(name=script, folder=os.getcwd()))
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def _line(frame: FrameType) -> str | None:
 
 def _is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    return not filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) and not any(part in filename for part in _LIBRARIES)
+    generated = "__autograph_generated_file" in filename  # by TensorFlow, of a tf.function of the user's
+    library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(part in filename for part in _LIBRARIES)
+    return not generated and not library
 
 
 def _is_own(filename: str) -> bool:

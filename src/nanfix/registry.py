@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
-from nanfix.errors import NanfixError, UnknownStrategyError
+from nanfix.errors import InputError, NanfixError, UnknownStrategyError
 from nanfix.strategy import Strategy
 
 GROUP = "nanfix.strategies"
@@ -45,9 +45,22 @@ def get(name: str) -> Strategy:
     return known[name]
 
 
-def select(names: Iterable[str] | None) -> dict[str, Strategy]:
-    """Return the strategies named, in catalogue order; all of them for None."""
-    if names is None:
-        return catalogue()
-    wanted = {get(name).name for name in names}
+def select(names: Iterable[str] | None, forbid: Iterable[str] = ()) -> dict[str, Strategy]:
+    """Return the strategies named, all of them for None, without those in `forbid`; in catalogue order.
+
+    Raises:
+        UnknownStrategyError: one of the names, forbidden ones too, is not installed.
+    """
+    wanted = set(catalogue()) if names is None else {get(name).name for name in names}
+    wanted -= {get(name).name for name in forbid}
     return {name: strategy for name, strategy in catalogue().items() if name in wanted}
+
+
+def check_choice(names: Iterable[str] | None, forbid: Iterable[str]) -> None:
+    """Raise InputError when `forbid` leaves nothing of a choice of strategies to search among, else as `select` does."""
+    names, forbid = names and list(names), list(forbid)
+    if not select(names, forbid):
+        raise InputError(
+            "No strategy is left to search among. Expected: at least one that is not forbidden. "
+            f"Received: {'every strategy' if names is None else ', '.join(names)}, without {', '.join(forbid)}. Forbid fewer."
+        )

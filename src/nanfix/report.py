@@ -44,7 +44,7 @@ class Report:
     """The one result of nanfix.fit, whatever the ending.
 
     `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
-    not among them.
+    not among them, `fingerprint` the model's layers and the shapes of the data, as `rundir.fingerprint` describes them.
     """
 
     outcome: Outcome
@@ -60,6 +60,7 @@ class Report:
     seed: int | None = None
     seconds: float = 0.0
     recorder: RecorderUsage | None = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
     def export(self, path: str | Path) -> None:
         """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.

@@ -15,7 +15,6 @@ from nanfix.errors import RunDirError
 from nanfix.export import write_text
 
 RUN = "run.json"
-FIX = "fix.json"
 SNAPSHOTS = "snapshots"
 ADOPTED = "snapshots-of-the-repaired-training"
 

@@ -84,7 +84,7 @@ class RunRecord(_Record):
     edits: list[EditRecord] = []
     trials: list[TriedRecord] = []
     notes: list[str] = []
-    fingerprint: dict[str, Any] = {}
+    fingerprint: dict[str, Any] = {}  # as `rundir.fingerprint` describes model and data
 
 
 class FixFile(_Record):
@@ -116,11 +116,11 @@ def run_record(report: Report, *, call: int = 0) -> RunRecord:
         outcome=report.outcome.name,
         seed=report.seed,
         seconds=report.seconds,
-        diagnosis=None if report.diagnosis is None else _diagnosis_record(report.diagnosis),
+        diagnosis=None if report.diagnosis is None else diagnosis_record(report.diagnosis),
         edits=_edit_records(report.fix.edits),
         trials=[tried_record(trial) for trial in report.trials],
         notes=list(report.notes),
-        fingerprint=getattr(report, "fingerprint", None) or {},
+        fingerprint=dict(report.fingerprint),
     )
 
 
@@ -176,21 +176,32 @@ def read_fix(path: str | Path, *, call: int | None = None) -> Fix:
         FixFormatError: as in `load`, or the file holds no fix, or several and `call` picks none.
         UnknownStrategyError: it names a strategy that is not installed.
     """
-    found = fixes(load(Path(path)))
+    content = load(Path(path))
+    return fixes(content)[repaired_call(Path(path), content, call)]
+
+
+def repaired_call(path: Path, content: FixFile, call: int | None) -> int:
+    """Return the number of the fit call whose fix is meant: `call`, or for None the only one with a fix.
+
+    Raises:
+        FixFormatError: there is no such fix in the `content` of `path`, or there are several and `call` is None.
+    """
+    found = fixes(content)
     if call is None and len(found) == 1:
-        return next(iter(found.values()))
+        return next(iter(found))
     if call in found:
-        return found[call]
+        return call
     if not found:
-        _refuse(Path(path), "a run that needed no fix or found none", expected="a fix.json with at least one edit")
+        _refuse(path, "a run that needed no fix or found none", expected="a fix.json with at least one edit")
     _refuse(
-        Path(path),
+        path,
         f"call={call}" if call is not None else "no call number",
         expected=f"the number of one of its fit calls: {', '.join(map(str, found))}",
     )
 
 
-def _diagnosis_record(diagnosis: Diagnosis) -> DiagnosisRecord:
+def diagnosis_record(diagnosis: Diagnosis) -> DiagnosisRecord:
+    """Return the part of a fix.json that describes a diagnosis."""
     place = diagnosis.place
     return DiagnosisRecord(
         cause=diagnosis.cause.name,

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from nanfix import errors
 from nanfix.errors import NanfixError, ScriptError
-from nanfix.export import unwritable, write_text
-from nanfix.registry import select
+from nanfix.export import check_writable, unwritable, write_text
+from nanfix.registry import check_choice
 from nanfix.report import Outcome
-from nanfix.schema import FixFile, RunRecord, fixes, load
+from nanfix.schema import DiagnosisRecord, FixFile, RunRecord, fixes, load
 
 log = logging.getLogger("nanfix")
 
@@ -33,11 +33,25 @@ NO_FIT = (
 
 
 @dataclass(frozen=True)
+class Module:
+    """A script given by the name of its module, as `python -m` takes it."""
+
+    name: str
+
+    def __str__(self):
+        return self.name
+
+
+Script = Path | Module
+
+
+@dataclass(frozen=True)
 class CallResult:
     """One fit call of the script, counted from 0, and what came of it.
 
     `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
     `history` is the last value of each logged quantity, as text. `proof` is None where nothing was to be proved.
+    `diagnosis` is that of a call which was only explained, `candidates` what would be tried for it: fixes as lists of edits.
     """
 
     call: int
@@ -48,16 +62,22 @@ class CallResult:
     history: Mapping[str, str] = field(default_factory=dict)
     record: RunRecord | None = None
     proof: Proof | None = None
+    diagnosis: DiagnosisRecord | None = None
+    candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
 
 
 @dataclass(frozen=True)
 class ScriptResult:
-    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any."""
+    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any.
+
+    A saved model counts as a script with one fit call; `model` is where the repaired one was written.
+    """
 
     exit_code: int
     calls: tuple[CallResult, ...] = ()
     notes: tuple[str, ...] = ()
     written: Path | None = None
+    model: Path | None = None
 
     @property
     def code(self) -> int:
@@ -75,12 +95,13 @@ class ScriptResult:
 
 
 def repair_script(
-    script: Path,
+    script: Script,
     args: Sequence[str] = (),
     *,
     out: Path | None = None,
     budget: Mapping[str, float | None] = NOTHING,
     strategies: Sequence[str] | None = None,
+    forbid: Sequence[str] = (),
     seed: int | None = None,
     run_dir: Path | None = None,
 ) -> ScriptResult:
@@ -94,15 +115,16 @@ def repair_script(
     Raises:
         ScriptError: there is no such script.
         UnknownStrategyError: a strategy is not installed.
+        InputError: `forbid` leaves no strategy.
         NanfixError: `out` or `run_dir` cannot be written, or `run_dir` belongs to another run.
     """
-    select(strategies)
+    check_choice(strategies, forbid)
     _check_script(script)
     targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     for path in targets:
-        _check_writable(path, create=path != out)
-    job = {"mode": "repair", "budget": dict(budget), "strategies": strategies and list(strategies), "seed": seed}
-    first = _run(script, args, {**job, "run_dir": run_dir and str(run_dir.absolute())})
+        check_writable(path, folders=path != out)
+    job = {"mode": "repair", "seed": seed, "run_dir": run_dir and str(run_dir.absolute())}
+    first = _run(script, args, {**job, **_search(budget, strategies, forbid)})
     repaired = {call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record}
     if first.exit_code:
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
@@ -116,13 +138,14 @@ def repair_script(
     content = FixFile(script=script.name, runs=[call.record for call in proved.calls if call.record])
     for path in targets:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, str(content))
         except OSError as error:
             raise unwritable(path, error) from error
     return replace(proved, written=targets[0] if targets else None)
 
 
-def diagnose_script(script: Path, args: Sequence[str] = ()) -> ScriptResult:
+def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:
     """Run `script` until one of its trainings goes non-finite, and say why; nothing is repaired, and it ends there.
 
     Raises:
@@ -132,7 +155,27 @@ def diagnose_script(script: Path, args: Sequence[str] = ()) -> ScriptResult:
     return _run(script, args, {"mode": "diagnose"})
 
 
-def run_script_with_fix(script: Path, args: Sequence[str], fix: Path) -> ScriptResult:
+def plan_script(
+    script: Script,
+    args: Sequence[str] = (),
+    *,
+    budget: Mapping[str, float | None] = NOTHING,
+    strategies: Sequence[str] | None = None,
+    forbid: Sequence[str] = (),
+) -> ScriptResult:
+    """Run `script` as `diagnose_script` does, and list what `repair_script` would try, in order.
+
+    Raises:
+        ScriptError: there is no such script.
+        UnknownStrategyError: a strategy is not installed.
+        InputError: `forbid` leaves no strategy.
+    """
+    check_choice(strategies, forbid)
+    _check_script(script)
+    return _run(script, args, {"mode": "plan", **_search(budget, strategies, forbid)})
+
+
+def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> ScriptResult:
     """Run `script` with the fixes in the file `fix` applied to its fit calls, without any search.
 
     Raises:
@@ -147,23 +190,17 @@ def run_script_with_fix(script: Path, args: Sequence[str], fix: Path) -> ScriptR
     return replace(result, notes=(*result.notes, *notes))
 
 
-def _check_script(script: Path) -> None:
-    if not script.is_file():
+def _search(budget: Mapping[str, Any], strategies: Sequence[str] | None, forbid: Sequence[str]) -> dict[str, Any]:
+    return {"budget": dict(budget), "strategies": strategies and list(strategies), "forbid": list(forbid)}
+
+
+def _check_script(script: Script) -> None:
+    if isinstance(script, Path) and not script.is_file():  # the child process looks for a module
         received = "a folder" if script.is_dir() else "no such file"
         raise ScriptError(
             f"Cannot run {str(script)!r}. Expected: a Python training script. Received: {received}. Check the path; options "
             "of nanfix stand before the script, options of the script after it."
         )
-
-
-def _check_writable(path: Path, *, create: bool) -> None:
-    folder = path.absolute().parent
-    try:
-        if create:
-            folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
@@ -189,12 +226,12 @@ def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:
     return ["The script failed after its training was repaired, so the fix could not be proved and was not written."]
 
 
-def _run(script: Path, args: Sequence[str], job: Mapping[str, Any]) -> ScriptResult:
+def _run(script: Script, args: Sequence[str], job: Mapping[str, Any]) -> ScriptResult:
     """Run the script once in a child process and return what it did. Raises the NanfixError that stopped it, if any."""
     with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
         events = Path(folder, "events.jsonl")
         job_file = Path(folder, "job.json")
-        job_file.write_text(json.dumps({**job, "events": str(events)}), encoding="utf-8")
+        job_file.write_text(json.dumps({**job, "events": str(events), "module": isinstance(script, Module)}), encoding="utf-8")
         # -P: the working folder must not shadow a module while nanfix starts; the script gets its own folder back.
         command = [sys.executable, "-P", "-m", "nanfix.intercept", str(job_file), str(script), *args]
         with subprocess.Popen(command) as process, _signals_passed_on(process):
@@ -213,6 +250,9 @@ def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
             notes.append(event["text"])
             continue
         call = CallResult(event["call"], event["model"], event["text"])
+        if event["kind"] == "diagnosis":
+            diagnosis = event["diagnosis"] and DiagnosisRecord.model_validate_json(event["diagnosis"])
+            call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
         if event["kind"] == "fit":
             record = RunRecord.model_validate_json(event["record"])
             outcome = Outcome[record.outcome]

@@ -1,0 +1,96 @@
+"""The JSON documents that the command line writes with --json; docs/command-line.md tells their keys."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanfix.errors import NanfixError
+
+if TYPE_CHECKING:
+    from nanfix.script import CallResult, ScriptResult
+    from nanfix.strategy import Strategy
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def of_error(command: str, error: NanfixError, code: int) -> dict[str, Any]:
+    """Return the document of a command that was refused."""
+    return {"command": command, "exit_code": code, "error": {"type": type(error).__name__, "message": str(error)}}
+
+
+def of_result(command: str, result: "ScriptResult") -> dict[str, Any]:
+    """Return the document of a command that ran a script or trained a saved model."""
+    return {
+        "command": command,
+        "exit_code": result.code,
+        "error": None,
+        "script_exit_code": result.exit_code,
+        "calls": [_of_call(call) for call in result.calls],
+        "notes": list(result.notes),
+        "fix": result.written and str(result.written),
+        "model": result.model and str(result.model),
+    }
+
+
+def of_strategies(catalogue: Mapping[str, "Strategy"]) -> dict[str, Any]:
+    """Return the document of `nanfix strategies`."""
+    return {
+        "command": "strategies",
+        "exit_code": 0,
+        "error": None,
+        "strategies": [
+            {
+                "name": name,
+                "tier": int(strategy.tier),
+                "treats": sorted(cause.name for cause in strategy.treats),
+                "eases": sorted(cause.name for cause in strategy.eases),
+                "parameters": list(strategy.parameters),
+                "keeps_weights": strategy.keeps_weights,
+                "discards_data": strategy.discards_data,
+                "reference": strategy.reference,
+            }
+            for name, strategy in catalogue.items()
+        ],
+    }
+
+
+def of_export(format: str, text: str | None, file: Path | None) -> dict[str, Any]:
+    """Return the document of `nanfix export`; the content is there where it was not written to a file."""
+    content = None if text is None or file is not None else json.loads(text) if format == "json" else text
+    return {
+        "command": "export",
+        "exit_code": 0,
+        "error": None,
+        "format": format,
+        "file": file and str(file),
+        "content": content,
+    }
+
+
+def _of_call(call: "CallResult") -> dict[str, Any]:
+    diagnosis = call.record.diagnosis if call.record else call.diagnosis
+    return {
+        "call": call.call,
+        "model": call.model,
+        "outcome": call.outcome and call.outcome.name,
+        "proof": call.proof,
+        "finite": call.finite,
+        "history": {name: _number(value) for name, value in call.history.items()},
+        "text": call.text,
+        "diagnosis": diagnosis and json.loads(diagnosis.model_dump_json()),
+        "candidates": [list(map(dict, fix)) for fix in call.candidates],
+        "run": call.record and json.loads(call.record.model_dump_json()),
+    }
+
+
+def _number(text: str) -> float | None:
+    """Return the number written as `text`; None for NaN and inf, for which JSON has no words, and for what is no number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,90 @@
+"""What a repair would try, without trying it: the diagnosis, and the candidates of the search in their order."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanfix.budget import Budget
+from nanfix.checks import check_model, check_state
+from nanfix.data import TrainingData
+from nanfix.diagnosis import Diagnosis
+from nanfix.errors import NanfixError
+from nanfix.fix import Fix
+from nanfix.incident import NOTHING_KEPT, Incident
+from nanfix.registry import select
+from nanfix.replay import preserved_randomness
+from nanfix.report import TrialRecord
+from nanfix.search import build_space, search
+from nanfix.validation import ValidationIncident
+from nanfix.watch import Watched, Watching, watch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a repair would try: the fixes in order, as far as none of them holds and the budget lasts."""
+
+    diagnosis: Diagnosis | None = None
+    fixes: tuple[Fix, ...] = ()
+
+    def __str__(self):
+        if self.diagnosis is None:
+            return "Training stayed finite; nothing would be tried."
+        if not self.fixes:
+            return f"{self.diagnosis}\nNothing would be tried."
+        numbered = [f"  {n}. {' '.join(str(fix).splitlines())}" for n, fix in enumerate(self.fixes, 1)]
+        return "\n".join([str(self.diagnosis), "Would be tried, in this order, until one holds and learns:", *numbered])
+
+
+def train_and_plan(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    budget: Budget | None = None,
+    strategies: Iterable[str] | None = None,
+    forbid: Iterable[str] = (),
+    **fit_kwargs: Any,
+) -> tuple[Watched, Plan]:
+    """Train as `model.fit` does and, when that goes non-finite, say what `nanfix.fit` would try; no candidate is trained.
+
+    A training that stays finite is kept; one that fails leaves the model in its last verified finite state.
+
+    Args:
+        budget, strategies, forbid: as `nanfix.fit` takes them.
+
+    Raises:
+        InputError: as `nanfix.fit` does.
+        NanfixError: the run failed before a state to go back to could be kept.
+        UnknownStrategyError: `strategies` or `forbid` names one that is not installed.
+    """
+    check_model(model)
+    check_state(model)
+    chosen = select(strategies, forbid)
+    data = TrainingData.of(x, y, fit_kwargs)
+    watched = watch(model, data)
+    with preserved_randomness():
+        if watched.incident is None:
+            validation = ValidationIncident.of(model, data, watched)
+            if validation is None:
+                return watched, Plan()
+            space = build_space(chosen, validation.diagnosis, validation.setup)
+            return watched, Plan(validation.diagnosis, tuple(space.data_fixes()))
+        if not watched.recorder.recording().snapshots:
+            raise NanfixError(NOTHING_KEPT)
+        run = Incident(model, data, watched, Watching(), seed=0)
+        diagnosis = run.diagnose()
+        if diagnosis.hopeless:
+            return watched, Plan(diagnosis)
+        space = build_space(chosen, diagnosis, run.setup)
+        if not space.rungs:
+            return watched, Plan(diagnosis)
+        with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
+            found = search(space, _untried, budget=budget or Budget(), seed=0, directory=Path(folder))
+    return watched, Plan(diagnosis, tuple(Fix(trial.edits) for trial in found.trials))
+
+
+def _untried(fix: Fix) -> TrialRecord:
+    """Answer the search as if the fix had not held, so that it goes on to the next."""
+    return TrialRecord(fix.edits, "", 0, None, "not tried", 0.0)
