@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from nanfix import documents, options
+from nanfix.crew import Workers
 from nanfix.errors import InputError, NanfixError
 from nanfix.options import Format
 from nanfix.usage import check_new, check_subject, names, program
@@ -73,6 +74,9 @@ def repair(
     forbid: options.Forbid = None,
     seed: options.Seed = None,
     run_dir: options.RunDir = None,
+    workers: options.WorkerCount = 1,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 0,
     dry_run: options.DryRun = False,
     out: options.Out = Path("fix.json"),
     force: options.Force = False,
@@ -107,7 +111,8 @@ def repair(
         subject = program(script, module)
         plan, mend = partial(plan_script, subject, args or []), partial(repair_script, subject, args or [], seed=seed)
     with _standard_output_kept(as_json or model is not None):
-        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir)
+        crew = Workers(workers, host, port)
+        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)
     if dry_run:
         _tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
     else:

@@ -45,6 +45,9 @@ class Workers:
             )
 
 
+ALONE = Workers()
+
+
 class Crew:
     """Worker processes for one search, each started with the folder of its job. One that dies is started again."""
 

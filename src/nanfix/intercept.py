@@ -107,6 +107,7 @@ class Interceptor:
     def _fit(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
         from nanfix.budget import Budget
         from nanfix.controller import fit
+        from nanfix.crew import Workers
         from nanfix.fix import Edit, Fix
 
         job = self._job
@@ -122,6 +123,7 @@ class Interceptor:
             forbid=job["forbid"],
             seed=job["seed"],
             run_dir=job["run_dir"] and str(Path(job["run_dir"]) / f"call-{call}"),
+            workers=Workers(**job["workers"]),
             throw=False,
             **arguments,
         )

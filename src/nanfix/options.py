@@ -83,6 +83,12 @@ RunDir = Annotated[
         show_default=False,
     ),
 ]
+WorkerCount = Annotated[
+    int,
+    _option("--workers", panel=SEARCH, min=1, help="Processes that try fixes at the same time, for a model that can be saved."),
+]
+Host = Annotated[str, _option("--host", panel=SEARCH, help="Where the workers meet; without authentication: trust its network.")]
+Port = Annotated[int, _option("--port", panel=SEARCH, min=0, max=65535, help="The port for it.", show_default="any free one")]
 DryRun = Annotated[
     bool,
     _option("--dry-run", panel=SEARCH, help="Train until it fails, say why and what would be tried; change and write nothing."),

@@ -10,6 +10,7 @@ import keras
 from nanfix.budget import Budget
 from nanfix.checks import check_state
 from nanfix.controller import fit
+from nanfix.crew import ALONE, Workers
 from nanfix.errors import InputError
 from nanfix.explain import FINITE, train_and_explain
 from nanfix.export import check_writable, save_model, unwritable, write_text
@@ -56,6 +57,7 @@ def repair_saved(
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
     run_dir: Path | None = None,
+    workers: Workers = ALONE,
 ) -> ScriptResult:
     """Train the saved model; if it has to be repaired, prove the fix on a fresh copy, and write fix and repaired model.
 
@@ -64,6 +66,7 @@ def repair_saved(
         model_out: the .keras file that the repaired model goes to.
         budget: arguments of `nanfix.Budget`.
         run_dir: folder for the search, in "call-0" as for the first fit call of a script.
+        workers: the processes that try fixes at the same time.
 
     Raises:
         InputError: model or data cannot be used, `model_out` is no .keras, or `forbid` leaves no strategy.
@@ -80,7 +83,7 @@ def repair_saved(
         check_writable(path, folders=path not in (out, model_out))
     model, arguments = saved.loaded()
     options = {"budget": Budget(**budget), "strategies": strategies, "forbid": forbid, "run_dir": run_dir and run_dir / "call-0"}
-    report = fit(model, seed=saved.seed, throw=False, **options, **arguments)
+    report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
     if report.outcome is not Outcome.REPAIRED:
         return ScriptResult(INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),))
     fresh, arguments = saved.loaded()

@@ -9,12 +9,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from nanfix import errors
+from nanfix.crew import ALONE, Workers
 from nanfix.errors import NanfixError, ScriptError
 from nanfix.export import check_writable, unwritable, write_text
 from nanfix.registry import check_choice
@@ -104,6 +105,7 @@ def repair_script(
     forbid: Sequence[str] = (),
     seed: int | None = None,
     run_dir: Path | None = None,
+    workers: Workers = ALONE,
 ) -> ScriptResult:
     """Run `script` with every fit call repaired where needed, then once more with the fixes alone, to prove them.
 
@@ -111,6 +113,7 @@ def repair_script(
         out: the fix.json to write when every fix held in the second run; also written into `run_dir`.
         budget: arguments of `nanfix.Budget`.
         run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted repair goes on there.
+        workers: the processes that try fixes at the same time.
 
     Raises:
         ScriptError: there is no such script.
@@ -123,7 +126,7 @@ def repair_script(
     targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     for path in targets:
         check_writable(path, folders=path != out)
-    job = {"mode": "repair", "seed": seed, "run_dir": run_dir and str(run_dir.absolute())}
+    job = {"mode": "repair", "seed": seed, "run_dir": run_dir and str(run_dir.absolute()), "workers": asdict(workers)}
     first = _run(script, args, {**job, **_search(budget, strategies, forbid)})
     repaired = {call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record}
     if first.exit_code:
