@@ -15,3 +15,19 @@ def seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def untuned():
+    """Let the epochs of small data end at once: the thread that tunes a dataset wakes up only after 0.3 s, then 0.6 s, and so on.
+
+    That is a third of the time of a suite of tiny trainings, and nothing in it depends on it.
+    """
+    import tensorflow as tf
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    tuned, options = ArrayDataAdapter.get_tf_dataset, tf.data.Options()
+    options.autotune.enabled = False
+    ArrayDataAdapter.get_tf_dataset = lambda adapter: tuned(adapter).with_options(options)
+    yield
+    ArrayDataAdapter.get_tf_dataset = tuned

@@ -14,9 +14,12 @@ from nanfix.data import TrainingData
 
 
 def endless(part: TrainingData) -> TrainingData:
-    """Return the same training from an endless dataset of the batches that Keras makes of the arrays; a stream as it is."""
+    """Return the same training from an endless dataset of the batches that Keras makes of the arrays; a stream as it is.
+
+    A dataset of the user's is not tuned while it is read.
+    """
     if not part.is_arrays:
-        return part
+        return replace(part, x=part.x.with_options(_untuned())) if isinstance(part.x, tf.data.Dataset) else part
     arguments = dict(part.arguments or {})
     steps = part.steps_per_epoch()
     taken = {name: arguments.pop(name) for name in ("batch_size", "shuffle", "class_weight") if name in arguments}
@@ -34,8 +37,12 @@ def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:
 
 
 def _dataset(data: TrainingData, **how: Any) -> tf.data.Dataset:
-    options = tf.data.Options()
-    options.autotune.enabled = False
     arrays: Any = ArrayDataAdapter(data.x, data.y, sample_weight=data.sample_weight, **how)
     batches = arrays.get_tf_dataset().apply(tf.data.experimental.assert_cardinality(arrays.num_batches))
-    return batches.with_options(options)
+    return batches.with_options(_untuned())
+
+
+def _untuned() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
