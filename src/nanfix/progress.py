@@ -1,4 +1,4 @@
-"""Show the trials of a search while it runs: one line each in a table that grows."""
+"""Show the trials of a search while it runs, one line each."""
 
 import time
 from typing import Any
@@ -13,6 +13,7 @@ from nanfix.report import TrialRecord
 
 COLUMNS = ("fix", "started from", "steps", "held loss", "verdict", "seconds")
 STYLES = {"held": "green", "non-finite": "red", "not learning": "yellow"}
+NEWEST = 12  # finished trials are shown, so that the running ones stay in sight
 PER_SECOND = 4  # how often the seconds of a running trial are drawn anew
 
 
@@ -44,8 +45,9 @@ class Progress:
             self._ended[trial] = record
 
     def _table(self) -> Table:
-        table = Table(*COLUMNS, title="nanfix: search for a fix", title_justify="left")
-        for record in list(self._ended.values()):  # another thread draws
+        ended = list(self._ended.values())  # another thread draws
+        table = Table(*COLUMNS, title=f"nanfix: search for a fix, {len(ended)} tried", title_justify="left")
+        for record in ended[-NEWEST:]:
             loss = "" if record.loss is None else f"{record.loss:.4g}"
             verdict = Text(record.verdict, STYLES.get(record.verdict, ""))
             table.add_row(told(record.edits), record.started_from, str(record.steps), loss, verdict, f"{record.seconds:.1f}")

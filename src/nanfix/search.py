@@ -76,12 +76,18 @@ class Space:
 
     def data_fixes(self) -> list[Fix]:
         """Return the changes to the data alone: those that the evidence calls for first, then the other ones."""
-        return [_fix_of(self, ground) for ground in grounds(self.rungs) if ground]
+        return [self.fix_of(ground) for ground in grounds(self.rungs) if ground]
 
     def called_for(self) -> Fix:
         """Return what strong evidence calls for, each strategy at its mildest."""
         called = tuple((rung.strategy, 0) for rung in self.rungs if rung.called_for)
-        return _fix_of(self, in_order(called, self.rungs))
+        return self.fix_of(in_order(called, self.rungs))
+
+    def fix_of(self, candidate: Candidate) -> Fix:
+        """Return the fix that a candidate means for this setup."""
+        hp = self.hyperparameters.copy()
+        hp.values = self.values(candidate)
+        return self.fix(hp)
 
     def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
         """Return the fix that the values in `hp` mean for this setup."""
@@ -173,7 +179,7 @@ class LadderOracle(keras_tuner.Oracle):
             return {"status": TrialStatus.STOPPED}
         if candidate is None:
             return {"status": TrialStatus.IDLE}
-        self._progress.begun(trial_id, _fix_of(self._space, candidate))
+        self._progress.begun(trial_id, self._space.fix_of(candidate))
         return {"status": TrialStatus.RUNNING, "values": self._space.values(candidate)}
 
     def end_trial(self, trial: Any) -> None:
@@ -304,19 +310,13 @@ def search(
         oracle.verbose = 0
         crew.run(oracle)
     ranked = choose(oracle.finished(), space.rungs, bar)
-    return Found({candidate: _fix_of(space, candidate) for candidate in ranked}, oracle.records())
+    return Found({candidate: space.fix_of(candidate) for candidate in ranked}, oracle.records())
 
 
 def work(space: Space, judge: Judge, directory: Path) -> None:
     """Run trials of the search in `directory` that another process leads, until it has no more."""
     oracle = LadderOracle(space, max_trials=UNLIMITED, deadline=math.inf, seed=0, bar=math.inf)
     ProbeTuner(oracle, space, judge, directory).search(verbose=0)
-
-
-def _fix_of(space: Space, candidate: Candidate) -> Fix:
-    hp = space.hyperparameters.copy()
-    hp.values = space.values(candidate)
-    return space.fix(hp)
 
 
 def _mend(project: Path) -> None:
