@@ -55,6 +55,11 @@ class Marks:
         return max(known, default=math.inf)
 
     @property
+    def bar_of_a_constant(self) -> float:
+        """The loss of predicting the best constant; inf where that is not known."""
+        return math.inf if self.constant is None else self.constant
+
+    @property
     def bar(self) -> float:
         """The loss that a repaired run has to stay below, by a margin that noise does not make."""
         bar = min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
@@ -84,7 +89,7 @@ class Judge:
         """
         fix = Fix((*self._ground.edits, *fix.edits))
         setup = fix.apply(self._run.setup)
-        start = self.start(setup)
+        start = beginning(self._run, self._marks, setup)
         rewind(self._run.data, start)
         lost = LOST * self._marks.highest
         probe = self._bench.probe(setup, start, self._steps(setup, start, horizon), self._run.seed, variation=seed, lost=lost)
@@ -94,25 +99,26 @@ class Judge:
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
-    def start(self, setup: Setup) -> Snapshot:
-        """Return the snapshot to train from: the best epoch before the failure, or the initial weights."""
-        initial, losses, untrained = self._run.snapshots[0], self._run.epoch_losses, self._marks.untrained
-        if not setup.keeps_weights:
-            return initial
-        begins = {s.epoch: s for s in self._run.snapshots if s.total and s.step == 0}
-        judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
-        judged = {epoch: loss for epoch, loss in judged.items() if untrained is None or loss < untrained}
-        if not judged:
-            return initial
-        best = min(judged.values())
-        return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
-
     def _steps(self, setup: Setup, start: Snapshot, horizon: float) -> int:
         """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
         detected = self._run.steps - start.total + (setup.stepping.warm_up or 0)
         planned = (self._run.steps_per_epoch or 100) * (self._run.data.epochs - start.epoch)
         usual = max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
         return min(math.ceil(horizon * usual), max(planned, usual))
+
+
+def beginning(run: FailedRun, marks: Marks, setup: Setup) -> Snapshot:
+    """Return the snapshot to train `setup` from: the best epoch before the failure, or the initial weights."""
+    initial, losses = run.snapshots[0], run.epoch_losses
+    if not setup.keeps_weights:
+        return initial
+    begins = {s.epoch: s for s in run.snapshots if s.total and s.step == 0}
+    judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
+    judged = {epoch: loss for epoch, loss in judged.items() if marks.untrained is None or loss < marks.untrained}
+    if not judged:
+        return initial
+    best = min(judged.values())
+    return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
 
 
 def rewind(data: TrainingData, start: Snapshot) -> None:

@@ -3,26 +3,27 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
 from nanfix.counterfactual import Counterfactuals
-from nanfix.crew import Crew, Workers
+from nanfix.crew import ALONE, Crew, Workers
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
-from nanfix.judging import Judge, Marks, measure_marks, rewind
-from nanfix.ladder import Candidate, grounds, limit
+from nanfix.judging import Judge, Marks, beginning, measure_marks, rewind
+from nanfix.ladder import Candidate
 from nanfix.progress import Progress
+from nanfix.proving import prove
 from nanfix.reasoning import reason
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
-from nanfix.search import Found, Space, build_space, search
+from nanfix.search import Space, build_space, search
 from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot
 from nanfix.strategy import Strategy
@@ -33,12 +34,23 @@ SOON = 1e-3  # seconds of a budget that is all but spent
 TURNS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 PROOFS = 8  # fixes that may fail their proof before that
-PROOF_SEEDS = (1, 2)  # by which a fix is tried anew
-PROOF_HORIZON = 2.0  # and how much longer than in the search
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
 )
 UNPROVED = "Not proved: it holds in this training, but not with another seed or over more steps; nothing else did better."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One search: its space, on top of the edits of the turns before it, who judges, and the folder it is kept in."""
+
+    space: Space
+    ground: Fix
+    judge: Judge
+    folder: Path
+
+    def whole(self, fix: Fix) -> Fix:
+        return Fix((*self.ground.edits, *fix.edits))
 
 
 class Repair:
@@ -49,7 +61,7 @@ class Repair:
         self._workers = workers
         self._bench = Workbench(run.model, run.data, run.held, run.setup, run.sites)
         self._marks = Marks()
-        self._judge = Judge(run.failed, self._bench, self._marks)
+        self._job: Path | None = None
         self._trials: tuple[TrialRecord, ...] = ()
         self._refused: Mapping[str, str] = {}
         self._told: list[str] = []
@@ -57,21 +69,20 @@ class Repair:
     def report(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another."""
         deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
-        job = self._shared(folder / "job")
+        self._job = self._shared(folder / "job")  # before the model is changed
         self._bench.open()
         ground, shown = Fix(), diagnosis
         try:
-            for turn in range(TURNS):
+            for number in range(TURNS):
                 space = build_space(strategies, shown, ground.apply(self._run.setup))
                 self._refused = {**space.refused, **self._refused}
                 if not space.rungs:
                     break
-                if turn == 0:
+                if number == 0:
                     self._marks = measure_marks(self._run.failed, self._bench, next(iter(space.data_fixes()), Fix()))
-                self._judge = Judge(self._run.failed, self._bench, self._marks, ground)
+                judge = Judge(self._run.failed, self._bench, self._marks, ground)
                 left = replace(budget, trials=budget.trials - len(self._trials))
-                turn_folder = folder / f"turn-{turn + 1}"
-                report = self._searched(space, ground, diagnosis, left, deadline, turn_folder, job)
+                report = self._searched(Turn(space, ground, judge, folder / f"turn-{number + 1}"), diagnosis, left, deadline)
                 if report is not None:
                     return report
                 ground = Fix((*ground.edits, *space.called_for().edits))
@@ -88,50 +99,41 @@ class Repair:
         notes = (*self._told, *(() if self._trials else ("No installed strategy treats this cause.",)))
         return self._run.unrepaired(Outcome.EXHAUSTED, diagnosis, notes, trials=self._trials, refused=self._refused)
 
-    def _searched(
-        self, space: Space, ground: Fix, diagnosis: Diagnosis, budget: Budget, deadline: float, folder: Path, job: Path | None
-    ) -> Report | None:
-        """Search among the candidates of `space`, each on top of the `ground`, and train with the best; None when none held.
+    def _searched(self, turn: Turn, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
+        """Search, prove and train with the best; None when nothing held.
 
         What fails in its proof or in the whole training goes back to the search. When nothing else is left, what held here
         but not with other seeds is trained with after all, and the report says so.
         """
-        earlier, failed = self._trials, dict[Candidate, Fix]()
-        unproved: dict[Candidate, Fix] = {}
+        earlier, bar = self._trials, self._marks.bar_of_a_constant
+        failed, unproved = dict[Candidate, Fix](), dict[Candidate, Fix]()
         while len(failed) < ADOPTIONS and len(unproved) < PROOFS:
             seconds = None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON)
-            found = self._found(space, ground, replace(budget, seconds=seconds), folder, job, {*failed, *unproved})
+            limits = {"budget": replace(budget, seconds=seconds), "bar": bar, "disproved": {*failed, *unproved}}
+            with Progress(shown=shows(self._run.data)) as progress:
+                known = {"seed": self._run.seed, "directory": turn.folder, "progress": progress, "crew": self._crew(turn)}
+                found = search(turn.space, turn.judge, **limits, **known)
             self._trials = (*earlier, *found.trials)
             if not found.fixes:
                 break
             candidate, fix = next(iter(found.fixes.items()))
-            proof = self._proof(fix, keep=sum(len(edits) for edits in grounds(space.rungs)[:1]))
+            proof = prove(turn.judge, fix, keep=[edit for whole in turn.space.data_fixes()[:1] for edit in whole.edits], bar=bar)
             if proof is None:
                 unproved[candidate] = fix
                 continue
-            fix, told = proof
-            report = self._adopt(Fix((*ground.edits, *fix.edits)), diagnosis, told)
+            report = self._adopt(turn.whole(proof.fix), diagnosis, str(proof))
             if report is not None:
                 return report
             failed[candidate] = fix
         for fix in list(unproved.values())[: ADOPTIONS - len(failed)]:
-            report = self._adopt(Fix((*ground.edits, *fix.edits)), diagnosis, UNPROVED)
+            report = self._adopt(turn.whole(fix), diagnosis, UNPROVED)
             if report is not None:
                 return report
         return None
 
-    def _found(
-        self, space: Space, ground: Fix, budget: Budget, folder: Path, job: Path | None, disproved: set[Candidate]
-    ) -> Found:
-        bar = math.inf if self._marks.constant is None else self._marks.constant
-        known = {"budget": budget, "seed": self._run.seed, "directory": folder, "bar": bar, "disproved": disproved}
-        crew = self._crew(job, space, ground, folder)
-        with Progress(shown=shows(self._run.data)) as progress:
-            return search(space, self._judge, **known, progress=progress, crew=crew)
-
     def _shared(self, job: Path) -> Path | None:
-        """Return the folder from which worker processes take up the run, or None where it is searched by this process."""
-        if self._workers.count == 1:
+        """Return the folder from which worker processes take up the run, or None where this process searches alone."""
+        if self._workers == ALONE:
             return None
         try:
             share(job, self._run.failed)
@@ -140,42 +142,16 @@ class Repair:
             return None
         return job
 
-    def _crew(self, job: Path | None, space: Space, ground: Fix, folder: Path) -> Crew | None:
-        if job is None:
+    def _crew(self, turn: Turn) -> Crew | None:
+        if self._job is None:
             return None
         try:
-            hand_out(job, self._run.failed, space, ground, self._marks, folder)
+            hand_out(self._job, self._run.failed, turn.space, turn.ground, self._marks, turn.folder)
         except CannotShare as reason:
             self._told.append(f"Searched by one process, since {reason}.")
+            self._job = None
             return None
-        return Crew(self._workers, job)
-
-    def _proof(self, fix: Fix, keep: int) -> tuple[Fix, str] | None:
-        """Train longer, with other seeds, and without each edit in turn but the first `keep`, changes to the data.
-
-        Returns:
-            What is left of the fix, and what came of it in words; None when the fix does not hold.
-        """
-        losses = self._losses(fix)
-        if losses is None:
-            return None
-        for edit in reversed(fix.edits[keep:]):
-            smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
-            without = self._losses(smaller, limit(max(losses), self._marks.constant or math.inf)) if smaller else None
-            if without is not None:
-                fix, losses = smaller, without
-        told = " and ".join(f"{loss:.3g}" for loss in losses)
-        return fix, f"Proved: it holds with {len(losses)} other seeds, too, and over more steps (loss {told})."
-
-    def _losses(self, fix: Fix, highest: float = math.inf) -> list[float] | None:
-        """Return the loss of a longer probe for each of the seeds of a proof; None when one does not hold or is too high."""
-        losses = []
-        for seed in PROOF_SEEDS:
-            record = self._judge(fix, seed, PROOF_HORIZON)
-            if record.verdict != "held" or record.loss is None or record.loss > highest:
-                return None
-            losses.append(record.loss)
-        return losses
+        return Crew(self._workers, self._job)
 
     def _uncovers(self, fix: Fix) -> bool:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
@@ -183,7 +159,7 @@ class Repair:
 
     def _trained(self, setup: Setup) -> tuple[Snapshot, Watched]:
         """Train the user's epochs with `setup`, the recorder on; return where that began and what was seen."""
-        run, start = self._run, self._judge.start(setup)
+        run, start = self._run, beginning(self._run.failed, self._marks, setup)
         rewind(run.data, start)
         self._bench.prepare(setup, start, run.seed)
         if run.watching.store is not None:
