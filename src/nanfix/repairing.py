@@ -188,7 +188,8 @@ class Repair:
 
     def _adopt(self, fix: Fix, diagnosis: Diagnosis) -> Report | None:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
-        run, bench, setup = self._run, self._bench, fix.apply(self._run.setup)
+        run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
+        setup = (self._run.setup, *stages)[-1]
         start, after = self._trained(setup)
         if after.incident is not None:
             return None
@@ -201,7 +202,7 @@ class Repair:
         if bench.moment(setup) is None:
             save_after_all(user_callbacks(run.data), run.model, history, epoch)
         told = {"trials": self._trials, "refused": self._refused, "notes": notes, "recorder": after.recorder.usage()}
-        report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, **told)
+        report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, stages=stages, **told)
         say(run.data, "Repaired. " + " ".join(str(fix).splitlines()))
         return report
 

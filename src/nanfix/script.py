@@ -20,6 +20,7 @@ from nanfix.export import unwritable, write_text
 from nanfix.registry import select
 from nanfix.report import Outcome
 from nanfix.schema import FixFile, RunRecord, fixes, load
+from nanfix.source import Span, recounted
 
 log = logging.getLogger("nanfix")
 
@@ -37,7 +38,8 @@ class CallResult:
     """One fit call of the script, counted from 0, and what came of it.
 
     `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
-    `history` is the last value of each logged quantity, as text. `proof` is None where nothing was to be proved.
+    `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
+    `proof` is None where nothing was to be proved.
     """
 
     call: int
@@ -47,6 +49,7 @@ class CallResult:
     finite: bool | None = None
     history: Mapping[str, str] = field(default_factory=dict)
     record: RunRecord | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
 
 
@@ -113,7 +116,8 @@ def repair_script(
     proved = _prove(first, _run(script, args, {"mode": "run", "fixes": edits}))
     if any(call.proof == "did not hold" for call in proved.calls):
         return proved
-    content = FixFile(script=script.name, runs=[call.record for call in proved.calls if call.record])
+    files = {path: digest for call in proved.calls for path, digest in call.files.items()}
+    content = FixFile(script=script.name, files=files, runs=[call.record for call in proved.calls if call.record])
     for path in targets:
         try:
             write_text(path, str(content))
@@ -206,6 +210,7 @@ def _run(script: Path, args: Sequence[str], job: Mapping[str, Any]) -> ScriptRes
 def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
     calls: list[CallResult] = []
     notes: list[str] = []
+    counts = _counts(events)
     for event in events:
         if event["kind"] == "error":
             raise getattr(errors, event["error"], NanfixError)(event["text"])
@@ -215,10 +220,17 @@ def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
         call = CallResult(event["call"], event["model"], event["text"])
         if event["kind"] == "fit":
             record = RunRecord.model_validate_json(event["record"])
-            outcome = Outcome[record.outcome]
-            call = replace(call, outcome=outcome, finite=event["finite"], history=event["history"], record=record)
+            record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
+            outcome, told = Outcome[record.outcome], {"history": event["history"], "files": event.get("files", {})}
+            call = replace(call, outcome=outcome, finite=event["finite"], record=record, **told)
         calls.append(call)
     return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
+
+
+def _counts(events: Sequence[Mapping[str, Any]]) -> dict[tuple[Span, str], int]:
+    """Return how many objects each call in the script has made by its last fit."""
+    last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
+    return {(Span.model_validate(place), callee): made for place, callee, made in last}
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

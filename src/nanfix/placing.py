@@ -1,0 +1,483 @@
+"""From the setup of a fix to the changes of the user's source that make the same training: which call, line or argument."""
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from nanfix.changes import Affine, LogitsLoss, Power, RobustLoss, RowFilter
+from nanfix.places import Places
+from nanfix.setup import Setup, activation_name, base_optimizer, current_learning_rate, has_schedule, loss_name, scaled_schedule
+from nanfix.source import (
+    ArgumentChange,
+    Band,
+    CallChange,
+    GuardChange,
+    LayerChange,
+    LossChange,
+    Made,
+    NoPlace,
+    OptimizerChange,
+    RowsChange,
+    SourceChange,
+)
+
+STOCK_ACTIVATIONS = ("sigmoid", "softmax")
+STOCK_CROSSENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
+TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
+NEAR_LIMIT = 1e-5  # so near to 0 or 2, a power is its limit to the digits of a float32
+YEO_JOHNSON = '''@keras.saving.register_keras_serializable()
+class YeoJohnson(keras.layers.Layer):
+    """Draw in the long tails of each feature by Yeo-Johnson's power of it."""
+
+    def __init__(self, exponent, **kwargs):
+        super().__init__(**kwargs)
+        self.exponent = exponent
+
+    def call(self, inputs):
+        up = np.array(self.exponent, "float32")
+        above = keras.ops.expm1(up * keras.ops.log1p(keras.ops.relu(inputs))) / up
+        below = keras.ops.expm1((2 - up) * keras.ops.log1p(keras.ops.relu(-inputs))) / (2 - up)
+        return above - below
+
+    def get_config(self):
+        return {**super().get_config(), "exponent": self.exponent}'''
+UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
+
+
+@dataclass(frozen=True)
+class FitCall:
+    """One call of `fit` as it was before it trained: where its model, optimizer and data come from.
+
+    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
+    layer; `rate` is the learning rate, `started` says whether the optimizer has taken steps already.
+    """
+
+    places: Places
+    model: Any
+    fit: Made | None
+    compiled: Made | None
+    optimizer: Made | None
+    base: Any
+    inner: bool
+    clips: frozenset[str]
+    rate: float | None
+    schedule: Any
+    started: bool
+    inputs: tuple[tuple[Made | None, Made | None], ...]
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
+        """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
+        base = base_optimizer(model)
+        return cls(
+            places,
+            model,
+            fit,
+            places.compiled(model),
+            places.of(base),
+            base,
+            base is not model.optimizer,
+            frozenset(name for name in CLIPPING if getattr(base, name, None)),
+            current_learning_rate(model),
+            base._learning_rate if has_schedule(model) else None,
+            bool(int(np.asarray(base.iterations))),
+            tuple(_entries(places, model)),
+            arguments,
+        )
+
+
+def source_changes(stages: Sequence[Setup], call: FitCall) -> list[SourceChange]:
+    """Return the changes of the source that make the last of the `stages`, each with the edits that want it.
+
+    `stages` is the setup after each edit. What has no place in the source is a NoPlace with the reason.
+    """
+    if not stages:
+        return []
+    told = [{change.subject: change for change in _changes(setup, call)} for setup in stages]
+    final = told[-1]
+    wanted: dict[Any, list[int]] = {subject: [] for subject in final}
+    for index, (before, after) in enumerate(zip([{}, *told[:-1]], told, strict=True)):
+        new = [subject for subject, change in after.items() if before.get(subject) != change and subject in final]
+        for subject in new:
+            wanted[subject].append(index)
+    found: list[SourceChange] = [change.model_copy(update={"edits": wanted[subject]}) for subject, change in final.items()]
+    idle = sorted(set(range(len(stages))) - {index for edits in wanted.values() for index in edits})
+    return [*found, *(NoPlace(edits=[index], reason="nothing in the source holds what it changes") for index in idle)]
+
+
+def _changes(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    yield from _of_layers(setup, call)
+    yield from _of_optimizer(setup, call)
+    yield from _of_loss(setup, call)
+    yield from _of_inputs(setup, call)
+    yield from _of_outputs(setup, call)
+    yield from _of_calls(setup, call)
+    yield from _normalizations(setup, call)
+    yield from _of_guards(setup, call)
+    yield from _of_rows(setup, call)
+
+
+def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    """Yield, once for each call that makes layers, the arguments that give them the setup's attributes and initial weights."""
+    wanted: dict[Any, list[ArgumentChange]] = {}
+    for position in sorted({*setup.layers, *setup.initializers}):
+        layer = setup.members[position]
+        owner = next((m for m in setup.members if getattr(m, "cell", None) is layer), layer)
+        target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
+        arguments = {**_attributes(setup.layers.get(position, {}), layer), **_initial(setup.initializers.get(position), layer)}
+        if target is None:
+            if arguments:
+                yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
+            continue
+        for name, value in arguments.items():
+            taken, position_of = _parameter(type(owner), name)
+            if taken:
+                change = ArgumentChange(target=target, name=name, value=value, position=position_of)
+                wanted.setdefault((change.subject, value), []).append(change)
+            else:
+                yield NoPlace(reason=f"{target.callee} takes no argument {name}")
+    for alike in wanted.values():
+        target = alike[0].target.model_copy(update={"changed": len(alike)})
+        yield alike[0].model_copy(update={"target": target})
+
+
+def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
+    """Return the arguments, as source, that give a layer the changed attributes."""
+    arguments = {}
+    for name, value in changed.items():
+        if name == "max_norm":
+            kernels = [k for k in ("kernel", "recurrent_kernel") if getattr(layer, k, None) is not None]
+            constraints = {"kernel": "kernel_constraint", "recurrent_kernel": "recurrent_constraint"}
+            arguments.update({constraints[kernel]: f"keras.constraints.MaxNorm({value:g})" for kernel in kernels})
+        else:
+            arguments["dtype" if name == "dtype_policy" else name] = _literal(value)
+    return arguments
+
+
+def _initial(initializer: str | None, layer: Any) -> dict[str, str]:
+    """Return the arguments, as source, with which a layer draws such initial weights, where it does not yet."""
+    if initializer is None:
+        return {}
+    wanted = {"kernel_initializer": initializer, "recurrent_initializer": "orthogonal", "bias_initializer": "zeros"}
+    return {
+        name: repr(kind)
+        for name, kind in wanted.items()
+        if hasattr(layer, name) and type(getattr(layer, name)) is not type(keras.initializers.get(kind))
+    }
+
+
+def _of_optimizer(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    given = dict(setup.optimizer)
+    stepping, base = setup.stepping, call.base
+    if stepping.adaptive_clip is not None:
+        yield NoPlace(reason="Keras has no optimizer that clips at a running norm")
+        given = {name: value for name, value in given.items() if name not in CLIPPING}
+    if stepping.fresh_moments and call.started:
+        yield NoPlace(reason="the optimizer is made before an earlier training; make a new one after it")
+    kind = getattr(keras.optimizers, setup.optimizer_class) if setup.optimizer_class else type(base)
+    if call.schedule is not None and not setup.optimizer_class and "learning_rate" in given:
+        yield from _of_schedule(call, given.pop("learning_rate"))
+    arguments = {name: None if value is None else _literal(value) for name, value in given.items()}
+    if not setup.optimizer_class:
+        arguments = {name: value for name, value in arguments.items() if value is not None or name in call.clips}
+    if stepping.warm_up is not None:
+        rate, steps = given.get("learning_rate", call.rate) or 0.0, stepping.warm_up
+        start, end = _number(rate / steps), _number(rate)
+        arguments["learning_rate"] = f"keras.optimizers.schedules.PolynomialDecay({start}, {steps}, end_learning_rate={end})"
+    scale = stepping.loss_scale if stepping.loss_scale is not None else 1.0 if stepping.skip_nonfinite else None
+    if arguments or setup.optimizer_class or scale is not None:
+        places = {name: _parameter(kind, name)[1] for name in arguments}
+        yield OptimizerChange(
+            target=call.optimizer,
+            compiled=call.compiled,
+            fit=call.fit,
+            name=type(base).__name__,
+            inner=call.inner,
+            new_class=setup.optimizer_class,
+            arguments=arguments,
+            positions={name: position for name, position in places.items() if position is not None},
+            loss_scale=scale,
+        )
+
+
+def _of_schedule(call: FitCall, rate: float) -> Iterator[SourceChange]:
+    """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
+    target = call.places.of(call.schedule)
+    if target is None:
+        yield NoPlace(reason=UNKNOWN_CALL.format(what="the schedule of the learning rate"))
+        return
+    before, after = call.schedule.get_config(), scaled_schedule(call.schedule, rate / (call.rate or rate)).get_config()
+    for name in before:
+        if before[name] != after[name]:
+            values = after[name] if isinstance(after[name], list) else [after[name]]
+            numbers = [_number(value) for value in values]
+            value = f"[{', '.join(numbers)}]" if isinstance(after[name], list) else numbers[0]
+            yield ArgumentChange(target=target, name=name, value=value, position=_parameter(type(call.schedule), name)[1])
+
+
+def _of_loss(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    if setup.loss is None and setup.targets is None:
+        return
+    if call.compiled is None:
+        yield NoPlace(reason="the call of compile is not in the script's own code")
+        return
+    loss, factor = None, 1.0
+    if isinstance(setup.loss, RobustLoss):
+        arguments = ", ".join(f"{name}={_number(value)}" for name, value in setup.loss.arguments)
+        loss, factor = f"keras.losses.{setup.loss.name}({arguments})", setup.loss.factor
+    elif isinstance(setup.loss, LogitsLoss):
+        loss, factor = _crossentropy(setup, setup.loss), setup.loss.factor
+        if loss is None:
+            yield NoPlace(reason="without its last activation the model would predict logits")
+            return
+    scale = None if setup.targets is None else f"{_number(setup.targets.scale)}{'**2' if setup.targets.degree == 2 else ''}"
+    weight = None if factor == 1.0 else _number(factor)
+    if scale is not None:
+        weight = f"{weight or 1} / {scale}"
+    if loss or weight:
+        yield LossChange(compiled=call.compiled, loss=loss, weight=weight)
+
+
+def _crossentropy(setup: Setup, wanted: LogitsLoss) -> str | None:
+    """Return the stock loss that computes as `wanted` does, also by way of the logits that Keras' own activations keep.
+
+    None where it is the user's own stock loss that has to be told of logits: then the model would predict these.
+    """
+    position, last = setup.activations_described[-1] if setup.activations_described else (None, None)
+    activation = setup.layers.get(position, {}).get("activation") if position is not None else None
+    activation = activation or (activation_name(last) if last is not None else "linear")
+    given = ["from_logits=True"] if wanted.raw_outputs else []
+    given += [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
+    if not wanted.raw_outputs and (activation not in STOCK_ACTIVATIONS or loss_name(setup.user_loss) in STOCK_CROSSENTROPIES):
+        return None
+    return f"keras.losses.{wanted.class_name}({', '.join(given)})"
+
+
+def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    """Yield the layers that scale the inputs of a Sequential or Functional model."""
+    if _own_call(call.model) is not None:
+        return
+    for index, scaling in setup.inputs.items():
+        layers = _scaling_layers(scaling)
+        entry, first = call.inputs[index] if index < len(call.inputs) else (None, None)
+        if layers is None:
+            yield NoPlace(reason=TOO_NARROW)
+        elif entry is None and first is None:
+            yield NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
+        else:
+            yield LayerChange(target=entry, side="after", role="scaled", otherwise=first, **layers)
+
+
+def _of_outputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    """Yield the layer that brings the outputs of a Sequential or Functional model back to the user's units."""
+    if setup.targets is None or _own_call(call.model) is not None:
+        return
+    last = _last_weighted(setup)
+    target = call.places.of(last) if last is not None else None
+    if target is None:
+        yield NoPlace(reason=UNKNOWN_CALL.format(what="the last layer"))
+        return
+    scale, center = _number(setup.targets.scale), _number(setup.targets.center)
+    layer = f"keras.layers.Rescaling({scale}, offset={center}{_dtype()})"
+    yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
+
+
+def _of_calls(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    """Yield what a subclassed model has to do in its own `call`."""
+    own = _own_call(call.model)
+    if own is None or not (setup.inputs or setup.targets):
+        return
+    target = call.places.of(call.model)
+    scaling = setup.inputs.get(0)
+    if target is None or len(setup.sample.inputs) != 1:
+        yield NoPlace(reason=f"the call of {type(call.model).__name__} cannot be told to scale what goes in and comes out")
+        return
+    layers = {} if scaling is None else _scaling_layers(scaling)
+    if layers is None:
+        yield NoPlace(reason=TOO_NARROW)
+        return
+    layers = {("inputs" if name == "layers" else name): value for name, value in layers.items()}
+    outputs = None if setup.targets is None else (setup.targets.scale, setup.targets.center)
+    file, line = call.places.relative(own.co_filename), own.co_firstlineno
+    yield CallChange(file=file, line=line, target=target, outputs=outputs, **layers)
+
+
+def _normalizations(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    for position in setup.normalized:
+        layer = setup.members[position]
+        target = call.places.of(layer)
+        if target is None:
+            yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
+        else:
+            expression = f"keras.layers.LayerNormalization(center=False, scale=False{_dtype()})"
+            yield LayerChange(target=target, side="before", layers=[expression], role="normalized")
+
+
+def _of_guards(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    for guard in setup.guards:
+        if guard.source is None:
+            layer = None if guard.layer is None else setup.members[guard.layer].name
+            yield NoPlace(reason=f"{guard.operation} is computed in Keras' own code, in layer {layer}")
+            continue
+        name, _, line = guard.source.rpartition(":")
+        file = call.places.file(name)
+        if file is None:
+            yield NoPlace(reason=f"{name} is not a file of the script, or one of several of that name")
+        else:
+            yield GuardChange(file=file, line=int(line), operation=guard.operation, epsilon=guard.epsilon)
+
+
+def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
+    rows, fill = setup.rows, setup.fills.get(0)
+    if rows == RowFilter() and not setup.fills:
+        return
+    x, y = call.arguments.get("x"), call.arguments.get("y")
+    if call.fit is None:
+        yield NoPlace(reason="the call of fit is not in the script's own code")
+        return
+    if setup.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
+        yield NoPlace(reason="the data are not one array of inputs and one of targets")
+        return
+    if rows.batch_rows and call.arguments.get("validation_split"):
+        yield NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
+        return
+    held = [(name, held) for name, held in (("x", rows.finite_inputs), ("y", rows.finite_targets)) if held]
+    finite: list[Any] = [name for name, _ in held if _is_floating(x if name == "x" else y)]
+    weight = call.arguments.get("sample_weight")
+    finite += ["sample_weight"] if rows.finite_weights and weight is not None else []
+    bands = [Band(part=_part(i), center=list(b.center), scale=list(b.scale)) for i, b in rows.bands]
+    weights = call.arguments.get("class_weight")
+    yield RowsChange(
+        fit=call.fit,
+        finite=finite,
+        classes=rows.classes if not rows.first_label else None,
+        first_label=rows.first_label,
+        labels=None if rows.labels is None else (rows.labels.center[0], rows.labels.scale[0]),
+        bands=bands,
+        batch_rows=rows.batch_rows,
+        fill=None if fill is None else list(fill),
+        renumber=bool(rows.first_label and weights and all(label >= rows.first_label for label in weights)),
+    )
+
+
+def _part(index: int) -> Any:
+    return "x" if index == 0 else "y"
+
+
+def _entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:
+    """Yield for each flattened input the call that makes it, and the one that makes a Sequential model's first layer."""
+    if isinstance(model, keras.Sequential):
+        layers = list(model._layers)
+        first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
+        behind = next((layer for layer in layers if layer is not first), None)
+        yield _input(places, first, model), None if behind is None else places.of(behind)
+    elif getattr(model, "inputs", None) and _own_call(model) is None:
+        for tensor in tree.flatten(model.inputs):
+            yield _input(places, tensor._keras_history.operation, model), None
+
+
+def _input(places: Places, layer: Any, model: Any) -> Made | None:
+    """Return the call of keras.Input, or None where Keras made the input itself, of the shape that a layer was given."""
+    made, whole = (None if each is None else places.of(each) for each in (layer, model))
+    return None if made is None or (whole is not None and made.place == whole.place) else made
+
+
+def _own_call(model: Any) -> Any:
+    """Return the code of a `call` that the user has written, or None for Keras' own."""
+    function = inspect.unwrap(type(model).call)
+    return None if (function.__module__ or "").startswith("keras.") else function.__code__
+
+
+def _last_weighted(setup: Setup) -> Any:
+    """Return the layer that gives a Sequential or Functional model its single output."""
+    weighted = [layer for layer in setup.members if getattr(layer, "kernel", None) is not None]
+    return weighted[-1] if weighted else None
+
+
+def _scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
+    """Return the layers, as source, that scale like this, with the vectors they name and what has to be defined for them.
+
+    None where a scale is smaller than what a Normalization layer divides by.
+    """
+    affine = [scaling] if isinstance(scaling, Affine) else [scaling.first, scaling.last]
+    if min(scale for each in affine for scale in each.scale) < SMALLEST_SCALE:
+        return None
+    if isinstance(scaling, Affine):
+        layer, numbers = _normalization(scaling, "")
+        return {"layers": [layer], "numbers": numbers}
+    (first, given), (last, more) = _normalization(scaling.first, ""), _normalization(scaling.last, "POWER_")
+    exponents = [_regular(exponent) for exponent in scaling.exponent]
+    return {
+        "layers": [first, "YeoJohnson(EXPONENT)", last],
+        "numbers": {**given, "EXPONENT": exponents, **more},
+        "definition": YEO_JOHNSON,
+    }
+
+
+def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
+    """Return the stock layer, as source, that computes (x - center) / scale, and the vectors it names."""
+    centers, scales = scaling.center, scaling.scale
+    alike = len({*centers}) == 1 and len({*scales}) == 1
+    if alike and centers[0] == 0:
+        return f"keras.layers.Rescaling(1 / {_number(scales[0])}{_dtype()})", {}
+    if alike:
+        mean, variance = _digits(centers[0], scales[0]), _number(scales[0] ** 2)
+        return f"keras.layers.Normalization(axis=None, mean={_number(mean)}, variance={variance}{_dtype()})", {}
+    numbers = {
+        f"{prefix}MEAN": [_digits(c, s) for c, s in zip(centers, scales, strict=True)],
+        f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales],
+    }
+    return f"keras.layers.Normalization(mean={prefix}MEAN, variance={prefix}VARIANCE{_dtype()})", numbers
+
+
+def _regular(exponent: float) -> float:
+    """Return an exponent of Yeo-Johnson's power, or the nearest at which its formula needs no limit."""
+    near = next((limit for limit in (0.0, 2.0) if abs(exponent - limit) < NEAR_LIMIT), None)
+    return float(f"{exponent:.6g}") if near is None else near + NEAR_LIMIT
+
+
+def _digits(center: float, scale: float) -> float:
+    """Round a center to six digits, or to so many that what is cut off is small beside the scale."""
+    digits = 6 if center == 0 else max(6, math.ceil(math.log10(abs(center) / scale)) + 4)
+    return float(f"{center:.{digits}g}")
+
+
+def _dtype() -> str:
+    """Return the argument that keeps raw numbers out of half precision, where that is the policy."""
+    return ', dtype="float32"' if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else ""
+
+
+def _parameter(kind: Any, name: str) -> tuple[bool, int | None]:
+    """Say whether a class takes an argument, and at which position it may be given without its name."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    for index, parameter in enumerate(parameters):
+        if parameter.name == name:
+            return True, index if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else None
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), None
+
+
+def _literal(value: Any) -> str:
+    return _number(value) if isinstance(value, float) else repr(value)
+
+
+def _number(value: float) -> str:
+    """Return a number as a person writes it, to the digits that a float32 holds."""
+    text = f"{value:.7g}"
+    return text if any(sign in text for sign in ".e") else f"{text}.0"
+
+
+def _is_array(part: Any) -> bool:
+    return hasattr(part, "shape") and hasattr(part, "__getitem__")
+
+
+def _is_floating(part: Any) -> bool:
+    return np.asarray(part).dtype.kind == "f"
