@@ -15,6 +15,7 @@ from nanfix.errors import InputError, NanfixError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nanfix.patch import Patch
     from nanfix.script import CallResult, ScriptResult
 
 USAGE_ERROR = 2
@@ -43,6 +44,7 @@ class Format(Enum):
 
     JSON = "json"
     PYTHON = "python"
+    PATCH = "patch"
 
 
 @app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG)
@@ -93,6 +95,7 @@ def repair(
         _show(result, _console())
         if result.written:
             _console().print(f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}", markup=False)
+            _console().print(f"Or change the script itself: nanfix patch {result.written} --write", markup=False)
     raise typer.Exit(result.code)
 
 
@@ -165,7 +168,7 @@ def _named(causes: Iterable[Any]) -> str:
 @app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False)],
-    format: Annotated[Format, typer.Option(help="The record as JSON, or Python code that applies the fix.")] = Format.JSON,
+    format: Annotated[Format, typer.Option(help="The record as JSON, the fix as Python, or as a patch.")] = Format.JSON,
     call: Annotated[int | None, typer.Option(min=1, help="Which fit call's fix, where the script made several.")] = None,
 ) -> None:
     """Write a fix to standard output."""
@@ -175,8 +178,40 @@ def export(
     path = run_dir / "fix.json" if run_dir.is_dir() else run_dir
     if format is Format.JSON:
         typer.echo(str(load(path)), nl=False)
+    elif format is Format.PATCH:
+        typer.echo(str(_patch_of(path)), nl=False)
     else:
         typer.echo(snippet(read_fix(path, call=None if call is None else call - 1)), nl=False)
+
+
+@app.command()
+def patch(
+    run_dir: Annotated[Path, typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False)],
+    write: Annotated[bool, typer.Option("--write", help="Change the files, each beside a copy of the old one.")] = False,
+) -> None:
+    """Write a fix into the script itself: the diff to standard output, or with --write into the files.
+
+    Start it in the folder where `nanfix repair` was started. What of the fix has no place in the script is told.
+    """
+    from nanfix.patch import apply_patch
+
+    made = _patch_of(run_dir / "fix.json" if run_dir.is_dir() else run_dir)
+    if write:
+        for file, copy in apply_patch(made, Path()).items():
+            typer.echo(f"{file} changed; the old file is kept as {copy}.")
+    else:
+        typer.echo(str(made), nl=False)
+    for left_over in made.left_over:
+        typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
+    if not made.after:
+        typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)
+
+
+def _patch_of(path: Path) -> "Patch":
+    from nanfix.patch import patch_of
+    from nanfix.schema import load
+
+    return patch_of(load(path), Path())
 
 
 def main() -> None:
@@ -225,6 +260,8 @@ def _details(call: "CallResult") -> list[str]:
     lines = call.text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else call.text.splitlines()
     if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
         lines[0] = "Training stayed finite with the fix applied from the start."
+    if call.record is not None:
+        lines += [f"In the source, {change.where}: {change}." for change in call.record.source if change.where]
     if call.proof is not None:
         last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
         lines.append(

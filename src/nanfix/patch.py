@@ -1,0 +1,183 @@
+"""A fix as a patch: a unified diff of the user's own files, made from the places in a fix.json, applied only on demand."""
+
+import difflib
+import hashlib
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanfix.errors import PatchError
+from nanfix.export import unwritable, write_bytes
+from nanfix.rewrites import plan
+from nanfix.rewriting import NoPlaceError, Source
+from nanfix.schema import EditRecord, FixFile, RunRecord
+from nanfix.source import Made, NoPlace, SourceChange
+
+COPY = ".orig"
+CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """A part of a fix that has no place in the source: the fit call, the edit that wants it, and why."""
+
+    call: int
+    edit: str
+    reason: str
+
+    def __str__(self):
+        return f"fit call {self.call + 1}, {self.edit}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The content of every file before and after, by its path, and what of the fix has no place in them."""
+
+    before: Mapping[str, bytes]
+    after: Mapping[str, bytes]
+    left_over: tuple[LeftOver, ...] = ()
+
+    def __str__(self):
+        """The unified diff, as `git apply` and `patch -p1` take it."""
+        return "".join(_diff(path, self.before[path], self.after[path]) for path in self.after)
+
+
+def patch_of(content: FixFile, folder: Path) -> Patch:
+    """Return the patch of a fix; its files are read, and nothing is written.
+
+    Args:
+        folder: where `nanfix repair` was started; the paths in the fix.json count from there.
+
+    Raises:
+        PatchError: a file is not there, or not what it was when the fix was found.
+    """
+    texts = {path: _read(folder / path, digest) for path, digest in content.files.items()}
+    sources: dict[str, Source] = {}
+    left_over: list[LeftOver] = []
+    wanted = [(run, change) for run in content.runs for change in run.source]
+    shared = _Shared(change for _, change in wanted)
+    done: set[str] = set()
+    for run, change in wanted:
+        try:
+            if isinstance(change, NoPlace):
+                raise NoPlaceError(change.reason)
+            key = _content(change)
+            if key in done:
+                continue
+            if shared.contested(change):
+                raise NoPlaceError(f"the fits that share {change.where} need different changes there")
+            path = change.path
+            if path is None or path not in texts:
+                raise NoPlaceError("it is not in a file of the script")
+            if path not in sources:
+                sources[path] = Source(texts[path])
+            plan(sources[path], change, shared.alike(change))
+            done.add(key)
+        except NoPlaceError as error:
+            left_over += [LeftOver(run.call, _named(run, index), str(error)) for index in change.edits]
+    after = {path: source.content for path, source in sources.items()}
+    changed = [path for path in after if after[path] != texts[path]]
+    return Patch({p: texts[p] for p in changed}, {p: after[p] for p in changed}, tuple(dict.fromkeys(left_over)))
+
+
+def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
+    """Write the changed files, each beside a copy of the old one; return the copies by the files.
+
+    Raises:
+        NanfixError: a file cannot be written; those after it are as they were.
+    """
+    copies = {}
+    for path, content in patch.after.items():
+        file = folder / path
+        copy = _unused(file.with_name(file.name + COPY))
+        try:
+            shutil.copy2(file, copy)
+            write_bytes(file, content, like=copy)
+        except OSError as error:
+            raise unwritable(file, error) from error
+        copies[file] = copy
+    return copies
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Shared:
+    """Knows which calls of the source make, compile or fit several things, and whether all of them are changed alike."""
+
+    def __init__(self, changes: Any):
+        self._contents: dict[Any, set[str]] = defaultdict(set)
+        self._changed: Counter[Any] = Counter()
+        for change in changes:
+            self._contents[_place(change)].add(_content(change))
+            for made in _calls(change):
+                self._changed[made.place, made.callee, _content(change)] += made.changed
+
+    def contested(self, change: SourceChange) -> bool:
+        """Say whether two fits want different changes at one place."""
+        return len(self._contents[_place(change)]) > 1
+
+    def alike(self, change: SourceChange) -> Any:
+        """Return what says of a call whether all that it makes is changed like this."""
+        return lambda made: self._changed[made.place, made.callee, _content(change)] >= made.made
+
+
+def _calls(change: Any) -> list[Made]:
+    found = [getattr(change, name, None) for name in CALLS]
+    return [made for made in found if made is not None]
+
+
+def _place(change: Any) -> Any:
+    """Return what a change is of, so that two fits that want another one there can be told."""
+    return change.kind, change.where, *[part for part in change.subject if isinstance(part, str | int)]
+
+
+def _content(change: Any) -> str:
+    """Return a change as text, without the edits that want it and without how many things it changes."""
+    counts = {"changed": True, "made": True}
+    counted = (name for name in CALLS if name in type(change).model_fields)
+    return change.model_dump_json(exclude={"edits": True, **dict.fromkeys(counted, counts)})
+
+
+def _named(run: RunRecord, index: int) -> str:
+    edit: EditRecord = run.edits[index]
+    return edit.strategy
+
+
+def _read(path: Path, expected: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PatchError(
+            f"Cannot read {str(path)!r}: {error.strerror}. Expected: the script that the fix was found for. Received: no such "
+            "file from here. Run it in the folder where `nanfix repair` was started."
+        ) from error
+    if digest(content) != expected:
+        raise PatchError(
+            f"{str(path)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... Received: "
+            f"{digest(content)[:12]}... Bring the old version back, or run `nanfix repair` again."
+        )
+    return content
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or the same with a number where something stands there already."""
+    number = 1
+    candidate = path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}{number}")
+    return candidate
+
+
+def _diff(path: str, before: bytes, after: bytes) -> str:
+    """Return the diff; bytes that are not UTF-8 are kept as they are when it is written as UTF-8 with surrogates escaped."""
+    old, new = (re.findall("[^\n]*\n|[^\n]+", content.decode(errors="surrogateescape")) for content in (before, after))
+    lines = difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
