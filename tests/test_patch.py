@@ -432,6 +432,33 @@ def test_labels_outside_the_classes_go():
     assert model.kwargs["y"].tolist() == [2] and model.kwargs["sample_weight"].tolist() == [1]
 
 
+def test_validation_data_by_one_name_and_from_a_function():
+    for given, before in (("held_out", []), ("read(2)", ["held = read(2)"])):
+        script = Script(f"import numpy as np\nmodel.fit(X, y, validation_data={given})\n")
+        text = script.after(RowsChange(fit=script.made("fit"), first_label=1, held=3))
+        name = "held" if before else given
+        line = f"model.fit(X, y - 1, validation_data=({name}[0], {name}[1] - 1, {name}[2]))"
+        assert text.splitlines() == ["import numpy as np", *before, line]
+
+
+def test_the_model_keeps_its_own_input():
+    script = Script(
+        """
+        import keras
+
+        class Net(keras.Model):
+            pass
+
+        inputs = keras.Input((2,))
+        net = Net(inputs, outputs=keras.layers.Dense(1)(inputs))
+        """
+    )
+    change = LayerChange(
+        target=script.made("Input"), side="after", layers=["keras.layers.Rescaling(0.5)"], role="scaled", model=script.made("Net")
+    )
+    assert "net = Net(inputs, outputs=keras.layers.Dense(1)(scaled_inputs))" in script.after(change)
+
+
 @pytest.mark.parametrize("line", ["h = [m.fit(X, y) for m in models]", "if m.fit(X, y): pass", "f = lambda: m.fit(X, y)"])
 def test_where_no_statement_can_stand_in_front_nothing_is_changed(line):
     script = Script(f"import numpy as np\n{line}\n")

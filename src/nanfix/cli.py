@@ -95,7 +95,7 @@ def repair(
         _show(result, _console())
         if result.written:
             _console().print(f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}", markup=False)
-            _console().print(f"Or change the script itself: nanfix patch {result.written} --write", markup=False)
+            _offer_patch(result.written)
     raise typer.Exit(result.code)
 
 
@@ -205,6 +205,22 @@ def patch(
         typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
     if not made.after:
         typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)
+        raise typer.Exit(USAGE_ERROR)
+
+
+def _offer_patch(fix: Path) -> None:
+    """Say how to write the fix into the script, and what of it has no place there."""
+    from nanfix.errors import PatchError
+
+    try:
+        made = _patch_of(fix)
+    except PatchError as error:  # the script has changed itself; the fix is good all the same
+        _console().print(f"nanfix: {error}", markup=False)
+        return
+    if made.after:
+        _console().print(f"Or change the script itself: nanfix patch {fix} --write", markup=False)
+    for left_over in made.left_over:
+        _console().print(f"nanfix: no place in the script for {left_over}.", markup=False)
 
 
 def _patch_of(path: Path) -> "Patch":

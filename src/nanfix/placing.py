@@ -183,6 +183,8 @@ def _of_optimizer(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         given = {name: value for name, value in given.items() if name not in CLIPPING}
     if stepping.fresh_moments and call.started:
         yield NoPlace(reason="the optimizer is made before an earlier training; make a new one after it")
+    if "learning_rate" in given and any(isinstance(c, keras.callbacks.LearningRateScheduler) for c in _callbacks(call)):
+        yield NoPlace(reason="a LearningRateScheduler of the script sets the learning rate again")
     kind = getattr(keras.optimizers, setup.optimizer_class) if setup.optimizer_class else type(base)
     if call.schedule is not None and not setup.optimizer_class and "learning_rate" in given:
         yield from _of_schedule(call, given.pop("learning_rate"))
@@ -207,6 +209,11 @@ def _of_optimizer(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
             positions={name: position for name, position in places.items() if position is not None},
             loss_scale=scale,
         )
+
+
+def _callbacks(call: FitCall) -> list[Any]:
+    given = call.arguments.get("callbacks")
+    return tree.flatten(getattr(given, "callbacks", given) or [])
 
 
 def _of_schedule(call: FitCall, rate: float) -> Iterator[SourceChange]:
@@ -241,6 +248,9 @@ def _of_loss(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
             return
     scale = None if setup.targets is None else f"{_number(setup.targets.scale)}{'**2' if setup.targets.degree == 2 else ''}"
     weight = None if factor == 1.0 else _number(factor)
+    if loss is None and isinstance(setup.user_loss, list | tuple | dict):
+        yield NoPlace(reason="compile is given losses in a list or dict")
+        return
     if scale is not None:
         weight = f"{weight or 1} / {scale}"
     if loss or weight:
@@ -274,7 +284,8 @@ def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         elif entry is None and first is None:
             yield NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
         else:
-            yield LayerChange(target=entry, side="after", role="scaled", otherwise=first, **layers)
+            whole = call.places.of(call.model)
+            yield LayerChange(target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers)
 
 
 def _of_outputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
@@ -347,14 +358,18 @@ def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     if setup.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
         yield NoPlace(reason="the data are not one array of inputs and one of targets")
         return
+    held = call.arguments.get("validation_data")
+    if held is not None and not (isinstance(held, tuple | list) and all(map(_is_array, held))):
+        yield NoPlace(reason="the validation data are no tuple of arrays")
+        return
     if rows.batch_rows and call.arguments.get("validation_split"):
         yield NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
         return
-    held = [(name, held) for name, held in (("x", rows.finite_inputs), ("y", rows.finite_targets)) if held]
-    finite: list[Any] = [name for name, _ in held if _is_floating(x if name == "x" else y)]
+    finite: list[Any] = ["x"] if rows.finite_inputs and _is_floating(x) else []
+    finite += ["y"] if rows.finite_targets and _is_floating(y) else []
     weight = call.arguments.get("sample_weight")
     finite += ["sample_weight"] if rows.finite_weights and weight is not None else []
-    bands = [Band(part=_part(i), center=list(b.center), scale=list(b.scale)) for i, b in rows.bands]
+    bands = [Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale)) for i, b in rows.bands]
     weights = call.arguments.get("class_weight")
     yield RowsChange(
         fit=call.fit,
@@ -365,12 +380,9 @@ def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         bands=bands,
         batch_rows=rows.batch_rows,
         fill=None if fill is None else list(fill),
+        held=0 if held is None else len(held),
         renumber=bool(rows.first_label and weights and all(label >= rows.first_label for label in weights)),
     )
-
-
-def _part(index: int) -> Any:
-    return "x" if index == 0 else "y"
 
 
 def _entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:
@@ -432,11 +444,14 @@ def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[fl
     if alike:
         mean, variance = _digits(centers[0], scales[0]), _number(scales[0] ** 2)
         return f"keras.layers.Normalization(axis=None, mean={_number(mean)}, variance={variance}{_dtype()})", {}
-    numbers = {
-        f"{prefix}MEAN": [_digits(c, s) for c, s in zip(centers, scales, strict=True)],
-        f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales],
-    }
-    return f"keras.layers.Normalization(mean={prefix}MEAN, variance={prefix}VARIANCE{_dtype()})", numbers
+    means = [_digits(c, s) for c, s in zip(centers, scales, strict=True)]
+    numbers = {f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales]}
+    mean = f"{prefix}MEAN"
+    if len({*means}) == 1:
+        mean = _number(means[0])
+    else:
+        numbers = {mean: means, **numbers}
+    return f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{_dtype()})", numbers
 
 
 def _regular(exponent: float) -> float:

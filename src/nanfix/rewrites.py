@@ -231,8 +231,9 @@ def _behind_input(source: Source, call: cst.Call, assignment: cst.Assign, change
     if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
         raise NoPlaceError("the input tensor has no name of its own")
     scope, name = source.scope(call), target.value
-    uses = [node for node in source.within(scope) if isinstance(node, cst.Name) and node.value == name and _is_use(source, node)]
-    uses = [node for node in uses if source.start(node) > source.start(call)]
+    model = source.call_at(change.model) if change.model is not None else None
+    named = [node for node in source.within(scope) if isinstance(node, cst.Name) and node.value == name]
+    uses = [node for node in named if source.start(node) > source.start(call) and _is_use(source, node, model)]
     if not uses:
         raise NoPlaceError("nothing is computed from the input where it is made")
     statement = source.statement(call)
@@ -242,20 +243,15 @@ def _behind_input(source: Source, call: cst.Call, assignment: cst.Assign, change
         source.change(node, lambda updated: updated.with_changes(value=scaled))
 
 
-def _is_use(source: Source, node: cst.Name) -> bool:
+def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
     """Say whether a name stands for its value, and not as an end of the model that is made of the graph."""
     parent = source.parent(node)
     if isinstance(parent, cst.AssignTarget) or (isinstance(parent, cst.Attribute) and parent.attr is node):
         return False
     if isinstance(parent, cst.Arg) and parent.keyword is node:
         return False
-    return not any(source.called(outer) in MODELS and _directly(source, node, outer) for outer in source.ancestors(node))
-
-
-def _directly(source: Source, node: cst.CSTNode, outer: cst.CSTNode) -> bool:
-    """Say whether a name is an argument of a call, also in a list or a dict, and not of another call inside it."""
-    between = (inner for inner in source.ancestors(node))
-    return next(inner for inner in between if isinstance(inner, cst.Call)) is outer
+    innermost = next((outer for outer in source.ancestors(node) if isinstance(outer, cst.Call)), None)
+    return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
 
 
 def _own_call(source: Source, change: CallChange, alike: Alike) -> None:
@@ -332,7 +328,7 @@ def _rows(source: Source, change: RowsChange, alike: Alike) -> None:
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
     if held is not None:
-        parts = _held_parts(source, lines, held.value)
+        parts = _held_parts(source, lines, held.value, change.held)
         kept = change.model_copy(update={"batch_rows": None})
         cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
         new["validation_data"] = f"({', '.join(cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))})"
@@ -369,15 +365,14 @@ def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -
     return f"{{label - {first_label}: weight for label, weight in {source.code(weights)}.items()}}"
 
 
-def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression) -> list[str]:
-    """Return the expressions of the validation data, a tuple of arrays."""
+def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression, count: int) -> list[str]:
+    """Return the expressions of the validation data, a tuple of that many arrays."""
     if isinstance(value, cst.Tuple) and not any(isinstance(each, cst.StarredElement) for each in value.elements):
         return [source.code(each.value) for each in value.elements]
-    if isinstance(value, cst.Name):
-        return [f"{value.value}[0]", f"{value.value}[1]"]
-    made = source.unused("held")
-    lines.append(f"{made} = {source.code(value)}")
-    return [f"{made}[0]", f"{made}[1]"]
+    made = value.value if isinstance(value, cst.Name) else source.unused("held")
+    if not isinstance(value, cst.Name):
+        lines.append(f"{made} = {source.code(value)}")
+    return [f"{made}[{index}]" for index in range(count)]
 
 
 def _cleaned(source: Source, change: RowsChange, named: dict[str, str], lines: list[str], keep: str) -> dict[str, str]:

@@ -61,6 +61,7 @@ class Source:
         self._beside: dict[cst.CSTNode, list[_Beside]] = defaultdict(list)
         self._imports: list[str] = []
         self._constants: list[str] = []
+        self._definitions: list[str] = []
 
     @property
     def content(self) -> bytes:
@@ -68,17 +69,20 @@ class Source:
         for items, beside in self._beside.items():
             self._changes[items].insert(0, functools.partial(_with_elements, beside=beside))
         changed = self.module.visit(_Changer(self._changes, self._before, self._after))
-        header = [line for part in (*self._imports, *self._constants) for line in cst.parse_module(part + "\n").body]
-        if header:
-            place = _after_imports(changed)
-            changed = changed.with_changes(body=[*changed.body[:place], *header, *changed.body[place:]])
-        return changed.bytes
+        place = _after_imports(changed)
+        header = [*_header(self._imports, 0), *_header(self._constants, 1), *_header(self._definitions, 2)]
+        rest = list(changed.body[place:])
+        if rest and header:
+            apart = 2 if self._definitions else 1 if self._constants else 0
+            blank = [line for line in rest[0].leading_lines if line.comment is None]
+            rest[0] = rest[0].with_changes(leading_lines=[*_blank(apart - len(blank)), *rest[0].leading_lines])
+        return changed.with_changes(body=[*changed.body[:place], *header, *rest]).bytes
 
     # Finding
 
     def call(self, made: Made) -> cst.Call:
         """Return the call that stands at the place of `made`, or the only one of that name inside it."""
-        whole = self._calls.get(self._character(made.place))
+        whole = self.call_at(made)
         if whole is None:
             raise NoPlaceError("no call stands where the script made it")
         if self._calls_for(whole, made.callee):
@@ -87,6 +91,10 @@ class Source:
         if len(inside) != 1:
             raise NoPlaceError(f"{self.code(whole.func)} makes it, and no single call of {made.callee} stands there")
         return inside[0]
+
+    def call_at(self, made: Made) -> cst.Call | None:
+        """Return the call that ends at the place of `made`, whatever it calls."""
+        return self._calls.get(self._character(made.place))
 
     def parent(self, node: cst.CSTNode) -> cst.CSTNode:
         return self._parents[node]
@@ -169,7 +177,7 @@ class Source:
                 written[name] = f"[{', '.join(told)}]"
             else:
                 written[name] = self.unused(f"INPUT_{name}")
-                self.define(f"{written[name]} = [\n{_wrapped(told)}\n]")
+                self._constants.append(f"{written[name]} = {_wrapped(told)}")
         return written
 
     def unused(self, name: str) -> str:
@@ -180,8 +188,8 @@ class Source:
 
     def define(self, code: str) -> None:
         """Put a definition behind the imports."""
-        if code not in self._constants:
-            self._constants.append(code)
+        if code not in self._definitions:
+            self._definitions.append(code)
 
     def change(self, node: cst.CSTNode, change: Callable[[Any], Any]) -> None:
         """Let `change` make of a node what is to take its place, after what was planned for it and inside it before."""
@@ -323,13 +331,31 @@ def _last_comma(comma: Any) -> Any:
 
 
 def _wrapped(numbers: Sequence[str]) -> str:
+    """Return a list of numbers, on as many lines as it takes."""
+    whole = f"[{', '.join(numbers)}]"
+    if len(whole) <= WIDTH - 20:
+        return whole
     lines, line = [], "    "
     for number in numbers:
-        if len(line) + len(number) + 2 > WIDTH:
+        if len(line) + len(number) + 1 > WIDTH:
             lines.append(line.rstrip())
             line = "    "
         line += f"{number}, "
-    return "\n".join([*lines, line.rstrip()])
+    return "\n".join(["[", *lines, line.rstrip(), "]"])
+
+
+def _header(parts: Sequence[str], apart: int) -> list[Any]:
+    """Return the statements of the parts; between definitions there are blank lines, constants stand together."""
+    made = []
+    for index, part in enumerate(parts):
+        first, *others = cst.parse_module(part + "\n").body
+        lines = _blank(apart) if index == 0 or apart > 1 else []
+        made += [first.with_changes(leading_lines=[*lines, *first.leading_lines]), *others]
+    return made
+
+
+def _blank(count: int) -> list[cst.EmptyLine]:
+    return [cst.EmptyLine(indent=False) for _ in range(count)]
 
 
 def _imported(module: cst.Module) -> tuple[dict[str, str], dict[str, str]]:

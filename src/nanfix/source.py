@@ -135,7 +135,8 @@ class LossChange(_Change):
 class LayerChange(_Change):
     """Put new layers before or after the one that `target` makes; where that has no place, before what `otherwise` makes.
 
-    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be defined for them.
+    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be defined for them. `model` is the
+    call that makes the model of the tensors.
     """
 
     kind: Literal["layer"] = "layer"
@@ -146,6 +147,7 @@ class LayerChange(_Change):
     numbers: dict[str, list[float]] = {}
     definition: str | None = None
     otherwise: Made | None = None
+    model: Made | None = None
 
     @property
     def subject(self):
@@ -158,7 +160,8 @@ class LayerChange(_Change):
 
     def __str__(self):
         layers = [layer.removeprefix("keras.layers.").partition("(")[0] for layer in self.layers]
-        return f"{', '.join(layers)} {self.side} {(self.target or self.otherwise or Made.model_construct(callee='it')).callee}"
+        beside = self.target or self.otherwise
+        return f"{', '.join(layers)} {self.side} {beside.callee.removesuffix('Layer') if beside else 'the layer'}"
 
 
 class CallChange(_Change):
@@ -222,8 +225,8 @@ class Band(_Frozen):
 class RowsChange(_Change):
     """Leave rows out of what `fit` is given, shift its labels, fill its holes; the fields are those of RowFilter.
 
-    `finite` are the parts in which every number has to be finite, `fill` what takes the place of one that is not; `renumber`
-    says that the keys of class_weight are labels as given.
+    `finite` are the parts in which every number has to be finite, `fill` what takes the place of one that is not; `held`
+    is the number of arrays in the validation data, `renumber` says that the keys of class_weight are labels as given.
     """
 
     kind: Literal["rows"] = "rows"
@@ -235,6 +238,7 @@ class RowsChange(_Change):
     bands: list[Band] = []
     batch_rows: int | None = None
     fill: list[float] | None = None
+    held: int = 0
     renumber: bool = False
 
     @property
