@@ -495,6 +495,37 @@ def test_unpacked_arguments_and_foreign_places_have_no_place():
     assert str(script.patch(NoPlace(reason="Keras' own")).left_over[0]) == "fit call 1, lower-learning-rate: Keras' own"
 
 
+def test_a_fix_may_change_several_files():
+    maker = Script("import keras\n\ndef adam(rate):\n    return keras.optimizers.Adam(rate, epsilon=0.0)\n", "lib/making.py")
+    script = Script("from lib.making import adam\nmodel.compile(adam(3.0), 'mse')\nmodel.fit(X, y)\n")
+    change = optimizer(maker.made("Adam"), fit=script.made("fit"), arguments={"learning_rate": "0.1", "epsilon": "1e-07"})
+    files = {path: digest(Path(path).read_bytes()) for path in change.paths}
+    edits = [{"strategy": "lower-learning-rate", "learning_rate": 0.1}]
+    run = RunRecord.model_validate({"outcome": "REPAIRED", "edits": edits, "source": [change]})
+    patch = patch_of(FixFile(files=files, runs=[run]), Path())
+    assert patch.after["lib/making.py"].endswith(b"Adam(rate, epsilon=1e-07)\n")
+    assert patch.after["train.py"].endswith(b"model.optimizer.learning_rate = 0.1\nmodel.fit(X, y)\n")
+    assert str(patch).count("+++ b/") == 2
+
+
+def test_a_change_of_which_a_part_has_no_place_is_not_made_at_all():
+    script = Script(SEQUENTIAL)
+    change = optimizer(script.made("SGD"), compiled=script.made("compile", made=2), arguments={"clipnorm": "1.0"}, loss_scale=1.0)
+    patch = script.patch(change)
+    assert patch.after == {} and "others, which stay as they are" in patch.left_over[0].reason
+
+
+def test_different_changes_on_one_line_are_told_apart():
+    script = Script("import keras\nlayers = [keras.layers.Dense(8), keras.layers.Dense(9)]\n")
+    wanted = [
+        ArgumentChange(target=script.made("Dense", n), name="activation", value=value, position=1)
+        for n, value in enumerate(("'tanh'", "'sigmoid'"))
+    ]
+    assert script.after(*wanted).endswith(
+        '[keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(9, activation="sigmoid")]\n'
+    )
+
+
 def test_places_count_in_bytes():
     script = Script("import keras\nnames = ['größe', 'höhe']; layer = keras.layers.Dense(8); other = keras.layers.Dense(9)\n")
     text = script.after(ArgumentChange(target=script.made("Dense", 1), name="activation", value="'tanh'", position=1))

@@ -11,9 +11,10 @@ from test_places import TRAINER, WATCHED
 from nanfix.changes import AdaptiveClip, Affine, Guard, LogitsLoss, Power, RobustLoss, TargetScaling
 from nanfix.data import TrainingData
 from nanfix.describing import describe
+from nanfix.fitcall import FitCall
 from nanfix.patch import digest, patch_of
 from nanfix.places import Places
-from nanfix.placing import FitCall, source_changes
+from nanfix.placing import source_changes
 from nanfix.schema import FixFile, RunRecord
 from nanfix.source import NoPlace
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import libcst as cst
 
-from nanfix.rewriting import NoPlaceError, Source
+from nanfix.errors import NoPlaceError
+from nanfix.rewriting import Files, Source
+from nanfix.sharing import Alike
 from nanfix.source import GuardChange
 
 SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
 LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
 LOWEST = -8.5e37  # a float32 to which others can be added
-AWAY_FROM_ZERO = '''def {name}(x, edge):
+AWAY_FROM_ZERO = '''def away_from_zero(x, edge):
     """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
-    sign = {where}(x < 0, -{ones_like}(x), {ones_like}(x))
-    return {where}({abs}(x) < edge, edge * sign, x)'''
+    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
+    return {package}.where({package}.abs(x) < edge, edge * sign, x)'''
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,17 @@ class _Package:
         return self._source.written(f"keras.ops.{function}")
 
     def away_from_zero(self, x: str, edge: float) -> str:
-        names = {each: self.name(each) for each in ("where", "ones_like", "abs")}
-        self._source.define(AWAY_FROM_ZERO.format(name="away_from_zero", **names))
+        self._source.define(AWAY_FROM_ZERO.format(package="tf" if self._tensorflow else "keras.ops"))
         return f"away_from_zero({x}, {edge:g})"
 
 
-def guard_operation(source: Source, change: GuardChange) -> None:
-    """Plan the guard of every such operation on the line.
+def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
+    """Plan the guard of every such operation on the line; there is no harm in it for others that come to that line.
 
     Raises:
         NoPlaceError: no call on the line is known to compute it.
     """
+    source = files.source(change.file)
     form = _FORMS.get(change.operation)
     nodes = [] if form is None else [node for node in source.within(source.module) if _computes(source, node, form)]
     nodes = [node for node in nodes if change.line in source.lines(node)]

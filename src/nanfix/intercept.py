@@ -71,7 +71,7 @@ class Interceptor:
 
     def _handle(self, model: Any, original: Any, arguments: dict[str, Any], place: Any) -> Any:
         from nanfix.errors import InputError, NanfixError
-        from nanfix.placing import FitCall
+        from nanfix.fitcall import FitCall
 
         call = next(self._calls)
         try:
@@ -131,7 +131,7 @@ class Interceptor:
 
         source = source_changes(report.stages, begun) if begun is not None else []
         record = run_record(report, call=call).model_copy(update={"source": source})
-        paths = sorted({change.path for change in source if change.path})
+        paths = sorted({path for change in source for path in change.paths})
         self._emit(
             kind="fit",
             call=call,

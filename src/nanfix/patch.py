@@ -4,21 +4,19 @@ import difflib
 import hashlib
 import re
 import shutil
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nanfix.errors import PatchError
+from nanfix.errors import NoPlaceError, PatchError
 from nanfix.export import unwritable, write_bytes
 from nanfix.rewrites import plan
-from nanfix.rewriting import NoPlaceError, Source
-from nanfix.schema import EditRecord, FixFile, RunRecord
-from nanfix.source import Made, NoPlace, SourceChange
+from nanfix.rewriting import Files
+from nanfix.schema import FixFile
+from nanfix.sharing import Sharing, described
+from nanfix.source import NoPlace
 
 COPY = ".orig"
-CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
 
 
 @dataclass(frozen=True)
@@ -55,33 +53,24 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
     Raises:
         PatchError: a file is not there, or not what it was when the fix was found.
     """
-    texts = {path: _read(folder / path, digest) for path, digest in content.files.items()}
-    sources: dict[str, Source] = {}
-    left_over: list[LeftOver] = []
+    contents = {path: _read(folder / path, digest) for path, digest in content.files.items()}
+    files, left_over = Files(contents), []
     wanted = [(run, change) for run in content.runs for change in run.source]
-    shared = _Shared(change for _, change in wanted)
+    sharing = Sharing(change for _, change in wanted)
     done: set[str] = set()
     for run, change in wanted:
         try:
             if isinstance(change, NoPlace):
                 raise NoPlaceError(change.reason)
-            key = _content(change)
-            if key in done:
-                continue
-            if shared.contested(change):
-                raise NoPlaceError(f"the fits that share {change.where} need different changes there")
-            path = change.path
-            if path is None or path not in texts:
-                raise NoPlaceError("it is not in a file of the script")
-            if path not in sources:
-                sources[path] = Source(texts[path])
-            plan(sources[path], change, shared.alike(change))
-            done.add(key)
+            if sharing.contested(change):
+                raise NoPlaceError(f"what shares {change.where} would need different changes there")
+            if described(change) not in done:
+                plan(files, change, sharing.alike(change))
+                done.add(described(change))
         except NoPlaceError as error:
-            left_over += [LeftOver(run.call, _named(run, index), str(error)) for index in change.edits]
-    after = {path: source.content for path, source in sources.items()}
-    changed = [path for path in after if after[path] != texts[path]]
-    return Patch({p: texts[p] for p in changed}, {p: after[p] for p in changed}, tuple(dict.fromkeys(left_over)))
+            left_over += [LeftOver(run.call, run.edits[index].strategy, str(error)) for index in change.edits]
+    after = files.changed
+    return Patch({path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)))
 
 
 def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
@@ -106,48 +95,6 @@ def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
 def digest(content: bytes) -> str:
     """Return the SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
-
-
-class _Shared:
-    """Knows which calls of the source make, compile or fit several things, and whether all of them are changed alike."""
-
-    def __init__(self, changes: Any):
-        self._contents: dict[Any, set[str]] = defaultdict(set)
-        self._changed: Counter[Any] = Counter()
-        for change in changes:
-            self._contents[_place(change)].add(_content(change))
-            for made in _calls(change):
-                self._changed[made.place, made.callee, _content(change)] += made.changed
-
-    def contested(self, change: SourceChange) -> bool:
-        """Say whether two fits want different changes at one place."""
-        return len(self._contents[_place(change)]) > 1
-
-    def alike(self, change: SourceChange) -> Any:
-        """Return what says of a call whether all that it makes is changed like this."""
-        return lambda made: self._changed[made.place, made.callee, _content(change)] >= made.made
-
-
-def _calls(change: Any) -> list[Made]:
-    found = [getattr(change, name, None) for name in CALLS]
-    return [made for made in found if made is not None]
-
-
-def _place(change: Any) -> Any:
-    """Return what a change is of, so that two fits that want another one there can be told."""
-    return change.kind, change.where, *[part for part in change.subject if isinstance(part, str | int)]
-
-
-def _content(change: Any) -> str:
-    """Return a change as text, without the edits that want it and without how many things it changes."""
-    counts = {"changed": True, "made": True}
-    counted = (name for name in CALLS if name in type(change).model_fields)
-    return change.model_dump_json(exclude={"edits": True, **dict.fromkeys(counted, counts)})
-
-
-def _named(run: RunRecord, index: int) -> str:
-    edit: EditRecord = run.edits[index]
-    return edit.strategy
 
 
 def _read(path: Path, expected: str) -> bytes:

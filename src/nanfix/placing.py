@@ -1,18 +1,17 @@
 """From the setup of a fix to the changes of the user's source that make the same training: which call, line or argument."""
 
 import inspect
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from nanfix.changes import Affine, LogitsLoss, Power, RobustLoss, RowFilter
-from nanfix.places import Places
-from nanfix.setup import Setup, activation_name, base_optimizer, current_learning_rate, has_schedule, loss_name, scaled_schedule
+from nanfix.changes import LogitsLoss, RobustLoss, RowFilter
+from nanfix.fitcall import CLIPPING, FitCall, own_call
+from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
+from nanfix.setup import Setup, activation_name, loss_name, scaled_schedule
 from nanfix.source import (
     ArgumentChange,
     Band,
@@ -20,7 +19,6 @@ from nanfix.source import (
     GuardChange,
     LayerChange,
     LossChange,
-    Made,
     NoPlace,
     OptimizerChange,
     RowsChange,
@@ -29,70 +27,7 @@ from nanfix.source import (
 
 STOCK_ACTIVATIONS = ("sigmoid", "softmax")
 STOCK_CROSSENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
-CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
-SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
-TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
-NEAR_LIMIT = 1e-5  # so near to 0 or 2, a power is its limit to the digits of a float32
-YEO_JOHNSON = '''@keras.saving.register_keras_serializable()
-class YeoJohnson(keras.layers.Layer):
-    """Draw in the long tails of each feature by Yeo-Johnson's power of it."""
-
-    def __init__(self, exponent, **kwargs):
-        super().__init__(**kwargs)
-        self.exponent = exponent
-
-    def call(self, inputs):
-        up = np.array(self.exponent, "float32")
-        above = keras.ops.expm1(up * keras.ops.log1p(keras.ops.relu(inputs))) / up
-        below = keras.ops.expm1((2 - up) * keras.ops.log1p(keras.ops.relu(-inputs))) / (2 - up)
-        return above - below
-
-    def get_config(self):
-        return {**super().get_config(), "exponent": self.exponent}'''
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
-
-
-@dataclass(frozen=True)
-class FitCall:
-    """One call of `fit` as it was before it trained: where its model, optimizer and data come from.
-
-    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
-    layer; `rate` is the learning rate, `started` says whether the optimizer has taken steps already.
-    """
-
-    places: Places
-    model: Any
-    fit: Made | None
-    compiled: Made | None
-    optimizer: Made | None
-    base: Any
-    inner: bool
-    clips: frozenset[str]
-    rate: float | None
-    schedule: Any
-    started: bool
-    inputs: tuple[tuple[Made | None, Made | None], ...]
-    arguments: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
-        """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
-        base = base_optimizer(model)
-        return cls(
-            places,
-            model,
-            fit,
-            places.compiled(model),
-            places.of(base),
-            base,
-            base is not model.optimizer,
-            frozenset(name for name in CLIPPING if getattr(base, name, None)),
-            current_learning_rate(model),
-            base._learning_rate if has_schedule(model) else None,
-            bool(int(np.asarray(base.iterations))),
-            tuple(_entries(places, model)),
-            arguments,
-        )
 
 
 def source_changes(stages: Sequence[Setup], call: FitCall) -> list[SourceChange]:
@@ -159,7 +94,7 @@ def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
             constraints = {"kernel": "kernel_constraint", "recurrent_kernel": "recurrent_constraint"}
             arguments.update({constraints[kernel]: f"keras.constraints.MaxNorm({value:g})" for kernel in kernels})
         else:
-            arguments["dtype" if name == "dtype_policy" else name] = _literal(value)
+            arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments
 
 
@@ -188,12 +123,12 @@ def _of_optimizer(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     kind = getattr(keras.optimizers, setup.optimizer_class) if setup.optimizer_class else type(base)
     if call.schedule is not None and not setup.optimizer_class and "learning_rate" in given:
         yield from _of_schedule(call, given.pop("learning_rate"))
-    arguments = {name: None if value is None else _literal(value) for name, value in given.items()}
+    arguments = {name: None if value is None else literal(value) for name, value in given.items()}
     if not setup.optimizer_class:
         arguments = {name: value for name, value in arguments.items() if value is not None or name in call.clips}
     if stepping.warm_up is not None:
         rate, steps = given.get("learning_rate", call.rate) or 0.0, stepping.warm_up
-        start, end = _number(rate / steps), _number(rate)
+        start, end = number(rate / steps), number(rate)
         arguments["learning_rate"] = f"keras.optimizers.schedules.PolynomialDecay({start}, {steps}, end_learning_rate={end})"
     scale = stepping.loss_scale if stepping.loss_scale is not None else 1.0 if stepping.skip_nonfinite else None
     if arguments or setup.optimizer_class or scale is not None:
@@ -226,7 +161,7 @@ def _of_schedule(call: FitCall, rate: float) -> Iterator[SourceChange]:
     for name in before:
         if before[name] != after[name]:
             values = after[name] if isinstance(after[name], list) else [after[name]]
-            numbers = [_number(value) for value in values]
+            numbers = [number(value) for value in values]
             value = f"[{', '.join(numbers)}]" if isinstance(after[name], list) else numbers[0]
             yield ArgumentChange(target=target, name=name, value=value, position=_parameter(type(call.schedule), name)[1])
 
@@ -239,15 +174,15 @@ def _of_loss(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         return
     loss, factor = None, 1.0
     if isinstance(setup.loss, RobustLoss):
-        arguments = ", ".join(f"{name}={_number(value)}" for name, value in setup.loss.arguments)
+        arguments = ", ".join(f"{name}={number(value)}" for name, value in setup.loss.arguments)
         loss, factor = f"keras.losses.{setup.loss.name}({arguments})", setup.loss.factor
     elif isinstance(setup.loss, LogitsLoss):
         loss, factor = _crossentropy(setup, setup.loss), setup.loss.factor
         if loss is None:
             yield NoPlace(reason="without its last activation the model would predict logits")
             return
-    scale = None if setup.targets is None else f"{_number(setup.targets.scale)}{'**2' if setup.targets.degree == 2 else ''}"
-    weight = None if factor == 1.0 else _number(factor)
+    scale = None if setup.targets is None else f"{number(setup.targets.scale)}{'**2' if setup.targets.degree == 2 else ''}"
+    weight = None if factor == 1.0 else number(factor)
     if loss is None and isinstance(setup.user_loss, list | tuple | dict):
         yield NoPlace(reason="compile is given losses in a list or dict")
         return
@@ -274,10 +209,10 @@ def _crossentropy(setup: Setup, wanted: LogitsLoss) -> str | None:
 
 def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     """Yield the layers that scale the inputs of a Sequential or Functional model."""
-    if _own_call(call.model) is not None:
+    if own_call(call.model) is not None:
         return
     for index, scaling in setup.inputs.items():
-        layers = _scaling_layers(scaling)
+        layers = scaling_layers(scaling)
         entry, first = call.inputs[index] if index < len(call.inputs) else (None, None)
         if layers is None:
             yield NoPlace(reason=TOO_NARROW)
@@ -290,21 +225,21 @@ def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
 
 def _of_outputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     """Yield the layer that brings the outputs of a Sequential or Functional model back to the user's units."""
-    if setup.targets is None or _own_call(call.model) is not None:
+    if setup.targets is None or own_call(call.model) is not None:
         return
     last = _last_weighted(setup)
     target = call.places.of(last) if last is not None else None
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the last layer"))
         return
-    scale, center = _number(setup.targets.scale), _number(setup.targets.center)
-    layer = f"keras.layers.Rescaling({scale}, offset={center}{_dtype()})"
+    scale, center = number(setup.targets.scale), number(setup.targets.center)
+    layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
 
 
 def _of_calls(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     """Yield what a subclassed model has to do in its own `call`."""
-    own = _own_call(call.model)
+    own = own_call(call.model)
     if own is None or not (setup.inputs or setup.targets):
         return
     target = call.places.of(call.model)
@@ -312,7 +247,7 @@ def _of_calls(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     if target is None or len(setup.sample.inputs) != 1:
         yield NoPlace(reason=f"the call of {type(call.model).__name__} cannot be told to scale what goes in and comes out")
         return
-    layers = {} if scaling is None else _scaling_layers(scaling)
+    layers = {} if scaling is None else scaling_layers(scaling)
     if layers is None:
         yield NoPlace(reason=TOO_NARROW)
         return
@@ -329,7 +264,7 @@ def _normalizations(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         if target is None:
             yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
         else:
-            expression = f"keras.layers.LayerNormalization(center=False, scale=False{_dtype()})"
+            expression = f"keras.layers.LayerNormalization(center=False, scale=False{float32_argument()})"
             yield LayerChange(target=target, side="before", layers=[expression], role="normalized")
 
 
@@ -385,90 +320,10 @@ def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     )
 
 
-def _entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:
-    """Yield for each flattened input the call that makes it, and the one that makes a Sequential model's first layer."""
-    if isinstance(model, keras.Sequential):
-        layers = list(model._layers)
-        first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
-        behind = next((layer for layer in layers if layer is not first), None)
-        yield _input(places, first, model), None if behind is None else places.of(behind)
-    elif getattr(model, "inputs", None) and _own_call(model) is None:
-        for tensor in tree.flatten(model.inputs):
-            yield _input(places, tensor._keras_history.operation, model), None
-
-
-def _input(places: Places, layer: Any, model: Any) -> Made | None:
-    """Return the call of keras.Input, or None where Keras made the input itself, of the shape that a layer was given."""
-    made, whole = (None if each is None else places.of(each) for each in (layer, model))
-    return None if made is None or (whole is not None and made.place == whole.place) else made
-
-
-def _own_call(model: Any) -> Any:
-    """Return the code of a `call` that the user has written, or None for Keras' own."""
-    function = inspect.unwrap(type(model).call)
-    return None if (function.__module__ or "").startswith("keras.") else function.__code__
-
-
 def _last_weighted(setup: Setup) -> Any:
     """Return the layer that gives a Sequential or Functional model its single output."""
     weighted = [layer for layer in setup.members if getattr(layer, "kernel", None) is not None]
     return weighted[-1] if weighted else None
-
-
-def _scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
-    """Return the layers, as source, that scale like this, with the vectors they name and what has to be defined for them.
-
-    None where a scale is smaller than what a Normalization layer divides by.
-    """
-    affine = [scaling] if isinstance(scaling, Affine) else [scaling.first, scaling.last]
-    if min(scale for each in affine for scale in each.scale) < SMALLEST_SCALE:
-        return None
-    if isinstance(scaling, Affine):
-        layer, numbers = _normalization(scaling, "")
-        return {"layers": [layer], "numbers": numbers}
-    (first, given), (last, more) = _normalization(scaling.first, ""), _normalization(scaling.last, "POWER_")
-    exponents = [_regular(exponent) for exponent in scaling.exponent]
-    return {
-        "layers": [first, "YeoJohnson(EXPONENT)", last],
-        "numbers": {**given, "EXPONENT": exponents, **more},
-        "definition": YEO_JOHNSON,
-    }
-
-
-def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
-    """Return the stock layer, as source, that computes (x - center) / scale, and the vectors it names."""
-    centers, scales = scaling.center, scaling.scale
-    alike = len({*centers}) == 1 and len({*scales}) == 1
-    if alike and centers[0] == 0:
-        return f"keras.layers.Rescaling(1 / {_number(scales[0])}{_dtype()})", {}
-    if alike:
-        mean, variance = _digits(centers[0], scales[0]), _number(scales[0] ** 2)
-        return f"keras.layers.Normalization(axis=None, mean={_number(mean)}, variance={variance}{_dtype()})", {}
-    means = [_digits(c, s) for c, s in zip(centers, scales, strict=True)]
-    numbers = {f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales]}
-    mean = f"{prefix}MEAN"
-    if len({*means}) == 1:
-        mean = _number(means[0])
-    else:
-        numbers = {mean: means, **numbers}
-    return f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{_dtype()})", numbers
-
-
-def _regular(exponent: float) -> float:
-    """Return an exponent of Yeo-Johnson's power, or the nearest at which its formula needs no limit."""
-    near = next((limit for limit in (0.0, 2.0) if abs(exponent - limit) < NEAR_LIMIT), None)
-    return float(f"{exponent:.6g}") if near is None else near + NEAR_LIMIT
-
-
-def _digits(center: float, scale: float) -> float:
-    """Round a center to six digits, or to so many that what is cut off is small beside the scale."""
-    digits = 6 if center == 0 else max(6, math.ceil(math.log10(abs(center) / scale)) + 4)
-    return float(f"{center:.{digits}g}")
-
-
-def _dtype() -> str:
-    """Return the argument that keeps raw numbers out of half precision, where that is the policy."""
-    return ', dtype="float32"' if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else ""
 
 
 def _parameter(kind: Any, name: str) -> tuple[bool, int | None]:
@@ -478,16 +333,6 @@ def _parameter(kind: Any, name: str) -> tuple[bool, int | None]:
         if parameter.name == name:
             return True, index if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else None
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), None
-
-
-def _literal(value: Any) -> str:
-    return _number(value) if isinstance(value, float) else repr(value)
-
-
-def _number(value: float) -> str:
-    """Return a number as a person writes it, to the digits that a float32 holds."""
-    text = f"{value:.7g}"
-    return text if any(sign in text for sign in ".e") else f"{text}.0"
 
 
 def _is_array(part: Any) -> bool:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,9 +53,11 @@ class _Change(_Frozen):
         raise NotImplementedError
 
     @property
-    def path(self) -> str | None:
-        """The path of the file it is in."""
-        return None if self.where is None else self.where.rpartition(":")[0]
+    def paths(self) -> list[str]:
+        """The paths of the files it may go into."""
+        calls = [made for name in CALLS if (made := getattr(self, name, None)) is not None]
+        own = [file for file in [getattr(self, "file", None)] if file is not None]
+        return [*own, *(made.place.file for made in calls)]
 
 
 class ArgumentChange(_Change):
@@ -283,7 +287,7 @@ SourceChange = Annotated[
 def recounted(change: Any, counts: Mapping[tuple[Span, str], int]) -> Any:
     """Return a change with the number of things that its calls have made in the end."""
     update: dict[str, Any] = {}
-    for name in ("target", "otherwise", "compiled", "fit"):
+    for name in CALLS:
         made = getattr(change, name, None)
         if made is not None:
             of_class = [count for (_, callee), count in counts.items() if callee == made.callee]
