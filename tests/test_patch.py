@@ -540,17 +540,28 @@ def changed(text=SEQUENTIAL, path=PATH):
     return script, script.patch(optimizer(script.made("SGD"), arguments={"learning_rate": "0.001"}))
 
 
-def test_the_diff_is_one_that_git_applies(folder):
-    for text, path in (
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
         (SEQUENTIAL, PATH),
-        (SEQUENTIAL.rstrip(), "deep/er/train.py"),
-        (SEQUENTIAL.replace("\n    ", "\r\n"), "crlf.py"),
-    ):
-        script, patch = changed(text, path)
-        Path("fix.patch").write_bytes(str(patch).encode())
-        subprocess.run(["git", "apply", "fix.patch"], check=True, cwd=folder)
-        assert Path(path).read_bytes() == patch.after[path] == Path(path).read_bytes()
-        assert Path(path).read_bytes() == script.text.replace("SGD(0.1)", "SGD(0.001)").encode()
+        (SEQUENTIAL.rstrip(), "deep/er/no_newline_at_the_end.py"),
+        (textwrap.dedent(SEQUENTIAL).replace("\n", "\r\n"), "windows.py"),
+        (f"# größer\f\n{textwrap.dedent(SEQUENTIAL)}", "bytes.py"),
+    ],
+)
+def test_the_diff_is_one_that_git_applies(folder, text, path):
+    script, patch = changed(text, path)
+    Path("fix.patch").write_bytes(patch.content)
+    subprocess.run(["git", "apply", "fix.patch"], check=True, cwd=folder)
+    assert Path(path).read_bytes() == patch.after[path] == script.text.replace("SGD(0.1)", "SGD(0.001)").encode()
+
+
+def test_a_file_keeps_its_encoding():
+    script = Script("# coding: latin-1\nimport keras  # gr\xf6\xdfe\nkeras.optimizers.SGD(0.1)\n")
+    Path(PATH).write_bytes(script.text.encode("latin-1"))
+    patch = script.patch(optimizer(script.made("SGD"), arguments={"learning_rate": "0.001"}))
+    assert patch.after[PATH] == script.text.replace("0.1", "0.001").encode("latin-1")
+    assert "größe".encode("latin-1") in patch.content and "SGD(0.001)" in str(patch)
 
 
 def test_writing_keeps_a_copy_and_the_permissions():

@@ -179,7 +179,7 @@ def export(
     if format is Format.JSON:
         typer.echo(str(load(path)), nl=False)
     elif format is Format.PATCH:
-        typer.echo(str(_patch_of(path)), nl=False)
+        typer.echo(_patch_of(path).content, nl=False)
     else:
         typer.echo(snippet(read_fix(path, call=None if call is None else call - 1)), nl=False)
 
@@ -200,7 +200,7 @@ def patch(
         for file, copy in apply_patch(made, Path()).items():
             typer.echo(f"{file} changed; the old file is kept as {copy}.")
     else:
-        typer.echo(str(made), nl=False)
+        typer.echo(made.content, nl=False)
     for left_over in made.left_over:
         typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
     if not made.after:

@@ -80,4 +80,4 @@ def _input(places: Places, layer: Any, model: Any) -> Made | None:
 def own_call(model: Any) -> Any:
     """Return the code of a `call` that the user has written, or None for Keras' own."""
     function = inspect.unwrap(type(model).call)
-    return None if (function.__module__ or "").startswith("keras.") else function.__code__
+    return None if (function.__module__ or "").startswith("keras.") else getattr(function, "__code__", None)

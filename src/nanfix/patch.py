@@ -39,9 +39,13 @@ class Patch:
     after: Mapping[str, bytes]
     left_over: tuple[LeftOver, ...] = ()
 
+    @property
+    def content(self) -> bytes:
+        """The unified diff, as `git apply` and `patch -p1` take it, in the encoding of the files."""
+        return b"".join(_diff(path, self.before[path], self.after[path]) for path in self.after)
+
     def __str__(self):
-        """The unified diff, as `git apply` and `patch -p1` take it."""
-        return "".join(_diff(path, self.before[path], self.after[path]) for path in self.after)
+        return self.content.decode(errors="replace")
 
 
 def patch_of(content: FixFile, folder: Path) -> Patch:
@@ -123,8 +127,7 @@ def _unused(path: Path) -> Path:
     return candidate
 
 
-def _diff(path: str, before: bytes, after: bytes) -> str:
-    """Return the diff; bytes that are not UTF-8 are kept as they are when it is written as UTF-8 with surrogates escaped."""
-    old, new = (re.findall("[^\n]*\n|[^\n]+", content.decode(errors="surrogateescape")) for content in (before, after))
-    lines = difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+def _diff(path: str, before: bytes, after: bytes) -> bytes:
+    old, new = (re.findall(b"[^\n]*\n|[^\n]+", content) for content in (before, after))
+    lines = difflib.diff_bytes(difflib.unified_diff, old, new, f"a/{path}".encode(), f"b/{path}".encode())
+    return b"".join(line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in lines)
