@@ -1,4 +1,4 @@
-"""Run scripts plainly, where nanfix cannot be imported: `python plainly.py OUT SCRIPT...`; the losses go to OUT as JSON.
+"""Run scripts plainly, where nanfix cannot be imported: `python plainly.py OUT SCRIPT...`; what came of each goes to OUT as JSON.
 
 Started by test_scripts.py in a process of its own. Each script runs in its own folder, as it would by itself.
 """
@@ -7,6 +7,7 @@ import json
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -19,7 +20,7 @@ class Absent:
 
 
 def losses(script):
-    """Return the losses of every epoch of each fit of a script."""
+    """Return the losses of every epoch of each fit of a script, or the traceback that it ended with."""
     import keras
 
     seen, fit = [], keras.Model.fit
@@ -34,6 +35,8 @@ def losses(script):
         os.chdir(script.parent)
         sys.argv = [str(script)]
         runpy.run_path(str(script), run_name="__main__")
+    except Exception:
+        return traceback.format_exc()
     finally:
         keras.Model.fit = fit
         keras.utils.clear_session()

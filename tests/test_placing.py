@@ -145,8 +145,9 @@ def test_a_subclassed_model_is_scaled_in_its_call(run):
     )
 
 
-def test_a_power_transform_is_the_same_map_as_in_the_repair(run):
-    setup, call = run(SEQUENTIAL)
+@pytest.mark.parametrize("package", ["import keras", "import tensorflow as tf\nkeras = tf.keras", "from tensorflow import keras"])
+def test_a_power_transform_is_the_same_map_as_in_the_repair(run, package):
+    setup, call = run(SEQUENTIAL.replace("import keras", package, 1))
     power = Power(Affine((0.5, 0.0, 1.0), (1.0, 2.0, 3.0)), (0.0, 2.0, -0.7), Affine((0.1, 0.2, 0.3), (1.0, 2.0, 0.5)))
     changes = source_changes([setup.with_inputs({0: power})], call)
     record = RunRecord.model_validate({"outcome": "REPAIRED", "edits": [{"strategy": "scale-inputs"}], "source": changes})

@@ -74,6 +74,7 @@ def test_a_script_is_repaired_and_the_fix_proved(repaired, name):
 @pytest.mark.parametrize("name", CAUSES)
 def test_the_patch_alone_makes_the_plain_script_train_and_learn(repaired, name):
     seen = repaired[name]
+    assert not isinstance(seen.losses, str), seen.losses
     assert seen.patch.left_over == () and [copy.name for copy in seen.copies.values()] == [f"{name}.py.orig"]
     for losses in seen.losses:
         assert all(map(math.isfinite, losses)) and losses[-1] < LEARNED * losses[0], losses

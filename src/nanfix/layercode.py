@@ -10,7 +10,8 @@ from nanfix.changes import Affine, Power
 SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
 TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
 NEAR_LIMIT = 1e-5  # so near to 0 or 2, a power is its limit to the digits of a float32
-YEO_JOHNSON = '''@keras.saving.register_keras_serializable()
+# keras.utils, since tf.keras has no keras.saving.
+YEO_JOHNSON = '''@keras.utils.register_keras_serializable()
 class YeoJohnson(keras.layers.Layer):
     """Draw in the long tails of each feature by Yeo-Johnson's power of it."""
 
