@@ -129,6 +129,23 @@ def test_arguments_of_a_layer_by_name_and_by_position():
     assert text == script.text.replace('8, "relu"', '8, "tanh", kernel_initializer="he_normal"')
 
 
+def test_an_argument_is_taken_away_by_name_and_none_at_its_position():
+    script = Script(
+        "import keras\nnamed = keras.optimizers.SGD(0.1, clipnorm=1.0)\nplaced = keras.optimizers.SGD(0.1, 0.9, True)\n"
+    )
+    away = {"clipnorm": None, "learning_rate": "0.2"}
+    text = script.after(
+        optimizer(script.made("SGD"), arguments=away),
+        optimizer(script.made("SGD", 1), arguments={"momentum": None}, positions={"momentum": 1}),
+    )
+    assert text.endswith("named = SGD(0.2)\nplaced = SGD(0.1, None, True)\n")
+
+
+def test_an_argument_behind_unpacked_ones_is_not_taken_for_another():
+    script = Script("import keras\nlayer = keras.layers.Dense(*sizes, 'relu')\n")
+    assert "unpacked" in script.reasons(ArgumentChange(target=script.made("Dense"), name="units", value="8", position=0))[0]
+
+
 def test_another_class_of_optimizer_takes_the_place_of_the_old_with_its_arguments():
     script = Script(SEQUENTIAL.replace("SGD(0.1)", "SGD(0.1, momentum=0.9)"))
     text = script.after(optimizer(script.made("SGD"), new_class="Adam", arguments={"learning_rate": "0.003"}))

@@ -18,6 +18,7 @@ from nanfix.intercept import Interceptor
 from nanfix.report import Outcome, Report
 from nanfix.schema import RunRecord, load
 from nanfix.script import CallResult, ScriptResult, diagnose_script, repair_script, run_script_with_fix
+from nanfix.source import ArgumentChange, CallChange
 
 LOOK = """
 import os, sys
@@ -293,6 +294,24 @@ def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
         assert path.exists() == (proof == "held")
     if proof == "held":
         assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+
+
+def fit_event(call, source, counts):
+    record = RunRecord.model_validate({"call": call, "outcome": "REPAIRED", "edits": [], "source": source})
+    told = {"finite": True, "text": "", "history": {}, "files": {"train.py": "0" * 64}}
+    return {"kind": "fit", "call": call, "model": "net", "record": record.model_dump_json(), "counts": counts, **told}
+
+
+def test_what_a_call_makes_is_counted_to_the_end_of_the_script():
+    place = {"file": "train.py", "line": 3, "column": 0, "end_line": 3, "end_column": 9}
+    elsewhere = {**place, "line": 5, "end_line": 5}
+    dense = ArgumentChange(target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'")
+    net = CallChange(file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0))
+    last = [(place, "Dense", 3), (elsewhere, "Dense", 1), (place, "Net", 1), (elsewhere, "Net", 1)]
+    result = module._result(0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)])
+    first = result.calls[0]
+    assert [change.target.made for change in first.record.source] == [3, 2]  # one call of a class, wherever its models are made
+    assert first.files == {"train.py": "0" * 64}
 
 
 def test_a_script_that_fails_after_its_repair_is_not_run_again(monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import libcst as cst
@@ -30,7 +31,7 @@ def argument(call: cst.Call, name: str, position: int | None = None) -> cst.Arg 
     for given in call.args:
         if given.keyword is not None and given.keyword.value == name:
             return given
-    plain = [given for given in call.args if given.keyword is None and not given.star]
+    plain = list(takewhile(lambda given: given.keyword is None and not given.star, call.args))
     if position is not None and position < len(plain):
         return plain[position]
     if any(given.star for given in call.args):
@@ -39,8 +40,13 @@ def argument(call: cst.Call, name: str, position: int | None = None) -> cst.Arg 
 
 
 def with_argument(call: cst.Call, name: str, value: cst.BaseExpression | None, position: int | None = None) -> cst.Call:
-    """Return a call with the argument set, added at the end where there is none, or taken away for None."""
+    """Return a call with the argument set, added at the end where there is none, or taken away for None.
+
+    One that stands at its position becomes None, so that those behind it stay at theirs.
+    """
     given = argument(call, name, position)
+    if given is not None and given.keyword is None:
+        value = value or cst.Name("None")
     if given is None:
         return call if value is None else _appended(call, cst.Arg(value, keyword=cst.Name(name), equal=_TIGHT))
     if value is not None:
