@@ -130,9 +130,7 @@ def test_arguments_of_a_layer_by_name_and_by_position():
 
 
 def test_an_argument_is_taken_away_by_name_and_none_at_its_position():
-    script = Script(
-        "import keras\nnamed = keras.optimizers.SGD(0.1, clipnorm=1.0)\nplaced = keras.optimizers.SGD(0.1, 0.9, True)\n"
-    )
+    script = Script("from keras.optimizers import SGD\nnamed = SGD(0.1, clipnorm=1.0)\nplaced = SGD(0.1, 0.9, True)\n")
     away = {"clipnorm": None, "learning_rate": "0.2"}
     text = script.after(
         optimizer(script.made("SGD"), arguments=away),

@@ -164,6 +164,14 @@ def test_a_power_transform_is_the_same_map_as_in_the_repair(run, package):
     np.testing.assert_allclose(again.predict(x, verbose=0), names["model"].predict(x, verbose=0), rtol=1e-6)
 
 
+def test_a_scaling_without_a_shift_is_one_that_keras_takes(run):
+    setup, call = run(SEQUENTIAL)
+    added, _ = changed(setup.with_inputs({0: Affine((0.0,) * 3, (1.0, 2.0, 3.0))}), call)
+    assert added == ["model.add(layers.Normalization(mean=[0.0] * 3, variance=[1, 4, 9]))"]
+    layer = eval(added[0].removeprefix("model.add(").removesuffix(")"), {"layers": keras.layers})
+    np.testing.assert_allclose(layer(np.full((1, 3), 6.0)), [[6.0, 3.0, 2.0]])
+
+
 @pytest.mark.parametrize(
     ("loss", "line"),
     [

@@ -62,7 +62,7 @@ def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[fl
     numbers = {f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales]}
     mean = f"{prefix}MEAN"
     if len({*means}) == 1:
-        mean = number(means[0])
+        mean = f"[{number(means[0])}] * {len(means)}"
     else:
         numbers = {mean: means, **numbers}
     return f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{float32_argument()})", numbers
