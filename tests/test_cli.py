@@ -256,5 +256,5 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
     call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="held")
     repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
     code, _, errors = nanfix("repair", "--force", "train.py")
-    assert code == 0 and "  In the source, train.py:2: learning_rate=0.1 in SGD.\n" in errors
+    assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
     assert "nanfix patch fix.json --write\n" in errors and "no place in the script for fit call 1, halve" in errors

@@ -277,7 +277,7 @@ def _details(call: "CallResult") -> list[str]:
     if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
         lines[0] = "Training stayed finite with the fix applied from the start."
     if call.record is not None:
-        lines += [f"In the source, {change.where}: {change}." for change in call.record.source if change.where]
+        lines += [f"Place in the source: {change.where}, {change}." for change in call.record.source if change.where]
     if call.proof is not None:
         last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
         lines.append(
