@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from nanfix import cli, script
+from nanfix.crew import ALONE
 from nanfix.diagnosis import Cause
 from nanfix.registry import catalogue
 from nanfix.report import Outcome
-from nanfix.schema import FixFile, RunRecord
+from nanfix.schema import EditRecord, FixFile, RunRecord
 from nanfix.script import CallResult, ScriptResult
 from nanfix.strategy import Strategy, Tier
 
@@ -179,6 +180,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "forbid": [],
         "seed": 3,
         "run_dir": None,
+        "workers": ALONE,
     }
 
 
@@ -204,12 +206,16 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert "\x1b" not in errors
 
 
-def test_a_module_is_named_as_python_takes_it(nanfix, repaired):
-    repaired["result"] = replace(repaired["result"], written=Path("fix.json"))
+def test_a_module_is_named_as_python_takes_it(nanfix, repaired, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("made.json").write_text(
+        str(FixFile(runs=[RunRecord(outcome="REPAIRED", edits=[EditRecord(strategy="skip-nonfinite-steps")])]))
+    )
+    repaired["result"] = replace(repaired["result"], written=Path("made.json"))
     code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
     assert code == 0
     assert (repaired["script"], repaired["args"]) == (script.Module("pack.train"), ["-m", "--epochs", "3"])
-    assert errors.endswith("Use it: nanfix run --fix fix.json -m pack.train\n")
+    assert "Use it: nanfix run --fix made.json -m pack.train\n" in errors
 
 
 def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
@@ -227,6 +233,7 @@ def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
         "strategies": None,
         "forbid": ["halve"],
         "run_dir": None,
+        "workers": ALONE,
     }
     assert "Epoch 1/2" in errors and errors.endswith("Repaired model written to r.keras, the fix to f.json.\n")
 
@@ -241,7 +248,7 @@ def test_an_existing_model_is_never_overwritten_silently(nanfix, model_repaired)
 def test_json_is_one_document_on_standard_output(nanfix, repaired, model_repaired):
     record = RunRecord.model_validate({"outcome": "REPAIRED", "proof": "held", "edits": [{"strategy": "halve"}], "seed": 4})
     history = {"loss": "0.25", "val_loss": "nan", "matrix": "array([1])"}
-    call = CallResult(1, "net", "REPAIRED: words", Outcome.REPAIRED, True, history, record, "held")
+    call = CallResult(1, "net", "REPAIRED: words", Outcome.REPAIRED, True, history, record, proof="held")
     repaired["result"] = ScriptResult(0, (call,), ("a note",), Path("fix.json"))
     code, output, errors = nanfix("repair", "--json", "train.py")
     assert (code, errors) == (0, "")
@@ -419,3 +426,51 @@ def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
         "  Training became non-finite at epoch 1 step 3.",
         "  Cause: ...",
     ]
+
+
+@pytest.fixture
+def patchable():
+    """A script, and a fix.json that lowers its rate and has a part without a place."""
+    import hashlib
+
+    text = "import keras\nmodel.compile(keras.optimizers.SGD(0.5), 'mse')\n"
+    Path("train.py").write_text(text)
+    place = {"file": "train.py", "line": 2, "column": 14, "end_line": 2, "end_column": 39}
+    target = {"place": place, "callee": "SGD"}
+    rate = {"kind": "argument", "edits": [0], "target": target, "name": "learning_rate", "value": "0.1", "position": 0}
+    none = {"kind": "none", "edits": [0], "reason": "it is Keras' own"}
+    run = RunRecord.model_validate({"outcome": "REPAIRED", "edits": [{"strategy": "halve"}], "source": [rate, none]})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    Path("fix.json").write_text(str(FixFile(script="train.py", files={"train.py": digest}, runs=[run])))
+    return text
+
+
+def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder, patchable):
+    code, diff, errors = nanfix("patch", "fix.json")
+    assert code == 0 and diff.startswith("--- a/train.py\n+++ b/train.py\n")
+    assert "-model.compile(keras.optimizers.SGD(0.5), 'mse')\n+model.compile(keras.optimizers.SGD(0.1), 'mse')\n" in diff
+    assert errors == "nanfix: no place in the script for fit call 1, halve: it is Keras' own.\n"
+    assert Path("train.py").read_text() == patchable
+    assert nanfix("export", ".", "--format", "patch")[:2] == (0, diff)
+    code, output, _ = nanfix("patch", ".", "--write")
+    assert (code, output) == (0, "train.py changed; the old file is kept as train.py.orig.\n")
+    assert Path("train.py.orig").read_text() == patchable and "SGD(0.1)" in Path("train.py").read_text()
+    code, output, errors = nanfix("patch", ".", "--write")
+    assert code == 2 and output == "" and "has changed since the fix was found" in errors
+    assert sorted(path.name for path in folder.iterdir()) == ["fix.json", "train.py", "train.py.orig"]
+
+
+def test_a_fix_without_places_is_no_patch(nanfix, folder):
+    fix_file([{"strategy": "halve"}])
+    code, output, errors = nanfix("patch", "fix.json", "--write")
+    assert (code, output) == (2, "") and "nothing of the fix has a place" in errors
+    assert sorted(path.name for path in folder.iterdir()) == ["fix.json", "train.py"]
+
+
+def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchable):
+    record = FixFile.model_validate_json(Path("fix.json").read_text()).runs[0]
+    call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="held")
+    repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
+    code, _, errors = nanfix("repair", "--force", "train.py")
+    assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
+    assert "nanfix patch fix.json --write\n" in errors and "no place in the script for fit call 1, halve" in errors

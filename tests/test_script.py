@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 
 from nanfix import script as module
 from nanfix.budget import Budget
+from nanfix.crew import ALONE
 from nanfix.errors import InputError, NanfixError, RunDirError, ScriptError
 from nanfix.fix import Edit, Fix
 from nanfix.intercept import Interceptor
@@ -26,6 +28,7 @@ from nanfix.script import (
     repair_script,
     run_script_with_fix,
 )
+from nanfix.source import ArgumentChange, CallChange
 
 LOOK = """
 import os, sys
@@ -232,7 +235,11 @@ def test_missing_scripts_are_refused():
 def model(monkeypatch):
     import keras
 
-    monkeypatch.setattr(keras.Model, "fit", keras.Model.fit)  # put back afterwards
+    trainer = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    made = [(kind, "__new__") for kind in (keras.Layer, keras.Optimizer, schedule)]
+    for owner, name in [(keras.Model, "fit"), (trainer, "compile"), *made]:
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
     built = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)], name="tiny")
     built.compile("sgd", "mse")
     return built
@@ -253,6 +260,7 @@ def intercepted(model, monkeypatch, folder):
             "budget": {},
             "strategies": None,
             "forbid": [],
+            "workers": asdict(ALONE),
             "seed": 1,
             "run_dir": None,
         }
@@ -276,7 +284,15 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
     events = intercepted(answer, run_dir="runs", strategies=["a"], forbid=["b"])
     history = model.fit(*data, 2, epochs=2, verbose=0)
     assert seen.pop("x") is data[0] and seen.pop("y") is data[1]
-    own = {"budget": Budget(), "strategies": ["a"], "forbid": ["b"], "seed": 1, "run_dir": "runs/call-0", "throw": False}
+    own = {
+        "budget": Budget(),
+        "strategies": ["a"],
+        "forbid": ["b"],
+        "seed": 1,
+        "run_dir": "runs/call-0",
+        "throw": False,
+        "workers": ALONE,
+    }
     assert seen == {**own, "batch_size": 2, "epochs": 2, "verbose": 0}
     assert (history.history, history.epoch, history.params) == ({"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
     assert model.history is history
@@ -401,6 +417,24 @@ def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
         assert path.exists() == (proof == "held")
     if proof == "held":
         assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+
+
+def fit_event(call, source, counts):
+    record = RunRecord.model_validate({"call": call, "outcome": "REPAIRED", "edits": [], "source": source})
+    told = {"finite": True, "text": "", "history": {}, "files": {"train.py": "0" * 64}}
+    return {"kind": "fit", "call": call, "model": "net", "record": record.model_dump_json(), "counts": counts, **told}
+
+
+def test_what_a_call_makes_is_counted_to_the_end_of_the_script():
+    place = {"file": "train.py", "line": 3, "column": 0, "end_line": 3, "end_column": 9}
+    elsewhere = {**place, "line": 5, "end_line": 5}
+    dense = ArgumentChange(target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'")
+    net = CallChange(file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0))
+    last = [(place, "Dense", 3), (elsewhere, "Dense", 1), (place, "Net", 1), (elsewhere, "Net", 1)]
+    result = module._result(0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)])
+    first = result.calls[0]
+    assert [change.target.made for change in first.record.source] == [3, 2]  # one call of a class, wherever its models are made
+    assert first.files == {"train.py": "0" * 64}
 
 
 def test_a_script_that_fails_after_its_repair_is_not_run_again(monkeypatch):

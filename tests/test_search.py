@@ -9,7 +9,7 @@ from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
 from nanfix.report import TrialRecord
-from nanfix.search import PROJECT, LadderOracle, ProbeTuner, build_space, search
+from nanfix.search import NOTHING, PROJECT, LadderOracle, ProbeTuner, build_space, search
 from nanfix.setup import Sample, Setup
 
 
@@ -34,9 +34,9 @@ def judge(tried):
     return judged
 
 
-def run(space, directory, tried, disproved=(), **budget):
+def run(space, directory, tried, revised=NOTHING, **budget):
     limits = Budget(**{"trials": 50, **budget})
-    return search(space, judge(tried), budget=limits, seed=0, directory=directory, disproved=disproved)
+    return search(space, judge(tried), budget=limits, seed=0, directory=directory, revised=revised)
 
 
 def first(found):
@@ -75,13 +75,19 @@ def test_interrupted_search_tries_nothing_twice(space, tmp_path):
     assert found == uninterrupted  # with the trials of the earlier call
 
 
-def test_what_was_disproved_is_not_found_again_and_the_search_goes_on_past_it(space, tmp_path):
+def test_what_failed_later_is_not_found_again_and_the_search_goes_on_past_it(space, tmp_path):
     tried = []
     best, _ = first(run(space, tmp_path, tried))
     count = len(tried)
-    found = run(space, tmp_path, tried, disproved={best})
+    found = run(space, tmp_path, tried, revised={best: None})
     assert best not in found.fixes and found.fixes
     assert len(tried) > count
+
+
+def test_what_turned_out_worse_later_is_found_behind_the_others(space, tmp_path):
+    best, _ = first(run(space, tmp_path, []))
+    assert first(run(space, tmp_path, [], revised={best: 5.0}))[0] != best
+    assert best in run(space, tmp_path, [], revised={best: 5.0}).fixes
 
 
 def test_where_trials_run_elsewhere_the_next_ones_do_not_wait_for_them(space, tmp_path):

@@ -1,14 +1,13 @@
-"""The command line: `nanfix repair`, `diagnose`, `run`, `strategies`, `export`. The only module that prints."""
+"""The command line: `nanfix repair`, `diagnose`, `run`, `patch`, `export`, `strategies`."""
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
@@ -17,15 +16,10 @@ from nanfix import documents, options
 from nanfix.crew import Workers
 from nanfix.errors import InputError, NanfixError
 from nanfix.options import Format
+from nanfix.telling import announce, console, patch_of_file, tell, tell_explained, tell_written
 from nanfix.usage import check_new, check_subject, names, program
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from nanfix.script import CallResult, ScriptResult
-
 USAGE_ERROR = 2
-INTERRUPTED = 130
 REPAIRED = Path("repaired.keras")
 EPILOG = (
     "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix held within "
@@ -107,18 +101,18 @@ def repair(
     else:
         from nanfix.script import plan_script, repair_script
 
-        _announce(quiet)
+        announce(quiet)
         subject = program(script, module)
         plan, mend = partial(plan_script, subject, args or []), partial(repair_script, subject, args or [], seed=seed)
     with _standard_output_kept(as_json or model is not None):
         crew = Workers(workers, host, port)
         result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)
     if dry_run:
-        _tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
+        tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
     else:
-        _tell("repair", result, as_json, quiet)
+        tell("repair", result, as_json, quiet)
         if result.written and not quiet and not as_json:
-            _tell_written(result, f"-m {script}" if module else str(script))
+            tell_written(result, f"-m {script}" if module else str(script))
     raise typer.Exit(result.code)
 
 
@@ -149,7 +143,7 @@ def diagnose(
             from nanfix.script import diagnose_script
 
             result = diagnose_script(program(script, module), args or [])
-    _tell_explained("diagnose", result, as_json, quiet)
+    tell_explained("diagnose", result, as_json, quiet)
     raise typer.Exit(result.code)
 
 
@@ -167,7 +161,7 @@ def run(
 
     with _standard_output_kept(as_json):
         result = run_script_with_fix(program(script, module), args or [], fix)
-    _tell("run", result, as_json, quiet)
+    tell("run", result, as_json, quiet)
     raise typer.Exit(result.code)
 
 
@@ -238,7 +232,12 @@ def export(
     if format is Format.KERAS and out is not None:
         copy_model(path, out, call=number)
     else:
-        text = str(load(path)) if format is Format.JSON else snippet(read_fix(path, call=number))
+        texts = {
+            Format.JSON: lambda: str(load(path)),
+            Format.PYTHON: lambda: snippet(read_fix(path, call=number)),
+            Format.PATCH: lambda: patch_of_file(path).content,
+        }
+        text = texts[format]()
         if out is not None:
             write_text(out, text)
     if as_json:
@@ -246,7 +245,39 @@ def export(
     elif out is None:
         typer.echo(text, nl=False)
     elif not quiet:
-        _console().print(f"Written to {out}.", markup=False)
+        console().print(f"Written to {out}.", markup=False)
+
+
+@app.command(cls=Command)
+def patch(
+    run_dir: options.Run,
+    write: options.Write = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a fix into the script itself: the diff to standard output, or with --write into the files.
+
+    Start it in the folder where `nanfix repair` was started. What of the fix has no place in the script is told.
+    """
+    from nanfix.patch import apply_patch
+
+    made = patch_of_file(run_dir / "fix.json" if run_dir.is_dir() else run_dir)
+    copies = apply_patch(made, Path()) if write else {}
+    code = 0 if made.after else USAGE_ERROR
+    if as_json:
+        typer.echo(documents.to_text(documents.of_patch(made, copies, code)))
+        raise typer.Exit(code)
+    if not write:
+        typer.echo(made.content, nl=False)
+    elif not quiet:
+        for file, copy in copies.items():
+            typer.echo(f"{file} changed; the old file is kept as {copy}.")
+    if not quiet:
+        for left_over in made.left_over:
+            typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
+    if code:
+        typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)
+        raise typer.Exit(code)
 
 
 def main() -> None:
@@ -273,77 +304,6 @@ def _standard_output_kept(apart: bool) -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _announce(quiet: bool) -> None:
-    """Let the remarks that the engine logs on its way appear on standard error."""
-    log = logging.getLogger("nanfix")
-    if not quiet and not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("nanfix: %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-
-
-def _console() -> "Console":
-    """Standard output belongs to the script, so nanfix speaks on standard error; plain where that is no terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-def _tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
-    """Say how a script or a training ended, as a document, in words, or not at all."""
-    if as_json:
-        typer.echo(documents.to_text(documents.of_result(command, result)))
-    elif not quiet:
-        _show(result, _console())
-
-
-def _tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
-    """Write explanations, which were asked for, to standard output, and remarks on standard error."""
-    if not as_json:
-        for call in result.calls:
-            typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
-            for line in call.text.splitlines():
-                typer.echo(f"  {line}")
-        result = replace(result, calls=())
-    _tell(command, result, as_json, quiet)
-
-
-def _tell_written(result: "ScriptResult", script: str) -> None:
-    told = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
-    if result.model is not None:
-        told = f"Repaired model written to {result.model}, the fix to {result.written}."
-    _console().print(told, markup=False)
-
-
-def _show(result: "ScriptResult", console: "Console") -> None:
-    """Print, for each fit call, what was seen, what was changed and whether it is proved."""
-    for call in result.calls:
-        style = "green" if result.code == 0 else "bold"
-        ending = call.outcome.name if call.outcome else "NOT WATCHED"
-        console.print(f"nanfix: fit call {call.call + 1}, model {call.model}: {ending}", style=style, markup=False)
-        for line in _details(call):
-            console.print(f"  {line}", markup=False)
-    for note in result.notes:
-        console.print(f"nanfix: {note}", markup=False)
-    if result.code == INTERRUPTED:
-        console.print("nanfix: interrupted; nothing was written.", markup=False)
-    elif result.exit_code:
-        console.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)
-
-
-def _details(call: "CallResult") -> list[str]:
-    lines = call.text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else call.text.splitlines()
-    if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
-        lines[0] = "Training stayed finite with the fix applied from the start."
-    if call.proof is not None:
-        last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
-        lines.append(
-            f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
-        )
-    return lines
 
 
 if __name__ == "__main__":

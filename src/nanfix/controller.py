@@ -173,7 +173,8 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     """Train with a known fix from the start."""
     first = _first_batches(data)
     setup, sites = describe(model, data, first)
-    setup = fix.apply(setup)
+    stages = fix.stages(setup)
+    setup = (setup, *stages)[-1]
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     initial = take(model)
@@ -196,7 +197,7 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
             save_after_all(user_callbacks(data), model, after.history, after.epoch)
     finally:
         bench.close()
-    return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes)
+    return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes, stages=stages)
 
 
 def _kept(report: Report, folder: Path) -> Report:

@@ -32,7 +32,8 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs for layer in site.layers}
     behind = tuple(position for position, layer in _normalizable(model) if id(layer) not in entries)
-    known = {"normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
+    members = tuple(layer for _, layer in walk(model))
+    known = {"members": members, "normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
     return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
 
 

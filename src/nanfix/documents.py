@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nanfix.errors import NanfixError
 
 if TYPE_CHECKING:
+    from nanfix.patch import Patch
     from nanfix.script import CallResult, ScriptResult
     from nanfix.strategy import Strategy
 
@@ -68,6 +69,18 @@ def of_export(format: str, text: str | None, file: Path | None) -> dict[str, Any
         "format": format,
         "file": file and str(file),
         "content": content,
+    }
+
+
+def of_patch(patch: "Patch", copies: Mapping[Path, Path], exit_code: int) -> dict[str, Any]:
+    """Return the document of `nanfix patch`; `copies` gives for each file that was written where the old one is kept."""
+    return {
+        "command": "patch",
+        "exit_code": exit_code,
+        "error": None,
+        "diff": patch.content,
+        "left_over": [str(change) for change in patch.left_over],
+        "written": {str(file): str(copy) for file, copy in copies.items()},
     }
 
 

@@ -28,6 +28,14 @@ class ScriptError(NanfixError):
     """A training script cannot be run or repaired as asked."""
 
 
+class PatchError(NanfixError):
+    """A fix cannot be written into the user's source as it is now; nothing was changed."""
+
+
+class NoPlaceError(PatchError):
+    """A single change has no place in the source; the text says why."""
+
+
 class UnrepairedError(NanfixError):
     """No fix held. The model is in its last verified finite state; `report` says what was seen and tried."""
 

@@ -78,10 +78,18 @@ def check_writable(path: Path, *, folders: bool = False) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all: a killed process leaves the old file or the new one."""
-    with _replacing(path) as temporary, temporary.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes, *, like: Path | None = None) -> None:
+    """Write `content` as `write_text` does, with the permissions of the file `like`."""
+    with _replacing(path) as temporary:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if like is not None:
+            shutil.copymode(like, temporary)
 
 
 def snippet(fix: Fix) -> str:

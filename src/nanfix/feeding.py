@@ -1,7 +1,7 @@
 """Feed arrays from one dataset that is built once, for trainings of a few steps and many of them.
 
-What Keras does for arrays in every call of `fit` and `evaluate`, and in every epoch, is dearer than such a training: it traces
-the functions of a dataset, and the end of each iterator has to wait for the thread that tunes it.
+What Keras does for arrays in every call of `fit` and `evaluate` is dearer than such a training: it traces the functions of a
+dataset, and the end of every epoch has to wait for the thread that tunes it.
 """
 
 from dataclasses import replace
@@ -13,20 +13,18 @@ from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from nanfix.data import TrainingData
 
 
-def endless(part: TrainingData) -> TrainingData:
-    """Return the same training from an endless dataset of the batches that Keras makes of the arrays; a stream as it is.
+def trained_on(part: TrainingData) -> TrainingData:
+    """Return the same training from a dataset of the batches that Keras makes of the arrays; a stream as it is.
 
-    A dataset of the user's is not tuned while it is read.
+    The batches are those of the user's own `fit`, in the same order where it is seeded: what a probe comes to then says most
+    of what the training will. A dataset of the user's is not tuned while it is read.
     """
     if not part.is_arrays:
         return replace(part, x=part.x.with_options(_untuned())) if isinstance(part.x, tf.data.Dataset) else part
     arguments = dict(part.arguments or {})
-    steps = part.steps_per_epoch()
     taken = {name: arguments.pop(name) for name in ("batch_size", "shuffle", "class_weight") if name in arguments}
-    dataset = _dataset(part, steps=arguments.get("steps_per_epoch"), **{"shuffle": True, **taken}).repeat()
-    return replace(
-        part, x=dataset, y=None, sample_weight=None, arguments={**arguments, "steps_per_epoch": steps, "shuffle": False}
-    )
+    dataset = _dataset(part, steps=arguments.get("steps_per_epoch"), **{"shuffle": True, **taken})
+    return replace(part, x=dataset, y=None, sample_weight=None, arguments={**arguments, "shuffle": False})
 
 
 def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:

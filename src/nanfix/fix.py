@@ -45,10 +45,16 @@ class Fix:
 
     def apply(self, setup: Setup) -> Setup:
         """Return `setup` with every edit in it. Raises UnknownStrategyError before anything is changed."""
+        return (setup, *self.stages(setup))[-1]
+
+    def stages(self, setup: Setup) -> tuple[Setup, ...]:
+        """Return `setup` after the first edit, after the first two, and so on to all. Raises UnknownStrategyError."""
+        stages = []
         for edit in self.edits:
             strategy = get(edit.strategy)
             setup = replace(
                 strategy.apply(setup, **edit.params),
                 keeps_weights=setup.keeps_weights and strategy.keeps_weights,
             )
-        return setup
+            stages.append(setup)
+        return tuple(stages)

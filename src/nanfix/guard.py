@@ -22,7 +22,8 @@ from tensorflow.python.framework import op_callbacks
 
 from nanfix.changes import Guard
 from nanfix.data import take_rows
-from nanfix.optrace import innermost_layer, kind_of, user_line
+from nanfix.frames import user_line
+from nanfix.optrace import innermost_layer, kind_of
 from nanfix.setup import Setup, walk
 from nanfix.undo import override
 

@@ -9,6 +9,7 @@ The script keeps its arguments, working folder, environment, output, exit code a
 import builtins
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import inspect
 import itertools
@@ -26,6 +27,7 @@ from typing import Any, NoReturn
 import wrapt
 
 from nanfix.loops import LoopWatch
+from nanfix.places import Places
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 USAGE_ERROR = 2
@@ -51,6 +53,7 @@ class Interceptor:
         self._events = Path(job["events"])
         self._process = os.getpid()
         self._calls = itertools.count()
+        self._places = Places()
         self._guard = threading.local()
         self._loops = LoopWatch(self.note)
 
@@ -59,6 +62,7 @@ class Interceptor:
         if keras.backend.backend() != "tensorflow":
             self.note(f"Keras runs on {keras.backend.backend()} here; nanfix repairs Keras on TensorFlow only.")
             return
+        self._places.install(keras)
         original = keras.Model.fit
         signature = inspect.signature(original)
 
@@ -72,7 +76,7 @@ class Interceptor:
                 return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
             del arguments[next(iter(signature.parameters))]
             with self._loops.fitting():
-                return self._handle(model, original, arguments)
+                return self._handle(model, original, arguments, self._places.called("fit", sys._getframe(1)))
 
         keras.Model.fit = fit
         self._loops.install(keras)
@@ -85,8 +89,9 @@ class Interceptor:
         self._emit(kind="error", error=error, text=text)
         raise SystemExit(USAGE_ERROR)
 
-    def _handle(self, model: Any, original: Any, arguments: dict[str, Any]) -> Any:
+    def _handle(self, model: Any, original: Any, arguments: dict[str, Any], place: Any) -> Any:
         from nanfix.errors import InputError, NanfixError
+        from nanfix.fitcall import FitCall
 
         call = next(self._calls)
         try:
@@ -95,13 +100,14 @@ class Interceptor:
                     return self._explain(model, call, arguments)
                 if self._job["mode"] == "plan":
                     return self._plan(model, call, arguments)
+                begun = FitCall.of(self._places, model, place, arguments) if getattr(model, "compiled", False) else None
                 report = self._fit(model, call, arguments)
         except InputError as refusal:
             self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
         except NanfixError as error:
             self.refuse(type(error).__name__, str(error))
         else:
-            return self._hand_back(model, call, report)
+            return self._hand_back(model, call, report, begun)
         return original(model, **arguments)  # fails, or trains, just as it would without nanfix
 
     def _fit(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
@@ -157,13 +163,17 @@ class Interceptor:
             raise SystemExit(0)
         return model.history
 
-    def _hand_back(self, model: Any, call: int, report: Any) -> Any:
+    def _hand_back(self, model: Any, call: int, report: Any, begun: Any) -> Any:
         """Write the event and return the History object that the script expects from its fit call."""
         import keras
 
+        from nanfix.placing import source_changes
         from nanfix.report import Outcome
         from nanfix.schema import run_record
 
+        source = source_changes(report.stages, begun) if begun is not None else []
+        record = run_record(report, call=call).model_copy(update={"source": source})
+        paths = sorted({path for change in source for path in change.paths})
         self._emit(
             kind="fit",
             call=call,
@@ -171,7 +181,9 @@ class Interceptor:
             finite=_is_finite(model, report.history),
             text=str(report),
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
-            record=run_record(report, call=call).model_dump_json(),
+            record=record.model_dump_json(),
+            counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],
+            files={path: _sha256(self._places.absolute(path)) for path in paths},
         )
         if report.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
@@ -203,6 +215,10 @@ class Interceptor:
     def _emit(self, **event: Any) -> None:
         with self._events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _is_finite(model: Any, history: Mapping[str, list[float]]) -> bool:

@@ -94,8 +94,7 @@ def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
     for ground in grounds(rungs):
         yield from _walk(results, ground)
         if results.best() is not None:
-            if not results.settled():
-                yield from _improve(results)
+            yield from _improve(results)
             yield from _prune(results)
             return
 
@@ -213,7 +212,8 @@ def _improve(results: _Results) -> Walk:
     tiers = {rung.strategy: rung.tier for rung in results.rungs}
     taken = {tiers[name] for name, _ in results.best() or ()}
     # A finely graded knob may have been strode over; but what another edit of its tier has set is not set twice.
-    strode_over = [rung.strategy for rung in results.rungs if rung.levels > 3 and rung.tier not in taken]
+    others = [] if results.settled() else [rung for rung in results.rungs if rung.tier not in taken]
+    strode_over = [rung.strategy for rung in others if rung.levels > 3]
     for name in [*(name for name, _ in results.best() or ()), *strode_over]:
         for direction in (-1, 1):
             while True:

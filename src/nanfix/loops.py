@@ -46,7 +46,7 @@ class LoopWatch:
             @functools.wraps(original)
             def listener(*args: Any, **kwargs: Any) -> Any:
                 if not self._fits and not self._noticed:
-                    from nanfix.optrace import user_line
+                    from nanfix.frames import user_line
 
                     self._noticed = True
                     for (owner, name), own in originals.items():

@@ -14,6 +14,7 @@ class Format(Enum):
 
     JSON = "json"
     PYTHON = "python"
+    PATCH = "patch"
     KERAS = "keras"
 
 
@@ -105,8 +106,9 @@ FixFile = Annotated[Path, typer.Option("--fix", help="The fix.json of an earlier
 
 Run = Annotated[Path, typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False)]
 ExportFormat = Annotated[
-    Format, typer.Option("--format", help="The record as JSON, Python code that applies the fix, or the repaired model.")
+    Format, typer.Option("--format", help="The record as JSON, Python that applies the fix, a diff of the script, or the model.")
 ]
+Write = Annotated[bool, typer.Option("--write", help="Change the files, each beside a copy of the old one.")]
 Call = Annotated[int | None, typer.Option("--call", min=1, help="Which fit call's fix, where the script made several.")]
 ToFile = Annotated[
     Path | None, typer.Option("--out", "-o", help="The file to write; a must for keras.", show_default="standard output")

@@ -3,7 +3,6 @@
 Stands on `op_callbacks`, the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +12,11 @@ from types import FrameType
 from typing import Any
 
 import keras
-import numpy
-import tensorflow
 from tensorflow.python.framework import op_callbacks
 
-_LIBRARIES = tuple(f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages"))
-_PACKAGES = tuple(os.path.dirname(str(package.__file__)) + os.sep for package in (keras, numpy, tensorflow))  # wherever they lie
-_OWN = str(Path(__file__).resolve().parent)
-_GUARD = str(Path(_OWN) / "guard.py")  # stands round a repaired layer, inside the user's own call
-_STDLIB = str(Path(contextmanager.__code__.co_filename).parent)
+from nanfix.frames import is_own, line, outward
+
+_GUARD = str(Path(__file__).resolve().parent / "guard.py")  # stands round a repaired layer, inside the user's own call
 
 
 @dataclass(frozen=True)
@@ -60,54 +55,27 @@ def kind_of(op_type: str | bytes) -> str:
     return op_type.decode() if isinstance(op_type, bytes) else op_type
 
 
-def user_line(frame: FrameType | None) -> str | None:
-    """Return the innermost line of the user's own code on the stack, as "file.py:LINE"."""
-    return next(filter(None, map(_line, _outward(frame))), None)
-
-
 def innermost_layer(frame: FrameType | None) -> Any:
     """Return the innermost layer whose computation is on the stack, or None; a model does not count."""
-    return next((layer for layer in map(_layer, _outward(frame)) if layer is not None), None)
+    return next((layer for layer in map(_layer, outward(frame)) if layer is not None), None)
 
 
 def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     layers: list[Any] = []
     functions: set[str] = set()
     source = None
-    for frame in _outward(sys._getframe(2)):
-        if _is_own(frame.f_code.co_filename) and frame.f_code.co_filename != _GUARD:  # beyond nanfix stands who called it
+    for frame in outward(sys._getframe(2)):
+        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename != _GUARD:  # beyond nanfix stands who called it
             break
         functions.add(frame.f_code.co_name)
         layer = _layer(frame)
         if layer is not None and layer not in layers:
             layers.append(layer)
-        source = source or _line(frame)
+        source = source or line(frame)
     return Operation(kind_of(kind), tuple(inputs), tuple(outputs), tuple(reversed(layers)), frozenset(functions), source)
-
-
-def _outward(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _layer(frame: FrameType) -> Any:
     """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node of the model like a layer."""
     owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
     return owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
-
-
-def _line(frame: FrameType) -> str | None:
-    filename = frame.f_code.co_filename
-    return f"{Path(filename).name}:{frame.f_lineno}" if _is_users(filename) else None
-
-
-def _is_users(filename: str) -> bool:
-    """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    generated = "__autograph_generated_file" in filename  # by TensorFlow, of a tf.function of the user's
-    library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(part in filename for part in _LIBRARIES)
-    return not generated and not library
-
-
-def _is_own(filename: str) -> bool:
-    return filename.startswith(_OWN)

@@ -17,7 +17,7 @@ from nanfix.job import CannotShare, hand_out, share
 from nanfix.judging import Judge, Marks, beginning, measure_marks, rewind
 from nanfix.ladder import Candidate
 from nanfix.progress import Progress
-from nanfix.proving import prove
+from nanfix.proving import Proof, prove
 from nanfix.reasoning import reason
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
@@ -33,7 +33,7 @@ from nanfix.workbench import Workbench
 SOON = 1e-3  # seconds of a budget that is all but spent
 TURNS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
-PROOFS = 8  # fixes that may fail their proof before that
+PROOFS = 8  # fixes that are proved at most
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
 )
@@ -102,30 +102,37 @@ class Repair:
     def _searched(self, turn: Turn, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
         """Search, prove and train with the best; None when nothing held.
 
-        What fails in its proof or in the whole training goes back to the search. When nothing else is left, what held here
-        but not with other seeds is trained with after all, and the report says so.
+        A trial that was only lucky counts with what its proof comes to, and what fails in its proof or in the whole training
+        goes back to the search. When nothing else is left, what held here but not with other seeds is trained with after all,
+        and the report says so.
         """
-        earlier, bar = self._trials, self._marks.bar_of_a_constant
-        failed, unproved = dict[Candidate, Fix](), dict[Candidate, Fix]()
-        while len(failed) < ADOPTIONS and len(unproved) < PROOFS:
+        earlier, bar, adoptions = self._trials, self._marks.bar_of_a_constant, 0
+        revised, proofs, unproved = dict[Candidate, float | None](), dict[Candidate, Proof](), list[Fix]()
+        data = [edit for whole in turn.space.data_fixes()[:1] for edit in whole.edits]
+        while adoptions < ADOPTIONS:
             seconds = None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON)
-            limits = {"budget": replace(budget, seconds=seconds), "bar": bar, "disproved": {*failed, *unproved}}
+            limits = {"budget": replace(budget, seconds=seconds), "bar": bar, "revised": revised}
             with Progress(shown=shows(self._run.data)) as progress:
                 known = {"seed": self._run.seed, "directory": turn.folder, "progress": progress, "crew": self._crew(turn)}
                 found = search(turn.space, turn.judge, **limits, **known)
             self._trials = (*earlier, *found.trials)
-            if not found.fixes:
+            candidate = next((c for c in found.fixes if c in proofs or len(revised) < PROOFS), None)
+            if candidate is None:
                 break
-            candidate, fix = next(iter(found.fixes.items()))
-            proof = prove(turn.judge, fix, keep=[edit for whole in turn.space.data_fixes()[:1] for edit in whole.edits], bar=bar)
-            if proof is None:
-                unproved[candidate] = fix
+            if candidate not in proofs:
+                proof = prove(turn.judge, found.fixes[candidate], keep=data, bar=bar)
+                if proof is None:
+                    unproved.append(found.fixes[candidate])
+                else:
+                    proofs[candidate] = proof
+                revised[candidate] = proof and max(min(proof.losses), found.losses[candidate])
                 continue
-            report = self._adopt(turn.whole(proof.fix), diagnosis, str(proof))
+            report = self._adopt(turn.whole(proofs[candidate].fix), diagnosis, str(proofs[candidate]))
             if report is not None:
                 return report
-            failed[candidate] = fix
-        for fix in list(unproved.values())[: ADOPTIONS - len(failed)]:
+            revised[candidate] = None
+            adoptions += 1
+        for fix in unproved[: ADOPTIONS - adoptions]:
             report = self._adopt(turn.whole(fix), diagnosis, UNPROVED)
             if report is not None:
                 return report
@@ -180,7 +187,8 @@ class Repair:
 
     def _adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
-        run, bench, setup = self._run, self._bench, fix.apply(self._run.setup)
+        run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
+        setup = (self._run.setup, *stages)[-1]
         start, after = self._trained(setup)
         if after.incident is not None:
             return None
@@ -188,11 +196,11 @@ class Repair:
         if bench.judges and (not math.isfinite(loss) or loss >= self._marks.bar):
             return None
         unjudged = [] if bench.judges else [UNJUDGED]
-        notes = (*run.watched.notes, *self._told, *unjudged, proof, *bench.hand_back(setup))
+        notes = (*run.watched.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)
         history, epoch = merged_history(run.watched, after, start.epoch)
         if bench.moment(setup) is None:
             save_after_all(user_callbacks(run.data), run.model, history, epoch)
         told = {"trials": self._trials, "refused": self._refused, "notes": notes, "recorder": after.recorder.usage()}
-        report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, **told)
+        report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, stages=stages, **told)
         say(run.data, "Repaired. " + " ".join(str(fix).splitlines()))
         return report

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
-from nanfix.recording import RecorderUsage
+from nanfix.setup import Setup
+
+if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
+    from nanfix.recording import RecorderUsage
 
 
 class Outcome(Enum):
@@ -45,6 +48,7 @@ class Report:
 
     `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
     not among them, `fingerprint` the model's layers and the shapes of the data, as `rundir.fingerprint` describes them.
+    `stages` is the run as it was before it was repaired, with each further edit of the fix.
     """
 
     outcome: Outcome
@@ -59,8 +63,9 @@ class Report:
     refused: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     seconds: float = 0.0
-    recorder: RecorderUsage | None = None
+    recorder: "RecorderUsage | None" = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Setup, ...] = ()
 
     def export(self, path: str | Path) -> None:
         """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.

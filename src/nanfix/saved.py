@@ -141,4 +141,4 @@ def _call(report: Report, proof: Proof | None = None, proved_by: Report | None =
     record = run_record(report).model_copy(update={"proof": proof})
     last = {name: repr(values[-1]) for name, values in (proved_by or report).history.items() if values}
     finite = not nonfinite_variables(report.model)
-    return CallResult(0, report.model.name, str(report), report.outcome, finite, last, record, proof)
+    return CallResult(0, report.model.name, str(report), report.outcome, finite, last, record, proof=proof)

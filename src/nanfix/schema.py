@@ -15,6 +15,7 @@ from nanfix.errors import FixFormatError
 from nanfix.fix import Edit, Fix
 from nanfix.registry import get
 from nanfix.report import Report, TrialRecord
+from nanfix.source import SourceChange
 
 SCHEMA_VERSION = 1
 
@@ -72,7 +73,10 @@ class TriedRecord(_Record):
 
 
 class RunRecord(_Record):
-    """One fit call: how it ended, why, what was changed and what was tried. `call` counts a script's calls from 0."""
+    """One fit call: how it ended, why, what was changed and what was tried. `call` counts a script's calls from 0.
+
+    `source` is what the fix changes in the source of the script, `fingerprint` what identifies model and data.
+    """
 
     call: int = Field(0, ge=0)
     model: str = ""
@@ -85,16 +89,21 @@ class RunRecord(_Record):
     trials: list[TriedRecord] = []
     notes: list[str] = []
     fingerprint: dict[str, Any] = {}  # as `rundir.fingerprint` describes model and data
+    source: list[SourceChange] = []
 
 
 class FixFile(_Record):
-    """The content of a fix.json: the versions it was made with, and one run for each fit call."""
+    """The content of a fix.json: the versions it was made with, and one run for each fit call.
+
+    `files` has the SHA-256 of every file of the script that a run's `source` names, by its path from the folder of the repair.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     nanfix: str = Field(default_factory=lambda: installed("nanfix"))
     keras: str = Field(default_factory=lambda: installed("keras"))
     tensorflow: str = Field(default_factory=lambda: installed("tensorflow"))
     script: str | None = None
+    files: dict[str, str] = {}
     runs: list[RunRecord]
 
     def __str__(self):

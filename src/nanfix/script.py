@@ -21,6 +21,7 @@ from nanfix.export import check_writable, unwritable, write_text
 from nanfix.registry import check_choice
 from nanfix.report import Outcome
 from nanfix.schema import DiagnosisRecord, FixFile, RunRecord, fixes, load
+from nanfix.source import Span, recounted
 
 log = logging.getLogger("nanfix")
 
@@ -51,8 +52,9 @@ class CallResult:
     """One fit call of the script, counted from 0, and what came of it.
 
     `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
-    `history` is the last value of each logged quantity, as text. `proof` is None where nothing was to be proved.
-    `diagnosis` is that of a call which was only explained, `candidates` what would be tried for it: fixes as lists of edits.
+    `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
+    `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was only explained, `candidates` what
+    would be tried for it: fixes as lists of edits.
     """
 
     call: int
@@ -62,6 +64,7 @@ class CallResult:
     finite: bool | None = None
     history: Mapping[str, str] = field(default_factory=dict)
     record: RunRecord | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
     diagnosis: DiagnosisRecord | None = None
     candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
@@ -138,7 +141,8 @@ def repair_script(
     proved = _prove(first, _run(script, args, {"mode": "run", "fixes": edits}))
     if any(call.proof == "did not hold" for call in proved.calls):
         return proved
-    content = FixFile(script=script.name, runs=[call.record for call in proved.calls if call.record])
+    files = {path: digest for call in proved.calls for path, digest in call.files.items()}
+    content = FixFile(script=script.name, files=files, runs=[call.record for call in proved.calls if call.record])
     for path in targets:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +250,7 @@ def _run(script: Script, args: Sequence[str], job: Mapping[str, Any]) -> ScriptR
 def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
     calls: list[CallResult] = []
     notes: list[str] = []
+    counts = _counts(events)
     for event in events:
         if event["kind"] == "error":
             raise getattr(errors, event["error"], NanfixError)(event["text"])
@@ -258,10 +263,17 @@ def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
             call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
         if event["kind"] == "fit":
             record = RunRecord.model_validate_json(event["record"])
-            outcome = Outcome[record.outcome]
-            call = replace(call, outcome=outcome, finite=event["finite"], history=event["history"], record=record)
+            record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
+            outcome, told = Outcome[record.outcome], {"history": event["history"], "files": event.get("files", {})}
+            call = replace(call, outcome=outcome, finite=event["finite"], record=record, **told)
         calls.append(call)
     return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
+
+
+def _counts(events: Sequence[Mapping[str, Any]]) -> dict[tuple[Span, str], int]:
+    """Return how many objects each call in the script has made by its last fit."""
+    last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
+    return {(Span.model_validate(place), callee): made for place, callee, made in last}
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

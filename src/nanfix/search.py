@@ -10,9 +10,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras_tuner
@@ -25,7 +26,7 @@ from nanfix.crew import Crew
 from nanfix.diagnosis import Diagnosis
 from nanfix.export import write_text
 from nanfix.fix import Edit, Fix
-from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, in_order, ladder
+from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, held_losses, in_order, ladder
 from nanfix.progress import Progress
 from nanfix.report import TrialRecord
 from nanfix.schema import read_trial, tried_record
@@ -36,6 +37,7 @@ PROJECT, ORACLE, COPY, RECORD = "search", "oracle.json", "oracle-copy.json", "re
 OBJECTIVE, STEPS = keras_tuner.Objective("held_loss", "min"), "steps"
 UNLIMITED = 1_000_000
 IDLE_SECONDS = 0.02
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
 
 Judge = Callable[[Fix], TrialRecord]
@@ -142,8 +144,8 @@ def _levels(parameters: list[Any]) -> list[dict[str, Any]]:
 class LadderOracle(keras_tuner.Oracle):
     """Proposes what the ladder says next, given what the finished trials reached.
 
-    While trials are running elsewhere, it proposes what would come next if they failed. Candidates that were `disproved`
-    after their trial count as failed, so that the ladder goes on past them.
+    While trials are running elsewhere, it proposes what would come next if they failed. `revised` losses, found out after
+    the trial, count in the place of those of the trials, None for what has failed since: the ladder goes on from there.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class LadderOracle(keras_tuner.Oracle):
         deadline: float,
         seed: int,
         bar: float,
-        disproved: Collection[Candidate] = (),
+        revised: Mapping[Candidate, float | None] = NOTHING,
         progress: Progress | None = None,
     ):
         super().__init__(
@@ -170,7 +172,7 @@ class LadderOracle(keras_tuner.Oracle):
         self._space = space
         self._deadline = deadline
         self._bar = bar
-        self._disproved = frozenset(disproved)
+        self._revised = dict(revised)
         self._progress = progress or Progress(shown=False)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
@@ -181,6 +183,10 @@ class LadderOracle(keras_tuner.Oracle):
             return {"status": TrialStatus.IDLE}
         self._progress.begun(trial_id, self._space.fix_of(candidate))
         return {"status": TrialStatus.RUNNING, "values": self._space.values(candidate)}
+
+    def proposes(self) -> bool:
+        """Say whether there is a candidate left to try, and budget for it."""
+        return len(self.trials) < (self.max_trials or math.inf) and self._next() is not None
 
     def end_trial(self, trial: Any) -> None:
         super().end_trial(trial)
@@ -208,7 +214,7 @@ class LadderOracle(keras_tuner.Oracle):
     def finished(self) -> dict[Candidate, Tried]:
         """Return every candidate tried and what came of it."""
         tried = {self._candidate(trial): _tried(trial) for trial in map(self.trials.get, self.end_order)}
-        return tried | {candidate: replace(tried[candidate], loss=None) for candidate in self._disproved & tried.keys()}
+        return tried | {c: replace(tried[c], loss=loss) for c, loss in self._revised.items() if c in tried}
 
     def _candidate(self, trial: Any) -> Candidate:
         return self._space.candidate(trial.hyperparameters.values)
@@ -274,6 +280,7 @@ class Found:
     """What a search came to: the candidates that held, the one to adopt first in front, and every trial in order."""
 
     fixes: Mapping[Candidate, Fix]
+    losses: Mapping[Candidate, float]
     trials: tuple[TrialRecord, ...]
 
 
@@ -285,7 +292,7 @@ def search(
     seed: int,
     directory: Path,
     bar: float = math.inf,
-    disproved: Collection[Candidate] = (),
+    revised: Mapping[Candidate, float | None] = NOTHING,
     progress: Progress | None = None,
     crew: Crew | None = None,
 ) -> Found:
@@ -295,22 +302,23 @@ def search(
         judge: trains one candidate as a probe and says what came of it.
         budget: a trial that runs when the seconds are spent is finished.
         bar: the held loss of a model that has learned nothing; differences are judged against it.
-        disproved: candidates that held in their trial, but not in what came after it.
+        revised: losses of candidates found out after their trial, None for one that did not hold then.
         progress: shows the trials.
         crew: processes that run the trials in the place of this one.
     """
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     _mend(directory / PROJECT)
-    told = {"disproved": disproved, "progress": progress}
+    told = {"revised": revised, "progress": progress}
     oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar, **told)
     tuner = ProbeTuner(oracle, space, judge, directory)
     if crew is None:
         tuner.search(verbose=0)
-    else:
+    elif oracle.proposes():
         oracle.verbose = 0
         crew.run(oracle)
-    ranked = choose(oracle.finished(), space.rungs, bar)
-    return Found({candidate: space.fix_of(candidate) for candidate in ranked}, oracle.records())
+    finished = oracle.finished()
+    ranked = choose(finished, space.rungs, bar)
+    return Found({candidate: space.fix_of(candidate) for candidate in ranked}, held_losses(finished), oracle.records())
 
 
 def work(space: Space, judge: Judge, directory: Path) -> None:

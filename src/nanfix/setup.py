@@ -38,6 +38,7 @@ class Sample:
 class Setup:
     """What a run is made of, and what a fix changes about it. Nothing here is installed in the model yet.
 
+    `members` are the layers as `walk` gave them when the run was described, also after a repair has put others between them.
     `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `optimizer_class` is the name
     of another class in keras.optimizers, `inputs` the scaling of each flattened model input, `initializers` new initializers
     by layer position, `fills` what takes the place of the non-finite cells of each flattened model input, one number per
@@ -50,6 +51,7 @@ class Setup:
 
     model: Any
     sample: Sample
+    members: tuple[Any, ...] = ()
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     optimizer_class: str | None = None
     layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -109,6 +111,11 @@ class Setup:
     def activations(self) -> list[tuple[int, Any]]:
         """Position and layer of every layer that has an activation of its own to change, first to last."""
         return [(position, layer) for position, layer in walk(self.model) if settable_activation(layer)]
+
+    @property
+    def activations_described(self) -> list[tuple[int, Any]]:
+        """The same of the layers that the model had when the run was described."""
+        return [(position, layer) for position, layer in enumerate(self.members) if settable_activation(layer)]
 
     @property
     def user_loss(self) -> Any:

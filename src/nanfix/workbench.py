@@ -15,7 +15,7 @@ import numpy as np
 from nanfix.changes import Power, RowFilter
 from nanfix.checkpoint import Moment, wrapped
 from nanfix.data import TrainingData, feed, take_rows
-from nanfix.feeding import endless, judged_on
+from nanfix.feeding import judged_on, trained_on
 from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.guard import install, install_on_call
@@ -133,7 +133,7 @@ class Workbench:
         """Return what a probe is trained on; built once for the probes that leave out the same rows."""
         if (rows, variation) not in self._feeds:
             part = filtered(self._data.training_part(), rows)
-            self._feeds = {(rows, variation): endless(part.shuffled(variation) if variation else part)}
+            self._feeds = {(rows, variation): trained_on(part.shuffled(variation) if variation else part)}
         return self._feeds[rows, variation]
 
     def _vary_masks(self, variation: int) -> None:

@@ -57,4 +57,4 @@ def test_repairs_wrong_targets_as_well_as_an_expert():
 
     report, *_ = contract.check_repair(NAME, explosions.spikes, expert)
     norm = report.model.optimizer.global_clipnorm
-    assert norm and report.notes == (f"The clipping norm ended at {norm:.3g} and stays as global_clipnorm.",)
+    assert norm and report.notes[0] == f"The clipping norm ended at {norm:.3g} and stays as global_clipnorm."

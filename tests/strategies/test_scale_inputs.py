@@ -10,8 +10,10 @@ from keras import layers
 from scipy.stats import yeojohnson
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
+import nanfix
 from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
+from nanfix.fix import Edit, Fix
 from nanfix.registry import get
 
 NAME = "scale-inputs"
@@ -202,12 +204,20 @@ def test_long_tails_are_drawn_in_inside_the_model():
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
 
-def test_bytes_fold_into_a_convolution_that_pads_and_are_as_good_as_divided_by_hand():
+def test_bytes_are_scaled_as_well_as_by_hand():
     def divided(model, x, y, arguments):
         return contract.trained(model, x / 255.0, y, arguments)
 
-    report, x, y = contract.check_repair(NAME, explosions.byte_images, divided)
-    assert report.fix.edits[0].params["scaler"] == "bytes" and "folded" in report.notes[0]
+    contract.check_repair(NAME, explosions.byte_images, divided)
+
+
+def test_bytes_fold_into_a_convolution_that_pads():
+    model, x, y, arguments = explosions.byte_images()
+    edit = Edit(NAME, contract.levels(get(NAME), contract.diagnosis(Cause.UNSCALED_INPUT), contract.setup_of(model, x, y))[0])
+    assert edit.params["scaler"] == "bytes"
+    report = nanfix.fit(model, x, y, fix=Fix((edit,)), **arguments)
+    assert "folded" in report.notes[0]
     assert [type(layer).__name__ for layer in report.model.layers] == ["Conv2D", "Conv2D", "GlobalAveragePooling2D", "Dense"]
-    lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
+    held = contract.training_rows(y, arguments)
+    lost = float(np.mean((report.model.predict(x[held:], verbose=0) - y[held:]) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

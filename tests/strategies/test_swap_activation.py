@@ -99,9 +99,9 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
     contract.check_repair("lower-learning-rate", build)
 
 
-def test_is_as_good_as_tanh_by_hand():
-    def with_tanh(model, x, y, arguments):
-        model.layers[0].cell.activation = keras.activations.tanh
+def test_is_as_good_as_sigmoid_by_hand():
+    def with_sigmoid(model, x, y, arguments):  # tanh goes non-finite here with other seeds
+        model.layers[0].cell.activation = keras.activations.sigmoid
         return contract.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, explosions.runaway_recurrence, with_tanh)
+    contract.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)

@@ -1,0 +1,83 @@
+"""One call of `fit` in the user's own code, as it was before it trained."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from nanfix.places import Places
+from nanfix.setup import base_optimizer, current_learning_rate, has_schedule
+from nanfix.source import Made
+
+CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
+
+@dataclass(frozen=True)
+class FitCall:
+    """One call of `fit` as it was before it trained: where its model, optimizer and data come from.
+
+    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
+    layer; `rate` is the learning rate, `started` says whether the optimizer has taken steps already.
+    """
+
+    places: Places
+    model: Any
+    fit: Made | None
+    compiled: Made | None
+    optimizer: Made | None
+    base: Any
+    inner: bool
+    clips: frozenset[str]
+    rate: float | None
+    schedule: Any
+    started: bool
+    inputs: tuple[tuple[Made | None, Made | None], ...]
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
+        """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
+        base = base_optimizer(model)
+        return cls(
+            places,
+            model,
+            fit,
+            places.compiled(model),
+            places.of(base),
+            base,
+            base is not model.optimizer,
+            frozenset(name for name in CLIPPING if getattr(base, name, None)),
+            current_learning_rate(model),
+            base._learning_rate if has_schedule(model) else None,
+            bool(int(np.asarray(base.iterations))),
+            tuple(entries(places, model)),
+            arguments,
+        )
+
+
+def entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:
+    """Yield for each flattened input the call that makes it, and the one that makes a Sequential model's first layer."""
+    if isinstance(model, keras.Sequential):
+        layers = list(model._layers)
+        first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
+        behind = next((layer for layer in layers if layer is not first), None)
+        yield _input(places, first, model), None if behind is None else places.of(behind)
+    elif getattr(model, "inputs", None) and own_call(model) is None:
+        for tensor in tree.flatten(model.inputs):
+            yield _input(places, tensor._keras_history.operation, model), None
+
+
+def _input(places: Places, layer: Any, model: Any) -> Made | None:
+    """Return the call of keras.Input, or None where Keras made the input itself, of the shape that a layer was given."""
+    made, whole = (None if each is None else places.of(each) for each in (layer, model))
+    return None if made is None or (whole is not None and made.place == whole.place) else made
+
+
+def own_call(model: Any) -> Any:
+    """Return the code of a `call` that the user has written, or None for Keras' own."""
+    function = inspect.unwrap(type(model).call)
+    return None if (function.__module__ or "").startswith("keras.") else getattr(function, "__code__", None)

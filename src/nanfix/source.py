@@ -1,0 +1,297 @@
+"""What a fix changes in the user's own source, as records: which call, which argument, which line. Plain JSON, as in a fix.json.
+
+Expressions in them are Python in which `keras`, `np` and `tf` stand for these packages, under whatever name the source has them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(_Frozen):
+    """Where an expression stands: lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self):
+        return f"{self.file}:{self.line}"
+
+
+class Made(_Frozen):
+    """The call that makes objects of the class `callee`: of `made` objects that it made, `changed` are changed alike."""
+
+    place: Span
+    callee: str
+    changed: int = 1
+    made: int = 1
+
+
+class _Change(_Frozen):
+    """One change of the source. `edits` are the positions, among the edits of the fix, of those that want it."""
+
+    edits: list[int] = []
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """What of the source it changes; two changes of one subject in one run are stages of the same change."""
+        raise NotImplementedError
+
+    @property
+    def where(self) -> str | None:
+        """The place as "file.py:LINE"."""
+        raise NotImplementedError
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the files it may go into."""
+        calls = [made for name in CALLS if (made := getattr(self, name, None)) is not None]
+        own = [file for file in [getattr(self, "file", None)] if file is not None]
+        return [*own, *(made.place.file for made in calls)]
+
+
+class ArgumentChange(_Change):
+    """Call `target` with the argument `name`, the `position`-th where it may be given without its name, set to `value`."""
+
+    kind: Literal["argument"] = "argument"
+    target: Made
+    name: str
+    value: str
+    position: int | None = None
+
+    @property
+    def subject(self):
+        return self.kind, self.target.place, self.target.callee, self.name
+
+    @property
+    def where(self):
+        return str(self.target.place)
+
+    def __str__(self):
+        return f"{self.name}={self.value} in {self.target.callee}"
+
+
+class OptimizerChange(_Change):
+    """Train with other arguments of the optimizer, or with another class of keras.optimizers that has these alone.
+
+    `target` is the call that makes the optimizer, None for one given by its name in `compile`; both, and the call of `fit`
+    in front of which its attributes can be set, are None where the user's own code does not hold them. None as a value takes an
+    argument away. `loss_scale` is the initial scale of a LossScaleOptimizer round it.
+    """
+
+    kind: Literal["optimizer"] = "optimizer"
+    target: Made | None
+    compiled: Made | None
+    fit: Made | None
+    name: str
+    inner: bool = False
+    new_class: str | None = None
+    arguments: dict[str, str | None] = {}
+    positions: dict[str, int] = {}
+    loss_scale: float | None = None
+
+    @property
+    def subject(self):
+        return (self.kind,)
+
+    @property
+    def where(self):
+        made = self.target or self.compiled or self.fit
+        return None if made is None else str(made.place)
+
+    def __str__(self):
+        given = ", ".join(f"{name}={value}" for name, value in self.arguments.items() if value is not None)
+        scaled = "" if self.loss_scale is None else f", in a LossScaleOptimizer from {self.loss_scale:g}"
+        return f"{self.new_class or self.name}({given}){scaled}"
+
+
+class LossChange(_Change):
+    """Compile with another loss, or with the loss weighed by a number."""
+
+    kind: Literal["loss"] = "loss"
+    compiled: Made
+    loss: str | None = None
+    weight: str | None = None
+
+    @property
+    def subject(self):
+        return (self.kind,)
+
+    @property
+    def where(self):
+        return str(self.compiled.place)
+
+    def __str__(self):
+        told = [f"loss={self.loss}"] if self.loss else []
+        return ", ".join([*told, *([f"loss_weights={self.weight}"] if self.weight else [])])
+
+
+class LayerChange(_Change):
+    """Put new layers before or after the one that `target` makes; where that has no place, before what `otherwise` makes.
+
+    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be defined for them. `model` is the
+    call that makes the model of the tensors.
+    """
+
+    kind: Literal["layer"] = "layer"
+    target: Made | None
+    side: Literal["before", "after"]
+    layers: list[str]
+    role: str
+    numbers: dict[str, list[float]] = {}
+    definition: str | None = None
+    otherwise: Made | None = None
+    model: Made | None = None
+
+    @property
+    def subject(self):
+        return self.kind, self.target, self.side, self.role
+
+    @property
+    def where(self):
+        made = self.target or self.otherwise
+        return None if made is None else str(made.place)
+
+    def __str__(self):
+        layers = [layer.removeprefix("keras.layers.").partition("(")[0] for layer in self.layers]
+        beside = self.target or self.otherwise
+        return f"{', '.join(layers)} {self.side} {beside.callee.removesuffix('Layer') if beside else 'the layer'}"
+
+
+class CallChange(_Change):
+    """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what goes in and what comes out.
+
+    `inputs` are the layers that the inputs go through first, with their `numbers` and `definition`; `outputs` is the
+    (scale, center) that the outputs are multiplied by and moved to.
+    """
+
+    kind: Literal["call"] = "call"
+    file: str
+    line: int
+    target: Made
+    inputs: list[str] = []
+    numbers: dict[str, list[float]] = {}
+    definition: str | None = None
+    outputs: tuple[float, float] | None = None
+
+    @property
+    def subject(self):
+        return (self.kind,)
+
+    @property
+    def where(self):
+        return f"{self.file}:{self.line}"
+
+    def __str__(self):
+        ends = [name for name, given in (("inputs", self.inputs), ("outputs", self.outputs)) if given]
+        return f"{' and '.join(ends)} of {self.target.callee} scaled in its call"
+
+
+class GuardChange(_Change):
+    """Keep an operation, by TensorFlow's name, on one line of the source `epsilon` inside its domain."""
+
+    kind: Literal["guard"] = "guard"
+    file: str
+    line: int
+    operation: str
+    epsilon: float
+
+    @property
+    def subject(self):
+        return self.kind, self.file, self.line, self.operation
+
+    @property
+    def where(self):
+        return f"{self.file}:{self.line}"
+
+    def __str__(self):
+        return f"{self.operation} kept inside its domain"
+
+
+class Band(_Frozen):
+    """Where the values of one part of the data lie: at most `scale` from `center`, a number for each feature."""
+
+    part: Literal["x", "y"]
+    center: list[float]
+    scale: list[float]
+
+
+class RowsChange(_Change):
+    """Leave rows out of what `fit` is given, shift its labels, fill its holes; the fields are those of RowFilter.
+
+    `finite` are the parts in which every number has to be finite, `fill` what takes the place of one that is not; `held`
+    is the number of arrays in the validation data, `renumber` says that the keys of class_weight are labels as given.
+    """
+
+    kind: Literal["rows"] = "rows"
+    fit: Made
+    finite: list[Literal["x", "y", "sample_weight"]] = []
+    classes: int | None = None
+    first_label: int = 0
+    labels: tuple[float, float] | None = None
+    bands: list[Band] = []
+    batch_rows: int | None = None
+    fill: list[float] | None = None
+    held: int = 0
+    renumber: bool = False
+
+    @property
+    def subject(self):
+        return (self.kind,)
+
+    @property
+    def where(self):
+        return str(self.fit.place)
+
+    def __str__(self):
+        told = ["rows left out"] if self.finite or self.bands or self.batch_rows or self.classes else []
+        told += ["holes filled"] if self.fill else []
+        told += ["labels moved"] if self.first_label or self.labels else []
+        return f"{', '.join(told)} before fit"
+
+
+class NoPlace(_Change):
+    """A part of the fix that has no place in the source, and why."""
+
+    kind: Literal["none"] = "none"
+    reason: str
+
+    @property
+    def subject(self):
+        return self.kind, self.reason
+
+    @property
+    def where(self):
+        return None
+
+    def __str__(self):
+        return self.reason
+
+
+SourceChange = Annotated[
+    ArgumentChange | OptimizerChange | LossChange | LayerChange | CallChange | GuardChange | RowsChange | NoPlace,
+    Field(discriminator="kind"),
+]
+
+
+def recounted(change: Any, counts: Mapping[tuple[Span, str], int]) -> Any:
+    """Return a change with the number of things that its calls have made in the end."""
+    update: dict[str, Any] = {}
+    for name in CALLS:
+        made = getattr(change, name, None)
+        if made is not None:
+            of_class = [count for (_, callee), count in counts.items() if callee == made.callee]
+            at_place = counts.get((made.place, made.callee), made.made)
+            count = sum(of_class) if isinstance(change, CallChange) else at_place
+            update[name] = made.model_copy(update={"made": count})
+    return change.model_copy(update=update)
