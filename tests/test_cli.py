@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nanfix import cli, script
+from nanfix import cli, script, telling
 from nanfix.crew import ALONE
 from nanfix.diagnosis import Cause
+from nanfix.errors import PatchError
 from nanfix.registry import catalogue
 from nanfix.report import Outcome
-from nanfix.schema import EditRecord, FixFile, RunRecord
+from nanfix.schema import FixFile, RunRecord
 from nanfix.script import CallResult, ScriptResult
 from nanfix.strategy import Strategy, Tier
 
@@ -206,16 +207,16 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert "\x1b" not in errors
 
 
-def test_a_module_is_named_as_python_takes_it(nanfix, repaired, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("made.json").write_text(
-        str(FixFile(runs=[RunRecord(outcome="REPAIRED", edits=[EditRecord(strategy="skip-nonfinite-steps")])]))
-    )
+def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
+    def changed(path):
+        raise PatchError("train.py has changed since.")
+
+    monkeypatch.setattr(telling, "patch_of_file", changed)
     repaired["result"] = replace(repaired["result"], written=Path("made.json"))
     code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
     assert code == 0
     assert (repaired["script"], repaired["args"]) == (script.Module("pack.train"), ["-m", "--epochs", "3"])
-    assert "Use it: nanfix run --fix made.json -m pack.train\n" in errors
+    assert "Use it: nanfix run --fix made.json -m pack.train\nnanfix: train.py has changed since.\n" in errors
 
 
 def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):

@@ -218,7 +218,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a fix, or the repaired model, to standard output or to a file."""
-    from nanfix.export import check_writable, copy_model, read_fix, snippet, write_text
+    from nanfix.export import check_writable, copy_model, read_fix, snippet, write_bytes
     from nanfix.schema import load
 
     if format is Format.KERAS and out is None:
@@ -228,22 +228,22 @@ def export(
     if out is not None:
         check_new({"--out": out}, force)
         check_writable(out)
-    text = None
+    content = b""
     if format is Format.KERAS and out is not None:
         copy_model(path, out, call=number)
     else:
-        texts = {
-            Format.JSON: lambda: str(load(path)),
-            Format.PYTHON: lambda: snippet(read_fix(path, call=number)),
-            Format.PATCH: lambda: patch_of_file(path).content,
+        contents = {
+            Format.JSON: lambda: str(load(path)).encode(),
+            Format.PYTHON: lambda: snippet(read_fix(path, call=number)).encode(),
+            Format.PATCH: lambda: patch_of_file(path).content,  # in the encoding of the script
         }
-        text = texts[format]()
+        content = contents[format]()
         if out is not None:
-            write_text(out, text)
+            write_bytes(out, content)
     if as_json:
-        typer.echo(documents.to_text(documents.of_export(format.value, text, out)))
+        typer.echo(documents.to_text(documents.of_export(format.value, content.decode(errors="replace"), out)))
     elif out is None:
-        typer.echo(text, nl=False)
+        typer.echo(content, nl=False)
     elif not quiet:
         console().print(f"Written to {out}.", markup=False)
 

@@ -59,9 +59,9 @@ def of_strategies(catalogue: Mapping[str, "Strategy"]) -> dict[str, Any]:
     }
 
 
-def of_export(format: str, text: str | None, file: Path | None) -> dict[str, Any]:
+def of_export(format: str, text: str, file: Path | None) -> dict[str, Any]:
     """Return the document of `nanfix export`; the content is there where it was not written to a file."""
-    content = None if text is None or file is not None else json.loads(text) if format == "json" else text
+    content = None if file is not None else json.loads(text) if format == "json" else text
     return {
         "command": "export",
         "exit_code": 0,
@@ -78,7 +78,7 @@ def of_patch(patch: "Patch", copies: Mapping[Path, Path], exit_code: int) -> dic
         "command": "patch",
         "exit_code": exit_code,
         "error": None,
-        "diff": patch.content,
+        "diff": str(patch),
         "left_over": [str(change) for change in patch.left_over],
         "written": {str(file): str(copy) for file, copy in copies.items()},
     }
