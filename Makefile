@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := src strategies tests examples benchmarks
 
-.PHONY: demo test check format venv clean
+.PHONY: demo test scripts check format venv clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -19,6 +19,10 @@ demo: $(INSTALLED)
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Every script of tests/scripts repaired, patched and run without nanfix; `make test` takes three of them.
+scripts: $(INSTALLED)
+	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

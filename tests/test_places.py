@@ -12,15 +12,10 @@ from nanfix.frames import is_own, is_users
 from nanfix.places import Places
 from nanfix.rebuild import layer_normalization
 
-TRAINER = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
-WATCHED = (keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule)
-
 
 @pytest.fixture
 def places(monkeypatch):
-    for kind in WATCHED:
-        watching.put_back(monkeypatch, kind)
-    monkeypatch.setattr(TRAINER, "compile", TRAINER.compile)
+    watching.put_back(monkeypatch)
     places = Places()
     places.install(keras)
     return places

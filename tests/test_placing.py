@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import watching
-from test_places import TRAINER, WATCHED
 
 from nanfix.changes import AdaptiveClip, Affine, Guard, LogitsLoss, Power, RobustLoss, TargetScaling
 from nanfix.data import TrainingData
@@ -58,9 +57,7 @@ model.fit(X, y)
 def run(monkeypatch, tmp_path):
     """Run a script whose fit only notes the call; return what there is to know of it: setup, call, and names."""
     monkeypatch.chdir(tmp_path)
-    for kind in WATCHED:
-        watching.put_back(monkeypatch, kind)
-    monkeypatch.setattr(TRAINER, "compile", TRAINER.compile)
+    watching.put_back(monkeypatch)
 
     def start(text, **names):
         places, found = Places(), {}

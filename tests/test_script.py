@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import watching
 
 from nanfix import script as module
 from nanfix.budget import Budget
@@ -264,6 +265,7 @@ def intercepted(model, monkeypatch, folder):
             "seed": 1,
             "run_dir": None,
         }
+        watching.put_back(monkeypatch)
         Interceptor({**base, **job}).install(keras)
         return lambda: [json.loads(line) for line in (folder / "events").read_text().splitlines()]
 
