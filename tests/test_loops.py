@@ -2,11 +2,14 @@
 
 import inspect
 
+import explosions
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import nanfix
+from nanfix.diagnosis import Cause, Phase
 from nanfix.loops import LoopWatch
 
 X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
@@ -77,3 +80,11 @@ def test_what_is_trained_is_what_would_be_trained_without(watched):
     plain = model()  # the loop was noticed, so that Keras' own method is back
     traced(plain)
     np.testing.assert_array_equal(listened.get_weights()[0], plain.get_weights()[0])
+
+
+def test_what_listens_does_not_hide_that_an_operation_belongs_to_the_update(watched):
+    watch, _ = watched
+    built, x, y, arguments = explosions.adam_without_epsilon()
+    with watch.fitting():
+        diagnosis = nanfix.diagnose(built, x, y, **arguments)
+    assert diagnosis.place.phase is Phase.UPDATE and diagnosis.cause is Cause.OPTIMIZER_CONSTANT

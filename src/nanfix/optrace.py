@@ -16,7 +16,8 @@ from tensorflow.python.framework import op_callbacks
 
 from nanfix.frames import is_own, line, outward
 
-_GUARD = str(Path(__file__).resolve().parent / "guard.py")  # stands round a repaired layer, inside the user's own call
+# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for training loops.
+_WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     functions: set[str] = set()
     source = None
     for frame in outward(sys._getframe(2)):
-        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename != _GUARD:  # beyond nanfix stands who called it
+        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:  # beyond nanfix stands who called it
             break
         functions.add(frame.f_code.co_name)
         layer = _layer(frame)
