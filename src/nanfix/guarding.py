@@ -81,15 +81,20 @@ def _operand(source: Source, node: Any, form: _Form) -> Any:
     """Return the expression that is kept in the domain, or None where it is there already."""
     operand = node.args[form.operand].value if isinstance(node, cst.Call) else (node.left, node.right)[form.operand]
     if form.guard is _base:
-        exponent = _value(node.args[1].value if isinstance(node, cst.Call) else node.right)
+        exponent = _exponent(node)
         return operand if exponent is not None and (exponent != math.floor(exponent) or exponent < 0) else None
     return None if _value(operand) is not None else operand
+
+
+def _exponent(node: Any) -> float | None:
+    """Return the exponent of a power where it is written out as a number."""
+    return _value(node.args[1].value if isinstance(node, cst.Call) else node.right)
 
 
 def _guarded(source: Source, node: Any, form: _Form, epsilon: float) -> Callable[[str], str]:
     package = _Package(source, _is_tensorflow(source, node))
     if form.guard is _base:
-        exponent = _value(node.args[1].value if isinstance(node, cst.Call) else node.right) or 0.0
+        exponent = _exponent(node) or 0.0
         return lambda x: _floor(package, x, epsilon) if exponent != math.floor(exponent) else _away(package, x, epsilon)
     return lambda x: form.guard(package, x, epsilon)
 

@@ -13,6 +13,7 @@ from nanfix.data import TrainingData, take_rows
 from nanfix.describing import describe
 from nanfix.diagnosis import Diagnosis
 from nanfix.errors import NanfixError
+from nanfix.export import MODEL, SAVE_ERRORS
 from nanfix.fix import Fix
 from nanfix.judging import FailedRun, Judge, Marks
 from nanfix.rebuild import can_rebuild
@@ -23,8 +24,7 @@ from nanfix.snapshot import restore, state_variables
 from nanfix.store import SnapshotStore
 from nanfix.workbench import Workbench, schedules
 
-MODEL, FACTS, SNAPSHOTS = "model.keras", "facts.pickle", "snapshots"
-UNSAVABLE = (ValueError, TypeError, AttributeError, ImportError, NotImplementedError, RuntimeError, KeyError, OSError)
+FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
 
 
 class CannotShare(Exception):
@@ -63,7 +63,7 @@ def share(folder: Path, run: FailedRun) -> None:
     try:
         model.save(folder / MODEL)
         keras.saving.load_model(folder / MODEL)
-    except UNSAVABLE as error:
+    except (*SAVE_ERRORS, ImportError) as error:
         raise CannotShare(f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})") from error
     store = SnapshotStore(folder / SNAPSHOTS)
     store.clear()

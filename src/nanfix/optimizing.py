@@ -35,7 +35,7 @@ class Optimizing:
         numbers = {name for name in NUMBERS if single and isinstance(setup.optimizer.get(name), float)}
         return numbers | ({"global_clipnorm"} if setup.optimizer.get("global_clipnorm") else set())
 
-    def install(self, setup: Setup, undo: ExitStack, *, trying: bool = True) -> None:
+    def install(self, setup: Setup, undo: ExitStack, *, trying: bool = False) -> None:
         """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state.
 
         As long as it is only `trying`, numbers stand in variables, so that the next setup needs no new trace.

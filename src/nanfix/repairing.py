@@ -145,7 +145,7 @@ class Repair:
         try:
             share(job, self._run.failed)
         except CannotShare as reason:
-            self._told.append(f"Searched by one process, since {reason}.")
+            self._tell_alone(reason)
             return None
         return job
 
@@ -155,10 +155,13 @@ class Repair:
         try:
             hand_out(self._job, self._run.failed, turn.space, turn.ground, self._marks, turn.folder)
         except CannotShare as reason:
-            self._told.append(f"Searched by one process, since {reason}.")
+            self._tell_alone(reason)
             self._job = None
             return None
         return Crew(self._workers, self._job)
+
+    def _tell_alone(self, reason: CannotShare) -> None:
+        self._told.append(f"Searched by one process, since {reason}.")
 
     def _uncovers(self, fix: Fix) -> bool:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""

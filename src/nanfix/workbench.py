@@ -133,7 +133,8 @@ class Workbench:
         """Return what a probe is trained on; built once for the probes that leave out the same rows."""
         if (rows, variation) not in self._feeds:
             part = filtered(self._data.training_part(), rows)
-            self._feeds = {(rows, variation): trained_on(part.shuffled(variation) if variation else part)}
+            others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}  # a proof goes to and fro between its seeds
+            self._feeds = {**others, (rows, variation): trained_on(part.shuffled(variation) if variation else part)}
         return self._feeds[rows, variation]
 
     def _vary_masks(self, variation: int) -> None:
