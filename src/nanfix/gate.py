@@ -94,11 +94,9 @@ class Gate:
             return outputs
         center, scale, back = (tf.cast(variable.read_value(), outputs.dtype) for variable in self._target)
 
-        @tf.custom_gradient
-        def unscaled(f):
-            return center + scale * f, lambda upstream: upstream * back
-
-        result: Any = unscaled(outputs)
+        # No tf.custom_gradient: TensorFlow registers one for good each time it is traced, and with it the whole graph.
+        gradient_only = tf.where(tf.math.is_finite(outputs), outputs - tf.stop_gradient(outputs), 0)
+        result: Any = tf.stop_gradient(center + scale * outputs) + back * gradient_only
         if hasattr(outputs, "_keras_logits"):  # Keras computes crossentropies from these
             result._keras_logits = outputs._keras_logits
         return result

@@ -15,6 +15,7 @@ from nanfix.snapshot import Snapshot, read, restore
 from nanfix.undo import override, put
 
 NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
+OVERRIDDEN = ("_clip_gradients", "apply", "_all_reduce_sum_gradients")  # methods, in training alone
 ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
 
 
@@ -53,6 +54,9 @@ class Optimizing:
         if setup.optimizer.get("global_clipnorm"):
             norm = self._number("global_clipnorm", setup.optimizer["global_clipnorm"], "float32")
             override(undo, optimizer, "_clip_gradients", lambda gradients: clip_by_global_norm(gradients, norm))
+        if self._model.distribute_strategy.num_replicas_in_sync == 1:
+            # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
+            override(undo, optimizer, "_all_reduce_sum_gradients", list)
         if stepping.fresh_moments:
             forget(self._model)
         if stepping.adaptive_clip is not None:
@@ -69,7 +73,7 @@ class Optimizing:
         optimizer, notes = base_optimizer(self._model), []
         if hasattr(self._model, "_compile_config"):  # Keras saves the optimizer that `compile` was given
             self._model._compile_config.config["optimizer"] = self._model.optimizer
-        for name in ("_clip_gradients", "apply"):
+        for name in OVERRIDDEN:
             vars(optimizer).pop(name, None)
         clip = setup.stepping.adaptive_clip
         if clip is not None:

@@ -31,7 +31,7 @@ from nanfix.undo import override, put
 
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
 KERNELS = ("kernel", "recurrent_kernel")
-GRAPHS = 12  # as many traced graphs are kept
+GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
 SEEDS = "seed_generator_state"  # of dropout and the like
 COMPILED = ("train_function", "test_function", "predict_function")
 

@@ -1,0 +1,31 @@
+"""The workbench keeps the graphs that a search comes back to, and lets go of the others."""
+
+import gc
+
+import explosions
+from tensorflow.python.framework.func_graph import FuncGraph
+
+from nanfix.data import TrainingData
+from nanfix.fix import Edit, Fix
+from nanfix.incident import Incident
+from nanfix.watch import Watching, watch
+from nanfix.workbench import GRAPHS, Workbench
+
+
+def traced():
+    """Return how many graphs of whole training steps are alive."""
+    gc.collect()
+    return sum(isinstance(thing, FuncGraph) and thing.name == "step_of_keras" for thing in gc.get_objects())
+
+
+def test_graphs_are_let_go_of():
+    model, x, y, arguments = explosions.learning_rate()
+    data = TrainingData.of(x, y, arguments)
+    run = Incident(model, data, watch(model, data), Watching(), seed=0)
+    bench, before = Workbench(model, data, run.held, run.setup, run.sites), traced()
+    bench.open()
+    for norm in range(1, GRAPHS + 4):  # a constraint is built into the graph
+        fix = Fix((Edit("constrain-weights", {"layers": [0], "max_norm": float(norm)}),))
+        bench.probe(fix.apply(run.setup), run.recording.initial, steps=2)
+    assert 1 <= traced() - before <= GRAPHS + 1
+    bench.close()
