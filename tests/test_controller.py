@@ -1,5 +1,7 @@
 """nanfix.fit as a user meets it: healthy runs untouched, sick ones repaired, bad input refused, endings honest."""
 
+import csv
+
 import explosions
 import keras
 import numpy as np
@@ -236,6 +238,34 @@ def test_search_goes_on_in_its_run_dir(tmp_path):
     model, x, y, arguments = explosions.unscaled_targets()
     third = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
     assert third.fix == second.fix and third.trials == ()
+
+
+def test_repaired_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanfix.shelf.WRITING", 1e9)  # so that every snapshot of so short a run is written
+    monkeypatch.setattr("nanfix.recorder.CHEAP", 1e9)  # and there is one at each epoch
+
+    def called(logger, seen, stop=None):
+        class Epochs(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == stop:
+                    raise KeyboardInterrupt
+                seen.append(epoch)
+
+        model, x, y, arguments = explosions.unscaled_targets()
+        told = {"run_dir": tmp_path / "run", "callbacks": [logger, Epochs()]}
+        return nanfix.fit(model, x, y, **{**arguments, "epochs": 6, **told})
+
+    logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    with pytest.raises(KeyboardInterrupt):
+        called(logger, [], stop=4)
+    logger.csv_file.close()
+    report = called(keras.callbacks.CSVLogger(logger.filename), begun := [])
+    assert report.outcome is Outcome.REPAIRED and any("Went on at epoch" in note for note in report.notes)
+    assert begun[-1] == 5 and 2 not in begun  # of the failing training it sees the beginning once more
+    assert report.epoch == list(range(6)) and all(np.isfinite(report.history["loss"]))
+    with open(logger.filename) as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == report.epoch
+    assert not list((tmp_path / "run").glob("**/*.safetensors"))
 
 
 class Subclass(keras.Model):

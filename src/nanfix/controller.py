@@ -128,14 +128,15 @@ def _watch_and_repair(
     folder: Path,
     workers: Workers,
 ) -> Report:
-    watched = watch(model, data, watching)
+    adopted = SnapshotStore(folder / ADOPTED)
+    watched = watch(model, data, replace(watching, writes=adopted.is_empty))
     if watched.incident is None:
         return _finished(model, data, watched, strategies, seed)
     say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
     if not watched.recorder.recording().snapshots:
         return replace(_reported(Outcome.EXHAUSTED, model, watched), notes=(NOTHING_KEPT,))
     left = watched.recorder.memory_bytes - watched.recorder.nbytes
-    run = Incident(model, data, watched, Watching(max(left, 1), SnapshotStore(folder / ADOPTED)), seed)
+    run = Incident(model, data, watched, replace(watching, memory_bytes=max(left, 1), store=adopted), seed)
     with preserved_randomness():
         diagnosis = run.diagnose()
     say(data, str(diagnosis))

@@ -1,5 +1,7 @@
 """Edits and fixes: what was changed, as plain data that can be written down and applied again."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +44,11 @@ class Fix:
 
     def __str__(self):
         return "\n".join(str(edit) for edit in self.edits)
+
+    @property
+    def digest(self) -> str:
+        """A short name by which files of this fix are told from those of another."""
+        return hashlib.sha256(json.dumps([edit.as_json() for edit in self.edits], sort_keys=True).encode()).hexdigest()[:12]
 
     def apply(self, setup: Setup) -> Setup:
         """Return `setup` with every edit in it. Raises UnknownStrategyError before anything is changed."""

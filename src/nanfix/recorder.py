@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -170,7 +171,7 @@ class FlightRecorder(keras.callbacks.Callback):
             variables = state_variables(self.model)
             initial, newest = (saved.bound(variables, self._callbacks) for saved in self._resume)
             self._shelf.begin_with(initial, newest)
-            restore(newest)
+            restore(replace(newest, callbacks=()))  # callbacks were reminded when the training began, and have gone on since
             self._total = newest.total
         self._keep()
 

@@ -167,21 +167,25 @@ class Repair:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
         return any(trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self._trials)
 
-    def _trained(self, setup: Setup) -> tuple[Snapshot, Watched]:
-        """Train the user's epochs with `setup`, the recorder on; return where that began and what was seen."""
+    def _trained(self, fix: Fix, setup: Setup) -> tuple[Snapshot, Watched]:
+        """Train the user's epochs with `setup`, which `fix` makes, the recorder on; return where that began and what was seen.
+
+        A durable run that was killed in this very training goes on with it.
+        """
         run, start = self._run, beginning(self._run.failed, self._marks, setup)
         rewind(run.data, start)
         self._bench.prepare(setup, start, run.seed)
-        if run.watching.store is not None:
-            run.watching.store.clear()
+        store = run.watching.store and run.watching.store.part(fix.digest)
+        if store is not None and not run.watching.durable:
+            store.clear()
         data, adapt = filtered(run.data, setup.rows), self._bench.adapted(setup)
         with unknown_length(setup.rows):
-            return start, watch(run.model, data, run.watching, adapt=adapt, start=start)
+            return start, watch(run.model, data, replace(run.watching, store=store), adapt=adapt, start=start)
 
     def _fails_of(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until it fails, and say of what; None when it does not."""
         setup = fix.apply(self._run.setup)
-        _, after = self._trained(setup)
+        _, after = self._trained(fix, setup)
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
         with preserved_randomness():
@@ -192,14 +196,14 @@ class Repair:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
         run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
         setup = (self._run.setup, *stages)[-1]
-        start, after = self._trained(setup)
+        start, after = self._trained(fix, setup)
         if after.incident is not None:
             return None
         loss = bench.held_loss()
         if bench.judges and (not math.isfinite(loss) or loss >= self._marks.bar):
             return None
         unjudged = [] if bench.judges else [UNJUDGED]
-        notes = (*run.watched.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)
+        notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)
         history, epoch = merged_history(run.watched, after, start.epoch)
         if bench.moment(setup) is None:
             save_after_all(user_callbacks(run.data), run.model, history, epoch)

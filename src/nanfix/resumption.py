@@ -12,6 +12,8 @@ import keras
 from nanfix.data import TrainingData
 from nanfix.snapshot import remember
 
+WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
+
 States = Iterable[tuple[Any, dict[str, Any]]]
 
 
@@ -19,6 +21,11 @@ def user_callbacks(data: TrainingData) -> list[Any]:
     """Return the user's callbacks as a list, in whatever form they were given."""
     given = (data.arguments or {}).get("callbacks")
     return keras.tree.flatten(getattr(given, "callbacks", given) or [])
+
+
+def without_writers(callbacks: Sequence[Any]) -> list[Any]:
+    """Return the callbacks but for those of Keras that only write files: what they wrote is of a later training already."""
+    return [callback for callback in callbacks if not isinstance(callback, WRITERS)]
 
 
 def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back: bool) -> list[Any]:

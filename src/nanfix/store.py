@@ -89,6 +89,15 @@ class SnapshotStore:
     def __init__(self, folder: Path):
         self.folder = folder
 
+    def part(self, name: str) -> "SnapshotStore":
+        """Return the store in the folder of that name in this one's."""
+        return SnapshotStore(self.folder / name)
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether neither this store nor any part of it holds a snapshot."""
+        return next(self.folder.rglob(f"*{SUFFIX}"), None) is None
+
     def save(self, snapshot: Snapshot, history: Mapping[str, Any] | None = None, epochs: Sequence[int] = ()) -> Snapshot:
         """Write a snapshot and return it as one that lives in the file.
 
@@ -133,7 +142,9 @@ class SnapshotStore:
             snapshot.tensors.path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete every snapshot; half-written ones too."""
+        """Delete every snapshot, of the parts too; half-written ones as well."""
+        for part in self.folder.glob("*/"):
+            self.part(part.name).clear()
         for path in (*self.folder.glob(f"*{SUFFIX}"), *self.folder.glob("*.part")):
             path.unlink(missing_ok=True)
         if self.folder.exists() and not any(self.folder.iterdir()):

@@ -8,7 +8,7 @@ from typing import Any
 from nanfix.data import TrainingData, feed
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
-from nanfix.resumption import resumed, user_callbacks
+from nanfix.resumption import resumed, user_callbacks, without_writers
 from nanfix.snapshot import Snapshot
 from nanfix.store import SnapshotStore, joined
 
@@ -16,11 +16,15 @@ from nanfix.store import SnapshotStore, joined
 @dataclass(frozen=True)
 class Watching:
     """How a training is to be watched: bytes of memory, where snapshots go on disk, and whether to write some there
-    in any case so that a killed run can be gone on with."""
+    in any case so that a killed run can be gone on with.
+
+    `writes` is False for a training that is only there to fail again, since a later one has written its files already.
+    """
 
     memory_bytes: int | None = None
     store: SnapshotStore | None = None
     durable: bool = False
+    writes: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,25 +50,26 @@ def watch(
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
 
-    A run that was killed goes on from the newest snapshot in the store.
+    A durable run that was killed goes on from the newest snapshot in the store.
 
     Args:
         adapt: makes of the user's callbacks those to train with.
         start: the snapshot that a rolled-back training goes on from; its state is the model's already.
     """
     watching = watching or Watching()
-    saved = watching.store.saved() if watching.store is not None and watching.durable and start is None else []
+    saved = watching.store.saved() if watching.store is not None and watching.durable else []
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
     recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume)
-    arguments = {**data.fit_arguments(), "x": feed(data.x), "callbacks": [recorder, *adapt(callbacks)]}
+    arguments = {**data.fit_arguments(), "x": feed(data.x)}
+    told = callbacks if watching.writes else without_writers(callbacks)
     origin = (start.epoch, start.callbacks) if start is not None else None
-    if origin is None and resume is not None:
+    if resume is not None:
         origin = (resume[1].epoch, resume[1].states(callbacks))
     if origin is not None:
         arguments["initial_epoch"], states = origin
-        told = resumed(callbacks, states, arguments["initial_epoch"], rolled_back=start is not None)
-        arguments["callbacks"] = [recorder, *adapt(told)]
+        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start is not None)
+    arguments["callbacks"] = [recorder, *adapt(told)]
     recorder.attach(model)
     incident, begun = None, time.perf_counter()
     try:
