@@ -54,6 +54,15 @@ def test_best_combination_is_found_and_put_first(space, tmp_path):
     assert len(found.trials) == len({str(trial.edits) for trial in found.trials})
 
 
+def test_trials_of_another_space_are_not_taken_over(space, tmp_path):
+    run(space, tmp_path, [], trials=2)
+    rest = [name for name in space.strategies if name != "clip-gradients"]
+    other = build_space({name: space.strategies[name] for name in rest}, space.diagnosis, space.setup)
+    tried = []
+    run(other, tmp_path, tried, trials=2)
+    assert len(tried) == 2
+
+
 def test_budget_of_trials_is_kept(space, tmp_path):
     tried = []
     found = run(space, tmp_path, tried, trials=3)

@@ -34,6 +34,7 @@ from nanfix.setup import Setup
 from nanfix.strategy import Refusal, Strategy, Tier
 
 PROJECT, ORACLE, COPY, RECORD = "search", "oracle.json", "oracle-copy.json", "record.json"
+SPACE = "space.json"
 OBJECTIVE, STEPS = keras_tuner.Objective("held_loss", "min"), "steps"
 UNLIMITED = 1_000_000
 IDLE_SECONDS = 0.02
@@ -308,6 +309,7 @@ def search(
     """
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     _mend(directory / PROJECT)
+    _claim(directory / PROJECT, space)
     told = {"revised": revised, "progress": progress}
     oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar, **told)
     tuner = ProbeTuner(oracle, space, judge, directory)
@@ -325,6 +327,15 @@ def work(space: Space, judge: Judge, directory: Path) -> None:
     """Run trials of the search in `directory` that another process leads, until it has no more."""
     oracle = LadderOracle(space, max_trials=UNLIMITED, deadline=math.inf, seed=0, bar=math.inf)
     ProbeTuner(oracle, space, judge, directory).search(verbose=0)
+
+
+def _claim(project: Path, space: Space) -> None:
+    """Start the search anew where its trials were of another space: the run that is gone on with failed otherwise this time."""
+    marker, levels = project / SPACE, {name: list(map(dict, levels)) for name, levels in space.levels.items()}
+    if project.exists() and (not marker.exists() or json.loads(marker.read_text()) != levels):
+        shutil.rmtree(project)
+    project.mkdir(parents=True, exist_ok=True)
+    write_text(marker, json.dumps(levels))
 
 
 def _mend(project: Path) -> None:
