@@ -166,8 +166,8 @@ def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict
         repaired = incident.repair(strategies, seed)
     if repaired is None:
         return replace(report, diagnosis=incident.diagnosis)
-    fix, notes = repaired
-    return replace(report, outcome=Outcome.REPAIRED, diagnosis=incident.diagnosis, fix=fix, notes=tuple(notes))
+    told = {"fix": repaired.fix, "notes": repaired.notes, "history": repaired.history(report.history)}
+    return replace(report, outcome=Outcome.REPAIRED, diagnosis=incident.diagnosis, **told)
 
 
 def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:

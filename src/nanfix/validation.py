@@ -1,7 +1,7 @@
 """A training that is fine, and a validation loss that is not finite."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,30 @@ from nanfix.snapshot import restore, take
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched
 from nanfix.workbench import Workbench
+
+AGAIN = (
+    "The validation figures of the last epoch were measured again, with the repaired model; those of the epochs before it are "
+    "as they were, since their weights are gone."
+)
+
+
+@dataclass(frozen=True)
+class Revalidated:
+    """What made the validation finite, what was done, and what loss and metrics are now."""
+
+    fix: Fix
+    notes: tuple[str, ...]
+    figures: Mapping[str, float]
+
+    def history(self, before: Mapping[str, list[float]]) -> dict[str, list[float]]:
+        """Return the history with the validation figures of the last epoch as they are now."""
+        epochs = len(before.get("loss", ()))
+        return {
+            name: [*values[:-1], self.figures.get(name.removeprefix("val_"), values[-1])]
+            if name.startswith("val_") and len(values) == epochs
+            else values
+            for name, values in before.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -43,11 +67,11 @@ class ValidationIncident:
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
         return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, [], whole=True), onset))
 
-    def repair(self, strategies: dict[str, Strategy], seed: int) -> tuple[Fix, list[str]] | None:
+    def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
         """Make the first change to the data that gives a finite validation loss part of the model; its training stays.
 
         Returns:
-            The fix and what was done, or None when none holds, or what is drawn to try one would be lost to the user.
+            What came of it, or None when none holds, or what is drawn to try one would be lost to the user.
         """
         state = take(self.model)
         if state is None or isinstance(self.held.x, Iterator):
@@ -59,10 +83,10 @@ class ValidationIncident:
             for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
                 changed = fix.apply(self.setup)
                 bench.prepare(changed, state, seed)
-                finite = math.isfinite(bench.held_loss())
+                figures = bench.figures_on(self.held)
                 restore(state)
-                if finite:
-                    return fix, bench.hand_back(changed)
+                if math.isfinite(figures["loss"]):
+                    return Revalidated(fix, (*bench.hand_back(changed), AGAIN), figures)
         finally:
             bench.close()
         return None

@@ -148,8 +148,10 @@ class Workbench:
 
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared setup on these data; NaN for a model that only trains."""
-        if not self.judges:
-            return math.nan
+        return self.figures_on(data)["loss"] if self.judges else math.nan
+
+    def figures_on(self, data: TrainingData) -> dict[str, float]:
+        """Return loss and metrics of the prepared setup on these data, in the user's units."""
         arguments = data.arguments or {}
         held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
         steps = None if data.is_arrays else arguments.get("validation_steps")
@@ -157,7 +159,7 @@ class Workbench:
             logs = self.model.evaluate(
                 feed(held.x), held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
             )
-        return float(logs["loss"])
+        return {name: float(figure) for name, figure in logs.items()}
 
     def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
         if data is not self._held:
