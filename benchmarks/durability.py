@@ -54,14 +54,16 @@ def started(folder):
 
 
 def snapshots(folder):
-    """Return how many snapshots there are, all of them readable, and the steps behind the newest."""
+    """Return how many snapshots there are, all of them readable, the steps behind the newest, and of which training it is."""
+    from nanfix.rundir import ADOPTED
     from nanfix.store import SnapshotStore
 
-    store = SnapshotStore(folder / "snapshots")
-    files, saved = sorted(store.folder.glob("*.safetensors")), store.saved()
-    if len(files) != len(saved):
-        raise SystemExit(f"A snapshot in {store.folder} is not whole.")
-    return len(saved), saved[-1].total if saved else 0
+    files = sorted(folder.rglob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+    stores = [SnapshotStore(holding) for holding in {file.parent for file in files}]
+    if len(files) != sum(len(store.saved()) for store in stores):
+        raise SystemExit(f"A snapshot in {folder} is not whole.")
+    newest = SnapshotStore(files[-1].parent).saved()[-1].total if files else 0
+    return len(files), newest, "repaired" if files and ADOPTED in files[-1].parts else "first"
 
 
 def main():
@@ -82,8 +84,9 @@ def main():
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            count, total = snapshots(folder)
-            print(f"kill {kill:2}: after {wait:4.1f} s; {count} snapshots, the newest after {total} steps", flush=True)
+            count, total, training = snapshots(folder)
+            seen = f"{count} snapshots, the newest {total} steps into the {training} training"
+            print(f"kill {kill:2}: after {wait:4.1f} s; {seen}", flush=True)
         begun = time.perf_counter()
         process = started(folder)
         print(process.communicate()[0].strip(), f"({time.perf_counter() - begun:.1f} s)")

@@ -30,7 +30,7 @@ from pathlib import Path
 from _cases import load
 
 METHODS = ("nanfix", "random search", "folk remedy", "AutoTrainer's order")
-SHARES = ("r2", "acc", "auc", "iou")
+SHARES = ("r2", "acc", "auc", "iou", "hit", "f1", "precision", "recall")  # higher is better
 LONG_SECONDS = 60.0
 TIMEOUT = 900
 
@@ -68,7 +68,7 @@ def measure(name, method, seconds, lengthened):
     if method == "expert":
         return _expert(case, metric)
     if method == "nanfix":
-        return _nanfix(case, metric)
+        return _nanfix(case, metric, sized=lengthened == 1.0)
     import _baselines
 
     if method == "random search":
@@ -96,7 +96,8 @@ def _expert(case, metric):
     return {"seconds": time.perf_counter() - begun, "untrained": untrained, "figure": _figure(model, history, metric)}
 
 
-def _nanfix(case, metric):
+def _nanfix(case, metric, sized):
+    """Return what nanfix comes to; `sized`, also what its fix comes to alone and without each edit: a training each."""
     import nanfix
 
     model, x, y, arguments = case.build()
@@ -105,20 +106,16 @@ def _nanfix(case, metric):
     spent = time.perf_counter() - begun
     figure = _figure(report.model, report.history, metric)
     edits = json.loads(json.dumps([edit.as_json() for edit in report.fix.edits]))
+    row = {"seconds": spent, "trials": len(report.trials), "figure": figure, "outcome": report.outcome.name}
+    row["fix"] = [edit["strategy"] for edit in edits]
+    if not sized:
+        return row
     removable = [
         edit["strategy"]
         for edit in (edits if len(edits) > 1 else ())
         if _level(metric, _applied(case, metric, [kept for kept in edits if kept is not edit]), figure)
     ]
-    return {
-        "seconds": spent,
-        "trials": len(report.trials),
-        "figure": figure,
-        "outcome": report.outcome.name,
-        "fix": [edit.strategy for edit in report.fix.edits],
-        "removable": removable,
-        "alone": _applied(case, metric, edits) if edits else math.nan,
-    }
+    return {**row, "removable": removable, "alone": _applied(case, metric, edits) if edits else math.nan}
 
 
 def _applied(case, metric, edits):
