@@ -114,7 +114,7 @@ class GuardUnsafeOperations(Strategy):
 
 
 def _bottomless(place, setup) -> bool:
-    from nanfix.guard import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
+    from nanfix.outputs import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
 
     return falls_without_end(Guard(place.operation, place.source, None, _epsilons(place)[0]), setup)
 

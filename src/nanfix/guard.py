@@ -15,21 +15,17 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.compile_utils import CompileLoss
 from ml_dtypes import finfo
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
 from nanfix.changes import Guard
-from nanfix.data import take_rows
 from nanfix.frames import user_line
 from nanfix.optrace import innermost_layer, kind_of
-from nanfix.setup import Setup, walk
+from nanfix.setup import walk
 from nanfix.undo import override
 
 STEPS = ("train_step", "test_step")
-ROWS = 32
-FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
 
 
 def _floor(inputs, e):
@@ -180,40 +176,6 @@ def guarded(guard: Guard, layer: Any = None) -> Iterator[None]:
     """Guard the operation in every graph that is traced inside the `with` block; `layer` is the one of `guard.layer`."""
     with _active(_Rewire(guard, layer)):
         yield
-
-
-def falls_without_end(guard: Guard, setup: Setup) -> bool:
-    """Say whether the guarded loss falls for ever as the outputs grow, so that nothing holds the model back any more.
-
-    Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
-    """
-    if setup.user_loss is None or len(setup.sample.targets) != 1:
-        return False
-    ends = np.asarray([[-FAR_OUT[-1], FAR_OUT[-1]]], "float32")
-    if setup.activations and np.abs(np.asarray(setup.activations[-1][1].activation(ends))).max() < FAR_OUT[0]:
-        return False  # the outputs cannot grow
-    outputs = setup.model(take_rows(setup.sample.x, slice(0, ROWS)), training=False)
-    if not tf.is_tensor(outputs):
-        return False
-    outputs = np.nan_to_num(np.asarray(outputs, "float32"))
-    if (outputs >= 0).all() and (outputs <= 1).all():  # probabilities, whatever made them
-        return False
-    targets = setup.sample.targets[0][: len(outputs)]
-    if targets.dtype.kind == "f":
-        targets = targets.astype(outputs.dtype)
-    user_loss = CompileLoss(loss=setup.user_loss)
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def loss(values):
-        with guarded(guard):
-            return user_loss(tf.convert_to_tensor(targets), values)
-
-    directions = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
-    try:
-        losses = [[float(np.asarray(loss(tf.constant(way * far)))) for far in FAR_OUT] for way in directions]
-    except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
-        return False  # it takes other outputs than these rows give
-    return any(near > far > farthest and farthest < 0 for near, far, farthest in losses)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""What the user's loss makes of outputs that the model does not give yet: whether it is finite there, and has a minimum."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileLoss
+
+from nanfix.changes import Guard
+from nanfix.data import take_rows
+from nanfix.guard import guarded
+from nanfix.setup import Setup
+from nanfix.undo import put
+
+ROWS = 32
+COLUMNS = 16  # as many single outputs are looked at
+FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
+OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond an edge at 0
+DROP = 1e-3  # share of a loss by which it falls
+
+Loss = Callable[[np.ndarray], float]
+
+
+def falls_without_end(guard: Guard, setup: Setup) -> bool:
+    """Say whether the guarded loss draws outputs away for good, so that nothing holds the model back any more.
+
+    Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
+    """
+    outputs = None if _is_bounded(setup) else _outputs(setup)
+    if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):  # probabilities, whatever made them
+        return False
+    loss, plain = _loss(setup, guard), _loss(setup)
+    ways = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
+    try:
+        return any(_has_no_bottom(loss, way) for way in ways) or _rewards_leaving(loss, plain, outputs)
+    except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+        return False  # it takes other outputs than these rows give
+
+
+def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
+    """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for."""
+    if not setup.activations or _is_bounded(setup):
+        return None
+    loss, (_, last) = _loss(setup), setup.activations[-1]
+    for name in names:
+        with ExitStack() as during:
+            put(during, last, "activation", keras.activations.get(name))
+            outputs, bounded = _outputs(setup), _is_bounded(setup)
+        try:
+            if outputs is not None and np.isfinite(loss(outputs)) and (bounded or not _has_no_bottom(loss, outputs)):
+                return name
+        except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+            return None
+    return None
+
+
+def _is_bounded(setup: Setup) -> bool:
+    """Say whether the last activation keeps the outputs from growing."""
+    ends = np.asarray([[-FAR_OUT[-1], FAR_OUT[-1]]], "float32")
+    return bool(setup.activations) and np.abs(np.asarray(setup.activations[-1][1].activation(ends))).max() < FAR_OUT[0]
+
+
+def _outputs(setup: Setup) -> np.ndarray | None:
+    """Return what the model gives for the first rows; None where that is no single tensor of a loss with a single target."""
+    if setup.user_loss is None or len(setup.sample.targets) != 1:
+        return None
+    outputs = setup.model(take_rows(setup.sample.x, slice(0, ROWS)), training=False)
+    return np.nan_to_num(np.asarray(outputs, "float32")) if tf.is_tensor(outputs) else None
+
+
+def _loss(setup: Setup, guard: Guard | None = None) -> Loss:
+    """Return the user's loss as a function of the outputs for the first rows."""
+    targets = setup.sample.targets[0][:ROWS]
+    targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
+    user_loss = CompileLoss(loss=setup.user_loss)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def loss(values):
+        with nullcontext() if guard is None else guarded(guard):
+            return user_loss(tf.convert_to_tensor(targets), values)
+
+    return lambda outputs: float(np.asarray(loss(tf.constant(outputs))))
+
+
+def _has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
+    near, far, farthest = (loss((way * times).astype("float32")) for times in FAR_OUT)
+    return near > far > farthest and farthest < 0
+
+
+def _rewards_leaving(loss: Loss, plain: Loss, outputs: np.ndarray) -> bool:
+    """Say whether the guarded loss falls as one of the outputs goes ever further to where the plain one is not defined."""
+    for column in range(min(outputs.shape[-1], COLUMNS)):
+        for sign in (1,) if (outputs >= 0).all() else (-1, 1):
+            moved = [np.abs(outputs) for _ in OUTSIDE]
+            for values, distance in zip(moved, OUTSIDE, strict=True):
+                values[..., column] = sign * distance
+            if any(np.isfinite(plain(values)) for values in moved):
+                continue
+            near, far, farthest = map(loss, moved)
+            if near > far >= farthest and near - farthest > DROP * abs(near):
+                return True
+    return False

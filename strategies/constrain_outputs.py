@@ -1,0 +1,55 @@
+"""Give the last layer an activation that keeps its outputs where the loss is defined."""
+
+from nanfix.diagnosis import Cause, Phase
+from nanfix.setup import activation_name, takes_logits
+from nanfix.strategy import Refusal, Strategy, Tier
+
+INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
+
+
+class ConstrainOutputs(Strategy):
+    """Let the last layer compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where its f(z) leaves the domain of the loss.
+
+    A logarithm or root of the outputs is not defined below 0; kept inside its domain at that very operation, it gives no
+    gradient there, and a loss that has other terms, as Poisson's, then falls for ever. Softplus keeps outputs above 0,
+    sigmoid between 0 and 1; taken is the first with which the loss is finite and has a minimum. The model then predicts
+    such values. Weights stay as they are drawn but training starts again, since they were trained for another function.
+    Does not help where some outputs only have to be positive, as the mean and the deviation of one layer, nor a loss that
+    fails for another reason than its outputs.
+
+    Reference: Dugas et al. (2000), Incorporating Second-Order Functional Knowledge for Better Option Pricing (softplus).
+    """
+
+    name = "constrain-outputs"
+    tier = Tier.ARCHITECTURE
+    treats = frozenset({Cause.LOSS_DOMAIN})
+    keeps_weights = False
+    reference = "Dugas et al. (2000), NeurIPS"
+
+    def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
+        if diagnosis.place.phase is not Phase.LOSS or takes_logits(setup.user_loss):
+            return Refusal("it was not the loss of the outputs that failed")
+        return _needed(setup) is not None or Refusal("no activation of the last layer makes this loss finite")
+
+    def space(self, hp, diagnosis, setup):
+        position, _ = setup.activations[-1]
+        return {"layer": position, "activation": _needed(setup)}
+
+    def apply(self, setup, *, layer, activation):
+        return setup.with_layer(layer, activation=activation)
+
+    def explain(self, params):
+        return f"Use the activation {params['activation']} in the last layer, {params['layer']} (counted from 0)."
+
+    def snippet(self, params):
+        return f"# layer {params['layer']}: activation={params['activation']!r}"
+
+
+def _needed(setup) -> str | None:
+    from nanfix.outputs import needed_activation  # TensorFlow is loaded when it is needed, not with the catalogue
+
+    if not setup.activations or activation_name(setup.activations[-1][1]) in INTO_DOMAIN:
+        return None
+    return needed_activation(setup, INTO_DOMAIN)

@@ -1,0 +1,88 @@
+"""Losses at outputs that the model does not give yet: without a minimum, or defined with another last activation."""
+
+import contract
+import explosions
+import numpy as np
+import pytest
+from keras import ops
+
+from nanfix.changes import Guard
+from nanfix.outputs import falls_without_end, needed_activation
+
+
+def log_of_probability(y, p):
+    return -ops.sum(y * ops.log(p), axis=-1)
+
+
+def log_of_squares(y, p):
+    return ops.square(ops.log(1.0 + y) - ops.log(1.0 + p))
+
+
+def poisson(y, p):
+    return ops.mean(p - y * ops.log(p), axis=-1)
+
+
+def both_sides(y, p):
+    return -ops.mean(y * ops.log(p) + (1.0 - y) * ops.log(1.0 - p), axis=-1)
+
+
+def gaussian(y, p):
+    mean, deviation = p[:, :1], p[:, 1:2]
+    return ops.log(deviation) + 0.5 * ops.square((y[:, :1] - mean) / deviation)
+
+
+def root_of_difference(y, p):
+    return ops.square(ops.sqrt(p) - ops.sqrt(y))
+
+
+def impossible(y, p):
+    return ops.log(-1.0 - ops.square(p - y))
+
+
+def setup_of(loss, last=None):
+    x, _ = explosions.table(rows=16)
+    y = np.eye(3, dtype="float32")[np.arange(16) % 3]
+    return contract.setup_of(explosions.mlp(loss=loss, outputs=3, last=last), 10 * x, y)
+
+
+@pytest.mark.parametrize(
+    ("loss", "operation", "line", "last", "endless"),
+    [
+        (log_of_probability, "Log", 1, None, True),
+        (log_of_probability, "Log", 1, "softplus", True),
+        (log_of_probability, "Log", 1, "softmax", False),
+        (log_of_squares, "Log", 1, None, False),
+        (poisson, "Log", 1, None, True),
+        (gaussian, "Log", 2, None, True),
+        (root_of_difference, "Sqrt", 1, None, False),
+    ],
+)
+def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, endless):
+    source = f"test_outputs.py:{loss.__code__.co_firstlineno + line}"
+    assert falls_without_end(Guard(operation, source, None, 1e-7), setup_of(loss, last)) is endless
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "needed"),
+    [
+        (poisson, None, "softplus"),
+        (poisson, "leaky_relu", "softplus"),
+        (root_of_difference, None, "softplus"),
+        (both_sides, None, "sigmoid"),
+        (log_of_probability, None, "sigmoid"),  # with softplus it falls for ever
+        (log_of_probability, "softmax", None),
+        (impossible, None, None),
+    ],
+)
+def test_activation_with_which_the_loss_is_defined(loss, last, needed):
+    setup = setup_of(loss, last)
+    before = setup.activations[-1][1].activation
+    assert needed_activation(setup, ("softplus", "sigmoid")) == needed
+    assert setup.activations[-1][1].activation is before
+
+
+def test_loss_of_several_targets_is_not_judged():
+    setup = setup_of(poisson)
+    several = contract.setup_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
+    assert needed_activation(several, ("softplus",)) is None
+    assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), several) is False
