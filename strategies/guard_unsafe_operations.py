@@ -39,6 +39,8 @@ GUARDED = {
     "Atanh": "ops.arctanh(ops.clip(x, {e} - 1, 1 - {e}))",
 }
 EPSILONS = [1e-10, 1e-7, 1e-4]
+DIVISION_EPSILONS = [0.0, *EPSILONS]
+SKIPPED = "a / ops.where(b == 0, inf, b)"
 EXP_EPSILONS = [1e-34, 1e-17, 1e-8]  # 1 / epsilon is finite, its square is, its fourth power is
 MATRIX_EPSILONS = [1e-6, 1e-4, 1e-2]
 SOFTMAX_EPSILONS = [1e-30]
@@ -48,6 +50,7 @@ LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which the
 SPECIAL_EPSILONS = {
     **dict.fromkeys(("Exp", "Expm1", "Cosh", "Sinh"), EXP_EPSILONS),
     **dict.fromkeys(("Cholesky", "MatrixInverse"), MATRIX_EPSILONS),
+    "RealDiv": DIVISION_EPSILONS,
     **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX_EPSILONS),
 }
 
@@ -56,12 +59,12 @@ class GuardUnsafeOperations(Strategy):
     """Compute sqrt(max(x, e)), log(max(x, e)), a / max(|b|, e) and the like instead of the operation that failed.
 
     Guarded is what the diagnosis names and nothing else: this operation on this line of the user's code or, where no line
-    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below
-    1 / e, a softmax over nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
-    strong. The guard stays with the model object; a saved model does not hold it, so the source should be edited as the
-    snippet says. Does not help when many values lie outside the domain, where the gradient of 0 teaches nothing, nor when
-    the model runs eagerly. Not applied to a loss that has no minimum without the operation failing, as a crossentropy of
-    outputs that are no probabilities.
+    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below 1 / e,
+    what is divided by exactly 0 may count as 0 (e = 0), a softmax over nothing but -inf is even, a matrix to be factored
+    gets e on its diagonal. Searches e, mild to strong. The guard stays with the model object; a saved model does not hold
+    it, so the source should be edited as the snippet says. Does not help when many values lie outside the domain, where the
+    gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum without the
+    operation failing, as a crossentropy of outputs that are no probabilities.
 
     Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1, Overflow and Underflow.
     """
@@ -127,6 +130,8 @@ def _epsilons(place) -> list[float]:
 
 def _written(params) -> str:
     epsilon = params["epsilon"]
+    if epsilon == 0:
+        return SKIPPED
     return GUARDED[params["operation"]].format(e=f"{epsilon:g}", limit=f"{-math.log(epsilon):.3g}")
 
 

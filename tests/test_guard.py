@@ -119,6 +119,18 @@ def test_gradient_is_finite_at_the_edge_in_every_precision(operation, function, 
     assert np.isfinite(found[0]).all() and np.isfinite(found[1]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_what_is_divided_by_zero_counts_as_nothing_without_an_epsilon(dtype, jit_compile):
+    def shares(x):
+        return ops.stop_gradient(x + 1) / x
+
+    x = np.array([0, 2, -0.5], dtype)
+    value, slope = value_and_slope(shares, guard_of("RealDiv", shares, 1, epsilon=0.0), x, jit_compile=jit_compile)
+    np.testing.assert_array_equal(value, [0, 1.5, -1])
+    np.testing.assert_array_equal(slope, [0, -0.75, -2])
+
+
 def test_exponentials_can_still_be_added_up():
     function = CASES[8][1]
     value, _ = value_and_slope(function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000]))

@@ -7,6 +7,8 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 from nanfix.errors import PatchError
@@ -362,6 +364,15 @@ def test_a_guarded_operation_on_its_line(operation, before):
     text = script.after(GuardChange(file=PATH, line=5, operation=operation, epsilon=1e-7))
     assert f"    return {GUARDED[operation, before]}  # mine\n" in text
     assert ("def away_from_zero(x, edge):" in text) == ("away_from_zero" in GUARDED[operation, before])
+
+
+def test_a_division_by_zero_that_counts_as_nothing():
+    script = Script("from keras import ops\n\ndef loss(y, p):\n    return ops.abs((y - p) / y)\n")
+    text = script.after(GuardChange(file=PATH, line=4, operation="RealDiv", epsilon=0.0))
+    assert "    return ops.abs((y - p) / without_zero(y))\n" in text and "def without_zero(x):" in text
+    named = {"ops": keras.ops}
+    exec(text.replace("from keras import ops\n", ""), named)
+    np.testing.assert_array_equal(named["loss"](np.float32([0, 2]), np.float32([3, 3])), [0, 0.5])
 
 
 @pytest.mark.parametrize(

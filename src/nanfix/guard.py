@@ -80,6 +80,8 @@ def _edge(x: Any, e: float) -> Any:
 
 
 def _away_from_zero(x: Any, e: float) -> Any:
+    if e == 0:
+        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)  # what is divided by it is 0, and so is the gradient
     edge = _edge(x, e)
     return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
 

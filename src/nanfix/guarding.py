@@ -19,6 +19,9 @@ AWAY_FROM_ZERO = '''def away_from_zero(x, edge):
     """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
     sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
     return {package}.where({package}.abs(x) < edge, edge * sign, x)'''
+WITHOUT_ZERO = '''def without_zero(x):
+    """Return x or, where it is 0, infinity, so that what is divided by it is 0."""
+    return {package}.where(x == 0, float("inf") * {package}.ones_like(x), x)'''
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,11 @@ class _Package:
         return self._source.written(f"keras.ops.{function}")
 
     def away_from_zero(self, x: str, edge: float) -> str:
-        self._source.define(AWAY_FROM_ZERO.format(package="tf" if self._tensorflow else "keras.ops"))
+        package = "tf" if self._tensorflow else "keras.ops"
+        if edge == 0:
+            self._source.define(WITHOUT_ZERO.format(package=package))
+            return f"without_zero({x})"
+        self._source.define(AWAY_FROM_ZERO.format(package=package))
         return f"away_from_zero({x}, {edge:g})"
 
 

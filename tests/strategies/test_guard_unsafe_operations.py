@@ -29,7 +29,7 @@ def test_names_the_operation_its_line_and_the_position_of_its_layer(setup):
     layer = setup.model.layers[1].name
     levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
     expected = {"operation": "RealDiv", "source": "net.py:7", "layer": 1}
-    assert levels == [{**expected, "epsilon": epsilon} for epsilon in (1e-10, 1e-7, 1e-4)]
+    assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,35 @@ def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(setup):
 )
 def test_snippet_is_what_a_person_would_write(operation, snippet):
     assert get(NAME).snippet({"operation": operation, "source": "loss.py:24", "layer": None, "epsilon": 1e-7}) == snippet
+
+
+def test_division_by_zero_that_counts_as_nothing_is_said_so():
+    params = {"operation": "RealDiv", "source": "loss.py:24", "layer": None, "epsilon": 0.0}
+    assert get(NAME).snippet(params) == "a / ops.where(b == 0, inf, b)  # at loss.py:24"
+
+
+def share_of_the_target(y, p):
+    return ops.mean(ops.abs((y - p) / y), axis=-1)
+
+
+def shares_of_counts():
+    """Relative errors of counts, some of which are 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1280, 4)).astype("float32")
+    y = rng.poisson(np.exp(0.8 + 0.7 * x[:, :1] - 0.5 * x[:, 1:2])).astype("float32")
+    return explosions.mlp(keras.optimizers.Adam(0.01), share_of_the_target), x, y, {**explosions.ARGUMENTS, "epochs": 10}
+
+
+def test_targets_of_zero_do_not_drown_the_others():
+    model, x, y, arguments = shares_of_counts()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED and report.fix.edits[0].params["epsilon"] == 0
+
+    def shares(predicted):
+        return np.mean(np.abs(y - predicted)[y > 0] / y[y > 0])
+
+    best_constant = min(shares(constant) for constant in np.unique(y))
+    assert shares(model.predict(x, verbose=0)) < 0.9 * best_constant
 
 
 def assert_finite_on_zeros(model):
