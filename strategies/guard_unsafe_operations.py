@@ -40,7 +40,11 @@ GUARDED = {
 }
 EPSILONS = [1e-10, 1e-7, 1e-4]
 DIVISION_EPSILONS = [0.0, *EPSILONS]
-SKIPPED = "a / ops.where(b == 0, inf, b)"
+WITHOUT_EPSILON = {
+    "RealDiv": "a / ops.where(b == 0, inf, b)",
+    "Exp": "ops.exp(x - ops.max(x, axis=-1, keepdims=True))",
+}
+CAPPING = ("Exp", "Expm1", "Cosh", "Sinh")  # in a loss a lower limit caps it, which says nothing about the model either
 EXP_EPSILONS = [1e-34, 1e-17, 1e-8]  # 1 / epsilon is finite, its square is, its fourth power is
 MATRIX_EPSILONS = [1e-6, 1e-4, 1e-2]
 SOFTMAX_EPSILONS = [1e-30]
@@ -59,12 +63,13 @@ class GuardUnsafeOperations(Strategy):
     """Compute sqrt(max(x, e)), log(max(x, e)), a / max(|b|, e) and the like instead of the operation that failed.
 
     Guarded is what the diagnosis names and nothing else: this operation on this line of the user's code or, where no line
-    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below 1 / e,
-    what is divided by exactly 0 may count as 0 (e = 0), a softmax over nothing but -inf is even, a matrix to be factored
-    gets e on its diagonal. Searches e, mild to strong. The guard stays with the model object; a saved model does not hold
-    it, so the source should be edited as the snippet says. Does not help when many values lie outside the domain, where the
-    gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum without the
-    operation failing, as a crossentropy of outputs that are no probabilities.
+    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below 1 / e
+    or, where only differences matter as in a softmax, taken of x - max(x) (e = 0), what is divided by exactly 0 may count
+    as 0 (e = 0), a softmax over nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild
+    to strong. The guard stays with the model object; a saved model does not hold it, so the source should be edited as the
+    snippet says. Does not help when many values lie outside the domain, where the gradient of 0 teaches nothing, nor when
+    the model runs eagerly. Not applied to a loss that has no minimum without the operation failing, as a crossentropy of
+    outputs that are no probabilities.
 
     Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1, Overflow and Underflow.
     """
@@ -97,11 +102,11 @@ class GuardUnsafeOperations(Strategy):
             return True
         if place.source is None:
             return Refusal("neither a layer nor a line of the user's code computes the operation")
-        return not _bottomless(place, setup) or Refusal("kept inside its domain, the loss has no minimum")
+        return not _bottomless(diagnosis, setup) or Refusal("kept inside its domain, the loss has no minimum")
 
     def space(self, hp, diagnosis, setup):
         place = diagnosis.place
-        epsilon = hp.Choice("epsilon", _epsilons(place))
+        epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
         layer = _position(place.layer, setup)
         return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon}
 
@@ -116,22 +121,27 @@ class GuardUnsafeOperations(Strategy):
         return f"{_written(params)}  # {_place(params)}"
 
 
-def _bottomless(place, setup) -> bool:
+def _bottomless(diagnosis, setup) -> bool:
     from nanfix.outputs import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
 
-    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(place)[0]), setup)
+    place = diagnosis.place
+    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0]), setup)
 
 
-def _epsilons(place) -> list[float]:
+def _epsilons(diagnosis) -> list[float]:
+    place = diagnosis.place
+    if diagnosis.relative_exponents and place.operation == "Exp":
+        return [0.0]
     if place.operation in ("Log", "Log1p") and place.phase is Phase.LOSS:
         return LOG_OF_LOSS
-    return SPECIAL_EPSILONS.get(place.operation, EPSILONS)
+    epsilons = SPECIAL_EPSILONS.get(place.operation, EPSILONS)
+    return epsilons[:1] if place.phase is Phase.LOSS and place.operation in CAPPING else epsilons
 
 
 def _written(params) -> str:
     epsilon = params["epsilon"]
     if epsilon == 0:
-        return SKIPPED
+        return WITHOUT_EPSILON[params["operation"]]
     return GUARDED[params["operation"]].format(e=f"{epsilon:g}", limit=f"{-math.log(epsilon):.3g}")
 
 

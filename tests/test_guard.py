@@ -131,6 +131,19 @@ def test_what_is_divided_by_zero_counts_as_nothing_without_an_epsilon(dtype, jit
     np.testing.assert_array_equal(slope, [0, -0.75, -2])
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_exponentials_relative_to_the_largest_leave_a_softmax_as_it_is(jit_compile):
+    def shares(x):
+        e = ops.exp(x)
+        return (e / ops.sum(e, axis=-1, keepdims=True))[..., 0]
+
+    guard = guard_of("Exp", shares, 1, epsilon=0.0)
+    value, slope = value_and_slope(shares, guard, np.float32([[500, 500], [1, 0]]), jit_compile=jit_compile)
+    p = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(value, [0.5, p], rtol=1e-6)
+    np.testing.assert_allclose(slope, [[0.25, -0.25], [p * (1 - p), -p * (1 - p)]], rtol=1e-5)
+
+
 def test_exponentials_can_still_be_added_up():
     function = CASES[8][1]
     value, _ = value_and_slope(function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000]))

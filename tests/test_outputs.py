@@ -1,13 +1,15 @@
-"""Losses at outputs that the model does not give yet: without a minimum, or defined with another last activation."""
+"""Losses at outputs that the model does not give yet: without a minimum, defined with another last activation, unmoved."""
 
 import contract
 import explosions
+import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import layers, ops
 
 from nanfix.changes import Guard
-from nanfix.outputs import falls_without_end, needed_activation
+from nanfix.diagnosis import Phase, Place
+from nanfix.outputs import falls_without_end, needed_activation, relative_exponents
 
 
 def log_of_probability(y, p):
@@ -29,6 +31,11 @@ def both_sides(y, p):
 def gaussian(y, p):
     mean, deviation = p[:, :1], p[:, 1:2]
     return ops.log(deviation) + 0.5 * ops.square((y[:, :1] - mean) / deviation)
+
+
+def mixture(y, p):
+    """Mixture density, whose logarithm is of 0 where every component is far away."""
+    return -ops.log(ops.sum(ops.exp(-ops.square(100.0 * y - p)), axis=-1))
 
 
 def root_of_difference(y, p):
@@ -55,6 +62,7 @@ def setup_of(loss, last=None):
         (poisson, "Log", 1, None, True),
         (gaussian, "Log", 2, None, True),
         (root_of_difference, "Sqrt", 1, None, False),
+        (mixture, "Log", 2, None, False),
     ],
 )
 def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, endless):
@@ -86,3 +94,49 @@ def test_loss_of_several_targets_is_not_judged():
     several = contract.setup_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
     assert needed_activation(several, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), several) is False
+
+
+def shares(x):
+    e = ops.exp(x)
+    return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+def over_the_rows(x):
+    e = ops.exp(x)
+    return e / ops.sum(e, axis=0, keepdims=True)
+
+
+def sizes(x):
+    return ops.exp(x) / 3.0
+
+
+def contrast(y, p):
+    e = ops.exp(p)
+    return -ops.log(e[:, 0] / ops.sum(e, axis=-1))
+
+
+def growth(y, p):
+    return ops.mean(ops.exp(p) - y * p, axis=-1)
+
+
+def line_of(function):
+    return f"test_outputs.py:{function.__code__.co_firstlineno + 1}"
+
+
+@pytest.mark.parametrize(("activation", "relative"), [(shares, True), (over_the_rows, False), (sizes, False)])
+def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relative):
+    x, _ = explosions.table(rows=16)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")])
+    model.compile("sgd", "mse")
+    setup = contract.setup_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
+    weights = model.get_weights()
+    place = Place(Phase.FORWARD, "last", "Exp", line_of(activation))
+    assert relative_exponents(place, setup) is relative
+    assert not relative_exponents(Place(Phase.FORWARD, "last", "Log", line_of(activation)), setup)
+    assert all(map(np.array_equal, weights, model.get_weights())) and "call" not in vars(model.layers[-1])
+
+
+@pytest.mark.parametrize(("loss", "relative"), [(contrast, True), (growth, False)])
+def test_exponents_in_a_loss_of_which_only_differences_matter(loss, relative):
+    setup = setup_of(loss)
+    assert relative_exponents(Place(Phase.LOSS, None, "Exp", line_of(loss)), setup) is relative

@@ -366,6 +366,13 @@ def test_a_guarded_operation_on_its_line(operation, before):
     assert ("def away_from_zero(x, edge):" in text) == ("away_from_zero" in GUARDED[operation, before])
 
 
+def test_exponentials_relative_to_the_largest():
+    script = Script("import tensorflow as tf\n\ndef shares(x):\n    e = tf.exp(x / 2)\n    return e / tf.reduce_sum(e, -1)\n")
+    text = script.after(GuardChange(file=PATH, line=4, operation="Exp", epsilon=0.0))
+    assert "    e = tf.exp(without_largest(x / 2))\n" in text
+    assert "return x - tf.reduce_max(x, axis=-1, keepdims=True)" in text
+
+
 def test_a_division_by_zero_that_counts_as_nothing():
     script = Script("from keras import ops\n\ndef loss(y, p):\n    return ops.abs((y - p) / y)\n")
     text = script.after(GuardChange(file=PATH, line=4, operation="RealDiv", epsilon=0.0))

@@ -126,9 +126,9 @@ class Stepping:
 class Guard:
     """Keep one operation inside its domain, `epsilon` away from where it or its gradient is not finite.
 
-    With an `epsilon` of 0 what is divided by 0 is 0. `operation` is TensorFlow's name of it. It is guarded wherever `source`
-    ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the layer at the position `layer`
-    in `walk`.
+    With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest along the last axis.
+    `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it or,
+    where no line of the user's does, in the layer at the position `layer` in `walk`.
     """
 
     operation: str

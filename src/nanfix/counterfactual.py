@@ -17,6 +17,7 @@ from nanfix.changes import Affine
 from nanfix.data import TrainingData, take_rows
 from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizing import forget
+from nanfix.outputs import relative_exponents
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, as_batch, preserved_randomness
 from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, scaled_schedule, unbounded_recurrences, walk
@@ -76,7 +77,8 @@ class Counterfactuals:
     with which the run learns, or at least stays finite, else the lowest tried; `no_update` says whether weights left alone
     stay finite; `drawn_in` has outlying values moved to where values are usual, `forgotten` an optimizer that remembers no
     earlier training. At the failing step: the same batch on the `initial` weights; how many of the `others` tried fail on
-    the failing weights; the batch without its suspicious rows (`clean`); in `full_precision`.
+    the failing weights; the batch without its suspicious rows (`clean`); in `full_precision`. `relative` says whether only
+    the differences of the exponents that overflowed matter.
     """
 
     unchanged: Rerun | None = None
@@ -93,6 +95,7 @@ class Counterfactuals:
     others: tuple[int, int] | None = None
     clean: bool | None = None
     full_precision: bool | None = None
+    relative: bool = False
 
     def __str__(self):
         told = []
@@ -106,6 +109,8 @@ class Counterfactuals:
             told.append(f"without the rows named it {'stays finite' if self.clean else 'fails all the same'}")
         if self.full_precision is not None:
             told.append(f"in float32 it {'stays finite' if self.full_precision else 'fails too'}")
+        if self.relative:
+            told.append("the largest exponent taken off first changes nothing else")
         return "; ".join(told)
 
 
@@ -126,7 +131,8 @@ def try_otherwise(
     with preserved_randomness():
         bench = _Bench(model, recording, time.perf_counter() + seconds)
         try:
-            return replace(_at_the_step(bench, data, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
+            at_the_step = replace(_at_the_step(bench, data, seen, audit), relative=_only_relative(bench, seen, setup))
+            return replace(at_the_step, **_from_the_beginning(bench, data, setup, audit, wide))
         finally:
             restore(recording.newest)
 
@@ -229,6 +235,11 @@ def _at_the_step(bench: _Bench, data: TrainingData, seen: Replay, audit: Audit) 
         clean=clean,
         full_precision=_in_full_precision(bench, seen),
     )
+
+
+def _only_relative(bench: _Bench, seen: Replay, setup: Setup) -> bool:
+    restore(bench.recording.newest)
+    return seen.failing is not None and relative_exponents(seen.failing.place, setup)
 
 
 def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:

@@ -145,6 +145,7 @@ class Diagnosis:
     tried: str = ""
     remarks: tuple[str, ...] = ()
     hopeless: str | None = None
+    relative_exponents: bool = False
 
     @property
     def cause(self) -> Cause:

@@ -46,7 +46,12 @@ def _inside_one(inputs, e):
 
 
 def _ceiling(inputs, e):
-    """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up."""
+    """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up.
+
+    For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
+    """
+    if e == 0:
+        return [inputs[0] - tf.stop_gradient(tf.reduce_max(inputs[0], axis=-1, keepdims=True))]
     largest = float(finfo(inputs[0].dtype.as_numpy_dtype).max)
     return [tf.minimum(inputs[0], tf.constant(min(-math.log(e), 0.9 * math.log(largest)), inputs[0].dtype))]
 

@@ -19,6 +19,9 @@ AWAY_FROM_ZERO = '''def away_from_zero(x, edge):
     """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
     sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
     return {package}.where({package}.abs(x) < edge, edge * sign, x)'''
+WITHOUT_LARGEST = '''def without_largest(x):
+    """Return x less its largest value along the last axis, of which an exponential cannot overflow."""
+    return x - {package}.{max}(x, axis=-1, keepdims=True)'''
 WITHOUT_ZERO = '''def without_zero(x):
     """Return x or, where it is 0, infinity, so that what is divided by it is 0."""
     return {package}.where(x == 0, float("inf") * {package}.ones_like(x), x)'''
@@ -42,18 +45,22 @@ class _Package:
 
     def __init__(self, source: Source, tensorflow: bool):
         self._source, self._tensorflow = source, tensorflow
+        self._package = "tf" if tensorflow else "keras.ops"
 
     def name(self, function: str) -> str:
         if self._tensorflow:
             return self._source.written(f"tf.{'clip_by_value' if function == 'clip' else function}")
         return self._source.written(f"keras.ops.{function}")
 
+    def without_largest(self, x: str) -> str:
+        self._source.define(WITHOUT_LARGEST.format(package=self._package, max="reduce_max" if self._tensorflow else "max"))
+        return f"without_largest({x})"
+
     def away_from_zero(self, x: str, edge: float) -> str:
-        package = "tf" if self._tensorflow else "keras.ops"
         if edge == 0:
-            self._source.define(WITHOUT_ZERO.format(package=package))
+            self._source.define(WITHOUT_ZERO.format(package=self._package))
             return f"without_zero({x})"
-        self._source.define(AWAY_FROM_ZERO.format(package=package))
+        self._source.define(AWAY_FROM_ZERO.format(package=self._package))
         return f"away_from_zero({x}, {edge:g})"
 
 
@@ -153,6 +160,8 @@ def _limit(e: float) -> str:
 
 
 def _ceiling(package: _Package, x: str, e: float) -> str:
+    if e == 0:
+        return package.without_largest(x)
     return f"{package.name('minimum')}({x}, {_limit(e)})"
 
 

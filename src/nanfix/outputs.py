@@ -1,17 +1,20 @@
-"""What the user's loss makes of outputs that the model does not give yet: whether it is finite there, and has a minimum."""
+"""What the loss and the model make of values that training has not met: whether they are finite there, or fall for ever."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.changes import Guard
 from nanfix.data import take_rows
-from nanfix.guard import guarded
-from nanfix.setup import Setup
+from nanfix.diagnosis import Phase, Place
+from nanfix.guard import guarded, install
+from nanfix.setup import Setup, walk
 from nanfix.undo import put
 
 ROWS = 32
@@ -19,6 +22,9 @@ COLUMNS = 16  # as many single outputs are looked at
 FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
 OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond an edge at 0
 DROP = 1e-3  # share of a loss by which it falls
+SHARES = 0.3 ** np.arange(10)  # of what is given, until nothing overflows
+SAME = 1e-4  # share by which results of the same computation differ
+REFUSED = (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError)  # it takes other outputs than these rows give
 
 Loss = Callable[[np.ndarray], float]
 
@@ -35,8 +41,8 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
     ways = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
     try:
         return any(_has_no_bottom(loss, way) for way in ways) or _rewards_leaving(loss, plain, outputs)
-    except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
-        return False  # it takes other outputs than these rows give
+    except REFUSED:
+        return False
 
 
 def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
@@ -51,9 +57,52 @@ def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
         try:
             if outputs is not None and np.isfinite(loss(outputs)) and (bounded or not _has_no_bottom(loss, outputs)):
                 return name
-        except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+        except REFUSED:
             return None
     return None
+
+
+def relative_exponents(place: Place, setup: Setup) -> bool:
+    """Say whether only the differences of the exponents along the last axis matter, as in a softmax written by hand.
+
+    Then the largest can be taken off first, and nothing changes but that no exponential overflows. It is tried on what is
+    given to the model or, for a loss, by the model, made so small that it does not overflow anyway.
+    """
+    guard = Guard("Exp", place.source, next((p for p, layer in walk(setup.model) if layer.name == place.layer), None), 0.0)
+    if place.operation != "Exp" or (guard.source is None and guard.layer is None):
+        return False
+    try:
+        if place.phase is Phase.LOSS:
+            outputs = _outputs(setup)
+            return outputs is not None and _agree(_loss(setup), _loss(setup, guard), outputs)
+        if place.phase is not Phase.FORWARD:
+            return False
+        given = take_rows(setup.sample.x, slice(0, ROWS))
+        with ExitStack() as undo:
+            install(setup.model, (guard,), undo)
+            shifted = [_flat(setup.model(_smaller(given, share), training=False)) for share in SHARES]
+        plain = (_flat(setup.model(_smaller(given, share), training=False)) for share in SHARES)
+        return next((_same(a, b) for a, b in zip(plain, shifted, strict=True) if np.isfinite(a).all()), False)
+    except REFUSED:
+        return False
+
+
+def _agree(one: Loss, other: Loss, outputs: np.ndarray) -> bool:
+    """Say whether two losses are the same for the largest share of the outputs for which the first is finite."""
+    shares = ((outputs * share).astype("float32") for share in SHARES)
+    return next((_same(one(values), other(values)) for values in shares if np.isfinite(one(values))), False)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.abs(a).max())))
+
+
+def _flat(outputs: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(tensor, "float32").reshape(-1) for tensor in tree.flatten(outputs)])
+
+
+def _smaller(given: Any, share: float) -> Any:
+    return tree.map_structure(lambda a: (a * share).astype(a.dtype) if np.asarray(a).dtype.kind == "f" else a, given)
 
 
 def _is_bounded(setup: Setup) -> bool:
@@ -91,6 +140,8 @@ def _has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
 
 def _rewards_leaving(loss: Loss, plain: Loss, outputs: np.ndarray) -> bool:
     """Say whether the guarded loss falls as one of the outputs goes ever further to where the plain one is not defined."""
+    if not np.isfinite(plain(np.abs(outputs))):
+        return False  # it is not for leaving its domain that the loss is not finite
     for column in range(min(outputs.shape[-1], COLUMNS)):
         for sign in (1,) if (outputs >= 0).all() else (-1, 1):
             moved = [np.abs(outputs) for _ in OUTSIDE]

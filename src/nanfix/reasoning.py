@@ -77,6 +77,7 @@ def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: O
         batch_rows=None if seen.batch is None else len(keras.tree.flatten(seen.batch)[0]),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
+        relative_exponents=tried.relative,
     )
 
 

@@ -39,6 +39,8 @@ def test_names_the_operation_its_line_and_the_position_of_its_layer(setup):
         ("Log", Phase.FORWARD, [1e-10, 1e-7, 1e-4]),
         ("Log", Phase.LOSS, [1e-7]),
         ("Exp", Phase.FORWARD, [1e-34, 1e-17, 1e-8]),
+        ("Exp", Phase.LOSS, [1e-34]),
+        ("Cosh", Phase.LOSS, [1e-34]),
     ],
 )
 def test_levels_fit_the_operation(setup, operation, phase, epsilons):
@@ -116,6 +118,39 @@ def test_targets_of_zero_do_not_drown_the_others():
 
     best_constant = min(shares(constant) for constant in np.unique(y))
     assert shares(model.predict(x, verbose=0)) < 0.9 * best_constant
+
+
+class SoftmaxByHand(layers.Layer):
+    def call(self, inputs):
+        e = ops.exp(inputs)
+        return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+def overflowing_softmax():
+    """Attention weights over raw scores, whose exponentials overflow."""
+    x, _ = explosions.table(rows=1280)
+    x = 300.0 * x
+    y = x[:, :1] / 300.0 * (x[:, :1] > x[:, 1:2]) + 0.1 * np.random.default_rng(0).normal(size=(1280, 1))
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    weights = SoftmaxByHand()(layers.Dense(4, kernel_initializer="identity")(inputs))
+    outputs = layers.Dense(1)(layers.Dense(16, "relu")(layers.Rescaling(1 / 300.0)(inputs * weights)))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, y.astype("float32"), {**explosions.ARGUMENTS, "epochs": 10}
+
+
+def test_softmax_by_hand_is_as_good_as_the_stock_one():
+    def stock(model, x, y, arguments):
+        next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(
+            inputs, axis=-1
+        )
+        return contract.trained(model, x, y, arguments)
+
+    report, *_ = contract.check_repair(NAME, overflowing_softmax, stock)
+    assert "largest exponent taken off first" in str(report.diagnosis)
+    assert report.fix.edits[0].params["epsilon"] == 0 and len(report.trials) == 1
+    assert "exp(x - max(x, axis=-1, keepdims=True))" in str(report.fix)
 
 
 def assert_finite_on_zeros(model):
