@@ -40,6 +40,11 @@ FOLDABLE = {
     "simple rnn": (lambda: sequential(layers.SimpleRNN(4)), (7, 3)),
     "bidirectional": (lambda: sequential(layers.Bidirectional(layers.LSTM(3))), (7, 3)),
     "batch normalization": (lambda: sequential(layers.BatchNormalization()), (6,)),
+    "time distributed": (
+        lambda: keras.Sequential([layers.LSTM(4, return_sequences=True), layers.TimeDistributed(layers.Dense(1))]),
+        (7, 3),
+    ),
+    "reshaped last": (lambda: keras.Sequential([layers.LSTM(4), layers.Dense(6), layers.Reshape((6, 1))]), (7, 3)),
     "dropout first": (lambda: sequential(layers.Dropout(0.2), layers.Dense(3)), (6,)),
 }
 TARGETS = TargetScaling(100.0, 20.0, 2)

@@ -22,6 +22,7 @@ FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
 HALF = ("float16", "bfloat16")
 LOOKUPS = (layers.Embedding, layers.Masking)
 PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
+RESHAPING = layers.Reshape | layers.Flatten | layers.Identity
 NO_CALL = "the model has no call of its own"
 IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
 
@@ -198,9 +199,11 @@ class _Trace:
         if not tf.is_tensor(outputs):
             return Site(blocked="the model has several outputs")
         operation = self._producer.get(id(outputs))
-        while operation is not None and operation.kind in PASSING and operation.layer is None:
+        while operation is not None and operation.kind in PASSING and isinstance(operation.layer, RESHAPING | None):
             operation = self._producer.get(id(operation.inputs[0]))
         layer = operation.layer if operation is not None else None
+        if isinstance(layer, layers.TimeDistributed):
+            layer = layer.layer
         if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
             return Site(blocked="the output does not come straight from a Dense or convolutional layer")
         if layer.activation is not keras.activations.linear or not layer.use_bias:
