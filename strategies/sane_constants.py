@@ -1,7 +1,7 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import base_optimizer, walk
+from nanfix.setup import DECAYS, base_optimizer, walk
 from nanfix.strategy import Refusal, Strategy, Tier
 
 # What Keras takes when nothing is said.
@@ -16,7 +16,6 @@ OPTIMIZER_DEFAULTS = {
 WEIGHT_DECAY = 0.004
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
 SMALLEST_EPSILON = 1e-12  # a smaller one vanishes beside what it is added to, and the division is by zero after all
-DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that is kept: at least 0, below 1
 
 
 class SaneConstants(Strategy):

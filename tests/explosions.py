@@ -576,6 +576,12 @@ def decay_beyond_one():
     return mlp(keras.optimizers.AdamW(0.1, weight_decay=40.0)), x, y, {**ARGUMENTS, "epochs": 20}
 
 
+def lasting_momentum():
+    """SGD with a momentum of 1 goes on with every step it has ever taken."""
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.1, momentum=1.0)), x, y, {**ARGUMENTS, "epochs": 20}
+
+
 class Attention(layers.Layer):
     """Leaves padding out of a softmax by -inf, as it is often written."""
 

@@ -17,6 +17,7 @@ EXPECTED = {
     explosions.sentinel_values: Cause.OUTLIER,
     explosions.velocity_of_another_training: Cause.STALE_MOMENTS,
     explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
+    explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
     explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
     explosions.large_targets: Cause.UNSCALED_TARGET,

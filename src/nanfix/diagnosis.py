@@ -22,7 +22,7 @@ class Cause(Enum):
     LAYER_DOMAIN = "a layer computes an operation outside its domain"
     GRADIENT_SINGULARITY = "an operation is finite but its gradient is not"
     LOGITS_BY_HAND = "the loss takes the logarithm of a probability that rounds to 0"
-    OPTIMIZER_CONSTANT = "a constant of the optimizer makes its update divide by zero, or turn the weights over"
+    OPTIMIZER_CONSTANT = "a constant of the optimizer makes its update divide by zero, turn the weights over or never fade"
     REDUCED_PRECISION = "a value exceeds the range of half precision"
     STALE_MOMENTS = "the optimizer still remembers the gradients of another training"
     OUTLIER = "a few rows have values far outside all others"

@@ -219,6 +219,8 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup,
     if not 0 <= setup.decay_of_a_step < 1:
         told = f"weight decay multiplies every weight by {1 - setup.decay_of_a_step:.3g} at each step"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
+    for name, decay in setup.decays_out_of_range.items():
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, f"a {name} of {decay:g} never lets the optimizer forget a gradient")
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))

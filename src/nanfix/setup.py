@@ -8,6 +8,7 @@ import numpy as np
 
 from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
 
+DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
 ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
@@ -148,6 +149,13 @@ class Setup:
         """The share of itself that a weight loses at each step by weight decay; from 1 on it turns over."""
         decay, rate = getattr(base_optimizer(self.model), "weight_decay", None), self.learning_rate
         return 0.0 if decay is None or rate is None else decay * rate
+
+    @property
+    def decays_out_of_range(self) -> dict[str, float]:
+        """The decays of the optimizer by which what it remembers does not fade."""
+        base = base_optimizer(self.model)
+        given = {name: getattr(base, name, None) for name in DECAYS}
+        return {name: value for name, value in given.items() if isinstance(value, float | int) and not 0 <= value < 1}
 
     @property
     def replicas(self) -> int:
