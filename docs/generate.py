@@ -22,6 +22,7 @@ SYMPTOMS = {
     Cause.NONFINITE_TARGET: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
     Cause.NONFINITE_WEIGHT: "nan from the first batch with such a row; inputs and targets are finite",
     Cause.INVALID_LABEL: '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
+    Cause.RUINED_STATISTICS: "`loss: nan` from the first batch; the mean of a `Normalization` layer is nan after `adapt`",
     Cause.UNSCALED_INPUT: "the first losses are huge, the next ones inf and nan; raw columns or pixels go in",
     Cause.UNSCALED_TARGET: "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",
     Cause.LEARNING_RATE: "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",

@@ -576,6 +576,19 @@ def decay_beyond_one():
     return mlp(keras.optimizers.AdamW(0.1, weight_decay=40.0)), x, y, {**ARGUMENTS, "epochs": 20}
 
 
+def adapted_to_holes():
+    """A Normalization layer in front was adapted to the same data, holes and all."""
+    x, y = noisy_table()
+    x = 10.0 * x + 50.0
+    x[np.random.default_rng(0).random(x.shape) < 0.02] = np.nan
+    normalization = layers.Normalization()
+    normalization.adapt(x)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6}
+
+
 def lasting_momentum():
     """SGD with a momentum of 1 goes on with every step it has ever taken."""
     x, y = table()

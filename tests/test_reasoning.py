@@ -16,6 +16,7 @@ EXPECTED = {
     explosions.masks_of_bytes: Cause.INVALID_LABEL,
     explosions.sentinel_values: Cause.OUTLIER,
     explosions.velocity_of_another_training: Cause.STALE_MOMENTS,
+    explosions.adapted_to_holes: Cause.RUINED_STATISTICS,
     explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
     explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
     explosions.attention_to_nothing: Cause.LAYER_DOMAIN,

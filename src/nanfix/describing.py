@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from nanfix.adapted import fed_by, ruined
 from nanfix.data import TrainingData, flat_arrays, take_rows
 from nanfix.folding import Sites, find_sites
 from nanfix.rebuild import can_rebuild, container
@@ -34,6 +35,7 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     behind = tuple(position for position, layer in _normalizable(model) if id(layer) not in entries)
     members = tuple(layer for _, layer in walk(model))
     known = {"members": members, "normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
+    known["ruined"] = {position: fed_by(model, layer) for position, layer in ruined(model)}
     return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
 
 

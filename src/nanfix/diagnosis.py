@@ -27,6 +27,7 @@ class Cause(Enum):
     STALE_MOMENTS = "the optimizer still remembers the gradients of another training"
     OUTLIER = "a few rows have values far outside all others"
     BATCH_STATISTICS = "a normalization layer divides by a variance of zero"
+    RUINED_STATISTICS = "a Normalization layer was adapted to data with NaN or inf"
     EMPTY_REDUCTION = "a mean or maximum is taken over nothing"
     POISON_BATCH = "single batches carry non-finite values"
     VALIDATION_ONLY = "only the validation data give a non-finite loss; training is fine"
@@ -63,6 +64,7 @@ REMEDIES = {
     Cause.EMPTY_REDUCTION: "Divide by at least 1 (or use divide_no_nan) where everything may be masked.",
     Cause.POISON_BATCH: "Leave out the rows of these batches, or fill their holes.",
     Cause.VALIDATION_ONLY: "Clean the validation data as the training data were; the trained weights are fine.",
+    Cause.RUINED_STATISTICS: "Fill the holes before the layer is adapted, and fill those of what is trained on, too.",
     Cause.TRANSIENT: "Train on; if it comes back, look at what is not repeatable: random data, hardware.",
     Cause.UNKNOWN: "Let nanfix.fit search: it tries what helps such runs most often.",
 }

@@ -24,8 +24,8 @@ log = logging.getLogger("nanfix")
 HOLES = 32  # rows with holes that are tried in one step
 DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3  # what reruns may take: so long, or this share of the failed run
 NOTHING_KEPT = (
-    "The run failed before its state could be kept, because the model draws its own batches (it overrides "
-    "make_train_function) and was not built: its weights are non-finite. Build it before training, then call again."
+    "The run failed before its state could be kept: a variable of the model was non-finite from the start, or the model draws "
+    "its own batches (it overrides make_train_function) and was not built. Build it anew before training, then call again."
 )
 
 

@@ -75,7 +75,9 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
             continue
         for name, value in arguments.items():
             taken, position_of = _parameter(type(owner), name)
-            if taken:
+            if name == "statistics":
+                yield NoPlace(reason=f"{target.callee} is adapted to data with holes; fill them before that")
+            elif taken:
                 change = ArgumentChange(target=target, name=name, value=value, position=position_of)
                 wanted.setdefault((change.subject, value), []).append(change)
             else:

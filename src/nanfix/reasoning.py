@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from nanfix.adapted import ruined, statistics
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
@@ -133,7 +134,7 @@ def _findings(
 ) -> Iterator[Finding]:
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
-    data = list(_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None))
+    data = [*_ruined_statistics(setup), *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None)]
     if data:
         yield from data
         yield from _scales(audit, Counterfactuals())  # what a training on the repaired data may fail of next
@@ -152,6 +153,13 @@ def _findings(
     if audit.holes_ahead:
         for finding in _data_at_fault(audit, reached=True):
             yield Finding(finding.cause, AHEAD, f"{finding.evidence}, which training had not reached")
+
+
+def _ruined_statistics(setup: Setup) -> Iterator[Finding]:
+    for _, layer in ruined(setup.model):
+        mean, _ = statistics(layer)
+        told = f"layer {layer.name}: the mean of {np.sum(~np.isfinite(mean))} of its {mean.size} features is not finite"
+        yield Finding(Cause.RUINED_STATISTICS, 0.97, told)
 
 
 def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:

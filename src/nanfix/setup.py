@@ -46,8 +46,9 @@ class Setup:
     feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain, `stepping` how
     steps are taken, `normalized` the layers whose inputs are normalized. `output_foldable` says whether the last layer can
     take up a scaling of the targets, `normalizable` the layers by position in front of which one can be put, `rebuildable`
-    whether layers can be put behind the inputs, and
-    `planned_steps` the length of the run where it is known.
+    whether layers can be put behind the inputs,
+    `ruined` the Normalization layers by position that were adapted to data with holes, each with the flattened input that
+    goes straight into it, if one does, and `planned_steps` the length of the run where it is known.
     """
 
     model: Any
@@ -68,6 +69,7 @@ class Setup:
     output_foldable: bool = False
     normalizable: tuple[int, ...] = ()
     rebuildable: bool = False
+    ruined: Mapping[int, int | None] = field(default_factory=dict)
     planned_steps: int | None = None
     keeps_weights: bool = True
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.adapted import constants
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
 UNTOUCHED = {"model", "_model", "params", "validation_data"}
 
@@ -80,14 +82,20 @@ def is_finite(tensor: Any) -> bool:
 def nonfinite_variables(model: Any) -> list[str]:
     """Return the paths of the variables of `model` and its optimizers that hold NaN or inf.
 
-    Metrics are left out: an accuracy of inf is no failure of the training.
+    Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization layers were adapted to,
+    which no training changes.
     """
     metrics = {id(variable) for variable in model.metrics_variables}
-    return [v.path for v in state_variables(model) if id(v) not in metrics and not is_finite(read(v))]
+    ruined = [v for v in state_variables(model) if id(v) not in metrics and not is_finite(read(v))]
+    given = constants(model) if ruined else set()
+    return [variable.path for variable in ruined if id(variable) not in given]
 
 
 def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()) -> Snapshot | None:
-    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite: none is kept unverified."""
+    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite: none is kept unverified.
+
+    As in `nonfinite_variables`, constants do not count.
+    """
     variables = tuple(state_variables(model))
     tensors = tuple(map(read, variables))
     metrics = {id(variable) for variable in model.metrics_variables}
@@ -97,7 +105,7 @@ def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks
         if id(variable) in metrics:
             continue
         squares = squared_norm(tensor)
-        if not math.isfinite(squares) and not is_finite(tensor):
+        if not math.isfinite(squares) and not is_finite(tensor) and id(variable) not in constants(model):
             return None
         norm += squares if id(variable) in weights else 0.0
     states = tuple((callback, plain_state(callback)) for callback in callbacks)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nanfix.adapted import adapt_to, statistics
 from nanfix.changes import Power, RowFilter
 from nanfix.checkpoint import Moment, wrapped
 from nanfix.data import TrainingData, feed, take_rows
@@ -310,7 +311,11 @@ class _ProbeWatch(keras.callbacks.Callback):
 
 
 def _change_layer(layer: Any, name: str, value: Any, undo: contextlib.ExitStack) -> None:
-    """Set an attribute of a layer; `max_norm` stands for the constraint of that name on its kernels."""
+    """Set an attribute of a layer; `max_norm` stands for the constraint of that name, `statistics` for what it is adapted to."""
+    if name == "statistics":
+        undo.callback(adapt_to, layer, *statistics(layer))
+        adapt_to(layer, *value)
+        return
     if name != "max_norm":
         put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
         return

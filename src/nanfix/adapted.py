@@ -1,0 +1,58 @@
+"""The statistics that Normalization layers were adapted to: constants of a model, which data with holes make NaN for good."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from nanfix.features import short
+from nanfix.setup import walk
+
+
+def constants(model: Any) -> set[int]:
+    """Return the ids of the variables that `adapt` has set and no training changes."""
+    layers = [layer for layer in model._flatten_layers() if _is_adapted(layer)]
+    return {id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)}
+
+
+def ruined(model: Any) -> list[tuple[int, Any]]:
+    """Return position in `walk` and layer of each Normalization that holds a non-finite mean or variance."""
+    layers = [(position, layer) for position, layer in walk(model) if _is_adapted(layer)]
+    return [(position, layer) for position, layer in layers if not all(np.isfinite(a).all() for a in statistics(layer))]
+
+
+def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance that a layer was adapted to."""
+    return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
+
+
+def fed_by(model: Any, layer: Any) -> int | None:
+    """Return which flattened input of the model goes straight into the layer; None where that cannot be told."""
+    try:
+        given = layer.input
+    except (AttributeError, ValueError):  # it is called in code, or in several places
+        return None
+    return next((index for index, tensor in enumerate(tree.flatten(model.inputs)) if tensor is given), None)
+
+
+def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt` would; 0 and 1 of none."""
+    held = np.where(np.isfinite(array), array, np.nan).astype("float64")
+    known = np.isfinite(held).any(axis=layer._reduce_axis)
+    held = np.where(np.isfinite(array) | known.reshape(layer._broadcast_shape), held, 0.0)
+    mean, variance = np.nanmean(held, axis=layer._reduce_axis), np.nanvar(held, axis=layer._reduce_axis)
+    variance = np.where(known, variance, 1.0)
+    return list(short(np.ravel(mean))), list(short(np.ravel(variance)))
+
+
+def adapt_to(layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray) -> None:
+    """Give a layer these statistics."""
+    layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
+    layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
+    layer.finalize_state()
+
+
+def _is_adapted(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Normalization) and hasattr(layer, "adapt_mean")

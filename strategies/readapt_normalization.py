@@ -1,0 +1,51 @@
+"""Adapt Normalization layers to the finite values of their data."""
+
+from nanfix.diagnosis import Cause
+from nanfix.strategy import Refusal, Strategy, Tier
+
+
+class ReadaptNormalization(Strategy):
+    """Let a Normalization layer compute (x - m) / sqrt(v) with the mean m and variance v of the finite training values.
+
+    `adapt` takes one NaN in a feature for its mean: from then on the layer gives NaN for every row. Features are those of
+    the layer's own axis; one without a finite value gets 0 and 1. Other layers and all weights stay as they are. Does not
+    fill the holes themselves, which impute-nonfinite does beside it, and is not for a layer that other layers feed.
+
+    Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4 (available-case analysis).
+    """
+
+    name = "readapt-normalization"
+    tier = Tier.DATA
+    treats = frozenset({Cause.RUINED_STATISTICS})
+    reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4"
+
+    def applies(self, diagnosis, setup):
+        if not self.answers(diagnosis):
+            return False
+        return bool(_fed(setup)) or Refusal("no input of the model goes straight into the Normalization layer")
+
+    def space(self, hp, diagnosis, setup):
+        from nanfix.adapted import finite_statistics  # TensorFlow is loaded when it is needed, not with the catalogue
+
+        found = {str(p): finite_statistics(setup.members[p], setup.sample.inputs[index]) for p, index in _fed(setup)}
+        return {"layers": {position: {"mean": mean, "variance": variance} for position, (mean, variance) in found.items()}}
+
+    def apply(self, setup, *, layers):
+        for position, numbers in layers.items():
+            setup = setup.with_layer(int(position), statistics=(tuple(numbers["mean"]), tuple(numbers["variance"])))
+        return setup
+
+    def explain(self, params):
+        count = sum(len(numbers["mean"]) for numbers in params["layers"].values())
+        return f"Adapt the Normalization layer to the finite values of its {count} feature{'s' if count > 1 else ''}."
+
+    def snippet(self, params):
+        return "\n".join(
+            f"# layer {position}: keras.layers.Normalization(mean={numbers['mean']}, variance={numbers['variance']})"
+            for position, numbers in params["layers"].items()
+        )
+
+
+def _fed(setup) -> list[tuple[int, int]]:
+    """Return position and input of every Normalization whose statistics are not finite and can be had from an input."""
+    return [(position, index) for position, index in setup.ruined.items() if index is not None]

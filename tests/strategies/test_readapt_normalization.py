@@ -1,0 +1,68 @@
+"""readapt-normalization: the statistics of the finite values, in the user's own layer."""
+
+import contract
+import explosions
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import nanfix
+from nanfix.diagnosis import Cause
+from nanfix.registry import get
+
+NAME = "readapt-normalization"
+
+
+def test_layers_get_the_statistics_of_the_finite_values():
+    model, x, y, _ = explosions.adapted_to_holes()
+    setup = contract.setup_of(model, x, y)
+    (only,) = contract.levels(get(NAME), contract.diagnosis(Cause.RUINED_STATISTICS), setup)
+    np.testing.assert_allclose(only["layers"]["0"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(only["layers"]["0"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
+    assert "statistics" in get(NAME).apply(setup, **only).layers[0]
+    assert get(NAME).explain(only) == "Adapt the Normalization layer to the finite values of its 4 features."
+    assert get(NAME).snippet(only).startswith("# layer 0: keras.layers.Normalization(mean=[")
+
+
+@pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
+def test_other_models_are_left_alone(cause):
+    setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+    assert not get(NAME).applies(contract.diagnosis(cause), setup)
+
+
+def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_path):
+    def by_hand(model, x, y, arguments):
+        filled = np.where(np.isfinite(x), x, np.nanmedian(x, axis=0))
+        keras.utils.set_random_seed(0)
+        normalization = layers.Normalization()
+        normalization.adapt(filled)
+        model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.02), "mse")
+        return contract.trained(model, filled, y, arguments)
+
+    model, x, y, arguments = explosions.adapted_to_holes()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED and report.diagnosis.cause is Cause.RUINED_STATISTICS
+    assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite", NAME]
+    assert report.history["val_loss"][-1] <= contract.AS_GOOD * by_hand(*explosions.adapted_to_holes())
+    predicted = model.predict(x, verbose=0)
+    assert np.isfinite(predicted).all() and all(np.isfinite(np.asarray(v)).all() for v in model.variables)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), predicted)
+
+
+def test_found_fix_works_on_a_fresh_model():
+    model, x, y, arguments = explosions.adapted_to_holes()
+    found = nanfix.fit(model, x, y, **arguments)
+    fresh, x, y, arguments = explosions.adapted_to_holes()
+    report = nanfix.apply(fresh, found.fix, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4)
+
+
+def test_diagnosis_leaves_the_layer_as_it_was():
+    model, x, y, arguments = explosions.adapted_to_holes()
+    diagnosis = nanfix.diagnose(model, x, y, **arguments)
+    assert diagnosis.cause is Cause.RUINED_STATISTICS and "4 features" in str(diagnosis)
+    assert np.isnan(np.asarray(model.layers[0].adapt_mean)).all()
