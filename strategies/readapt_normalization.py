@@ -9,7 +9,7 @@ class ReadaptNormalization(Strategy):
 
     `adapt` takes one NaN in a feature for its mean: from then on the layer gives NaN for every row. Features are those of
     the layer's own axis; one without a finite value gets 0 and 1. Other layers and all weights stay as they are. Does not
-    fill the holes themselves, which impute-nonfinite does beside it, and is not for a layer that other layers feed.
+    help against the holes themselves, which impute-nonfinite fills beside it, nor where other layers feed the layer.
 
     Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4 (available-case analysis).
     """

@@ -589,6 +589,18 @@ def adapted_to_holes():
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
 
+def poisson(y, p):
+    return ops.mean(p - y * ops.log(p), axis=-1)
+
+
+def counts():
+    """Counts, and a likelihood that takes their rate from an output without activation."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1280, 4)).astype("float32")
+    y = rng.poisson(np.exp(1.0 + 0.5 * x[:, :1] - 0.4 * x[:, 1:2])).astype("float32")
+    return mlp(keras.optimizers.Adam(0.01), poisson), x, y, {**ARGUMENTS, "epochs": 10}
+
+
 def lasting_momentum():
     """SGD with a momentum of 1 goes on with every step it has ever taken."""
     x, y = table()

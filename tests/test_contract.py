@@ -12,7 +12,7 @@ from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import catalogue, get
 
 LOWER = type(get("lower-learning-rate"))
-PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Phase.UPDATE))
+PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Phase.UPDATE), Place(Phase.LOSS))
 
 
 @cache
@@ -32,6 +32,8 @@ def situations():
         "moments": contract.setup_of(built(explosions.mlp("adam")), x, y),
         "half precision": contract.setup_of(half(), x, y),
         "recurrence": contract.setup_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
+        "likelihood": contract.setup_of(*explosions.counts()[:3]),
+        "adapted to holes": contract.setup_of(*explosions.adapted_to_holes()[:3]),
         "one far out": contract.setup_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
     }
 

@@ -1,5 +1,7 @@
 """Losses at outputs that the model does not give yet: without a minimum, defined with another last activation, unmoved."""
 
+from pathlib import Path
+
 import contract
 import explosions
 import keras
@@ -18,10 +20,6 @@ def log_of_probability(y, p):
 
 def log_of_squares(y, p):
     return ops.square(ops.log(1.0 + y) - ops.log(1.0 + p))
-
-
-def poisson(y, p):
-    return ops.mean(p - y * ops.log(p), axis=-1)
 
 
 def both_sides(y, p):
@@ -46,6 +44,10 @@ def impossible(y, p):
     return ops.log(-1.0 - ops.square(p - y))
 
 
+def line_of(function, offset=1):
+    return f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno + offset}"
+
+
 def setup_of(loss, last=None):
     x, _ = explosions.table(rows=16)
     y = np.eye(3, dtype="float32")[np.arange(16) % 3]
@@ -59,22 +61,21 @@ def setup_of(loss, last=None):
         (log_of_probability, "Log", 1, "softplus", True),
         (log_of_probability, "Log", 1, "softmax", False),
         (log_of_squares, "Log", 1, None, False),
-        (poisson, "Log", 1, None, True),
+        (explosions.poisson, "Log", 1, None, True),
         (gaussian, "Log", 2, None, True),
         (root_of_difference, "Sqrt", 1, None, False),
         (mixture, "Log", 2, None, False),
     ],
 )
 def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, endless):
-    source = f"test_outputs.py:{loss.__code__.co_firstlineno + line}"
-    assert falls_without_end(Guard(operation, source, None, 1e-7), setup_of(loss, last)) is endless
+    assert falls_without_end(Guard(operation, line_of(loss, line), None, 1e-7), setup_of(loss, last)) is endless
 
 
 @pytest.mark.parametrize(
     ("loss", "last", "needed"),
     [
-        (poisson, None, "softplus"),
-        (poisson, "leaky_relu", "softplus"),
+        (explosions.poisson, None, "softplus"),
+        (explosions.poisson, "leaky_relu", "softplus"),
         (root_of_difference, None, "softplus"),
         (both_sides, None, "sigmoid"),
         (log_of_probability, None, "sigmoid"),  # with softplus it falls for ever
@@ -90,7 +91,7 @@ def test_activation_with_which_the_loss_is_defined(loss, last, needed):
 
 
 def test_loss_of_several_targets_is_not_judged():
-    setup = setup_of(poisson)
+    setup = setup_of(explosions.poisson)
     several = contract.setup_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
     assert needed_activation(several, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), several) is False
@@ -117,10 +118,6 @@ def contrast(y, p):
 
 def growth(y, p):
     return ops.mean(ops.exp(p) - y * p, axis=-1)
-
-
-def line_of(function):
-    return f"test_outputs.py:{function.__code__.co_firstlineno + 1}"
 
 
 @pytest.mark.parametrize(("activation", "relative"), [(shares, True), (over_the_rows, False), (sizes, False)])

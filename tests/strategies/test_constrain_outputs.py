@@ -3,9 +3,7 @@
 import contract
 import explosions
 import keras
-import numpy as np
 import pytest
-from keras import ops
 
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
@@ -14,11 +12,7 @@ NAME = "constrain-outputs"
 IN_LOSS = contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.LOSS, None, "Log", "loss.py:3"))
 
 
-def poisson(y, p):
-    return ops.mean(p - y * ops.log(p), axis=-1)
-
-
-def setup_of(loss=poisson, last=None):
+def setup_of(loss=explosions.poisson, last=None):
     return contract.setup_of(explosions.mlp(loss=loss, last=last), *explosions.table(rows=16))
 
 
@@ -34,23 +28,15 @@ def test_last_layer_gets_what_the_loss_is_defined_for():
 @pytest.mark.parametrize(
     ("diagnosis", "loss", "last"),
     [
-        (contract.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)), poisson, None),
-        (contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)), poisson, None),
+        (contract.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)), explosions.poisson, None),
+        (contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)), explosions.poisson, None),
         (IN_LOSS, keras.losses.BinaryCrossentropy(from_logits=True), None),
-        (IN_LOSS, poisson, "softplus"),
-        (IN_LOSS, poisson, "sigmoid"),
+        (IN_LOSS, explosions.poisson, "softplus"),
+        (IN_LOSS, explosions.poisson, "sigmoid"),
     ],
 )
 def test_is_left_alone_where_the_outputs_are_not_at_fault(diagnosis, loss, last):
     assert not get(NAME).applies(diagnosis, setup_of(loss, last))
-
-
-def counts():
-    """Counts, and a likelihood that takes their rate from an output without activation."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(1280, 4)).astype("float32")
-    y = rng.poisson(np.exp(1.0 + 0.5 * x[:, :1] - 0.4 * x[:, 1:2])).astype("float32")
-    return explosions.mlp(keras.optimizers.Adam(0.01), poisson), x, y, {**explosions.ARGUMENTS, "epochs": 10}
 
 
 def test_is_as_good_as_softplus_by_hand():
@@ -58,5 +44,5 @@ def test_is_as_good_as_softplus_by_hand():
         model.layers[-1].activation = keras.activations.softplus
         return contract.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, counts, with_softplus)
-    assert (report.model.predict(counts()[1], verbose=0) > 0).all()
+    report, *_ = contract.check_repair(NAME, explosions.counts, with_softplus)
+    assert (report.model.predict(explosions.counts()[1], verbose=0) > 0).all()
