@@ -77,3 +77,8 @@ def test_rows_with_holes_are_those_of_the_users_data():
 
 def test_rows_with_nan_targets():
     assert diagnosed(explosions.nan_target).rows == (5,)
+
+
+def test_learning_rate_is_not_told_where_the_steps_fail_without_one():
+    told = str(diagnosed(explosions.log_in_a_layer))
+    assert "with a learning rate of 0 the steps fail all the same" in told and "too high" not in told

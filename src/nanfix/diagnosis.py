@@ -117,11 +117,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One possible cause, how strongly the evidence speaks for it (0 to 1), and that evidence in words."""
+    """One possible cause, how strongly the evidence speaks for it (0 to 1), and that evidence in words.
+
+    A cause that is `refuted` for this failure is not told; it may show when another has been treated.
+    """
 
     cause: Cause
     weight: float
     evidence: str
+    refuted: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,8 @@ class Diagnosis:
             lines.append(f"Before: {self.trend}.")
         if self.tried:
             lines.append(f"Tried otherwise: {self.tried}.")
-        lines += [f"Also possible: {f.cause.value} ({f.evidence})." for f in self.findings[1:4]]
+        possible = [finding for finding in self.findings[1:] if not finding.refuted]
+        lines += [f"Also possible: {f.cause.value} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
         lines.append(f"No fix can exist: {self.hopeless}." if self.hopeless else f"What helps: {self.cause.remedy}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -149,7 +149,7 @@ def _findings(
     for finding in _explosion(failing, audit, growth, setup, tried):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a value out of its domain.
         doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
-        yield Finding(finding.cause, finding.weight * doubt, finding.evidence)
+        yield replace(finding, weight=finding.weight * doubt)
     if audit.holes_ahead:
         for finding in _data_at_fault(audit, reached=True):
             yield Finding(finding.cause, AHEAD, f"{finding.evidence}, which training had not reached")
@@ -223,7 +223,7 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
 
 def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
-    yield _learning_rate(growth, tried.rate)
+    yield _learning_rate(growth, tried)
     if not 0 <= setup.decay_of_a_step < 1:
         told = f"weight decay multiplies every weight by {1 - setup.decay_of_a_step:.3g} at each step"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
@@ -247,16 +247,16 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup,
         yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if growth.gradient_rise > STEEP else 0.4, told)
 
 
-def _learning_rate(growth: Growth, lower: Rerun | None) -> Finding:
+def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     """The learning rate is the cause when with a lower one the run learns, and no scaling alone cures."""
-    step = growth.first_step
+    step, lower = growth.first_step, tried.rate
     told = "learning rate unknown" if growth.learning_rate is None else f"learning rate {growth.learning_rate:.3g}"
     if step is not None and step > 0.1:
         told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
     if lower is not None and lower.cured:
         return Finding(Cause.LEARNING_RATE, SLOWER_LEARNS if lower.learned else SLOWER_CURES, f"{told}; {lower}")
     guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
-    return Finding(Cause.LEARNING_RATE, guess, told if lower is None else f"{told}; {lower}")
+    return Finding(Cause.LEARNING_RATE, guess, told if lower is None else f"{told}; {lower}", tried.no_update is False)
 
 
 def _unbounded(setup: Setup, bounded: Rerun | None) -> Iterator[Finding]:
