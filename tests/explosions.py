@@ -601,6 +601,26 @@ def counts():
     return mlp(keras.optimizers.Adam(0.01), poisson), x, y, {**ARGUMENTS, "epochs": 10}
 
 
+class Angle(layers.Layer):
+    """The angle between halves of the inputs, whose slope is infinite where they point the same way."""
+
+    def call(self, inputs):
+        a, b = inputs[:, :2], inputs[:, 2:]
+        lengths = ops.norm(a, axis=-1) * ops.norm(b, axis=-1) + 1e-9
+        cosine = ops.clip(ops.sum(a * b, axis=-1) / lengths, -1.0, 1.0)
+        return ops.arccos(cosine)[:, None]
+
+
+def angle_of_equals():
+    x, y = table()
+    x[40, :2] = x[40, 2:] = [1.0, 0.0]
+    keras.utils.set_random_seed(0)
+    weights = keras.Sequential([keras.Input((4,)), layers.Dense(4, use_bias=False, kernel_initializer="identity")])
+    model = keras.Sequential([keras.Input((4,)), weights, Angle(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "shuffle": False}
+
+
 def lasting_momentum():
     """SGD with a momentum of 1 goes on with every step it has ever taken."""
     x, y = table()

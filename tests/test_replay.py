@@ -53,6 +53,13 @@ def test_singular_gradient_is_traced_to_the_forward_operation():
     assert place.layer is not None and place.layer.startswith("lambda")
 
 
+def test_gradient_of_several_operations_is_traced_to_the_one_whose_gradient_it_is():
+    _, _, replayed = seen(explosions.angle_of_equals)
+    place = replayed.failing.place
+    assert place.phase is Phase.GRADIENT and place.operation == "Acos" and place.layer.startswith("angle")
+    assert place.source is not None and place.source.startswith("explosions.py:")
+
+
 def test_update_by_zero_is_seen_in_the_optimizer():
     _, _, replayed = seen(explosions.adam_without_epsilon)
     assert replayed.failing.phase is Phase.UPDATE and replayed.failing.operation == "RealDiv"

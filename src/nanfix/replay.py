@@ -23,6 +23,7 @@ from nanfix.steps import RecordingStep, loss_of
 SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
 OVERFLOWING = 1e30  # losses beyond this overflow float32 when they are summed, each as often as it has rows
 REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
+GRADIENT_DEPTH = 6  # operations in a row that compute the gradient of a single one
 DIVISIONS = {"RealDiv", "Div", "Xdivy"}
 COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid", "Tanh", "Relu", "SquaredDifference"}  # no mask
 
@@ -193,10 +194,24 @@ class _Microscope:
                 self.turned = operation
 
     def forward_of(self, culprit: Operation) -> Operation:
-        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it."""
-        touching = [o for t in culprit.inputs for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
+        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it.
+
+        A gradient of several operations, as that of acos, shares none but at its beginning: there a singular one is looked for.
+        """
+        touching = self._forward(culprit.inputs)
+        tensors = list(culprit.inputs)
+        for _ in range(GRADIENT_DEPTH):
+            if touching:
+                break
+            made = [o for t in tensors for o in self._touched.get(id(t), []) if any(t is output for output in o.outputs)]
+            tensors = [t for o in made if _phase(o) is Phase.GRADIENT for t in o.inputs if t.shape.rank]  # scalars are shared
+            touching = [o for o in self._forward(tensors) if o.kind in SINGULAR]
         singular = [o for o in touching if o.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
+
+    def _forward(self, tensors: Iterable[Any]) -> list[Operation]:
+        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
+        return [o for t in tensors for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
 
     def is_over_nothing(self, culprit: Operation) -> bool:
         """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
