@@ -90,6 +90,15 @@ def test_activation_with_which_the_loss_is_defined(loss, last, needed):
     assert setup.activations[-1][1].activation is before
 
 
+def test_loss_without_targets_is_not_judged():
+    model = explosions.mlp()
+    model.compile("sgd", loss=None)
+    setup = contract.setup_of(model, explosions.table(rows=16)[0], None)
+    assert needed_activation(setup, ("softplus",)) is None
+    assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), setup) is False
+    assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_outputs.py:1"), setup)
+
+
 def test_loss_of_several_targets_is_not_judged():
     setup = setup_of(explosions.poisson)
     several = contract.setup_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)

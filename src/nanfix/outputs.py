@@ -24,7 +24,7 @@ OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond an edge at 0
 DROP = 1e-3  # share of a loss by which it falls
 SHARES = 0.3 ** np.arange(10)  # of what is given, until nothing overflows
 SAME = 1e-4  # share by which results of the same computation differ
-REFUSED = (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError)  # it takes other outputs than these rows give
+REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)  # it takes other outputs than these rows give
 
 Loss = Callable[[np.ndarray], float]
 
@@ -47,7 +47,7 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
 
 def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
     """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for."""
-    if not setup.activations or _is_bounded(setup):
+    if not setup.activations or _is_bounded(setup) or _outputs(setup) is None:
         return None
     loss, (_, last) = _loss(setup), setup.activations[-1]
     for name in names:
