@@ -15,6 +15,7 @@ from nanfix.errors import PatchError
 from nanfix.patch import apply_patch, digest, patch_of
 from nanfix.schema import FixFile, RunRecord
 from nanfix.source import (
+    AdaptChange,
     ArgumentChange,
     Band,
     CallChange,
@@ -454,6 +455,23 @@ def test_whole_batches_of_usual_values_filled_and_rescaled():
     assert text.startswith("import numpy as np\n")
     x, y = fed(text, X=np.array([[np.nan, 1], [2, np.inf], [3, 4], [5, 6.0]])).args
     assert x.tolist() == [[7, 1], [2, 8]] and y.tolist() == [0, 0.5]
+
+
+@pytest.mark.parametrize("data", ["X", "np.array(X)"])
+def test_holes_are_filled_in_what_a_layer_is_adapted_to(data):
+    lines = ("import numpy as np", "from keras import layers", "norm = layers.Normalization()", f"norm.adapt({data})  # here")
+    script = Script("\n".join(lines) + "\n")
+    text = script.after(AdaptChange(target=script.made("Normalization"), fill=[1.0, 2.0]))
+    named = {"X": np.array([[np.nan, 1.0], [3.0, np.inf]], "float32")}
+    exec(text, named)
+    np.testing.assert_allclose(named["norm"].adapt_mean, [2.0, 1.5])
+    assert "# here" in text
+
+
+def test_several_calls_of_adapt_are_left_alone():
+    script = Script("from keras import layers\na = layers.Normalization()\na.adapt(X)\na.adapt(Z)\n")
+    (reason,) = script.reasons(AdaptChange(target=script.made("Normalization"), fill=[1.0]))
+    assert "adapt is called 2 times" in reason
 
 
 def test_labels_outside_the_classes_go():

@@ -27,6 +27,7 @@ CAUSES = {
     "classes": Cause.INVALID_LABEL,
     "sensors": Cause.NONFINITE_INPUT,
     "attention": Cause.LAYER_DOMAIN,
+    "mileage": Cause.RUINED_STATISTICS,
     "turnover": Cause.UNSCALED_TARGET,
     "growth": Cause.UNSTABLE_ACTIVATION,
     "careless": Cause.BAD_INITIALIZATION,

@@ -13,6 +13,7 @@ from nanfix.fitcall import CLIPPING, FitCall, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
 from nanfix.setup import Setup, activation_name, loss_name, scaled_schedule
 from nanfix.source import (
+    AdaptChange,
     ArgumentChange,
     Band,
     CallChange,
@@ -70,14 +71,20 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
         arguments = {**_attributes(setup.layers.get(position, {}), layer), **_initial(setup.initializers.get(position), layer)}
         if target is None:
-            if arguments:
+            if arguments or position in _readapted(setup):
                 yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
             continue
+        if position in _readapted(setup):
+            mean, _ = setup.layers[position]["statistics"]
+            by_feature = tuple(layer.axis) in ((-1,), (len(layer._build_input_shape) - 1,))
+            yield (
+                AdaptChange(target=target, fill=list(mean))
+                if by_feature
+                else NoPlace(reason=f"{layer.name} has an axis of its own")
+            )
         for name, value in arguments.items():
             taken, position_of = _parameter(type(owner), name)
-            if name == "statistics":
-                yield NoPlace(reason=f"{target.callee} is adapted to data with holes; fill them before that")
-            elif taken:
+            if taken:
                 change = ArgumentChange(target=target, name=name, value=value, position=position_of)
                 wanted.setdefault((change.subject, value), []).append(change)
             else:
@@ -87,10 +94,17 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         yield alike[0].model_copy(update={"target": target})
 
 
+def _readapted(setup: Setup) -> set[int]:
+    """Return the positions of the layers that are adapted anew."""
+    return {position for position, attributes in setup.layers.items() if "statistics" in attributes}
+
+
 def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     """Return the arguments, as source, that give a layer the changed attributes."""
     arguments = {}
     for name, value in changed.items():
+        if name == "statistics":  # what it is adapted to is no argument
+            continue
         if name == "max_norm":
             kernels = [k for k in ("kernel", "recurrent_kernel") if getattr(layer, k, None) is not None]
             constraints = {"kernel": "kernel_constraint", "recurrent_kernel": "recurrent_constraint"}

@@ -10,7 +10,7 @@ from nanfix.forms import argument, with_argument
 from nanfix.guarding import guard_operation
 from nanfix.layer_rewrites import add_layers, scale_in_call
 from nanfix.rewriting import Files, Source
-from nanfix.row_rewrites import feed_otherwise
+from nanfix.row_rewrites import adapt_to_filled, feed_otherwise
 from nanfix.sharing import Alike, only
 from nanfix.source import ArgumentChange, LossChange, OptimizerChange, SourceChange
 
@@ -165,5 +165,6 @@ _PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
     "layer": add_layers,
     "call": scale_in_call,
     "guard": guard_operation,
+    "adapt": adapt_to_filled,
     "rows": feed_otherwise,
 }

@@ -1,4 +1,4 @@
-"""Other data in the source: rows left out, holes filled and labels moved in front of `fit`, which is given what is left."""
+"""Other data in the source: rows left out, holes filled and labels moved in front of `fit` and `adapt`."""
 
 import libcst as cst
 
@@ -6,7 +6,7 @@ from nanfix.errors import NoPlaceError
 from nanfix.forms import argument, with_argument
 from nanfix.rewriting import Files, Source
 from nanfix.sharing import Alike, only
-from nanfix.source import Band, RowsChange
+from nanfix.source import AdaptChange, Band, RowsChange
 
 FIT = {"x": 0, "y": 1, "sample_weight": 10}
 
@@ -42,6 +42,26 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
         return updated
 
     source.change(call, fed)
+
+
+def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
+    """Plan what `adapt` is given, holes filled. Raises NoPlaceError where it cannot be told which `adapt` is the layer's."""
+    source = files.source(change.target.place.file)
+    calls = [node for node in source.within(source.module) if isinstance(node, cst.Call) and _adapts(node)]
+    if len(calls) != 1:
+        raise NoPlaceError(f"adapt is called {len(calls)} times in {change.target.place.file}")
+    call, lines = calls[0], list[str]()
+    given = argument(call, "data", 0)
+    if given is None:
+        raise NoPlaceError("adapt is given no data")
+    x = _name_for(source, lines, "x", given.value)
+    source.insert(source.statement(call), "before", lines)
+    filled = source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": change.fill}))
+    source.change(call, lambda updated: with_argument(updated, "data", cst.parse_expression(filled), 0))
+
+
+def _adapts(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute) and call.func.attr.value == "adapt"
 
 
 def _name_for(source: Source, lines: list[str], name: str, value: cst.BaseExpression) -> str:

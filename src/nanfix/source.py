@@ -218,6 +218,25 @@ class GuardChange(_Change):
         return f"{self.operation} kept inside its domain"
 
 
+class AdaptChange(_Change):
+    """Fill the holes of what the layer that `target` makes is adapted to: `fill` is a number for each feature."""
+
+    kind: Literal["adapt"] = "adapt"
+    target: Made
+    fill: list[float]
+
+    @property
+    def subject(self):
+        return self.kind, self.target
+
+    @property
+    def where(self):
+        return str(self.target.place)
+
+    def __str__(self):
+        return f"holes filled in what {self.target.callee} is adapted to"
+
+
 class Band(_Frozen):
     """Where the values of one part of the data lie: at most `scale` from `center`, a number for each feature."""
 
@@ -279,7 +298,7 @@ class NoPlace(_Change):
 
 
 SourceChange = Annotated[
-    ArgumentChange | OptimizerChange | LossChange | LayerChange | CallChange | GuardChange | RowsChange | NoPlace,
+    ArgumentChange | OptimizerChange | LossChange | LayerChange | CallChange | GuardChange | AdaptChange | RowsChange | NoPlace,
     Field(discriminator="kind"),
 ]
 
