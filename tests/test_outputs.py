@@ -90,6 +90,13 @@ def test_activation_with_which_the_loss_is_defined(loss, last, needed):
     assert setup.activations[-1][1].activation is before
 
 
+def test_activation_is_the_same_whatever_weights_a_trial_has_left():
+    setup = setup_of(explosions.poisson)
+    for weight in setup.model.weights:
+        weight.assign(weight * np.nan)
+    assert needed_activation(setup, ("softplus", "sigmoid")) == "softplus"
+
+
 def test_loss_without_targets_is_not_judged():
     model = explosions.mlp()
     model.compile("sgd", loss=None)

@@ -15,13 +15,13 @@ from nanfix.data import take_rows
 from nanfix.diagnosis import Phase, Place
 from nanfix.guard import guarded, install
 from nanfix.setup import Setup, walk
-from nanfix.undo import put
 
 ROWS = 32
 COLUMNS = 16  # as many single outputs are looked at
 FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
 OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond an edge at 0
 DROP = 1e-3  # share of a loss by which it falls
+SPREAD = 3.0  # of outputs that are drawn, before the activation
 SHARES = 0.3 ** np.arange(10)  # of what is given, until nothing overflows
 SAME = 1e-4  # share by which results of the same computation differ
 REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)  # it takes other outputs than these rows give
@@ -34,7 +34,8 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
 
     Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
     """
-    outputs = None if _is_bounded(setup) else _outputs(setup)
+    bounded = bool(setup.activations) and _is_bounded(setup.activations[-1][1].activation)
+    outputs = None if bounded else _outputs(setup)
     if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):  # probabilities, whatever made them
         return False
     loss, plain = _loss(setup, guard), _loss(setup)
@@ -46,17 +47,19 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
 
 
 def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
-    """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for."""
-    if not setup.activations or _is_bounded(setup) or _outputs(setup) is None:
+    """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for.
+
+    It is tried on drawn outputs, so that the answer does not depend on the weights that a trial has left.
+    """
+    outputs = None if not setup.activations or _is_bounded(setup.activations[-1][1].activation) else _outputs(setup)
+    if outputs is None:
         return None
-    loss, (_, last) = _loss(setup), setup.activations[-1]
-    for name in names:
-        with ExitStack() as during:
-            put(during, last, "activation", keras.activations.get(name))
-            outputs, bounded = _outputs(setup), _is_bounded(setup)
+    loss, drawn = _loss(setup), SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32")
+    for activation in map(keras.activations.get, names):
+        values = np.asarray(activation(drawn))
         try:
-            if outputs is not None and np.isfinite(loss(outputs)) and (bounded or not _has_no_bottom(loss, outputs)):
-                return name
+            if np.isfinite(loss(values)) and (_is_bounded(activation) or not _has_no_bottom(loss, values)):
+                return activation.__name__
         except REFUSED:
             return None
     return None
@@ -68,47 +71,50 @@ def relative_exponents(place: Place, setup: Setup) -> bool:
     Then the largest can be taken off first, and nothing changes but that no exponential overflows. It is tried on what is
     given to the model or, for a loss, by the model, made so small that it does not overflow anyway.
     """
+    if place.operation != "Exp" or place.phase not in (Phase.FORWARD, Phase.LOSS):
+        return False
     guard = Guard("Exp", place.source, next((p for p, layer in walk(setup.model) if layer.name == place.layer), None), 0.0)
-    if place.operation != "Exp" or (guard.source is None and guard.layer is None):
+    if guard.source is None and guard.layer is None:
         return False
     try:
         if place.phase is Phase.LOSS:
-            outputs = _outputs(setup)
-            return outputs is not None and _agree(_loss(setup), _loss(setup, guard), outputs)
-        if place.phase is not Phase.FORWARD:
-            return False
-        given = take_rows(setup.sample.x, slice(0, ROWS))
-        with ExitStack() as undo:
-            install(setup.model, (guard,), undo)
-            shifted = [_flat(setup.model(_smaller(given, share), training=False)) for share in SHARES]
-        plain = (_flat(setup.model(_smaller(given, share), training=False)) for share in SHARES)
-        return next((_same(a, b) for a, b in zip(plain, shifted, strict=True) if np.isfinite(a).all()), False)
+            given, plain, shifted = _outputs(setup), _loss(setup), _loss(setup, guard)
+        else:
+            given, plain, shifted = take_rows(setup.sample.x, slice(0, ROWS)), _model(setup), _model(setup, guard)
+        for share in SHARES if given is not None else ():
+            values = _smaller(given, share)
+            result = plain(values)
+            if np.isfinite(result).all():
+                return _same(result, shifted(values))
     except REFUSED:
-        return False
-
-
-def _agree(one: Loss, other: Loss, outputs: np.ndarray) -> bool:
-    """Say whether two losses are the same for the largest share of the outputs for which the first is finite."""
-    shares = ((outputs * share).astype("float32") for share in SHARES)
-    return next((_same(one(values), other(values)) for values in shares if np.isfinite(one(values))), False)
+        pass
+    return False
 
 
 def _same(a: Any, b: Any) -> bool:
     return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.abs(a).max())))
 
 
-def _flat(outputs: Any) -> np.ndarray:
-    return np.concatenate([np.asarray(tensor, "float32").reshape(-1) for tensor in tree.flatten(outputs)])
+def _model(setup: Setup, guard: Guard | None = None) -> Callable[[Any], np.ndarray]:
+    """Return the model as a function from its inputs to everything that it gives."""
+
+    def outputs(given: Any) -> np.ndarray:
+        with ExitStack() as during:
+            install(setup.model, () if guard is None else (guard,), during)
+            given = tree.flatten(setup.model(given, training=False))
+        return np.concatenate([np.asarray(tensor, "float32").reshape(-1) for tensor in given])
+
+    return outputs
 
 
 def _smaller(given: Any, share: float) -> Any:
     return tree.map_structure(lambda a: (a * share).astype(a.dtype) if np.asarray(a).dtype.kind == "f" else a, given)
 
 
-def _is_bounded(setup: Setup) -> bool:
-    """Say whether the last activation keeps the outputs from growing."""
+def _is_bounded(activation: Callable[[Any], Any]) -> bool:
+    """Say whether an activation of the last layer keeps the outputs from growing."""
     ends = np.asarray([[-FAR_OUT[-1], FAR_OUT[-1]]], "float32")
-    return bool(setup.activations) and np.abs(np.asarray(setup.activations[-1][1].activation(ends))).max() < FAR_OUT[0]
+    return bool(np.abs(np.asarray(activation(ends))).max() < FAR_OUT[0])
 
 
 def _outputs(setup: Setup) -> np.ndarray | None:
@@ -125,12 +131,13 @@ def _loss(setup: Setup, guard: Guard | None = None) -> Loss:
     targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
     user_loss = CompileLoss(loss=setup.user_loss)
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def loss(values):
+    def loss(truth: Any, values: Any) -> Any:
         with nullcontext() if guard is None else guarded(guard):
-            return user_loss(tf.convert_to_tensor(targets), values)
+            return user_loss(truth, values)
 
-    return lambda outputs: float(np.asarray(loss(tf.constant(outputs))))
+    # An operation can be guarded in a graph alone; without a guard there is no need to trace one.
+    computed = loss if guard is None else tf.function(loss, autograph=False, reduce_retracing=True)
+    return lambda outputs: float(np.asarray(computed(tf.convert_to_tensor(targets), tf.constant(outputs))))
 
 
 def _has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
