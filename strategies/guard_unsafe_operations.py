@@ -39,7 +39,6 @@ GUARDED = {
     "Atanh": "ops.arctanh(ops.clip(x, {e} - 1, 1 - {e}))",
 }
 EPSILONS = [1e-10, 1e-7, 1e-4]
-DIVISION_EPSILONS = [0.0, *EPSILONS]
 WITHOUT_EPSILON = {
     "RealDiv": "a / ops.where(b == 0, inf, b)",
     "Exp": "ops.exp(x - ops.max(x, axis=-1, keepdims=True))",
@@ -52,9 +51,9 @@ LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which the
 
 
 SPECIAL_EPSILONS = {
-    **dict.fromkeys(("Exp", "Expm1", "Cosh", "Sinh"), EXP_EPSILONS),
+    **dict.fromkeys(CAPPING, EXP_EPSILONS),
     **dict.fromkeys(("Cholesky", "MatrixInverse"), MATRIX_EPSILONS),
-    "RealDiv": DIVISION_EPSILONS,
+    "RealDiv": [0.0, *EPSILONS],
     **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX_EPSILONS),
 }
 

@@ -1,7 +1,7 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import DECAYS, base_optimizer, walk
+from nanfix.setup import DECAYS, base_optimizer, fades, walk
 from nanfix.strategy import Refusal, Strategy, Tier
 
 # What Keras takes when nothing is said.
@@ -92,5 +92,5 @@ def _replaced(owner, defaults: dict[str, float], factor: float) -> dict[str, flo
 
 def _in_range(name: str, value: float) -> bool:
     if name in DECAYS:
-        return 0 <= value < 1
+        return fades(value)
     return value >= (0 if name == "initial_accumulator_value" else SMALLEST_EPSILON)

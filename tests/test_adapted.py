@@ -25,7 +25,7 @@ def adapted(x, **arguments):
     return model, layer
 
 
-def layers_of(x):
+def layer_of(x):
     return adapted(x)[1]
 
 
@@ -56,19 +56,19 @@ def test_statistics_are_those_of_adapt_over_the_finite_values(arguments):
             np.testing.assert_allclose(mean, by_keras[0], rtol=1e-3)
             np.testing.assert_allclose(variance, by_keras[1], rtol=1e-3)
         assert np.isfinite([*mean, *variance]).all()
-    assert abs(finite_statistics(layers_of(x), x)[0][1] - np.nanmean(x[..., 1])) < 1e-4
+    assert abs(finite_statistics(layer_of(x), x)[0][1] - np.nanmean(x[..., 1])) < 1e-4
 
 
 def test_feature_without_a_finite_value_gets_0_and_1():
     x = holes()
     x[:, 2] = np.nan
-    mean, variance = finite_statistics(layers_of(x), x)
+    mean, variance = finite_statistics(layer_of(x), x)
     assert mean[2] == 0.0 and variance[2] == 1.0
 
 
 def test_layer_takes_the_new_statistics_and_gives_them_back():
     x = holes()
-    layer = layers_of(x)
+    layer = layer_of(x)
     before = statistics(layer)
     adapt_to(layer, *finite_statistics(layer, x))
     outputs = np.asarray(layer(x))

@@ -39,12 +39,9 @@ def fed_by(model: Any, layer: Any) -> int | None:
 
 def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
     """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt` would; 0 and 1 of none."""
-    held = np.where(np.isfinite(array), array, np.nan).astype("float64")
-    known = np.isfinite(held).any(axis=layer._reduce_axis)
-    held = np.where(np.isfinite(array) | known.reshape(layer._broadcast_shape), held, 0.0)
-    mean, variance = np.nanmean(held, axis=layer._reduce_axis), np.nanvar(held, axis=layer._reduce_axis)
-    variance = np.where(known, variance, 1.0)
-    return list(short(np.ravel(mean))), list(short(np.ravel(variance)))
+    held = np.ma.masked_invalid(array.astype("float64"))
+    mean, variance = held.mean(axis=layer._reduce_axis), held.var(axis=layer._reduce_axis)
+    return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(short(np.ravel(np.ma.filled(variance, 1.0))))
 
 
 def adapt_to(layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray) -> None:

@@ -131,8 +131,7 @@ def try_otherwise(
     with preserved_randomness():
         bench = _Bench(model, recording, time.perf_counter() + seconds)
         try:
-            at_the_step = replace(_at_the_step(bench, data, seen, audit), relative=_only_relative(bench, seen, setup))
-            return replace(at_the_step, **_from_the_beginning(bench, data, setup, audit, wide))
+            return replace(_at_the_step(bench, data, setup, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
         finally:
             restore(recording.newest)
 
@@ -217,7 +216,7 @@ class _Bench:
             self._step = kept
 
 
-def _at_the_step(bench: _Bench, data: TrainingData, seen: Replay, audit: Audit) -> Counterfactuals:
+def _at_the_step(bench: _Bench, data: TrainingData, setup: Setup, seen: Replay, audit: Audit) -> Counterfactuals:
     """Change the weights, the batch, its rows, its precision at the failing step."""
     before = seen.before
     assert before is not None
@@ -234,12 +233,15 @@ def _at_the_step(bench: _Bench, data: TrainingData, seen: Replay, audit: Audit) 
         others=(sum(not bench.stays_finite(before, batch) for batch in drawn), len(drawn)),
         clean=clean,
         full_precision=_in_full_precision(bench, seen),
+        relative=_only_relative(bench, seen, setup),
     )
 
 
 def _only_relative(bench: _Bench, seen: Replay, setup: Setup) -> bool:
+    if seen.failing is None or seen.failing.operation != "Exp":
+        return False
     restore(bench.recording.newest)
-    return seen.failing is not None and relative_exponents(seen.failing.place, setup)
+    return relative_exponents(seen.failing.place, setup)
 
 
 def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:

@@ -69,19 +69,17 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         layer = setup.members[position]
         owner = next((m for m in setup.members if getattr(m, "cell", None) is layer), layer)
         target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
-        arguments = {**_attributes(setup.layers.get(position, {}), layer), **_initial(setup.initializers.get(position), layer)}
+        changed = dict(setup.layers.get(position, {}))
+        statistics = changed.pop("statistics", None)  # what it is adapted to is no argument
+        arguments = {**_attributes(changed, layer), **_initial(setup.initializers.get(position), layer)}
         if target is None:
-            if arguments or position in _readapted(setup):
+            if arguments or statistics:
                 yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
             continue
-        if position in _readapted(setup):
-            mean, _ = setup.layers[position]["statistics"]
-            by_feature = tuple(layer.axis) in ((-1,), (len(layer._build_input_shape) - 1,))
-            yield (
-                AdaptChange(target=target, fill=list(mean))
-                if by_feature
-                else NoPlace(reason=f"{layer.name} has an axis of its own")
-            )
+        if statistics and layer._keep_axis == (len(layer._build_input_shape) - 1,):
+            yield AdaptChange(target=target, fill=list(statistics[0]))
+        elif statistics:
+            yield NoPlace(reason=f"{layer.name} has an axis of its own")
         for name, value in arguments.items():
             taken, position_of = _parameter(type(owner), name)
             if taken:
@@ -94,17 +92,10 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
         yield alike[0].model_copy(update={"target": target})
 
 
-def _readapted(setup: Setup) -> set[int]:
-    """Return the positions of the layers that are adapted anew."""
-    return {position for position, attributes in setup.layers.items() if "statistics" in attributes}
-
-
 def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     """Return the arguments, as source, that give a layer the changed attributes."""
     arguments = {}
     for name, value in changed.items():
-        if name == "statistics":  # what it is adapted to is no argument
-            continue
         if name == "max_norm":
             kernels = [k for k in ("kernel", "recurrent_kernel") if getattr(layer, k, None) is not None]
             constraints = {"kernel": "kernel_constraint", "recurrent_kernel": "recurrent_constraint"}

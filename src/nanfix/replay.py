@@ -203,8 +203,8 @@ class _Microscope:
         for _ in range(GRADIENT_DEPTH):
             if touching:
                 break
-            made = [o for t in tensors for o in self._touched.get(id(t), []) if any(t is output for output in o.outputs)]
-            tensors = [t for o in made if _phase(o) is Phase.GRADIENT for t in o.inputs if t.shape.rank]  # scalars are shared
+            makers = [o for t in tensors for o in self._makers(t) if _phase(o) is Phase.GRADIENT]
+            tensors = [t for o in makers for t in o.inputs if t.shape.rank]  # scalars are shared
             touching = [o for o in self._forward(tensors) if o.kind in SINGULAR]
         singular = [o for o in touching if o.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
@@ -224,11 +224,13 @@ class _Microscope:
 
     def _made_by(self, tensor: Any, depth: int) -> Iterator[str]:
         """Yield the kinds of the operations that a tensor comes from."""
-        for operation in self._touched.get(id(tensor), []) if depth else []:
-            if any(output is tensor for output in operation.outputs):
-                yield operation.kind
-                for made_from in operation.inputs:
-                    yield from self._made_by(made_from, depth - 1)
+        for operation in self._makers(tensor) if depth else []:
+            yield operation.kind
+            for made_from in operation.inputs:
+                yield from self._made_by(made_from, depth - 1)
+
+    def _makers(self, tensor: Any) -> list[Operation]:
+        return [o for o in self._touched.get(id(tensor), []) if any(output is tensor for output in o.outputs)]
 
     def _finite(self, tensor: Any) -> bool:
         if not getattr(tensor, "dtype", tf.int32).is_floating:

@@ -56,8 +56,8 @@ def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
         raise NoPlaceError("adapt is given no data")
     x = _name_for(source, lines, "x", given.value)
     source.insert(source.statement(call), "before", lines)
-    filled = source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": change.fill}))
-    source.change(call, lambda updated: with_argument(updated, "data", cst.parse_expression(filled), 0))
+    filled = cst.parse_expression(_filled(source, x, change.fill))
+    source.change(call, lambda updated: with_argument(updated, "data", filled, 0))
 
 
 def _adapts(call: cst.Call) -> bool:
@@ -109,14 +109,17 @@ def _cleaned(source: Source, change: RowsChange, named: dict[str, str], lines: l
         new = {name: f"{value}[{mask}]" for name, value in named.items()}
     if change.fill is not None:
         x, filled = new.get("x", named["x"]), source.unused("filled")
-        values = source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": change.fill}))
-        lines.append(f"{filled} = {values}")
+        lines.append(f"{filled} = {_filled(source, x, change.fill)}")
         new["x"] = filled
     if "y" in named and (change.first_label or change.labels):
         labels, (low, span) = new.get("y", named["y"]), change.labels or (float(change.first_label), 1.0)
         moved = f"{labels} - {low:g}" if low else labels
         new["y"] = moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
     return new
+
+
+def _filled(source: Source, x: str, fill: list[float]) -> str:
+    return source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": fill}))
 
 
 def _inside(source: Source, band: Band, name: str) -> str:

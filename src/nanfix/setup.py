@@ -46,9 +46,9 @@ class Setup:
     feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain, `stepping` how
     steps are taken, `normalized` the layers whose inputs are normalized. `output_foldable` says whether the last layer can
     take up a scaling of the targets, `normalizable` the layers by position in front of which one can be put, `rebuildable`
-    whether layers can be put behind the inputs,
-    `ruined` the Normalization layers by position that were adapted to data with holes, each with the flattened input that
-    goes straight into it, if one does, and `planned_steps` the length of the run where it is known.
+    whether layers can be put behind the inputs, `ruined` the Normalization layers by position that were adapted to data with
+    holes, each with the flattened input that goes straight into it, if one does, and `planned_steps` the length of the run
+    where it is known.
     """
 
     model: Any
@@ -157,7 +157,7 @@ class Setup:
         """The decays of the optimizer by which what it remembers does not fade."""
         base = base_optimizer(self.model)
         given = {name: getattr(base, name, None) for name in DECAYS}
-        return {name: value for name, value in given.items() if isinstance(value, float | int) and not 0 <= value < 1}
+        return {name: value for name, value in given.items() if isinstance(value, float | int) and not fades(value)}
 
     @property
     def replicas(self) -> int:
@@ -169,6 +169,11 @@ class Setup:
         """Whether the optimizer clips gradients, by the user's will or the fix's."""
         base = base_optimizer(self.model)
         return any(self.optimizer.get(name, getattr(base, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+
+
+def fades(decay: float) -> bool:
+    """Say whether what is kept with such a decay gets less at each step."""
+    return 0 <= decay < 1
 
 
 def walk(model: Any) -> Iterator[tuple[int, Any]]:
