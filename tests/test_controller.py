@@ -73,7 +73,7 @@ def test_ruined_weights_and_a_ruined_optimizer_are_refused():
 
 def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
     model, x, y, arguments = explosions.root_and_then_logarithm()
-    report = nanfix.fit(model, x, y, **arguments)
+    report = nanfix.fit(model, x, y, forbid=["constrain-outputs"], **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert [edit.params["operation"] for edit in report.fix.edits] == ["Sqrt", "Log"]
     assert report.notes[0].startswith(
@@ -83,6 +83,13 @@ def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
     with pytest.raises(UnrepairedError):
         model, x, y, arguments = explosions.root_and_then_logarithm()
         nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
+
+
+def test_a_second_cause_gets_the_remedy_with_which_the_run_learns_best():
+    model, x, y, arguments = explosions.root_and_then_logarithm()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert [edit.strategy for edit in report.fix.edits] == ["guard-unsafe-operations", "constrain-outputs"]
+    assert (model.predict(x, verbose=0) > 0).all()
 
 
 @pytest.mark.parametrize("build", explosions.HOPELESS, ids=lambda build: build.__name__)
