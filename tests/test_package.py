@@ -1,14 +1,20 @@
 """The package: cheap to import, complete, and with a registry that takes every strategy by entry point."""
 
+import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import nanfix
+from nanfix import frames
 from nanfix.errors import InputError, UnknownStrategyError
 from nanfix.registry import catalogue, check_choice, select
 from nanfix.strategy import Strategy
+
+SOURCES = Path(__file__).resolve().parents[1] / "src"
 
 
 def test_import_is_cheap_and_loads_no_tensorflow():
@@ -18,6 +24,27 @@ def test_import_is_cheap_and_loads_no_tensorflow():
         "assert seconds < 0.3, seconds"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_of_that_name_does_not_shadow_the_package(tmp_path):
+    """The package is found on sys.path, behind the working folder, as in an editable install: the clone seen from its parent."""
+    (tmp_path / "nanfix").mkdir()
+    code = "import nanfix.registry, nanfix.strategies.clip_gradients as c; print(nanfix.__file__, c.__file__, sep='\\n')"
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    command = [sys.executable, "-S", "-c", code]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    strategy = SOURCES / "nanfix" / "strategies" / "clip_gradients.py"
+    assert shown.stdout.splitlines() == [str(SOURCES / "nanfix" / "__init__.py"), str(strategy)]
+    assert frames.is_own(str(strategy)) and not frames.is_users(str(strategy))
+
+
+def test_an_editable_install_is_an_entry_of_the_path():
+    """As setuptools decides it: one parent folder, from which every package can be imported. Wheels get the same files."""
+    told = tomllib.loads((SOURCES.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert told["package-dir"] == {"": "src"}
+    for package in told["packages"]:
+        assert (SOURCES / package.replace(".", "/") / "__init__.py").is_file()
+    assert (SOURCES / "nanfix" / "strategies").resolve() == SOURCES.parent / "strategies"
 
 
 def test_every_public_name_is_there():
