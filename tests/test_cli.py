@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,12 @@ def fix_file(edits, **changes):
         (["repair", "--strategies", ",", "train.py"], "--strategies names no strategy"),
         (["repair", "--budget-trials", "0", "train.py"], "--budget-trials"),
         (["repair", "--sed", "1", "train.py"], "No such option: --sed"),
+        (["repair", "--seed", "-1", "train.py"], "Invalid value for '--seed'"),
+        (["repair", "--budget-seconds", "0", "train.py"], "Invalid value for '--budget-seconds'"),
+        (["repair", "--budget-seconds", "nan", "train.py"], "Invalid value for '--budget-seconds'"),
+        (["repair", "--budget-seconds", "inf", "train.py"], "Leave the option out for no limit."),
+        (["repair", "--workers", "0", "train.py"], "Invalid value for '--workers'"),
+        (["repair", "--out", "train.py", "absent.py"], "Cannot run 'absent.py'"),
         (["repair", "--out", "absent/fix.json", "train.py"], "Cannot write to 'absent/fix.json'"),
         (["repair", "--run-dir", "train.py/x", "train.py"], "Cannot write to 'train.py/x/fix.json'"),
         (["repair"], "Missing argument"),
@@ -147,6 +154,22 @@ def test_wrong_usage_is_one_message_and_writes_nothing(nanfix, folder, words, me
     assert message in " ".join(errors.replace("│", " ").split())
     assert "Traceback" not in errors and output == ""
     assert [path.name for path in folder.iterdir()] == ["train.py"]
+
+
+@pytest.mark.parametrize("words", [["repair"], ["repair", "--dry-run"], ["diagnose"], ["run", "--fix", "fix.json"]])
+def test_a_notebook_is_told_what_to_do(nanfix, words):
+    Path("my work.ipynb").write_text('{"cells": [], "metadata": null}')
+    fix_file([{"strategy": "halve"}])
+    code, output, errors = nanfix(*words, *(["--force"] if words == ["repair"] else []), "my work.ipynb")
+    assert (code, output) == (2, "")
+    assert "Received: a notebook. In the notebook itself, call nanfix.fit(model, ...)" in errors
+    assert "jupyter nbconvert --to script 'my work.ipynb'\n" in errors
+
+
+def test_the_version_tells_what_is_installed(nanfix):
+    code, output, errors = nanfix("--version")
+    names = ("nanfix", "keras", "tensorflow", "keras-tuner")
+    assert (code, errors) == (0, "") and output == ", ".join(f"{name} {version(name)}" for name in names) + "\n"
 
 
 def test_an_existing_fix_is_never_overwritten_silently(nanfix, repaired):
@@ -456,6 +479,12 @@ def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder,
     code, output, _ = nanfix("patch", ".", "--write")
     assert (code, output) == (0, "train.py changed; the old file is kept as train.py.orig.\n")
     assert Path("train.py.orig").read_text() == patchable and "SGD(0.1)" in Path("train.py").read_text()
+    for words in (["--write"], []):
+        code, output, errors = nanfix("patch", ".", *words)
+        assert (code, output) == (0, "")
+        assert "nanfix: train.py has this fix already; the old file is kept as train.py.orig.\n" in errors
+    assert json.loads(nanfix("patch", ".", "--json")[1])["done"] == {"train.py": "train.py.orig"}
+    Path("train.py").write_text(patchable + "# mine\n")
     code, output, errors = nanfix("patch", ".", "--write")
     assert code == 2 and output == "" and "has changed since the fix was found" in errors
     assert sorted(path.name for path in folder.iterdir()) == ["fix.json", "train.py", "train.py.orig"]

@@ -635,6 +635,42 @@ def test_a_file_that_has_changed_or_gone_is_refused():
     assert Path("elsewhere.py").read_text() == script.text
 
 
+def test_a_patched_file_needs_no_patch_and_a_patched_and_changed_one_is_refused():
+    script = Script(SEQUENTIAL)
+    run = RunRecord.model_validate(
+        {"outcome": "REPAIRED", "source": [optimizer(script.made("SGD"), arguments={"learning_rate": "0.001"})]}
+    )
+    fix = FixFile(files={PATH: digest(Path(PATH).read_bytes())}, runs=[run])
+    apply_patch(patch_of(fix, Path()), Path())
+    patch = patch_of(fix, Path())
+    assert (patch.content, patch.after, patch.done) == (b"", {}, {PATH: Path("train.py.orig")})
+    Path(PATH).write_text(Path(PATH).read_text() + "print('more')\n")
+    with pytest.raises(PatchError, match="has changed since"):
+        patch_of(fix, Path())
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_files_outside_the_folder_are_left_alone(folder, linked):
+    """Those of a library of the user's own, by their absolute path, or seen through a link in the folder."""
+    project = folder / "project"
+    project.mkdir()
+    os.chdir(project)
+    text, outside = "import keras\n\ndef adam():\n    return keras.optimizers.Adam(3.0)\n", str(folder / "making.py")
+    if linked:
+        Path("making.py").symlink_to(outside)
+        Path(outside).write_text(text)
+    maker, script = Script(text, "making.py" if linked else outside), Script("import keras\nkeras.optimizers.SGD(3.0)\n")
+    changes = [optimizer(s.made(n), name=n, arguments={"learning_rate": "0.1"}) for s, n in ((maker, "Adam"), (script, "SGD"))]
+    edits = [{"strategy": "lower-learning-rate", "learning_rate": 0.1}]
+    source = [change.model_copy(update={"edits": [0]}) for change in changes]
+    run = RunRecord.model_validate({"outcome": "REPAIRED", "edits": edits, "source": source})
+    patch = patch_of(FixFile(files={path: digest(Path(path).read_bytes()) for path in (maker.path, PATH)}, runs=[run]), Path())
+    assert list(patch.after) == [PATH]
+    assert "lies outside this folder" in patch.left_over[0].reason and f"{maker.path}:4" in patch.left_over[0].reason
+    apply_patch(patch, Path())
+    assert Path(outside).read_text() == text and "SGD(0.1)" in Path(PATH).read_text()
+
+
 def test_changes_survive_json():
     script = Script(SEQUENTIAL)
     changes = [

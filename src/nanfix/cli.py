@@ -50,6 +50,11 @@ class Command(TyperCommand):
             raise
 
 
+@app.callback()
+def nanfix(version: options.Version = False) -> None:
+    """Take what stands in front of the command."""
+
+
 @app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)
 def repair(
     script: options.ScriptOrNone = None,
@@ -90,9 +95,10 @@ def repair(
         "forbid": [] if forbid is None else names("--forbid", forbid),
     }
     written = {"--out": out} if model is None else {"--out": out, "--save": save or REPAIRED}
+    runs = program(script, module) if model is None else None
     if not dry_run:
         check_new(written, force)
-    if model is not None and data is not None:
+    if runs is None:
         from nanfix.saved import SavedModel, plan_saved, repair_saved
 
         verbose = 0 if quiet else 2
@@ -102,8 +108,7 @@ def repair(
         from nanfix.script import plan_script, repair_script
 
         announce(quiet)
-        subject = program(script, module)
-        plan, mend = partial(plan_script, subject, args or []), partial(repair_script, subject, args or [], seed=seed)
+        plan, mend = partial(plan_script, runs, args or []), partial(repair_script, runs, args or [], seed=seed)
     with _standard_output_kept(as_json or model is not None):
         crew = Workers(workers, host, port)
         result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)
@@ -263,7 +268,7 @@ def patch(
 
     made = patch_of_file(run_dir / "fix.json" if run_dir.is_dir() else run_dir)
     copies = apply_patch(made, Path()) if write else {}
-    code = 0 if made.after else USAGE_ERROR
+    code = 0 if made.after or made.done else USAGE_ERROR
     if as_json:
         typer.echo(documents.to_text(documents.of_patch(made, copies, code)))
         raise typer.Exit(code)
@@ -273,6 +278,8 @@ def patch(
         for file, copy in copies.items():
             typer.echo(f"{file} changed; the old file is kept as {copy}.")
     if not quiet:
+        for file, copy in made.done.items():
+            typer.echo(f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True)
         for left_over in made.left_over:
             typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
     if code:

@@ -81,6 +81,7 @@ def of_patch(patch: "Patch", copies: Mapping[Path, Path], exit_code: int) -> dic
         "diff": str(patch),
         "left_over": [str(change) for change in patch.left_over],
         "written": {str(file): str(copy) for file, copy in copies.items()},
+        "done": {file: str(copy) for file, copy in patch.done.items()},
     }
 
 

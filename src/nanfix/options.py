@@ -1,11 +1,13 @@
 """The options of the command line: what each is called and what its help says."""
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 SAVED, SEARCH, OUTPUT = "A saved model instead of a script", "The search", "What is written and said"
 
 
@@ -21,6 +23,25 @@ class Format(Enum):
 def _option(*names: str, panel: str | None = None, **settings):
     return typer.Option(*names, rich_help_panel=panel, **settings)
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from nanfix.schema import installed
+
+        names = ("nanfix", "keras", "tensorflow", "keras-tuner")
+        typer.echo(", ".join(f"{name} {installed(name)}" for name in names))
+        raise typer.Exit
+
+
+def _finite(number: float | None) -> float | None:
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"Expected: a finite number of seconds. Received: {number}. Leave the option out for no limit.")
+    return number
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show what is installed, and stop.")
+]
 
 Script = Annotated[Path, typer.Argument(help="The training script, run as it is.", show_default=False)]
 ScriptOrNone = Annotated[
@@ -58,7 +79,12 @@ Trials = Annotated[
 Seconds = Annotated[
     float | None,
     _option(
-        "--budget-seconds", panel=SEARCH, min=0.001, help="Search at most so long for each fit call.", show_default="no limit"
+        "--budget-seconds",
+        panel=SEARCH,
+        min=0.001,
+        callback=_finite,
+        help="Search at most so long for each fit call.",
+        show_default="no limit",
     ),
 ]
 Strategies = Annotated[
@@ -73,7 +99,14 @@ Strategies = Annotated[
 Forbid = Annotated[str | None, _option("--forbid", panel=SEARCH, help="Never try these; names with commas.", show_default="none")]
 Seed = Annotated[
     int | None,
-    _option("--seed", panel=SEARCH, help="Seed of the search; a script's own seeds stay untouched.", show_default="0"),
+    _option(
+        "--seed",
+        panel=SEARCH,
+        min=0,
+        max=LARGEST_SEED,
+        help="Seed of the search; a script's own seeds stay untouched.",
+        show_default="0",
+    ),
 ]
 RunDir = Annotated[
     Path | None,

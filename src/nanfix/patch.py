@@ -1,11 +1,12 @@
 """A fix as a patch: a unified diff of the user's own files, made from the places in a fix.json, applied only on demand."""
 
 import difflib
+import glob
 import hashlib
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanfix.errors import NoPlaceError, PatchError
@@ -33,11 +34,15 @@ class LeftOver:
 
 @dataclass(frozen=True)
 class Patch:
-    """The content of every file before and after, by its path, and what of the fix has no place in them."""
+    """The content of every file before and after, by its path, and what of the fix has no place in them.
+
+    `done` are files that hold the fix already, each with the copy of the old one that lies beside it.
+    """
 
     before: Mapping[str, bytes]
     after: Mapping[str, bytes]
     left_over: tuple[LeftOver, ...] = ()
+    done: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def content(self) -> bytes:
@@ -51,13 +56,18 @@ class Patch:
 def patch_of(content: FixFile, folder: Path) -> Patch:
     """Return the patch of a fix; its files are read, and nothing is written.
 
+    A file outside `folder`, such as one of a library of the user's own, is left alone: other programs run it, too.
+
     Args:
         folder: where `nanfix repair` was started; the paths in the fix.json count from there.
 
     Raises:
-        PatchError: a file is not there, or not what it was when the fix was found.
+        PatchError: a file is not there, or neither what it was when the fix was found nor what the fix makes of that.
     """
-    contents = {path: _read(folder / path, digest) for path, digest in content.files.items()}
+    inside = {path: digest for path, digest in content.files.items() if _is_inside(folder / path, folder)}
+    now = {path: _read(folder / path) for path in inside}
+    kept = {path: copy for path in inside if (copy := _copy_of(folder / path, now[path], inside[path])) is not None}
+    contents = {**now, **{path: copy.read_bytes() for path, copy in kept.items()}}
     files, left_over = Files(contents), []
     wanted = [(run, change) for run in content.runs for change in run.source]
     sharing = Sharing(change for _, change in wanted)
@@ -66,6 +76,8 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
         try:
             if isinstance(change, NoPlace):
                 raise NoPlaceError(change.reason)
+            if any(path in content.files and path not in inside for path in change.paths):
+                raise NoPlaceError(f"{change.where} lies outside this folder, the files of which alone are changed")
             if sharing.contested(change):
                 raise NoPlaceError(f"what shares {change.where} would need different changes there")
             if described(change) not in done:
@@ -74,7 +86,11 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
         except NoPlaceError as error:
             left_over += [LeftOver(run.call, run.edits[index].strategy, str(error)) for index in change.edits]
     after = files.changed
-    return Patch({path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)))
+    for path in inside:
+        if digest(contents[path]) != inside[path] or (path in kept and after.get(path) != now[path]):
+            raise _changed(folder / path, inside[path], now[path])
+    after = {path: changed for path, changed in after.items() if path not in kept}
+    return Patch({path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)), kept)
 
 
 def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
@@ -101,20 +117,33 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(path: Path, expected: str) -> bytes:
+def _is_inside(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
+def _read(file: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise PatchError(
-            f"Cannot read {str(path)!r}: {error.strerror}. Expected: the script that the fix was found for. Received: no such "
+            f"Cannot read {str(file)!r}: {error.strerror}. Expected: the script that the fix was found for. Received: no such "
             "file from here. Run it in the folder where `nanfix repair` was started."
         ) from error
-    if digest(content) != expected:
-        raise PatchError(
-            f"{str(path)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... Received: "
-            f"{digest(content)[:12]}... Bring the old version back, or run `nanfix repair` again."
-        )
-    return content
+
+
+def _copy_of(file: Path, content: bytes, expected: str) -> Path | None:
+    """Return the copy that `apply_patch` made of a file that has changed since the fix was found; None where there is none."""
+    if digest(content) == expected:
+        return None
+    copies = sorted(file.parent.glob(f"{glob.escape(file.name)}{COPY}*"))
+    return next((copy for copy in copies if digest(_read(copy)) == expected), None)
+
+
+def _changed(file: Path, expected: str, content: bytes) -> PatchError:
+    return PatchError(
+        f"{str(file)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... Received: "
+        f"{digest(content)[:12]}... Bring the old version back, or run `nanfix repair` again."
+    )
 
 
 def _unused(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import signal
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def repair_script(
         NanfixError: `out` or `run_dir` cannot be written, or `run_dir` belongs to another run.
     """
     check_choice(strategies, forbid)
-    _check_script(script)
+    check_script(script)
     targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     for path in targets:
         check_writable(path, folders=path != out)
@@ -158,7 +159,7 @@ def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:
     Raises:
         ScriptError: there is no such script.
     """
-    _check_script(script)
+    check_script(script)
     return _run(script, args, {"mode": "diagnose"})
 
 
@@ -178,7 +179,7 @@ def plan_script(
         InputError: `forbid` leaves no strategy.
     """
     check_choice(strategies, forbid)
-    _check_script(script)
+    check_script(script)
     return _run(script, args, {"mode": "plan", **_search(budget, strategies, forbid)})
 
 
@@ -190,7 +191,7 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
         FixFormatError, UnknownStrategyError: the file cannot be used; nothing was run.
     """
     known = fixes(load(fix))
-    _check_script(script)
+    check_script(script)
     result = _run(script, args, {"mode": "run", "fixes": {str(n): [e.as_json() for e in f.edits] for n, f in known.items()}})
     unused = sorted(set(known) - {call.call for call in result.calls})
     notes = [f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} calls." for number in unused]
@@ -201,12 +202,19 @@ def _search(budget: Mapping[str, Any], strategies: Sequence[str] | None, forbid:
     return {"budget": dict(budget), "strategies": strategies and list(strategies), "forbid": list(forbid)}
 
 
-def _check_script(script: Script) -> None:
-    if isinstance(script, Path) and not script.is_file():  # the child process looks for a module
+def check_script(script: Script) -> None:
+    """Raise ScriptError unless there is a script to run; a module is looked for by the process that runs it."""
+    if isinstance(script, Path) and not script.is_file():
         received = "a folder" if script.is_dir() else "no such file"
         raise ScriptError(
             f"Cannot run {str(script)!r}. Expected: a Python training script. Received: {received}. Check the path; options "
             "of nanfix stand before the script, options of the script after it."
+        )
+    if isinstance(script, Path) and script.suffix == ".ipynb":
+        raise ScriptError(
+            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: a notebook. In the notebook itself, call "
+            "nanfix.fit(model, ...) in the place of model.fit(...); or make a script of it: "
+            f"jupyter nbconvert --to script {shlex.quote(str(script))}"
         )
 
 

@@ -22,12 +22,19 @@ def names(option: str, text: str) -> list[str]:
 
 
 def program(script: Path | None, module: bool) -> "Script":
-    """Return the script that is meant, by its file or, with -m, by its module's name. Raises InputError for none."""
-    from nanfix.script import Module
+    """Return the script that is meant, by its file or, with -m, by its module's name.
+
+    Raises:
+        InputError: none is given.
+        ScriptError: there is no such script.
+    """
+    from nanfix.script import Module, check_script
 
     if script is None:
         raise InputError("Missing argument SCRIPT. Expected: a script, or a module with -m. Received: none.")
-    return Module(str(script)) if module else script
+    meant = Module(str(script)) if module else script
+    check_script(meant)
+    return meant
 
 
 def check_subject(script: Path | None, module: bool, model: Path | None, saved: Mapping[str, Any]) -> None:
