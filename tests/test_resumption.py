@@ -1,22 +1,45 @@
 """The user's callbacks go on from a snapshot as if training had never stopped."""
 
 import csv
+import logging
+import math
+import time
+from types import SimpleNamespace
 
 import explosions
 import keras
 import numpy as np
+import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
-from nanfix.resumption import resumed
+from nanfix.resumption import broken_off, resumed
+from nanfix.snapshot import plain_state
 
 
 def told(callbacks, states, epoch, **rolled_back):
     """Let callbacks begin a training again, as Keras tells them to."""
-    listed = keras.callbacks.CallbackList(resumed(callbacks, states, epoch, **{"rolled_back": True, **rolled_back}))
+    listed = keras.callbacks.CallbackList(resumed(callbacks, states, epoch, **{"rolled_back": 0.0, **rolled_back}))
     listed.set_model(explosions.healthy()[0])
     listed.on_train_begin()
     return listed
+
+
+class Board(keras.callbacks.TensorBoard):
+    """Keras' own, but for the encoding of a number, which is a function of the package tensorboard."""
+
+    summary = SimpleNamespace(
+        create_file_writer=tf.summary.create_file_writer,
+        scalar=lambda name, value, step: tf.summary.write(name, tf.cast(value, "float32"), step),
+        record_if=tf.summary.record_if,
+    )
+
+
+def events(folder, tag):
+    """Return the steps of a tag, in the order in which TensorBoard reads them, and how many files there are."""
+    paths = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    read = [tf.compat.v1.Event.FromString(r) for path in paths for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
+    return [event.step for event in read if any(value.tag == tag for value in event.summary.value)], len(paths)
 
 
 def rows(path):
@@ -54,6 +77,54 @@ def test_csv_log_has_every_epoch_once(tmp_path):
     assert logger.append is False
 
 
+def test_csv_log_may_end_in_empty_lines(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,3.0\n1,2.0\n\n\n")
+    told([keras.callbacks.CSVLogger(str(path))], [], 1).on_train_end()
+    assert rows(path) == [{"epoch": "0", "loss": "3.0"}]
+
+
+def test_tensorboard_holds_every_step_once(tmp_path):
+    board = Board(str(tmp_path), update_freq=2)
+    callbacks = keras.callbacks.CallbackList([board], model=explosions.healthy()[0])
+    callbacks.on_train_begin()
+    since = math.inf
+    for epoch in range(3):
+        for batch in range(4):
+            callbacks.on_train_batch_begin(batch)
+            callbacks.on_train_batch_end(batch, {"loss": 1.0})
+        callbacks.on_test_begin()
+        callbacks.on_test_end({"loss": 1.0})
+        callbacks.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0})
+        if epoch == 0:
+            since, states = time.time(), [(board, plain_state(board))]
+    (tmp_path / "train" / "events.out.tfevents.1.other.0.0.v2").write_bytes(b"of another process")
+    broken_off([board])
+    resumed_ = told([board], states, 1, rolled_back=since)
+    for batch in range(4):
+        resumed_.on_train_batch_begin(batch)
+        resumed_.on_train_batch_end(batch, {"loss": 1.0})
+    resumed_.on_epoch_end(1, {"loss": 1.0, "val_loss": 1.0})
+    resumed_.on_train_end()
+    (tmp_path / "train" / "events.out.tfevents.1.other.0.0.v2").unlink()
+    assert events(tmp_path / "train", "epoch_loss") == ([0, 1], 2)
+    assert events(tmp_path / "train", "batch_loss") == ([2, 4, 6, 8], 2)
+    assert events(tmp_path / "validation", "epoch_loss") == ([0, 1], 2)
+
+
+def test_a_callback_is_told_of_a_rollback_if_it_wants_to_know():
+    class Remote(keras.callbacks.Callback):
+        told = ()
+
+        def on_rollback(self, epoch):
+            self.told = (*self.told, epoch)
+
+    remote = Remote()
+    told([remote], [], 3)
+    told([remote], [], 2, rolled_back=None)  # goes on where it was killed
+    assert remote.told == (3,)
+
+
 def test_backup_is_neither_loaded_nor_overwritten_after_a_rollback(tmp_path):
     folder = tmp_path / "backup"
     folder.mkdir()
@@ -65,7 +136,7 @@ def test_backup_is_neither_loaded_nor_overwritten_after_a_rollback(tmp_path):
     assert not folder.exists()  # as Keras does when a training has ended well
 
 
-def test_repaired_run_is_one_training_to_its_callbacks(tmp_path):
+def test_repaired_run_is_one_training_to_its_callbacks(tmp_path, caplog):
     """The run explodes late, is rolled back and finished: each epoch is logged once, in order, and the best is finite."""
 
     class Jump(keras.callbacks.Callback):
@@ -77,10 +148,15 @@ def test_repaired_run_is_one_training_to_its_callbacks(tmp_path):
     model = explosions.mlp(keras.optimizers.SGD(0.05))
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=50)
     logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    arguments = {**explosions.ARGUMENTS, "epochs": 7, "callbacks": [Jump(), stopping, logger]}
-    report = nanfix.fit(model, x, y, **arguments)
+    arguments = {**explosions.ARGUMENTS, "epochs": 7, "callbacks": [Jump(), stopping, logger, Board(str(tmp_path / "board"))]}
+    with caplog.at_level(logging.INFO, "nanfix"):
+        report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
     logged = rows(tmp_path / "log.csv")
     assert [int(row["epoch"]) for row in logged] == report.epoch == list(range(7))
     np.testing.assert_allclose([float(row["loss"]) for row in logged], report.history["loss"], rtol=1e-6)
     assert stopping.best == min(report.history["val_loss"])
+    assert events(tmp_path / "board" / "train", "epoch_loss")[0] == list(range(7))
+    assert events(tmp_path / "board" / "validation", "epoch_loss")[0] == list(range(7))
+    told = [record.message for record in caplog.records if "rolled back" in record.message]
+    assert told[0].startswith("nanfix: rolled back from epoch 5 to epoch ") and told[0].endswith("; training on with the fix.")

@@ -65,6 +65,7 @@ class Repair:
         self._trials: tuple[TrialRecord, ...] = ()
         self._refused: Mapping[str, str] = {}
         self._told: list[str] = []
+        self._reached = run.watched.incident.detected.epoch if run.watched.incident else 0  # epoch of the latest training, from 1
 
     def report(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another."""
@@ -167,12 +168,13 @@ class Repair:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
         return any(trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self._trials)
 
-    def _trained(self, fix: Fix, setup: Setup) -> tuple[Snapshot, Watched]:
+    def _trained(self, fix: Fix, setup: Setup, then: str) -> tuple[Snapshot, Watched]:
         """Train the user's epochs with `setup`, which `fix` makes, the recorder on; return where that began and what was seen.
 
-        A durable run that was killed in this very training goes on with it.
+        A durable run that was killed in this very training goes on with it. `then` tells the user what follows the rollback.
         """
         run, start = self._run, beginning(self._run.failed, self._marks, setup)
+        say(run.data, f"nanfix: rolled back from epoch {self._reached} to epoch {start.epoch + 1}; {then}")
         rewind(run.data, start)
         self._bench.prepare(setup, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
@@ -180,12 +182,14 @@ class Repair:
             store.clear()
         data, adapt = filtered(run.data, setup.rows), self._bench.adapted(setup)
         with unknown_length(setup.rows):
-            return start, watch(run.model, data, replace(run.watching, store=store), adapt=adapt, start=start)
+            after = watch(run.model, data, replace(run.watching, store=store), adapt=adapt, start=start)
+        self._reached = after.incident.detected.epoch if after.incident is not None else 1 + max(after.epoch, default=start.epoch)
+        return start, after
 
     def _fails_of(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until it fails, and say of what; None when it does not."""
         setup = fix.apply(self._run.setup)
-        _, after = self._trained(fix, setup)
+        _, after = self._trained(fix, setup, "training with what treats this cause, to see whether another is behind it.")
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
         with preserved_randomness():
@@ -196,11 +200,13 @@ class Repair:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
         run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
         setup = (self._run.setup, *stages)[-1]
-        start, after = self._trained(fix, setup)
+        start, after = self._trained(fix, setup, "training on with the fix.")
         if after.incident is not None:
+            say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         loss = bench.held_loss()
         if bench.judges and (not math.isfinite(loss) or loss >= self._marks.bar):
+            say(run.data, "nanfix: with the fix the training stays finite, but the model learns nothing; searching on.")
             return None
         unjudged = [] if bench.judges else [UNJUDGED]
         notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)

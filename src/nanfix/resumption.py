@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from nanfix.data import TrainingData
+from nanfix.eventfiles import forget
 from nanfix.snapshot import remember
 
 WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
@@ -28,18 +29,33 @@ def without_writers(callbacks: Sequence[Any]) -> list[Any]:
     return [callback for callback in callbacks if not isinstance(callback, WRITERS)]
 
 
-def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back: bool) -> list[Any]:
+def broken_off(callbacks: Sequence[Any]) -> None:
+    """Let TensorBoard close its files when a training ends before its time, so that nothing is left to be written to them."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            callback.on_train_end()
+
+
+def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back: float | None = None) -> list[Any]:
     """Return the callbacks to train with from `epoch` on.
 
     Keras' callbacks forget everything when a training begins; these go on with `states`. A CSVLogger's file loses the
-    rows of the epochs that are trained again, and only those. BackupAndRestore, which would load a state of its own,
-    only backs up; after a rollback, when the weights may be meant for scaled data, it only deletes its files at the end.
+    rows of the epochs that are trained again, and only those; so do the files of TensorBoard after a rollback.
+    BackupAndRestore, which would load a state of its own, only backs up; after a rollback, when the weights may be meant
+    for scaled data, it only deletes its files at the end. A callback with a method `on_rollback(epoch)` is told of one.
+
+    Args:
+        rolled_back: when the state was reached that the training was rolled back to, in seconds since 1970; None when it was not.
     """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
             _cut(callback, epoch)
+        if rolled_back is not None and isinstance(callback, keras.callbacks.TensorBoard):
+            forget(callback, rolled_back)
+        if rolled_back is not None and hasattr(callback, "on_rollback"):
+            callback.on_rollback(epoch)
     told = [
-        _Backup(callback, rolled_back) if isinstance(callback, keras.callbacks.BackupAndRestore) else callback
+        _Backup(callback, rolled_back is not None) if isinstance(callback, keras.callbacks.BackupAndRestore) else callback
         for callback in callbacks
     ]
     return [*told, _Reminder(states, [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger)])]
@@ -90,7 +106,7 @@ def _cut(logger: Any, epoch: int) -> None:
     if not path.exists() or not path.stat().st_size:
         return
     with path.open(newline="") as file:
-        lines = list(csv.reader(file, delimiter=logger.sep))
+        lines = [row for row in csv.reader(file, delimiter=logger.sep) if row]
     following = None
     while len(lines) > 1 and lines[-1][0].isdigit():
         row = int(lines[-1][0])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import tensorflow as tf
 from nanfix.adapted import constants
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
-UNTOUCHED = {"model", "_model", "params", "validation_data"}
+UNTOUCHED = {"model", "_model", "params", "validation_data", "_writers", "_prev_summary_state"}  # the last two are TensorBoard's
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Snapshot:
     tensors: Iterable[Any]
     callbacks: tuple[tuple[Any, dict[str, Any]], ...] = ()
     weight_norm: float = math.nan
+    taken: float = 0.0  # seconds since 1970; 0 for one of another process
 
     @property
     def nbytes(self) -> int:
@@ -109,7 +111,7 @@ def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks
             return None
         norm += squares if id(variable) in weights else 0.0
     states = tuple((callback, plain_state(callback)) for callback in callbacks)
-    return Snapshot(epoch, step, total, variables, tensors, states, math.sqrt(norm))
+    return Snapshot(epoch, step, total, variables, tensors, states, math.sqrt(norm), time.time())
 
 
 def restore(snapshot: Snapshot) -> None:

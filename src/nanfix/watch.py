@@ -8,7 +8,7 @@ from typing import Any
 from nanfix.data import TrainingData, feed
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
-from nanfix.resumption import resumed, user_callbacks, without_writers
+from nanfix.resumption import broken_off, resumed, user_callbacks, without_writers
 from nanfix.snapshot import Snapshot
 from nanfix.store import SnapshotStore, joined
 
@@ -68,7 +68,7 @@ def watch(
         origin = (resume[1].epoch, resume[1].states(callbacks))
     if origin is not None:
         arguments["initial_epoch"], states = origin
-        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start is not None)
+        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start and start.taken)
     arguments["callbacks"] = [recorder, *adapt(told)]
     recorder.attach(model)
     incident, begun = None, time.perf_counter()
@@ -77,6 +77,7 @@ def watch(
     except Nonfinite as nonfinite:
         incident = nonfinite.with_traceback(None)
         recorder.abandon()
+        broken_off(told)
     finally:
         recorder.detach()
     kept = model.history
