@@ -107,10 +107,10 @@ class GuardUnsafeOperations(Strategy):
         place = diagnosis.place
         epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
         layer = _position(place.layer, setup)
-        return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon}
+        return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon, "code": place.code}
 
-    def apply(self, setup, *, operation, source, layer, epsilon):
-        return setup.with_guard(Guard(operation, source, layer, epsilon))
+    def apply(self, setup, *, operation, source, layer, epsilon, code=None):
+        return setup.with_guard(Guard(operation, source, layer, epsilon, code))
 
     def explain(self, params):
         guarded = _written(params).replace("ops.", "")
@@ -124,7 +124,7 @@ def _bottomless(diagnosis, setup) -> bool:
     from nanfix.outputs import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
 
     place = diagnosis.place
-    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0]), setup)
+    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), setup)
 
 
 def _epsilons(diagnosis) -> list[float]:

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -272,3 +273,45 @@ def test_guarded_model_can_be_saved_and_its_signature_stays(tmp_path):
     x = np.float32([[1, 2]])
     loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Distance": Distance})
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+class Root(layers.Layer):
+    """A layer whose call TensorFlow compiles, with control flow or without."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call = tf.function(call)
+
+
+def root(x):
+    return ops.sqrt(x)
+
+
+def root_if_asked(x):
+    return ops.sqrt(x) if tf.reduce_any(x < 1) else x
+
+
+@pytest.mark.parametrize("call", [root, root_if_asked], ids=lambda call: call.__name__)
+def test_compiled_layer_is_guarded_though_it_was_traced_before(call):
+    model = keras.Sequential([keras.Input((1,)), Root(call)])
+    assert np.isnan(model.predict(-np.ones((1, 1)), verbose=0)).all()
+    model.predict_function = None
+    matches = Counter()
+    install(model, [Guard("Sqrt", line_of(call, 1), 0, E)], ExitStack(), matches)
+    np.testing.assert_allclose(model.predict(-np.ones((1, 1)), verbose=0), [[0.01]], rtol=1e-5)
+    assert sum(matches.values()) > 0
+
+
+def test_guard_without_a_match_is_counted_as_idle():
+    matches, elsewhere = Counter(), Guard("Sqrt", "loss.py:1", None, E, "loss.root: return ops.sqrt(x)")
+    model = distances()
+    install(model, [sqrt_guard(), elsewhere], ExitStack(), matches)
+    model.predict(np.ones((1, 2)), verbose=0)
+    assert matches[sqrt_guard()] == 2 and not matches[elsewhere]
+
+
+def test_line_that_has_moved_is_guarded_by_its_function_and_its_text():
+    moved = Guard("Sqrt", f"{FILE}:1", 1, E, f"{__name__}.call: return ops.sqrt(squares)")
+    model = distances()
+    install(model, [moved], ExitStack())
+    np.testing.assert_allclose(model(tf.zeros((3, 2))), np.full((3, 1), 0.02), rtol=1e-6)

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from nanfix.errors import InputError
-from nanfix.snapshot import nonfinite_variables, optimizers
+from nanfix.optimizers import optimizers
+from nanfix.snapshot import nonfinite_variables
 
 
 def check_model(model: Any) -> None:

@@ -198,7 +198,9 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
             save_after_all(user_callbacks(data), model, after.history, after.epoch)
     finally:
         bench.close()
-    return _reported(Outcome.REPAIRED, model, after, fix=fix, notes=notes, stages=stages)
+    useless = setup.guards and len(bench.idle(setup)) == len(fix.edits)  # what stays finite was not fixed by it
+    outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
+    return _reported(outcome, model, after, fix=fix, notes=notes, stages=stages)
 
 
 def _kept(report: Report, folder: Path) -> Report:

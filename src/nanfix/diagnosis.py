@@ -103,6 +103,7 @@ class Place:
     operation: str | None = None
     source: str | None = None  # "file.py:LINE" of the user's own code
     values: str | None = None  # what went into the operation and what came out
+    code: str | None = None  # the function that holds the line, and the text of the line
 
     def __str__(self):
         parts = [f"in the {self.phase.value}"] if self.phase is not Phase.UNKNOWN else []

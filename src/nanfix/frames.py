@@ -1,8 +1,11 @@
 """Whose code is on the stack: the user's own, a library's, Python's, or nanfix'. Loads nothing but the standard library."""
 
+import linecache
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -14,8 +17,9 @@ _PACKAGES = tuple(  # wherever they lie: `pip install --target` puts them into a
     for name in ("keras", "tensorflow", "numpy")
     for folder in (getattr(find_spec(name), "submodule_search_locations", None) or ())
 )
-_OWN = str(Path(__file__).resolve().parent)
-_STDLIB = str(Path(contextmanager.__code__.co_filename).parent)
+GENERATED = "__autograph_generated_file"  # by TensorFlow, of a tf.function of the user's
+_OWN = f"{Path(__file__).resolve().parent}{os.sep}"  # a folder beside it may begin with the same name
+_STDLIB = f"{Path(contextmanager.__code__.co_filename).parent}{os.sep}"
 
 
 def outward(frame: FrameType | None) -> Iterator[FrameType]:
@@ -27,9 +31,8 @@ def outward(frame: FrameType | None) -> Iterator[FrameType]:
 
 def is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    generated = "__autograph_generated_file" in filename  # by TensorFlow, of a tf.function of the user's
     library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(part in filename for part in _LIBRARIES)
-    return not generated and not library
+    return GENERATED not in filename and not library
 
 
 def is_own(filename: str) -> bool:
@@ -37,15 +40,60 @@ def is_own(filename: str) -> bool:
     return filename.startswith(_OWN)
 
 
-def line(frame: FrameType) -> str | None:
-    """Return the line that a frame of the user's own code executes, as "file.py:LINE"; None for any other frame."""
-    filename = frame.f_code.co_filename
-    return f"{Path(filename).name}:{frame.f_lineno}" if is_users(filename) else None
+@dataclass(frozen=True)
+class Line:
+    """A line of the user's own code that is being executed: its file's name and number, the function it is in, its text."""
+
+    source: str
+    function: str
+    text: str
+    beside: frozenset[str]  # the other lines of the function or, of one that TensorFlow has rewritten, of the file
+
+    @property
+    def code(self) -> str:
+        """The line as it stays the same when lines are added above: "module.function: text"."""
+        return f"{self.function}: {self.text}"
+
+    def is_that_of(self, code: str) -> bool:
+        """Say whether this is the line of such a `code` or, where no line of that function reads so any more, in it."""
+        function, _, text = code.partition(": ")
+        return self.function == function and (self.text == text or text not in self.beside)
+
+
+def line(frame: FrameType) -> Line | None:
+    """Return the line that a frame of the user's own code executes, as written by the user; None for any other frame."""
+    filename, number = frame.f_code.co_filename, frame.f_lineno
+    if is_users(filename):
+        numbers = {line for *_, line in frame.f_code.co_lines() if line}
+        return _line(filename, number, frame.f_globals.get("__name__"), frame.f_code.co_name, numbers)
+    if GENERATED not in filename:
+        return None
+    from tensorflow.python.util import tf_stack  # knows what it made the code from
+
+    written = next((entry for entry in reversed(tf_stack.extract_stack()) if is_users(entry.filename)), None)
+    if written is None:
+        return None
+    modules = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
+    module = next((name for name, file in modules if file == written.filename), None)
+    numbers = range(1, len(linecache.getlines(written.filename)) + 1)
+    return _line(written.filename, written.lineno, module, written.name, numbers)
+
+
+def _line(filename: str, number: int, module: str | None, function: str, numbers: Iterable[int]) -> Line:
+    texts = {other: linecache.getline(filename, other).strip() for other in (number, *numbers)}
+    beside = frozenset(text for other, text in texts.items() if other != number)
+    return Line(f"{Path(filename).name}:{number}", f"{module}.{function}", texts[number], beside)
+
+
+def innermost_line(frame: FrameType | None) -> Line | None:
+    """Return the innermost line of the user's own code on the stack."""
+    return next(filter(None, map(line, outward(frame))), None)
 
 
 def user_line(frame: FrameType | None) -> str | None:
-    """Return the innermost line of the user's own code on the stack, as "file.py:LINE"."""
-    return next(filter(None, map(line, outward(frame))), None)
+    """Return the innermost line of the user's own code that Python itself executes, as "file.py:LINE"."""
+    own = next((outer for outer in outward(frame) if is_users(outer.f_code.co_filename)), None)
+    return None if own is None else f"{Path(own.f_code.co_filename).name}:{own.f_lineno}"
 
 
 def users_call(frame: FrameType | None) -> FrameType | None:

@@ -7,9 +7,10 @@ change is made in the graph itself, so the gradient is that of the guarded expre
 import functools
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
 from nanfix.changes import Guard
-from nanfix.frames import user_line
-from nanfix.optrace import innermost_layer, kind_of
+from nanfix.frames import innermost_line
+from nanfix.optrace import functions_inlined, innermost_layer, kind_of
 from nanfix.setup import walk
 from nanfix.undo import override
 
@@ -152,14 +153,18 @@ GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
 }
 
 
-def install(model: Any, guards: Sequence[Guard], undo: ExitStack) -> None:
+Matches = Counter[Guard]
+
+
+def install(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None) -> None:
     """Put each guard round what computes its operation, until `undo` is closed: layers, or the steps of the whole model.
 
-    Layers that share the guarded line have the class of the guarded one.
+    Layers that share the guarded line have the class of the guarded one. `matches` counts the operations that were guarded.
     """
+    matches = Counter() if matches is None else matches
     layers = dict(walk(model))
     for guard in guards:
-        rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer])
+        rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer], matches)
         if rewire.layer is None:
             for name in STEPS:
                 _hook(model, name, rewire, undo)
@@ -167,15 +172,15 @@ def install(model: Any, guards: Sequence[Guard], undo: ExitStack) -> None:
             alike = [layer for layer in layers.values() if guard.source and type(layer) is type(rewire.layer)]
             for layer in alike or [rewire.layer]:
                 _hook(layer, "call", rewire, undo)
-    install_on_call(model, guards, undo)
+    install_on_call(model, guards, undo, matches)
 
 
-def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack) -> None:
+def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches) -> None:
     """Put the guards that are in no layer round the model's own `call`, where that is written by the user."""
     if not type(model).call.__module__.startswith("keras."):
         for guard in guards:
             if guard.layer is None:
-                _hook(model, "call", _Rewire(guard, None), undo)
+                _hook(model, "call", _Rewire(guard, None, matches), undo)
 
 
 @contextmanager
@@ -191,11 +196,13 @@ class _Rewire:
 
     guard: Guard
     layer: Any
+    matches: Matches = field(default_factory=Counter, compare=False)
 
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
             return outputs
         if kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating and self._named():
+            self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
                 changed = GUARDS[self.guard.operation](operation.inputs, self.guard.epsilon)
@@ -207,7 +214,8 @@ class _Rewire:
         """Say whether the operation that is being created is the one that the guard names."""
         frame = sys._getframe(2)
         if self.guard.source is not None:
-            return user_line(frame) == self.guard.source
+            line, code = innermost_line(frame), self.guard.code
+            return line is not None and (line.source == self.guard.source if code is None else line.is_that_of(code))
         return innermost_layer(frame) is self.layer
 
 
@@ -229,7 +237,12 @@ def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
 
     def in_graph(*args, **kwargs):
         with _active(rewire):
-            return function(*args, **kwargs)
+            try:
+                with functions_inlined():  # what has been traced before would be taken as it is
+                    return function(*args, **kwargs)
+            except tf.errors.OperatorNotAllowedInGraphError:  # it has control flow, which TensorFlow has to rewrite
+                anew: Any = tf.function(function.python_function) if hasattr(function, "python_function") else function
+                return anew(*args, **kwargs)
 
     compiled = _compiled(owner, in_graph) if name == "call" else function
 

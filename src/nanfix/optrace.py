@@ -12,12 +12,14 @@ from types import FrameType
 from typing import Any
 
 import keras
+import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-from nanfix.frames import is_own, line, outward
+from nanfix.frames import Line, is_own, line, outward
 
-# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for training loops.
-_WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py"))
+# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
+_WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py", "optimizers.py"))
+UPDATES = ("apply", "apply_gradients")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Operation:
     outputs: tuple[Any, ...]
     layers: tuple[Any, ...]
     functions: frozenset[str]  # names of the Python functions on the stack
-    source: str | None  # innermost line of the user's own code
+    updates: bool  # whether an optimizer computes it
+    line: Line | None  # innermost line of the user's own code
 
     @property
     def layer(self) -> Any:
@@ -51,6 +54,17 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
         op_callbacks.remove_op_callback(callback)
 
 
+@contextmanager
+def functions_inlined() -> Iterator[None]:
+    """Run what is a `tf.function` as plain Python inside the `with` block, whether it has been traced or not."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
 def kind_of(op_type: str | bytes) -> str:
     """Return the type of an operation as text."""
     return op_type.decode() if isinstance(op_type, bytes) else op_type
@@ -64,19 +78,27 @@ def innermost_layer(frame: FrameType | None) -> Any:
 def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     layers: list[Any] = []
     functions: set[str] = set()
-    source = None
+    updates = False
+    innermost = None
     for frame in outward(sys._getframe(2)):
         if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:  # beyond nanfix stands who called it
             break
         functions.add(frame.f_code.co_name)
+        updates = updates or _updates(frame)
         layer = _layer(frame)
         if layer is not None and layer not in layers:
             layers.append(layer)
-        source = source or line(frame)
-    return Operation(kind_of(kind), tuple(inputs), tuple(outputs), tuple(reversed(layers)), frozenset(functions), source)
+        innermost = innermost or line(frame)
+    around = tuple(reversed(layers)), frozenset(functions), updates, innermost
+    return Operation(kind_of(kind), tuple(inputs), tuple(outputs), *around)
 
 
 def _layer(frame: FrameType) -> Any:
     """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node of the model like a layer."""
     owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
     return owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
+
+
+def _updates(frame: FrameType) -> bool:
+    """Say whether a frame is that of an optimizer which changes variables."""
+    return frame.f_code.co_name in UPDATES and isinstance(frame.f_locals.get("self"), keras.Optimizer)

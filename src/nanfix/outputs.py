@@ -73,7 +73,8 @@ def relative_exponents(place: Place, setup: Setup) -> bool:
     """
     if place.operation != "Exp" or place.phase not in (Phase.FORWARD, Phase.LOSS):
         return False
-    guard = Guard("Exp", place.source, next((p for p, layer in walk(setup.model) if layer.name == place.layer), None), 0.0)
+    layer = next((position for position, layer in walk(setup.model) if layer.name == place.layer), None)
+    guard = Guard("Exp", place.source, layer, 0.0, place.code)
     if guard.source is None and guard.layer is None:
         return False
     try:

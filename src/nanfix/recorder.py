@@ -11,10 +11,11 @@ import keras
 import psutil
 
 from nanfix.diagnosis import Onset
+from nanfix.optimizers import base, optimizers
 from nanfix.pace import Pace
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
 from nanfix.shelf import Shelf
-from nanfix.snapshot import nonfinite_variables, optimizers, read, restore, state_variables, take
+from nanfix.snapshot import nonfinite_variables, read, restore, state_variables, take
 from nanfix.steps import Drawn, RecordingStep, batch_bytes, loss_of, recordable, whole
 from nanfix.store import Saved, SnapshotStore, joined
 
@@ -116,7 +117,7 @@ class FlightRecorder(keras.callbacks.Callback):
         elif self._full() or self._keeping.due(time.perf_counter()) or (self._done == 0 and self._keeping.cost < CHEAP):
             self._keep()
         if self._rates_change or self._done == 0:
-            held = (getattr(getattr(o, "inner_optimizer", o), "_learning_rate", None) for o in optimizers(self.model))
+            held = (getattr(base(optimizer), "_learning_rate", None) for optimizer in optimizers(self.model))
             self._rates = tuple((rate, read(rate)) for rate in held if isinstance(rate, keras.Variable))
         else:
             self._rates = ()

@@ -2,6 +2,7 @@
 
 import math
 import random
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,10 @@ from keras import tree
 from tensorflow.python.eager import context
 
 from nanfix.diagnosis import Onset, Phase, Place
-from nanfix.optrace import Operation, traced
+from nanfix.optimizers import told_of_updates
+from nanfix.optrace import Operation, functions_inlined, traced
 from nanfix.recording import RecordedStep, Recording
-from nanfix.snapshot import Snapshot, optimizers, restore, take
+from nanfix.snapshot import Snapshot, restore, take
 from nanfix.steps import RecordingStep, loss_of
 
 # The gradient of an operation f is computed by others; these betray which f it was.
@@ -25,6 +27,9 @@ OVERFLOWING = 1e30  # losses beyond this overflow float32 when they are summed, 
 REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
 GRADIENT_DEPTH = 6  # operations in a row that compute the gradient of a single one
 DIVISIONS = {"RealDiv", "Div", "Xdivy"}
+PIECE = 1_000_000  # numbers of which a copy is made at a time
+# What a step that trains in a graph may raise when it is run eagerly: the look at it is missing then, not the training wrong.
+NOT_EAGERLY = (tf.errors.OpError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
 COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid", "Tanh", "Relu", "SquaredDifference"}  # no mask
 
 
@@ -34,7 +39,8 @@ class Observation:
 
     `place` is the first operation with finite inputs and a non-finite output, if any, or else with the first NaN;
     `magnitude` the largest finite number that went into it; `over_nothing` says that it is a mean or maximum of no elements,
-    or of masked ones alone; norms are over all variables. `error` is what TensorFlow refused to compute.
+    or of masked ones alone; norms are over all variables. `error` is what the step raised when it was
+    run eagerly, as when TensorFlow refuses to compute something.
     """
 
     place: Place = field(default_factory=Place)
@@ -116,31 +122,38 @@ def observe(model: Any, batch: Any) -> Observation:
     """Run one training step eagerly on `batch` and say where it first turned non-finite. Changes the state."""
     microscope = _Microscope()
     error = None
-    with _gradients_of(model) as gradients, traced(microscope.visit):
+    norms: list[float] = []
+
+    def listen(optimizer: Any, gradients: list[Any]) -> None:
+        scale = getattr(optimizer, "dynamic_scale", getattr(optimizer, "initial_scale", 1.0))  # of the loss
+        norms.extend(_norm(gradient) / float(scale) for gradient in gradients if gradient is not None)
+
+    with told_of_updates(model, listen), functions_inlined(), traced(microscope.visit):
         try:
             logs = model.train_step(batch)
-        except tf.errors.InvalidArgumentError as refused:
-            logs, error = {}, str(refused).split("\n")[0]
-    norm = _norm(gradients)
+        except NOT_EAGERLY as refused:
+            logs, error = {}, f"{type(refused).__name__}: {refused}".split("\n")[0]
+    norm = math.sqrt(sum(n * n for n in norms)) if norms else None
     culprit = microscope.culprit or microscope.turned
     seen = Observation(
         tainted_input=microscope.tainted,
         loss=loss_of(logs),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
-        gradient_norms=tuple(_norm([gradient]) or 0.0 for gradient in gradients),
+        gradient_norms=tuple(norms),
         error=error,
     )
     if culprit is None:
         return seen
     phase = _phase(culprit)
     origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
-    inputs = [np.asarray(t, "float64") for t in culprit.inputs if t.dtype.is_floating and t.shape.num_elements()]
+    inputs = [np.asarray(tensor) for tensor in culprit.inputs if _is_float(tensor) and tensor.shape.num_elements()]
     magnitude = max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0)
     name = origin.layer.name if origin.layer is not None else None
+    source, code = (origin.line.source, origin.line.code) if origin.line is not None else (None, None)
     values = f"{culprit.kind} of {', '.join(map(_range, inputs)) or 'nothing'} gave {_range(_first_nonfinite(culprit))}"
     return replace(
         seen,
-        place=Place(phase, name, origin.kind, origin.source, values),
+        place=Place(phase, name, origin.kind, source, values, code),
         phase=phase,
         operation=origin.kind,
         layer=origin.layer,
@@ -164,6 +177,15 @@ def preserved_randomness() -> Iterator[None]:
             eager.setstate(states[2])
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """An operation without its tensors, which would fill the memory: these by the numbers they were given."""
+
+    operation: Operation
+    takes: tuple[int, ...]
+    makes: tuple[int, ...]
+
+
 class _Microscope:
     """Looks, over one step, for the first culprit: the operation that made a non-finite value of finite ones.
 
@@ -174,16 +196,20 @@ class _Microscope:
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.tainted = False  # a non-finite value came in from outside
-        self._made: dict[int, tuple[Any, bool]] = {}  # tensor id -> (tensor kept alive, finite)
-        self._touched: dict[int, list[Operation]] = {}
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # id of a tensor that lives -> its number
+        self._finite: list[bool] = []  # by number
+        self._ranks: list[int | None] = []
+        self._touching: dict[int, list[_Seen]] = {}
 
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
             return
-        inputs_finite = all(self._finite(tensor) for tensor in operation.inputs)
-        outputs_finite = all(self._finite(tensor) for tensor in operation.outputs)
-        for tensor in (*operation.inputs, *operation.outputs):
-            self._touched.setdefault(id(tensor), []).append(operation)
+        inputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.inputs)
+        outputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.outputs)
+        takes, makes = (tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs))
+        seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
+        for number in (*takes, *makes):
+            self._touching.setdefault(number, []).append(seen)
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
         if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
             self.culprit = operation
@@ -198,20 +224,16 @@ class _Microscope:
 
         A gradient of several operations, as that of acos, shares none but at its beginning: there a singular one is looked for.
         """
-        touching = self._forward(culprit.inputs)
-        tensors = list(culprit.inputs)
+        numbers = [self._number(tensor) for tensor in culprit.inputs]
+        touching = self._forward(numbers)
         for _ in range(GRADIENT_DEPTH):
             if touching:
                 break
-            makers = [o for t in tensors for o in self._makers(t) if _phase(o) is Phase.GRADIENT]
-            tensors = [t for o in makers for t in o.inputs if t.shape.rank]  # scalars are shared
-            touching = [o for o in self._forward(tensors) if o.kind in SINGULAR]
-        singular = [o for o in touching if o.kind in SINGULAR]
+            makers = [seen for number in numbers for seen in self._makers(number) if _phase(seen.operation) is Phase.GRADIENT]
+            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]  # scalars are shared
+            touching = [operation for operation in self._forward(numbers) if operation.kind in SINGULAR]
+        singular = [operation for operation in touching if operation.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
-
-    def _forward(self, tensors: Iterable[Any]) -> list[Operation]:
-        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
-        return [o for t in tensors for o in self._touched.get(id(t), []) if _phase(o) in (Phase.FORWARD, Phase.LOSS)]
 
     def is_over_nothing(self, culprit: Operation) -> bool:
         """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
@@ -219,56 +241,41 @@ class _Microscope:
             return culprit.inputs[0].shape.num_elements() == 0
         if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
             return False
-        kinds = set(self._made_by(culprit.inputs[1], depth=6))
+        kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=6))
         return bool(kinds & {"Sum", "Mean", "Size", "Prod"}) and not kinds & COMPUTED
 
-    def _made_by(self, tensor: Any, depth: int) -> Iterator[str]:
+    def _forward(self, numbers: Iterable[int]) -> list[Operation]:
+        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
+        touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
+        return [operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)]
+
+    def _made_by(self, number: int, depth: int) -> Iterator[str]:
         """Yield the kinds of the operations that a tensor comes from."""
-        for operation in self._makers(tensor) if depth else []:
-            yield operation.kind
-            for made_from in operation.inputs:
+        for seen in self._makers(number) if depth else []:
+            yield seen.operation.kind
+            for made_from in seen.takes:
                 yield from self._made_by(made_from, depth - 1)
 
-    def _makers(self, tensor: Any) -> list[Operation]:
-        return [o for o in self._touched.get(id(tensor), []) if any(output is tensor for output in o.outputs)]
+    def _makers(self, number: int) -> list[_Seen]:
+        return [seen for seen in self._touching.get(number, []) if number in seen.makes]
 
-    def _finite(self, tensor: Any) -> bool:
-        if not getattr(tensor, "dtype", tf.int32).is_floating:
-            return True
-        known = self._made.get(id(tensor))
-        if known is None:
-            known = (tensor, bool(np.isfinite(np.asarray(tensor, "float64")).all()))
-            self._made[id(tensor)] = known
-        return known[1]
+    def _number(self, tensor: Any) -> int:
+        """Return the number of a tensor, which is looked at when it is first met."""
+        reference, number = self._numbers.get(id(tensor), (None, -1))
+        if reference is None or reference() is not tensor:
+            number = len(self._finite)
+            self._numbers[id(tensor)] = weakref.ref(tensor), number
+            self._finite.append(not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all()))
+            self._ranks.append(tensor.shape.rank)
+        return number
+
+
+def _is_float(tensor: Any) -> bool:
+    return getattr(tensor, "dtype", tf.int32).is_floating
 
 
 def _has_nan(tensors: Iterable[Any]) -> bool:
-    return any(t.dtype.is_floating and bool(np.isnan(np.asarray(t, "float64")).any()) for t in tensors)
-
-
-@contextmanager
-def _gradients_of(model: Any) -> Iterator[list[Any]]:
-    """Collect the gradients that the step hands to the model's optimizers."""
-    collected: list[Any] = []
-
-    def collecting(optimizer: Any) -> Any:
-        original = type(optimizer).apply_gradients
-
-        def apply_gradients(grads_and_vars, *args, **kwargs):
-            pairs = list(grads_and_vars)
-            collected.extend(gradient for gradient, _ in pairs if gradient is not None)
-            return original(optimizer, pairs, *args, **kwargs)
-
-        return apply_gradients
-
-    patched = optimizers(model)
-    for optimizer in patched:
-        optimizer.apply_gradients = collecting(optimizer)
-    try:
-        yield collected
-    finally:
-        for optimizer in patched:
-            del optimizer.apply_gradients
+    return any(_is_float(tensor) and bool(np.isnan(np.asarray(tensor)).any()) for tensor in tensors)
 
 
 def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
@@ -280,15 +287,15 @@ def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
     return (0.0 if loss is None else loss), None
 
 
-def _norm(gradients: list[Any]) -> float | None:
-    if not gradients:
-        return None
-    arrays = [np.asarray(tf.convert_to_tensor(gradient), "float64") for gradient in gradients]
-    return float(np.sqrt(sum(float(np.square(a).sum()) for a in arrays)))
+def _norm(gradient: Any) -> float:
+    """Return the norm of a gradient, in float64 but piece by piece."""
+    values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
+    pieces = (values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE))
+    return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
 
 
 def _phase(operation: Operation) -> Phase:
-    if "apply_gradients" in operation.functions:
+    if operation.updates:
         return Phase.UPDATE
     if "gradient" in operation.functions:
         return Phase.GRADIENT
@@ -298,13 +305,13 @@ def _phase(operation: Operation) -> Phase:
 
 
 def _first_nonfinite(operation: Operation) -> np.ndarray:
-    arrays = [np.asarray(t, "float64") for t in operation.outputs if t.dtype.is_floating]
+    arrays = [np.asarray(tensor) for tensor in operation.outputs if _is_float(tensor)]
     return next(a for a in arrays if not np.isfinite(a).all())
 
 
 def _range(values: np.ndarray) -> str:
     """Describe the values of an array in a few words."""
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)].astype("float64")
     counts = [f"{n} {word}" for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf")) if n]
     if finite.size and finite.min() == finite.max():
         counts.insert(0, f"{finite.min():.4g}")

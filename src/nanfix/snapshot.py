@@ -3,15 +3,15 @@
 import copy
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from nanfix.adapted import constants
+from nanfix.optimizers import optimizers
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
 UNTOUCHED = {"model", "_model", "params", "validation_data", "_writers", "_prev_summary_state"}  # the last two are TensorBoard's
@@ -40,14 +40,6 @@ class Snapshot:
         if not isinstance(self.tensors, tuple):
             return 0
         return sum(int(tensor.shape.num_elements() or 0) * tensor.dtype.size for tensor in self.tensors)
-
-
-def optimizers(model: Any) -> list[Any]:
-    """Return the optimizers of a model, of which a GAN has two, in attributes or in a list or dict of its own."""
-    held = [model.optimizer]
-    for value in vars(model).values():
-        held += value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-    return list({id(optimizer): optimizer for optimizer in held if isinstance(optimizer, keras.Optimizer)}.values())
 
 
 def state_variables(model: Any) -> list[Any]:

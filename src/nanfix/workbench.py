@@ -5,6 +5,7 @@ import copy
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,13 +14,13 @@ import keras
 import numpy as np
 
 from nanfix.adapted import adapt_to, statistics
-from nanfix.changes import Power, RowFilter
+from nanfix.changes import Guard, Power, RowFilter
 from nanfix.checkpoint import Moment, wrapped
 from nanfix.data import TrainingData, feed, take_rows
 from nanfix.feeding import judged_on, trained_on
 from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
-from nanfix.guard import install, install_on_call
+from nanfix.guard import Matches, install, install_on_call
 from nanfix.objective import install_objective
 from nanfix.optimizing import NUMBERS, Optimizing
 from nanfix.rates import rate_callbacks
@@ -34,6 +35,7 @@ SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without w
 KERNELS = ("kernel", "recurrent_kernel")
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
 SEEDS = "seed_generator_state"  # of dropout and the like
+NO_MATCH = "The guard of {operation} at {place} did nothing: no such operation was met there, as when the code has changed."
 COMPILED = ("train_function", "test_function", "predict_function")
 
 
@@ -71,6 +73,7 @@ class Workbench:
         self._temporary = contextlib.ExitStack()  # of use in training alone, or replaced by layers
         self._functions: dict[str, dict[str, Any]] = {}
         self._graph = "the user's own"
+        self._matches: Matches = Counter()
         self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
         self._held_feeds: dict[RowFilter, TrainingData] = {}
 
@@ -91,7 +94,7 @@ class Workbench:
         for position, attributes in setup.layers.items():
             for name, value in attributes.items():
                 _change_layer(layers[position], name, value, self._changes)
-        install(self.model, setup.guards, self._changes)
+        install(self.model, setup.guards, self._changes, self._matches)
         self._install_temporary(setup)
         for position, initializer in setup.initializers.items():
             _initialize(layers[position], initializer, seed + position)
@@ -214,11 +217,16 @@ class Workbench:
         self._temporary.close()
         self._changes.pop_all()
         notes += self._optimizing.settle(setup)
+        notes += [NO_MATCH.format(operation=guard.operation, place=guard.source) for guard in self.idle(setup)]
         if setup.layers and not can_rebuild(self.model):
             names = ", ".join(dict.fromkeys(layers[position].name for position in setup.layers))
             notes.append(f"A saved model is made anew by its own code when it is loaded: change {names} there, too.")
         self._forget_functions()
         return notes
+
+    def idle(self, setup: Setup) -> list[Guard]:
+        """Return the guards that have found nothing to guard in any traced graph, so that they did nothing."""
+        return [guard for guard in setup.guards if guard.source is not None and not self._matches[guard]]
 
     def adapted(self, setup: Setup) -> Callable[[list[Any]], list[Any]]:
         """Return what makes of the user's callbacks those that `setup` is trained with."""
@@ -261,7 +269,7 @@ class Workbench:
         """Close the gate, which stood in the place of the model's own call, and guard that instead."""
         if self._gate.is_open:
             self._gate.close()
-            install_on_call(self.model, setup.guards, self._changes)
+            install_on_call(self.model, setup.guards, self._changes, self._matches)
 
     def _forget_functions(self) -> None:
         for name in COMPILED:
