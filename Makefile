@@ -15,7 +15,7 @@ SOURCES := src strategies tests examples benchmarks
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/demo.py
+	$(BIN)/python -c "import runpy, nanfix.quiet; nanfix.quiet.load_tensorflow(); runpy.run_path('examples/demo.py', run_name='__main__')"
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -16,6 +16,7 @@ from nanfix import documents, options
 from nanfix.crew import Workers
 from nanfix.errors import InputError, NanfixError
 from nanfix.options import Format
+from nanfix.quiet import load_tensorflow
 from nanfix.telling import announce, console, patch_of_file, tell, tell_explained, tell_written
 from nanfix.usage import check_new, check_subject, names, program
 
@@ -99,6 +100,7 @@ def repair(
     if not dry_run:
         check_new(written, force)
     if runs is None:
+        load_tensorflow()
         from nanfix.saved import SavedModel, plan_saved, repair_saved
 
         verbose = 0 if quiet else 2
@@ -140,6 +142,7 @@ def diagnose(
     check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
     with _standard_output_kept(as_json or model is not None):
         if model is not None and data is not None:
+            load_tensorflow()
             from nanfix.saved import SavedModel, diagnose_saved
 
             verbose = 0 if quiet else 2

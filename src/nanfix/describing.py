@@ -7,6 +7,7 @@ import keras
 from nanfix.adapted import fed_by, ruined
 from nanfix.data import TrainingData, flat_arrays, take_rows
 from nanfix.folding import Sites, find_sites
+from nanfix.quiet import quiet
 from nanfix.rebuild import can_rebuild, container
 from nanfix.recording import Recording
 from nanfix.replay import preserved_randomness
@@ -15,6 +16,7 @@ from nanfix.setup import Sample, Setup, walk
 WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
+@quiet()
 def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
     rows = data.rows(recorded)

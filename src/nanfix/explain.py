@@ -11,6 +11,7 @@ from nanfix.checks import check_model
 from nanfix.data import Rewindable, TrainingData
 from nanfix.diagnosis import Diagnosis
 from nanfix.incident import Incident
+from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
 from nanfix.snapshot import plain_state, remember, restore
@@ -77,6 +78,7 @@ def train_and_explain(model: Any, x: Any = None, y: Any = None, **fit_kwargs: An
         return watched, explained(model, data, watched)
 
 
+@quiet()
 def explained(model: Any, data: TrainingData, watched: Watched) -> Diagnosis | None:
     """Return the diagnosis of a training that has been watched; the model is left in a finite state."""
     if watched.incident is None:

@@ -11,6 +11,7 @@ from nanfix.data import TrainingData, flat_arrays, take_rows
 from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis, Onset
 from nanfix.judging import FailedRun
+from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
 from nanfix.replay import Replay, as_batch, flat_batch, observe, replay
@@ -32,6 +33,7 @@ NOTHING_KEPT = (
 class Incident:
     """A run that turned non-finite: rolled back, described, explained."""
 
+    @quiet()
     def __init__(self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int):
         self.model, self.data, self.watched, self.watching, self.seed = model, data, watched, watching, seed
         self.recording = recording = watched.recorder.recording()
@@ -49,6 +51,7 @@ class Incident:
         known = recording.snapshots, recording.epoch_losses, steps, self.steps_per_epoch, self.seed
         return FailedRun(self.setup, self.data, self.held, self.sampled, *known)
 
+    @quiet()
     def diagnose(self) -> Diagnosis:
         """Replay the failing steps, look at data and weights, and try the steps otherwise."""
         incident = self.watched.incident

@@ -13,6 +13,7 @@ from nanfix.diagnosis import Diagnosis
 from nanfix.errors import NanfixError
 from nanfix.fix import Fix
 from nanfix.incident import NOTHING_KEPT, Incident
+from nanfix.quiet import quiet
 from nanfix.registry import select
 from nanfix.replay import preserved_randomness
 from nanfix.report import TrialRecord
@@ -37,6 +38,7 @@ class Plan:
         return "\n".join([str(self.diagnosis), "Would be tried, in this order, until one holds and learns:", *numbered])
 
 
+@quiet()
 def train_and_plan(
     model: Any,
     x: Any = None,

@@ -18,6 +18,7 @@ from nanfix.judging import Judge, Marks, beginning, measure_marks, rewind
 from nanfix.ladder import Candidate
 from nanfix.progress import Progress
 from nanfix.proving import Proof, prove
+from nanfix.quiet import quiet
 from nanfix.reasoning import reason
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
@@ -67,6 +68,7 @@ class Repair:
         self._told: list[str] = []
         self._reached = run.watched.incident.detected.epoch if run.watched.incident else 0  # epoch of the latest training, from 1
 
+    @quiet()
     def report(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
         """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another."""
         deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds

@@ -11,6 +11,7 @@ from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix
 from nanfix.folding import Sites
+from nanfix.quiet import quiet
 from nanfix.reasoning import validation_only
 from nanfix.search import build_space
 from nanfix.setup import Setup
@@ -56,6 +57,7 @@ class ValidationIncident:
     diagnosis: Diagnosis
 
     @classmethod
+    @quiet()
     def of(cls, model: Any, data: TrainingData, watched: Watched) -> "ValidationIncident | None":
         """Return the incident of a training that has ended, or None when its validation stayed finite."""
         onset = watched.recorder.validation_onset
@@ -67,6 +69,7 @@ class ValidationIncident:
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
         return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, [], whole=True), onset))
 
+    @quiet()
     def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
         """Make the first change to the data that gives a finite validation loss part of the model; its training stays.
 

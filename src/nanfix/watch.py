@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanfix.data import TrainingData, feed
+from nanfix.quiet import heard
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
 from nanfix.resumption import broken_off, resumed, user_callbacks, without_writers
@@ -73,7 +74,8 @@ def watch(
     recorder.attach(model)
     incident, begun = None, time.perf_counter()
     try:
-        model.fit(**arguments)
+        with heard():
+            model.fit(**arguments)
     except Nonfinite as nonfinite:
         incident = nonfinite.with_traceback(None)
         recorder.abandon()

@@ -23,6 +23,7 @@ from nanfix.gate import Gate
 from nanfix.guard import Matches, install, install_on_call
 from nanfix.objective import install_objective
 from nanfix.optimizing import NUMBERS, Optimizing
+from nanfix.quiet import quiet
 from nanfix.rates import rate_callbacks
 from nanfix.rebuild import can_rebuild, imputation, insert_after_inputs, insert_before, layer_normalization, scaling
 from nanfix.rows import filtered, kept_sample, unknown_length
@@ -172,6 +173,7 @@ class Workbench:
             self._held_feeds = {self._rows: judged_on(filtered(data, self._rows), batch_size)}
         return self._held_feeds[self._rows]
 
+    @quiet()
     def hand_back(self, setup: Setup) -> list[str]:
         """Make the repair part of the user's object: raw inputs in, outputs in the user's units; returns what it did.
 
