@@ -1,5 +1,6 @@
 """Searches by several processes: the same fix, restarted workers, and what is said where it cannot be."""
 
+import sys
 import threading
 import time
 
@@ -61,6 +62,49 @@ def test_a_model_that_cannot_be_made_anew_is_searched_by_one_process():
     report = nanfix.fit(model, x, y, strategies=STRATEGIES, workers=2, **fit)
     assert report.outcome is Outcome.REPAIRED
     assert any("Searched by one process, since the model is a subclass" in note for note in report.notes)
+
+
+def in_main(name):
+    """Return a function as a script defines it."""
+
+    def halve(epoch, rate):
+        return rate / 2
+
+    halve.__module__, halve.__qualname__ = "__main__", name
+    setattr(sys.modules["__main__"], name, halve)
+    return halve
+
+
+def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
+    """A layer, a loss and a callback's function; the workers would not find them, and are not started."""
+
+    @keras.saving.register_keras_serializable("test_crew")
+    class Twice(keras.layers.Layer):
+        def call(self, inputs):
+            return 2.0 * inputs
+
+    @keras.saving.register_keras_serializable("test_crew")
+    def absolute(truth, prediction):
+        return keras.ops.mean(keras.ops.abs(truth - prediction))
+
+    def asked(model, **arguments):
+        _, x, y, fit = explosions.unscaled_inputs()
+        repair = {"strategies": ["scale-inputs"], "workers": 2, "throw": False}
+        report = nanfix.fit(model, x, y, **{**fit, **arguments}, **repair)
+        return [note for note in report.notes if "Searched by one process" in note]
+
+    monkeypatch.setattr(crew.Crew, "run", lambda *_: pytest.fail("workers were started"))
+    for own in (Twice, absolute):
+        monkeypatch.setattr(own, "__module__", "__main__")
+    model = keras.Sequential([keras.Input((4,)), Twice(), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    (note,) = asked(model)
+    assert "since test_what_the_script_itself_defines_is_searched_by_one_process.<locals>.Twice is defined in the script" in note
+    (note,) = asked(explosions.mlp(keras.optimizers.SGD(3e30), absolute))
+    assert "absolute is defined in the script itself" in note
+    halving = keras.callbacks.LearningRateScheduler(in_main("halve_in_main"))
+    (note,) = asked(explosions.unscaled_inputs()[0], callbacks=[halving])
+    assert "halve_in_main is defined in the script itself" in note
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_search_with_its_output(tmp_path, monkeypatch):

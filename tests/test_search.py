@@ -1,9 +1,13 @@
 """The search by keras-tuner: budget, resumption, and files a killed process left torn."""
 
+import gc
 import math
+import os
+import weakref
 
 import explosions
 import pytest
+from keras_tuner.src.engine.oracle import LOCKS
 
 from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
@@ -133,3 +137,36 @@ def test_nothing_is_printed(space, tmp_path, capsys):
     run(space, tmp_path, [])
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == ""
+
+
+def test_a_search_inside_of_a_worker_of_another_search_leads_itself(space, tmp_path, monkeypatch):
+    """As when the user tunes with keras-tuner in several processes, and calls nanfix.fit in a trial."""
+    outer = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": "1"}
+    for identity in ("chief", "tuner0"):
+        for name, value in {**outer, "KERASTUNER_TUNER_ID": identity}.items():
+            monkeypatch.setenv(name, value)
+        tried = []
+        found = run(space, tmp_path / identity, tried, trials=3)
+        assert len(found.trials) == len(tried) == 3
+        assert os.environ["KERASTUNER_TUNER_ID"] == identity and os.environ["KERASTUNER_ORACLE_PORT"] == "1"
+
+
+def test_nothing_of_a_search_is_held_when_it_has_ended(tmp_path):
+    model, x, y, _ = explosions.learning_rate()
+    diagnosis = Diagnosis(Onset(1, 2), (Finding(Cause.LEARNING_RATE, 0.9, ""),), learning_rate=0.1)
+    mine = build_space(select(["lower-learning-rate"]), diagnosis, Setup(model, Sample((x,), (y,), (True,), x)))
+    ended = weakref.ref(mine)
+    run(mine, tmp_path, [], trials=2)
+    del mine
+    gc.collect()
+    assert ended() is None
+
+
+def test_nothing_of_a_search_is_held_when_it_has_failed(space, tmp_path):
+    def judge(fix):
+        raise ZeroDivisionError
+
+    before = len(LOCKS)
+    with pytest.raises(ZeroDivisionError):
+        search(space, judge, budget=Budget(trials=2), seed=0, directory=tmp_path)
+    assert len(LOCKS) == before

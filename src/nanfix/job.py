@@ -1,10 +1,14 @@
 """What a worker process needs to know of a failed run, as files: the model, the snapshots, and everything else."""
 
 import importlib
+import io
+import json
 import pickle
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -65,6 +69,8 @@ def share(folder: Path, run: FailedRun) -> None:
         keras.saving.load_model(folder / MODEL)
     except (*SAVE_ERRORS, ImportError) as error:
         raise CannotShare(f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})") from error
+    for own in _registered(folder / MODEL):
+        _check_known_elsewhere(own)
     store = SnapshotStore(folder / SNAPSHOTS)
     store.clear()
     for snapshot in run.snapshots:
@@ -80,7 +86,7 @@ def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Mar
     arguments = {**(run.data.arguments or {})}
     arguments["callbacks"] = schedules(arguments.get("callbacks"))
     facts = Facts(
-        _modules(run.setup.model),
+        _modules(run.setup.model, _registered(folder / MODEL)),
         replace(run.data, arguments=arguments),
         dict(run.epoch_losses),
         run.steps,
@@ -92,11 +98,12 @@ def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Mar
         marks,
         directory,
     )
+    text = io.BytesIO()
     try:
-        text = pickle.dumps(facts)
+        _Pickler(text).dump(facts)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise CannotShare(f"the training's arguments cannot be handed to another process ({error})") from error
-    (folder / FACTS).write_bytes(text)
+    (folder / FACTS).write_bytes(text.getvalue())
 
 
 def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
@@ -128,8 +135,45 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     return space, Judge(run, bench, facts.marks, facts.ground), facts.directory
 
 
-def _modules(model: Any) -> tuple[str, ...]:
-    """Return the modules that define the classes of the model and its parts, other than Keras' own."""
+def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:
+    """Return the modules that define the model's own code: classes of its parts, and what it has registered with Keras."""
     parts: Sequence[Any] = [model, model.optimizer, *(layer for _, layer in walk(model))]
-    names = dict.fromkeys(type(part).__module__ for part in parts)
-    return tuple(name for name in names if name != "__main__" and name.partition(".")[0] != "keras")
+    names = dict.fromkeys([*(type(part).__module__ for part in parts), *(own.__module__ for own in registered)])
+    return tuple(name for name in names if name.partition(".")[0] != "keras")
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what the script itself defines: another process does not run the script, so it could not be read there."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | FunctionType):
+            _check_known_elsewhere(value)
+        return NotImplemented
+
+
+def _check_known_elsewhere(own: Any) -> None:
+    """Raise CannotShare for a class or function of the user's script or notebook itself."""
+    if own.__module__ == "__main__":
+        raise CannotShare(
+            f"{own.__qualname__} is defined in the script itself, which no other process runs; they would find it in a module"
+        )
+
+
+def _registered(path: Path) -> list[Any]:
+    """Return the user's classes and functions that a saved model names: layers, losses, metrics, initializers, all of it."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    found = map(keras.saving.get_registered_object, dict.fromkeys(_names(config)))
+    return [own for own in found if own is not None and own.__module__.partition(".")[0] != "keras"]
+
+
+def _names(config: Any) -> Iterator[str]:
+    if isinstance(config, list):
+        for part in config:
+            yield from _names(part)
+    if isinstance(config, dict):
+        name = config.get("config" if config.get("class_name") == "function" else "registered_name")
+        if isinstance(name, str):
+            yield name
+        for part in config.values():
+            yield from _names(part)

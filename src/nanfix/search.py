@@ -20,6 +20,7 @@ import keras_tuner
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
+from keras_tuner.src.engine.oracle import LOCKS, THREADS
 
 from nanfix.budget import Budget
 from nanfix.crew import Crew
@@ -312,21 +313,41 @@ def search(
     _claim(directory / PROJECT, space)
     told = {"revised": revised, "progress": progress}
     oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar, **told)
-    tuner = ProbeTuner(oracle, space, judge, directory)
-    if crew is None:
-        tuner.search(verbose=0)
-    elif oracle.proposes():
-        oracle.verbose = 0
-        crew.run(oracle)
-    finished = oracle.finished()
-    ranked = choose(finished, space.rungs, bar)
-    return Found({candidate: space.fix_of(candidate) for candidate in ranked}, held_losses(finished), oracle.records())
+    try:
+        with _leading():
+            tuner = ProbeTuner(oracle, space, judge, directory)
+            if crew is None:
+                tuner.search(verbose=0)
+        if crew is not None and oracle.proposes():
+            oracle.verbose = 0
+            crew.run(oracle)
+        finished = oracle.finished()
+        ranked = choose(finished, space.rungs, bar)
+        return Found({candidate: space.fix_of(candidate) for candidate in ranked}, held_losses(finished), oracle.records())
+    finally:
+        _forget(oracle)
 
 
 def work(space: Space, judge: Judge, directory: Path) -> None:
     """Run trials of the search in `directory` that another process leads, until it has no more."""
     oracle = LadderOracle(space, max_trials=UNLIMITED, deadline=math.inf, seed=0, bar=math.inf)
     ProbeTuner(oracle, space, judge, directory).search(verbose=0)
+
+
+@contextlib.contextmanager
+def _leading() -> Iterator[None]:
+    """Let this process lead its own search, also where the user's program is a worker of a search of keras-tuner's itself."""
+    outer = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERASTUNER_")}
+    try:
+        yield
+    finally:
+        os.environ.update(outer)
+
+
+def _forget(oracle: LadderOracle) -> None:
+    """Take the oracle, which holds model and data, out of the tables in which keras-tuner keeps each for ever."""
+    LOCKS.pop(oracle, None)
+    THREADS.pop(oracle, None)
 
 
 def _claim(project: Path, space: Space) -> None:
