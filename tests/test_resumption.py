@@ -13,8 +13,8 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.plain import plain_state
 from nanfix.resumption import broken_off, resumed
-from nanfix.snapshot import plain_state
 
 
 def told(callbacks, states, epoch, **rolled_back):

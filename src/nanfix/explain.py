@@ -11,10 +11,11 @@ from nanfix.checks import check_model
 from nanfix.data import Rewindable, TrainingData
 from nanfix.diagnosis import Diagnosis
 from nanfix.incident import Incident
+from nanfix.plain import plain_state, remember
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
-from nanfix.snapshot import plain_state, remember, restore
+from nanfix.snapshot import restore
 from nanfix.store import SnapshotStore
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch

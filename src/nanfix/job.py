@@ -20,6 +20,7 @@ from nanfix.errors import NanfixError
 from nanfix.export import MODEL, SAVE_ERRORS
 from nanfix.fix import Fix
 from nanfix.judging import FailedRun, Judge, Marks
+from nanfix.plain import plain_variables
 from nanfix.rebuild import can_rebuild
 from nanfix.registry import select
 from nanfix.search import Space, build_space
@@ -63,6 +64,8 @@ def share(folder: Path, run: FailedRun) -> None:
         raise CannotShare("the data are a stream, which one process alone can draw from")
     if not can_rebuild(model) or run.setup.replicas > 1:
         raise CannotShare("the model is a subclass with a call of its own, or spread over several devices")
+    if plain_variables(model):
+        raise CannotShare("the model holds variables that Keras does not save")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         model.save(folder / MODEL)

@@ -11,7 +11,7 @@ import keras
 
 from nanfix.data import TrainingData
 from nanfix.eventfiles import forget
-from nanfix.snapshot import remember
+from nanfix.plain import remember
 
 WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nanfix.pace import Pace
-from nanfix.snapshot import Snapshot
+from nanfix.snapshot import Snapshot, held_bytes
 from nanfix.store import SnapshotStore
 
 log = logging.getLogger("nanfix")
@@ -37,7 +37,7 @@ class Shelf:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held."""
-        return sum(snapshot.nbytes for snapshot in self.snapshots)
+        return held_bytes(self.snapshots)
 
     def begin_with(self, initial: Snapshot, newest: Snapshot) -> None:
         """Take over what an earlier call wrote."""
@@ -51,7 +51,8 @@ class Shelf:
             The seconds spent on a file that is only there for a later call.
         """
         begun = time.perf_counter()
-        room = self._memory_bytes // max(snapshot.nbytes, 1)
+        shared = snapshot.nbytes - snapshot.tensor_bytes
+        room = (self._memory_bytes - shared) // max(snapshot.tensor_bytes, 1)
         self.on_disk = self._store is not None and (self.on_disk or room < 2)
         durably = self._durable and not self.on_disk and self._writing.due(begun)
         written = self._write(snapshot, past) if self.on_disk or durably else None

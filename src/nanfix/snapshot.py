@@ -1,6 +1,5 @@
 """Take, verify and restore everything that a bit-identical replay of training needs."""
 
-import copy
 import math
 import time
 from collections.abc import Iterable
@@ -12,9 +11,7 @@ import tensorflow as tf
 
 from nanfix.adapted import constants
 from nanfix.optimizers import optimizers
-
-PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
-UNTOUCHED = {"model", "_model", "params", "validation_data", "_writers", "_prev_summary_state"}  # the last two are TensorBoard's
+from nanfix.plain import arrays, count_again, counters, plain_state, plain_variables, remember
 
 
 @dataclass(frozen=True)
@@ -33,24 +30,40 @@ class Snapshot:
     callbacks: tuple[tuple[Any, dict[str, Any]], ...] = ()
     weight_norm: float = math.nan
     taken: float = 0.0  # seconds since 1970; 0 for one of another process
+    counters: tuple[tuple[Any, dict[str, Any]], ...] = ()  # plain attributes of the model and its layers
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held; a snapshot on disk holds none."""
+        """Bytes of memory held, tensors and arrays; of a snapshot on disk, arrays alone."""
+        return held_bytes([self])
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of memory that the tensors hold, which no other snapshot shares."""
         if not isinstance(self.tensors, tuple):
             return 0
         return sum(int(tensor.shape.num_elements() or 0) * tensor.dtype.size for tensor in self.tensors)
 
 
+def held_bytes(snapshots: Iterable[Snapshot]) -> int:
+    """Return the bytes of memory that snapshots hold together; the copy of an array that does not change is one for all."""
+    each = list(snapshots)
+    shared = {id(array): array.nbytes for snapshot in each for array in arrays((*snapshot.callbacks, *snapshot.counters))}
+    return sum(snapshot.tensor_bytes for snapshot in each) + sum(shared.values())
+
+
 def state_variables(model: Any) -> list[Any]:
-    """Return weights, statistics, seeds, optimizer slots and metrics of `model`, each once."""
-    groups = [model.variables, *(optimizer.variables for optimizer in optimizers(model)), model.metrics_variables]
-    return list({id(variable): variable for group in groups for variable in group}.values())
+    """Return weights, statistics, seeds, optimizer slots, metrics and the plain variables of `model`, each once."""
+    tracked = [model.variables, *(optimizer.variables for optimizer in optimizers(model)), model.metrics_variables]
+    each = {id(variable): variable for group in tracked for variable in group}
+    plain = [variable for variable in plain_variables(model) if id(variable) not in each]
+    held = {id(variable.value) for variable in each.values()} if plain else set()  # code of the user's may hold these as well
+    return [*each.values(), *(variable for variable in plain if id(variable) not in held)]
 
 
 def read(variable: Any) -> Any:
-    """Return the tensor that a Keras variable holds now, on the CPU, without copying it there."""
-    value = variable.value
+    """Return the tensor that a variable holds now, on the CPU, without copying it there."""
+    value = variable if isinstance(variable, tf.Variable) else variable.value
     if isinstance(value, tf.Variable) and not isinstance(value, tf.distribute.DistributedValues):
         tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)  # a third of read_value's time
         return tensor if "CPU" in tensor.device else tensor.cpu()
@@ -77,10 +90,10 @@ def nonfinite_variables(model: Any) -> list[str]:
     """Return the paths of the variables of `model` and its optimizers that hold NaN or inf.
 
     Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization layers were adapted to,
-    which no training changes.
+    which no training changes, and plain variables of the user's, who may begin a minimum with inf.
     """
-    metrics = {id(variable) for variable in model.metrics_variables}
-    ruined = [v for v in state_variables(model) if id(v) not in metrics and not is_finite(read(v))]
+    passed = {id(variable) for variable in model.metrics_variables}
+    ruined = [v for v in state_variables(model) if not _is_plain(v) and id(v) not in passed and not is_finite(read(v))]
     given = constants(model) if ruined else set()
     return [variable.path for variable in ruined if id(variable) not in given]
 
@@ -96,33 +109,23 @@ def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks
     weights = {id(variable) for variable in model.trainable_variables}
     norm = 0.0
     for variable, tensor in zip(variables, tensors, strict=True):
-        if id(variable) in metrics:
+        if id(variable) in metrics or _is_plain(variable):
             continue
         squares = squared_norm(tensor)
         if not math.isfinite(squares) and not is_finite(tensor) and id(variable) not in constants(model):
             return None
         norm += squares if id(variable) in weights else 0.0
     states = tuple((callback, plain_state(callback)) for callback in callbacks)
-    return Snapshot(epoch, step, total, variables, tensors, states, math.sqrt(norm), time.time())
+    return Snapshot(epoch, step, total, variables, tensors, states, math.sqrt(norm), time.time(), tuple(counters(model)))
 
 
 def restore(snapshot: Snapshot) -> None:
-    """Put every variable and callback back to what it was when `snapshot` was taken."""
+    """Put every variable, counter and callback back to what it was when `snapshot` was taken."""
     for variable, tensor in zip(snapshot.variables, snapshot.tensors, strict=True):
         variable.assign(tensor)
+    count_again(snapshot.counters)
     remember(snapshot.callbacks)
 
 
-def remember(states: Iterable[tuple[Any, dict[str, Any]]]) -> None:
-    """Let callbacks know again what they knew."""
-    for callback, state in states:
-        vars(callback).update({name: copy.copy(value) for name, value in state.items()})
-
-
-def plain_state(callback: Any) -> dict[str, Any]:
-    """Return the numbers, texts, arrays and containers a callback remembers; open files and the like stay its own."""
-    return {
-        name: copy.copy(value)
-        for name, value in vars(callback).items()
-        if name not in UNTOUCHED and isinstance(value, (*PLAIN, list, dict, set, tuple))
-    }
+def _is_plain(variable: Any) -> bool:
+    return isinstance(variable, tf.Variable)
