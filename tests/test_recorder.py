@@ -4,6 +4,7 @@ import explosions
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
@@ -14,6 +15,7 @@ from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
 from nanfix.replay import replay
 from nanfix.snapshot import nonfinite_variables, take
+from nanfix.steps import loss_of
 from nanfix.store import SnapshotStore
 from nanfix.watch import Watching, watch
 
@@ -233,3 +235,55 @@ def test_data_are_let_go_of_when_a_training_ends():
     watch(model, TrainingData.of(x, y, arguments))
     iterator = model.train_function._iterator()
     assert iterator is None or iterator._iterator_resource is None
+
+
+STEPS = [1.0, 4.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("logs", "loss"),
+    [
+        ({"loss": 1.0, "kl_loss": np.nan}, 1.0),
+        ({"d_loss": 1.0, "g_loss": 2.0, "psnr": np.inf}, 3.0),
+        ({"lossD": np.float32(1.0)}, 1.0),
+        ({"total": np.nan}, np.nan),
+        ({"total": 1.0, "psnr": np.inf}, None),
+        ({"loss": np.asarray([1.0, 3.0])}, 2.0),
+        ({"loss": "none"}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_loss_is_found_under_whatever_name(logs, loss):
+    np.testing.assert_equal(loss_of(logs), loss)
+
+
+class Logging(keras.Model):
+    """Gives the losses in `STEPS`, by name of the form: of each step, or the mean over them."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.tracker, self.scale = form, keras.metrics.Mean(name="error"), keras.layers.Dense(1, use_bias=False)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(y) + 0.0 * keras.ops.mean(self.scale(x))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.tracker.update_state(loss)
+        return {self.form: self.tracker.result() if "mean" in self.form else loss}
+
+
+@pytest.mark.parametrize("form", ["mean_loss", "mean", "raw_loss", "raw"])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_losses_of_steps_are_told_from_their_running_mean(form, at_once):
+    model = Logging(form)
+    model.compile("sgd", steps_per_execution=at_once)
+    x = np.ones((6, 2), "float32")
+    recorder = FlightRecorder()
+    recorder.attach(model)
+    y = np.repeat(np.float32(STEPS), 2)[:, None]
+    model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[recorder])
+    expected = STEPS if at_once == 1 else [np.mean(STEPS) if "mean" in form else STEPS[-1]]
+    assert recorder.recording().losses == pytest.approx(expected)

@@ -16,7 +16,7 @@ from nanfix.pace import Pace
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
 from nanfix.shelf import Shelf
 from nanfix.snapshot import nonfinite_variables, read, restore, state_variables, take
-from nanfix.steps import Drawn, RecordingStep, batch_bytes, loss_of, recordable, whole
+from nanfix.steps import Drawn, RecordingStep, batch_bytes, is_running_mean, loss_of, named_loss, recordable, whole
 from nanfix.store import Saved, SnapshotStore, joined
 
 KEEPING = 0.003  # share of the training's time that snapshots may take,
@@ -72,6 +72,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._total = 0
         self._unverified = False
         self._sum = 0.0  # of the epoch's losses, as Keras' running mean tells it
+        self._running_mean: bool | None = None  # whether it does: a training step of the user's own may not
         self._usual = 0.0  # seconds of a step
         self._ticked = 0.0
         self._just_kept = False
@@ -149,8 +150,10 @@ class FlightRecorder(keras.callbacks.Callback):
             return
         if not math.isfinite(loss):
             raise Nonfinite(self._here(), "the loss")
+        if self._running_mean is None and self._done > 1:
+            self._running_mean = is_running_mean(self.model, logs)
         total = loss * self._done
-        self._losses.append((total - self._sum) / steps)
+        self._losses.append(loss if self._running_mean is False else (total - self._sum) / steps)
         self._sum = total
 
     def on_test_begin(self, logs=None):
@@ -159,9 +162,11 @@ class FlightRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._end_of_epoch()
         self._steps_per_epoch = self._done
-        logs = logs or {}
-        self._epoch_losses[epoch] = logs.get("val_loss", logs.get("loss", math.nan))
-        if self.validation_onset is None and not math.isfinite(logs.get("val_loss", 0.0)):
+        told = {name: value for name, value in (logs or {}).items() if name != "learning_rate"}
+        held = named_loss({name.removeprefix("val_"): value for name, value in told.items() if name.startswith("val_")})
+        trained = loss_of({name: value for name, value in told.items() if not name.startswith("val_")})
+        self._epoch_losses[epoch] = next((loss for loss in (held, trained) if loss is not None), math.nan)
+        if self.validation_onset is None and held is not None and not math.isfinite(held):
             self.validation_onset = self._here()
 
     def on_train_end(self, logs=None):

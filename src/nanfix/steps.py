@@ -5,10 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import keras
+import numpy as np
 import tensorflow as tf
 from keras import tree
 from keras.src.backend.tensorflow.trainer import reduce_per_replica
 from tensorflow.python.data.ops.optional_ops import _OptionalImpl
+
+from nanfix.optimizers import note_called, told_of_updates
 
 Optional: Any = tf.experimental.Optional
 
@@ -61,7 +65,8 @@ class RecordingStep:
 
         @tf.autograph.experimental.do_not_convert
         def step_of_keras(data):
-            outputs = strategy.run(model.train_step, args=(data,))
+            with told_of_updates(model, lambda optimizer, _: note_called(model, optimizer)):  # in a graph, while it is traced
+                outputs = strategy.run(model.train_step, args=(data,))
             return reduce_per_replica(outputs, strategy, reduction="auto")
 
         one_step: Any = step_of_keras
@@ -133,8 +138,6 @@ def recordable(model: Any) -> bool:
 
 
 def _inherits(model: Any, method: str) -> bool:
-    import keras
-
     return getattr(type(model), method) is getattr(keras.Model, method)
 
 
@@ -160,11 +163,46 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
 
 
 def loss_of(logs: Any) -> float | None:
-    """Return the loss in Keras' logs; of a model that has several and none called loss, as a GAN, their sum."""
+    """Return the loss in Keras' logs: what is called loss, else the sum of what has loss in its name, as a GAN has several.
+
+    Of a training step that tells a single number, it is that. None where nothing tells which number is the loss: an inf among
+    others, as a signal-to-noise ratio may be, is no failure.
+    """
+    names = _losses(logs)
+    if not names and isinstance(logs, Mapping) and len(logs) == 1:
+        names = list(logs)
+    known = [value for value in (_number(logs[name]) for name in names) if value is not None]
+    return sum(known) if known else None
+
+
+def named_loss(logs: Any) -> float | None:
+    """Return the loss in the figures of an evaluation; None where none is called so, since more may be better then."""
+    known = [value for value in (_number(logs[name]) for name in _losses(logs)) if value is not None]
+    return sum(known) if known else None
+
+
+def is_running_mean(model: Any, logs: Any) -> bool:
+    """Say whether the loss in the logs, after several steps, is the mean over them and not that of the last step alone.
+
+    It is what a metric of the model gives, in a training step of the user's own too.
+    """
+    told = [logs[name] for name in _losses(logs) or (list(logs) if isinstance(logs, Mapping) else [])]
+    means = {float(np.asarray(metric.result())) for metric in model.metrics if isinstance(metric, keras.metrics.Mean)}
+    return bool(told) and all(_number(value) in means for value in told)
+
+
+def _losses(logs: Any) -> list[str]:
     if not isinstance(logs, Mapping):
-        return None
-    losses = [logs["loss"]] if "loss" in logs else [value for name, value in logs.items() if name.endswith("_loss")]
-    return float(sum(map(float, losses))) if losses else None
+        return []
+    return ["loss"] if "loss" in logs else [name for name in logs if "loss" in name.lower()]
+
+
+def _number(value: Any) -> float | None:
+    """Return a logged value as a number, the mean of several; None for what is none."""
+    if isinstance(value, float):
+        return value
+    array = np.asarray(value)
+    return None if array.dtype.kind in "OSUM" or not array.size else float(array.astype("float64").mean())
 
 
 def whole(batch: Any) -> Any:
