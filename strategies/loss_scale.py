@@ -23,9 +23,10 @@ class LossScale(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
-        if setup.model.optimizer is not base_optimizer(setup.model) or setup.stepping.loss_scale is not None:
-            return Refusal("the optimizer scales the loss already")
-        return setup.has_stock_step or Refusal("the training step is the user's own")
+        if not setup.has_stock_step:
+            return Refusal("the training step is the user's own")
+        scaled = setup.model.optimizer is not base_optimizer(setup.model) or setup.stepping.loss_scale is not None
+        return not scaled or Refusal("the optimizer scales the loss already")
 
     def space(self, hp, diagnosis, setup):
         return {"initial_scale": hp.Choice("initial_scale", [1.0, 2.0**-10])}

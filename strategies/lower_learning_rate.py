@@ -5,10 +5,11 @@ from nanfix.strategy import Refusal, Strategy, Tier
 
 
 class LowerLearningRate(Strategy):
-    """Use the rate share * r instead of r; schedules are scaled as a whole, schedule callbacks held below it.
+    """Use the rate share * r instead of r, in all optimizers that the training step calls.
 
-    Searches the share in half decades, so the range needs no retuning for another optimizer or loss. Does not help
-    when a non-finite value comes from the data or from an operation outside its domain.
+    Where a schedule or a callback sets r, it goes on doing so, and each rate is multiplied by the share. Searches the share
+    in half decades, so the range needs no retuning for another optimizer or loss. Does not help when a non-finite value comes
+    from the data or from an operation outside its domain.
 
     Reference: Bengio (2012), Practical Recommendations for Gradient-Based Training, arXiv:1206.5533, section 3.1.
     """
@@ -35,14 +36,22 @@ class LowerLearningRate(Strategy):
 
     def space(self, hp, diagnosis, setup):
         share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])
+        if not setup.has_one_rate:
+            return {"share": share}
         rate = diagnosis.learning_rate or setup.learning_rate or 0.0
         return {"learning_rate": float(f"{share * rate:.3g}")}
 
-    def apply(self, setup, *, learning_rate):
-        return setup.with_optimizer(learning_rate=learning_rate)
+    def apply(self, setup, *, learning_rate=None, share=None):
+        if learning_rate is not None:
+            return setup.with_optimizer(learning_rate=learning_rate)
+        return setup.with_stepping(rate_share=share * setup.stepping.rate_share)
 
     def explain(self, params):
+        if "share" in params:
+            return f"Train with {params['share']:.3g} times each of your learning rates."
         return f"Lower the learning rate to {params['learning_rate']:.3g}."
 
     def snippet(self, params):
+        if "share" in params:
+            return f"# multiply what every schedule, callback or optimizer has as its learning rate by {params['share']:.3g}"
         return f"optimizer.learning_rate = {params['learning_rate']:.3g}"

@@ -1,7 +1,7 @@
 """Let the optimizer forget what it remembers of another training."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import base_optimizer
+from nanfix.optimizers import trained_optimizers
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -26,7 +26,8 @@ class ResetMoments(Strategy):
         if setup.stepping.fresh_moments:
             return Refusal("the optimizer is a new one already")
         # More than the rate and the count of steps.
-        return len(base_optimizer(setup.model).variables) > 2 or Refusal("the optimizer remembers nothing")
+        remembers = any(len(optimizer.variables) > 2 for optimizer in trained_optimizers(setup.model))
+        return remembers or Refusal("the optimizer remembers nothing")
 
     def space(self, hp, diagnosis, setup):
         return {}

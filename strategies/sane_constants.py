@@ -1,7 +1,8 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import DECAYS, base_optimizer, fades, walk
+from nanfix.optimizers import trained_optimizers
+from nanfix.setup import DECAYS, fades, walk
 from nanfix.strategy import Refusal, Strategy, Tier
 
 # What Keras takes when nothing is said.
@@ -64,8 +65,9 @@ class SaneConstants(Strategy):
 
 
 def _optimizer(setup, factor: float) -> dict[str, float]:
-    optimizer = base_optimizer(setup.model)
-    constants = _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
+    constants: dict[str, float] = {}
+    for optimizer in trained_optimizers(setup.model):
+        constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
     if not 0 <= setup.decay_of_a_step < 1:
         constants["weight_decay"] = WEIGHT_DECAY
     return constants

@@ -1,6 +1,7 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
 from nanfix.diagnosis import Cause
+from nanfix.optimizers import trained_slots
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -23,8 +24,10 @@ class SwapOptimizer(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
-        stock = type(setup.model.optimizer).__name__ in ("SGD", "Adagrad", "Adadelta", "RMSprop")
-        return stock or Refusal("the optimizer adapts its steps already, or is the user's own")
+        kinds = {type(slot.optimizer).__name__ for slot in trained_slots(setup.model)}
+        return kinds <= {"SGD", "Adagrad", "Adadelta", "RMSprop"} or Refusal(
+            "the optimizer adapts its steps already, or is the user's own"
+        )
 
     def space(self, hp, diagnosis, setup):
         return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}

@@ -198,7 +198,7 @@ def test_rates_that_rise_or_follow_a_schedule(run):
     (line,), _ = changed(setup.with_stepping(warm_up=20), call)
     assert "SGD(keras.optimizers.schedules.PolynomialDecay(0.005, 20, end_learning_rate=0.1), clipnorm=1.0)" in line
     setup, call = run(SEQUENTIAL.replace("0.1", "keras.optimizers.schedules.CosineDecay(0.1, decay_steps=50, alpha=0.01)"))
-    (line,), _ = changed(setup.with_optimizer(learning_rate=0.01), call)
+    (line,), _ = changed(setup.with_stepping(rate_share=0.1), call)
     assert "CosineDecay(0.01, decay_steps=50, alpha=0.01)" in line
 
 

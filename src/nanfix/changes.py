@@ -110,11 +110,12 @@ class AdaptiveClip:
 class Stepping:
     """How steps are taken, apart from the optimizer's own attributes.
 
-    The learning rate rises in proportion over the first `warm_up` steps; `fresh_moments` lets the optimizer forget what
-    it remembers of earlier steps; `loss_scale` is what LossScaleOptimizer starts with; `skip_nonfinite` leaves the weights
-    alone at a step whose gradient is not finite.
+    Every learning rate is `rate_share` times what the user's optimizers, schedules and callbacks make it, and rises in proportion
+    over the first `warm_up` steps; `fresh_moments` lets the optimizer forget what it remembers of earlier steps; `loss_scale` is
+    what LossScaleOptimizer starts with; `skip_nonfinite` leaves the weights alone at a step whose gradient is not finite.
     """
 
+    rate_share: float = 1.0
     warm_up: int | None = None
     fresh_moments: bool = False
     adaptive_clip: AdaptiveClip | None = None

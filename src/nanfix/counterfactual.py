@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,17 +16,19 @@ from nanfix.audit import Audit
 from nanfix.changes import Affine
 from nanfix.data import TrainingData, take_rows
 from nanfix.oddities import FEW, bands, outlying_share
+from nanfix.optimizers import trained_optimizers
 from nanfix.optimizing import forget
 from nanfix.outputs import relative_exponents
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, as_batch, preserved_randomness
-from nanfix.setup import Setup, activation_name, base_optimizer, linear_throughout, scaled_schedule, unbounded_recurrences, walk
+from nanfix.schedules import ScaledSchedule
+from nanfix.setup import Setup, activation_name, linear_throughout, unbounded_recurrences, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
+from nanfix.undo import put
 
 FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
-SCHEDULED = 0.01  # of all learning rates of a schedule
 OTHERS = 8  # other batches that the failing state is tried on
 USUAL = 10.0  # robust standard deviations from the median, outliers are drawn in to
 JUDGED = 5  # last batches, on which the loss is compared with what it was on the same ones before these steps
@@ -142,6 +144,8 @@ class _Bench:
     def __init__(self, model: Any, recording: Recording, deadline: float):
         self.model, self.recording = model, recording
         self._step, self._deadline = recording.step_of_keras, deadline
+        self._optimizers = trained_optimizers(model)
+        self._share = keras.Variable(1.0, trainable=False, dtype="float32", name="share")  # of the rates of schedules
 
     @property
     def open(self) -> bool:
@@ -165,12 +169,12 @@ class _Bench:
         if not self.open:
             return None
         self._begin(start, rate, prepare)
-        variable_rate, losses = base_optimizer(self.model)._learning_rate, []
+        variables, losses = {id(variable) for variable in self._rates()}, []
         for step in steps:
             if not self.open:
                 return None
             for variable, value in step.rates:
-                variable.assign(value * rate if variable is variable_rate else value)
+                variable.assign(value * rate if id(variable) in variables else value)
             loss = loss_at(step)
             if not math.isfinite(loss):
                 return Rerun(told, len(losses), len(steps))
@@ -187,9 +191,15 @@ class _Bench:
         restore(start)
         if prepare is not None:
             prepare()
+        self._share.assign(rate)
         if rate != 1.0:
-            variable = base_optimizer(self.model)._learning_rate
-            variable.assign(np.asarray(variable) * rate)
+            for variable in self._rates():
+                variable.assign(np.asarray(variable) * rate)
+
+    def _rates(self) -> list[Any]:
+        """Return the variables that hold the learning rates which no schedule sets."""
+        rates = (optimizer._learning_rate for optimizer in self._optimizers)
+        return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
     def loss_of(self, batch: Any) -> float:
         """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
@@ -205,6 +215,17 @@ class _Bench:
     def stays_finite(self, start: Snapshot, batch: Any) -> bool:
         restore(start)
         return math.isfinite(self.loss_of(batch)) and not nonfinite_variables(self.model)
+
+    @contextmanager
+    def with_scalable_rates(self) -> Iterator[None]:
+        """Let schedules, which are built into the graph, be multiplied by the rate of a rerun as numbers are."""
+        scheduled = [optimizer for optimizer in self._optimizers if not isinstance(optimizer._learning_rate, keras.Variable)]
+        with ExitStack() as during:
+            for optimizer in scheduled:
+                put(during, optimizer, "_learning_rate", ScaledSchedule(optimizer._learning_rate, self._share))
+            if scheduled:
+                during.enter_context(self.traced_anew())
+            yield
 
     @contextmanager
     def traced_anew(self) -> Iterator[None]:
@@ -275,7 +296,8 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         start, steps = recording.newest, list(recording.steps)
         unchanged = bench.rerun("unchanged", start, steps)
         fails = unchanged is not None and not unchanged.finite
-        return {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)} if fails else {}
+        with bench.with_scalable_rates():
+            return {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)} if fails else {}
     found: dict[str, Any] = {"unchanged": unchanged}
     suspects, activation = _suspect_activations(setup)
     if suspects and bench.open:
@@ -301,7 +323,8 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
     if inputs is not None and targets is not None:
         told = "with inputs and targets of unit scale"
         found["scaled"] = bench.rerun(told, start, steps, lambda b: _changed(b, inputs, targets))
-    return {**found, "rate": _lower_rate(bench, start, steps), "no_update": _without_update(bench, start, steps)}
+    with bench.with_scalable_rates():
+        return {**found, "rate": _lower_rate(bench, start, steps), "no_update": _without_update(bench, start, steps)}
 
 
 def _remembers(recording: Recording) -> bool:
@@ -344,16 +367,7 @@ def _more(part: TrainingData, count: int) -> list[Any]:
 
 
 def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Rerun | None:
-    """Run with lower and lower learning rates until one cures; a schedule, which is built into the graph, is scaled once."""
-    optimizer = base_optimizer(bench.model)
-    schedule = optimizer._learning_rate
-    if not isinstance(schedule, keras.Variable):
-        optimizer._learning_rate = scaled_schedule(schedule, SCHEDULED)
-        try:
-            with bench.traced_anew():
-                return bench.rerun(f"with {SCHEDULED:g} times the learning rates of the schedule", start, steps)
-        finally:
-            optimizer._learning_rate = schedule
+    """Run with lower and lower learning rates until one cures."""
     tried: list[Rerun] = []
     for factor in FACTORS:
         rerun = bench.rerun(f"with {factor:g} times the learning rate", start, steps, rate=factor)
@@ -366,9 +380,7 @@ def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Re
 
 
 def _without_update(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> bool | None:
-    """Say whether the steps stay finite when the weights are left as they are; None where a schedule sets the rate."""
-    if not isinstance(base_optimizer(bench.model)._learning_rate, keras.Variable):
-        return None
+    """Say whether the steps stay finite when the weights are left as they are."""
     still = bench.rerun("without any update", start, steps, rate=0.0)
     return still.finite if still is not None else None
 

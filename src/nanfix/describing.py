@@ -11,6 +11,7 @@ from nanfix.quiet import quiet
 from nanfix.rebuild import can_rebuild, container
 from nanfix.recording import Recording
 from nanfix.replay import preserved_randomness
+from nanfix.resumption import user_callbacks
 from nanfix.setup import Sample, Setup, walk
 
 WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -38,6 +39,8 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     members = tuple(layer for _, layer in walk(model))
     known = {"members": members, "normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
     known["ruined"] = {position: fed_by(model, layer) for position, layer in ruined(model)}
+    varies = any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data))
+    known["rate_varies"] = varies
     return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
 
 

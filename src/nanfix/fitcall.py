@@ -9,54 +9,62 @@ import keras
 import numpy as np
 from keras import tree
 
+from nanfix.optimizers import Slot, base, slots
 from nanfix.places import Places
-from nanfix.setup import base_optimizer, current_learning_rate, has_schedule
 from nanfix.source import Made
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
 @dataclass(frozen=True)
-class FitCall:
-    """One call of `fit` as it was before it trained: where its model, optimizer and data come from.
+class OptimizerMade:
+    """One optimizer of a model as it was before it trained, the `base` in one that scales the loss (then it is `inner`).
 
-    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
-    layer; `rate` is the learning rate, `started` says whether the optimizer has taken steps already.
+    `key` is that of its slot, `made` the call that makes it, `rate` the learning rate, `started` says whether it has taken
+    steps already.
     """
 
-    places: Places
-    model: Any
-    fit: Made | None
-    compiled: Made | None
-    optimizer: Made | None
+    key: tuple[Any, ...]
+    made: Made | None
     base: Any
     inner: bool
     clips: frozenset[str]
     rate: float | None
     schedule: Any
     started: bool
+
+    @classmethod
+    def of(cls, places: Places, slot: Slot) -> "OptimizerMade":
+        """Return what is to be known of the optimizer in a slot."""
+        held = base(slot.optimizer)
+        rate = held._learning_rate
+        number = isinstance(rate, keras.Variable)
+        clips = frozenset(name for name in CLIPPING if getattr(held, name, None))
+        known = float(np.asarray(held.learning_rate)), None if number else rate, bool(int(np.asarray(held.iterations)))
+        return cls(slot.key, places.of(held), held, held is not slot.optimizer, clips, *known)
+
+
+@dataclass(frozen=True)
+class FitCall:
+    """One call of `fit` as it was before it trained: where its model, optimizers and data come from.
+
+    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
+    layer.
+    """
+
+    places: Places
+    model: Any
+    fit: Made | None
+    compiled: Made | None
+    optimizers: tuple[OptimizerMade, ...]
     inputs: tuple[tuple[Made | None, Made | None], ...]
     arguments: Mapping[str, Any]
 
     @classmethod
     def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
         """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
-        base = base_optimizer(model)
-        return cls(
-            places,
-            model,
-            fit,
-            places.compiled(model),
-            places.of(base),
-            base,
-            base is not model.optimizer,
-            frozenset(name for name in CLIPPING if getattr(base, name, None)),
-            current_learning_rate(model),
-            base._learning_rate if has_schedule(model) else None,
-            bool(int(np.asarray(base.iterations))),
-            tuple(entries(places, model)),
-            arguments,
-        )
+        made = tuple(OptimizerMade.of(places, slot) for slot in slots(model))
+        return cls(places, model, fit, places.compiled(model), made, tuple(entries(places, model)), arguments)
 
 
 def entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:

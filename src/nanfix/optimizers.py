@@ -34,7 +34,10 @@ class Slot:
         if self.entry is None:
             setattr(self.model, self.name, optimizer)
         else:
-            getattr(self.model, self.name)[self.entry] = optimizer
+            held = getattr(self.model, self.name)
+            keys = held if isinstance(held, Mapping) else range(len(held))
+            changed = {key: optimizer if key == self.entry else held[key] for key in keys}
+            setattr(self.model, self.name, changed if isinstance(held, Mapping) else list(changed.values()))
 
 
 def slots(model: Any) -> list[Slot]:
@@ -60,6 +63,8 @@ def trained_slots(model: Any) -> list[Slot]:
 
     `super().compile()` without an optimizer makes one that a training step of the user's own never calls.
     """
+    if not slots(model):
+        return []
     once = {id(slot.optimizer): slot for slot in reversed(slots(model))}
     each = list(reversed(once.values()))
     called = _CALLED.get(model, set())
@@ -77,9 +82,9 @@ def base(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def note_called(model: Any, called: Callable[[Any], bool]) -> None:
-    """Remember the optimizers of which `called` says that the training step calls them."""
-    _CALLED.setdefault(model, set()).update(slot.key for slot in slots(model) if called(slot.optimizer))
+def note_called(model: Any, optimizer: Any) -> None:
+    """Remember that the training step calls an optimizer."""
+    _CALLED.setdefault(model, set()).update(slot.key for slot in slots(model) if slot.optimizer is optimizer)
 
 
 @contextmanager
@@ -94,10 +99,10 @@ def told_of_updates(model: Any, listen: Callable[[Any, Any], None]) -> Iterator[
 def _telling(optimizer: Any, listen: Callable[[Any, Any], None]) -> Callable[..., Any]:
     apply = optimizer.apply
 
-    def told(grads, trainable_variables=None):
+    def told(grads, *args, **kwargs):
         gradients = list(grads)
         listen(optimizer, gradients)
-        return apply(gradients, trainable_variables)
+        return apply(gradients, *args, **kwargs)
 
     return told
 

@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from keras.src.optimizers.base_optimizer import clip_by_global_norm
 
 from nanfix.changes import AdaptiveClip
-from nanfix.setup import Setup, base_optimizer, has_schedule, scaled_schedule
+from nanfix.optimizers import Slot, base, slots, trained_optimizers, trained_slots
+from nanfix.schedules import ScaledSchedule, constant_schedule, scaled_schedule
+from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot, read, restore
 from nanfix.undo import override, put
 
@@ -28,89 +29,103 @@ class Optimizing:
         self._numbers: dict[str, Any] = {}
 
     def in_variables(self, setup: Setup) -> set[str]:
-        """Return the attributes of the setup that a traced graph reads from variables, as long as it is only tried.
+        """Return what of the setup a traced graph reads from variables, as long as it is only tried.
 
         In half precision a variable is no equal of a number: an epsilon of 1e-8 is 0 there.
         """
         single = all(variable.dtype == "float32" for variable in self._model.trainable_variables)
         numbers = {name for name in NUMBERS if single and isinstance(setup.optimizer.get(name), float)}
-        return numbers | ({"global_clipnorm"} if setup.optimizer.get("global_clipnorm") else set())
+        return numbers | {"rate_share"} | ({"global_clipnorm"} if setup.optimizer.get("global_clipnorm") else set())
 
     def install(self, setup: Setup, undo: ExitStack, *, trying: bool = False) -> None:
         """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state.
 
         As long as it is only `trying`, numbers stand in variables, so that the next setup needs no new trace.
         """
+        trained = trained_slots(self._model)
+        for number, slot in enumerate(trained):
+            if setup.optimizer_class is not None:
+                self._exchange(undo, slot, setup.optimizer_class, getattr(keras.optimizers, setup.optimizer_class))
+            self._install_in(base(slot.optimizer), number, setup, undo, trying)
+        if setup.stepping.fresh_moments:
+            forget(self._model)
+        if setup.stepping.loss_scale is not None:
+            self._scale_loss(undo, trained[0], setup.stepping.loss_scale)
+
+    def _install_in(self, optimizer: Any, number: int, setup: Setup, undo: ExitStack, trying: bool) -> None:
+        """Change one of the optimizers; the `number` tells it from others."""
         stepping = setup.stepping
-        if setup.optimizer_class is not None:
-            kind = getattr(keras.optimizers, setup.optimizer_class)
-            self._exchange(undo, setup.optimizer_class, kind)
-        optimizer = base_optimizer(self._model)
         for name, value in setup.optimizer.items():
             if name in NUMBERS and trying and name in self.in_variables(setup):
                 value = self._number(name, value, "float32")
-            if name != "learning_rate":
+            if name != "learning_rate" and hasattr(optimizer, name):  # of several, some may have no such thing
                 put(undo, optimizer, name, value)
         if setup.optimizer.get("global_clipnorm"):
             norm = self._number("global_clipnorm", setup.optimizer["global_clipnorm"], "float32")
-            override(undo, optimizer, "_clip_gradients", lambda gradients: clip_by_global_norm(gradients, norm))
+            override(undo, optimizer, "_clip_gradients", lambda gradients: _clipped(gradients, norm))
         if self._model.distribute_strategy.num_replicas_in_sync == 1:
             # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
             override(undo, optimizer, "_all_reduce_sum_gradients", list)
-        if stepping.fresh_moments:
-            forget(self._model)
         if stepping.adaptive_clip is not None:
-            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, stepping.adaptive_clip))
+            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, number, stepping.adaptive_clip))
         if stepping.skip_nonfinite:
             override(undo, optimizer, "apply", self._finite_only(optimizer))
-        if stepping.loss_scale is not None:
-            self._scale_loss(undo, stepping.loss_scale)
-        if "learning_rate" in setup.optimizer:
-            self._set_rate(undo, setup.optimizer["learning_rate"])
+        self._set_rate(undo, optimizer, setup, trying)
 
     def settle(self, setup: Setup) -> list[str]:
-        """Leave with the optimizer what a stock one can hold of the changes, and say how they worked out."""
-        optimizer, notes = base_optimizer(self._model), []
+        """Leave with the optimizers what stock ones can hold of the changes, and say how they worked out."""
+        each, notes, clip = trained_optimizers(self._model), [], setup.stepping.adaptive_clip
         if hasattr(self._model, "_compile_config"):  # Keras saves the optimizer that `compile` was given
             self._model._compile_config.config["optimizer"] = self._model.optimizer
-        for name in OVERRIDDEN:
-            vars(optimizer).pop(name, None)
-        clip = setup.stepping.adaptive_clip
-        if clip is not None:
-            optimizer.global_clipnorm = float(f"{clip.share * float(np.asarray(self._numbers['quantile'])):.3g}")
-            notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
+        for number, optimizer in enumerate(each):
+            for name in OVERRIDDEN:
+                vars(optimizer).pop(name, None)
+            if clip is not None:
+                quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
+                optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
+                notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
         if setup.stepping.skip_nonfinite:
-            skipped, taken = (int(np.asarray(number)) for number in (self._numbers["skipped"], optimizer.iterations))
+            skipped, taken = int(np.asarray(self._numbers["skipped"])), sum(int(np.asarray(each.iterations)) for each in each)
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
 
-    def _exchange(self, undo: ExitStack, key: str, make: Callable[[], Any]) -> None:
-        """Let the model train with a fresh optimizer, made once and kept for the next setup that wants it."""
-        if key not in self._made:
+    def _exchange(self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], Any]) -> None:
+        """Let the model train with a fresh optimizer in a slot, made once and kept for the next setup that wants it."""
+        before = slot.optimizer
+        known = f"{key} in {slot.key}"
+        if known not in self._made:
             with self._model.distribute_strategy.scope():
                 optimizer = make()
-                optimizer.build(self._model.trainable_variables)
+                optimizer.build(_variables_of(before, self._model))
             variables = tuple(optimizer._variables)
-            self._made[key] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
-        optimizer, fresh = self._made[key]
-        put(undo, self._model, "optimizer", optimizer)
+            self._made[known] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
+        optimizer, fresh = self._made[known]
+        for same in slots(self._model):
+            if same.optimizer is before:
+                undo.callback(same.put, before)
+                same.put(optimizer)
         restore(fresh)
 
-    def _scale_loss(self, undo: ExitStack, scale: float) -> None:
-        if not isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer):
-            inner = self._model.optimizer
+    def _scale_loss(self, undo: ExitStack, slot: Slot, scale: float) -> None:
+        if not isinstance(slot.optimizer, keras.optimizers.LossScaleOptimizer):
+            inner = slot.optimizer
             put(undo, inner, "loss_scale_factor", None)
-            self._exchange(undo, f"loss scale of {type(inner).__name__}", lambda: keras.optimizers.LossScaleOptimizer(inner))
-        self._model.optimizer.dynamic_scale.assign(scale)
+            key = f"loss scale of {type(inner).__name__}"
+            self._exchange(undo, slot, key, lambda: keras.optimizers.LossScaleOptimizer(inner))
+        slot.optimizer.dynamic_scale.assign(scale)
 
-    def _set_rate(self, undo: ExitStack, rate: float) -> None:
-        optimizer = base_optimizer(self._model)
-        if has_schedule(self._model):
-            schedule = optimizer._learning_rate
-            now = float(np.asarray(schedule(optimizer.iterations)))
-            put(undo, optimizer, "_learning_rate", scaled_schedule(schedule, rate / now))
-        else:
-            optimizer.learning_rate = rate
+    def _set_rate(self, undo: ExitStack, optimizer: Any, setup: Setup, trying: bool) -> None:
+        """Set the learning rate, or a share of what it is; of a schedule, whatever makes it, by a factor."""
+        rate, share, held = setup.optimizer.get("learning_rate"), setup.stepping.rate_share, optimizer._learning_rate
+        if isinstance(held, keras.Variable):
+            if rate is not None or share != 1.0:
+                held.assign(share * (float(np.asarray(held)) if rate is None else rate))
+        elif rate is not None:
+            put(undo, optimizer, "_learning_rate", constant_schedule(share * rate))
+        elif share != 1.0 and trying:
+            put(undo, optimizer, "_learning_rate", ScaledSchedule(held, self._number("rate_share", share, "float32")))
+        elif share != 1.0:
+            put(undo, optimizer, "_learning_rate", scaled_schedule(held, share))
 
     def _number(self, name: str, value: float, dtype: str) -> Any:
         """Return a number of ours that the graph changes, set to `value`."""
@@ -119,20 +134,20 @@ class Optimizing:
         self._numbers[name].assign(value)
         return self._numbers[name]
 
-    def _adaptive(self, optimizer: Any, clip: AdaptiveClip) -> Callable[..., Any]:
+    def _adaptive(self, optimizer: Any, number: int, clip: AdaptiveClip) -> Callable[..., Any]:
         """Return what clips at a share of the norm's running quantile.
 
         The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm lies below it that often.
         """
-        quantile = self._number("quantile", clip.norm, "float32")
+        quantile = self._number(f"quantile {number}", clip.norm, "float32")
 
         def clipped(gradients):
-            present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
-            norm = ops.norm(ops.stack([ops.norm(ops.reshape(g, (-1,))) for g in present]))
-            factor = ops.minimum(1.0, clip.share * quantile / ops.maximum(norm, keras.config.epsilon()))
+            norm = _norm(gradients)
             below: Any = ops.cast(norm < quantile, "float32")
+            limit = clip.share * quantile
+            clipped = _scaled_to(limit, norm, gradients)
             optimizer.assign(quantile, quantile * ops.exp(ADAPTING * (clip.quantile - below)))
-            return [g if g is None else g * ops.cast(factor, g.dtype) for g in gradients]
+            return clipped
 
         return clipped
 
@@ -157,17 +172,39 @@ class Optimizing:
 
 
 def forget(model: Any) -> None:
-    """Set what the optimizer remembers of earlier steps to what a new one with the same constants would start with.
+    """Set what the optimizers remember of earlier steps to what new ones with the same constants would start with.
 
     The number of steps taken goes back to 0 too, since moments are corrected by it, but for a schedule that counts on it.
     """
-    optimizer = base_optimizer(model)
-    if not optimizer.built:
-        return
-    with model.distribute_strategy.scope():
-        fresh = type(optimizer).from_config(optimizer.get_config())
-        fresh.build(optimizer._trainable_variables)  # a GAN's optimizer has only some of the model's
-    kept = {id(optimizer._learning_rate)} | ({id(optimizer.iterations)} if has_schedule(model) else set())
-    for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
-        if id(variable) not in kept:
-            variable.assign(new)
+    for optimizer in trained_optimizers(model):
+        if not optimizer.built:
+            continue
+        with model.distribute_strategy.scope():
+            fresh = type(optimizer).from_config(optimizer.get_config())
+            fresh.build(_variables_of(optimizer, model))
+        counts = isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
+        kept = {id(optimizer._learning_rate)} | ({id(optimizer.iterations)} if counts else set())
+        for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+            if id(variable) not in kept:
+                variable.assign(new)
+
+
+def _variables_of(optimizer: Any, model: Any) -> list[Any]:
+    """Return the variables that an optimizer updates, of which a GAN's has only some of the model's."""
+    return list(base(optimizer)._trainable_variables) if optimizer.built else model.trainable_variables
+
+
+def _norm(gradients: list[Any]) -> Any:
+    """Return the norm over all gradients in float32, whatever they are in."""
+    present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
+    return ops.norm(ops.stack([ops.norm(ops.reshape(g, (-1,))) for g in present]))
+
+
+def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
+    return _scaled_to(limit, _norm(gradients), gradients)
+
+
+def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
+    """Return the gradients of this norm, made so small that it is at most `limit`."""
+    factor = ops.minimum(1.0, limit / ops.maximum(norm, keras.config.epsilon()))
+    return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]

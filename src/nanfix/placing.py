@@ -9,9 +9,11 @@ import numpy as np
 from keras import tree
 
 from nanfix.changes import LogitsLoss, RobustLoss, RowFilter
-from nanfix.fitcall import CLIPPING, FitCall, own_call
+from nanfix.fitcall import CLIPPING, FitCall, OptimizerMade, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
-from nanfix.setup import Setup, activation_name, loss_name, scaled_schedule
+from nanfix.optimizers import trained_slots
+from nanfix.schedules import ScaledSchedule, scaled_schedule
+from nanfix.setup import Setup, activation_name, loss_name
 from nanfix.source import (
     AdaptChange,
     ArgumentChange,
@@ -118,39 +120,57 @@ def _initial(initializer: str | None, layer: Any) -> dict[str, str]:
 
 
 def _of_optimizer(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
-    given = dict(setup.optimizer)
-    stepping, base = setup.stepping, call.base
+    """Yield the changes of every optimizer that the training step calls."""
+    stepping = setup.stepping
     if stepping.adaptive_clip is not None:
         yield NoPlace(reason="Keras has no optimizer that clips at a running norm")
-        given = {name: value for name, value in given.items() if name not in CLIPPING}
-    if stepping.fresh_moments and call.started:
-        yield NoPlace(reason="the optimizer is made before an earlier training; make a new one after it")
-    if "learning_rate" in given and any(isinstance(c, keras.callbacks.LearningRateScheduler) for c in _callbacks(call)):
+    set_again = any(isinstance(c, keras.callbacks.LearningRateScheduler) for c in _callbacks(call))
+    if ("learning_rate" in setup.optimizer or stepping.rate_share != 1.0) and set_again:
         yield NoPlace(reason="a LearningRateScheduler of the script sets the learning rate again")
-    kind = getattr(keras.optimizers, setup.optimizer_class) if setup.optimizer_class else type(base)
-    if call.schedule is not None and not setup.optimizer_class and "learning_rate" in given:
-        yield from _of_schedule(call, given.pop("learning_rate"))
+    trained = {slot.key for slot in trained_slots(setup.model)}
+    for made in call.optimizers:
+        if made.key in trained:
+            yield from _of_one(setup, call, made)
+
+
+def _of_one(setup: Setup, call: FitCall, made: OptimizerMade) -> Iterator[SourceChange]:
+    stepping, given, first = setup.stepping, dict(setup.optimizer), made.key == ("optimizer", None)
+    if stepping.adaptive_clip is not None:
+        given = {name: value for name, value in given.items() if name not in CLIPPING}
+    if stepping.fresh_moments and made.started:
+        yield NoPlace(reason="the optimizer is made before an earlier training; make a new one after it")
+    kind = getattr(keras.optimizers, setup.optimizer_class) if setup.optimizer_class else type(made.base)
+    rate = given.get("learning_rate", made.rate)
+    if stepping.rate_share != 1.0:
+        if made.schedule is not None and not setup.optimizer_class:
+            yield from _of_schedule(call, made.schedule, stepping.rate_share)
+        elif rate is not None:
+            rate = given["learning_rate"] = stepping.rate_share * rate
     arguments = {name: None if value is None else literal(value) for name, value in given.items()}
     if not setup.optimizer_class:
-        arguments = {name: value for name, value in arguments.items() if value is not None or name in call.clips}
+        arguments = {name: value for name, value in arguments.items() if value is not None or name in made.clips}
     if stepping.warm_up is not None:
-        rate, steps = given.get("learning_rate", call.rate) or 0.0, stepping.warm_up
+        rate, steps = rate or 0.0, stepping.warm_up
         start, end = number(rate / steps), number(rate)
         arguments["learning_rate"] = f"keras.optimizers.schedules.PolynomialDecay({start}, {steps}, end_learning_rate={end})"
     scale = stepping.loss_scale if stepping.loss_scale is not None else 1.0 if stepping.skip_nonfinite else None
-    if arguments or setup.optimizer_class or scale is not None:
-        places = {name: _parameter(kind, name)[1] for name in arguments}
-        yield OptimizerChange(
-            target=call.optimizer,
-            compiled=call.compiled,
-            fit=call.fit,
-            name=type(base).__name__,
-            inner=call.inner,
-            new_class=setup.optimizer_class,
-            arguments=arguments,
-            positions={name: position for name, position in places.items() if position is not None},
-            loss_scale=scale,
-        )
+    if not (arguments or setup.optimizer_class or scale is not None):
+        return
+    if made.made is None and not first:
+        yield NoPlace(reason=UNKNOWN_CALL.format(what=f"the optimizer {made.key[0]}"))
+        return
+    places = {name: _parameter(kind, name)[1] for name in arguments}
+    yield OptimizerChange(
+        target=made.made,
+        compiled=call.compiled if first else None,
+        fit=call.fit if first else None,
+        name=type(made.base).__name__,
+        inner=made.inner,
+        new_class=setup.optimizer_class,
+        arguments=arguments,
+        positions={name: position for name, position in places.items() if position is not None},
+        loss_scale=scale,
+    )
 
 
 def _callbacks(call: FitCall) -> list[Any]:
@@ -158,19 +178,24 @@ def _callbacks(call: FitCall) -> list[Any]:
     return tree.flatten(getattr(given, "callbacks", given) or [])
 
 
-def _of_schedule(call: FitCall, rate: float) -> Iterator[SourceChange]:
+def _of_schedule(call: FitCall, schedule: Any, share: float) -> Iterator[SourceChange]:
     """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
-    target = call.places.of(call.schedule)
+    target, scaled = call.places.of(schedule), scaled_schedule(schedule, share)
+    if isinstance(scaled, ScaledSchedule):
+        yield NoPlace(
+            reason=f"{getattr(schedule, '__name__', type(schedule).__name__)} is the script's own: multiply it by {number(share)}"
+        )
+        return
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the schedule of the learning rate"))
         return
-    before, after = call.schedule.get_config(), scaled_schedule(call.schedule, rate / (call.rate or rate)).get_config()
+    before, after = schedule.get_config(), scaled.get_config()
     for name in before:
         if before[name] != after[name]:
             values = after[name] if isinstance(after[name], list) else [after[name]]
             numbers = [number(value) for value in values]
             value = f"[{', '.join(numbers)}]" if isinstance(after[name], list) else numbers[0]
-            yield ArgumentChange(target=target, name=name, value=value, position=_parameter(type(call.schedule), name)[1])
+            yield ArgumentChange(target=target, name=name, value=value, position=_parameter(type(schedule), name)[1])
 
 
 def _of_loss(setup: Setup, call: FitCall) -> Iterator[SourceChange]:

@@ -1,11 +1,14 @@
 """Callbacks that hold a fix's learning rate."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from nanfix.setup import Setup, base_optimizer, has_schedule
+from nanfix.optimizers import trained_optimizers
+from nanfix.setup import Setup, has_schedule
 
 
 class RateLimit(keras.callbacks.Callback):
@@ -16,9 +19,9 @@ class RateLimit(keras.callbacks.Callback):
         self._limit = limit
 
     def _cap(self) -> None:
-        optimizer = base_optimizer(self.model)
-        if float(np.asarray(optimizer.learning_rate)) > self._limit:
-            optimizer.learning_rate = self._limit
+        for variable in _variables(self.model):
+            if float(np.asarray(variable)) > self._limit:
+                variable.assign(self._limit)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._cap()
@@ -28,31 +31,124 @@ class RateLimit(keras.callbacks.Callback):
 
 
 class WarmUp(keras.callbacks.Callback):
-    """Raises the learning rate from 0 to where it stands at the beginning, in proportion over the first `steps` steps."""
+    """Raises the learning rates from 0 to where they stand at the beginning, in proportion over the first `steps` steps."""
 
     def __init__(self, steps: int):
         super().__init__()
         self._steps = steps
 
     def on_train_begin(self, logs=None):
-        optimizer = base_optimizer(self.model)
-        self._target, self._first = float(np.asarray(optimizer.learning_rate)), int(np.asarray(optimizer.iterations))
-        self._warm = False
+        self._targets = [(variable, float(np.asarray(variable))) for variable in _variables(self.model)]
+        self._first, self._warm = self._iterations(), False
 
     def on_train_batch_begin(self, batch, logs=None):
         if not self._warm:
-            optimizer = base_optimizer(self.model)
-            done = int(np.asarray(optimizer.iterations)) - self._first
+            done = self._iterations() - self._first
             self._warm = done >= self._steps
-            optimizer.learning_rate = self._target * min(1.0, (done + 1) / self._steps)
+            self._set(min(1.0, (done + 1) / self._steps))
 
     def on_train_end(self, logs=None):
         if not self._warm:
-            base_optimizer(self.model).learning_rate = self._target
+            self._set(1.0)
+
+    def _iterations(self) -> int:
+        return int(np.asarray(trained_optimizers(self.model)[0].iterations))
+
+    def _set(self, share: float) -> None:
+        for variable, target in self._targets:
+            variable.assign(target * share)
 
 
-def rate_callbacks(setup: Setup) -> list[Any]:
-    """Return the callbacks that hold the fix's learning rate against the user's own, and let it rise slowly."""
-    rate, warm_up = setup.optimizer.get("learning_rate"), setup.stepping.warm_up
+class _Shares:
+    """Learning rates in variables: what callbacks see and set, and what is trained with, `share` times as much."""
+
+    def __init__(self, share: float):
+        self._share = share
+        self._held: dict[int, tuple[float, float]] = {}  # id of a variable -> what callbacks see, what is trained with
+
+    def unscale(self, model: Any) -> None:
+        """Let callbacks see what they would without the fix."""
+        for variable in _variables(model):
+            trained = float(np.asarray(variable))
+            seen, known = self._held.get(id(variable), (math.nan, math.nan))
+            variable.assign(seen if trained == known else trained / self._share)
+            self._held[id(variable)] = float(np.asarray(variable)), trained
+
+    def scale(self, model: Any) -> None:
+        """Train with the share of what they have made of it."""
+        for variable in _variables(model):
+            seen, (before, trained) = float(np.asarray(variable)), self._held.get(id(variable), (math.nan, math.nan))
+            variable.assign(trained if seen == before else seen * self._share)
+            self._held[id(variable)] = seen, float(np.asarray(variable))
+
+    def of(self, logs: Any) -> None:
+        """Tell of the rate that is trained with where a callback has told of the one that it set."""
+        if logs and "learning_rate" in logs:
+            logs["learning_rate"] = self._share * logs["learning_rate"]
+
+
+class _Before(keras.callbacks.Callback):
+    """Stands before the user's callbacks."""
+
+    def __init__(self, shares: _Shares):
+        super().__init__()
+        self._shares = shares
+
+    def on_train_begin(self, logs=None):
+        self._shares.unscale(self.model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._shares.unscale(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._shares.unscale(self.model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._shares.unscale(self.model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._shares.unscale(self.model)
+
+
+class _After(keras.callbacks.Callback):
+    """Stands behind the user's callbacks."""
+
+    def __init__(self, shares: _Shares):
+        super().__init__()
+        self._shares = shares
+
+    def on_train_begin(self, logs=None):
+        self._shares.scale(self.model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._shares.scale(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._shares.scale(self.model)
+        self._shares.of(logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._shares.scale(self.model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._shares.scale(self.model)
+
+
+def with_rates(callbacks: Sequence[Any], setup: Setup) -> list[Any]:
+    """Return the user's callbacks with those that hold the fix's learning rate against them, and let it rise slowly.
+
+    Where the fix trains with a share of each rate, the callbacks go on setting theirs, and the share of that is trained with.
+    """
+    rate, stepping = setup.optimizer.get("learning_rate"), setup.stepping
     limits = [RateLimit(rate)] if rate is not None and not has_schedule(setup.model) else []
-    return [*limits, *([WarmUp(warm_up)] if warm_up is not None else [])]
+    held = [*callbacks, *limits]
+    if held and stepping.rate_share != 1.0:
+        shares = _Shares(stepping.rate_share)
+        held = [_Before(shares), *held, _After(shares)]
+    return [*held, *([WarmUp(stepping.warm_up)] if stepping.warm_up is not None else [])]
+
+
+def _variables(model: Any) -> list[Any]:
+    """Return the variables that hold the learning rates which no schedule sets."""
+    rates = (optimizer._learning_rate for optimizer in trained_optimizers(model))
+    return [rate for rate in rates if isinstance(rate, keras.Variable)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
+from nanfix.optimizers import trained_optimizers
 
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
@@ -47,8 +48,8 @@ class Setup:
     steps are taken, `normalized` the layers whose inputs are normalized. `output_foldable` says whether the last layer can
     take up a scaling of the targets, `normalizable` the layers by position in front of which one can be put, `rebuildable`
     whether layers can be put behind the inputs, `ruined` the Normalization layers by position that were adapted to data with
-    holes, each with the flattened input that goes straight into it, if one does, and `planned_steps` the length of the run
-    where it is known.
+    holes, each with the flattened input that goes straight into it, if one does, `planned_steps` the length of the run
+    where it is known, and `rate_varies` whether a callback sets the learning rate in its course.
     """
 
     model: Any
@@ -71,6 +72,7 @@ class Setup:
     rebuildable: bool = False
     ruined: Mapping[int, int | None] = field(default_factory=dict)
     planned_steps: int | None = None
+    rate_varies: bool = False
     keeps_weights: bool = True
 
     def with_optimizer(self, **attributes: Any) -> "Setup":
@@ -128,9 +130,15 @@ class Setup:
     @property
     def learning_rate(self) -> float | None:
         """The rate the next step would use, changes included; None where the optimizer has no such number."""
-        if "learning_rate" in self.optimizer:
-            return self.optimizer["learning_rate"]
-        return current_learning_rate(self.model)
+        rate = self.optimizer.get("learning_rate", current_learning_rate(self.model))
+        return None if rate is None else self.stepping.rate_share * rate
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether a single number is the learning rate of the whole training: neither schedule nor callbacks nor several."""
+        if self.optimizer_class is not None:
+            return not self.rate_varies
+        return not self.rate_varies and not has_schedule(self.model) and len(trained_optimizers(self.model)) == 1
 
     @property
     def has_stock_step(self) -> bool:
@@ -149,15 +157,15 @@ class Setup:
     @property
     def decay_of_a_step(self) -> float:
         """The share of itself that a weight loses at each step by weight decay; from 1 on it turns over."""
-        decay, rate = getattr(base_optimizer(self.model), "weight_decay", None), self.learning_rate
-        return 0.0 if decay is None or rate is None else decay * rate
+        rate = self.learning_rate
+        decays = [getattr(optimizer, "weight_decay", None) or 0.0 for optimizer in trained_optimizers(self.model)]
+        return 0.0 if rate is None else rate * max(decays, key=abs, default=0.0)
 
     @property
     def decays_out_of_range(self) -> dict[str, float]:
         """The decays of the optimizer by which what it remembers does not fade."""
-        base = base_optimizer(self.model)
-        given = {name: getattr(base, name, None) for name in DECAYS}
-        return {name: value for name, value in given.items() if isinstance(value, float | int) and not fades(value)}
+        given = [(name, getattr(each, name, None)) for each in trained_optimizers(self.model) for name in DECAYS]
+        return {name: value for name, value in given if isinstance(value, float | int) and not fades(value)}
 
     @property
     def replicas(self) -> int:
@@ -167,8 +175,8 @@ class Setup:
     @property
     def clips(self) -> bool:
         """Whether the optimizer clips gradients, by the user's will or the fix's."""
-        base = base_optimizer(self.model)
-        return any(self.optimizer.get(name, getattr(base, name, None)) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+        names, each = ("clipnorm", "global_clipnorm", "clipvalue"), trained_optimizers(self.model)
+        return any(self.optimizer.get(name, getattr(optimizer, name, None)) for optimizer in each for name in names)
 
 
 def fades(decay: float) -> bool:
@@ -227,30 +235,19 @@ def takes_logits(loss: Any) -> bool:
 
 
 def base_optimizer(model: Any) -> Any:
-    """Return the optimizer that clips and updates: the inner one where a loss scale is wrapped round it."""
-    optimizer = model.optimizer
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    """Return the optimizer that clips and updates, the first of several; None where the model has none."""
+    return next(iter(trained_optimizers(model)), None)
 
 
 def has_schedule(model: Any) -> bool:
-    """Say whether the learning rate is a schedule, which counts steps, and not a number."""
-    from keras.optimizers.schedules import LearningRateSchedule  # loads TensorFlow
+    """Say whether a learning rate is a schedule or a function, and not a number."""
+    import keras  # loads TensorFlow
 
-    return isinstance(getattr(base_optimizer(model), "_learning_rate", None), LearningRateSchedule)
+    rates = (getattr(optimizer, "_learning_rate", None) for optimizer in trained_optimizers(model))
+    return any(callable(rate) and not isinstance(rate, keras.Variable) for rate in rates)
 
 
 def current_learning_rate(model: Any) -> float | None:
-    """Return the rate the model's next step would use, or None where its optimizer has no such number."""
+    """Return the rate the model's next step would use, of its first optimizer; None where that has no such number."""
     rate = getattr(base_optimizer(model), "learning_rate", None)
     return None if rate is None else float(np.asarray(rate))
-
-
-def scaled_schedule(schedule: Any, factor: float) -> Any:
-    """Return the same stock schedule with every rate in it multiplied by `factor`."""
-    config = schedule.get_config()
-    for name in ("initial_learning_rate", "end_learning_rate", "warmup_target"):
-        if isinstance(config.get(name), float | int):
-            config[name] = config[name] * factor
-    if "values" in config:
-        config["values"] = [value * factor for value in config["values"]]
-    return type(schedule).from_config(config)

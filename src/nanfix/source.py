@@ -102,7 +102,7 @@ class OptimizerChange(_Change):
 
     @property
     def subject(self):
-        return (self.kind,)
+        return (self.kind, "" if self.target is None else str(self.target.place))
 
     @property
     def where(self):

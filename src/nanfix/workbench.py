@@ -5,7 +5,7 @@ import copy
 import functools
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,12 +24,12 @@ from nanfix.guard import Matches, install, install_on_call
 from nanfix.objective import install_objective
 from nanfix.optimizing import NUMBERS, Optimizing
 from nanfix.quiet import quiet
-from nanfix.rates import rate_callbacks
+from nanfix.rates import with_rates
 from nanfix.rebuild import can_rebuild, imputation, insert_after_inputs, insert_before, layer_normalization, scaling
 from nanfix.rows import filtered, kept_sample, unknown_length
 from nanfix.setup import Setup, has_schedule, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
-from nanfix.steps import RecordingStep, loss_of, recordable
+from nanfix.steps import RecordingStep, is_running_mean, loss_of, named_loss, recordable
 from nanfix.undo import override, put
 
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
@@ -37,6 +37,7 @@ KERNELS = ("kernel", "recurrent_kernel")
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
 SEEDS = "seed_generator_state"  # of dropout and the like
 NO_MATCH = "The guard of {operation} at {place} did nothing: no such operation was met there, as when the code has changed."
+LAST = 16  # losses of single steps, of which the mean is taken
 COMPILED = ("train_function", "test_function", "predict_function")
 
 
@@ -62,7 +63,7 @@ class Workbench:
 
     def __init__(self, model: Any, data: TrainingData, held: TrainingData, setup: Setup, sites: Sites):
         self.model = model
-        self.judges = callable_alone(model) or type(model).test_step is not keras.Model.test_step
+        self.judges = type(model).test_step is not keras.Model.test_step or (callable_alone(model) and _has_loss(model))
         self._data = data
         self._held = held
         self._sites = sites
@@ -103,7 +104,7 @@ class Workbench:
         self._gate.fill(setup.fills)
         self._gate.set(setup.inputs, setup.targets)
         variable = self._optimizing.in_variables(setup)
-        self._switch(_graph_key(setup, variable if trying else variable - set(NUMBERS)))
+        self._switch(_graph_key(setup, variable if trying else variable - {*NUMBERS, "rate_share"}))
         if self.model.train_function is None and recordable(self.model):
             self.model.train_function = RecordingStep(self.model)  # so that the adopted training needs no new trace
 
@@ -124,13 +125,14 @@ class Workbench:
         arguments = {**part.fit_arguments(), "x": feed(part.x), "verbose": 0, "epochs": 1_000_000, "initial_epoch": start.epoch}
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        arguments["callbacks"] = [watch, *schedules(arguments.get("callbacks")), *rate_callbacks(setup)]
+        arguments["callbacks"] = [watch, *with_rates(schedules(arguments.get("callbacks")), setup)]
         with contextlib.suppress(_Enough), unknown_length(setup.rows):
             self.model.fit(**arguments)
         if isinstance(self.model.train_function, RecordingStep):
             self.model.train_function.abandon()
         finite = watch.finite and not nonfinite_variables(self.model)
-        loss = (self.held_loss() if self.judges else watch.loss) if finite else math.nan
+        loss = self.held_loss() if finite else math.nan
+        loss = loss if self.judges or not finite else watch.loss
         self._put_back()
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
@@ -152,8 +154,10 @@ class Workbench:
         return self.loss_on(self._held)
 
     def loss_on(self, data: TrainingData) -> float:
-        """Return the loss of the prepared setup on these data; NaN for a model that only trains."""
-        return self.figures_on(data)["loss"] if self.judges else math.nan
+        """Return the loss of the prepared setup on these data; NaN for a model that only trains, or whose figures name none."""
+        loss = named_loss(self.figures_on(data)) if self.judges else None
+        self.judges = self.judges and loss is not None
+        return math.nan if loss is None else loss
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared setup on these data, in the user's units."""
@@ -232,7 +236,7 @@ class Workbench:
 
     def adapted(self, setup: Setup) -> Callable[[list[Any]], list[Any]]:
         """Return what makes of the user's callbacks those that `setup` is trained with."""
-        return lambda callbacks: [*wrapped(callbacks, self.moment(setup)), *rate_callbacks(setup)]
+        return lambda callbacks: with_rates(wrapped(callbacks, self.moment(setup)), setup)
 
     def moment(self, setup: Setup) -> Moment | None:
         """Return what makes the model, for a moment, the one it will be handed back as; None where layers will be added."""
@@ -291,6 +295,11 @@ class Workbench:
             del self._functions[next(iter(self._functions))]
 
 
+def _has_loss(model: Any) -> bool:
+    """Say whether Keras' own evaluation has a loss to compute: not where only a training step of the user's knows of one."""
+    return model._compile_loss is not None or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
+
+
 class _ProbeWatch(keras.callbacks.Callback):
     """Ends a probe at its first non-finite loss, when it has run its steps, or when it is lost.
 
@@ -301,6 +310,8 @@ class _ProbeWatch(keras.callbacks.Callback):
         super().__init__()
         self.steps, self.loss = 0, 0.0
         self.finite = True
+        self._last: deque[float] = deque(maxlen=LAST)
+        self._running_mean: bool | None = None
         self._limit = limit
         self._lost = lost
         self._batch = 0
@@ -315,7 +326,10 @@ class _ProbeWatch(keras.callbacks.Callback):
         if loss is not None and not math.isfinite(loss):
             self.finite = False
             raise _Enough
-        self.loss = 0.0 if loss is None else loss
+        self._last.append(0.0 if loss is None else loss)
+        if self._running_mean is None and self.steps > 1 and loss is not None:
+            self._running_mean = is_running_mean(self.model, logs)
+        self.loss = self._last[-1] if self._running_mean else sum(self._last) / len(self._last)
         if self.steps >= self._limit or (batch >= 10 and self.loss > self._lost):
             raise _Enough
 
@@ -363,8 +377,11 @@ def _initialize(layer: Any, initializer: str, seed: int) -> None:
 def _graph_key(setup: Setup, variable: set[str]) -> str:
     """Name what of a setup is built into the traced graph, as what is done to data and the values of the `variable` are not."""
     optimizer = {k: None if k in variable else v for k, v in setup.optimizer.items() if k != "learning_rate"}
-    rate = setup.optimizer.get("learning_rate") if has_schedule(setup.model) else None
-    stepping = replace(setup.stepping, warm_up=None, fresh_moments=False)
+    scheduled = has_schedule(setup.model)
+    rate = setup.optimizer.get("learning_rate") if scheduled else None
+    share = setup.stepping.rate_share if scheduled else 1.0
+    built_in = math.nan if share != 1.0 and "rate_share" in variable else share  # whatever it is, it is multiplied by a variable
+    stepping = replace(setup.stepping, warm_up=None, fresh_moments=False, rate_share=built_in)
     powers = {index: scaling for index, scaling in setup.inputs.items() if isinstance(scaling, Power)}
     layers = sorted((position, sorted(attributes.items())) for position, attributes in setup.layers.items())
     classes = setup.optimizer_class

@@ -28,7 +28,7 @@ def setup():
 def test_names_the_operation_its_line_and_the_position_of_its_layer(setup):
     layer = setup.model.layers[1].name
     levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
-    expected = {"operation": "RealDiv", "source": "net.py:7", "layer": 1}
+    expected = {"operation": "RealDiv", "source": "net.py:7", "layer": 1, "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
 

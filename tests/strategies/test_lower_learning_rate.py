@@ -57,14 +57,43 @@ def test_schedule_is_scaled_as_a_whole():
         return model, x, y, arguments
 
     report, *_ = contract.check_repair(NAME, build)
-    rate = report.fix.edits[0].params["learning_rate"]
-    assert report.model.optimizer._learning_rate.values == pytest.approx([rate, rate / 2.0])
+    share = report.fix.edits[0].params["share"]
+    assert report.model.optimizer._learning_rate.values == pytest.approx([30.0 * share, 15.0 * share])
 
 
-def test_callback_cannot_raise_the_rate_again():
-    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 30.0)
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises from 0 to 30 within an epoch; has no get_config."""
+
+    def __call__(self, step):
+        return 30.0 * keras.ops.minimum(1.0, keras.ops.cast(step, "float32") / 8.0)
+
+
+@pytest.mark.parametrize("rate", [WarmUp(), lambda: 30.0], ids=["from zero", "function"])
+def test_whatever_makes_the_rate_goes_on_making_it(rate):
+    def build():
+        model, x, y, arguments = explosions.learning_rate()
+        model.compile(keras.optimizers.SGD(rate), "mse")
+        return model, x, y, arguments
+
+    report, *_ = contract.check_repair(NAME, build)
+    share = report.fix.edits[0].params["share"]
+    assert share < 1.0 and float(report.model.optimizer.learning_rate) == pytest.approx(30.0 * share)
+    assert str(report.fix).startswith(f"Train with {share:.3g} times each of your learning rates.")
+
+
+def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
+    seen = []
+
+    def falling(epoch, rate):
+        seen.append(rate)
+        return 30.0 if epoch == 0 else rate / 2
+
+    callback = keras.callbacks.LearningRateScheduler(falling)
     report, *_ = contract.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
-    assert float(report.model.optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
+    share = report.fix.edits[0].params["share"]
+    assert float(report.model.optimizer.learning_rate) == pytest.approx(30.0 / 4 * share)
+    assert seen[-3:] == pytest.approx([30.0, 30.0, 15.0])
+    assert report.history["learning_rate"] == pytest.approx([30.0 * share, 15.0 * share, 7.5 * share])
 
 
 def test_is_as_good_as_a_tenth_by_hand():

@@ -1,0 +1,57 @@
+"""Any learning rate that is not a number, multiplied by a share of itself."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")  # what stock schedules call a rate
+STEPS = (0, 1, 7, 100, 1_000, 10_000, 1_000_000)  # at which a schedule is compared with the share of another
+CLOSE = 1e-5
+
+
+@keras.saving.register_keras_serializable(package="nanfix")
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate share * schedule(step), for a schedule of any class or a function without arguments."""
+
+    def __init__(self, schedule: Any, share: Any):
+        super().__init__()
+        self.schedule, self.share = schedule, share
+
+    def __call__(self, step):
+        return self.share * keras.ops.cast(_rate(self.schedule, step), "float32")
+
+    def get_config(self):
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "share": float(np.asarray(self.share))}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["share"])
+
+
+def scaled_schedule(schedule: Any, share: float) -> Any:
+    """Return a schedule whose every rate is `share` times that of the given one, which may be a function without arguments.
+
+    A stock schedule gives one of the same class, which needs no nanfix when it is loaded.
+    """
+    if type(schedule).__module__.partition(".")[0] == "keras":
+        config = schedule.get_config()
+        for name in RATES:
+            if isinstance(config.get(name), float | int):
+                config[name] = config[name] * share
+        if "values" in config:
+            config["values"] = [value * share for value in config["values"]]
+        stock = type(schedule).from_config(config)
+        rates = [np.asarray([float(_rate(each, step)) for step in STEPS]) for each in (stock, schedule)]
+        if np.allclose(rates[0], share * rates[1], rtol=CLOSE, atol=CLOSE * float(rates[0].max())):
+            return stock
+    return ScaledSchedule(schedule, share)
+
+
+def constant_schedule(rate: float) -> Any:
+    """Return a stock schedule of a single rate."""
+    return keras.optimizers.schedules.PiecewiseConstantDecay([1], [rate, rate])
+
+
+def _rate(schedule: Any, step: Any) -> Any:
+    return schedule(step) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule()
