@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from nanfix.data import SAMPLE_ROWS, Rewindable, TrainingData, feed
+from nanfix.data import SAMPLE_ROWS, TrainingData
 from nanfix.errors import InputError
+from nanfix.streams import Rewindable, feed
 
 
 def batches(count):

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from nanfix.changes import RowFilter
-from nanfix.data import Rewindable, TrainingData, feed
-from nanfix.errors import InputError
+from nanfix.data import TrainingData
+from nanfix.errors import NothingLeftError
 from nanfix.rows import filtered, kept_sample
 from nanfix.setup import Sample
+from nanfix.streams import Rewindable, feed
 
 NAN = np.nan
 FINITE = RowFilter(finite_inputs=True, finite_targets=True)
@@ -145,5 +146,5 @@ HOPELESS = {"arrays": np.full_like(X, NAN), "pydataset": Batches(np.full_like(X,
 @pytest.mark.parametrize("x", HOPELESS.values(), ids=HOPELESS)
 def test_data_without_a_row_to_keep_are_refused(x):
     data = TrainingData.of(x, Y if isinstance(x, np.ndarray) else None, {})
-    with pytest.raises(InputError, match="No row of the data is left"):
+    with pytest.raises(NothingLeftError, match="No row of the data is left"):
         fed(filtered(data, FINITE))

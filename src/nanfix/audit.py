@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.arrays import NUMERIC
+from nanfix.changes import finite_in_training
 from nanfix.oddities import CHUNK, finite, remarks
 from nanfix.setup import Setup, loss_name
 
@@ -59,19 +61,14 @@ def audit(setup: Setup, inputs: list[Any], targets: list[Any], weights: list[Any
         weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
         rows=tuple(int(row) for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)),
         rows_of="the data" if whole else "the batch",
-        input_scale=_scale(inputs_of(sample)),
-        input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in inputs_of(sample) if a.size), default=1.0),
+        input_scale=_scale(list(sample.measured)),
+        input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0),
         target_scale=_scale(list(sample.targets)),
         continuous_target=_continuous(setup),
         made_on_the_fly=not whole,
         remarks=tuple(remarks(setup, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
         hopeless=_hopeless(setup),
     )
-
-
-def inputs_of(sample: Any) -> list[np.ndarray]:
-    """Return the inputs whose numbers mean a quantity."""
-    return [array for array, scalable in zip(sample.inputs, sample.scalable, strict=True) if scalable]
 
 
 def _holes(arrays: list[Any]) -> np.ndarray:
@@ -82,7 +79,7 @@ def _holes(arrays: list[Any]) -> np.ndarray:
             continue
         for start in range(0, len(array), CHUNK):
             part = np.asarray(array[start : start + CHUNK])
-            bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+            bad = ~finite_in_training(part).reshape(len(part), -1).all(axis=1)
             found.append(np.flatnonzero(bad) + start)
     return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
@@ -90,23 +87,25 @@ def _holes(arrays: list[Any]) -> np.ndarray:
 def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
     if not rows.size:
         return f"the {name} are finite"
-    cells = [np.asarray(array)[rows] for array in arrays if array.dtype.kind == "f"]
+    cells = [np.asarray(array)[rows[rows < len(array)]] for array in arrays if array.dtype.kind == "f"]
     nan = sum(int(np.isnan(part).sum()) for part in cells)
-    inf = sum(int(np.isinf(part).sum()) for part in cells)
+    inf = sum(int((~finite_in_training(part)).sum()) for part in cells) - nan
     counts = " and ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count)
     return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
 
 
 def _labels(setup: Setup, targets: list[Any]) -> str:
     """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
-    if loss_name(setup.user_loss) == BINARY and targets:
+    if not targets or targets[0].dtype.kind not in NUMERIC:
+        return ""
+    if loss_name(setup.user_loss) == BINARY:
         shares = np.asarray(targets[0])
         shares = shares[np.isfinite(shares)]
         if shares.size and (shares.min() < 0 or shares.max() > 1):
             return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
         return ""
     output = getattr(setup.model, "output_shape", None)
-    if loss_name(setup.user_loss) != SPARSE or not targets or not isinstance(output, tuple) or output[-1] is None:
+    if loss_name(setup.user_loss) != SPARSE or not isinstance(output, tuple) or output[-1] is None:
         return ""
     labels = np.asarray(targets[0])
     labels = labels[np.isfinite(labels)]

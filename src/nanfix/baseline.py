@@ -3,7 +3,8 @@
 import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
-from nanfix.data import TrainingData, flat_arrays
+from nanfix.arrays import flat_arrays
+from nanfix.data import TrainingData
 from nanfix.setup import Setup, activation_name, loss_name, takes_logits
 
 CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
@@ -35,7 +36,8 @@ def constant_loss(setup: Setup, held: TrainingData) -> float | None:
         constant = np.log(share) if name != "binary_crossentropy" else np.log(share / (1.0 - share))
     elif name in CLASSES and not probabilities:
         return None
-    y = y[_finite_rows(y)]
+    kept = _finite_rows(y)
+    y, weights = y[kept], flat_arrays(held.sample_weight)
     if name == "sparse_categorical_crossentropy" and not ((y >= 0) & (y < output[-1])).all():
         return None
     prediction = np.broadcast_to(constant, (len(y), constant.size))
@@ -44,7 +46,7 @@ def constant_loss(setup: Setup, held: TrainingData) -> float | None:
     prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
     if y.ndim == prediction.ndim - 1 and name != "sparse_categorical_crossentropy":
         y = y[..., None]
-    loss = float(CompileLoss(loss=setup.user_loss)(y, prediction))
+    loss = float(CompileLoss(loss=setup.user_loss)(y, prediction, weights[0][kept] if weights else None))
     return loss if np.isfinite(loss) else None
 
 

@@ -166,9 +166,9 @@ class RowFilter:
 
     def keep(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], weights: Sequence[np.ndarray] = ()) -> np.ndarray:
         """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
-        checks = [np.isfinite(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
-        checks += [np.isfinite(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
-        checks += [np.isfinite(a) for a in weights if self.finite_weights and a.dtype.kind == "f"]
+        checks = [finite_in_training(a) for a in inputs if self.finite_inputs and a.dtype.kind == "f"]
+        checks += [finite_in_training(a) for a in targets if self.finite_targets and a.dtype.kind == "f"]
+        checks += [finite_in_training(a) for a in weights if self.finite_weights and a.dtype.kind == "f"]
         checks += [band.within([*inputs, *targets][index]) for index, band in self.bands]
         if self.classes is not None:
             checks += [(a >= self.first_label) & (a < self.first_label + self.classes) for a in targets]
@@ -176,3 +176,13 @@ class RowFilter:
         for check in checks:
             kept &= check.reshape(len(check), -1).all(axis=1)
         return kept
+
+
+def finite_in_training(array: np.ndarray) -> np.ndarray:
+    """Return where the cells are finite in the width that Keras trains in: a float64 of 1e300 is inf in float32."""
+    import keras  # loads TensorFlow
+
+    width = np.dtype(keras.config.floatx()) if keras.config.floatx() != "bfloat16" else np.dtype("float32")
+    if array.dtype.itemsize <= width.itemsize:
+        return np.isfinite(array)
+    return np.isfinite(array) & (abs(array) <= np.finfo(width).max)

@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_memory, check_model, check_state
 from nanfix.crew import Workers
-from nanfix.data import Rewindable, TrainingData
+from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.errors import InputError, NanfixError, UnrepairedError
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
@@ -29,6 +27,7 @@ from nanfix.rundir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.snapshot import restore, take
 from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
+from nanfix.streams import first_batches
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
@@ -183,12 +182,13 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
         raise InputError(
             "The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew."
         )
+    fed = filtered(data, setup.rows)  # where no row is left it says so, before anything is changed
     bench = Workbench(model, data, data.held(first), setup, sites)
     bench.open()
     try:
         bench.prepare(setup, initial, seed)
         with unknown_length(setup.rows):
-            after = watch(model, filtered(data, setup.rows), watching, adapt=bench.adapted(setup))
+            after = watch(model, fed, watching, adapt=bench.adapted(setup))
         if after.incident is not None:
             restore(after.recorder.recording().newest)
             bench.close()
@@ -219,12 +219,4 @@ def _fix_found_before(folder: Path) -> Fix | None:
 
 def _first_batches(data: TrainingData) -> list[Any]:
     """Return a few batches of a stream to learn its shapes from; a generator is rewound."""
-    if data.is_arrays:
-        return []
-    if isinstance(data.x, Rewindable):
-        batch = next(data.x.feed())
-        data.x.rewind(0)
-        return [batch]
-    if isinstance(data.x, keras.utils.PyDataset):
-        return [data.x[0]]
-    return list(data.x.take(1))
+    return [] if data.is_arrays else first_batches(data.x)

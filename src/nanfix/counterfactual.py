@@ -12,15 +12,17 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.arrays import is_dense, repacked, rows_in, take_rows, unpacked
 from nanfix.audit import Audit
 from nanfix.changes import Affine
-from nanfix.data import TrainingData, take_rows
+from nanfix.data import TrainingData
+from nanfix.feeding import batch_size_of, batches_of
 from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizers import trained_optimizers
 from nanfix.optimizing import forget
 from nanfix.outputs import relative_exponents
 from nanfix.recording import RecordedStep, Recording
-from nanfix.replay import Replay, as_batch, preserved_randomness
+from nanfix.replay import Replay, preserved_randomness
 from nanfix.schedules import ScaledSchedule
 from nanfix.setup import Setup, activation_name, linear_throughout, unbounded_recurrences, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
@@ -247,8 +249,8 @@ def _at_the_step(bench: _Bench, data: TrainingData, setup: Setup, seen: Replay, 
     failing = next(step for step in recording.steps if step.at == seen.onset)
     clean = None
     if audit.rows and audit.rows_of == "the batch" and seen.batch is not None:
-        kept = [row for row in range(len(tree.flatten(seen.batch)[0])) if row not in set(audit.rows)]
-        clean = bench.stays_finite(before, tree.map_structure(lambda leaf: tf.gather(leaf, kept), seen.batch)) if kept else None
+        kept = [row for row in range(rows_in(seen.batch) or 0) if row not in set(audit.rows)]
+        clean = bench.stays_finite(before, take_rows(seen.batch, kept)) if kept else None
     return Counterfactuals(
         initial=bench.stays_finite(recording.initial, failing.batch),
         others=(sum(not bench.stays_finite(before, batch) for batch in drawn), len(drawn)),
@@ -314,7 +316,7 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         usual = bands(setup.sample, USUAL)
         told = f"with the values of {outlying:.1%} of the rows drawn in"
         found["drawn_in"] = bench.rerun(told, start, steps, lambda b: _drawn_in(b, usual))
-    inputs = _standardized(setup) if any(setup.sample.scalable) else None
+    inputs = _standardized(setup) if setup.sample.measured else None
     targets = _standardized_targets(setup) if audit.continuous_target else None
     if inputs is not None:
         found["inputs"] = bench.rerun("with inputs of unit scale", start, steps, lambda b: _changed(b, inputs, None))
@@ -335,13 +337,14 @@ def _remembers(recording: Recording) -> bool:
 
 def _drawn_in(batch: Any, usual: tuple[tuple[int, Affine], ...]) -> Any:
     """Return a batch whose values lie in the band that is usual for their feature."""
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    x, y, weight = unpacked(batch)
     leaves, count = [*tree.flatten(x), *tree.flatten(y)], len(tree.flatten(x))
     for index, band in usual:
-        low, high = np.subtract(band.center, band.scale), np.add(band.center, band.scale)
-        leaves[index] = tf.clip_by_value(leaves[index], tf.cast(low, leaves[index].dtype), tf.cast(high, leaves[index].dtype))
-    changed = tree.pack_sequence_as(x, leaves[:count]), tree.pack_sequence_as(y, leaves[count:]), weight
-    return tuple(part for part in changed if part is not None)
+        leaf = leaves[index]
+        if is_dense(leaf):
+            low, high = np.subtract(band.center, band.scale), np.add(band.center, band.scale)
+            leaves[index] = tf.clip_by_value(leaf, tf.cast(low, leaf.dtype), tf.cast(high, leaf.dtype))
+    return repacked(batch, tree.pack_sequence_as(x, leaves[:count]), tree.pack_sequence_as(y, leaves[count:]), weight)
 
 
 def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:
@@ -357,13 +360,12 @@ def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: i
 
 def _more(part: TrainingData, count: int) -> list[Any]:
     """Return batches of the user's arrays, rows drawn with a seed of their own."""
-    rows, size = len(tree.flatten(part.x)[0]), int((part.arguments or {}).get("batch_size") or 32)
+    if count <= 0:
+        return []
+    rows = rows_in(part.x) or 0
+    size = min(batch_size_of(part), rows)
     order = np.random.default_rng(0).permutation(rows)
-    batches = []
-    for index in range(max(count, 0)):
-        chosen = np.take(order, range(index * size, index * size + min(size, rows)), mode="wrap")
-        batches.append(as_batch(*(take_rows(given, chosen) for given in (part.x, part.y, part.sample_weight))))
-    return batches
+    return batches_of(part, np.take(order, range(count * size), mode="wrap"), size)
 
 
 def _lower_rate(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -> Rerun | None:
@@ -387,10 +389,10 @@ def _without_update(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -
 
 def _standardized(setup: Setup) -> list[tuple[Any, Any] | None]:
     """Return mean and standard deviation of each feature of the inputs that are quantities."""
-    return [
-        _moments(array, axis=tuple(range(array.ndim - 1))) if scalable else None
-        for array, scalable in zip(setup.sample.inputs, setup.sample.scalable, strict=True)
-    ]
+    measured = {id(array) for array in setup.sample.measured}
+    axes = [tuple(range(max(array.ndim - 1, 1))) for array in setup.sample.inputs]
+    given = zip(setup.sample.inputs, axes, strict=True)
+    return [_moments(array, axis) if id(array) in measured else None for array, axis in given]
 
 
 def _standardized_targets(setup: Setup) -> tuple[Any, Any]:
@@ -408,13 +410,13 @@ def _moments(array: np.ndarray, axis: Any) -> tuple[Any, Any]:
 
 def _changed(batch: Any, inputs: list[tuple[Any, Any] | None] | None, targets: tuple[Any, Any] | None) -> Any:
     """Return a batch with its inputs or its targets brought to unit scale."""
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    x, y, weight = unpacked(batch)
     if inputs is not None:
         leaves = [_scaled(leaf, moments) for leaf, moments in zip(tree.flatten(x), inputs, strict=True)]
         x = tree.pack_sequence_as(x, leaves)
     if targets is not None:
         y = tree.map_structure(lambda leaf: _scaled(leaf, targets), y)
-    return tuple(part for part in (x, y, weight) if part is not None)
+    return repacked(batch, x, y, weight)
 
 
 def _scaled(leaf: Any, moments: tuple[Any, Any] | None) -> Any:

@@ -1,19 +1,21 @@
-"""The user's data in every form Keras takes: check it, sample it, hold some of it back, feed it again."""
+"""The user's data in every form Keras takes: check it, sample it, hold some of it back."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
-import psutil
 import tensorflow as tf
 from keras import tree
 
+from nanfix.arrays import are_arrays, as_keras, joined, length_of, rows_in, take_rows, unpacked
 from nanfix.errors import InputError
+from nanfix.streams import Rewindable, dataset_of, drawn, feed, rewindable, steps_of
 
 SAMPLE_ROWS = 4096
+SAMPLE_BYTES = 256_000_000  # no more rows than that are sampled, unless they are few
+FEW_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,11 @@ class TrainingData:
         named = {
             name: arguments.pop(name) for name in ("sample_weight", "validation_data", "validation_split") if name in arguments
         }
-        data = cls(_rewindable(x), y, arguments=arguments, **named)
+        if isinstance(named.get("validation_data"), tuple | list):
+            named["validation_data"] = tuple(map(rewindable, named["validation_data"]))
+        else:
+            named["validation_data"] = rewindable(named.get("validation_data"))
+        data = cls(rewindable(x), y, arguments=arguments, **named)
         data.check()
         return data
 
@@ -49,53 +55,66 @@ class TrainingData:
 
     @property
     def is_arrays(self) -> bool:
-        return _rows(self.x) is not None
+        """Whether Keras holds the data in memory, so that every row can be reached."""
+        return are_arrays(self.x, self.y, self.sample_weight)
 
     def check(self) -> None:
-        """Raise InputError when the data are empty, of object type, or of different lengths."""
+        """Raise InputError when arrays are empty, of a type that Keras refuses, or of different lengths."""
+        if not self.is_arrays:
+            return
         for name, part in (("x", self.x), ("y", self.y)):
-            for leaf in _leaves(part):
-                _check_dtype(name, leaf)
-        lengths = {_length(leaf) for part in (self.x, self.y, self.sample_weight) for leaf in _leaves(part)} - {None}
+            for leaf in tree.flatten(part):
+                _check_type(name, leaf)
+        lengths = {length_of(leaf) for part in (self.x, self.y, self.sample_weight) for leaf in tree.flatten(part)} - {None}
         if len(lengths) > 1:
             told = ", ".join(
-                f"{n}: {[_length(leaf) for leaf in _leaves(p)]}" for n, p in (("x", self.x), ("y", self.y)) if p is not None
+                f"{n}: {[length_of(leaf) for leaf in tree.flatten(p)]}"
+                for n, p in (("x", self.x), ("y", self.y))
+                if p is not None
             )
             raise InputError(
                 f"The data have different numbers of rows. Expected: the same in x, y and sample_weight. Received: {told}. "
                 "Check how they were split or filtered."
             )
-        if lengths == {0} or (_length(self.x) == 0 and not self.one_shot):
+        if lengths == {0}:
             raise InputError(
                 "The data are empty. Expected: at least one row in x. Received: 0 rows. Check the path or filter they come from."
             )
 
     def fit_arguments(self) -> dict[str, Any]:
-        """Return x, y and everything else as `model.fit` takes it."""
+        """Return x, y and everything else as `model.fit` takes it; generators go on from where they were wound back to."""
+        validation = self.validation_data
         named = {
             "sample_weight": self.sample_weight,
-            "validation_data": self.validation_data,
+            "validation_data": tuple(map(feed, validation)) if isinstance(validation, tuple) else feed(validation),
             "validation_split": self.validation_split,
         }
-        return {
-            "x": self.x,
-            "y": self.y,
-            **{k: v for k, v in named.items() if v is not None and v is not False},
-            **(self.arguments or {}),
-        }
+        given = {name: value for name, value in named.items() if value is not None and value is not False}
+        return {"x": feed(self.x), "y": self.y, **given, **(self.arguments or {})}
+
+    def rewind(self, step: int) -> None:
+        """Let generators give again what they gave: for training from that step on, for validation from the first."""
+        if isinstance(self.x, Rewindable):
+            self.x.rewind(step)
+        held = unpacked(self.validation_data)[0]
+        if isinstance(held, Rewindable):
+            held.rewind(0)
 
     def training_part(self) -> "TrainingData":
         """Return the rows that are trained on, without the validation data."""
-        rows = _rows(self.x)
-        if self.validation_data is not None or not self.validation_split or rows is None:
+        if self.validation_data is not None or not self.validation_split or not self.is_arrays:
             return replace(self, validation_data=None, validation_split=0.0)
-        kept = int(rows * (1.0 - self.validation_split))
+        kept = self._split()
         x, y, weight = (take_rows(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight))
         return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
 
+    def _split(self) -> int:
+        """Return the number of rows before those that are split off for validation, as Keras counts them."""
+        return int((rows_in(self.x) or 0) * (1.0 - self.validation_split))
+
     def shuffled(self, seed: int) -> "TrainingData":
         """Return the same rows in another order, where they are arrays that the user lets be shuffled."""
-        rows = _rows(self.x)
+        rows = rows_in(self.x) if self.is_arrays else None
         if rows is None or not (self.arguments or {}).get("shuffle", True):
             return self
         return self.in_order(np.random.default_rng(seed).permutation(rows))
@@ -106,27 +125,44 @@ class TrainingData:
         return replace(self, x=x, y=y, sample_weight=weight)
 
     def rows(self, recorded: list[Any]) -> "TrainingData":
-        """Return up to SAMPLE_ROWS rows of what is trained on, as arrays: the user's own, or the recorded batches."""
+        """Return up to SAMPLE_ROWS rows of what is trained on: of the user's arrays, or the recorded batches."""
         part = self.training_part()
-        rows = _rows(part.x)
-        if rows is not None:
-            return part.in_order(np.unique(np.linspace(0, rows - 1, min(rows, SAMPLE_ROWS)).astype(int)))
-        x, y = (
-            tree.map_structure(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves])[:SAMPLE_ROWS], *side)
-            for side in zip(*(keras.utils.unpack_x_y_sample_weight(batch)[:2] for batch in recorded), strict=True)
+        if part.is_arrays:
+            return part.in_order(_spread(part.x))
+        batch = joined(recorded, _most_rows(recorded[0]))
+        x, y, weight = unpacked(batch)
+        packed = keras.utils.pack_x_y_sample_weight(x, y, weight)
+        as_packed = isinstance(packed, tuple) == isinstance(batch, tuple) and len(tree.flatten(packed)) == len(
+            tree.flatten(batch)
         )
-        return replace(part, x=x, y=y, sample_weight=None)
+        if as_packed and rows_in(batch) is not None and None not in map(length_of, tree.flatten(batch)):
+            return replace(part, x=x, y=y, sample_weight=weight, arguments=_without_steps(part.arguments))
+        return replace(part, x=dataset_of(recorded), y=None, sample_weight=None, arguments=_without_steps(part.arguments))
+
+    def sample(self, recorded: list[Any]) -> tuple[Any, Any]:
+        """Return x and y of up to SAMPLE_ROWS rows of what is trained on, as Keras gives them to the training step."""
+        part = self.training_part()
+        if part.is_arrays:
+            rows = part.in_order(_spread(part.x))
+            return as_keras(rows.x), as_keras(rows.y)
+        return unpacked(joined(recorded, _most_rows(recorded[0])))[:2]
 
     def held(self, recorded: list[Any]) -> "TrainingData":
-        """Return the data to judge a probe on: the user's validation data, or else a sample of what is trained on."""
-        rows = _rows(self.x)
+        """Return the data to judge a probe on: the user's validation data, or else a sample of what is trained on.
+
+        A generator's are drawn once and kept, so that every probe is judged on the same.
+        """
         if self.validation_data is not None:
-            x, y, weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
-            return replace(self, x=x, y=y, sample_weight=weight, validation_data=None, validation_split=0.0)
-        if self.validation_split and rows is not None:
-            start = int(rows * (1.0 - self.validation_split))
-            x, y, weight = (take_rows(part, slice(start, start + SAMPLE_ROWS)) for part in (self.x, self.y, self.sample_weight))
-            return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
+            x, y, weight = unpacked(self.validation_data)
+            arguments = self.arguments
+            if isinstance(x, Rewindable):
+                steps = (arguments or {}).get("validation_steps")
+                x, arguments = dataset_of(drawn(x, steps, None if steps else SAMPLE_ROWS)), _without_steps(arguments)
+            held = {"x": x, "y": y, "sample_weight": weight, "arguments": arguments}
+            return replace(self, validation_data=None, validation_split=0.0, **held)
+        if self.validation_split and self.is_arrays:
+            part = replace(self, validation_split=0.0)
+            return part.in_order(np.arange(rows_in(self.x) or 0)[self._split() :][:SAMPLE_ROWS])
         return self.rows(recorded)
 
     def steps_per_epoch(self, seen: int | None = None) -> int | None:
@@ -134,108 +170,42 @@ class TrainingData:
         arguments = self.arguments or {}
         if arguments.get("steps_per_epoch"):
             return int(arguments["steps_per_epoch"])
-        rows = _rows(self.x)
-        if rows is not None:
-            return -(-rows // int(arguments.get("batch_size") or 32))
-        if isinstance(self.x, keras.utils.PyDataset):
-            return self.x.num_batches
-        if isinstance(self.x, tf.data.Dataset):
-            count = int(self.x.cardinality())
-            return count if count > 0 else seen
-        return seen
+        if self.is_arrays:
+            return -(-(rows_in(self.x) or 0) // int(arguments.get("batch_size") or 32))
+        return steps_of(self.x) or seen
 
 
-class Rewindable:
-    """A generator that remembers what was drawn from it, so that batches drawn ahead are not lost on a rollback.
-
-    It remembers the newest batches, up to `memory_bytes`, by default a tenth of the free memory.
-    """
-
-    def __init__(self, source: Iterator[Any], memory_bytes: int | None = None):
-        self._source = source
-        self._room = memory_bytes or psutil.virtual_memory().available // 10
-        self._drawn: deque[Any] = deque()
-        self._pending: deque[Any] = deque()
-        self.position = 0
-
-    def feed(self) -> Iterator[Any]:
-        """Yield what was rewound, then what the user's generator yields."""
-        while True:
-            if self._pending:
-                batch = self._pending.popleft()
-            else:
-                try:
-                    batch = next(self._source)
-                except StopIteration:
-                    return
-            self._drawn.append(batch)
-            self._room -= _nbytes(batch)
-            while self._room < 0 and len(self._drawn) > 1:
-                self._room += _nbytes(self._drawn.popleft())
-            self.position += 1
-            yield batch
-
-    def rewind(self, position: int) -> None:
-        """Go back so that the next batch is number `position`, as far back as memory goes."""
-        count = min(self.position - position, len(self._drawn))
-        for _ in range(count):
-            batch = self._drawn.pop()
-            self._room += _nbytes(batch)
-            self._pending.appendleft(batch)
-        self.position -= count
+def _spread(x: Any) -> np.ndarray:
+    """Return the indices of a sample of rows, which covers all of them evenly."""
+    rows = rows_in(x) or 0
+    return np.unique(np.linspace(0, rows - 1, min(rows, _most_rows(x))).astype(int))
 
 
-def _nbytes(batch: Any) -> int:
-    return sum(int(getattr(leaf, "nbytes", 0)) for leaf in tree.flatten(batch))
+def _most_rows(part: Any) -> int:
+    """Return how many rows like these are sampled: those of images, which are large, are fewer."""
+    sizes = (getattr(leaf, "nbytes", None) or _dense_bytes(leaf) for leaf in tree.flatten(part))
+    of_a_row = sum(sizes) / max(rows_in(part) or 1, 1)
+    return min(SAMPLE_ROWS, max(FEW_ROWS, int(SAMPLE_BYTES / max(of_a_row, 1.0))))
 
 
-def feed(x: Any) -> Any:
-    """Return what `model.fit` is to be given as x."""
-    return x.feed() if isinstance(x, Rewindable) else x
+def _dense_bytes(leaf: Any) -> int:
+    return int(leaf.shape.num_elements() or 0) * leaf.dtype.size if tf.is_tensor(leaf) else 0
 
 
-def _rewindable(x: Any) -> Any:
-    return Rewindable(x) if isinstance(x, Iterator) and not isinstance(x, tf.data.Dataset) else x
+def _without_steps(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of fit without the length of a validation: the data are all that is to be judged on."""
+    return {name: value for name, value in (arguments or {}).items() if name != "validation_steps"}
 
 
-def _leaves(part: Any) -> list[Any]:
-    if part is None or isinstance(part, Rewindable | tf.data.Dataset | keras.utils.PyDataset):
-        return []
-    return [leaf for leaf in ([part] if hasattr(part, "iloc") else tree.flatten(part)) if leaf is not None]
-
-
-def _check_dtype(name: str, leaf: Any) -> None:
-    dtypes = list(leaf.dtypes) if hasattr(leaf, "dtypes") and hasattr(leaf, "columns") else [getattr(leaf, "dtype", None)]
-    kinds = sorted({str(dtype) for dtype in dtypes})
-    if "object" in kinds:
+def _check_type(name: str, leaf: Any) -> None:
+    """Raise InputError for an array of a type that Keras refuses."""
+    try:
+        as_keras(take_rows(leaf, slice(0, 2)))
+    except (ValueError, TypeError) as refused:
+        dtypes = list(leaf.dtypes) if hasattr(leaf, "columns") else [getattr(leaf, "dtype", type(leaf).__name__)]
+        kinds = sorted({str(dtype) for dtype in dtypes})
         raise InputError(
-            f"{name} has object dtype. Expected: numbers, for instance float32. Received: {name} with dtype {', '.join(kinds)}. "
+            f"Keras takes no {name} of {' and '.join(kinds)} dtype. Expected: numbers, for instance float32. "
+            f"Received: {name} with dtype {', '.join(kinds)} ({refused}). "
             f"Convert it, for instance with {name}.astype('float32'), or encode its text columns."
-        )
-
-
-def _length(part: Any) -> int | None:
-    shape = getattr(part, "shape", None)
-    if shape is not None:
-        return int(shape[0]) if len(shape) else None
-    return len(part) if isinstance(part, list | tuple | np.ndarray) else None
-
-
-def _rows(x: Any) -> int | None:
-    """Return the number of rows of arrays, frames and structures of them; None for streams."""
-    lengths = {_length(leaf) for leaf in _leaves(x)}
-    return lengths.pop() if len(lengths) == 1 and None not in lengths else None
-
-
-def take_rows(part: Any, rows: Any) -> Any:
-    """Return the given rows of an array, a frame, or a structure of them."""
-    if part is None:
-        return None
-    if hasattr(part, "iloc"):
-        return part.iloc[rows]
-    return tree.map_structure(lambda leaf: leaf.iloc[rows] if hasattr(leaf, "iloc") else np.asarray(leaf)[rows], part)
-
-
-def flat_arrays(part: Any) -> list[np.ndarray]:
-    """Return the arrays in a structure, in the order Keras flattens it."""
-    return [np.asarray(leaf) for leaf in _leaves(part)]
+        ) from refused

@@ -1,37 +1,58 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
 
 from nanfix.adapted import fed_by, ruined
-from nanfix.data import TrainingData, flat_arrays, take_rows
-from nanfix.folding import Sites, find_sites
+from nanfix.arrays import NUMERIC, flat_arrays, is_dense, last_axes, rows_in, take_rows, unpacked
+from nanfix.data import TrainingData
+from nanfix.feeding import batch_size_of
+from nanfix.folding import NO_CALL, Site, Sites, find_sites
 from nanfix.quiet import quiet
 from nanfix.rebuild import can_rebuild, container
 from nanfix.recording import Recording
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
+from nanfix.rows import unfilterable
 from nanfix.setup import Sample, Setup, walk
+from nanfix.streams import first_batches
 
 WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+FEW = 2  # rows that the model is run on to see where its inputs go
+OTHERWISE = "the model's own training step gives its call something else than the inputs of a batch"
+UNSEEN = (NO_CALL, OTHERWISE)
+# What a call raises that is given what it is not meant for.
+REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError)
 
 
 @quiet()
 def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
-    rows = data.rows(recorded)
-    inputs, targets = tuple(flat_arrays(rows.x)), tuple(flat_arrays(rows.y))
+    x, y = data.sample(recorded)
+    inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
+    if not all(map(is_dense, tree.flatten(y))):  # of targets that are ragged or sparse no number is told
+        targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
     with preserved_randomness():
-        sites = find_sites(model, take_rows(rows.x, slice(0, 2)))
+        sites = _sites(model, x)
     rebuildable = can_rebuild(model)
-    scalable = tuple(
-        array.dtype.kind in "fiu" and not site.looked_up and (site.foldable or rebuildable)
-        for array, site in zip(inputs, sites.inputs, strict=True)
+    steady = _steady(tree.flatten(x), recorded)
+    quantities = tuple(
+        array.dtype.kind in NUMERIC and dense and _is_quantity(site, array)
+        for array, site, dense in zip(inputs, sites.inputs, steady, strict=True)
     )
-    imputable = tuple(array.dtype.kind == "f" and rebuildable for array in inputs)
+    takes_layers = rebuildable and sites.output.blocked not in UNSEEN
+    scalable = tuple(
+        quantity and (site.foldable or takes_layers) for quantity, site in zip(quantities, sites.inputs, strict=True)
+    )
+    imputable = tuple(array.dtype.kind == "f" and dense and takes_layers for array, dense in zip(inputs, steady, strict=True))
     whole = tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight)) if data.is_arrays else None
-    sample = Sample(inputs, targets, scalable, rows.x, imputable, whole, *_batch_sizes(data, recorded))
+    marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded)}
+    sample = Sample(inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks)
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs for layer in site.layers}
@@ -44,6 +65,39 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
 
 
+def _sites(model: Any, x: Any) -> Sites:
+    """Return where the inputs go. A training step of the user's own may give `call` something else: then that is not known."""
+    few = x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or FEW))
+    if type(model).train_step is keras.Model.train_step:
+        return find_sites(model, few)
+    try:
+        return find_sites(model, few)
+    except REFUSED:
+        return Sites((Site(blocked=OTHERWISE),) * len(tree.flatten(x)), Site(blocked=OTHERWISE))
+
+
+def _fixed_batch(model: Any) -> int | None:
+    """Return the number of rows that every batch of the model has, if it is built for one."""
+    tensors = tree.flatten(getattr(model, "inputs", None) or [])
+    return next((tensor.shape[0] for tensor in tensors if tensor.shape and tensor.shape[0]), None)
+
+
+def _steady(leaves: Sequence[Any], recorded: list[Any]) -> list[bool]:
+    """Say of each input whether it has a value in every cell, and as many features in each batch."""
+    lengths = last_axes(unpacked(batch)[0] for batch in recorded) if recorded else [set()] * len(leaves)
+    return [is_dense(leaf) and len(axes) < 2 for leaf, axes in zip(leaves, lengths, strict=True)]
+
+
+def _is_quantity(site: Site, array: np.ndarray) -> bool:
+    """Say whether numbers mean a quantity: the model computes with them, and looks up nothing by them.
+
+    Where its use of them is not seen, whole numbers may be class indices, unless they are those of images.
+    """
+    if site.blocked in UNSEEN:
+        return array.dtype.kind == "f" or array.dtype == np.uint8
+    return not site.looked_up and bool(site.layers or site.blocked)
+
+
 def _normalizable(model: Any) -> list[tuple[int, Any]]:
     """Return position and layer of the layers of weights, the first apart, that another layer can be put in front of."""
     weighted = [(position, layer) for position, layer in walk(model) if isinstance(layer, WEIGHTED)]
@@ -53,12 +107,14 @@ def _normalizable(model: Any) -> list[tuple[int, Any]]:
 def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:
     """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained on, None for a stream."""
     if data.is_arrays:
-        return int((data.arguments or {}).get("batch_size") or 32), len(flat_arrays(data.training_part().x)[0])
-    batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in recorded)
-    return max((len(flat_arrays(x)[0]) for x in batches), default=None), None
+        part = data.training_part()
+        return batch_size_of(part), rows_in(part.x)
+    return max((rows for batch in recorded if (rows := rows_in(batch)) is not None), default=None), None
 
 
 def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
-    """Return the batches of a stream that are still at hand; arrays need none."""
-    kept = [step.whole_batch for step in recording.steps] or [recording.first_batch]
-    return [] if data.is_arrays else [batch for batch in kept if batch is not None]
+    """Return the batches of a stream that are still at hand, or else its first ones; arrays need none."""
+    if data.is_arrays:
+        return []
+    held = [step.whole_batch for step in recording.steps] or [recording.first_batch]
+    return [batch for batch in held if batch is not None] or first_batches(data.x)

@@ -9,6 +9,10 @@ class InputError(NanfixError, ValueError):
     """The model, the data or an argument cannot be trained with; nothing was changed."""
 
 
+class NothingLeftError(NanfixError):
+    """A fix leaves out every row of the data, so that nothing is left to train on."""
+
+
 class UnknownStrategyError(NanfixError, KeyError):
     """A strategy was named that neither nanfix nor an installed package provides."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from nanfix.checks import check_model
-from nanfix.data import Rewindable, TrainingData
+from nanfix.data import TrainingData
 from nanfix.diagnosis import Diagnosis
 from nanfix.incident import Incident
 from nanfix.plain import plain_state, remember
@@ -92,5 +92,4 @@ def _put_back(watched: Watched | None, data: TrainingData) -> None:
     snapshots = watched.recorder.recording().snapshots if watched is not None else ()
     if snapshots:
         restore(snapshots[0])
-    if isinstance(data.x, Rewindable):
-        data.x.rewind(0)
+    data.rewind(0)

@@ -87,9 +87,11 @@ class Gate:
         return self._powers[index](leaf) if index in self._powers else (leaf - pair[0]) / pair[1]
 
     def _call(self, inputs, *args, **kwargs):
-        filled = self._filled(tree.flatten(inputs))
-        leaves = [self._scaled(index, leaf) for index, leaf in enumerate(filled)]
-        outputs = type(self._model).call(self._model, tree.pack_sequence_as(inputs, leaves), *args, **kwargs)
+        if any((*self._inputs, *self._fills)):  # else a training step of the user's own may give call something else
+            filled = self._filled(tree.flatten(inputs))
+            leaves = [self._scaled(index, leaf) for index, leaf in enumerate(filled)]
+            inputs = tree.pack_sequence_as(inputs, leaves)
+        outputs = type(self._model).call(self._model, inputs, *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return outputs
         center, scale, back = (tf.cast(variable.read_value(), outputs.dtype) for variable in self._target)

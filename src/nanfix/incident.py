@@ -5,16 +5,18 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from nanfix.arrays import flat_arrays
 from nanfix.audit import Audit, audit
 from nanfix.counterfactual import Counterfactuals, try_otherwise
-from nanfix.data import TrainingData, flat_arrays, take_rows
+from nanfix.data import TrainingData
 from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis, Onset
+from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
-from nanfix.replay import Replay, as_batch, flat_batch, observe, replay
+from nanfix.replay import Replay, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
 from nanfix.setup import Setup, current_learning_rate
 from nanfix.snapshot import nonfinite_variables, restore
@@ -103,10 +105,9 @@ class Incident:
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
         """Say whether a step on these rows, from the initial weights, turns non-finite because of what is in them."""
-        part = self.data.training_part()
-        x, y, weight = (take_rows(given, list(rows)) for given in (part.x, part.y, part.sample_weight))
+        (batch,) = batches_of(self.data.training_part(), rows, len(rows))
         restore(self.recording.initial)
-        step = observe(self.model, as_batch(x, y, weight))
+        step = observe(self.model, batch)
         ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
         restore(self.recording.newest)
         return step.tainted_input and ruined

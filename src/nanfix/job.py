@@ -13,11 +13,13 @@ from typing import Any
 
 import keras
 
-from nanfix.data import TrainingData, take_rows
+from nanfix.arrays import unpacked
+from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Diagnosis
 from nanfix.errors import NanfixError
 from nanfix.export import MODEL, SAVE_ERRORS
+from nanfix.feeding import batches_of
 from nanfix.fix import Fix
 from nanfix.judging import FailedRun, Judge, Marks
 from nanfix.plain import plain_variables
@@ -119,9 +121,8 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     for module in facts.modules:
         importlib.import_module(module)
     model: Any = keras.saving.load_model(folder / MODEL)
-    part = facts.data.training_part()
-    rows = slice(0, 2)
-    model.test_on_batch(*(take_rows(given, rows) for given in (part.x, part.y, part.sample_weight)))  # makes its metrics
+    (batch,) = batches_of(facts.data.training_part(), [0], 1)
+    model.test_on_batch(*unpacked(batch))  # makes its metrics
     model.optimizer.build(model.trainable_variables)
     variables = state_variables(model)
     snapshots = tuple(saved.bound(variables) for saved in SnapshotStore(folder / SNAPSHOTS).saved())

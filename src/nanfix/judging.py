@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nanfix.baseline import constant_loss
-from nanfix.data import Rewindable, TrainingData
+from nanfix.data import TrainingData
+from nanfix.errors import NothingLeftError
 from nanfix.fix import Fix
 from nanfix.report import TrialRecord
-from nanfix.rows import filtered, kept_sample
+from nanfix.rows import judged, kept_sample
 from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot
 from nanfix.workbench import Workbench
@@ -16,6 +17,7 @@ from nanfix.workbench import Workbench
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 SHARE = 0.04  # or this share of a long run
 LEARNED = 0.01  # a run has learned when it is better than the marks by this share
+NOTHING_LEFT = "no rows left"
 LOST = 100.0  # times the untrained loss, a probe has diverged
 
 
@@ -72,7 +74,7 @@ def measure_marks(run: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
     bench.prepare(setup, run.snapshots[0])
     untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(run.sampled)))
     kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
-    return Marks(untrained, constant_loss(kept, filtered(run.held, setup.rows)), begun)
+    return Marks(untrained, constant_loss(kept, judged(run.held, setup.rows)), begun)
 
 
 class Judge:
@@ -92,11 +94,14 @@ class Judge:
         start = beginning(self._run, self._marks, setup)
         rewind(self._run.data, start)
         lost = LOST * self._marks.highest
-        probe = self._bench.probe(setup, start, self._steps(setup, start, horizon), self._run.seed, variation=seed, lost=lost)
+        came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
+        try:
+            probe = self._bench.probe(setup, start, self._steps(setup, start, horizon), self._run.seed, variation=seed, lost=lost)
+        except NothingLeftError:
+            return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
         if probe.loss is not None and self._marks.untrained is not None and probe.loss >= self._marks.untrained:
             verdict = "not learning"
-        came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
     def _steps(self, setup: Setup, start: Snapshot, horizon: float) -> int:
@@ -123,8 +128,7 @@ def beginning(run: FailedRun, marks: Marks, setup: Setup) -> Snapshot:
 
 def rewind(data: TrainingData, start: Snapshot) -> None:
     """Let a generator give again what it gave after `start` was taken."""
-    if isinstance(data.x, Rewindable):
-        data.x.rewind(start.total)
+    data.rewind(start.total)
 
 
 def _known(loss: float) -> float | None:

@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import tree
 from keras.src.trainers.compile_utils import CompileLoss
 
+from nanfix.arrays import take_rows
 from nanfix.changes import Guard
-from nanfix.data import take_rows
 from nanfix.diagnosis import Phase, Place
 from nanfix.guard import guarded, install
 from nanfix.setup import Setup, walk
@@ -109,7 +109,10 @@ def _model(setup: Setup, guard: Guard | None = None) -> Callable[[Any], np.ndarr
 
 
 def _smaller(given: Any, share: float) -> Any:
-    return tree.map_structure(lambda a: (a * share).astype(a.dtype) if np.asarray(a).dtype.kind == "f" else a, given)
+    def smaller(leaf: Any) -> Any:
+        return (leaf * share).astype(leaf.dtype) if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" else leaf
+
+    return tree.map_structure(smaller, given)
 
 
 def _is_bounded(activation: Callable[[Any], Any]) -> bool:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from nanfix.adapted import ruined, statistics
+from nanfix.arrays import rows_in
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
@@ -75,7 +76,7 @@ def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: O
         weight_norm=growth.weight_norm,
         trend=growth.trend,
         tried=str(tried),
-        batch_rows=None if seen.batch is None else len(keras.tree.flatten(seen.batch)[0]),
+        batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
         relative_exponents=tried.relative,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-import psutil
 
 from nanfix.diagnosis import Onset
+from nanfix.memory import available
 from nanfix.optimizers import base, optimizers
 from nanfix.pace import Pace
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
@@ -52,7 +52,7 @@ class FlightRecorder(keras.callbacks.Callback):
         resume: tuple[Saved, Saved] | None = None,
     ):
         super().__init__()
-        self.memory_bytes = memory_bytes or int(psutil.virtual_memory().available * SHARE_OF_MEMORY)
+        self.memory_bytes = memory_bytes or int(available() * SHARE_OF_MEMORY)
         self.validation_onset: Onset | None = None
         self._epoch_losses: dict[int, float] = {}
         self._losses: deque[float] = deque(maxlen=SERIES)

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
-from keras import tree
 from tensorflow.python.eager import context
 
+from nanfix.arrays import flat_arrays, unpacked
 from nanfix.diagnosis import Onset, Phase, Place
 from nanfix.optimizers import told_of_updates
 from nanfix.optrace import Operation, functions_inlined, traced
@@ -320,22 +319,7 @@ def _range(values: np.ndarray) -> str:
     return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
 
 
-def as_batch(x: Any, y: Any, sample_weight: Any) -> Any:
-    """Return rows of the user's arrays as the batch of tensors that Keras makes of them."""
-
-    def tensor(leaf: Any) -> Any:
-        array = np.asarray(leaf)
-        return tf.convert_to_tensor(array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array)
-
-    given = [part for part in (x, y, sample_weight) if part is not None]
-    return tuple(tensor(part) if hasattr(part, "iloc") else tree.map_structure(tensor, part) for part in given)
-
-
 def flat_batch(batch: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """Return the flattened inputs, targets and sample weights of a batch as numpy arrays."""
-    x, y, weight = (_arrays(part) for part in keras.utils.unpack_x_y_sample_weight(batch))
+    x, y, weight = (flat_arrays(part) for part in unpacked(batch))
     return x, y, weight
-
-
-def _arrays(structure: Any) -> list[Any]:
-    return [np.asarray(leaf) for leaf in tree.flatten(structure) if leaf is not None]

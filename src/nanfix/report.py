@@ -31,7 +31,8 @@ class TrialRecord:
     """One candidate fix and what came of it.
 
     `loss` is the loss reached on held data in the user's units (None when the probe went non-finite);
-    `steps` how many training steps it survived; `verdict` is "held", "not learning", or "non-finite".
+    `steps` how many training steps it survived; `verdict` is "held", "not learning", "non-finite",
+    or "no rows left" where the fix leaves out all of them.
     """
 
     edits: tuple[Edit, ...]

@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.arrays import flat_arrays, gathered, is_dense, largest, rows_in, take_rows, unpacked
 from nanfix.changes import RowFilter
-from nanfix.data import Rewindable, TrainingData, flat_arrays, take_rows
-from nanfix.errors import InputError
+from nanfix.data import TrainingData
+from nanfix.errors import NothingLeftError
 from nanfix.setup import Sample
+from nanfix.streams import Rewindable, as_dataset
 
 PATIENCE = 1000  # batches in a row without a row to keep, after which a generator counts as having none
 
@@ -26,7 +28,7 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
     skipped. A share of the rows that the user set apart for validation stays that share of their rows.
 
     Raises:
-        InputError: no row is kept.
+        NothingLeftError: no row is kept.
     """
     if rows == RowFilter():
         return data
@@ -39,10 +41,21 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
     part = data.training_part()
     validation = data.validation_data
     if validation is None and data.validation_split:
-        held = slice(len(flat_arrays(part.x)[0]), None)
+        held = slice(rows_in(part.x), None)
         validation = tuple(take_rows(given, held) for given in (data.x, data.y, data.sample_weight))
     x, y, weight = _full(_kept((part.x, part.y, part.sample_weight), rows), rows.batch_rows)
     return replace(part, x=x, y=y, sample_weight=weight, validation_data=_validation(validation, rows), arguments=arguments)
+
+
+def judged(data: TrainingData, rows: RowFilter) -> TrainingData:
+    """Return data to judge on without the rows that `rows` leaves out, incomplete batches included.
+
+    Data of which nothing is left stay as they are.
+    """
+    try:
+        return filtered(data, replace(rows, batch_rows=None))
+    except NothingLeftError:
+        return data
 
 
 @contextlib.contextmanager
@@ -66,12 +79,21 @@ def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
 
 
 def _full(kept: Any | None, batch_rows: int | None) -> Any:
-    """Return the arrays without the rows that do not fill a batch. Raises InputError when there are none."""
-    count = 0 if kept is None else len(flat_arrays(kept[0])[0])
+    """Return the arrays without the rows that do not fill a batch. Raises NothingLeftError when there are none."""
+    count = 0 if kept is None else rows_in(kept[0]) or 0
     whole = count - count % (batch_rows or 1)
     if not whole:
         raise _nothing_left()
     return kept if whole == count else tuple(take_rows(part, slice(0, whole)) for part in kept)  # pyright: ignore
+
+
+def unfilterable(data: TrainingData, batches: list[Any]) -> str | None:
+    """Return why no rows can be left out, None where they can; of data that come in batches, some `batches` are given."""
+    if isinstance(data.x, tf.distribute.DistributedDataset):
+        return "the data are spread over devices before nanfix sees them, so no rows can be left out"
+    if any(rows_in(batch) is None for batch in batches):
+        return "the arrays of a batch differ in their rows, so none can be left out of all of them"
+    return None
 
 
 def _validation(given: Any, rows: RowFilter) -> Any:
@@ -79,19 +101,21 @@ def _validation(given: Any, rows: RowFilter) -> Any:
     if given is None:
         return None
     rows = replace(rows, batch_rows=None)
-    if isinstance(given, tuple | list):
-        return _kept(tuple(given), rows) or given
-    return _stream(given, rows)
+    if not isinstance(given, tuple | list):
+        return _stream(given, rows)
+    if rows_in(given[0]) is None:  # a stream in a tuple of its own
+        return (_stream(given[0], rows), *given[1:])
+    return _kept(tuple(given), rows) or given
 
 
 def _stream(x: Any, rows: RowFilter) -> Any:
     if isinstance(x, Rewindable):
         return _kept_batches(x.feed(), rows)
-    if isinstance(x, tf.data.Dataset):
-        return _filtered_dataset(x, rows)
     if isinstance(x, keras.utils.PyDataset):
         return _FilteredPyDataset(x, rows)
-    return _kept_batches(x, rows) if isinstance(x, Iterator) else x
+    if isinstance(x, Iterator) and not isinstance(x, tf.data.Dataset):
+        return _kept_batches(x, rows)
+    return _filtered_dataset(as_dataset(x), rows)
 
 
 def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | None:
@@ -99,16 +123,15 @@ def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | Non
 
     None where no row is left, and where what is left of a batch, of a stream `in_batches`, is not a full one.
     """
-    parts: list[Any] = list(batch) if isinstance(batch, tuple | list) else [batch]
-    inputs, targets = flat_arrays(parts[0]), flat_arrays(parts[1]) if len(parts) > 1 else []
-    keep = rows.keep(inputs, targets, flat_arrays(parts[2]) if len(parts) > 2 and parts[2] is not None else ())
+    inputs, targets, weights = map(flat_arrays, unpacked(batch))
+    keep = rows.keep(inputs, targets, weights)
     if keep.sum() < (rows.batch_rows if in_batches and rows.batch_rows else 1):
         return None
     if not keep.all():
-        parts = [take_rows(part, keep) for part in parts]
-    if rows.first_label or rows.labels:
-        parts[1] = _relabeled(parts[1], rows)
-    return tuple(parts) if isinstance(batch, tuple | list) else parts[0]
+        batch = take_rows(batch, keep)
+    if not targets or not (rows.first_label or rows.labels):
+        return batch
+    return (batch[0], _relabeled(batch[1], rows), *batch[2:])
 
 
 def _relabeled(y: Any, rows: RowFilter) -> Any:
@@ -162,27 +185,56 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
     tupled = isinstance(dataset.element_spec, tuple)
 
     def without(*parts):
-        x, y = tf.nest.flatten(parts[0]), tf.nest.flatten(parts[1]) if len(parts) > 1 else []
-        checks = [tf.math.is_finite(leaf) for leaf in x if rows.finite_inputs and leaf.dtype.is_floating]
-        checks += [tf.math.is_finite(leaf) for leaf in y if rows.finite_targets and leaf.dtype.is_floating]
-        weights = tf.nest.flatten(parts[2]) if len(parts) > 2 else []
-        checks += [tf.math.is_finite(leaf) for leaf in weights if rows.finite_weights and leaf.dtype.is_floating]
-        checks += [band.within(tf.cast([*x, *y][index], tf.float32)) for index, band in rows.bands]
-        if rows.classes is not None:
-            labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y]
-            checks += [(label >= 0) & (label < rows.classes) for label in labels]
-        keep = tf.ones(tf.shape(x[0])[:1], tf.bool)
-        for check in checks:
-            keep &= tf.reduce_all(check, axis=list(range(1, check.shape.rank)))
-        kept = tf.nest.map_structure(lambda leaf: tf.boolean_mask(leaf, keep), parts)
+        batch = parts if tupled else parts[0]
+        kept = tf.where(_kept_rows(batch, rows))[:, 0]
+        batch = tree.map_structure(lambda leaf: leaf if _is_single(leaf) else gathered(leaf, kept), batch)
         if rows.first_label:
-            kept = (kept[0], tf.nest.map_structure(lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype), kept[1]), *kept[2:])
+            shift = lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype)  # noqa: E731
+            batch = (batch[0], tree.map_structure(shift, batch[1]), *batch[2:])
         if rows.labels is not None:
             relabeled = rows.labels
-            kept = (kept[0], tf.nest.map_structure(lambda leaf: relabeled(tf.cast(leaf, tf.float32)), kept[1]), *kept[2:])
-        return kept if tupled else kept[0]
+            batch = (batch[0], tree.map_structure(lambda leaf: relabeled(tf.cast(leaf, tf.float32)), batch[1]), *batch[2:])
+        return batch
 
-    return dataset.map(without).filter(lambda *parts: tf.shape(tf.nest.flatten(parts)[0])[0] >= (rows.batch_rows or 1))
+    def is_filled(*parts):
+        return _rows_of(parts) >= (rows.batch_rows or 1)
+
+    return dataset.map(without).filter(is_filled)
+
+
+def _kept_rows(batch: Any, rows: RowFilter) -> tf.Tensor:
+    """Return for each row of a batch of tensors whether it is kept, in a graph: what `RowFilter.keep` says of numpy arrays."""
+    x, y, weights = (tree.flatten(part) if part is not None else [] for part in unpacked(batch))
+    checks = [
+        tf.math.is_finite(tf.cast(_numbers(leaf), keras.config.floatx()))  # as wide as training computes
+        for leaves, finite in ((x, rows.finite_inputs), (y, rows.finite_targets), (weights, rows.finite_weights))
+        for leaf in leaves
+        if finite and not _is_single(leaf) and leaf.dtype.is_floating
+    ]
+    checks += [band.within(tf.cast(_numbers([*x, *y][index]), tf.float32)) for index, band in rows.bands]
+    if rows.classes is not None:
+        labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y if not _is_single(leaf)]
+        checks += [(label >= 0) & (label < rows.classes) for label in labels]
+    keep = tf.ones([_rows_of(batch)], tf.bool)
+    for check in checks:
+        keep &= tf.reduce_all(check, axis=tf.range(1, tf.rank(check)))
+    return keep
+
+
+def _numbers(leaf: Any) -> tf.Tensor:
+    return leaf if is_dense(leaf) else largest(leaf)
+
+
+def _is_single(leaf: Any) -> bool:
+    """Say whether a leaf belongs to the batch as a whole: None, or a scalar."""
+    return leaf is None or leaf.shape.rank == 0
+
+
+def _rows_of(batch: Any) -> Any:
+    leaf = next(leaf for leaf in tree.flatten(batch) if not _is_single(leaf))
+    if isinstance(leaf, tf.RaggedTensor):
+        return leaf.nrows()
+    return tf.cast(leaf.dense_shape[0], tf.int64) if isinstance(leaf, tf.SparseTensor) else tf.shape(leaf, tf.int64)[0]
 
 
 def _renumbered(class_weight: Any, first_label: int) -> Any:
@@ -192,8 +244,8 @@ def _renumbered(class_weight: Any, first_label: int) -> Any:
     return {label - first_label: weight for label, weight in class_weight.items()}
 
 
-def _nothing_left() -> InputError:
-    return InputError(
+def _nothing_left() -> NothingLeftError:
+    return NothingLeftError(
         "No row of the data is left for training. Expected: at least one row without NaN, inf or a label outside the classes. "
         "Received: none. Fill the holes or find the data again."
     )

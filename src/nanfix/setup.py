@@ -19,9 +19,11 @@ ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "P
 class Sample:
     """A bounded sample of what training is fed, as numpy arrays in the order of the flattened structures.
 
-    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. `scalable`
-    says of each input whether its numbers may be scaled: not class indices, and the model can take up the scaling;
-    `imputable` whether it can have holes, and the model can take up what fills them. `whole` are the user's own inputs,
+    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. Ragged and sparse
+    inputs are seen by the largest magnitude of each row, what has no numbers has no columns. `quantities` says of each input
+    whether its numbers mean one, so that their scale can matter; `scalable` whether the model can also take up a scaling of
+    them; `imputable` whether it can have holes, and the model can take up what fills them. `unfilterable` says why no rows can
+    be left out of these data, None where they can. `whole` are the user's own inputs,
     targets and sample weights, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number
     of rows in a full batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream.
     """
@@ -34,6 +36,13 @@ class Sample:
     whole: tuple[tuple[np.ndarray, ...], ...] | None = None
     batch_size: int | None = None
     training_rows: int | None = None
+    quantities: tuple[bool, ...] = ()
+    unfilterable: str | None = None
+
+    @property
+    def measured(self) -> tuple[np.ndarray, ...]:
+        """The inputs whose numbers mean a quantity."""
+        return tuple(array for array, quantity in zip(self.inputs, self.quantities or self.scalable, strict=True) if quantity)
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,11 @@ def _number(value: Any) -> float | None:
 
 
 def whole(batch: Any) -> Any:
-    """Return a batch that several replicas share as one; any other as it is."""
+    """Return a batch as one that several replicas share, and with None for what a generator left out; any other as it is."""
 
     def joined(leaf: Any) -> Any:
+        if isinstance(leaf, Optional):
+            return None
         return tf.concat(leaf.values, axis=0) if isinstance(leaf, tf.distribute.DistributedValues) else leaf
 
     return tree.map_structure(joined, batch)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nanfix.arrays import flat_arrays
 from nanfix.audit import audit
-from nanfix.data import TrainingData, flat_arrays
+from nanfix.data import TrainingData
 from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Fix

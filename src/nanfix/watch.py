@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nanfix.data import TrainingData, feed
+from nanfix.data import TrainingData
 from nanfix.quiet import heard
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
@@ -62,7 +62,7 @@ def watch(
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
     recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume)
-    arguments = {**data.fit_arguments(), "x": feed(data.x)}
+    arguments = data.fit_arguments()
     told = callbacks if watching.writes else without_writers(callbacks)
     origin = (start.epoch, start.callbacks) if start is not None else None
     if resume is not None:

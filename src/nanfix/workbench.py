@@ -14,10 +14,12 @@ import keras
 import numpy as np
 
 from nanfix.adapted import adapt_to, statistics
+from nanfix.arrays import take_rows
 from nanfix.changes import Guard, Power, RowFilter
 from nanfix.checkpoint import Moment, wrapped
-from nanfix.data import TrainingData, feed, take_rows
-from nanfix.feeding import judged_on, trained_on
+from nanfix.data import TrainingData
+from nanfix.describing import OTHERWISE
+from nanfix.feeding import judged_on, trained_on, untuned
 from nanfix.folding import Sites, callable_alone, difference, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.guard import Matches, install, install_on_call
@@ -26,7 +28,7 @@ from nanfix.optimizing import NUMBERS, Optimizing
 from nanfix.quiet import quiet
 from nanfix.rates import with_rates
 from nanfix.rebuild import can_rebuild, imputation, insert_after_inputs, insert_before, layer_normalization, scaling
-from nanfix.rows import filtered, kept_sample, unknown_length
+from nanfix.rows import filtered, judged, kept_sample, unknown_length
 from nanfix.setup import Setup, has_schedule, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore
 from nanfix.steps import RecordingStep, is_running_mean, loss_of, named_loss, recordable
@@ -63,7 +65,7 @@ class Workbench:
 
     def __init__(self, model: Any, data: TrainingData, held: TrainingData, setup: Setup, sites: Sites):
         self.model = model
-        self.judges = type(model).test_step is not keras.Model.test_step or (callable_alone(model) and _has_loss(model))
+        self.judges = _can_evaluate(model, sites)
         self._data = data
         self._held = held
         self._sites = sites
@@ -122,7 +124,7 @@ class Workbench:
         if variation:
             self._vary_masks(variation)
         part = self._fed(setup.rows, variation)
-        arguments = {**part.fit_arguments(), "x": feed(part.x), "verbose": 0, "epochs": 1_000_000, "initial_epoch": start.epoch}
+        arguments = {**untuned(part.fit_arguments()), "verbose": 0, "epochs": self._most_epochs, "initial_epoch": start.epoch}
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
         arguments["callbacks"] = [watch, *with_rates(schedules(arguments.get("callbacks")), setup)]
@@ -143,6 +145,12 @@ class Workbench:
             others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}  # a proof goes to and fro between its seeds
             self._feeds = {**others, (rows, variation): trained_on(part.shuffled(variation) if variation else part)}
         return self._feeds[rows, variation]
+
+    @property
+    def _most_epochs(self) -> int:
+        """The epochs that a probe may have: as many as its steps take; of a generator that ends no more than the user wants."""
+        ends = self._data.one_shot and not (self._data.arguments or {}).get("steps_per_epoch")
+        return self._data.epochs if ends else 1_000_000
 
     def _vary_masks(self, variation: int) -> None:
         for variable in self.model.non_trainable_variables:
@@ -165,16 +173,14 @@ class Workbench:
         held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
         steps = None if data.is_arrays else arguments.get("validation_steps")
         with unknown_length(self._rows):
-            logs = self.model.evaluate(
-                feed(held.x), held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
-            )
+            logs = self.model.evaluate(held.x, held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True)
         return {name: float(figure) for name, figure in logs.items()}
 
     def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
         if data is not self._held:
-            return judged_on(filtered(data, self._rows), batch_size)
+            return judged_on(judged(data, self._rows), batch_size)
         if self._rows not in self._held_feeds:
-            self._held_feeds = {self._rows: judged_on(filtered(data, self._rows), batch_size)}
+            self._held_feeds = {self._rows: judged_on(judged(data, self._rows), batch_size)}
         return self._held_feeds[self._rows]
 
     @quiet()
@@ -293,6 +299,13 @@ class Workbench:
             setattr(self.model, name, function)
         while len(self._functions) > GRAPHS:
             del self._functions[next(iter(self._functions))]
+
+
+def _can_evaluate(model: Any, sites: Sites) -> bool:
+    """Say whether `model.evaluate` can work on the batches that the model is trained on."""
+    if type(model).test_step is not keras.Model.test_step:
+        return True
+    return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
 
 
 def _has_loss(model: Any) -> bool:
