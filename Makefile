@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := src strategies tests examples benchmarks
 
-.PHONY: demo test scripts check format venv clean
+.PHONY: demo test scripts soak check format venv clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -23,6 +23,11 @@ test: check
 # Every script of tests/scripts repaired, patched and run without nanfix; `make test` takes three of them.
 scripts: $(INSTALLED)
 	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
+
+# Every legal training of tests/legal with all strategies, repaired twice, loaded in a fresh process, and 1,000 composed ones;
+# `make test` searches a few cheap strategies and composes 40.
+soak: $(INSTALLED)
+	NANFIX_SOAK=1 $(BIN)/python -m pytest -n 2 tests/test_legal.py tests/test_composed.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -1,0 +1,10 @@
+"""The table of legal trainings: models x data x ways to train, each tiny, each in a healthy and an explosive form."""
+
+import legal.feeds
+import legal.inputs
+import legal.settings
+import legal.steps
+import legal.unlabeled  # noqa: F401
+from legal.training import TABLE
+
+__all__ = ["TABLE"]
