@@ -111,6 +111,7 @@ def fix_file(edits, **changes):
         (["repair", "--budget-seconds", "nan", "train.py"], "Invalid value for '--budget-seconds'"),
         (["repair", "--budget-seconds", "inf", "train.py"], "Leave the option out for no limit."),
         (["repair", "--workers", "0", "train.py"], "Invalid value for '--workers'"),
+        (["repair", "--model", "m.keras", "--data", "d.npz", "--no-prove"], "Received: --no-prove and --model"),
         (["repair", "--out", "train.py", "absent.py"], "Cannot run 'absent.py'"),
         (["repair", "--out", "absent/fix.json", "train.py"], "Cannot write to 'absent/fix.json'"),
         (["repair", "--run-dir", "train.py/x", "train.py"], "Cannot write to 'train.py/x/fix.json'"),
@@ -205,7 +206,10 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "seed": 3,
         "run_dir": None,
         "workers": ALONE,
+        "prove": True,
     }
+    assert nanfix("repair", "--no-prove", "train.py")[0] == 0
+    assert repaired["options"]["prove"] is False
 
 
 @pytest.mark.parametrize(
@@ -221,13 +225,22 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
     ],
 )
 def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
-    call = CallResult(0, "net", f"{outcome.name}: words", outcome, proof=proof, history={"loss": "0.25"})
+    call = CallResult(
+        0, "net", f"{outcome.name}: words", outcome, proof=proof, history={"loss": "0.8446287512779236", "odd": "array([1])"}
+    )
     repaired["result"] = ScriptResult(exit_code, (call,))
     found, output, errors = nanfix("repair", "train.py")
     assert found == code and output == ""
     assert f"nanfix: fit call 1, model net: {outcome.name}\n  words\n" in errors
-    assert (f"Proof: {proof} when" in errors) == (proof is not None)
+    assert (f"Proof: {proof} when all of it ran again with the fix and no search (loss 0.8446)." in errors) == (proof is not None)
     assert "\x1b" not in errors
+
+
+def test_a_diagnosis_that_was_shown_is_not_repeated(nanfix, repaired):
+    call = CallResult(0, "net", "REPAIRED: words\nCause: ...\nFix:", Outcome.REPAIRED, summary="REPAIRED: words\nFix:")
+    repaired["result"] = ScriptResult(0, (call,))
+    assert nanfix("repair", "train.py")[2] == "nanfix: fit call 1, model net: REPAIRED\n  words\n  Fix:\n"
+    assert json.loads(nanfix("repair", "--json", "train.py")[1])["calls"][0]["text"] == call.text
 
 
 def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
@@ -239,7 +252,7 @@ def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
     code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
     assert code == 0
     assert (repaired["script"], repaired["args"]) == (script.Module("pack.train"), ["-m", "--epochs", "3"])
-    assert "Use it: nanfix run --fix made.json -m pack.train\nnanfix: train.py has changed since.\n" in errors
+    assert "Use it: nanfix run --fix made.json -m pack.train -m --epochs 3\nnanfix: train.py has changed since.\n" in errors
 
 
 def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
@@ -473,7 +486,7 @@ def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder,
     code, diff, errors = nanfix("patch", "fix.json")
     assert code == 0 and diff.startswith("--- a/train.py\n+++ b/train.py\n")
     assert "-model.compile(keras.optimizers.SGD(0.5), 'mse')\n+model.compile(keras.optimizers.SGD(0.1), 'mse')\n" in diff
-    assert errors == "nanfix: no place in the script for fit call 1, halve: it is Keras' own.\n"
+    assert errors == "nanfix: not in the patch: fit call 1, halve: it is Keras' own.\n"
     assert Path("train.py").read_text() == patchable
     assert nanfix("export", ".", "--format", "patch")[:2] == (0, diff)
     code, output, _ = nanfix("patch", ".", "--write")
@@ -503,4 +516,4 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
     repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
     code, _, errors = nanfix("repair", "--force", "train.py")
     assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
-    assert "nanfix patch fix.json --write\n" in errors and "no place in the script for fit call 1, halve" in errors
+    assert "nanfix patch fix.json --write\n" in errors and "not in the patch: fit call 1, halve" in errors

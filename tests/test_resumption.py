@@ -14,7 +14,7 @@ import tensorflow as tf
 import nanfix
 from nanfix import Outcome
 from nanfix.plain import plain_state
-from nanfix.resumption import broken_off, resumed
+from nanfix.resumption import broken_off, logged, resumed
 
 
 def told(callbacks, states, epoch, **rolled_back):
@@ -82,6 +82,17 @@ def test_csv_log_may_end_in_empty_lines(tmp_path):
     path.write_text("epoch,loss\n0,3.0\n1,2.0\n\n\n")
     told([keras.callbacks.CSVLogger(str(path))], [], 1).on_train_end()
     assert rows(path) == [{"epoch": "0", "loss": "3.0"}]
+
+
+def test_csv_log_keeps_the_rows_of_an_earlier_training(tmp_path):
+    """The training failed in its first epoch, before it had logged one."""
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,3.0\n1,2.0\n")
+    logger = keras.callbacks.CSVLogger(str(path), append=True)
+    callbacks = told([logger], [], 0, earlier=logged([logger]))
+    callbacks.on_epoch_end(0, {"loss": 1.5})
+    callbacks.on_train_end()
+    assert [(row["epoch"], row["loss"]) for row in rows(path)] == [("0", "3.0"), ("1", "2.0"), ("0", "1.5")]
 
 
 def test_tensorboard_holds_every_step_once(tmp_path):

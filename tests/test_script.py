@@ -296,6 +296,7 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
     assert model.history is history
     (event,) = events()
     assert (event["kind"], event["call"], event["model"], event["finite"]) == ("fit", 0, "tiny", True)
+    assert event["summary"] is None  # with verbose=0 nothing was shown of it
 
 
 @pytest.fixture
@@ -387,6 +388,26 @@ def test_run_mode_gives_each_call_its_fix_and_never_searches(model, intercepted,
     assert fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None}
 
 
+def test_the_logs_of_a_proof_are_apart_from_those_of_the_repair(model, intercepted, data, folder):
+    import keras
+
+    logger, board = keras.callbacks.CSVLogger("log.csv", append=True), keras.callbacks.TensorBoard("board")
+    Path("log.csv").write_text("epoch,loss\n0,3.0\n")
+
+    def answer(trained, callbacks, **_):
+        assert callbacks == [logger, board]
+        Path(logger.filename).write_text("of the proof")
+        Path(board.log_dir).mkdir()
+        return report_of(trained)
+
+    events = intercepted(answer, mode="run", fixes={}, logs=str(folder / "proof"))
+    model.fit(*data, callbacks=[logger, board])
+    assert (logger.filename, board.log_dir) == ("log.csv", "board")
+    assert Path("log.csv").read_text() == "epoch,loss\n0,3.0\n" and not Path("board").exists()
+    assert sorted(path.name for path in Path("proof/call-0").iterdir()) == ["0-log.csv", "1-board"]
+    assert "REPAIRED" in events()[0]["summary"]
+
+
 # Judging the two runs.
 
 
@@ -415,6 +436,33 @@ def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
         assert path.exists() == (proof == "held")
     if proof == "held":
         assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+
+
+def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, caplog):
+    jobs, runs = [], iter([ended(Outcome.REPAIRED), ended(Outcome.REPAIRED)])
+
+    def run(script, args, job):
+        jobs.append(job)
+        if "logs" in job:
+            Path(job["logs"], "call-0").mkdir()
+        return next(runs)
+
+    monkeypatch.setattr(module, "_run", run)
+    with caplog.at_level("INFO", "nanfix"):
+        repair_script(write("train.py", ""))
+    assert "logs" not in jobs[0] and not Path(jobs[1]["logs"]).exists()
+    assert [record.message.partition(".")[0] for record in caplog.records] == [
+        "---- Second run of the script, with the fix and no search, to prove it",
+        "---- End of the second run",
+    ]
+
+
+def test_a_repair_may_do_without_the_proof(monkeypatch):
+    runs = iter([ended(Outcome.REPAIRED)])
+    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    result = repair_script(write("train.py", ""), out=Path("fix.json"), prove=False)
+    assert (result.code, result.calls[0].proof, result.written) == (0, None, Path("fix.json"))
+    assert result.notes == (module.NOT_RUN_AGAIN,) and load(Path("fix.json")).runs[0].proof is None
 
 
 def fit_event(call, source, counts):
@@ -454,12 +502,15 @@ def test_the_outputs_are_checked_before_the_script_starts():
 
 
 def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
-    path = write("train.py", FAILING)
+    log = "verbose=0, callbacks=[keras.callbacks.CSVLogger('log.csv', append=True)])"
+    path = write("train.py", FAILING.replace("verbose=0)", log))
     plain = plainly(path, "1000")
     assert plain.stdout.splitlines()[-1] == "finite False False"
     result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0, run_dir=Path("run"))
     output = capfd.readouterr().out.splitlines()
     assert result.code == 0, result
+    epochs = [int(line.partition(",")[0]) for line in Path("log.csv").read_text().splitlines()[1 + 16 :]]
+    assert epochs == [*range(8), *range(8)]  # of the repair alone: the plain run has logged 16 epochs before, the proof none
     assert [line for line in output if line.startswith(("epochs", "finite"))] == ["epochs 8 8 8", "finite True True"] * 2
     assert [(call.outcome, call.proof) for call in result.calls] == [(Outcome.HEALTHY, None), (Outcome.REPAIRED, "held")]
     content = load(Path("fix.json"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -78,6 +79,7 @@ def repair(
     host: options.Host = "127.0.0.1",
     port: options.Port = 0,
     dry_run: options.DryRun = False,
+    no_prove: options.NoProve = False,
     out: options.Out = Path("fix.json"),
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -89,6 +91,11 @@ def repair(
     """
     saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size, "--save": save}
     check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
+    if model is not None and no_prove:
+        raise InputError(
+            "A saved model is always proved, on a fresh copy of it. Expected: --no-prove with a script. Received: --no-prove and "
+            "--model. Leave it out."
+        )
     budget = {"trials": budget_trials, "seconds": budget_seconds}
     search = {
         "budget": {name: value for name, value in budget.items() if value is not None},
@@ -110,7 +117,10 @@ def repair(
         from nanfix.script import plan_script, repair_script
 
         announce(quiet)
-        plan, mend = partial(plan_script, runs, args or []), partial(repair_script, runs, args or [], seed=seed)
+        plan, mend = (
+            partial(plan_script, runs, args or []),
+            partial(repair_script, runs, args or [], seed=seed, prove=not no_prove),
+        )
     with _standard_output_kept(as_json or model is not None):
         crew = Workers(workers, host, port)
         result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)
@@ -119,7 +129,7 @@ def repair(
     else:
         tell("repair", result, as_json, quiet)
         if result.written and not quiet and not as_json:
-            tell_written(result, f"-m {script}" if module else str(script))
+            tell_written(result, shlex.join([*(["-m"] if module else []), str(script), *(args or [])]))
     raise typer.Exit(result.code)
 
 
@@ -284,7 +294,7 @@ def patch(
         for file, copy in made.done.items():
             typer.echo(f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True)
         for left_over in made.left_over:
-            typer.echo(f"nanfix: no place in the script for {left_over}.", err=True)
+            typer.echo(f"nanfix: not in the patch: {left_over}.", err=True)
     if code:
         typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)
         raise typer.Exit(code)

@@ -21,7 +21,7 @@ from nanfix.registry import select
 from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
-from nanfix.resumption import user_callbacks
+from nanfix.resumption import logged, user_callbacks
 from nanfix.rows import filtered, unknown_length
 from nanfix.rundir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.snapshot import restore, take
@@ -93,7 +93,8 @@ def fit(
     identity = fingerprint(model, data)
     with opened(run_dir, identity) as folder:
         store = SnapshotStore(folder / SNAPSHOTS)
-        watching = Watching(memory_bytes, store, durable=run_dir is not None)
+        earlier = logged(user_callbacks(data)) if store.is_empty else {}
+        watching = Watching(memory_bytes, store, durable=run_dir is not None, earlier=earlier)
         known = fix if fix is not None else _fix_found_before(folder)
         if known is not None:
             report = _train_with(known, model, data, replace(watching, durable=False), seed)

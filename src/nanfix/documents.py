@@ -93,7 +93,7 @@ def _of_call(call: "CallResult") -> dict[str, Any]:
         "outcome": call.outcome and call.outcome.name,
         "proof": call.proof,
         "finite": call.finite,
-        "history": {name: _number(value) for name, value in call.history.items()},
+        "history": {name: as_number(value) for name, value in call.history.items()},
         "text": call.text,
         "diagnosis": diagnosis and json.loads(diagnosis.model_dump_json()),
         "candidates": [list(map(dict, fix)) for fix in call.candidates],
@@ -101,7 +101,7 @@ def _of_call(call: "CallResult") -> dict[str, Any]:
     }
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """Return the number written as `text`; None for NaN and inf, for which JSON has no words, and for what is no number."""
     try:
         number = float(text)

@@ -8,6 +8,7 @@ The script keeps its arguments, working folder, environment, output, exit code a
 
 import builtins
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -56,6 +57,7 @@ class Interceptor:
         self._places = Places()
         self._guard = threading.local()
         self._loops = LoopWatch(self.note)
+        self._told = False  # what nanfix found was shown when the training failed
 
     def install(self, keras: Any) -> None:
         """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
@@ -101,7 +103,8 @@ class Interceptor:
                 if self._job["mode"] == "plan":
                     return self._plan(model, call, arguments)
                 begun = FitCall.of(self._places, model, place, arguments) if getattr(model, "compiled", False) else None
-                report = self._fit(model, call, arguments)
+                with self._logs_apart(call, arguments):
+                    report = self._fit(model, call, arguments)
         except InputError as refusal:
             self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
         except NanfixError as error:
@@ -133,6 +136,20 @@ class Interceptor:
             throw=False,
             **arguments,
         )
+
+    @contextlib.contextmanager
+    def _logs_apart(self, call: int, arguments: dict[str, Any]) -> Iterator[None]:
+        """Keep the logs of a training that is only a proof out of those of the repaired one."""
+        self._told = arguments.get("verbose", "auto") != 0
+        if "logs" not in self._job:
+            yield
+            return
+        from nanfix.resumption import listed, logging_to
+
+        folder = Path(self._job["logs"]) / f"call-{call}"
+        folder.mkdir(parents=True)
+        with logging_to(folder, listed(arguments.get("callbacks"))):
+            yield
 
     def _explain(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
         """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
@@ -180,6 +197,7 @@ class Interceptor:
             model=model.name,
             finite=_is_finite(model, report.history),
             text=str(report),
+            summary=str(dataclasses.replace(report, diagnosis=None)) if self._told else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
             counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],

@@ -127,6 +127,10 @@ DryRun = Annotated[
     bool,
     _option("--dry-run", panel=SEARCH, help="Train until it fails, say why and what would be tried; change and write nothing."),
 ]
+NoProve = Annotated[
+    bool,
+    _option("--no-prove", panel=SEARCH, help="Do not run the script again to prove the fix; it is written unproved."),
+]
 
 Out = Annotated[Path, _option("--out", "-o", panel=OUTPUT, help="The fix.json to write once the fix is proved.")]
 Force = Annotated[bool, _option("--force", panel=OUTPUT, help="Replace files that exist.")]

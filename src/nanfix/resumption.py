@@ -3,8 +3,10 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -15,12 +17,19 @@ from nanfix.plain import remember
 
 WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
 
+LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}  # where each writes
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 States = Iterable[tuple[Any, dict[str, Any]]]
 
 
 def user_callbacks(data: TrainingData) -> list[Any]:
     """Return the user's callbacks as a list, in whatever form they were given."""
-    given = (data.arguments or {}).get("callbacks")
+    return listed((data.arguments or {}).get("callbacks"))
+
+
+def listed(given: Any) -> list[Any]:
+    """Return as a list what fit was given as callbacks: a CallbackList, one, several or none."""
     return keras.tree.flatten(getattr(given, "callbacks", given) or [])
 
 
@@ -36,7 +45,20 @@ def broken_off(callbacks: Sequence[Any]) -> None:
             callback.on_train_end()
 
 
-def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back: float | None = None) -> list[Any]:
+def logged(callbacks: Sequence[Any]) -> dict[str, int]:
+    """Return how many lines the files of CSVLoggers that append hold before a training: these are of earlier ones."""
+    appending = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and c.append and Path(c.filename).exists()]
+    return {logger.filename: len(_lines(logger)) for logger in appending}
+
+
+def resumed(
+    callbacks: Sequence[Any],
+    states: States,
+    epoch: int,
+    *,
+    rolled_back: float | None = None,
+    earlier: Mapping[str, int] = NOTHING,
+) -> list[Any]:
     """Return the callbacks to train with from `epoch` on.
 
     Keras' callbacks forget everything when a training begins; these go on with `states`. A CSVLogger's file loses the
@@ -46,10 +68,11 @@ def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back
 
     Args:
         rolled_back: when the state was reached that the training was rolled back to, in seconds since 1970; None when it was not.
+        earlier: what `logged` returned before the training began.
     """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
-            _cut(callback, epoch)
+            _cut(callback, epoch, earlier.get(callback.filename, 0))
         if rolled_back is not None and isinstance(callback, keras.callbacks.TensorBoard):
             forget(callback, rolled_back)
         if rolled_back is not None and hasattr(callback, "on_rollback"):
@@ -59,6 +82,23 @@ def resumed(callbacks: Sequence[Any], states: States, epoch: int, *, rolled_back
         for callback in callbacks
     ]
     return [*told, _Reminder(states, [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger)])]
+
+
+@contextmanager
+def logging_to(folder: Path, callbacks: Sequence[Any]) -> Iterator[None]:
+    """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written elsewhere stays as it is."""
+    moved = []
+    for number, callback in enumerate(callbacks):
+        attribute = next((name for kind, name in LOGS.items() if isinstance(callback, kind)), None)
+        if attribute is not None:
+            before = getattr(callback, attribute)
+            moved.append((callback, attribute, before))
+            setattr(callback, attribute, str(folder / f"{number}-{Path(before).name}"))
+    try:
+        yield
+    finally:
+        for callback, attribute, before in moved:
+            setattr(callback, attribute, before)
 
 
 class _Reminder(keras.callbacks.Callback):
@@ -100,15 +140,19 @@ class _Backup(keras.callbacks.Callback):
         self._backup.on_train_end(logs)
 
 
-def _cut(logger: Any, epoch: int) -> None:
-    """Take from the end of a CSVLogger's file the rows of `epoch` and later, which will be trained again."""
+def _lines(logger: Any) -> list[list[str]]:
+    with Path(logger.filename).open(newline="") as file:
+        return [row for row in csv.reader(file, delimiter=logger.sep) if row]
+
+
+def _cut(logger: Any, epoch: int, earlier: int) -> None:
+    """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained again, but no `earlier` line."""
     path = Path(logger.filename)
     if not path.exists() or not path.stat().st_size:
         return
-    with path.open(newline="") as file:
-        lines = [row for row in csv.reader(file, delimiter=logger.sep) if row]
+    lines = _lines(logger)
     following = None
-    while len(lines) > 1 and lines[-1][0].isdigit():
+    while len(lines) > max(earlier, 1) and lines[-1][0].isdigit():
         row = int(lines[-1][0])
         if row < epoch or (following is not None and row != following - 1):  # rows of an earlier training stay
             break

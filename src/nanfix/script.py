@@ -33,6 +33,12 @@ NO_FIT = (
     "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
     "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
 )
+SECOND_RUN = (
+    "---- Second run of the script, with the fix and no search, to prove it. What the script writes it writes once more; what "
+    "CSVLogger and TensorBoard log is thrown away. Leave this run out with --no-prove."
+)
+SECOND_RUN_ENDED = "---- End of the second run."
+NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class CallResult:
 
     `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
     `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
+    `summary` is the text without the diagnosis, where that was shown when the training failed.
     `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was only explained, `candidates` what
     would be tried for it: fixes as lists of edits.
     """
@@ -69,6 +76,7 @@ class CallResult:
     proof: Proof | None = None
     diagnosis: DiagnosisRecord | None = None
     candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
+    summary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,14 +118,18 @@ def repair_script(
     seed: int | None = None,
     run_dir: Path | None = None,
     workers: Workers = ALONE,
+    prove: bool = True,
 ) -> ScriptResult:
     """Run `script` with every fit call repaired where needed, then once more with the fixes alone, to prove them.
+
+    The second run writes what the script itself writes once more; the logs of CSVLogger and TensorBoard stay those of the first.
 
     Args:
         out: the fix.json to write when every fix held in the second run; also written into `run_dir`.
         budget: arguments of `nanfix.Budget`.
         run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted repair goes on there.
         workers: the processes that try fixes at the same time.
+        prove: run the script a second time; without, the fix is written unproved.
 
     Raises:
         ScriptError: there is no such script.
@@ -137,9 +149,7 @@ def repair_script(
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
     if not repaired:
         return first
-    log.info("Running the script again with the fix and no search, to prove it.")
-    edits = {str(number): [e.model_dump() for e in call.record.edits] for number, call in repaired.items() if call.record}
-    proved = _prove(first, _run(script, args, {"mode": "run", "fixes": edits}))
+    proved = _proved(first, script, args, repaired) if prove else replace(first, notes=(*first.notes, NOT_RUN_AGAIN))
     if any(call.proof == "did not hold" for call in proved.calls):
         return proved
     files = {path: digest for call in proved.calls for path, digest in call.files.items()}
@@ -218,6 +228,16 @@ def check_script(script: Script) -> None:
         )
 
 
+def _proved(first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]) -> ScriptResult:
+    """Run the script once more with the fixes alone; return `first` with what that came to."""
+    edits = {str(number): [e.model_dump() for e in call.record.edits] for number, call in repaired.items() if call.record}
+    log.info(SECOND_RUN)
+    with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
+        second = _run(script, args, {"mode": "run", "fixes": edits, "logs": logs})
+    log.info(SECOND_RUN_ENDED)
+    return _prove(first, second)
+
+
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
     """Return `first` with the proof of each repaired call: did it stay finite in the second run, by the fix alone?"""
     again = {call.call: call for call in second.calls}
@@ -273,6 +293,7 @@ def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
             record = RunRecord.model_validate_json(event["record"])
             record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
             outcome, told = Outcome[record.outcome], {"history": event["history"], "files": event.get("files", {})}
+            told["summary"] = event.get("summary")
             call = replace(call, outcome=outcome, finite=event["finite"], record=record, **told)
         calls.append(call)
     return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))

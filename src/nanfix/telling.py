@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nanfix import documents
+from nanfix.documents import as_number
 from nanfix.errors import PatchError
 
 if TYPE_CHECKING:
@@ -81,13 +82,14 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
 
 
 def _details(call: "CallResult") -> list[str]:
-    lines = call.text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else call.text.splitlines()
+    text = call.summary or call.text
+    lines = text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else text.splitlines()
     if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
         lines[0] = "Training stayed finite with the fix applied from the start."
     if call.record is not None:
         lines += [f"Place in the source: {change.where}, {change}." for change in call.record.source if change.where]
     if call.proof is not None:
-        last = ", ".join(f"{name} {value[:10]}" for name, value in call.history.items())
+        last = ", ".join(f"{name} {number:.4g}" for name, text in call.history.items() if (number := as_number(text)) is not None)
         lines.append(
             f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
         )
@@ -104,7 +106,7 @@ def _offer_patch(fix: Path) -> None:
     if made.after:
         console().print(f"Or change the script itself: nanfix patch {fix} --write", markup=False)
     for left_over in made.left_over:
-        console().print(f"nanfix: no place in the script for {left_over}.", markup=False)
+        console().print(f"nanfix: not in the patch: {left_over}.", markup=False)
 
 
 def patch_of_file(path: Path) -> "Patch":

@@ -20,12 +20,14 @@ class Watching:
     in any case so that a killed run can be gone on with.
 
     `writes` is False for a training that is only there to fail again, since a later one has written its files already.
+    `earlier` tells how many lines of a CSVLogger's file, by its name, are of trainings before this one.
     """
 
     memory_bytes: int | None = None
     store: SnapshotStore | None = None
     durable: bool = False
     writes: bool = True
+    earlier: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def watch(
         origin = (resume[1].epoch, resume[1].states(callbacks))
     if origin is not None:
         arguments["initial_epoch"], states = origin
-        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start and start.taken)
+        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start and start.taken, earlier=watching.earlier)
     arguments["callbacks"] = [recorder, *adapt(told)]
     recorder.attach(model)
     incident, begun = None, time.perf_counter()
