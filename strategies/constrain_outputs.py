@@ -1,7 +1,8 @@
 """Give the last layer an activation that keeps its outputs where the loss is defined."""
 
+from nanfix.activations import activation_name
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import activation_name, takes_logits
+from nanfix.setup import takes_logits
 from nanfix.strategy import Refusal, Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1

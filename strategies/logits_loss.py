@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from nanfix.activations import activation_name
 from nanfix.changes import LogitsLoss as Change
 from nanfix.diagnosis import Cause
-from nanfix.setup import activation_name, loss_name
+from nanfix.setup import loss_name
 from nanfix.strategy import Refusal, Strategy, Tier
 
 STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")

@@ -1,7 +1,7 @@
 """Draw the initial weights anew, as large as the width and the activation of each layer call for."""
 
+from nanfix.activations import activation_name
 from nanfix.diagnosis import Cause
-from nanfix.setup import activation_name
 from nanfix.strategy import Refusal, Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")

@@ -1,10 +1,11 @@
 """Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
 
+from nanfix.activations import activation_name, activation_of, is_bounded
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import activation_name, loss_name, takes_logits
+from nanfix.setup import loss_name, takes_logits
 from nanfix.strategy import Refusal, Strategy, Tier
 
-UNBOUNDED = ("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "relu6", "exponential", "mish", "celu")
+TRAINED = "prelu"  # it has weights, which a saved model holds
 FOR_LOSS = {
     "categorical_crossentropy": "softmax",
     "sparse_categorical_crossentropy": "softmax",
@@ -62,7 +63,8 @@ def _listed(positions: list[int]) -> str:
 
 def _hidden(setup) -> list[int]:
     """Return the positions of layers, the last one apart, whose activation has no bound."""
-    unbounded = {p: activation_name(layer) for p, layer in setup.activations[:-1] if activation_name(layer) in UNBOUNDED}
+    hidden = [(position, layer) for position, layer in setup.activations[:-1] if activation_name(layer) != TRAINED]
+    unbounded = {position: activation_name(layer) for position, layer in hidden if not is_bounded(activation_of(layer))}
     # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
     return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]
 

@@ -3,9 +3,10 @@
 import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
+from nanfix.activations import activation_name
 from nanfix.arrays import flat_arrays
 from nanfix.data import TrainingData
-from nanfix.setup import Setup, activation_name, loss_name, takes_logits
+from nanfix.setup import Setup, loss_name, takes_logits
 
 CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
 CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median, **dict.fromkeys(CLASSES, np.mean)}

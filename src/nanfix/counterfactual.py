@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.activations import activation_name, change_activation
 from nanfix.arrays import is_dense, repacked, rows_in, take_rows, unpacked
 from nanfix.audit import Audit
 from nanfix.changes import Affine
@@ -24,7 +25,7 @@ from nanfix.outputs import relative_exponents
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, preserved_randomness
 from nanfix.schedules import ScaledSchedule
-from nanfix.setup import Setup, activation_name, linear_throughout, unbounded_recurrences, walk
+from nanfix.setup import Setup, linear_throughout, unbounded_recurrences, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
 from nanfix.undo import put
@@ -457,11 +458,7 @@ def _suspect_activations(setup: Setup) -> tuple[list[Any], str]:
 @contextmanager
 def _activated(layers: list[Any], activation: str) -> Iterator[None]:
     """Give layers another activation."""
-    kept = [(layer, layer.activation) for layer in layers]
-    try:
-        for layer, _ in kept:
-            layer.activation = keras.activations.get(activation)
+    with ExitStack() as during:
+        for layer in layers:
+            change_activation(during, layer, keras.activations.get(activation))
         yield
-    finally:
-        for layer, before in kept:
-            layer.activation = before

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 from keras.src.trainers.compile_utils import CompileLoss
 
+from nanfix.activations import activation_of, change_activation
 from nanfix.changes import LogitsLoss, RobustLoss
 from nanfix.setup import Setup
 from nanfix.undo import override, put
@@ -26,13 +27,13 @@ def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) 
     kept: dict[str, Any] = {}
     if not wanted.raw_outputs:
         _, layer = setup.activations[-1]
-        activation = layer.activation
+        activation = activation_of(layer)
 
         def with_logits(values):
             kept["logits"] = values
             return activation(values)
 
-        put(undo, layer, "activation", with_logits)
+        change_activation(undo, layer, with_logits)
     built_in = getattr(keras.losses, wanted.class_name)(from_logits=True, reduction=wanted.reduction)
     put(undo, model, "_compile_loss", CompileLoss(loss=lambda y, z: wanted.factor * built_in(y, z)))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.activations import activation_name
 from nanfix.changes import Affine, RowFilter
 from nanfix.features import feature_table, short
-from nanfix.setup import Sample, Setup, activation_name, loss_name
+from nanfix.setup import Sample, Setup, loss_name
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import tree
 from keras.src.trainers.compile_utils import CompileLoss
 
+from nanfix.activations import activation_of, is_bounded
 from nanfix.arrays import take_rows
 from nanfix.changes import Guard
 from nanfix.diagnosis import Phase, Place
@@ -34,7 +35,7 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
 
     Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
     """
-    bounded = bool(setup.activations) and _is_bounded(setup.activations[-1][1].activation)
+    bounded = bool(setup.activations) and is_bounded(activation_of(setup.activations[-1][1]))
     outputs = None if bounded else _outputs(setup)
     if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):  # probabilities, whatever made them
         return False
@@ -51,14 +52,14 @@ def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
 
     It is tried on drawn outputs, so that the answer does not depend on the weights that a trial has left.
     """
-    outputs = None if not setup.activations or _is_bounded(setup.activations[-1][1].activation) else _outputs(setup)
+    outputs = None if not setup.activations or is_bounded(activation_of(setup.activations[-1][1])) else _outputs(setup)
     if outputs is None:
         return None
     loss, drawn = _loss(setup), SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32")
     for activation in map(keras.activations.get, names):
         values = np.asarray(activation(drawn))
         try:
-            if np.isfinite(loss(values)) and (_is_bounded(activation) or not _has_no_bottom(loss, values)):
+            if np.isfinite(loss(values)) and (is_bounded(activation) or not _has_no_bottom(loss, values)):
                 return activation.__name__
         except REFUSED:
             return None
@@ -113,12 +114,6 @@ def _smaller(given: Any, share: float) -> Any:
         return (leaf * share).astype(leaf.dtype) if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" else leaf
 
     return tree.map_structure(smaller, given)
-
-
-def _is_bounded(activation: Callable[[Any], Any]) -> bool:
-    """Say whether an activation of the last layer keeps the outputs from growing."""
-    ends = np.asarray([[-FAR_OUT[-1], FAR_OUT[-1]]], "float32")
-    return bool(np.abs(np.asarray(activation(ends))).max() < FAR_OUT[0])
 
 
 def _outputs(setup: Setup) -> np.ndarray | None:

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 from keras import tree
 
+from nanfix.activations import activation_name
 from nanfix.changes import LogitsLoss, RobustLoss, RowFilter
 from nanfix.fitcall import CLIPPING, FitCall, OptimizerMade, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
 from nanfix.optimizers import trained_slots
 from nanfix.schedules import ScaledSchedule, scaled_schedule
-from nanfix.setup import Setup, activation_name, loss_name
+from nanfix.setup import Setup, loss_name
 from nanfix.source import (
     AdaptChange,
     ArgumentChange,

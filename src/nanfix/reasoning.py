@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
+from nanfix.activations import activation_name, activation_of, is_bounded
 from nanfix.adapted import ruined, statistics
 from nanfix.arrays import rows_in
 from nanfix.audit import Audit
@@ -14,7 +15,7 @@ from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.recording import Recording
 from nanfix.replay import Observation, Replay
-from nanfix.setup import BOUNDED, Setup, activation_name, linear_throughout, loss_name, unbounded_recurrences
+from nanfix.setup import Setup, linear_throughout, loss_name, unbounded_recurrences
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
@@ -265,7 +266,8 @@ def _unbounded(setup: Setup, bounded: Rerun | None) -> Iterator[Finding]:
     if recurrent:
         guess = 0.87 if bounded is None else 0.7
         yield _settled(Cause.UNSTABLE_RECURRENCE, f"a recurrent cell uses {recurrent[0]}", guess, (bounded, SURE))
-    hidden = {name for name in (activation_name(layer) for _, layer in setup.activations[:-1]) if name not in BOUNDED}
+    unbounded = [layer for _, layer in setup.activations[:-1] if not is_bounded(activation_of(layer))]
+    hidden = {activation_name(layer) for layer in unbounded}
     if hidden:
         told, linear = f"hidden layers use {', '.join(sorted(hidden))}", not recurrent and linear_throughout(setup)
         yield _settled(Cause.UNSTABLE_ACTIVATION, told, 0.55 if linear else 0.4, (bounded if linear else None, SURE))

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.activations import activation_name, is_bounded, with_activations
 from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
 from nanfix.optimizers import trained_optimizers
 
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
-BOUNDED = {"tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "tanh_shrink", "sparse_sigmoid"}
-ACTIVATION_LAYERS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
 
 
 @dataclass(frozen=True)
@@ -123,13 +122,13 @@ class Setup:
 
     @property
     def activations(self) -> list[tuple[int, Any]]:
-        """Position and layer of every layer that has an activation of its own to change, first to last."""
-        return [(position, layer) for position, layer in walk(self.model) if settable_activation(layer)]
+        """Position and layer of every layer that has an activation, first to last; see `with_activations`."""
+        return with_activations(list(walk(self.model)))
 
     @property
     def activations_described(self) -> list[tuple[int, Any]]:
         """The same of the layers that the model had when the run was described."""
-        return [(position, layer) for position, layer in enumerate(self.members) if settable_activation(layer)]
+        return with_activations(list(enumerate(self.members)))
 
     @property
     def user_loss(self) -> Any:
@@ -205,27 +204,16 @@ def walk(model: Any) -> Iterator[tuple[int, Any]]:
     yield from enumerate([*(la for la in layers[1:] if type(la).__name__ != "InputLayer"), *operations])
 
 
-def settable_activation(layer: Any) -> bool:
-    """Say whether the layer's activation is its own to change; a recurrent layer's belongs to its cell."""
-    return "activation" in vars(layer) and callable(layer.activation)
-
-
 def unbounded_recurrences(setup: Setup) -> list[Any]:
     """Return the recurrent cells whose activation is not bounded, so that they can feed themselves ever more."""
     cells = [layer for _, layer in setup.activations if type(layer).__name__ in RECURRENT_CELLS]
-    return [cell for cell in cells if activation_name(cell) not in BOUNDED]
+    return [cell for cell in cells if not is_bounded(cell.activation)]
 
 
 def linear_throughout(setup: Setup) -> list[Any]:
     """Return the hidden layers of a model in which none of them has an activation; an empty list for any other."""
     hidden = [layer for _, layer in setup.activations[:-1]]
     return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
-
-
-def activation_name(layer: Any) -> str:
-    """Return the name of a layer's activation as Keras spells it in an argument, also where it is given as a layer."""
-    kind = type(layer.activation).__name__
-    return getattr(layer.activation, "__name__", ACTIVATION_LAYERS.get(kind, kind))
 
 
 def loss_name(loss: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nanfix.activations import change_activation
 from nanfix.adapted import adapt_to, statistics
 from nanfix.arrays import take_rows
 from nanfix.changes import Guard, Power, RowFilter
@@ -354,7 +355,10 @@ def _change_layer(layer: Any, name: str, value: Any, undo: contextlib.ExitStack)
         adapt_to(layer, *value)
         return
     if name != "max_norm":
-        put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
+        if name == "activation":
+            change_activation(undo, layer, keras.activations.get(value))
+        else:
+            put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
         return
     constraint = keras.constraints.MaxNorm(value)
     for weight, argument in zip(KERNELS, ("kernel_constraint", "recurrent_constraint"), strict=True):

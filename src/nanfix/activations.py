@@ -1,0 +1,80 @@
+"""The activations of layers: an argument of a layer with weights, or a layer of their own. Loads nothing but numpy."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from nanfix.undo import put
+
+NAMES = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
+FAR_OUT, NEAR = 1e9, 1e3  # what goes in, and what a bounded activation makes of it at most
+
+
+def is_activation(layer: Any) -> bool:
+    """Say whether a layer is one of Keras' that do nothing but compute an activation."""
+    return any(kind.__module__.startswith("keras.src.layers.activations") for kind in type(layer).__mro__)
+
+
+def settable_activation(layer: Any) -> bool:
+    """Say whether the layer's activation is its own to change; a recurrent layer's belongs to its cell."""
+    return is_activation(layer) or ("activation" in vars(layer) and callable(layer.activation))
+
+
+def activation_name(layer: Any) -> str:
+    """Return the name of a layer's activation as Keras spells it in an argument, also where it is given as a layer."""
+    given = getattr(layer, "activation", layer)
+    kind = type(given).__name__
+    return getattr(given, "__name__", NAMES.get(kind, kind))
+
+
+def activation_of(layer: Any) -> Callable[[Any], Any]:
+    """Return the function that a layer's activation computes, whatever the layer is made to compute later."""
+    return layer.activation if "activation" in vars(layer) else type(layer).call.__get__(layer)
+
+
+def with_activations(members: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Return what of (position, layer), in the order of the model, has an activation.
+
+    A layer with weights whose outputs go on to an activation layer has none: that one has it.
+    """
+    found = []
+    for index, (position, layer) in enumerate(members):
+        linear = settable_activation(layer) and not is_activation(layer) and activation_name(layer) == "linear"
+        if settable_activation(layer) and not (linear and _goes_on_to_one(members[index + 1 :])):
+            found.append((position, layer))
+    return found
+
+
+def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any]) -> None:
+    """Let a layer compute another activation until `undo` is closed; an activation layer becomes Keras' general one."""
+    import keras  # loads TensorFlow
+
+    if "activation" in vars(layer):
+        put(undo, layer, "activation", function)
+        return
+    kind = type(layer)
+
+    def take_back() -> None:
+        layer.__class__ = kind
+        vars(layer).pop("activation", None)
+
+    undo.callback(take_back)
+    layer.__class__ = keras.layers.Activation
+    layer.activation = function
+
+
+def is_bounded(activation: Callable[[Any], Any]) -> bool:
+    """Say whether what an activation gives stays small however large its input grows."""
+    ends = np.asarray([[-FAR_OUT, FAR_OUT]], "float32")
+    return bool(np.abs(np.asarray(activation(ends))).max() < NEAR)
+
+
+def _goes_on_to_one(following: Sequence[tuple[int, Any]]) -> bool:
+    for _, layer in following:
+        if is_activation(layer):
+            return True
+        if settable_activation(layer) or getattr(layer, "kernel", None) is not None:
+            return False
+    return False
