@@ -32,3 +32,11 @@ def test_each_trial_is_a_line_with_what_came_of_it():
 def test_nothing_is_written_off_a_terminal_or_to_who_wants_quiet():
     assert shown(Console(file=io.StringIO(), force_terminal=False)) == ""
     assert shown(Console(file=io.StringIO(), force_terminal=True), shown=False) == ""
+
+
+def test_a_search_with_nothing_left_to_try_leaves_no_table_behind():
+    console = Console(file=io.StringIO(), force_terminal=True, width=150)
+    with Progress(shown=True, console=console):
+        pass
+    erased = console.file.getvalue().rpartition("held loss")[2]
+    assert "\x1b[1A\x1b[2K" in erased  # each line of it is taken back

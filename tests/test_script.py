@@ -451,9 +451,9 @@ def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, c
     with caplog.at_level("INFO", "nanfix"):
         repair_script(write("train.py", ""))
     assert "logs" not in jobs[0] and not Path(jobs[1]["logs"]).exists()
-    assert [record.message.partition(".")[0] for record in caplog.records] == [
-        "---- Second run of the script, with the fix and no search, to prove it",
-        "---- End of the second run",
+    assert [record.message.partition("\n")[0] for record in caplog.records] == [
+        "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).",
+        "---- End of the second run.",
     ]
 
 

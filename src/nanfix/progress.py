@@ -34,6 +34,7 @@ class Progress:
 
     def __exit__(self, *failure: Any) -> None:
         if self._live is not None:
+            self._live.transient = not self._ended  # a search that had nothing left to try leaves nothing behind
             self._live.stop()
 
     def begun(self, trial: str, fix: Fix) -> None:

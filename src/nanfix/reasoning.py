@@ -125,7 +125,9 @@ def _trend(recording: Recording) -> str:
     if losses:
         lowest = min(range(len(losses)), key=losses.__getitem__)
         if losses[-1] > RISEN * abs(losses[lowest]):
-            told.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} within {len(losses) - 1 - lowest} steps")
+            steps = len(losses) - 1 - lowest
+            within = "in one step" if steps == 1 else f"within {steps} steps"
+            told.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} {within}")
     if norms[-1] > RISEN * norms[0]:
         told.append(f"the norm of the weights from {norms[0]:.3g} to {norms[-1]:.3g}")
     return ", ".join(told)

@@ -176,7 +176,8 @@ class Repair:
         A durable run that was killed in this very training goes on with it. `then` tells the user what follows the rollback.
         """
         run, start = self._run, beginning(self._run.failed, self._marks, setup)
-        say(run.data, f"nanfix: rolled back from epoch {self._reached} to epoch {start.epoch + 1}; {then}")
+        whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
+        say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         rewind(run.data, start)
         self._bench.prepare(setup, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
@@ -208,7 +209,10 @@ class Repair:
             return None
         loss = bench.held_loss()
         if bench.judges and (not math.isfinite(loss) or loss >= self._marks.bar):
-            say(run.data, "nanfix: with the fix the training stays finite, but the model learns nothing; searching on.")
+            say(
+                run.data,
+                "nanfix: finite with the fix, but no better than a constant prediction; searching on.",
+            )
             return None
         unjudged = [] if bench.judges else [UNJUDGED]
         notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)
@@ -217,5 +221,5 @@ class Repair:
             save_after_all(user_callbacks(run.data), run.model, history, epoch)
         told = {"trials": self._trials, "refused": self._refused, "notes": notes, "recorder": after.recorder.usage()}
         report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, stages=stages, **told)
-        say(run.data, "Repaired. " + " ".join(str(fix).splitlines()))
+        say(run.data, "nanfix: repaired. " + " ".join(str(fix).splitlines()))
         return report

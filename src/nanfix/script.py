@@ -34,8 +34,8 @@ NO_FIT = (
     "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
 )
 SECOND_RUN = (
-    "---- Second run of the script, with the fix and no search, to prove it. What the script writes it writes once more; what "
-    "CSVLogger and TensorBoard log is thrown away. Leave this run out with --no-prove."
+    "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).\n"
+    "What the script writes, it writes once more; what CSVLogger and TensorBoard log in it is thrown away."
 )
 SECOND_RUN_ENDED = "---- End of the second run."
 NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
