@@ -8,15 +8,20 @@ import tensorflow as tf
 GRAPH = "keras"  # the tag of the model's graph, which each training writes anew
 
 
+def files(board: Any) -> list[str]:
+    """Return the event files that this process has written for a TensorBoard callback."""
+    folders = [os.path.join(board.log_dir, part) for part in ("train", "validation")]
+    found = [(folder, name) for folder in folders if tf.io.gfile.isdir(folder) for name in tf.io.gfile.listdir(folder)]
+    return [os.path.join(*path) for path in found if ".tfevents." in path[1] and f".{os.getpid()}." in path[1]]
+
+
 def forget(board: Any, since: float) -> None:
     """Delete what this process has written for a TensorBoard callback after the time `since`, in seconds since 1970.
 
-    Its writers have to be closed. Files of other processes are left alone; a file with nothing left to say is deleted.
+    Its writers have to be closed. A file with nothing left to say is deleted.
     """
-    for folder in (os.path.join(board.log_dir, part) for part in ("train", "validation")):
-        for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
-            if ".tfevents." in name and f".{os.getpid()}." in name:
-                _cut(os.path.join(folder, name), since)
+    for path in files(board):
+        _cut(path, since)
 
 
 def _cut(path: str, since: float) -> None:

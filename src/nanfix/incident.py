@@ -18,9 +18,11 @@ from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
 from nanfix.replay import Replay, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
+from nanfix.resumption import user_callbacks
 from nanfix.setup import Setup, current_learning_rate
 from nanfix.snapshot import nonfinite_variables, restore
 from nanfix.watch import Watched, Watching
+from nanfix.written import Written
 
 log = logging.getLogger("nanfix")
 
@@ -41,6 +43,7 @@ class Incident:
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
+        self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
         self.setup, self.sites = describe(model, data, recorded)
         self.held, self.sampled = data.held(recorded), data.rows(recorded)
@@ -88,6 +91,8 @@ class Incident:
     def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = (), **searched: Any) -> Report:
         """Leave the model in its last verified state, and report what was `searched` in vain."""
         restore(self.recording.newest)
+        if outcome is not Outcome.INTERRUPTED:  # a later call may go on with what was being trained
+            self.written.put_back()
         history, epoch = dict(self.watched.history), self.watched.epoch
         notes = (*self.watched.notes, *notes)
         usage = self.watched.recorder.usage()

@@ -178,6 +178,7 @@ class Repair:
         run, start = self._run, beginning(self._run.failed, self._marks, setup)
         whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
+        run.written.keep()
         rewind(run.data, start)
         self._bench.prepare(setup, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
