@@ -5,6 +5,7 @@ import os
 # Before anything imports TensorFlow, which reads both when it is loaded.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ["NANFIX_DEBUG"] = "1"  # a fault of nanfix fails the test in which it shows
 
 import pytest
 

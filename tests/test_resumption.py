@@ -4,11 +4,13 @@ import csv
 import logging
 import math
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import explosions
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import nanfix
@@ -17,9 +19,11 @@ from nanfix.plain import plain_state
 from nanfix.resumption import broken_off, logged, resumed
 
 
-def told(callbacks, states, epoch, **rolled_back):
+def told(callbacks, states, epoch, rolled_back=0.0, begun=(), during=None, **earlier):
     """Let callbacks begin a training again, as Keras tells them to."""
-    listed = keras.callbacks.CallbackList(resumed(callbacks, states, epoch, **{"rolled_back": 0.0, **rolled_back}))
+    during = during or ExitStack()
+    going_on = resumed(callbacks, states, epoch, rolled_back=rolled_back, begun=begun, during=during, **earlier)
+    listed = keras.callbacks.CallbackList(going_on)
     listed.set_model(explosions.healthy()[0])
     listed.on_train_begin()
     return listed
@@ -63,6 +67,30 @@ def test_own_callback_that_clears_its_list_keeps_the_epochs_before():
     own = Losses()
     told([own], [(own, {"seen": [3.0, 2.0]})], 2)
     assert own.seen == [3.0, 2.0]
+
+
+def test_callback_in_the_midst_of_a_training_is_not_told_that_one_begins():
+    told_to, own = [], keras.callbacks.LambdaCallback(on_train_begin=lambda logs=None: told_to.append("begin"))
+    own.on_train_begin()
+    with ExitStack() as during:
+        told([own], [(own, {})], 2, begun=[own], during=during)
+        assert told_to == ["begin"]
+    own.on_train_begin()
+    assert told_to == ["begin", "begin"]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\n\n", "\r\n\r\n"], ids=repr)
+def test_csv_log_that_is_open_goes_on_with_the_epochs_that_are_trained_again(tmp_path, ending):
+    path = tmp_path / "log.csv"
+    path.write_text(f"epoch,loss{ending}", newline="")
+    logger = keras.callbacks.CSVLogger(str(path), append=True)
+    logger.on_train_begin()
+    for epoch in range(3):
+        logger.on_epoch_end(epoch, {"loss": 3.0 - epoch})
+    callbacks = told([logger], [], 1, begun=[logger])
+    callbacks.on_epoch_end(1, {"loss": 1.5})
+    callbacks.on_train_end()
+    assert [row["epoch"] for row in rows(path) if row["epoch"]][-2:] == ["0", "1"]
 
 
 def test_csv_log_has_every_epoch_once(tmp_path):

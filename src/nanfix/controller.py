@@ -1,36 +1,44 @@
 """nanfix.fit: watch, diagnose, search, adopt, finish."""
 
+import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nanfix.budget import Budget
 from nanfix.checkpoint import save_after_all
-from nanfix.checks import check_memory, check_model, check_state
-from nanfix.crew import Workers
+from nanfix.checks import check_arguments, check_memory, check_model, check_state
+from nanfix.crew import ALONE, Workers
 from nanfix.data import TrainingData
 from nanfix.describing import describe
-from nanfix.errors import InputError, NanfixError, UnrepairedError
+from nanfix.errors import FixFormatError, InputError, NanfixError, RunDirError, UnknownStrategyError, UnrepairedError
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import NOTHING_KEPT, Incident, say
-from nanfix.registry import select
+from nanfix.incident import NOTHING_KEPT, Incident, say, unrepaired
+from nanfix.judging import rewind
+from nanfix.net import Net
+from nanfix.recording import Recording
+from nanfix.registry import broken, select
 from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report
 from nanfix.resumption import logged, user_callbacks
 from nanfix.rows import filtered, unknown_length
 from nanfix.rundir import ADOPTED, SNAPSHOTS, fingerprint, opened
-from nanfix.snapshot import restore, take
+from nanfix.snapshot import nonfinite_variables, restore, take
 from nanfix.store import SnapshotStore
 from nanfix.strategy import Strategy
 from nanfix.streams import first_batches
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
+
+REFUSED = (InputError, RunDirError, UnknownStrategyError, FixFormatError)  # what is refused on purpose
 
 
 def fit(
@@ -83,29 +91,37 @@ def fit(
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
-    begun = time.perf_counter()
+    begun, net = time.perf_counter(), Net()
+    check_arguments(budget=budget, strategies=strategies, forbid=forbid, seed=seed, workers=workers, fix=fix)
     check_model(model)
-    check_state(model)
     check_memory(memory_bytes)
-    data = TrainingData.of(x, y, fit_kwargs)
+    check_state(model)
     chosen = select(strategies, forbid)
     budget, seed, workers = budget or Budget(), seed or 0, workers if isinstance(workers, Workers) else Workers(workers)
-    identity = fingerprint(model, data)
-    with opened(run_dir, identity) as folder:
-        store = SnapshotStore(folder / SNAPSHOTS)
-        earlier = logged(user_callbacks(data)) if store.is_empty else {}
-        watching = Watching(memory_bytes, store, durable=run_dir is not None, earlier=earlier)
-        known = fix if fix is not None else _fix_found_before(folder)
-        if known is not None:
-            report = _train_with(known, model, data, replace(watching, durable=False), seed)
-        else:
-            report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
-        report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
-        if run_dir is not None and report.outcome is Outcome.REPAIRED:
-            report = _kept(report, folder)
-        if report.outcome is not Outcome.INTERRUPTED:
-            store.clear()
-            SnapshotStore(folder / ADOPTED).clear()
+    data = net.attempt("reading the data", lambda: TrainingData.of(x, y, fit_kwargs), None, REFUSED)
+    identity = net.attempt("describing the run", lambda: data and fingerprint(model, data), None, REFUSED)
+    if data is None or identity is None:
+        report = _unwatched(model, x, y, fit_kwargs)
+        report = replace(report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun)
+    else:
+        net.data_failed = lambda: data.failed
+        with opened(run_dir, identity) as folder:
+            store = SnapshotStore(folder / SNAPSHOTS)
+            earlier = logged(user_callbacks(data)) if store.is_empty else {}
+            watching = Watching(memory_bytes, store, durable=run_dir is not None, earlier=earlier, net=net)
+            known = fix if fix is not None else _fix_found_before(folder)
+            if known is not None:
+                report = _train_with_known(known, model, data, replace(watching, durable=False), seed, folder)
+            else:
+                report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
+            report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
+            if run_dir is not None and report.outcome is Outcome.REPAIRED:
+                report = net.attempt("keeping the repaired model", partial(_kept, report, folder), report)
+            notes = (*report.notes, *_left_out(report), *net.notes(folder if run_dir is not None else None))
+            report = replace(report, faults=tuple(net.faults), notes=notes)
+            if report.outcome is not Outcome.INTERRUPTED:
+                store.clear()
+                SnapshotStore(folder / ADOPTED).clear()
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
     if throw and report.outcome is Outcome.INTERRUPTED:
@@ -116,6 +132,19 @@ def fit(
 def apply(model: Any, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Report:
     """Train a fresh model with a known fix and no search: `nanfix.fit(model, x, y, fix=fix, **fit_kwargs)`."""
     return fit(model, x, y, fix=fix, **fit_kwargs)
+
+
+def _unwatched(model: Any, x: Any, y: Any, fit_kwargs: Mapping[str, Any]) -> Report:
+    """Train as plain Keras does, since nanfix itself has failed before it could watch."""
+    history = model.fit(x, y, **fit_kwargs)
+    outcome = Outcome.EXHAUSTED if _is_ruined(model, history.history) else Outcome.HEALTHY
+    return Report(outcome, model, history.history, history.epoch, dict(history.params or {}))
+
+
+def _is_ruined(model: Any, history: Mapping[str, Sequence[float]]) -> bool:
+    """Say whether a training that was not watched, or not to its end, has left NaN or inf in the loss or in the model."""
+    losses = history.get("loss", ())
+    return bool(nonfinite_variables(model)) or (bool(losses) and not math.isfinite(losses[-1]))
 
 
 def _watch_and_repair(
@@ -129,23 +158,51 @@ def _watch_and_repair(
     workers: Workers,
 ) -> Report:
     adopted = SnapshotStore(folder / ADOPTED)
-    watched = watch(model, data, replace(watching, writes=adopted.is_empty))
-    if watched.incident is None:
-        return _finished(model, data, watched, strategies, seed)
-    say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
-    if not watched.recorder.recording().snapshots:
-        return replace(_reported(Outcome.EXHAUSTED, model, watched), notes=(NOTHING_KEPT,))
-    left = watched.recorder.memory_bytes - watched.recorder.nbytes
-    run = Incident(model, data, watched, replace(watching, memory_bytes=max(left, 1), store=adopted), seed)
-    with preserved_randomness():
-        diagnosis = run.diagnose()
-    say(data, str(diagnosis))
-    if diagnosis.hopeless:
-        return run.unrepaired(Outcome.UNREPAIRABLE, diagnosis)
     try:
-        return Repair(run, workers).report(diagnosis, strategies, budget, folder)
+        watched = watch(model, data, replace(watching, writes=adopted.is_empty))
     except KeyboardInterrupt:
-        return run.unrepaired(Outcome.INTERRUPTED, diagnosis)
+        return _interrupted(model)
+    if watched.incident is None:
+        return _finished(model, data, watched, strategies, seed, watching.net)
+    deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+    recording = watched.recorder.recording()
+    say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
+    if not recording.snapshots:
+        return unrepaired(model, data, watched, Outcome.EXHAUSTED, notes=(NOTHING_KEPT,))
+    left = watched.recorder.memory_bytes - watched.recorder.nbytes
+    incident_watching = replace(watching, memory_bytes=max(left, 1), store=adopted)
+    diagnosis, outcome = None, Outcome.EXHAUSTED
+    with rolled_back(recording):
+        try:
+            with preserved_randomness():
+                run = Incident(model, data, watched, incident_watching, seed)
+                diagnosis = run.diagnose(deadline)
+            say(data, str(diagnosis))
+            if not diagnosis.hopeless:
+                return Repair(run, workers).report(diagnosis, strategies, budget, deadline, folder)
+            outcome = Outcome.UNREPAIRABLE
+        except KeyboardInterrupt:
+            outcome = Outcome.INTERRUPTED
+        except Exception as error:
+            watching.net.caught("repairing the training", error)
+        return unrepaired(model, data, watched, outcome, diagnosis=diagnosis)
+
+
+@contextmanager
+def rolled_back(recording: Recording) -> Iterator[None]:
+    """Put the model into its last good state when the user's own code ends what is done inside."""
+    try:
+        yield
+    except BaseException:
+        restore(recording.good)
+        raise
+
+
+def _interrupted(model: Any) -> Report:
+    """Report a training that the user has ended: the model is as Keras leaves it or, where that is non-finite, rolled back."""
+    history = getattr(model, "history", None)
+    seen = dict(getattr(history, "history", {})), list(getattr(history, "epoch", []))
+    return Report(Outcome.INTERRUPTED, model, *seen, dict(getattr(history, "params", None) or {}))
 
 
 def _reported(outcome: Outcome, model: Any, watched: Watched, **more: Any) -> Report:
@@ -155,19 +212,35 @@ def _reported(outcome: Outcome, model: Any, watched: Watched, **more: Any) -> Re
     return Report(outcome, model, history, watched.epoch, dict(watched.params), recorder=usage, **told)
 
 
-def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int) -> Report:
+def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int, net: Net) -> Report:
     """Report a run that stayed finite; a non-finite validation loss is explained, and repaired where the data cause it."""
     report = _reported(Outcome.HEALTHY, model, watched)
-    incident = ValidationIncident.of(model, data, watched)
+    if watched.recorder.failed:
+        return replace(report, outcome=Outcome.EXHAUSTED) if _is_ruined(model, watched.history) else report
+    incident = net.attempt("looking at the validation data", lambda: ValidationIncident.of(model, data, watched), None)
     if incident is None:
         return report
     say(data, str(incident.diagnosis))
     with preserved_randomness():
-        repaired = incident.repair(strategies, seed)
+        repaired = net.attempt("repairing the validation", lambda: incident.repair(strategies, seed), None)
     if repaired is None:
         return replace(report, diagnosis=incident.diagnosis)
     told = {"fix": repaired.fix, "notes": repaired.notes, "history": repaired.history(report.history)}
     return replace(report, outcome=Outcome.REPAIRED, diagnosis=incident.diagnosis, **told)
+
+
+def _train_with_known(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int, folder: Path) -> Report:
+    """Train with a known fix; where nanfix itself fails of it, train without, as plain Keras does, and repair nothing."""
+    try:
+        report = watching.net.attempt(
+            "training with the fix", lambda: _train_with(fix, model, data, watching, seed), None, REFUSED
+        )
+    except KeyboardInterrupt:
+        return _interrupted(model)
+    if report is None:
+        rewind(data, 0)
+        report = _watch_and_repair(model, data, watching, {}, Budget(), seed, folder, ALONE)
+    return report
 
 
 def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:
@@ -185,23 +258,29 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
         )
     fed = filtered(data, setup.rows)  # where no row is left it says so, before anything is changed
     bench = Workbench(model, data, data.held(first), setup, sites)
-    bench.open()
     try:
+        bench.open()
         bench.prepare(setup, initial, seed)
         with unknown_length(setup.rows):
             after = watch(model, fed, watching, adapt=bench.adapted(setup))
-        if after.incident is not None:
-            restore(after.recorder.recording().newest)
-            bench.close()
-            return _reported(Outcome.EXHAUSTED, model, after, fix=fix)
-        notes = tuple(bench.hand_back(setup))
-        if bench.moment(setup) is None:
-            save_after_all(user_callbacks(data), model, after.history, after.epoch)
-    finally:
+        if after.incident is None:
+            notes = tuple(bench.hand_back(setup))
+            if bench.moment(setup) is None:
+                save_after_all(user_callbacks(data), model, after.history, after.epoch)
+            useless = setup.guards and len(bench.idle(setup)) == len(fix.edits)  # what stays finite was not fixed by it
+            outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
+            return _reported(outcome, model, after, fix=fix, notes=notes, stages=stages)
+    except BaseException:
         bench.close()
-    useless = setup.guards and len(bench.idle(setup)) == len(fix.edits)  # what stays finite was not fixed by it
-    outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
-    return _reported(outcome, model, after, fix=fix, notes=notes, stages=stages)
+        restore(initial)  # what is trained so far may be meant for scaled data
+        raise
+    bench.close()
+    return unrepaired(model, data, after, Outcome.EXHAUSTED, state=initial, fix=fix)
+
+
+def _left_out(report: Report) -> tuple[str, ...]:
+    """Return a line for each installed strategy that could not be loaded, where a run has needed one."""
+    return () if report.outcome is Outcome.HEALTHY else tuple(broken().values())
 
 
 def _kept(report: Report, folder: Path) -> Report:

@@ -54,6 +54,11 @@ class TrainingData:
         return isinstance(self.x, Rewindable)
 
     @property
+    def failed(self) -> bool:
+        """Whether the user's generator has raised an exception of its own."""
+        return isinstance(self.x, Rewindable) and self.x.failed is not None
+
+    @property
     def is_arrays(self) -> bool:
         """Whether Keras holds the data in memory, so that every row can be reached."""
         return are_arrays(self.x, self.y, self.sample_weight)

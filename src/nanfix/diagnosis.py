@@ -136,7 +136,7 @@ class Diagnosis:
     `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are those of the last finite step
     (None when there was none), `batch_rows` is the number of rows in the batch that failed. `trend` tells how the loss went
     before, `tried` what the failing step came to with something changed, `remarks` what else the data showed. `hopeless` is
-    the reason why no fix can exist, or None.
+    the reason why no fix can exist, or None. `missing` names evidence that could not be had.
     """
 
     onset: Onset
@@ -153,6 +153,7 @@ class Diagnosis:
     remarks: tuple[str, ...] = ()
     hopeless: str | None = None
     relative_exponents: bool = False
+    missing: tuple[str, ...] = ()
 
     @property
     def cause(self) -> Cause:
@@ -185,5 +186,7 @@ class Diagnosis:
         lines += [f"Also possible: {f.cause.value} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
+        if self.missing:
+            lines.append(f"Evidence that is missing: {', '.join(self.missing)}.")
         lines.append(f"No fix can exist: {self.hopeless}." if self.hopeless else f"What helps: {self.cause.remedy}")
         return "\n".join(lines)

@@ -22,7 +22,7 @@ from tensorflow.python.framework import op_callbacks
 
 from nanfix.changes import Guard
 from nanfix.frames import innermost_line
-from nanfix.optrace import functions_inlined, innermost_layer, kind_of
+from nanfix.optrace import functions_compiled, functions_inlined, innermost_layer, kind_of
 from nanfix.setup import walk
 from nanfix.undo import override
 
@@ -271,7 +271,8 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     graph: Any = tf.function(with_losses, reduce_retracing=True, autograph=False)
 
     def run(*args, **kwargs):
-        outputs, added = graph(*args, **kwargs)
+        with functions_compiled():
+            outputs, added = graph(*args, **kwargs)
         for layer, losses in zip(_with_sublayers(owner), added, strict=True):
             layer._losses.extend(losses)
         return outputs

@@ -2,15 +2,18 @@
 
 import logging
 import math
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nanfix.arrays import flat_arrays
 from nanfix.audit import Audit, audit
 from nanfix.counterfactual import Counterfactuals, try_otherwise
 from nanfix.data import TrainingData
 from nanfix.describing import describe, recorded_batches
-from nanfix.diagnosis import Diagnosis, Onset
+from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.ending import ended
 from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
 from nanfix.quiet import quiet
@@ -20,11 +23,12 @@ from nanfix.replay import Replay, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
 from nanfix.setup import Setup, current_learning_rate
-from nanfix.snapshot import nonfinite_variables, restore
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.watch import Watched, Watching
 from nanfix.written import Written
 
 log = logging.getLogger("nanfix")
+T = TypeVar("T")
 
 HOLES = 32  # rows with holes that are tried in one step
 DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3  # what reruns may take: so long, or this share of the failed run
@@ -40,6 +44,8 @@ class Incident:
     @quiet()
     def __init__(self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int):
         self.model, self.data, self.watched, self.watching, self.seed = model, data, watched, watching, seed
+        self.net, self.missing = watching.net, list[str]()
+        self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
@@ -57,49 +63,77 @@ class Incident:
         return FailedRun(self.setup, self.data, self.held, self.sampled, *known)
 
     @quiet()
-    def diagnose(self) -> Diagnosis:
-        """Replay the failing steps, look at data and weights, and try the steps otherwise."""
-        incident = self.watched.incident
-        assert incident is not None
+    def diagnose(self, deadline: float = math.inf) -> Diagnosis:
+        """Replay the failing steps, look at data and weights, and try the steps otherwise, until the `deadline`.
+
+        Evidence that nanfix fails to gather is missing from the diagnosis, which names it. The model is left in the state of
+        the newest snapshot. `deadline` is in seconds of `time.monotonic`.
+        """
         seen, looked, growth = self.measured()
-        return reason(seen, looked, growth, self.setup, incident.detected, self.tried_otherwise(seen, looked, growth))
+        usual = max(DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE * self.watched.seconds)
+        seconds = min(usual, max(deadline - time.monotonic(), 0.0))
+        tried = self._evidence(
+            "the steps run otherwise", lambda: self.tried_otherwise(seen, looked, growth, seconds), Counterfactuals()
+        )
+        return self.reasoned(self.setup, self.detected, seen, looked, growth, tried)
+
+    @property
+    def detected(self) -> Onset:
+        """The step at which the training was left."""
+        assert self.watched.incident is not None
+        return self.watched.incident.detected
 
     def measured(self) -> tuple[Replay, Audit, Growth]:
         """Return what the failing steps, the data and the weights show."""
-        incident = self.watched.incident
-        assert incident is not None
-        seen, looked, growth = self.look(self.setup, self.recording, incident.detected)
-        whole = self.data.is_arrays
-        if whole and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
-            looked = replace(looked, holes_ahead=self._fails_of_holes(looked.rows[:HOLES]))
+        seen, looked, growth = self.look(self.setup, self.recording, self.detected)
+        if self.data.is_arrays and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
+            ahead = self._evidence("rows that training has not reached", lambda: self._fails_of_holes(looked.rows[:HOLES]), False)
+            looked = replace(looked, holes_ahead=ahead)
         return seen, looked, growth
 
     def look(self, setup: Setup, recording: Recording, detected: Onset) -> tuple[Replay, Audit, Growth]:
         """Replay a recording of this model trained with `setup`; return what it, the data and the weights show."""
-        seen = replay(self.model, recording, detected)
-        growth = measure_growth(setup, recording, seen, current_learning_rate(self.model))
-        inputs, targets, weights, whole = self._looked_at(seen)
-        return seen, audit(setup, inputs, targets, weights, whole=whole), growth
+        self.missing = []
+        seen = self._evidence("the failing steps", lambda: replay(self.model, recording, detected), Replay(detected))
+        rate = self._evidence("the learning rate", lambda: current_learning_rate(self.model), None)
+        growth = self._evidence(
+            "the growth of the weights", lambda: measure_growth(setup, recording, seen, rate), Growth((), None, 0.0, rate)
+        )
+        return seen, self._evidence("the data", lambda: self._audited(setup, seen), Audit()), growth
 
-    def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float | None = None) -> Counterfactuals:
-        """Return what the failing steps come to with one thing changed, in `seconds` or what a diagnosis may take."""
-        if seconds is None:
-            seconds = max(DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE * self.watched.seconds)
-        situation = self.model, self.data, self.setup, self.recording
-        return try_otherwise(*situation, seen, looked, wide=bool(growth.wide), seconds=seconds)
+    def reasoned(
+        self, setup: Setup, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals
+    ) -> Diagnosis:
+        """Return what the evidence comes to, and which evidence is missing."""
+        unknown = Diagnosis(detected, (Finding(Cause.UNKNOWN, 0.1, "the evidence could not be weighed"),))
+        diagnosis = self._evidence("the ranking", lambda: reason(seen, looked, growth, setup, detected, tried), unknown)
+        return replace(diagnosis, missing=tuple(self.missing))
+
+    def _evidence(self, what: str, gather: Callable[[], T], otherwise: T) -> T:
+        """Return what `gather` returns; where nanfix fails to gather it, note that it is missing and go on without."""
+        faults = len(self.net.faults)
+        found = self.net.attempt(f"measuring {what}", gather, otherwise)
+        if len(self.net.faults) > faults:
+            self.missing.append(what)
+            restore(self.recording.newest)
+        return found
+
+    def _audited(self, setup: Setup, seen: Replay) -> Audit:
+        inputs, targets, weights, whole = self._looked_at(seen)
+        return audit(setup, inputs, targets, weights, whole=whole)
+
+    def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float) -> Counterfactuals:
+        """Return what the failing steps come to with one thing changed, in at most so many `seconds`."""
+        return try_otherwise(
+            self.model, self.data, self.setup, self.recording, seen, looked, wide=bool(growth.wide), seconds=seconds
+        )
 
     def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = (), **searched: Any) -> Report:
-        """Leave the model in its last verified state, and report what was `searched` in vain."""
-        restore(self.recording.newest)
+        """Leave the model in its last good state, and report what was `searched` in vain."""
         if outcome is not Outcome.INTERRUPTED:  # a later call may go on with what was being trained
             self.written.put_back()
-        history, epoch = dict(self.watched.history), self.watched.epoch
-        notes = (*self.watched.notes, *notes)
-        usage = self.watched.recorder.usage()
-        told = {"notes": notes, "recorder": usage, **searched}
-        report = Report(outcome, self.model, history, epoch, dict(self.watched.params), diagnosis, **told)
-        say(self.data, outcome.value)
-        return report
+        watched = replace(self.watched, begun=self.begun)
+        return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes, **searched)
 
     def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
         """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
@@ -116,6 +150,24 @@ class Incident:
         ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
         restore(self.recording.newest)
         return step.tainted_input and ruined
+
+
+def unrepaired(
+    model: Any, data: TrainingData, watched: Watched, outcome: Outcome, *, state: Snapshot | None = None, **more: Any
+) -> Report:
+    """Put the model into its last good state, or into `state`, end the training as Keras would have, and report it.
+
+    An interrupted training is not ended, as Keras does not end it either.
+    """
+    recording, history, epoch = watched.recorder.recording(), dict(watched.history), watched.epoch
+    if state is not None or recording.snapshots:
+        restore(state or recording.good)
+    say(data, outcome.value)
+    if outcome is not Outcome.INTERRUPTED:
+        history, epoch = ended(model, data, watched)
+    notes = (*watched.notes, *more.pop("notes", ()))
+    usage = watched.recorder.usage()
+    return Report(outcome, model, history, epoch, dict(watched.params), notes=notes, recorder=usage, **more)
 
 
 def shows(data: TrainingData) -> bool:

@@ -20,6 +20,7 @@ import runpy
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import MethodType, ModuleType, TracebackType
@@ -94,15 +95,18 @@ class Interceptor:
     def _handle(self, model: Any, original: Any, arguments: dict[str, Any], place: Any) -> Any:
         from nanfix.errors import InputError, NanfixError
         from nanfix.fitcall import FitCall
+        from nanfix.net import Net
 
-        call = next(self._calls)
+        call, net = next(self._calls), Net()
         try:
             with self._keras_own_fit(model, original):
                 if self._job["mode"] == "diagnose":
                     return self._explain(model, call, arguments)
                 if self._job["mode"] == "plan":
                     return self._plan(model, call, arguments)
-                begun = FitCall.of(self._places, model, place, arguments) if getattr(model, "compiled", False) else None
+                begun = None
+                if getattr(model, "compiled", False):
+                    begun = net.attempt("noting the call", lambda: FitCall.of(self._places, model, place, arguments), None)
                 with self._logs_apart(call, arguments):
                     report = self._fit(model, call, arguments)
         except InputError as refusal:
@@ -110,7 +114,7 @@ class Interceptor:
         except NanfixError as error:
             self.refuse(type(error).__name__, str(error))
         else:
-            return self._hand_back(model, call, report, begun)
+            return self._hand_back(model, call, report, begun, net)
         return original(model, **arguments)  # fails, or trains, just as it would without nanfix
 
     def _fit(self, model: Any, call: int, arguments: dict[str, Any]) -> Any:
@@ -180,7 +184,7 @@ class Interceptor:
             raise SystemExit(0)
         return model.history
 
-    def _hand_back(self, model: Any, call: int, report: Any, begun: Any) -> Any:
+    def _hand_back(self, model: Any, call: int, report: Any, begun: Any, net: Any) -> Any:
         """Write the event and return the History object that the script expects from its fit call."""
         import keras
 
@@ -188,7 +192,10 @@ class Interceptor:
         from nanfix.report import Outcome
         from nanfix.schema import run_record
 
-        source = source_changes(report.stages, begun) if begun is not None else []
+        source = []
+        if begun is not None:
+            source = net.attempt("finding the fix's places", lambda: source_changes(report.stages, begun), [])
+        report = replace(report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults))
         record = run_record(report, call=call).model_copy(update={"source": source})
         paths = sorted({path for change in source for path in change.paths})
         self._emit(

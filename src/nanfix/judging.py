@@ -1,6 +1,7 @@
 """Judge candidate fixes of a failed run: train each as a probe, and compare it with a model that has learned nothing."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from nanfix.baseline import constant_loss
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
 from nanfix.fix import Fix
+from nanfix.net import Net, is_refusal, one_line
 from nanfix.report import TrialRecord
 from nanfix.rows import judged, kept_sample
 from nanfix.setup import Setup
@@ -80,19 +82,32 @@ def measure_marks(run: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
 class Judge:
     """Trains candidates as probes on a workbench."""
 
-    def __init__(self, run: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None):
+    def __init__(self, run: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None, net: Net | None = None):
         self._run, self._bench, self._marks = run, bench, marks
         self._ground = ground or Fix()
+        self._net = net or Net()
 
     def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
         """Train `fix` on top of the ground for `horizon` times the usual length.
 
-        Another `seed` draws new weights where the fix draws any, other masks of dropout, and other batches.
+        Another `seed` draws new weights where the fix draws any, other masks of dropout, and other batches. A fix that
+        TensorFlow refuses to compute, or nanfix fails to install, is "refused".
         """
         fix = Fix((*self._ground.edits, *fix.edits))
+        begun = time.perf_counter()
+        try:
+            return self._probed(fix, seed, horizon)
+        except Exception as error:
+            if self._net.is_users_own(error):
+                raise
+            if not is_refusal(error):
+                self._net.kept(f"trying {' + '.join(edit.strategy for edit in fix.edits)}", error)
+            return TrialRecord(fix.edits, "", 0, None, "refused", time.perf_counter() - begun, one_line(error))
+
+    def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         setup = fix.apply(self._run.setup)
         start = beginning(self._run, self._marks, setup)
-        rewind(self._run.data, start)
+        rewind(self._run.data, start.total)
         lost = LOST * self._marks.highest
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
@@ -126,9 +141,9 @@ def beginning(run: FailedRun, marks: Marks, setup: Setup) -> Snapshot:
     return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
 
 
-def rewind(data: TrainingData, start: Snapshot) -> None:
-    """Let a generator give again what it gave after `start` was taken."""
-    data.rewind(start.total)
+def rewind(data: TrainingData, step: int) -> None:
+    """Let a generator give again what it gave after so many steps."""
+    data.rewind(step)
 
 
 def _known(loss: float) -> float | None:

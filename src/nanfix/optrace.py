@@ -65,6 +65,20 @@ def functions_inlined() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
+@contextmanager
+def functions_compiled() -> Iterator[None]:
+    """Let functions be compiled inside, also where those of the user are looked into one operation at a time."""
+    eagerly = tf.config.functions_run_eagerly()
+    if not eagerly:
+        yield
+        return
+    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(True)
+
+
 def kind_of(op_type: str | bytes) -> str:
     """Return the type of an operation as text."""
     return op_type.decode() if isinstance(op_type, bytes) else op_type

@@ -55,10 +55,12 @@ def plain_state(callback: Any) -> dict[str, Any]:
 
 
 def remember(states: States) -> None:
-    """Let callbacks know again what they knew."""
+    """Let callbacks know again what they knew. What they have opened since, as a file, stays open."""
     for callback, state in states:
         memo: dict[int, Any] = {}
-        vars(callback).update({name: _copied(value, memo) for name, value in state.items()})
+        now = vars(callback)
+        opened = {n for n, v in state.items() if v is None and not isinstance(now.get(n), (*PLAIN, *CONTAINERS))}
+        now.update({name: _copied(value, memo) for name, value in state.items() if name not in opened})
 
 
 def arrays(states: States) -> Iterator[np.ndarray]:

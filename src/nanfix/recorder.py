@@ -1,16 +1,19 @@
 """The flight recorder: verified snapshots and the batches since the newest, kept while Keras trains."""
 
+import functools
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
 
 from nanfix.diagnosis import Onset
+from nanfix.errors import RunDirError
 from nanfix.memory import available
+from nanfix.net import Net
 from nanfix.optimizers import base, optimizers
 from nanfix.pace import Pace
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
@@ -27,6 +30,24 @@ SERIES = 1024  # steps whose loss is remembered
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
 
+def _under_the_net(hook: Callable[..., None]) -> Callable[..., None]:
+    """Let a hook that fails of a fault of nanfix's own end the recording, not the training."""
+
+    @functools.wraps(hook)
+    def caught(self, *args, **kwargs):
+        if self.failed:
+            return
+        try:
+            hook(self, *args, **kwargs)
+        except (Nonfinite, RunDirError):
+            raise
+        except Exception as error:
+            self._net.caught("watching the training", error)
+            self.failed = True
+
+    return caught
+
+
 class FlightRecorder(keras.callbacks.Callback):
     """Watches one `model.fit`: tests every loss, verifies the state now and then, and keeps what a replay needs.
 
@@ -41,6 +62,7 @@ class FlightRecorder(keras.callbacks.Callback):
         store: where snapshots on disk are kept; None for never.
         durable: write a snapshot to the store now and then in any case, for a run that is killed to go on from.
         resume: the initial and the newest snapshot of such a run.
+        net: keeps the faults of the recorder itself; after one it records no more, and the training goes on.
     """
 
     def __init__(
@@ -50,8 +72,13 @@ class FlightRecorder(keras.callbacks.Callback):
         store: SnapshotStore | None = None,
         durable: bool = False,
         resume: tuple[Saved, Saved] | None = None,
+        net: Net | None = None,
     ):
         super().__init__()
+        self.incident: Nonfinite | None = None
+        self.failed = False
+        self.logged: tuple[str, ...] = ()  # the names of what the last step logged
+        self._net = net or Net()
         self.memory_bytes = memory_bytes or int(available() * SHARE_OF_MEMORY)
         self.validation_onset: Onset | None = None
         self._epoch_losses: dict[int, float] = {}
@@ -73,11 +100,13 @@ class FlightRecorder(keras.callbacks.Callback):
         self._unverified = False
         self._sum = 0.0  # of the epoch's losses, as Keras' running mean tells it
         self._running_mean: bool | None = None  # whether it does: a training step of the user's own may not
+        self._first_loss = math.nan
         self._usual = 0.0  # seconds of a step
         self._ticked = 0.0
         self._just_kept = False
         self._taken, self._seconds, self._peak = 0, 0.0, 0
 
+    @_under_the_net
     def attach(self, model: Any) -> None:
         """Make `model` hand out its batches; its compiled step stays Keras' own."""
         if recordable(model):
@@ -98,8 +127,16 @@ class FlightRecorder(keras.callbacks.Callback):
 
     def recording(self) -> Recording:
         steps = tuple(recorded_steps(self._executions))
-        series = tuple(self._losses), dict(self._epoch_losses), self._steps_per_epoch
-        return Recording(tuple(self._shelf.snapshots), steps, self._step, self._first_batch, *series)
+        return Recording(
+            tuple(self._shelf.snapshots),
+            steps,
+            self._step,
+            self._first_batch,
+            losses=tuple(self._losses),
+            epoch_losses=dict(self._epoch_losses),
+            steps_per_epoch=self._steps_per_epoch,
+            first_loss=self._first_loss,
+        )
 
     def usage(self) -> RecorderUsage:
         folder = self._store.folder if self._shelf.on_disk and self._store is not None else None
@@ -109,6 +146,7 @@ class FlightRecorder(keras.callbacks.Callback):
     def total_steps(self) -> int:
         return self._total
 
+    @_under_the_net
     def before_execution(self, iterator: Any) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones when they are due."""
         if not self._shelf.snapshots:
@@ -123,6 +161,7 @@ class FlightRecorder(keras.callbacks.Callback):
         else:
             self._rates = ()
 
+    @_under_the_net
     def drawn(self, batches: Drawn) -> None:
         """Hold the batches of an execution by reference."""
         self._executions.append(Execution(self._epoch, self._done + 1, self._rates, batches))
@@ -132,33 +171,41 @@ class FlightRecorder(keras.callbacks.Callback):
         if count & (count - 1) == 0:  # the batches of one source are about alike: some of them are measured
             self._bytes_of_an_execution = max(self._bytes_of_an_execution, batches.count * batch_bytes(batches.first))
 
+    @_under_the_net
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done, self._sum = epoch, 0, 0.0
 
+    @_under_the_net
     def on_train_batch_begin(self, batch, logs=None):
         if self._step is None and getattr(self.model, "built", False):
             self.before_execution(None)
 
+    @_under_the_net
     def on_train_batch_end(self, batch, logs=None):
         steps, now = batch + 1 - self._done, time.perf_counter()
         self._done += steps
         self._total += steps
         self._unverified = True
         self._time(steps, now)
+        self.logged = tuple(logs or ())
         loss = loss_of(logs)
         if loss is None:
             return
         if not math.isfinite(loss):
-            raise Nonfinite(self._here(), "the loss")
+            raise self._nonfinite("the loss", logged=True)
         if self._running_mean is None and self._done > 1:
             self._running_mean = is_running_mean(self.model, logs)
         total = loss * self._done
         self._losses.append(loss if self._running_mean is False else (total - self._sum) / steps)
         self._sum = total
+        if self._total == steps:
+            self._first_loss = loss
 
+    @_under_the_net
     def on_test_begin(self, logs=None):
         self._end_of_epoch()
 
+    @_under_the_net
     def on_epoch_end(self, epoch, logs=None):
         self._end_of_epoch()
         self._steps_per_epoch = self._done
@@ -169,6 +216,7 @@ class FlightRecorder(keras.callbacks.Callback):
         if self.validation_onset is None and held is not None and not math.isfinite(held):
             self.validation_onset = self._here()
 
+    @_under_the_net
     def on_train_end(self, logs=None):
         self._verify()
 
@@ -186,7 +234,8 @@ class FlightRecorder(keras.callbacks.Callback):
         begun = time.perf_counter()
         snapshot = take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._callbacks)
         if snapshot is None:
-            raise self._nonfinite()
+            raise self._nonfinite(nonfinite_variables(self.model)[0])
+        snapshot = replace(snapshot, loss=self._losses[-1] if self._losses else math.nan)
         self._peak = max(self._peak, self.nbytes + snapshot.nbytes)
         written = self._shelf.put(snapshot, self._past)
         self._executions = []
@@ -208,7 +257,7 @@ class FlightRecorder(keras.callbacks.Callback):
             return
         begun = time.perf_counter()
         if nonfinite_variables(self.model):
-            raise self._nonfinite()
+            raise self._nonfinite(nonfinite_variables(self.model)[0])
         self._unverified = False
         now = time.perf_counter()
         self._seconds += now - begun
@@ -243,8 +292,10 @@ class FlightRecorder(keras.callbacks.Callback):
         """Bytes of memory held: snapshots and batches."""
         return self._shelf.nbytes + len(self._executions) * self._bytes_of_an_execution
 
-    def _nonfinite(self) -> Nonfinite:
-        return Nonfinite(self._here(), nonfinite_variables(self.model)[0])
+    def _nonfinite(self, what: str, *, logged: bool = False) -> Nonfinite:
+        """Return what leaves `fit`; it is kept too, since a `fit` of the user's own may swallow it."""
+        self.incident = Nonfinite(self._here(), what, logged=logged)
+        return self.incident
 
     def _here(self) -> Onset:
         return Onset(self._epoch + 1, max(self._done, 1))

@@ -1,5 +1,6 @@
 """What a flight recorder leaves behind: snapshots, and the batches since the newest of them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +10,18 @@ from nanfix.diagnosis import Onset
 from nanfix.snapshot import Snapshot
 from nanfix.steps import Drawn, RecordingStep, whole
 
+EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
+OUTGROWN = 100.0  # times their first norm, weights have
+
 
 class Nonfinite(Exception):
-    """Leaves `model.fit` at once when a run has become non-finite; carries where."""
+    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the logs of the step show it."""
 
-    def __init__(self, detected: Onset, what: str):
+    def __init__(self, detected: Onset, what: str, *, logged: bool = False):
         super().__init__(f"{what} at {detected}")
         self.detected = detected
         self.what = what
+        self.logged = logged
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class RecordedStep:
 class Recording:
     """Snapshots, oldest first; the steps since the newest; and the series the recorder kept.
 
-    `losses` are those of the last steps, `epoch_losses` what each epoch came to (validation, where there was one),
-    `steps_per_epoch` the steps of the last whole one.
+    `losses` are those of the last steps, `first_loss` that of the first, `epoch_losses` what each epoch came to (validation,
+    where there was one), `steps_per_epoch` the steps of the last whole one.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -61,6 +66,7 @@ class Recording:
     losses: tuple[float, ...] = ()
     epoch_losses: Mapping[int, float] = field(default_factory=dict)
     steps_per_epoch: int | None = None
+    first_loss: float = math.nan
 
     @property
     def initial(self) -> Snapshot:
@@ -69,6 +75,18 @@ class Recording:
     @property
     def newest(self) -> Snapshot:
         return self.snapshots[-1]
+
+    @property
+    def good(self) -> Snapshot:
+        """The newest snapshot of a model that is still of use: its loss has not exploded and its weights are of a usual size."""
+        return next((snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)), self.initial)
+
+    def _is_good(self, snapshot: Snapshot) -> bool:
+        known = [*(s.loss for s in self.snapshots), *self.losses, self.first_loss]
+        best = min((loss for loss in known if math.isfinite(loss)), default=math.nan)
+        reach = EXPLODED * max(self.first_loss - best, abs(best))
+        outgrown = snapshot.weight_norm > OUTGROWN * self.initial.weight_norm > 0
+        return not (snapshot.loss - best > reach or outgrown)
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,55 @@
 """Finds strategies by entry point; the built-in ones come the same way as everybody else's."""
 
+import logging
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from nanfix.errors import InputError, NanfixError, UnknownStrategyError
+from nanfix.errors import InputError, UnknownStrategyError
 from nanfix.strategy import Strategy
+
+log = logging.getLogger("nanfix")
 
 GROUP = "nanfix.strategies"
 
 
-@cache
 def catalogue() -> dict[str, Strategy]:
     """Return every installed strategy by name, mildest tier first, in a tier those that keep all data, then by name.
 
-    Raises:
-        NanfixError: two packages provide the same name, or an entry point is not a `Strategy`.
+    One that cannot be used is left out, and named by `broken`.
     """
+    return _installed()[0]
+
+
+def broken() -> dict[str, str]:
+    """Return, by the name of its entry point, why an installed strategy was left out."""
+    return _installed()[1]
+
+
+@cache
+def _installed() -> tuple[dict[str, Strategy], dict[str, str]]:
     found: dict[str, Strategy] = {}
+    left_out: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
-        strategy = entry.load()()
+        try:
+            strategy = entry.load()()
+        except Exception as error:  # whatever somebody else's package does when it is loaded
+            left_out[entry.name] = _told(entry, f"it cannot be loaded ({type(error).__name__}: {error})")
+            continue
         if not isinstance(strategy, Strategy):
-            raise NanfixError(
-                f"Entry point {entry.name!r} in group {GROUP!r} is no strategy. Expected: a subclass of "
-                f"nanfix.Strategy. Received: {type(strategy).__name__} from {entry.value}. Fix or uninstall that package."
-            )
-        if strategy.name in found:
-            raise NanfixError(
-                f"Two strategies are called {strategy.name!r}. Expected: one. Received: {entry.value} and "
-                f"{type(found[strategy.name]).__module__}. Uninstall one of the two packages."
-            )
-        found[strategy.name] = strategy
-    return dict(sorted(found.items(), key=lambda item: (item[1].tier, item[1].discards_data, item[0])))
+            left_out[entry.name] = _told(entry, f"it is a {type(strategy).__name__}, not a subclass of nanfix.Strategy")
+        elif strategy.name in found:
+            other = type(found[strategy.name]).__module__
+            left_out[entry.name] = _told(entry, f"{other} provides a strategy of the same name, {strategy.name!r}")
+        else:
+            found[strategy.name] = strategy
+    for reason in left_out.values():
+        log.warning("nanfix: %s", reason)
+    return dict(sorted(found.items(), key=lambda item: (item[1].tier, item[1].discards_data, item[0]))), left_out
+
+
+def _told(entry: EntryPoint, reason: str) -> str:
+    return f"The installed strategy {entry.name!r} ({entry.value}) was left out: {reason}. Repair or uninstall its package."
 
 
 def get(name: str) -> Strategy:
@@ -40,7 +58,7 @@ def get(name: str) -> Strategy:
     if name not in known:
         raise UnknownStrategyError(
             f"Unknown strategy {name!r}. Expected: one of {', '.join(known)}. Received: {name!r}. "
-            "`nanfix strategies` lists what is installed."
+            + broken().get(name, "`nanfix strategies` lists what is installed.")
         )
     return known[name]
 

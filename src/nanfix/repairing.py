@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nanfix.budget import Budget
@@ -11,20 +12,21 @@ from nanfix.checkpoint import save_after_all
 from nanfix.counterfactual import Counterfactuals
 from nanfix.crew import ALONE, Crew, Workers
 from nanfix.diagnosis import Diagnosis
+from nanfix.errors import NanfixError
 from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
 from nanfix.judging import Judge, Marks, beginning, measure_marks, rewind
 from nanfix.ladder import Candidate
+from nanfix.net import is_refusal
 from nanfix.progress import Progress
-from nanfix.proving import Proof, prove
+from nanfix.proving import OutOfTime, Proof, prove
 from nanfix.quiet import quiet
-from nanfix.reasoning import reason
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
-from nanfix.search import Space, build_space, search
+from nanfix.search import Found, Space, build_space, search
 from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot
 from nanfix.strategy import Strategy
@@ -38,6 +40,7 @@ PROOFS = 8  # fixes that are proved at most
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
 )
+NO_TIME = "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
 UNPROVED = "Not proved: it holds in this training, but not with another seed or over more steps; nothing else did better."
 
 
@@ -59,6 +62,7 @@ class Repair:
 
     def __init__(self, run: Incident, workers: Workers):
         self._run = run
+        self._net = run.net
         self._workers = workers
         self._bench = Workbench(run.model, run.data, run.held, run.setup, run.sites)
         self._marks = Marks()
@@ -69,29 +73,37 @@ class Repair:
         self._reached = run.watched.incident.detected.epoch if run.watched.incident else 0  # epoch of the latest training, from 1
 
     @quiet()
-    def report(self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, folder: Path) -> Report:
-        """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another."""
-        deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+    def report(
+        self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, deadline: float, folder: Path
+    ) -> Report:
+        """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another.
+
+        After the `deadline`, in seconds of `time.monotonic`, no trial and no proof begins, and no training but one with the
+        best fix found by then.
+        """
         self._job = self._shared(folder / "job")  # before the model is changed
         self._bench.open()
         ground, shown = Fix(), diagnosis
         try:
             for number in range(TURNS):
-                space = build_space(strategies, shown, ground.apply(self._run.setup))
+                space = build_space(strategies, shown, ground.apply(self._run.setup), self._net)
                 self._refused = {**space.refused, **self._refused}
                 if not space.rungs:
                     break
                 if number == 0:
-                    self._marks = measure_marks(self._run.failed, self._bench, next(iter(space.data_fixes()), Fix()))
-                judge = Judge(self._run.failed, self._bench, self._marks, ground)
+                    cleaned = next(iter(space.data_fixes()), Fix())
+                    measure = partial(measure_marks, self._run.failed, self._bench, cleaned)
+                    self._marks = self._net.attempt("measuring what a model that has learned nothing reaches", measure, Marks())
+                judge = Judge(self._run.failed, self._bench, self._marks, ground, self._net)
                 left = replace(budget, trials=budget.trials - len(self._trials))
                 report = self._searched(Turn(space, ground, judge, folder / f"turn-{number + 1}"), diagnosis, left, deadline)
                 if report is not None:
                     return report
                 ground = Fix((*ground.edits, *space.called_for().edits))
-                if len(self._trials) >= budget.trials or time.monotonic() > deadline or not self._uncovers(ground):
+                late = time.monotonic() + self._run.watched.seconds > deadline  # so long it may take to fail again
+                if len(self._trials) >= budget.trials or late or not self._uncovers(ground):
                     break
-                found = self._fails_of(ground)
+                found = self._net.attempt("looking for another cause", partial(self._fails_of, ground), None)
                 if found is None or replace(found.place, values=None) == replace(shown.place, values=None):
                     break
                 shown = found
@@ -112,34 +124,73 @@ class Repair:
         earlier, bar, adoptions = self._trials, self._marks.bar_of_a_constant, 0
         revised, proofs, unproved = dict[Candidate, float | None](), dict[Candidate, Proof](), list[Fix]()
         data = [edit for whole in turn.space.data_fixes()[:1] for edit in whole.edits]
-        while adoptions < ADOPTIONS:
-            seconds = None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON)
-            limits = {"budget": replace(budget, seconds=seconds), "bar": bar, "revised": revised}
-            with Progress(shown=shows(self._run.data)) as progress:
-                known = {"seed": self._run.seed, "directory": turn.folder, "progress": progress, "crew": self._crew(turn)}
-                found = search(turn.space, turn.judge, **limits, **known)
+        while adoptions < (1 if time.monotonic() > deadline else ADOPTIONS):
+            left = replace(budget, seconds=None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON))
+            found = self._net.attempt("searching for a fix", partial(self._found, turn, left, bar, revised), None)
+            if found is None:
+                break
             self._trials = (*earlier, *found.trials)
             candidate = next((c for c in found.fixes if c in proofs or len(revised) < PROOFS), None)
             if candidate is None:
                 break
             if candidate not in proofs:
-                proof = prove(turn.judge, found.fixes[candidate], keep=data, bar=bar)
+                try:
+                    proof = prove(turn.judge, found.fixes[candidate], keep=data, bar=bar, deadline=deadline)
+                except OutOfTime:
+                    return self._adopted(turn.whole(found.fixes[candidate]), diagnosis, NO_TIME)
                 if proof is None:
                     unproved.append(found.fixes[candidate])
                 else:
                     proofs[candidate] = proof
                 revised[candidate] = proof and max(min(proof.losses), found.losses[candidate])
                 continue
-            report = self._adopt(turn.whole(proofs[candidate].fix), diagnosis, str(proofs[candidate]))
+            report = self._adopted(turn.whole(proofs[candidate].fix), diagnosis, str(proofs[candidate]))
             if report is not None:
                 return report
             revised[candidate] = None
             adoptions += 1
         for fix in unproved[: ADOPTIONS - adoptions]:
-            report = self._adopt(turn.whole(fix), diagnosis, UNPROVED)
+            if adoptions and time.monotonic() > deadline:
+                break
+            report = self._adopted(turn.whole(fix), diagnosis, UNPROVED)
             if report is not None:
                 return report
+            adoptions += 1
         return None
+
+    def _found(self, turn: Turn, budget: Budget, bar: float, revised: Mapping[Candidate, float | None]) -> Found:
+        """Search on, by the workers where there are any; without them where they fail."""
+        with Progress(shown=shows(self._run.data)) as progress:
+            go_on = partial(
+                search,
+                turn.space,
+                turn.judge,
+                budget=budget,
+                seed=self._run.seed,
+                directory=turn.folder,
+                bar=bar,
+                revised=revised,
+                progress=progress,
+                net=self._net,
+            )
+            crew = self._crew(turn)
+            try:
+                return go_on(crew=crew)
+            except NanfixError as failed:
+                if crew is None:
+                    raise
+                self._told.append(f"Searched by one process in the end, since the workers failed: {failed}")
+                self._job = None
+                return go_on()
+
+    def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
+        """Train the user's epochs with `fix`; None when it did not hold, did not learn, or could not be computed."""
+        try:
+            return self._adopt(fix, diagnosis, proof)
+        except Exception as error:
+            if self._net.is_users_own(error) or not is_refusal(error):
+                self._net.caught("training with the fix", error)
+            return None
 
     def _shared(self, job: Path) -> Path | None:
         """Return the folder from which worker processes take up the run, or None where this process searches alone."""
@@ -179,14 +230,16 @@ class Repair:
         whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         run.written.keep()
-        rewind(run.data, start)
+        rewind(run.data, start.total)
         self._bench.prepare(setup, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and not run.watching.durable:
             store.clear()
-        data, adapt = filtered(run.data, setup.rows), self._bench.adapted(setup)
+        data, watching = filtered(run.data, setup.rows), replace(run.watching, store=store)
         with unknown_length(setup.rows):
-            after = watch(run.model, data, replace(run.watching, store=store), adapt=adapt, start=start)
+            adapt = self._bench.adapted(setup)
+            after = watch(run.model, data, watching, adapt=adapt, start=start, begun=run.begun)
+        run.begun = after.begun
         self._reached = after.incident.detected.epoch if after.incident is not None else 1 + max(after.epoch, default=start.epoch)
         return start, after
 
@@ -197,8 +250,9 @@ class Repair:
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
         with preserved_randomness():
-            seen, looked, growth = self._run.look(setup, after.recorder.recording(), after.incident.detected)
-        return reason(seen, looked, growth, setup, after.incident.detected, Counterfactuals())
+            detected = after.incident.detected
+            seen, looked, growth = self._run.look(setup, after.recorder.recording(), detected)
+        return self._run.reasoned(setup, detected, seen, looked, growth, Counterfactuals())
 
     def _adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""

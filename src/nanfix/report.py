@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
+from nanfix.net import Fault
 from nanfix.setup import Setup
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
@@ -31,8 +32,8 @@ class TrialRecord:
     """One candidate fix and what came of it.
 
     `loss` is the loss reached on held data in the user's units (None when the probe went non-finite);
-    `steps` how many training steps it survived; `verdict` is "held", "not learning", "non-finite",
-    or "no rows left" where the fix leaves out all of them.
+    `steps` how many training steps it survived; `verdict` is "held", "not learning", "non-finite", "no rows left" where the fix
+    leaves out all of them, or "refused" where it could not be computed, for the `reason` given.
     """
 
     edits: tuple[Edit, ...]
@@ -41,6 +42,7 @@ class TrialRecord:
     loss: float | None
     verdict: str
     seconds: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Report:
 
     `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
     not among them, `fingerprint` the model's layers and the shapes of the data, as `rundir.fingerprint` describes them.
-    `stages` is the run as it was before it was repaired, with each further edit of the fix.
+    `stages` is the run as it was before it was repaired, with each further edit of the fix. `faults` are exceptions of nanfix's
+    own, which have cost the user no more than nanfix.
     """
 
     outcome: Outcome
@@ -67,6 +70,7 @@ class Report:
     recorder: "RecorderUsage | None" = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Setup, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def export(self, path: str | Path) -> None:
         """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.

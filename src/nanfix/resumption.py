@@ -1,10 +1,8 @@
 """Let a training that goes on from a snapshot look to the user's callbacks as if it had never stopped."""
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +12,7 @@ import keras
 from nanfix.data import TrainingData
 from nanfix.eventfiles import forget
 from nanfix.plain import remember
+from nanfix.undo import override
 
 WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
 
@@ -51,25 +50,35 @@ def logged(callbacks: Sequence[Any]) -> dict[str, int]:
     return {logger.filename: len(_lines(logger)) for logger in appending}
 
 
+def still_training(callbacks: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the callbacks, each once, that were told of no end when a training was broken off."""
+    return tuple({id(c): c for c in callbacks if not isinstance(c, keras.callbacks.TensorBoard)}.values())
+
+
 def resumed(
     callbacks: Sequence[Any],
     states: States,
     epoch: int,
     *,
-    rolled_back: float | None = None,
+    rolled_back: float | None,
+    begun: Sequence[Any],
+    during: ExitStack,
     earlier: Mapping[str, int] = NOTHING,
 ) -> list[Any]:
     """Return the callbacks to train with from `epoch` on.
 
-    Keras' callbacks forget everything when a training begins; these go on with `states`. A CSVLogger's file loses the
-    rows of the epochs that are trained again, and only those; so do the files of TensorBoard after a rollback.
-    BackupAndRestore, which would load a state of its own, only backs up; after a rollback, when the weights may be meant
-    for scaled data, it only deletes its files at the end. A callback with a method `on_rollback(epoch)` is told of one.
+    Those in `begun` have gone through the training that was rolled back: until `during` is closed they are not told that
+    another begins, and so keep what they know, their files and their runs. Others begin anew and go on with `states`, since
+    Keras' callbacks forget everything when a training begins. A CSVLogger's file loses the rows of the epochs that are
+    trained again, and only those; so do the files of TensorBoard after a rollback. BackupAndRestore, which would load a
+    state of its own, only backs up; after a rollback, when the weights may be meant for scaled data, it only deletes its
+    files at the end. A callback with a method `on_rollback(epoch)` is told of one.
 
     Args:
         rolled_back: when the state was reached that the training was rolled back to, in seconds since 1970; None when it was not.
         earlier: what `logged` returned before the training began.
     """
+    going_on = {id(callback) for callback in begun}
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
             _cut(callback, epoch, earlier.get(callback.filename, 0))
@@ -77,11 +86,20 @@ def resumed(
             forget(callback, rolled_back)
         if rolled_back is not None and hasattr(callback, "on_rollback"):
             callback.on_rollback(epoch)
+        if id(callback) in going_on:
+            override(during, callback, "on_train_begin", _ignore)
+    anew = [callback for callback in callbacks if id(callback) not in going_on]
     told = [
         _Backup(callback, rolled_back is not None) if isinstance(callback, keras.callbacks.BackupAndRestore) else callback
         for callback in callbacks
     ]
-    return [*told, _Reminder(states, [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger)])]
+    known = {id(callback) for callback in anew}
+    loggers = [callback for callback in anew if isinstance(callback, keras.callbacks.CSVLogger)]
+    return [*told, _Reminder([(callback, state) for callback, state in states if id(callback) in known], loggers)]
+
+
+def _ignore(logs: Any = None) -> None:
+    """Stand in for `on_train_begin` of a callback that is in the midst of a training."""
 
 
 @contextmanager
@@ -140,26 +158,30 @@ class _Backup(keras.callbacks.Callback):
         self._backup.on_train_end(logs)
 
 
-def _lines(logger: Any) -> list[list[str]]:
-    with Path(logger.filename).open(newline="") as file:
-        return [row for row in csv.reader(file, delimiter=logger.sep) if row]
+def _lines(logger: Any) -> list[bytes]:
+    """Return the lines of a CSVLogger's file, ends included."""
+    return Path(logger.filename).read_bytes().splitlines(keepends=True)
 
 
 def _cut(logger: Any, epoch: int, earlier: int) -> None:
     """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained again, but no `earlier` line."""
-    path = Path(logger.filename)
-    if not path.exists() or not path.stat().st_size:
+    opened = logger.csv_file is not None and not logger.csv_file.closed
+    if opened:
+        logger.csv_file.flush()
+    if not Path(logger.filename).exists():
         return
-    lines = _lines(logger)
-    following = None
-    while len(lines) > max(earlier, 1) and lines[-1][0].isdigit():
-        row = int(lines[-1][0])
-        if row < epoch or (following is not None and row != following - 1):  # rows of an earlier training stay
+    lines, following = _lines(logger), None
+    while len(lines) > max(earlier, 1):
+        first = lines[-1].decode(errors="replace").split(logger.sep)[0].strip()
+        if first and not first.isdigit():
             break
-        following = row
+        if first:
+            row = int(first)
+            if row < epoch or (following is not None and row != following - 1):  # rows of an earlier training stay
+                break
+            following = row
         lines.pop()
-    text = io.StringIO(newline="")
-    csv.writer(text, delimiter=logger.sep).writerows(lines)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text.getvalue(), newline="")
-    os.replace(part, path)
+    with Path(logger.filename).open("r+b") as file:  # the callback may hold the file open: it is cut, not replaced
+        file.truncate(sum(map(len, lines)))
+    if opened:
+        logger.csv_file.seek(0, os.SEEK_END)

@@ -59,7 +59,7 @@ class EditRecord(BaseModel):
 
 
 class TriedRecord(_Record):
-    """One candidate fix of the search and what came of it; `loss` is null when it went non-finite."""
+    """One candidate fix of the search and what came of it; `loss` is null when it went non-finite or was refused."""
 
     edits: list[EditRecord]
     started_from: str
@@ -67,6 +67,7 @@ class TriedRecord(_Record):
     loss: float | None
     verdict: str
     seconds: float
+    reason: str = ""
 
     def __str__(self):
         return self.model_dump_json() + "\n"

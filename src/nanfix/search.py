@@ -28,6 +28,7 @@ from nanfix.diagnosis import Diagnosis
 from nanfix.export import write_text
 from nanfix.fix import Edit, Fix
 from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, held_losses, in_order, ladder
+from nanfix.net import Net, one_line
 from nanfix.progress import Progress
 from nanfix.report import TrialRecord
 from nanfix.schema import read_trial, tried_record
@@ -104,19 +105,30 @@ class Space:
         return fix
 
 
-def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup: Setup) -> Space:
-    """Ask every strategy that applies for its parameters, each in a conditional scope of its own."""
+def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup: Setup, net: Net | None = None) -> Space:
+    """Ask every strategy that applies for its parameters, each in a conditional scope of its own.
+
+    A strategy that raises an exception is left out, which is a fault for the `net`.
+    """
+    net = net or Net()
     hp = keras_tuner.HyperParameters()
     strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
-    answers = {name: strategy.applies(diagnosis, setup) for name, strategy in strategies.items()}
-    applicable = {name: strategy for name, strategy in strategies.items() if answers[name]}
-    refused = {name: answer.reason for name, answer in answers.items() if isinstance(answer, Refusal)}
+    refused: dict[str, str] = {}
+    applicable: dict[str, Strategy] = {}
     rungs, levels, covered = [], {}, set()
-    for name, strategy in applicable.items():
-        hp.Boolean(name)
-        hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
-        with _scope(hp, name):
-            strategy.space(hp, diagnosis, setup)
+    for name, strategy in strategies.items():
+        try:
+            answer = strategy.applies(diagnosis, setup)
+            declared = _declared(hp, name, strategy, diagnosis, setup) if answer else hp
+        except Exception as error:  # whatever somebody's strategy does
+            net.kept(f"asking the strategy {name}", error)
+            answer, declared = Refusal(f"it failed ({one_line(error)})"), hp
+        hp = declared
+        if isinstance(answer, Refusal):
+            refused[name] = answer.reason
+        if not answer:
+            continue
+        applicable[name] = strategy
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
         treated = strategy.treats & strong
         indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
@@ -126,6 +138,18 @@ def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup:
         rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup, refused)
+
+
+def _declared(
+    hp: keras_tuner.HyperParameters, name: str, strategy: Strategy, diagnosis: Diagnosis, setup: Setup
+) -> keras_tuner.HyperParameters:
+    """Return `hp` with a switch for the strategy and, in a scope under it, its parameters."""
+    hp = hp.copy()
+    hp.Boolean(name)
+    hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
+    with _scope(hp, name):
+        strategy.space(hp, diagnosis, setup)
+    return hp
 
 
 @contextlib.contextmanager
@@ -160,6 +184,7 @@ class LadderOracle(keras_tuner.Oracle):
         bar: float,
         revised: Mapping[Candidate, float | None] = NOTHING,
         progress: Progress | None = None,
+        net: Net | None = None,
     ):
         super().__init__(
             objective=OBJECTIVE,
@@ -176,6 +201,8 @@ class LadderOracle(keras_tuner.Oracle):
         self._bar = bar
         self._revised = dict(revised)
         self._progress = progress or Progress(shown=False)
+        self._net = net or Net()
+        self._fixes: dict[Candidate, Fix | None] = {}
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         candidate = self._next()
@@ -183,7 +210,7 @@ class LadderOracle(keras_tuner.Oracle):
             return {"status": TrialStatus.STOPPED}
         if candidate is None:
             return {"status": TrialStatus.IDLE}
-        self._progress.begun(trial_id, self._space.fix_of(candidate))
+        self._progress.begun(trial_id, self._fix(candidate) or Fix())
         return {"status": TrialStatus.RUNNING, "values": self._space.values(candidate)}
 
     def proposes(self) -> bool:
@@ -221,13 +248,23 @@ class LadderOracle(keras_tuner.Oracle):
     def _candidate(self, trial: Any) -> Candidate:
         return self._space.candidate(trial.hyperparameters.values)
 
+    def _fix(self, candidate: Candidate) -> Fix | None:
+        """Return the fix that a candidate means, or None where one of its strategies fails to say."""
+        if candidate not in self._fixes:
+            try:
+                self._fixes[candidate] = self._space.fix_of(candidate)
+            except Exception as error:  # whatever somebody's strategy does
+                self._net.kept(f"asking for {' + '.join(name for name, _ in candidate)}", error)
+                self._fixes[candidate] = None
+        return self._fixes[candidate]
+
     def _next(self) -> Candidate | None:
         running = {self._candidate(trial): FAILED for trial in self.ongoing_trials.values()}
         known, walk = running | self.finished(), ladder(self._space.rungs, self._bar)
         try:
             candidate = next(walk)
-            while candidate in known:
-                candidate = walk.send(known[candidate])
+            while candidate in known or self._fix(candidate) is None:
+                candidate = walk.send(known.get(candidate, FAILED))
         except StopIteration:
             return None
         return candidate
@@ -297,6 +334,7 @@ def search(
     revised: Mapping[Candidate, float | None] = NOTHING,
     progress: Progress | None = None,
     crew: Crew | None = None,
+    net: Net | None = None,
 ) -> Found:
     """Try candidate fixes until the ladder is done or the budget spent; a project in `directory` is gone on with.
 
@@ -307,12 +345,21 @@ def search(
         revised: losses of candidates found out after their trial, None for one that did not hold then.
         progress: shows the trials.
         crew: processes that run the trials in the place of this one.
+        net: keeps the faults of strategies, whose candidates are left out.
     """
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     _mend(directory / PROJECT)
     _claim(directory / PROJECT, space)
-    told = {"revised": revised, "progress": progress}
-    oracle = LadderOracle(space, max_trials=budget.trials, deadline=deadline, seed=seed, bar=bar, **told)
+    oracle = LadderOracle(
+        space,
+        max_trials=budget.trials,
+        deadline=deadline,
+        seed=seed,
+        bar=bar,
+        revised=revised,
+        progress=progress,
+        net=net,
+    )
     try:
         with _leading():
             tuner = ProbeTuner(oracle, space, judge, directory)

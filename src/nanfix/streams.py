@@ -35,6 +35,7 @@ class Rewindable:
         self._feed = 0  # the newest one is live, those of trainings broken off are dead
         self._ended = False
         self.position = 0
+        self.failed: Exception | None = None  # what the generator itself has raised
 
     def feed(self) -> Iterator[Any]:
         """Yield what was rewound, then what the user's generator yields. A feed made earlier ends."""
@@ -55,12 +56,17 @@ class Rewindable:
         """Put the next batch behind those drawn; False at the end."""
         if self._pending:
             batch = self._pending.popleft()
+        elif self.failed is not None:
+            raise self.failed
         else:
             try:
                 batch = next(self._source)
             except StopIteration:
                 self._ended = True
                 return False
+            except Exception as error:
+                self.failed = error
+                raise
         self._drawn.append(batch)
         self._room -= _nbytes(batch)
         while self._room < 0 and len(self._drawn) > 1:

@@ -1,16 +1,18 @@
 """Train with the user's own `model.fit` while the flight recorder listens."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from nanfix.data import TrainingData
+from nanfix.net import Net
 from nanfix.quiet import heard
 from nanfix.recorder import FlightRecorder
-from nanfix.recording import Nonfinite
-from nanfix.resumption import broken_off, resumed, user_callbacks, without_writers
-from nanfix.snapshot import Snapshot
+from nanfix.recording import Nonfinite, Recording
+from nanfix.resumption import broken_off, resumed, still_training, user_callbacks, without_writers
+from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.store import SnapshotStore, joined
 
 
@@ -21,6 +23,7 @@ class Watching:
 
     `writes` is False for a training that is only there to fail again, since a later one has written its files already.
     `earlier` tells how many lines of a CSVLogger's file, by its name, are of trainings before this one.
+    `net` keeps what nanfix itself fails of.
     """
 
     memory_bytes: int | None = None
@@ -28,11 +31,15 @@ class Watching:
     durable: bool = False
     writes: bool = True
     earlier: Mapping[str, int] = field(default_factory=dict)
+    net: Net = field(default_factory=Net)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A finished or broken-off training: its history, what was recorded, and the incident, if there was one."""
+    """A finished or broken-off training: its history, what was recorded, and the incident, if there was one.
+
+    `begun` are the callbacks of the user's for which a training has begun and, after an incident, not ended.
+    """
 
     history: Mapping[str, list[float]]
     epoch: list[int]
@@ -41,6 +48,7 @@ class Watched:
     incident: Nonfinite | None
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    begun: tuple[Any, ...] = ()
 
 
 def watch(
@@ -50,6 +58,7 @@ def watch(
     *,
     adapt: Callable[[list[Any]], list[Any]] = list,
     start: Snapshot | None = None,
+    begun: Sequence[Any] = (),
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
 
@@ -58,32 +67,52 @@ def watch(
     Args:
         adapt: makes of the user's callbacks those to train with.
         start: the snapshot that a rolled-back training goes on from; its state is the model's already.
+        begun: the callbacks that went through the training that was rolled back: to them this is still the same one.
+
+    Raises:
+        Whatever the user's own code raises, and KeyboardInterrupt. The model is left as Keras leaves it or, where that is
+        non-finite, in its last verified state.
     """
     watching = watching or Watching()
     saved = watching.store.saved() if watching.store is not None and watching.durable else []
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
-    recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume)
+    recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume, watching.net)
     arguments = data.fit_arguments()
-    told = callbacks if watching.writes else without_writers(callbacks)
+    taking_part = callbacks if watching.writes else without_writers(callbacks)
     origin = (start.epoch, start.callbacks) if start is not None else None
     if resume is not None:
         origin = (resume[1].epoch, resume[1].states(callbacks))
-    if origin is not None:
-        arguments["initial_epoch"], states = origin
-        told = resumed(told, states, arguments["initial_epoch"], rolled_back=start and start.taken, earlier=watching.earlier)
-    arguments["callbacks"] = [recorder, *adapt(told)]
-    recorder.attach(model)
-    incident, begun = None, time.perf_counter()
-    try:
-        with heard():
-            model.fit(**arguments)
-    except Nonfinite as nonfinite:
-        incident = nonfinite.with_traceback(None)
-        recorder.abandon()
-        broken_off(told)
-    finally:
-        recorder.detach()
+    incident, time_begun = None, time.perf_counter()
+    with ExitStack() as during:
+        told = taking_part
+        if origin is not None:
+            arguments["initial_epoch"], states = origin
+            told = resumed(
+                taking_part,
+                states,
+                origin[0],
+                rolled_back=start and start.taken,
+                begun=begun,
+                during=during,
+                earlier=watching.earlier,
+            )
+        arguments["callbacks"] = [recorder, *adapt(told)]
+        recorder.attach(model)
+        during.callback(recorder.detach)
+        try:
+            with heard():
+                model.fit(**arguments)
+        except Nonfinite as nonfinite:
+            incident = nonfinite.with_traceback(None)
+        except BaseException:
+            recorder.abandon()
+            restore_if_ruined(model, recorder.recording())
+            raise
+        incident = incident or recorder.incident  # a `fit` of the user's own may have swallowed it
+        if incident is not None:
+            recorder.abandon()
+            broken_off(told)
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
     return Watched(
@@ -92,9 +121,16 @@ def watch(
         dict(kept.params or {}),
         recorder,
         incident,
-        time.perf_counter() - begun,
+        time.perf_counter() - time_begun,
         (str(resume[1]),) if resume else (),
+        still_training((*begun, *taking_part)) if incident is not None else (),
     )
+
+
+def restore_if_ruined(model: Any, recording: Recording) -> None:
+    """Put the model back to its last verified state when a training that somebody else ended has left it non-finite."""
+    if recording.snapshots and nonfinite_variables(model):
+        restore(recording.good)
 
 
 def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[dict[str, list[float]], list[int]]:

@@ -46,6 +46,9 @@ class Written:
                     os.remove(path)
         for path, copy in self._copies.items():
             shutil.copyfile(copy, path)  # into the same file: a logger may have it open
+        for logger in (callback for callback in self._callbacks if isinstance(callback, keras.callbacks.CSVLogger)):
+            if logger.csv_file is not None and not logger.csv_file.closed:
+                logger.csv_file.seek(0, os.SEEK_END)
 
 
 def _files(callbacks: Sequence[Any]) -> Iterator[str]:
