@@ -1,7 +1,6 @@
 """Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import walk
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -40,27 +39,27 @@ class AddNormalization(Strategy):
     def space(self, hp, diagnosis, setup):
         failed = _failed(diagnosis, setup)
         scope = hp.Choice("scope", ["layer", "all"] if failed else ["all"])
-        positions = failed if scope == "layer" else list(setup.normalizable)
-        layers = dict(walk(setup.model))
-        return {"layers": positions, "names": [layers[position].name for position in positions]}
+        return {"layers": failed if scope == "layer" else list(setup.normalizable)}
 
-    def apply(self, setup, *, layers, names):
-        # The names are for whoever reads the fix.
+    def apply(self, setup, *, layers):
         return setup.with_normalization(layers)
 
     def explain(self, params):
-        return f"Put a LayerNormalization in front of {_listed(params['names'])}."
+        return f"Put a LayerNormalization in front of {_listed(params['layers'])}."
 
     def snippet(self, params):
-        return f"# keras.layers.LayerNormalization(center=False, scale=False) in front of {_listed(params['names'])}"
+        return f"# keras.layers.LayerNormalization(center=False, scale=False) in front of {_listed(params['layers'])}"
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} layers, {names[0]} to {names[-1]}"
 
 
-def _failed(diagnosis, setup) -> list[int]:
-    """Return the position of the normalizable layer in which the first non-finite value appeared, or that holds its cell."""
-    place = next((position for position, layer in walk(setup.model) if layer.name == diagnosis.place.layer), None)
-    before = [position for position in setup.normalizable if place is not None and position <= place]
-    return before[-1:]
+def _failed(diagnosis, setup) -> list[str]:
+    """Return the address of the normalizable layer in which the first non-finite value appeared, or that holds its cell."""
+    upto = []
+    for address, layer in setup.members.items():
+        upto += [address] if address in setup.normalizable else []
+        if layer.name == diagnosis.place.layer:
+            return upto[-1:]
+    return []

@@ -1,7 +1,8 @@
 """Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
 
+from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import unbounded_recurrences, walk
+from nanfix.setup import unbounded_recurrences
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -23,20 +24,19 @@ class BoundRecurrent(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
-        return bool(_positions(setup)) or Refusal("every recurrent layer is bounded")
+        return bool(_unbounded(setup)) or Refusal("every recurrent layer is bounded")
 
     def space(self, hp, diagnosis, setup):
         kernels = hp.Choice("kernels", ["kept", "orthogonal"])
-        return {"layers": _positions(setup), "kernels": kernels}
+        return {"layers": _unbounded(setup), "kernels": kernels}
 
     def apply(self, setup, *, layers, kernels):
-        cells = dict(walk(setup.model))
-        for position in layers:
-            setup = setup.with_layer(position, activation="tanh")
-            if hasattr(cells[position], "recurrent_activation"):
-                setup = setup.with_layer(position, recurrent_activation="sigmoid")
+        for address in layers:
+            setup = setup.with_layer(address, activation="tanh")
+            if hasattr(setup.members[address], "recurrent_activation"):
+                setup = setup.with_layer(address, recurrent_activation="sigmoid")
             if kernels == "orthogonal":
-                setup = setup.with_initializer(position, "glorot_uniform")
+                setup = setup.with_initializer(address, "glorot_uniform")
         return setup
 
     def explain(self, params):
@@ -45,10 +45,10 @@ class BoundRecurrent(Strategy):
         return f"Use the activation tanh in {many}{anew}."
 
     def snippet(self, params):
-        return f"# cells {', '.join(map(str, params['layers']))}: activation='tanh', recurrent_initializer='orthogonal'"
+        return f"# cells {', '.join(params['layers'])}: activation='tanh', recurrent_initializer='orthogonal'"
 
 
-def _positions(setup) -> list[int]:
-    """Return the positions of the recurrent cells whose activation has no bound."""
+def _unbounded(setup) -> list[str]:
+    """Return the addresses of the recurrent cells whose activation has no bound."""
     unbounded = {id(cell) for cell in unbounded_recurrences(setup)}
-    return [position for position, layer in walk(setup.model) if id(layer) in unbounded]
+    return [address for address, layer in walk(setup.model) if id(layer) in unbounded]

@@ -35,14 +35,14 @@ class ConstrainOutputs(Strategy):
         return _needed(setup) is not None or Refusal("no activation of the last layer makes this loss finite")
 
     def space(self, hp, diagnosis, setup):
-        position, _ = setup.activations[-1]
-        return {"layer": position, "activation": _needed(setup)}
+        address, _ = setup.activations[-1]
+        return {"layer": address, "activation": _needed(setup)}
 
     def apply(self, setup, *, layer, activation):
         return setup.with_layer(layer, activation=activation)
 
     def explain(self, params):
-        return f"Use the activation {params['activation']} in the last layer, {params['layer']} (counted from 0)."
+        return f"Use the activation {params['activation']} in the last layer, {params['layer']}."
 
     def snippet(self, params):
         return f"# layer {params['layer']}: activation={params['activation']!r}"

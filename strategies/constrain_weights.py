@@ -1,7 +1,8 @@
 """Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
 
+from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import walk
+from nanfix.setup import KERNELS, kernels
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -40,18 +41,18 @@ class ConstrainWeights(Strategy):
         return {"layers": _weighted(setup), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}
 
     def apply(self, setup, *, layers, max_norm):
-        for position in layers:
-            setup = setup.with_layer(position, max_norm=max_norm)
+        for address in layers:
+            setup = setup.with_layer(address, max_norm=max_norm)
         return setup
 
     def explain(self, params):
         return f"Hold the weights of every unit below a norm of {params['max_norm']:g} in {len(params['layers'])} layers."
 
     def snippet(self, params):
-        return f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in every layer"
+        return f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in {', '.join(params['layers'])}"
 
 
-def _weighted(setup) -> list[int]:
-    """Return the positions of layers that have a kernel without a constraint."""
-    layers = [(position, layer) for position, layer in walk(setup.model) if getattr(layer, "kernel", None) is not None]
-    return [position for position, layer in layers if getattr(layer, "kernel_constraint", None) is None]
+def _weighted(setup) -> list[str]:
+    """Return the addresses of layers that have kernels, none of them with a constraint."""
+    held = {address: [getattr(layer, KERNELS[kernel]) for kernel in kernels(layer)] for address, layer in walk(setup.model)}
+    return [address for address, constraints in held.items() if constraints and not any(constraints)]

@@ -97,7 +97,7 @@ class GuardUnsafeOperations(Strategy):
             return Refusal("no operation with a guard was seen to fail")
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
             return Refusal("a stock normalization has an epsilon of its own")
-        if _position(place.layer, setup) is not None:
+        if _address(place.layer, setup) is not None:
             return True
         if place.source is None:
             return Refusal("neither a layer nor a line of the user's code computes the operation")
@@ -106,7 +106,7 @@ class GuardUnsafeOperations(Strategy):
     def space(self, hp, diagnosis, setup):
         place = diagnosis.place
         epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
-        layer = _position(place.layer, setup)
+        layer = _address(place.layer, setup)
         return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon, "code": place.code}
 
     def apply(self, setup, *, operation, source, layer, epsilon, code=None):
@@ -145,9 +145,9 @@ def _written(params) -> str:
 
 
 def _place(params) -> str:
-    return f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']} (counted from 0)"
+    return f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
 
 
-def _position(name: str | None, setup) -> int | None:
-    """Return the position of the layer called `name`, if the model has one."""
-    return next((position for position, layer in walk(setup.model) if layer.name == name), None)
+def _address(name: str | None, setup) -> str | None:
+    """Return the address of the layer called `name`, if the model has one."""
+    return next((address for address, layer in walk(setup.model) if layer.name == name), None)

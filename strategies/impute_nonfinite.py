@@ -29,11 +29,11 @@ class ImputeNonfinite(Strategy):
         return any(setup.sample.imputable) or Refusal("no input can have holes, or nothing can be put into the model")
 
     def space(self, hp, diagnosis, setup):
-        given = zip(setup.sample.inputs, setup.sample.imputable, strict=True)
-        return {"fills": {str(index): medians(array) for index, (array, imputable) in enumerate(given) if imputable}}
+        given = setup.sample.named(setup.sample.imputable)
+        return {"fills": {name: medians(array) for name, array in given.items()}}
 
     def apply(self, setup, *, fills):
-        return setup.with_fills({int(index): tuple(numbers) for index, numbers in fills.items()})
+        return setup.with_fills({name: tuple(numbers) for name, numbers in fills.items()})
 
     def explain(self, params):
         count = sum(map(len, params["fills"].values()))

@@ -48,8 +48,8 @@ class LogitsLoss(Strategy):
 
     def apply(self, setup, *, loss, reduction, factor, raw_outputs, activation):
         if activation is not None:
-            position, _ = setup.activations[-1]
-            setup = setup.with_layer(position, activation=activation)
+            address, _ = setup.activations[-1]
+            setup = setup.with_layer(address, activation=activation)
         return setup.with_loss(Change(loss, reduction, factor, raw_outputs))
 
     def explain(self, params):

@@ -1,7 +1,7 @@
 """Compute in float32 what exceeds the range of half precision."""
 
+from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import walk
 from nanfix.strategy import Refusal, Strategy, Tier
 
 HALF = ("float16", "bfloat16")
@@ -28,25 +28,25 @@ class RaisePrecision(Strategy):
 
     def space(self, hp, diagnosis, setup):
         half, layers = _half(setup), dict(walk(setup.model))
-        named = [position for position in half if layers[position].name == diagnosis.place.layer]
+        named = [address for address in half if layers[address].name == diagnosis.place.layer]
         scope = hp.Choice("scope", ["layer", "model"] if named and len(half) > 1 else ["model"])
         return {"layers": named if scope == "layer" else half}
 
     def apply(self, setup, *, layers):
-        for position in layers:
-            setup = setup.with_layer(position, dtype_policy="float32")
+        for address in layers:
+            setup = setup.with_layer(address, dtype_policy="float32")
         return setup
 
     def explain(self, params):
         layers = params["layers"]
-        which = f"layer {layers[0]} (counted from 0)" if len(layers) == 1 else f"{len(layers)} layers"
+        which = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
         return f"Compute {which} in float32."
 
     def snippet(self, params):
-        return f"# layers {', '.join(map(str, params['layers']))}: dtype='float32'"
+        return f"# layers {', '.join(params['layers'])}: dtype='float32'"
 
 
-def _half(setup) -> list[int]:
-    """Return the positions of layers that compute in half precision with weights that are not."""
+def _half(setup) -> list[str]:
+    """Return the addresses of layers that compute in half precision with weights that are not."""
     layers = [(p, la) for p, la in walk(setup.model) if hasattr(la, "dtype_policy")]
     return [p for p, la in layers if la.compute_dtype in HALF and la.variable_dtype not in HALF]

@@ -27,12 +27,13 @@ class ReadaptNormalization(Strategy):
     def space(self, hp, diagnosis, setup):
         from nanfix.adapted import finite_statistics  # TensorFlow is loaded when it is needed, not with the catalogue
 
-        found = {str(p): finite_statistics(setup.members[p], setup.sample.inputs[index]) for p, index in _fed(setup)}
-        return {"layers": {position: {"mean": mean, "variance": variance} for position, (mean, variance) in found.items()}}
+        given = dict(zip(setup.sample.names, setup.sample.inputs, strict=True))
+        found = {address: finite_statistics(setup.members[address], given[name]) for address, name in _fed(setup)}
+        return {"layers": {address: {"mean": mean, "variance": variance} for address, (mean, variance) in found.items()}}
 
     def apply(self, setup, *, layers):
-        for position, numbers in layers.items():
-            setup = setup.with_layer(int(position), statistics=(tuple(numbers["mean"]), tuple(numbers["variance"])))
+        for address, numbers in layers.items():
+            setup = setup.with_layer(address, statistics=(tuple(numbers["mean"]), tuple(numbers["variance"])))
         return setup
 
     def explain(self, params):
@@ -41,11 +42,11 @@ class ReadaptNormalization(Strategy):
 
     def snippet(self, params):
         return "\n".join(
-            f"# layer {position}: keras.layers.Normalization(mean={numbers['mean']}, variance={numbers['variance']})"
-            for position, numbers in params["layers"].items()
+            f"# layer {address}: keras.layers.Normalization(mean={numbers['mean']}, variance={numbers['variance']})"
+            for address, numbers in params["layers"].items()
         )
 
 
-def _fed(setup) -> list[tuple[int, int]]:
-    """Return position and input of every Normalization whose statistics are not finite and can be had from an input."""
-    return [(position, index) for position, index in setup.ruined.items() if index is not None]
+def _fed(setup) -> list[tuple[str, str]]:
+    """Return address and name of the input of every Normalization with non-finite statistics that can be had from an input."""
+    return [(address, name) for address, name in setup.ruined.items() if name is not None]

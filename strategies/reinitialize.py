@@ -29,11 +29,11 @@ class Reinitialize(Strategy):
         return bool(_weighted(setup)) or Refusal("no layer has a kernel and an activation")
 
     def space(self, hp, diagnosis, setup):
-        return {"initializers": {str(position): _fitting(layer) for position, layer in _weighted(setup)}}
+        return {"initializers": {address: _fitting(layer) for address, layer in _weighted(setup)}}
 
     def apply(self, setup, *, initializers):
-        for position, initializer in initializers.items():
-            setup = setup.with_initializer(int(position), initializer)
+        for address, initializer in initializers.items():
+            setup = setup.with_initializer(address, initializer)
         return setup
 
     def explain(self, params):
@@ -44,8 +44,8 @@ class Reinitialize(Strategy):
         return f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every layer"
 
 
-def _weighted(setup) -> list[tuple[int, object]]:
-    return [(position, layer) for position, layer in setup.activations if getattr(layer, "kernel", None) is not None]
+def _weighted(setup) -> list[tuple[str, object]]:
+    return [(address, layer) for address, layer in setup.activations if getattr(layer, "kernel", None) is not None]
 
 
 def _fitting(layer) -> str:

@@ -49,8 +49,8 @@ class SaneConstants(Strategy):
             setup = setup.with_optimizer(**optimizer)
         if "initial_accumulator_value" in optimizer:  # the accumulators have to be filled anew
             setup = setup.with_stepping(fresh_moments=True)
-        for position, constants in layers.items():
-            setup = setup.with_layer(int(position), **constants)
+        for address, constants in layers.items():
+            setup = setup.with_layer(address, **constants)
         return setup
 
     def explain(self, params):
@@ -75,11 +75,11 @@ def _optimizer(setup, factor: float) -> dict[str, float]:
 
 def _layers(setup, factor: float) -> dict[str, dict[str, float]]:
     found = {
-        str(position): _replaced(layer, LAYER_DEFAULTS, factor)
-        for position, layer in walk(setup.model)
+        address: _replaced(layer, LAYER_DEFAULTS, factor)
+        for address, layer in walk(setup.model)
         if "Normalization" in type(layer).__name__
     }
-    return {position: constants for position, constants in found.items() if constants}
+    return {address: constants for address, constants in found.items() if constants}
 
 
 def _replaced(owner, defaults: dict[str, float], factor: float) -> dict[str, float]:

@@ -41,10 +41,10 @@ class ScaleInputs(Strategy):
         levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
         levels += ["power"] if setup.rebuildable else []
         scaler = hp.Choice("scaler", levels)
-        return {"scaler": scaler, "inputs": {str(index): _written(SCALERS[scaler](array)) for index, array in arrays.items()}}
+        return {"scaler": scaler, "inputs": {name: _written(SCALERS[scaler](array)) for name, array in arrays.items()}}
 
     def apply(self, setup, *, scaler, inputs):
-        return setup.with_inputs({int(index): _read(numbers) for index, numbers in inputs.items()})
+        return setup.with_inputs({name: _read(numbers) for name, numbers in inputs.items()})
 
     def explain(self, params):
         widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
@@ -70,10 +70,9 @@ SNIPPETS = {
 }
 
 
-def _scalable(setup) -> dict[int, np.ndarray]:
-    """Return the inputs whose numbers mean a quantity, by position."""
-    given = enumerate(zip(setup.sample.inputs, setup.sample.scalable, strict=True))
-    return {index: array for index, (array, scalable) in given if scalable}
+def _scalable(setup) -> dict[str, np.ndarray]:
+    """Return the inputs whose numbers mean a quantity, by name."""
+    return {name: array for name, array in setup.sample.named(setup.sample.scalable).items() if array.size}
 
 
 def _bytes(array: np.ndarray) -> bool:

@@ -45,35 +45,31 @@ class SwapActivation(Strategy):
         return {"layers": _hidden(setup), "activation": activation}
 
     def apply(self, setup, *, layers, activation):
-        for position in layers:
-            setup = setup.with_layer(position, activation=activation)
+        for address in layers:
+            setup = setup.with_layer(address, activation=activation)
         return setup
 
     def explain(self, params):
         many = "s" if len(params["layers"]) > 1 else ""
-        return f"Use the activation {params['activation']} in layer{many} {_listed(params['layers'])} (counted from 0)."
+        return f"Use the activation {params['activation']} in layer{many} {', '.join(params['layers'])}."
 
     def snippet(self, params):
-        return f"# layers {_listed(params['layers'])}: activation={params['activation']!r}"
+        return f"# layers {', '.join(params['layers'])}: activation={params['activation']!r}"
 
 
-def _listed(positions: list[int]) -> str:
-    return ", ".join(map(str, positions))
-
-
-def _hidden(setup) -> list[int]:
-    """Return the positions of layers, the last one apart, whose activation has no bound."""
-    hidden = [(position, layer) for position, layer in setup.activations[:-1] if activation_name(layer) != TRAINED]
-    unbounded = {position: activation_name(layer) for position, layer in hidden if not is_bounded(activation_of(layer))}
+def _hidden(setup) -> list[str]:
+    """Return the addresses of layers, the last one apart, whose activation has no bound."""
+    hidden = [(address, layer) for address, layer in setup.activations[:-1] if activation_name(layer) != TRAINED]
+    unbounded = {address: activation_name(layer) for address, layer in hidden if not is_bounded(activation_of(layer))}
     # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
     return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]
 
 
-def _output(diagnosis, setup) -> tuple[int, str] | None:
-    """Return the last layer's position and the activation that its loss needs, where it has another one."""
+def _output(diagnosis, setup) -> tuple[str, str] | None:
+    """Return the last layer's address and the activation that its loss needs, where it has another one."""
     loss = setup.user_loss
     needed = FOR_LOSS.get(loss_name(loss))
     if needed is None or takes_logits(loss) or not setup.activations or diagnosis.place.phase is not Phase.LOSS:
         return None
-    position, layer = setup.activations[-1]
-    return (position, needed) if activation_name(layer) not in ("softmax", "sigmoid") else None
+    address, layer = setup.activations[-1]
+    return (address, needed) if activation_name(layer) not in ("softmax", "sigmoid") else None

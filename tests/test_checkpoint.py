@@ -42,9 +42,40 @@ def test_logits_are_kept_out_of_the_file(tmp_path):
     np.testing.assert_allclose(saved.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
 
 
-def test_model_that_gets_a_layer_is_saved_in_the_end(tmp_path):
+def test_a_file_of_each_epoch_holds_the_layer_that_the_model_gets(tmp_path):
     model, x, _ = repaired(explosions.missing_cells, tmp_path / "{epoch:02d}.keras", ["impute-nonfinite"])
-    (path,) = tmp_path.glob("*.keras")
-    assert path.name == "03.keras"
-    saved = keras.models.load_model(path)
-    np.testing.assert_allclose(saved.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
+    paths = sorted(tmp_path.glob("*.keras"))
+    assert [path.name for path in paths] == ["01.keras", "02.keras", "03.keras"]
+    first, _, last = (keras.models.load_model(path).predict(x, verbose=0) for path in paths)
+    np.testing.assert_array_equal(last, model.predict(x, verbose=0))
+    assert np.isfinite(first).all() and not np.array_equal(first, last)
+
+
+class Saves(keras.callbacks.Callback):
+    """Saves the model by itself, as callbacks of experiment trackers do."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.save(self.path)
+
+
+def test_a_callback_that_saves_the_model_itself_writes_the_repaired_one(tmp_path):
+    model, x, y, arguments = explosions.unscaled_inputs()
+    callbacks = [Saves(tmp_path / "own.keras")]
+    report = nanfix.fit(model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"])
+    assert report.outcome is Outcome.REPAIRED and "save" not in vars(model)
+    saved = keras.models.load_model(tmp_path / "own.keras")
+    np.testing.assert_array_equal(saved.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_only_the_best_epoch_is_saved_where_that_is_asked_for(tmp_path):
+    options = {"save_best_only": True, "monitor": "val_loss", "mode": "max"}  # the worst one, which is not the last
+    _, x, report = repaired(explosions.unscaled_inputs, tmp_path / "best.keras", ["scale-inputs"], **options)
+    _, _, y, _ = explosions.unscaled_inputs()
+    held = slice(int(len(x) * 0.8), None)
+    saved = keras.models.load_model(tmp_path / "best.keras")
+    losses = report.history["val_loss"]
+    assert saved.evaluate(x[held], y[held], verbose=0) == pytest.approx(max(losses), rel=1e-4) and max(losses) != losses[-1]

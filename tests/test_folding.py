@@ -1,14 +1,17 @@
 """Folding: the scaled model and the folded one predict the same, for every kind of first layer."""
 
+from contextlib import ExitStack
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix.addresses import SINGLE, declared_inputs
 from nanfix.changes import Affine, TargetScaling
-from nanfix.folding import difference, find_sites, fold_inputs, fold_output, foldable_with
+from nanfix.folding import find_sites, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
-from nanfix.rebuild import can_rebuild, insert_after_inputs, normalization
+from nanfix.rebuild import can_rebuild, insert_at_ends, normalization
 from nanfix.setup import Sample
 
 SIZE = 5e-6  # largest difference between folded and unfolded predictions, as a share of the largest prediction
@@ -66,17 +69,19 @@ def test_folded_model_predicts_what_the_scaled_one_did(kind):
     model, x = make(), raw(shape)
     affine = scaling_of(x)
     sites = find_sites(model, x[:2])
-    assert foldable_with(sites.inputs[0], affine) and sites.output.foldable
-    gate = Gate(model, Sample((x,), (), (True,)))
+    assert foldable_with(sites.inputs[SINGLE], affine) and sites.output.foldable
+    gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
-    gate.set({0: affine}, TARGETS)
+    gate.set({SINGLE: affine}, TARGETS)
 
-    def fold():
-        gate.close()
-        fold_inputs(sites, {0: affine})
-        fold_output(sites.output, TARGETS)
-
-    assert difference(lambda: model(x), fold, lambda: model(x)) < SIZE
+    scaled = np.asarray(model(x))
+    gate.close()
+    raw_outputs = np.asarray(model(x))
+    with ExitStack() as undo:
+        fold_inputs(sites, {SINGLE: affine}, undo)
+        fold_output(sites.output, TARGETS, undo)
+        assert np.abs(model(x) - scaled).max() < SIZE * np.abs(scaled).max()
+    np.testing.assert_array_equal(model(x), raw_outputs)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +95,14 @@ def test_folded_model_predicts_what_the_scaled_one_did(kind):
 )
 def test_what_does_not_fold_exactly_is_not_folded(make, shape, why):
     model, x = make(), raw(shape)
-    site = find_sites(model, x[:2]).inputs[0]
+    site = find_sites(model, x[:2]).inputs[SINGLE]
     assert not foldable_with(site, scaling_of(x))
     assert why is None or (site.blocked is not None and why in site.blocked)
 
 
 def test_embedding_is_a_lookup():
     model = sequential(layers.Embedding(10, 4), layers.Flatten())
-    site = find_sites(model, np.zeros((2, 6), "int32")).inputs[0]
+    site = find_sites(model, np.zeros((2, 6), "int32")).inputs[SINGLE]
     assert site.looked_up and not site.foldable
 
 
@@ -114,7 +119,7 @@ def test_gate_passes_the_gradient_of_scaled_targets():
         return np.asarray(tape.gradient(value, model.layers[0].kernel))
 
     expected = gradient(lambda: tf.reduce_mean(((y - 3.0) / 5.0 - model(x)) ** 2))
-    gate = Gate(model, Sample((x,), (), (True,)))
+    gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
     gate.set({}, TargetScaling(3.0, 5.0, 2))
     np.testing.assert_allclose(gradient(lambda: tf.reduce_mean((y - model(x)) ** 2)), expected, rtol=1e-5)
@@ -135,7 +140,7 @@ def test_inserted_layer_scales_in_the_users_own_object(kind, tmp_path):
     affine = scaling_of(x)
     expected = model.predict(affine(x), verbose=0)
     assert can_rebuild(model)
-    insert_after_inputs(model, {0: normalization(affine)})
+    insert_at_ends(model, {declared_inputs(model)[0]: [normalization(affine)]}, [], ExitStack())
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
     model.fit(x, np.ones((24, 1), "float32"), verbose=0)
     model.save(tmp_path / "model.keras")
@@ -150,5 +155,5 @@ def test_subclass_cannot_be_rebuilt():
 def test_layers_that_compute_in_half_precision_take_no_scaling():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2, dtype="mixed_float16")])
     sites = find_sites(model, np.ones((2, 4), "float32"))
-    assert not sites.inputs[0].foldable and not sites.output.foldable
-    assert "float16" in sites.inputs[0].blocked and "float16" in sites.output.blocked
+    assert not sites.inputs[SINGLE].foldable and not sites.output.foldable
+    assert "float16" in sites.inputs[SINGLE].blocked and "float16" in sites.output.blocked

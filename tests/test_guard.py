@@ -217,7 +217,7 @@ def distances():
     return keras.Model(inputs, layers.Dense(1, kernel_initializer="ones")(outputs))
 
 
-def sqrt_guard(layer=1):
+def sqrt_guard(layer="right"):
     return Guard("Sqrt", line_of(Distance.call, 3), layer, E)
 
 
@@ -255,11 +255,11 @@ def test_removed_hooks_leave_nothing_behind():
     assert before == [dict(vars(layer)) for layer in (model, *model.layers)]
 
 
-def test_stock_layer_without_a_line_is_guarded_by_its_position():
+def test_stock_layer_without_a_line_is_guarded_by_its_address():
     inputs = keras.Input((2,))
     bare = [layers.LayerNormalization(epsilon=0.0, center=False, scale=False) for _ in range(2)]
     model = keras.Model(inputs, [layer(inputs) for layer in bare])
-    install(model, [Guard("Rsqrt", None, 0, E)], ExitStack())
+    install(model, [Guard("Rsqrt", None, "layer_normalization[0]", E)], ExitStack())
     guarded_outputs, others = model(tf.ones((1, 2)))
     assert np.isfinite(guarded_outputs).all() and np.isnan(others).all()
 
@@ -297,7 +297,7 @@ def test_compiled_layer_is_guarded_though_it_was_traced_before(call):
     assert np.isnan(model.predict(-np.ones((1, 1)), verbose=0)).all()
     model.predict_function = None
     matches = Counter()
-    install(model, [Guard("Sqrt", line_of(call, 1), 0, E)], ExitStack(), matches)
+    install(model, [Guard("Sqrt", line_of(call, 1), "root[0]", E)], ExitStack(), matches)
     np.testing.assert_allclose(model.predict(-np.ones((1, 1)), verbose=0), [[0.01]], rtol=1e-5)
     assert sum(matches.values()) > 0
 
@@ -311,7 +311,7 @@ def test_guard_without_a_match_is_counted_as_idle():
 
 
 def test_line_that_has_moved_is_guarded_by_its_function_and_its_text():
-    moved = Guard("Sqrt", f"{FILE}:1", 1, E, f"{__name__}.call: return ops.sqrt(squares)")
+    moved = Guard("Sqrt", f"{FILE}:1", "right", E, f"{__name__}.call: return ops.sqrt(squares)")
     model = distances()
     install(model, [moved], ExitStack())
     np.testing.assert_allclose(model(tf.zeros((3, 2))), np.full((3, 1), 0.02), rtol=1e-6)

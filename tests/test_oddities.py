@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanfix import oddities
+from nanfix.addresses import SINGLE
 from nanfix.oddities import look, remarks
 from nanfix.setup import Sample, Setup
 
@@ -47,7 +48,7 @@ def test_chunks_change_nothing(chunk):
 def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
     model = keras.Sequential([keras.Input(x.shape[1:]), layer, keras.layers.Dense(2, activation=last)])
     model.compile("sgd", loss)
-    return Setup(model, Sample((x,), (y,), (True,), batch_size=batch_size))
+    return Setup(model, Sample((x,), (y,), (True,), batch_size=batch_size, names=(SINGLE,)))
 
 
 @pytest.mark.parametrize(

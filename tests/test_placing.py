@@ -1,6 +1,7 @@
 """From the setup of a fix to the lines of a script: every change of a setup, on models of several forms."""
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import watching
 
+from nanfix.addresses import SINGLE
 from nanfix.changes import AdaptiveClip, Affine, Guard, LogitsLoss, Power, RobustLoss, TargetScaling
 from nanfix.data import TrainingData
 from nanfix.describing import describe
@@ -96,9 +98,9 @@ def changed(stages, call):
 def test_what_layers_and_optimizer_are_made_with(run):
     setup, call = run(SEQUENTIAL)
     setup = (
-        setup.with_layer(0, activation="tanh", max_norm=2.0)
-        .with_initializer(0, "he_normal")
-        .with_initializer(1, "glorot_uniform")
+        setup.with_layer("dense[0]", activation="tanh", max_norm=2.0)
+        .with_initializer("dense[0]", "he_normal")
+        .with_initializer("dense[1]", "glorot_uniform")
     )
     setup = setup.with_optimizer(learning_rate=0.01, clipnorm=None, clipvalue=None, global_clipnorm=0.5)
     assert changed(setup, call) == (
@@ -111,12 +113,16 @@ def test_what_layers_and_optimizer_are_made_with(run):
 
 
 def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(run):
-    from nanfix.rebuild import insert_after_inputs, normalization
+    from nanfix.rebuild import insert_at_ends, normalization
 
     setup, call = run(SEQUENTIAL)
     affine = Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
-    wanted = setup.with_layer(1, dtype_policy="float32").with_inputs({0: affine}).with_targets(TargetScaling(5.0, 2.0, 2))
-    insert_after_inputs(setup.model, {0: normalization(affine)})
+    wanted = (
+        setup.with_layer("dense[1]", dtype_policy="float32")
+        .with_inputs({SINGLE: affine})
+        .with_targets(TargetScaling(5.0, 2.0, 2))
+    )
+    insert_at_ends(setup.model, {SINGLE: [normalization(affine)]}, [], ExitStack())
     setup.model.optimizer.clipnorm = None
     assert changed(wanted, call) == (
         [
@@ -131,7 +137,7 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
 
 def test_a_subclassed_model_is_scaled_in_its_call(run):
     setup, call = run(SUBCLASSED)
-    setup = setup.with_inputs({0: Affine((0.0,) * 3, (255.0,) * 3)}).with_targets(TargetScaling(-5.0, 2.0, 1))
+    setup = setup.with_inputs({SINGLE: Affine((0.0,) * 3, (255.0,) * 3)}).with_targets(TargetScaling(-5.0, 2.0, 1))
     assert changed(setup, call) == (
         [
             "self.scale_inputs = keras.layers.Rescaling(1 / 255.0)",
@@ -147,7 +153,7 @@ def test_a_subclassed_model_is_scaled_in_its_call(run):
 def test_a_power_transform_is_the_same_map_as_in_the_repair(run, package):
     setup, call = run(SEQUENTIAL.replace("import keras", package, 1))
     power = Power(Affine((0.5, 0.0, 1.0), (1.0, 2.0, 3.0)), (0.0, 2.0, -0.7), Affine((0.1, 0.2, 0.3), (1.0, 2.0, 0.5)))
-    changes = source_changes([setup.with_inputs({0: power})], call)
+    changes = source_changes([setup.with_inputs({SINGLE: power})], call)
     record = RunRecord.model_validate({"outcome": "REPAIRED", "edits": [{"strategy": "scale-inputs"}], "source": changes})
     patch = patch_of(FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path())
     names = {}
@@ -164,7 +170,7 @@ def test_a_power_transform_is_the_same_map_as_in_the_repair(run, package):
 
 def test_a_scaling_without_a_shift_is_one_that_keras_takes(run):
     setup, call = run(SEQUENTIAL)
-    added, _ = changed(setup.with_inputs({0: Affine((0.0,) * 3, (1.0, 2.0, 3.0))}), call)
+    added, _ = changed(setup.with_inputs({SINGLE: Affine((0.0,) * 3, (1.0, 2.0, 3.0))}), call)
     assert added == ["model.add(layers.Normalization(mean=[0.0] * 3, variance=[1, 4, 9]))"]
     layer = eval(added[0].removeprefix("model.add(").removesuffix(")"), {"layers": keras.layers})
     np.testing.assert_allclose(layer(np.full((1, 3), 6.0)), [[6.0, 3.0, 2.0]])
@@ -213,13 +219,13 @@ def test_steps(run):
 def test_guards(run):
     setup, call = run(SEQUENTIAL)
     own = f"Sqrt is computed in Keras' own code, in layer {setup.model.layers[1].name}"
-    assert changed(setup.with_guard(Guard("Sqrt", None, 1, 1e-7)), call)[1] == [own]
+    assert changed(setup.with_guard(Guard("Sqrt", None, "dense[1]", 1e-7)), call)[1] == [own]
     assert "absent.py is not a file" in changed(setup.with_guard(Guard("Sqrt", "absent.py:3", None, 1e-7)), call)[1][0]
 
 
 def test_rows_and_fills(run):
     setup, call = run(SEQUENTIAL)
-    added, reasons = changed(setup.with_fills({0: (1.0, 2.0, 3.0)}).with_rows(finite_targets=True), call)
+    added, reasons = changed(setup.with_fills({SINGLE: (1.0, 2.0, 3.0)}).with_rows(finite_targets=True), call)
     assert (added, reasons) == (
         [
             "keep = np.isfinite(np.reshape(y, (len(y), -1))).all(axis=1)",
@@ -243,9 +249,9 @@ def test_rows_of_a_stream_have_no_place(run):
 def test_each_change_names_the_edits_that_want_it_and_each_edit_has_a_change_or_a_reason(run):
     setup, call = run(SEQUENTIAL)
     first = setup.with_optimizer_class("Adam", learning_rate=0.003)
-    second = first.with_layer(0, activation="tanh")
+    second = first.with_layer("dense[0]", activation="tanh")
     third = second.with_optimizer(global_clipnorm=1.0)
-    fourth = third.with_initializer(1, "glorot_uniform")  # it draws such weights already
+    fourth = third.with_initializer("dense[1]", "glorot_uniform")  # it draws such weights already
     changes = source_changes([first, second, third, fourth], call)
     assert [(type(c).__name__, c.edits) for c in changes] == [
         ("ArgumentChange", [1]),
@@ -259,6 +265,6 @@ def test_what_is_made_elsewhere_has_no_place(run):
     text = SEQUENTIAL.partition("model = ")[0] + 'model.compile("sgd", "mse")\nmodel.fit(X, y)\n'
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])
     setup, call = run(text, model=model)
-    wanted = setup.with_layer(0, activation="tanh").with_inputs({0: Affine((1.0,) * 3, (2.0,) * 3)})
+    wanted = setup.with_layer("dense[0]", activation="tanh").with_inputs({SINGLE: Affine((1.0,) * 3, (2.0,) * 3)})
     changes = source_changes([wanted], call)
     assert all(isinstance(change, NoPlace) for change in changes) and len(changes) == 2

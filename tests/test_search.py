@@ -9,6 +9,7 @@ import explosions
 import pytest
 from keras_tuner.src.engine.oracle import LOCKS
 
+from nanfix.addresses import SINGLE
 from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
@@ -23,7 +24,7 @@ def space():
     findings = (Finding(Cause.LEARNING_RATE, 0.9, ""), Finding(Cause.UNSCALED_INPUT, 0.8, ""))
     diagnosis = Diagnosis(Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0)
     chosen = select(["lower-learning-rate", "scale-inputs", "clip-gradients"])
-    return build_space(chosen, diagnosis, Setup(model, Sample((x,), (y,), (True,), x)))
+    return build_space(chosen, diagnosis, Setup(model, Sample((x,), (y,), (True,), x, names=(SINGLE,))))
 
 
 def judge(tried):

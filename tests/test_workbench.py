@@ -8,8 +8,9 @@ from tensorflow.python.framework.func_graph import FuncGraph
 from nanfix.data import TrainingData
 from nanfix.fix import Edit, Fix
 from nanfix.incident import Incident
+from nanfix.installing import GRAPHS
 from nanfix.watch import Watching, watch
-from nanfix.workbench import GRAPHS, Workbench
+from nanfix.workbench import Workbench
 
 
 def traced():
@@ -25,7 +26,7 @@ def test_graphs_are_let_go_of():
     bench, before = Workbench(model, data, run.held, run.setup, run.sites), traced()
     bench.open()
     for norm in range(1, GRAPHS + 4):  # a constraint is built into the graph
-        fix = Fix((Edit("constrain-weights", {"layers": [0], "max_norm": float(norm)}),))
+        fix = Fix((Edit("constrain-weights", {"layers": ["dense[0]"], "max_norm": float(norm)}),))
         bench.probe(fix.apply(run.setup), run.recording.initial, steps=2)
     assert 1 <= traced() - before <= GRAPHS + 1
     bench.close()

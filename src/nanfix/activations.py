@@ -34,16 +34,16 @@ def activation_of(layer: Any) -> Callable[[Any], Any]:
     return layer.activation if "activation" in vars(layer) else type(layer).call.__get__(layer)
 
 
-def with_activations(members: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
-    """Return what of (position, layer), in the order of the model, has an activation.
+def with_activations(members: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return what of (address, layer), in the order of the model, has an activation.
 
     A layer with weights whose outputs go on to an activation layer has none: that one has it.
     """
     found = []
-    for index, (position, layer) in enumerate(members):
+    for index, (address, layer) in enumerate(members):
         linear = settable_activation(layer) and not is_activation(layer) and activation_name(layer) == "linear"
         if settable_activation(layer) and not (linear and _goes_on_to_one(members[index + 1 :])):
-            found.append((position, layer))
+            found.append((address, layer))
     return found
 
 
@@ -71,7 +71,7 @@ def is_bounded(activation: Callable[[Any], Any]) -> bool:
     return bool(np.abs(np.asarray(activation(ends))).max() < NEAR)
 
 
-def _goes_on_to_one(following: Sequence[tuple[int, Any]]) -> bool:
+def _goes_on_to_one(following: Sequence[tuple[str, Any]]) -> bool:
     for _, layer in following:
         if is_activation(layer):
             return True

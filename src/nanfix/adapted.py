@@ -5,10 +5,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
+from nanfix.addresses import declared_inputs, walk
 from nanfix.features import short
-from nanfix.setup import walk
 
 
 def constants(model: Any) -> set[int]:
@@ -17,10 +16,10 @@ def constants(model: Any) -> set[int]:
     return {id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)}
 
 
-def ruined(model: Any) -> list[tuple[int, Any]]:
-    """Return position in `walk` and layer of each Normalization that holds a non-finite mean or variance."""
-    layers = [(position, layer) for position, layer in walk(model) if _is_adapted(layer)]
-    return [(position, layer) for position, layer in layers if not all(np.isfinite(a).all() for a in statistics(layer))]
+def ruined(model: Any) -> list[tuple[str, Any]]:
+    """Return address and layer of each Normalization that holds a non-finite mean or variance."""
+    layers = [(address, layer) for address, layer in walk(model) if _is_adapted(layer)]
+    return [(address, layer) for address, layer in layers if not all(np.isfinite(a).all() for a in statistics(layer))]
 
 
 def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -28,13 +27,14 @@ def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
 
 
-def fed_by(model: Any, layer: Any) -> int | None:
-    """Return which flattened input of the model goes straight into the layer; None where that cannot be told."""
+def fed_by(model: Any, layer: Any) -> str | None:
+    """Return the name of the input of the model that goes straight into the layer; None where that cannot be told."""
     try:
         given = layer.input
     except (AttributeError, ValueError):  # it is called in code, or in several places
         return None
-    return next((index for index, tensor in enumerate(tree.flatten(model.inputs)) if tensor is given), None)
+    named = zip(declared_inputs(model), getattr(getattr(model, "_functional", None) or model, "inputs", ()), strict=True)
+    return next((name for name, tensor in named if tensor is given), None)
 
 
 def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:

@@ -129,18 +129,18 @@ class Guard:
 
     With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest along the last axis.
     `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it or,
-    where no line of the user's does, in the layer at the position `layer` in `walk`. `code` is the function
-    and the text of that line, by which it is found again when the file has changed.
+    where no line of the user's does, in the layer at the address `layer`. `code` is the function and the text of that line, by
+    which it is found again when the file has changed.
     """
 
     operation: str
     source: str | None
-    layer: int | None
+    layer: str | None
     epsilon: float
     code: str | None = None
 
     @property
-    def place(self) -> tuple[str, str | None, int | None]:
+    def place(self) -> tuple[str, str | None, str | None]:
         return self.operation, self.source, self.layer
 
 

@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from nanfix.budget import Budget
-from nanfix.checkpoint import save_after_all
 from nanfix.checks import check_arguments, check_memory, check_model, check_state
 from nanfix.crew import ALONE, Workers
 from nanfix.data import TrainingData
 from nanfix.describing import describe
-from nanfix.errors import FixFormatError, InputError, NanfixError, RunDirError, UnknownStrategyError, UnrepairedError
+from nanfix.errors import (
+    CannotHandBack,
+    FixFormatError,
+    InputError,
+    NanfixError,
+    RunDirError,
+    UnknownStrategyError,
+    UnrepairedError,
+)
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
 from nanfix.incident import NOTHING_KEPT, Incident, say, unrepaired
@@ -38,7 +45,7 @@ from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
 
-REFUSED = (InputError, RunDirError, UnknownStrategyError, FixFormatError)  # what is refused on purpose
+REFUSED = (InputError, RunDirError, UnknownStrategyError, FixFormatError, CannotHandBack)  # what is refused on purpose
 
 
 def fit(
@@ -88,6 +95,7 @@ def fit(
         InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
             argument makes no sense; nothing was changed.
         UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
+        CannotHandBack: the model cannot take up what `fix` has trained it with; it is as it was before.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
     """
@@ -261,12 +269,10 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
     try:
         bench.open()
         bench.prepare(setup, initial, seed)
-        with unknown_length(setup.rows):
+        with unknown_length(setup.rows), bench.saving(setup):
             after = watch(model, fed, watching, adapt=bench.adapted(setup))
         if after.incident is None:
             notes = tuple(bench.hand_back(setup))
-            if bench.moment(setup) is None:
-                save_after_all(user_callbacks(data), model, after.history, after.epoch)
             useless = setup.guards and len(bench.idle(setup)) == len(fix.edits)  # what stays finite was not fixed by it
             outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
             return _reported(outcome, model, after, fix=fix, notes=notes, stages=stages)

@@ -431,7 +431,7 @@ def _scaled(leaf: Any, moments: tuple[Any, Any] | None) -> Any:
 
 def _initialize_anew(setup: Setup) -> None:
     """Draw every kernel with He's variance, which suits rectifiers and is less than twice what others want."""
-    for position, layer in walk(setup.model):
+    for position, (_, layer) in enumerate(walk(setup.model)):
         if getattr(layer, "kernel", None) is not None:
             layer.kernel.assign(keras.initializers.HeNormal(seed=position)(layer.kernel.shape, dtype=layer.kernel.dtype))
         if getattr(layer, "recurrent_kernel", None) is not None:

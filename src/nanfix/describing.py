@@ -9,17 +9,18 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.adapted import fed_by, ruined
+from nanfix.addresses import input_names, walk
 from nanfix.arrays import NUMERIC, flat_arrays, is_dense, last_axes, rows_in, take_rows, unpacked
 from nanfix.data import TrainingData
 from nanfix.feeding import batch_size_of
 from nanfix.folding import NO_CALL, Site, Sites, find_sites
 from nanfix.quiet import quiet
-from nanfix.rebuild import can_rebuild, container
+from nanfix.rebuild import can_rebuild, container, outputs_are_named
 from nanfix.recording import Recording
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
 from nanfix.rows import unfilterable
-from nanfix.setup import Sample, Setup, walk
+from nanfix.setup import Sample, Setup
 from nanfix.streams import first_batches
 
 WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -39,41 +40,49 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
         targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
     with preserved_randomness():
         sites = _sites(model, x)
-    rebuildable = can_rebuild(model)
-    steady = _steady(tree.flatten(x), recorded)
+    rebuildable, names = can_rebuild(model), input_names(model, x)
+    given = list(zip(names, inputs, _steady(tree.flatten(x), recorded), strict=True))
     quantities = tuple(
-        array.dtype.kind in NUMERIC and dense and _is_quantity(site, array)
-        for array, site, dense in zip(inputs, sites.inputs, steady, strict=True)
+        name is not None and array.dtype.kind in NUMERIC and dense and _is_quantity(sites.inputs[name], array)
+        for name, array, dense in given
     )
     takes_layers = rebuildable and sites.output.blocked not in UNSEEN
     scalable = tuple(
-        quantity and (site.foldable or takes_layers) for quantity, site in zip(quantities, sites.inputs, strict=True)
+        quantity and name is not None and (takes_layers or sites.foldable_alone(name))
+        for quantity, name in zip(quantities, names, strict=True)
     )
-    imputable = tuple(array.dtype.kind == "f" and dense and takes_layers for array, dense in zip(inputs, steady, strict=True))
+    imputable = tuple(name is not None and array.dtype.kind == "f" and dense and takes_layers for name, array, dense in given)
     whole = tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight)) if data.is_arrays else None
-    marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded)}
+    marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded), "names": names}
     sample = Sample(inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks)
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs
-    entries = {id(layer) for site in sites.inputs for layer in site.layers}
-    behind = tuple(position for position, layer in _normalizable(model) if id(layer) not in entries)
-    members = tuple(layer for _, layer in walk(model))
+    entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
+    behind = tuple(address for address, layer in _normalizable(model) if id(layer) not in entries)
+    members = dict(walk(model))
     known = {"members": members, "normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
-    known["ruined"] = {position: fed_by(model, layer) for position, layer in ruined(model)}
+    known["ruined"] = {address: fed_by(model, layer) for address, layer in ruined(model)}
     varies = any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data))
     known["rate_varies"] = varies
-    return Setup(model, sample, output_foldable=sites.output.foldable, **known), sites
+    takes_targets = sites.output.foldable or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model))
+    return Setup(model, sample, output_foldable=takes_targets, **known), sites
 
 
 def _sites(model: Any, x: Any) -> Sites:
     """Return where the inputs go. A training step of the user's own may give `call` something else: then that is not known."""
-    few = x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or FEW))
+    few = first_rows(model, x, FEW)
     if type(model).train_step is keras.Model.train_step:
         return find_sites(model, few)
     try:
         return find_sites(model, few)
     except REFUSED:
-        return Sites((Site(blocked=OTHERWISE),) * len(tree.flatten(x)), Site(blocked=OTHERWISE))
+        unseen = Site(blocked=OTHERWISE)
+        return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen)
+
+
+def first_rows(model: Any, x: Any, count: int) -> Any:
+    """Return so many rows of what the model is given, or as many as it is built for."""
+    return x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or count))
 
 
 def _fixed_batch(model: Any) -> int | None:
@@ -98,10 +107,10 @@ def _is_quantity(site: Site, array: np.ndarray) -> bool:
     return not site.looked_up and bool(site.layers or site.blocked)
 
 
-def _normalizable(model: Any) -> list[tuple[int, Any]]:
-    """Return position and layer of the layers of weights, the first apart, that another layer can be put in front of."""
-    weighted = [(position, layer) for position, layer in walk(model) if isinstance(layer, WEIGHTED)]
-    return [(position, layer) for position, layer in weighted[1:] if container(model, layer) is not None]
+def _normalizable(model: Any) -> list[tuple[str, Any]]:
+    """Return address and layer of the layers of weights, the first apart, that another layer can be put in front of."""
+    weighted = [(address, layer) for address, layer in walk(model) if isinstance(layer, WEIGHTED)]
+    return [(address, layer) for address, layer in weighted[1:] if container(model, layer) is not None]
 
 
 def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:

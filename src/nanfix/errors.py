@@ -40,6 +40,10 @@ class NoPlaceError(PatchError):
     """A single change has no place in the source; the text says why."""
 
 
+class CannotHandBack(NanfixError):
+    """A fix has trained the model but cannot be made part of it, so that it would predict something else; nothing was changed."""
+
+
 class UnrepairedError(NanfixError):
     """No fix held. The model is in its last verified finite state; `report` says what was seen and tried."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
+from nanfix.addresses import SINGLE, declared_inputs
 from nanfix.optimizers import Slot, base, slots
 from nanfix.places import Places
 from nanfix.source import Made
@@ -48,8 +48,7 @@ class OptimizerMade:
 class FitCall:
     """One call of `fit` as it was before it trained: where its model, optimizers and data come from.
 
-    `inputs` gives for each flattened input the call that makes it and, of a Sequential model, the one that makes its first
-    layer.
+    `inputs` gives by name for each input the call that makes it and, of a Sequential model, the one that makes its first layer.
     """
 
     places: Places
@@ -57,26 +56,27 @@ class FitCall:
     fit: Made | None
     compiled: Made | None
     optimizers: tuple[OptimizerMade, ...]
-    inputs: tuple[tuple[Made | None, Made | None], ...]
+    inputs: Mapping[str, tuple[Made | None, Made | None]]
     arguments: Mapping[str, Any]
 
     @classmethod
     def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
         """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
         made = tuple(OptimizerMade.of(places, slot) for slot in slots(model))
-        return cls(places, model, fit, places.compiled(model), made, tuple(entries(places, model)), arguments)
+        return cls(places, model, fit, places.compiled(model), made, dict(entries(places, model)), arguments)
 
 
-def entries(places: Places, model: Any) -> Iterator[tuple[Made | None, Made | None]]:
-    """Yield for each flattened input the call that makes it, and the one that makes a Sequential model's first layer."""
+def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
+    """Yield for each input its name, with the call that makes it, and the one that makes a Sequential model's first layer."""
     if isinstance(model, keras.Sequential):
         layers = list(model._layers)
         first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
         behind = next((layer for layer in layers if layer is not first), None)
-        yield _input(places, first, model), None if behind is None else places.of(behind)
+        name = next(iter(declared_inputs(model)), SINGLE)
+        yield name, (_input(places, first, model), None if behind is None else places.of(behind))
     elif getattr(model, "inputs", None) and own_call(model) is None:
-        for tensor in tree.flatten(model.inputs):
-            yield _input(places, tensor._keras_history.operation, model), None
+        for name, tensor in zip(declared_inputs(model), model.inputs, strict=True):
+            yield name, (_input(places, tensor._keras_history.operation, model), None)
 
 
 def _input(places: Places, layer: Any, model: Any) -> Made | None:

@@ -4,7 +4,8 @@ A layer that computes W x + b on scaled inputs (x - c) / s computes the same on 
 a last layer whose outputs are to be multiplied by s and moved by c becomes W s and b s + c.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, tree
 
+from nanfix.addresses import input_names
 from nanfix.changes import Affine, Power, TargetScaling
 from nanfix.optrace import Operation, traced
+from nanfix.snapshot import read
+from nanfix.undo import override
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -42,70 +46,99 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of every flattened input, and of the single output."""
+    """The sites of every input by its name, and of the single output."""
 
-    inputs: tuple[Site, ...]
+    inputs: Mapping[str, Site]
     output: Site
+
+    def foldable_alone(self, name: str) -> bool:
+        """Say whether an input's scaling folds, whatever is done to the other inputs: no layer takes two of them."""
+        own = {id(layer) for layer in self.inputs[name].layers}
+        others = (site for other, site in self.inputs.items() if other != name)
+        return self.inputs[name].foldable and not any(id(layer) in own for site in others for layer in site.layers)
 
 
 def find_sites(model: Any, inputs: Any) -> Sites:
     """Run the model once on `inputs` (its own structure, a few rows) and see which layers its ends lie in.
 
-    A model that only trains, as a GAN that has no call of its own, has no such ends.
+    A model that only trains, as a GAN that has no call of its own, has no such ends. One that is not built is built first.
     """
     if not callable_alone(model):
-        count = len(tree.flatten(inputs))
-        return Sites((Site(blocked=NO_CALL),) * count, Site(blocked=NO_CALL))
-    trace = _Trace()
+        closed = Site(blocked=NO_CALL)
+        return Sites({name: closed for name in input_names(model, inputs) if name is not None}, closed)
+    if not model.built:
+        model(inputs, training=False)  # as Keras does it, so that a saved model knows of its shapes
+    trace, names, inner = _Trace(), input_names(model, inputs), model.call
 
     def call(given, *args, **kwargs):
         leaves = [leaf if leaf is None else tf.identity(leaf) for leaf in tree.flatten(given)]
-        trace.begin(leaves)
-        return type(model).call(model, tree.pack_sequence_as(given, leaves), *args, **kwargs)
+        trace.begin(dict(zip(names, leaves, strict=True)))
+        return inner(tree.pack_sequence_as(given, leaves), *args, **kwargs)
 
-    model.call = call
-    try:
+    with ExitStack() as during:
+        override(during, model, "call", call)
+        during.callback(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
+        tf.config.run_functions_eagerly(True)  # layers and calls that the user has compiled are seen through
         with traced(trace.visit):
             outputs = model(inputs, training=False)
-    finally:
-        vars(model).pop("call", None)
-    return Sites(tuple(trace.site(index) for index in range(trace.count)), trace.output(outputs))
+    return Sites({name: trace.site(name) for name in names if name is not None}, trace.output(outputs))
 
 
 def callable_alone(model: Any) -> bool:
     """Say whether a model has a forward pass of its own, and not only a training step."""
-    return type(model).call is not keras.Model.call
+    return "call" in vars(model) or type(model).call is not keras.Model.call
 
 
-def fold_inputs(sites: Sites, scaling: Mapping[int, Any]) -> None:
-    """Fold the scaling of each input into the layers that take it. Every site must be foldable."""
-    done: dict[int, Affine] = {}
-    for index, affine in scaling.items():
-        for layer in sites.inputs[index].layers:
-            if id(layer) not in done:
-                done[id(layer)] = affine
-                _fold_into(layer, affine)
+def foldable_inputs(sites: Sites, scaling: Mapping[str, Affine | Power]) -> list[str]:
+    """Return the inputs whose scaling folds exactly.
+
+    A layer that several inputs go into takes one scaling for all of them.
+    """
+    names = [name for name, change in scaling.items() if foldable_with(sites.inputs[name], change)]
+
+    def shares_well(name: str) -> bool:
+        own = {id(layer) for layer in sites.inputs[name].layers}
+        others = (other for other, site in sites.inputs.items() if any(id(layer) in own for layer in site.layers))
+        return all(other in names and scaling[other] == scaling[name] for other in others)
+
+    while not all(map(shares_well, names)):
+        names = [name for name in names if shares_well(name)]
+    return names
 
 
-def fold_output(site: Site, scaling: TargetScaling) -> None:
+def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) -> list[Any]:
+    """Fold the scaling of each input into the layers that take it, and return these. Every one has to be foldable."""
+    into = {id(layer): (layer, change) for name, change in scaling.items() for layer in sites.inputs[name].layers}
+    for layer, change in into.values():
+        _keep(layer, undo)
+        _fold_into(layer, change)
+    return [layer for layer, _ in into.values()]
+
+
+def fold_output(site: Site, scaling: TargetScaling, undo: ExitStack) -> None:
     """Fold y = center + scale * f into the last layer. The site must be foldable."""
     (layer,) = site.layers
+    _keep(layer, undo)
     layer.kernel.assign(layer.kernel * scaling.scale)
     layer.bias.assign(layer.bias * scaling.scale + scaling.center)
+
+
+def _keep(layer: Any, undo: ExitStack) -> None:
+    for variable in layer.variables:
+        undo.callback(variable.assign, read(variable))
 
 
 def foldable_with(site: Site, scaling: Affine | Power) -> bool:
     """Say whether this very scaling folds exactly: layers without bias or with zero padding take no shift, none a power."""
     if isinstance(scaling, Power):
         return False
-    shifts = any(scaling.center)
-    return site.foldable and not any(shifts and _takes_no_shift(layer) for layer in site.layers)
+    return site.foldable and all(_takes(layer, scaling) for layer in site.layers)
 
 
-def _takes_no_shift(layer: Any) -> bool:
+def _takes(layer: Any, scaling: Affine) -> bool:
     if isinstance(layer, layers.BatchNormalization):
-        return False
-    return not layer.use_bias or getattr(layer, "padding", "valid") != "valid"
+        return layer.scale or min(scaling.scale) >= 1  # what is below the epsilon of its variance goes into its gamma
+    return not any(scaling.center) or (layer.use_bias and getattr(layer, "padding", "valid") == "valid")
 
 
 def _fold_into(layer: Any, affine: Affine) -> None:
@@ -127,31 +160,35 @@ def _fold_into(layer: Any, affine: Affine) -> None:
 
 
 def _fold_into_statistics(layer: Any, affine: Affine) -> None:
-    """Fold into a batch normalization: what it subtracts and divides by are moved and stretched instead."""
+    """Fold into a batch normalization: what it subtracts and divides by are moved and stretched instead.
+
+    It divides by the root of its variance and an epsilon; a feature so small that this alone is too much is stretched by gamma.
+    """
     wide = affine.tiled(int(layer.moving_mean.shape[0]))
-    center, scale = np.asarray(wide.center, "float32"), np.asarray(wide.scale, "float32")
-    variance = np.asarray(layer.moving_variance)
-    layer.moving_mean.assign(center + scale * np.asarray(layer.moving_mean))
-    layer.moving_variance.assign(scale**2 * (variance + layer.epsilon) - layer.epsilon)
+    center, scale = np.asarray(wide.center), np.asarray(wide.scale)
+    wanted = scale**2 * (np.asarray(layer.moving_variance, "float64") + layer.epsilon)
+    variance = np.maximum(wanted - layer.epsilon, 0.0)
+    if layer.scale:
+        layer.gamma.assign((np.asarray(layer.gamma) * np.sqrt((variance + layer.epsilon) / wanted)).astype("float32"))
+    layer.moving_mean.assign((center + scale * np.asarray(layer.moving_mean)).astype("float32"))
+    layer.moving_variance.assign(variance.astype("float32"))
 
 
 @dataclass
 class _Trace:
     """Follows each input through operations that only reshape it, up to the layers that compute with it."""
 
-    count: int = 0
     _kept: list[Any] = field(default_factory=list)
-    _marks: dict[int, int] = field(default_factory=dict)
-    _layers: dict[int, dict[int, Any]] = field(default_factory=dict)
-    _blocked: dict[int, str] = field(default_factory=dict)
-    _looked_up: set[int] = field(default_factory=set)
+    _marks: dict[int, str] = field(default_factory=dict)
+    _layers: dict[str, dict[int, Any]] = field(default_factory=dict)
+    _blocked: dict[str, str] = field(default_factory=dict)
+    _looked_up: set[str] = field(default_factory=set)
     _fed_otherwise: set[int] = field(default_factory=set)
     _producer: dict[int, Operation] = field(default_factory=dict)
 
-    def begin(self, leaves: list[Any]) -> None:
-        self.count = len(leaves)
-        self._kept += leaves
-        self._marks = {id(leaf): index for index, leaf in enumerate(leaves) if leaf is not None}
+    def begin(self, leaves: Mapping[str | None, Any]) -> None:
+        self._kept += leaves.values()
+        self._marks = {id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None}
 
     def visit(self, operation: Operation) -> None:
         self._kept += [*operation.inputs, *operation.outputs]
@@ -164,28 +201,28 @@ class _Trace:
             return
         if operation.kind in IGNORED:
             return
-        for index in hits:
-            self._follow(index, operation, layer)
+        for name in hits:
+            self._follow(name, operation, layer)
 
-    def _follow(self, index: int, operation: Operation, layer: Any) -> None:
+    def _follow(self, name: str, operation: Operation, layer: Any) -> None:
         if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
-            self._looked_up.add(index)
+            self._looked_up.add(name)
         elif layer is not None:
-            self._layers.setdefault(index, {})[id(layer)] = layer
+            self._layers.setdefault(name, {})[id(layer)] = layer
             if operation.kind in (*PASSING, "Transpose"):
-                self._mark(operation, index)
+                self._mark(operation, name)
         elif operation.kind in PASSING:
-            self._mark(operation, index)
+            self._mark(operation, name)
         else:
             where = f" in layer {operation.layer.name}" if operation.layer is not None else ""
-            self._blocked.setdefault(index, f"the input also goes into {operation.kind}{where}")
+            self._blocked.setdefault(name, f"the input also goes into {operation.kind}{where}")
 
-    def _mark(self, operation: Operation, index: int) -> None:
-        self._marks.update({id(tensor): index for tensor in operation.outputs})
+    def _mark(self, operation: Operation, name: str) -> None:
+        self._marks.update({id(tensor): name for tensor in operation.outputs})
 
-    def site(self, index: int) -> Site:
-        found = tuple(self._layers.get(index, {}).values())
-        blocked = self._blocked.get(index)
+    def site(self, name: str) -> Site:
+        found = tuple(self._layers.get(name, {}).values())
+        blocked = self._blocked.get(name)
         for layer in found:
             if id(layer) in self._fed_otherwise:
                 blocked = f"layer {layer.name} also takes other values than the input"
@@ -193,7 +230,7 @@ class _Trace:
                 blocked = f"layer {layer.name} mixes its input in groups or channels first"
             elif layer.compute_dtype in HALF:
                 blocked = f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
-        return Site(found, blocked, index in self._looked_up)
+        return Site(found, blocked, name in self._looked_up)
 
     def output(self, outputs: Any) -> Site:
         if not tf.is_tensor(outputs):
@@ -206,18 +243,12 @@ class _Trace:
             layer = layer.layer
         if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
             return Site(blocked="the output does not come straight from a Dense or convolutional layer")
-        if layer.activation is not keras.activations.linear or not layer.use_bias:
-            return Site(blocked=f"the last layer {layer.name} is not linear with a bias")
+        if layer.activation is not keras.activations.linear:
+            return Site(blocked=f"the last layer {layer.name} is not linear")
+        if not layer.use_bias:
+            return Site((layer,), blocked=f"the last layer {layer.name} has no bias")
         if layer.compute_dtype in HALF:
             return Site(
                 blocked=f"the last layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
             )
         return Site((layer,))
-
-
-def difference(before: Callable[[], Any], change: Callable[[], None], after: Callable[[], Any]) -> float:
-    """Apply `change` and return the largest difference it made to predictions, as a share of their largest value."""
-    old = np.asarray(before(), "float64")
-    change()
-    new = np.asarray(after(), "float64")
-    return float(np.abs(new - old).max() / max(float(np.abs(old).max()), 1e-12)) if old.size else 0.0

@@ -1,14 +1,17 @@
 """Fills and scales what goes into a model, and scales what comes out, with one traced graph for all numbers."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.addresses import input_names
 from nanfix.changes import Affine, Power, TargetScaling
 from nanfix.setup import Sample
+from nanfix.undo import override
 
 
 class Gate:
@@ -23,75 +26,65 @@ class Gate:
 
     def __init__(self, model: Any, sample: Sample):
         self._model = model
-        self._powers: dict[int, Power] = {}
+        self._inner = model.call
+        self._powers: dict[str, Power] = {}
+        self._opened = ExitStack()
         self.is_open = False
         with model.distribute_strategy.scope():
-            self._inputs = [
-                (tf.Variable(tf.zeros(array.shape[1:][-1:])), tf.Variable(tf.ones(array.shape[1:][-1:]))) if scalable else None
-                for array, scalable in zip(sample.inputs, sample.scalable, strict=True)
-            ]
-            self._fills = [
-                (tf.Variable(tf.constant(False)), tf.Variable(tf.zeros(array.shape[1:][-1:]))) if imputable else None
-                for array, imputable in zip(sample.inputs, sample.imputable or [False] * len(sample.inputs), strict=True)
-            ]
+            self._inputs = {name: _pair(array, 0.0, 1.0) for name, array in sample.named(sample.scalable).items()}
+            self._fills = {name: _pair(array, 0.0, False) for name, array in sample.named(sample.imputable).items()}
             self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
 
     def open(self) -> None:
-        self._model.call = self._call
+        """Stand in the place of what the model's `call` is now, be it its class' or its user's own."""
+        self._inner = self._model.call
+        override(self._opened, self._model, "call", self._call)
         self.is_open = True
 
     def close(self) -> None:
-        if self.is_open:
-            vars(self._model).pop("call", None)
+        self._opened.close()
         self.is_open = False
 
-    def fill(self, fills: Mapping[int, tuple[float, ...]]) -> None:
+    def fill(self, fills: Mapping[str, tuple[float, ...]]) -> None:
         """Fill non-finite cells with these numbers, one per feature, from the next step on; other inputs pass as they are."""
-        for index, pair in enumerate(self._fills):
-            if pair is None:
-                continue
-            imputing, fill = pair
-            imputing.assign(index in fills)
-            if index in fills:
-                fill.assign(np.reshape(np.asarray(fills[index], "float32"), np.shape(fill)))
+        for name, (fill, imputing) in self._fills.items():
+            imputing.assign(name in fills)
+            if name in fills:
+                fill.assign(np.reshape(np.asarray(fills[name], "float32"), np.shape(fill)))
 
-    def set(self, inputs: Mapping[int, Affine | Power], targets: TargetScaling | None) -> None:
+    def set(self, inputs: Mapping[str, Affine | Power], targets: TargetScaling | None) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
-        self._powers = {index: scaling for index, scaling in inputs.items() if isinstance(scaling, Power)}
-        affine = {index: scaling for index, scaling in inputs.items() if isinstance(scaling, Affine)}
-        for index, pair in enumerate(self._inputs):
-            if pair is None:
-                continue
-            shape = tuple(int(size or 1) for size in pair[0].shape.as_list())
+        self._powers = {name: scaling for name, scaling in inputs.items() if isinstance(scaling, Power)}
+        affine = {name: scaling for name, scaling in inputs.items() if isinstance(scaling, Affine)}
+        for name, (center, scale) in self._inputs.items():
+            shape = tuple(int(size or 1) for size in center.shape.as_list())
             width = int(np.prod(shape))
-            scaling = affine.get(index, Affine((0.0,) * width, (1.0,) * width))
-            pair[0].assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
-            pair[1].assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
+            scaling = affine.get(name, Affine((0.0,) * width, (1.0,) * width))
+            center.assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
+            scale.assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
         center, scale, degree = (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
         for variable, value in zip(self._target, (center, scale, scale ** (1.0 - degree)), strict=True):
             variable.assign(value)
 
-    def _filled(self, leaves: list[Any]) -> list[Any]:
-        return [
-            leaf
-            if pair is None or leaf is None or not tf.as_dtype(leaf.dtype).is_floating
-            else tf.where(pair[0] & ~tf.math.is_finite(leaf), tf.cast(pair[1], leaf.dtype), leaf)
-            for leaf, pair in zip(leaves, self._fills, strict=True)
-        ]
-
-    def _scaled(self, index: int, leaf: Any) -> Any:
-        pair = self._inputs[index]
-        if pair is None or leaf is None:
+    def _filled(self, name: str | None, leaf: Any) -> Any:
+        if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
             return leaf
-        leaf = tf.cast(leaf, pair[0].dtype)
-        return self._powers[index](leaf) if index in self._powers else (leaf - pair[0]) / pair[1]
+        fill, imputing = self._fills[name]
+        return tf.where(imputing & ~tf.math.is_finite(leaf), tf.cast(fill, leaf.dtype), leaf)
+
+    def _scaled(self, name: str | None, leaf: Any) -> Any:
+        if name not in self._inputs or leaf is None:
+            return leaf
+        center, scale = self._inputs[name]
+        leaf = tf.cast(leaf, center.dtype)
+        return self._powers[name](leaf) if name in self._powers else (leaf - center) / scale
 
     def _call(self, inputs, *args, **kwargs):
-        if any((*self._inputs, *self._fills)):  # else a training step of the user's own may give call something else
-            filled = self._filled(tree.flatten(inputs))
-            leaves = [self._scaled(index, leaf) for index, leaf in enumerate(filled)]
+        if self._inputs or self._fills:  # else a training step of the user's own may give call something else
+            named = zip(input_names(self._model, inputs), tree.flatten(inputs), strict=True)
+            leaves = [self._scaled(name, self._filled(name, leaf)) for name, leaf in named]
             inputs = tree.pack_sequence_as(inputs, leaves)
-        outputs = type(self._model).call(self._model, inputs, *args, **kwargs)
+        outputs = self._inner(inputs, *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return outputs
         center, scale, back = (tf.cast(variable.read_value(), outputs.dtype) for variable in self._target)
@@ -102,3 +95,10 @@ class Gate:
         if hasattr(outputs, "_keras_logits"):  # Keras computes crossentropies from these
             result._keras_logits = outputs._keras_logits
         return result
+
+
+def _pair(array: np.ndarray, number: float, other: Any) -> tuple[Any, Any]:
+    """Return variables for a number per feature of `array`, and for another of them, or for a switch."""
+    per_feature = tf.zeros(array.shape[1:][-1:])
+    second = tf.constant(other) if isinstance(other, bool) else per_feature + other
+    return tf.Variable(per_feature + number), tf.Variable(second)

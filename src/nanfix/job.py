@@ -23,13 +23,14 @@ from nanfix.feeding import batches_of
 from nanfix.fix import Fix
 from nanfix.judging import FailedRun, Judge, Marks
 from nanfix.plain import plain_variables
+from nanfix.probing import schedules
 from nanfix.rebuild import can_rebuild
 from nanfix.registry import select
 from nanfix.search import Space, build_space
 from nanfix.setup import walk
 from nanfix.snapshot import restore, state_variables
 from nanfix.store import SnapshotStore
-from nanfix.workbench import Workbench, schedules
+from nanfix.workbench import Workbench
 
 FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
 

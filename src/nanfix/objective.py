@@ -1,10 +1,10 @@
-"""What a setup changes about the loss that is trained on; what is evaluated stays the user's."""
+"""What a setup changes about the loss that is trained on, and what the model that is handed back is compiled with."""
 
 from contextlib import ExitStack
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, change_activation
@@ -23,6 +23,47 @@ def install_objective(model: Any, setup: Setup, undo: ExitStack) -> None:
         _without_skipped(model, undo)
 
 
+def compile_with(model: Any, setup: Setup, undo: ExitStack) -> list[str]:
+    """Compile the model with the stock loss that stands for the setup's until `undo` is closed; return notes of it.
+
+    Then it evaluates, trains on and is saved with a loss that is finite where the user's is not.
+    """
+    if setup.loss is None:
+        return []
+    loss, weights = (
+        _stock(setup.loss, raw=isinstance(setup.loss, LogitsLoss) and setup.loss.raw_outputs),
+        _weights(model, setup.loss),
+    )
+    put(undo, model, "_compile_loss", CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
+    put(undo, model, "loss", loss)
+    held = getattr(model, "_compile_config", None)
+    if held is not None:
+        put(undo, held, "config", {**held.config, "loss": loss, "loss_weights": weights})
+    told = f"The model is compiled with {_written(loss, setup.loss, weights)} now, which evaluate and a further fit go by"
+    if isinstance(setup.loss, LogitsLoss):
+        return [f"{told}; it is your loss, computed so that it stays finite."]
+    return [f"{told}, no longer with your own loss: give compile a metric to see that."]
+
+
+def _stock(wanted: LogitsLoss | RobustLoss, *, raw: bool) -> Any:
+    if isinstance(wanted, RobustLoss):
+        return getattr(keras.losses, wanted.name)(**dict(wanted.arguments))
+    return getattr(keras.losses, wanted.class_name)(from_logits=raw, reduction=wanted.reduction)
+
+
+def _weights(model: Any, wanted: LogitsLoss | RobustLoss) -> Any:
+    """Return the user's weight of the single loss times the constant factor of the one in its place, as `compile` takes it."""
+    given = tree.flatten(getattr(model._compile_loss, "_user_loss_weights", None))
+    weight = float(given[0] if given and given[0] is not None else 1.0) * wanted.factor
+    return None if weight == 1.0 else weight
+
+
+def _written(loss: Any, wanted: LogitsLoss | RobustLoss, weights: float | None) -> str:
+    shown = ", ".join(f"{name}={value:g}" for name, value in wanted.arguments) if isinstance(wanted, RobustLoss) else ""
+    times = "" if weights is None else f" (loss_weights={weights:g})"
+    return f"keras.losses.{type(loss).__name__}({shown}){times}"
+
+
 def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) -> None:
     kept: dict[str, Any] = {}
     if not wanted.raw_outputs:
@@ -34,25 +75,24 @@ def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) 
             return activation(values)
 
         change_activation(undo, layer, with_logits)
-    built_in = getattr(keras.losses, wanted.class_name)(from_logits=True, reduction=wanted.reduction)
-    put(undo, model, "_compile_loss", CompileLoss(loss=lambda y, z: wanted.factor * built_in(y, z)))
+    put(undo, model, "_compile_loss", CompileLoss(_stock(wanted, raw=True), _weights(model, wanted)))
+    computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return type(model).compute_loss(model, x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training)
+        return computed(x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
 
 
 def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
-    kind = getattr(keras.losses, wanted.name)
-    stock = kind(**dict(wanted.arguments))
-    robust = CompileLoss(loss=lambda y, f: wanted.factor * stock(y, f))
+    robust = CompileLoss(_stock(wanted, raw=False), _weights(model, wanted))
+    computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
         with ExitStack() as during:
             if training:
                 put(during, model, "_compile_loss", robust)
-            return type(model).compute_loss(model, x, y, y_pred, sample_weight, training)
+            return computed(x, y, y_pred, sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
 

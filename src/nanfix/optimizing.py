@@ -1,6 +1,6 @@
 """What a setup changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -208,3 +208,17 @@ def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
     """Return the gradients of this norm, made so small that it is at most `limit`."""
     factor = ops.minimum(1.0, limit / ops.maximum(norm, keras.config.epsilon()))
     return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]
+
+
+def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
+    """Set what the optimizers remember of these weights to what new ones would start with, until `undo` is closed."""
+    for optimizer in trained_optimizers(model):
+        own = optimizer._trainable_variables if optimizer.built else []
+        chosen = [index for index, variable in enumerate(own) if any(variable is weight for weight in weights)]
+        for name, each in vars(optimizer).items():
+            if name == "_trainable_variables" or not isinstance(each, list) or len(each) != len(own):
+                continue
+            start = getattr(optimizer, "initial_accumulator_value", 0.0) if name == "_accumulators" else 0.0
+            for slot in (each[index] for index in chosen if isinstance(each[index], keras.Variable)):
+                undo.callback(slot.assign, read(slot))
+                slot.assign(ops.full(slot.shape, start, slot.dtype))

@@ -74,7 +74,7 @@ def relative_exponents(place: Place, setup: Setup) -> bool:
     """
     if place.operation != "Exp" or place.phase not in (Phase.FORWARD, Phase.LOSS):
         return False
-    layer = next((position for position, layer in walk(setup.model) if layer.name == place.layer), None)
+    layer = next((address for address, layer in walk(setup.model) if layer.name == place.layer), None)
     guard = Guard("Exp", place.source, layer, 0.0, place.code)
     if guard.source is None and guard.layer is None:
         return False

@@ -14,7 +14,7 @@ from nanfix.fitcall import CLIPPING, FitCall, OptimizerMade, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
 from nanfix.optimizers import trained_slots
 from nanfix.schedules import ScaledSchedule, scaled_schedule
-from nanfix.setup import Setup, loss_name
+from nanfix.setup import KERNELS, Setup, kernels, loss_name
 from nanfix.source import (
     AdaptChange,
     ArgumentChange,
@@ -68,13 +68,13 @@ def _changes(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
 def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     """Yield, once for each call that makes layers, the arguments that give them the setup's attributes and initial weights."""
     wanted: dict[Any, list[ArgumentChange]] = {}
-    for position in sorted({*setup.layers, *setup.initializers}):
-        layer = setup.members[position]
-        owner = next((m for m in setup.members if getattr(m, "cell", None) is layer), layer)
+    for address in (a for a in setup.members if a in setup.layers or a in setup.initializers):
+        layer = setup.members[address]
+        owner = next((m for m in setup.members.values() if getattr(m, "cell", None) is layer), layer)
         target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
-        changed = dict(setup.layers.get(position, {}))
+        changed = dict(setup.layers.get(address, {}))
         statistics = changed.pop("statistics", None)  # what it is adapted to is no argument
-        arguments = {**_attributes(changed, layer), **_initial(setup.initializers.get(position), layer)}
+        arguments = {**_attributes(changed, layer), **_initial(setup.initializers.get(address), layer)}
         if target is None:
             if arguments or statistics:
                 yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
@@ -100,9 +100,7 @@ def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     arguments = {}
     for name, value in changed.items():
         if name == "max_norm":
-            kernels = [k for k in ("kernel", "recurrent_kernel") if getattr(layer, k, None) is not None]
-            constraints = {"kernel": "kernel_constraint", "recurrent_kernel": "recurrent_constraint"}
-            arguments.update({constraints[kernel]: f"keras.constraints.MaxNorm({value:g})" for kernel in kernels})
+            arguments.update({KERNELS[kernel]: f"keras.constraints.MaxNorm({value:g})" for kernel in kernels(layer)})
         else:
             arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments
@@ -230,8 +228,8 @@ def _crossentropy(setup: Setup, wanted: LogitsLoss) -> str | None:
 
     None where it is the user's own stock loss that has to be told of logits: then the model would predict these.
     """
-    position, last = setup.activations_described[-1] if setup.activations_described else (None, None)
-    activation = setup.layers.get(position, {}).get("activation") if position is not None else None
+    address, last = setup.activations_described[-1] if setup.activations_described else (None, None)
+    activation = setup.layers.get(address, {}).get("activation") if address is not None else None
     activation = activation or (activation_name(last) if last is not None else "linear")
     given = ["from_logits=True"] if wanted.raw_outputs else []
     given += [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
@@ -244,9 +242,9 @@ def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     """Yield the layers that scale the inputs of a Sequential or Functional model."""
     if own_call(call.model) is not None:
         return
-    for index, scaling in setup.inputs.items():
+    for name, scaling in setup.inputs.items():
         layers = scaling_layers(scaling)
-        entry, first = call.inputs[index] if index < len(call.inputs) else (None, None)
+        entry, first = call.inputs.get(name, (None, None))
         if layers is None:
             yield NoPlace(reason=TOO_NARROW)
         elif entry is None and first is None:
@@ -276,7 +274,7 @@ def _of_calls(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     if own is None or not (setup.inputs or setup.targets):
         return
     target = call.places.of(call.model)
-    scaling = setup.inputs.get(0)
+    scaling = next(iter(setup.inputs.values()), None)
     if target is None or len(setup.sample.inputs) != 1:
         yield NoPlace(reason=f"the call of {type(call.model).__name__} cannot be told to scale what goes in and comes out")
         return
@@ -291,8 +289,8 @@ def _of_calls(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
 
 
 def _normalizations(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
-    for position in setup.normalized:
-        layer = setup.members[position]
+    for address in setup.normalized:
+        layer = setup.members[address]
         target = call.places.of(layer)
         if target is None:
             yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
@@ -316,7 +314,7 @@ def _of_guards(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
 
 
 def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
-    rows, fill = setup.rows, setup.fills.get(0)
+    rows, fill = setup.rows, next(iter(setup.fills.values()), None)
     if rows == RowFilter() and not setup.fills:
         return
     x, y = call.arguments.get("x"), call.arguments.get("y")
@@ -355,7 +353,7 @@ def _of_rows(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
 
 def _last_weighted(setup: Setup) -> Any:
     """Return the layer that gives a Sequential or Functional model its single output."""
-    weighted = [layer for layer in setup.members if getattr(layer, "kernel", None) is not None]
+    weighted = [layer for layer in setup.members.values() if getattr(layer, "kernel", None) is not None]
     return weighted[-1] if weighted else None
 
 

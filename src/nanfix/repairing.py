@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from nanfix.budget import Budget
-from nanfix.checkpoint import save_after_all
 from nanfix.counterfactual import Counterfactuals
 from nanfix.crew import ALONE, Crew, Workers
 from nanfix.diagnosis import Diagnosis
-from nanfix.errors import NanfixError
+from nanfix.errors import CannotHandBack, NanfixError
 from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
@@ -24,7 +23,6 @@ from nanfix.proving import OutOfTime, Proof, prove
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
-from nanfix.resumption import user_callbacks
 from nanfix.rows import filtered, unknown_length
 from nanfix.search import Found, Space, build_space, search
 from nanfix.setup import Setup
@@ -236,7 +234,7 @@ class Repair:
         if store is not None and not run.watching.durable:
             store.clear()
         data, watching = filtered(run.data, setup.rows), replace(run.watching, store=store)
-        with unknown_length(setup.rows):
+        with unknown_length(setup.rows), self._bench.saving(setup):
             adapt = self._bench.adapted(setup)
             after = watch(run.model, data, watching, adapt=adapt, start=start, begun=run.begun)
         run.begun = after.begun
@@ -246,7 +244,10 @@ class Repair:
     def _fails_of(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until it fails, and say of what; None when it does not."""
         setup = fix.apply(self._run.setup)
-        _, after = self._trained(fix, setup, "training with what treats this cause, to see whether another is behind it.")
+        try:
+            _, after = self._trained(fix, setup, "training with what treats this cause, to see whether another is behind it.")
+        except CannotHandBack:  # at the first file that a callback saves
+            return None
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
         with preserved_randomness():
@@ -258,7 +259,11 @@ class Repair:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
         run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
         setup = (self._run.setup, *stages)[-1]
-        start, after = self._trained(fix, setup, "training on with the fix.")
+        try:
+            start, after = self._trained(fix, setup, "training on with the fix.")
+        except CannotHandBack as refused:  # at the first file that a callback saves
+            self._told.append(str(refused))
+            return None
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
@@ -270,10 +275,13 @@ class Repair:
             )
             return None
         unjudged = [] if bench.judges else [UNJUDGED]
-        notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *bench.hand_back(setup), proof)
+        try:
+            handed_back = bench.hand_back(setup)
+        except CannotHandBack as refused:
+            self._told.append(str(refused))
+            return None
+        notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *handed_back, proof)
         history, epoch = merged_history(run.watched, after, start.epoch)
-        if bench.moment(setup) is None:
-            save_after_all(user_callbacks(run.data), run.model, history, epoch)
         told = {"trials": self._trials, "refused": self._refused, "notes": notes, "recorder": after.recorder.usage()}
         report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, stages=stages, **told)
         say(run.data, "nanfix: repaired. " + " ".join(str(fix).splitlines()))

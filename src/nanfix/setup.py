@@ -1,17 +1,27 @@
 """A training run as data: the user's model as it stands, a sample of its data, and the changes a fix makes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nanfix.activations import activation_name, is_bounded, with_activations
+from nanfix.addresses import walk
 from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
+from nanfix.errors import InputError
 from nanfix.optimizers import trained_optimizers
 
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
+
+
+KERNELS = {  # which constraint and which argument hold for each kind of kernel
+    "kernel": "kernel_constraint",
+    "recurrent_kernel": "recurrent_constraint",
+    "depthwise_kernel": "depthwise_constraint",
+    "pointwise_kernel": "pointwise_constraint",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class Sample:
     them; `imputable` whether it can have holes, and the model can take up what fills them. `unfilterable` says why no rows can
     be left out of these data, None where they can. `whole` are the user's own inputs,
     targets and sample weights, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number
-    of rows in a full batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream.
+    of rows in a full batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream. `names`
+    are those of the model's inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -37,48 +48,54 @@ class Sample:
     training_rows: int | None = None
     quantities: tuple[bool, ...] = ()
     unfilterable: str | None = None
+    names: tuple[str | None, ...] = ()
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:
         """The inputs whose numbers mean a quantity."""
         return tuple(array for array, quantity in zip(self.inputs, self.quantities or self.scalable, strict=True) if quantity)
 
+    def named(self, marks: Sequence[bool]) -> dict[str, np.ndarray]:
+        """Return by name the inputs that are marked, as `scalable` and `imputable` mark them."""
+        given = zip(self.names, self.inputs, marks or (False,) * len(self.inputs), strict=True)
+        return {name: array for name, array, marked in given if marked and name is not None}
+
 
 @dataclass(frozen=True)
 class Setup:
     """What a run is made of, and what a fix changes about it. Nothing here is installed in the model yet.
 
-    `members` are the layers as `walk` gave them when the run was described, also after a repair has put others between them.
-    `optimizer` and `layers` hold changed attributes only, layers by their position in `walk`; `optimizer_class` is the name
-    of another class in keras.optimizers, `inputs` the scaling of each flattened model input, `initializers` new initializers
-    by layer position, `fills` what takes the place of the non-finite cells of each flattened model input, one number per
-    feature, `rows` the rows that are left out, `guards` the operations that are kept inside their domain, `stepping` how
-    steps are taken, `normalized` the layers whose inputs are normalized. `output_foldable` says whether the last layer can
-    take up a scaling of the targets, `normalizable` the layers by position in front of which one can be put, `rebuildable`
-    whether layers can be put behind the inputs, `ruined` the Normalization layers by position that were adapted to data with
-    holes, each with the flattened input that goes straight into it, if one does, `planned_steps` the length of the run
-    where it is known, and `rate_varies` whether a callback sets the learning rate in its course.
+    Layers are known by their address, inputs by their name (`addresses`). `members` are the layers when the run was described,
+    also after a repair has put others between them. `optimizer` and `layers` hold changed attributes only; `optimizer_class`
+    is the name of another class in keras.optimizers, `inputs` the scaling of each input, `initializers` new initializers by
+    layer, `fills` what takes the place of the non-finite cells of each input, one number per feature, `rows` the rows that are
+    left out, `guards` the operations that are kept inside their domain, `stepping` how steps are taken, `normalized` the layers
+    whose inputs are normalized. `output_foldable` says whether the model can take up a scaling of the targets, `normalizable`
+    the layers in front of which one can be put, `rebuildable` whether layers can be put behind the inputs, `ruined` the
+    Normalization layers that were adapted to data with holes, each with the input that goes straight into it, if one does,
+    `planned_steps` the length of the run where it is known, and `rate_varies` whether a callback sets the learning rate in its
+    course.
     """
 
     model: Any
     sample: Sample
-    members: tuple[Any, ...] = ()
+    members: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     optimizer_class: str | None = None
-    layers: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stepping: Stepping = field(default_factory=Stepping)
-    inputs: Mapping[int, Affine | Power] = field(default_factory=dict)
+    inputs: Mapping[str, Affine | Power] = field(default_factory=dict)
     targets: TargetScaling | None = None
     loss: LogitsLoss | RobustLoss | None = None
-    initializers: Mapping[int, str] = field(default_factory=dict)
-    fills: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    initializers: Mapping[str, str] = field(default_factory=dict)
+    fills: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     rows: RowFilter = field(default_factory=RowFilter)
     guards: tuple[Guard, ...] = ()
-    normalized: tuple[int, ...] = ()
+    normalized: tuple[str, ...] = ()
     output_foldable: bool = False
-    normalizable: tuple[int, ...] = ()
+    normalizable: tuple[str, ...] = ()
     rebuildable: bool = False
-    ruined: Mapping[int, int | None] = field(default_factory=dict)
+    ruined: Mapping[str, str | None] = field(default_factory=dict)
     planned_steps: int | None = None
     rate_varies: bool = False
     keeps_weights: bool = True
@@ -92,11 +109,13 @@ class Setup:
     def with_stepping(self, **changes: Any) -> "Setup":
         return replace(self, stepping=replace(self.stepping, **changes))
 
-    def with_layer(self, position: int, **attributes: Any) -> "Setup":
-        changed = {**self.layers.get(position, {}), **attributes}
-        return replace(self, layers={**self.layers, position: changed})
+    def with_layer(self, address: str, **attributes: Any) -> "Setup":
+        self._check_layers(address)
+        changed = {**self.layers.get(address, {}), **attributes}
+        return replace(self, layers={**self.layers, address: changed})
 
-    def with_inputs(self, scaling: Mapping[int, Affine | Power]) -> "Setup":
+    def with_inputs(self, scaling: Mapping[str, Affine | Power]) -> "Setup":
+        self._check_inputs(scaling)
         return replace(self, inputs={**self.inputs, **scaling})
 
     def with_targets(self, scaling: TargetScaling) -> "Setup":
@@ -105,30 +124,42 @@ class Setup:
     def with_loss(self, loss: LogitsLoss | RobustLoss) -> "Setup":
         return replace(self, loss=loss)
 
-    def with_initializer(self, position: int, initializer: str) -> "Setup":
-        return replace(self, initializers={**self.initializers, position: initializer})
+    def with_initializer(self, address: str, initializer: str) -> "Setup":
+        self._check_layers(address)
+        return replace(self, initializers={**self.initializers, address: initializer})
 
-    def with_fills(self, fills: Mapping[int, tuple[float, ...]]) -> "Setup":
+    def with_fills(self, fills: Mapping[str, tuple[float, ...]]) -> "Setup":
+        self._check_inputs(fills)
         return replace(self, fills={**self.fills, **fills})
 
     def with_guard(self, guard: Guard) -> "Setup":
+        if guard.layer is not None:
+            self._check_layers(guard.layer)
         return replace(self, guards=(*(g for g in self.guards if g.place != guard.place), guard))
 
-    def with_normalization(self, positions: Iterable[int]) -> "Setup":
-        return replace(self, normalized=tuple(sorted({*self.normalized, *positions})))
+    def with_normalization(self, addresses: Iterable[str]) -> "Setup":
+        addresses = {*self.normalized, *addresses}
+        self._check_layers(*addresses)
+        return replace(self, normalized=tuple(address for address in self.members if address in addresses))
 
     def with_rows(self, **changes: Any) -> "Setup":
         return replace(self, rows=replace(self.rows, **changes))
 
+    def _check_layers(self, *addresses: str) -> None:
+        _check_known("layer", addresses, self.members or dict(walk(self.model)))
+
+    def _check_inputs(self, names: Iterable[str]) -> None:
+        _check_known("input", names, [name for name in self.sample.names if name is not None])
+
     @property
-    def activations(self) -> list[tuple[int, Any]]:
-        """Position and layer of every layer that has an activation, first to last; see `with_activations`."""
+    def activations(self) -> list[tuple[str, Any]]:
+        """Address and layer of every layer that has an activation, first to last; see `with_activations`."""
         return with_activations(list(walk(self.model)))
 
     @property
-    def activations_described(self) -> list[tuple[int, Any]]:
+    def activations_described(self) -> list[tuple[str, Any]]:
         """The same of the layers that the model had when the run was described."""
-        return with_activations(list(enumerate(self.members)))
+        return with_activations(list(self.members.items()))
 
     @property
     def user_loss(self) -> Any:
@@ -187,21 +218,24 @@ class Setup:
         return any(self.optimizer.get(name, getattr(optimizer, name, None)) for optimizer in each for name in names)
 
 
+def _check_known(what: str, wanted: Iterable[str], known: Collection[str]) -> None:
+    """Raise InputError when a layer or input that a change names is not one that the model has."""
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise InputError(
+            f"The model has no {what} {missing[0]!r}. Expected: a fix that was made for this model, whose {what}s are "
+            f"{', '.join(known) or 'none'}. Received: one that changes {what} {missing[0]!r}. Repair this model anew."
+        )
+
+
+def kernels(layer: Any) -> list[str]:
+    """Return the names of the kernels that a layer has, and whose constraint can be set."""
+    return [name for name, argument in KERNELS.items() if getattr(layer, name, None) is not None and hasattr(layer, argument)]
+
+
 def fades(decay: float) -> bool:
     """Say whether what is kept with such a decay gets less at each step."""
     return 0 <= decay < 1
-
-
-def walk(model: Any) -> Iterator[tuple[int, Any]]:
-    """Yield (position, layer) for every layer of the model, nested ones included, in a stable order.
-
-    Input layers are left out, as Keras leaves them out of the layers of a Sequential model. Operations on symbolic tensors
-    (`keras.ops.log(x)` in a Functional model), which are nodes like layers, come after them.
-    """
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    nodes = {id(node): node for layer in layers for node in getattr(layer, "operations", [])}
-    operations = [node for node in nodes.values() if not hasattr(node, "_flatten_layers")]
-    yield from enumerate([*(la for la in layers[1:] if type(la).__name__ != "InputLayer"), *operations])
 
 
 def unbounded_recurrences(setup: Setup) -> list[Any]:

@@ -10,6 +10,7 @@ from nanfix.audit import audit
 from nanfix.data import TrainingData
 from nanfix.describing import describe, recorded_batches
 from nanfix.diagnosis import Diagnosis
+from nanfix.errors import CannotHandBack
 from nanfix.fix import Fix
 from nanfix.folding import Sites
 from nanfix.quiet import quiet
@@ -90,7 +91,10 @@ class ValidationIncident:
                 figures = bench.figures_on(self.held)
                 restore(state)
                 if math.isfinite(figures["loss"]):
-                    return Revalidated(fix, (*bench.hand_back(changed), AGAIN), figures)
+                    try:
+                        return Revalidated(fix, (*bench.hand_back(changed), AGAIN), figures)
+                    except CannotHandBack:
+                        continue
         finally:
             bench.close()
         return None

@@ -26,14 +26,14 @@ def stack(*names):
 def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_first():
     found = contract.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
     assert found == [
-        {"layers": [2], "names": ["third"]},
-        {"layers": [1, 2, 3], "names": ["second", "third", "last"]},
+        {"layers": ["third"]},
+        {"layers": ["second", "third", "last"]},
     ]
 
 
 def test_without_a_layer_all_but_the_first_are_normalized():
     for place in (None, "first"):
-        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": [1], "names": ["last"]}]
+        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
 
 
 def test_a_model_with_its_own_call_is_refused():

@@ -31,9 +31,10 @@ def setup_of(*recurrent):
 def test_cells_get_the_usual_activations(layer, attributes):
     setup = setup_of(layer)
     mild, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
-    assert mild == {"layers": [1], "kernels": "kept"} and strong == {"layers": [1], "kernels": "orthogonal"}
-    assert get(NAME).apply(setup, **mild).layers == {1: attributes} and not get(NAME).apply(setup, **mild).initializers
-    assert get(NAME).apply(setup, **strong).initializers == {1: "glorot_uniform"}
+    (cell,) = [address for address, layer in setup.members.items() if layer is setup.model.layers[0].cell]
+    assert mild == {"layers": [cell], "kernels": "kept"} and strong == {"layers": [cell], "kernels": "orthogonal"}
+    assert get(NAME).apply(setup, **mild).layers == {cell: attributes} and not get(NAME).apply(setup, **mild).initializers
+    assert get(NAME).apply(setup, **strong).initializers == {cell: "glorot_uniform"}
 
 
 def test_bounded_cells_and_other_layers_are_left_alone():

@@ -19,10 +19,10 @@ def setup_of(loss=explosions.poisson, last=None):
 def test_last_layer_gets_what_the_loss_is_defined_for():
     setup = setup_of()
     (only,) = contract.levels(get(NAME), IN_LOSS, setup)
-    assert only == {"layer": 2, "activation": "softplus"}
-    assert get(NAME).apply(setup, **only).layers == {2: {"activation": "softplus"}}
-    assert get(NAME).explain(only) == "Use the activation softplus in the last layer, 2 (counted from 0)."
-    assert get(NAME).snippet(only) == "# layer 2: activation='softplus'"
+    assert only == {"layer": "dense[2]", "activation": "softplus"}
+    assert get(NAME).apply(setup, **only).layers == {"dense[2]": {"activation": "softplus"}}
+    assert get(NAME).explain(only) == "Use the activation softplus in the last layer, dense[2]."
+    assert get(NAME).snippet(only) == "# layer dense[2]: activation='softplus'"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ def test_layers_are_those_with_a_kernel_that_is_free():
     model.compile("sgd", "mse")
     setup = contract.setup_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
     found = contract.levels(get(NAME), DIAGNOSIS, setup)
-    assert found == [{"layers": [1, 4], "max_norm": 4.0}, {"layers": [1, 4], "max_norm": 2.0}]
+    assert found == [
+        {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 4.0},
+        {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 2.0},
+    ]
     assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup, **found[0]))
 
 

@@ -25,10 +25,10 @@ def setup():
     return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
 
 
-def test_names_the_operation_its_line_and_the_position_of_its_layer(setup):
+def test_names_the_operation_its_line_and_the_address_of_its_layer(setup):
     layer = setup.model.layers[1].name
     levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
-    expected = {"operation": "RealDiv", "source": "net.py:7", "layer": 1, "code": None}
+    expected = {"operation": "RealDiv", "source": "net.py:7", "layer": "dense[1]", "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
 

@@ -15,6 +15,7 @@ from sklearn.impute import SimpleImputer
 
 import nanfix
 from nanfix import Outcome
+from nanfix.addresses import SINGLE
 from nanfix.diagnosis import Cause
 from nanfix.gate import Gate
 from nanfix.registry import get
@@ -38,13 +39,13 @@ def dense(*shape):
 
 def test_fills_are_the_medians_of_the_finite_values():
     x = np.float32([[1, NAN, -INF, 7], [2, NAN, 10, 7], [NAN, NAN, 20, 7], [9, INF, 40, 7]])
-    assert fills(dense(4), x) == {"0": [2.0, 0.0, 20.0, 7.0]}
+    assert fills(dense(4), x) == {"input[0]": [2.0, 0.0, 20.0, 7.0]}
 
 
 def test_features_are_the_last_axis_whatever_the_rank():
     x = np.float32([[[1, NAN], [3, 5]], [[2, 6], [NAN, 10]]])
-    assert fills(dense(2, 2), x) == {"0": [2.0, 6.0]}
-    assert fills(dense(1), np.float32([1, NAN, 4])) == {"0": [2.5]}
+    assert fills(dense(2, 2), x) == {"input[0]": [2.0, 6.0]}
+    assert fills(dense(1), np.float32([1, NAN, 4])) == {"input[0]": [2.5]}
 
 
 def test_every_float_input_has_its_own_fills():
@@ -52,7 +53,7 @@ def test_every_float_input_has_its_own_fills():
     looked_up = layers.Flatten()(layers.Embedding(4, 2)(ids))
     model = keras.Model({"a": first, "b": second, "c": ids}, layers.Dense(1)(layers.Concatenate()([first, second, looked_up])))
     x = {"a": np.float32([[1, NAN], [3, 5]]), "b": np.float32([[4], [NAN]]), "c": np.int32([[1], [2]])}
-    assert fills(model, x) == {"0": [2.0, 5.0], "1": [4.0]}
+    assert fills(model, x) == {"a": [2.0, 5.0], "b": [4.0]}
 
 
 def test_applies_only_where_layers_can_be_put_into_the_model():
@@ -65,11 +66,11 @@ def test_applies_only_where_layers_can_be_put_into_the_model():
 def test_gate_passes_everything_unchanged_until_it_fills():
     x = np.float32([[0.1, NAN], [INF, -7.0]])
     model = keras.Sequential([keras.Input((2,)), layers.Identity()])
-    gate = Gate(model, Sample((x,), (), (False,), x, (True,)))
+    gate = Gate(model, Sample((x,), (), (False,), x, (True,), names=(SINGLE,)))
     gate.open()
     step = tf.function(lambda values: model(values))
     assert step(x).numpy().tobytes() == x.tobytes()
-    gate.fill({0: (5.0, 6.0)})
+    gate.fill({SINGLE: (5.0, 6.0)})
     assert step(x).numpy().tolist() == [[np.float32(0.1), 6.0], [5.0, -7.0]]
     gate.fill({})
     assert step(x).numpy().tobytes() == x.tobytes()
@@ -108,7 +109,7 @@ def test_holes_are_filled_before_the_inputs_are_scaled():
     x[70, 2], x[90, 0] = NAN, INF
     report = nanfix.fit(model, x, y, strategies=[NAME, "scale-inputs"], **{**arguments, "shuffle": False})
     assert [edit.strategy for edit in report.fix.edits] == [NAME, "scale-inputs"]
-    assert "Imputation" in report.notes[0] and "folded" in report.notes[0]
+    assert "Imputation" in report.notes[0] and "as a Normalization layer" in report.notes[0]
     predicted = model.predict(x, verbose=0)
     np.testing.assert_allclose(predicted, model.predict(filled(report, x), verbose=0), rtol=1e-6)
     assert np.isfinite(predicted).all() and report.history["val_loss"][-1] < np.var(y[128:])

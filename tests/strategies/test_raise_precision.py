@@ -22,8 +22,8 @@ def diagnosis(layer):
 
 
 def test_levels_are_the_layer_that_overflowed_and_all():
-    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": [0]}, {"layers": [0, 1]}]
-    assert contract.levels(get(NAME), diagnosis(None), halved()) == [{"layers": [0, 1]}]
+    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": ["first"]}, {"layers": ["first", "dense[0]"]}]
+    assert contract.levels(get(NAME), diagnosis(None), halved()) == [{"layers": ["first", "dense[0]"]}]
 
 
 def test_refuses_full_precision_and_weights_of_half_precision():

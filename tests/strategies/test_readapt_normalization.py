@@ -18,11 +18,11 @@ def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
     setup = contract.setup_of(model, x, y)
     (only,) = contract.levels(get(NAME), contract.diagnosis(Cause.RUINED_STATISTICS), setup)
-    np.testing.assert_allclose(only["layers"]["0"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
-    np.testing.assert_allclose(only["layers"]["0"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
-    assert "statistics" in get(NAME).apply(setup, **only).layers[0]
+    np.testing.assert_allclose(only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
+    assert "statistics" in get(NAME).apply(setup, **only).layers["normalization[0]"]
     assert get(NAME).explain(only) == "Adapt the Normalization layer to the finite values of its 4 features."
-    assert get(NAME).snippet(only).startswith("# layer 0: keras.layers.Normalization(mean=[")
+    assert get(NAME).snippet(only).startswith("# layer normalization[0]: keras.layers.Normalization(mean=[")
 
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])

@@ -20,7 +20,7 @@ def drawn(setup):
     """Return the initializer of each layer, by the layer."""
     (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
     stack = dict(walk(setup.model))
-    return {stack[int(position)]: initializer for position, initializer in params["initializers"].items()}
+    return {stack[address]: initializer for address, initializer in params["initializers"].items()}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_does_not_apply_to_a_model_without_kernels():
 
 def test_apply_starts_again_from_new_weights():
     setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=8))
-    changed = Fix((Edit(NAME, {"initializers": {"1": "he_normal"}}),)).apply(setup)
-    assert changed.initializers == {1: "he_normal"} and not changed.keeps_weights
+    changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).apply(setup)
+    assert changed.initializers == {"dense[1]": "he_normal"} and not changed.keeps_weights
 
 
 def test_repairs_weights_drawn_too_large():

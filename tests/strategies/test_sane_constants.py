@@ -44,14 +44,17 @@ def test_optimizer_gets_the_default_of_what_is_out_of_range(optimizer, expected)
 
 def test_normalization_layers_get_theirs():
     normalizing = [layers.BatchNormalization(epsilon=0.0, momentum=1.0), layers.Dense(4), layers.LayerNormalization(epsilon=0.0)]
-    assert mild(setup_of("adam", *normalizing)) == ({}, {"0": {"epsilon": 1e-3, "momentum": 0.99}, "2": {"epsilon": 1e-3}})
+    assert mild(setup_of("adam", *normalizing)) == (
+        {},
+        {"batch_normalization[0]": {"epsilon": 1e-3, "momentum": 0.99}, "layer_normalization[0]": {"epsilon": 1e-3}},
+    )
 
 
 def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
     setup = setup_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
     _, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
     assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
-    assert strong["layers"] == {"0": {"epsilon": pytest.approx(0.1)}}
+    assert strong["layers"] == {"batch_normalization[0]": {"epsilon": pytest.approx(0.1)}}
 
 
 @pytest.mark.parametrize(
@@ -65,9 +68,9 @@ def test_applies_from_the_edge_of_the_range(constants, applies):
 
 def test_apply_sets_the_constants_and_keeps_other_changes():
     setup = setup_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0)).with_optimizer(learning_rate=0.5)
-    changed = get(NAME).apply(setup, optimizer={"epsilon": 1e-7}, layers={"0": {"epsilon": 1e-3}})
+    changed = get(NAME).apply(setup, optimizer={"epsilon": 1e-7}, layers={"batch_normalization[0]": {"epsilon": 1e-3}})
     assert changed.optimizer == {"learning_rate": 0.5, "epsilon": 1e-7}
-    assert changed.layers == {0: {"epsilon": 1e-3}} and not changed.stepping.fresh_moments
+    assert changed.layers == {"batch_normalization[0]": {"epsilon": 1e-3}} and not changed.stepping.fresh_moments
 
 
 def test_accumulators_are_filled_anew():
@@ -76,9 +79,9 @@ def test_accumulators_are_filled_anew():
 
 
 def test_words_name_every_constant():
-    params = {"optimizer": {"epsilon": 1e-7}, "layers": {"2": {"epsilon": 1e-3}}}
-    assert get(NAME).explain(params) == "Set the optimizer's epsilon to 1e-07 and epsilon of layer 2 to 0.001."
-    assert get(NAME).snippet(params) == "optimizer.epsilon = 1e-07\n# layer 2: epsilon=0.001"
+    params = {"optimizer": {"epsilon": 1e-7}, "layers": {"norm": {"epsilon": 1e-3}}}
+    assert get(NAME).explain(params) == "Set the optimizer's epsilon to 1e-07 and epsilon of layer norm to 0.001."
+    assert get(NAME).snippet(params) == "optimizer.epsilon = 1e-07\n# layer norm: epsilon=0.001"
 
 
 def with_dead_feature(build):

@@ -75,7 +75,7 @@ def test_power_of_arrays_is_that_of_scikit_learn():
     x = spread_table()
     setup = contract.setup_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
     *_, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
-    power = get(NAME).apply(setup, **strong).inputs[0]
+    power = get(NAME).apply(setup, **strong).inputs["input[0]"]
     assert isinstance(power, Power)
     expected = PowerTransformer().fit_transform((x.astype("float64") - power.first.center) / power.first.scale)
     np.testing.assert_allclose(power(x), expected, rtol=1e-4, atol=1e-4)
@@ -162,17 +162,17 @@ def test_class_indices_are_left_alone():
     both.compile("sgd", "mse")
     x = np.arange(10).reshape(5, 2) % 5
     mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
-    assert mild == {"1": {"center": [2.0], "scale": [2.0]}}
+    assert mild == {"input[1]": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
     assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(only, x, np.zeros((5, 1), "float32")))
 
 
 def test_apply_turns_the_numbers_into_a_map():
     setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
-    numbers = {"0": {"center": [1.0, 2.0, 3.0, 4.0], "scale": [2.0, 2.0, 2.0, 4.0]}}
+    numbers = {"input[0]": {"center": [1.0, 2.0, 3.0, 4.0], "scale": [2.0, 2.0, 2.0, 4.0]}}
     changed = get(NAME).apply(setup, scaler="robust", inputs=numbers)
-    assert changed.inputs == {0: Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
-    np.testing.assert_array_equal(changed.inputs[0](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
+    assert changed.inputs == {"input[0]": Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
+    np.testing.assert_array_equal(changed.inputs["input[0]"](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
 
 
 def test_repaired_model_takes_raw_inputs():
@@ -211,13 +211,18 @@ def test_bytes_are_scaled_as_well_as_by_hand():
     contract.check_repair(NAME, explosions.byte_images, divided)
 
 
-def test_bytes_fold_into_a_convolution_that_pads():
+def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
     model, x, y, arguments = explosions.byte_images()
     edit = Edit(NAME, contract.levels(get(NAME), contract.diagnosis(Cause.UNSCALED_INPUT), contract.setup_of(model, x, y))[0])
     assert edit.params["scaler"] == "bytes"
     report = nanfix.fit(model, x, y, fix=Fix((edit,)), **arguments)
-    assert "folded" in report.notes[0]
-    assert [type(layer).__name__ for layer in report.model.layers] == ["Conv2D", "Conv2D", "GlobalAveragePooling2D", "Dense"]
+    assert [type(layer).__name__ for layer in report.model.layers] == [
+        "Normalization",
+        "Conv2D",
+        "Conv2D",
+        "GlobalAveragePooling2D",
+        "Dense",
+    ]
     held = contract.training_rows(y, arguments)
     lost = float(np.mean((report.model.predict(x[held:], verbose=0) - y[held:]) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

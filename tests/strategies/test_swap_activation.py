@@ -25,7 +25,7 @@ def swapped(diagnosis, setup):
     """Return the layers changed and their new activation, level by level."""
     stack = dict(walk(setup.model))
     return [
-        ([stack[position] for position in params["layers"]], params["activation"])
+        ([stack[address] for address in params["layers"]], params["activation"])
         for params in contract.levels(get(NAME), diagnosis, setup)
     ]
 
@@ -78,9 +78,9 @@ def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
     assert not get(NAME).applies(DIAGNOSIS, setup_of(loss="binary_crossentropy", activation="tanh"))
 
 
-def test_layers_are_counted_as_the_user_counts_them():
+def test_layers_are_told_by_their_address():
     (mild, _) = contract.levels(get(NAME), DIAGNOSIS, setup_of())
-    assert get(NAME).explain(mild) == "Use the activation tanh in layers 0, 1 (counted from 0)."  # model.layers[0] and [1]
+    assert get(NAME).explain(mild) == "Use the activation tanh in layers dense[0], dense[1]."
 
 
 def test_repairs_an_activation_without_bound():
