@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from nanfix.data import TrainingData
+from nanfix.plain import remember
 from nanfix.watch import Watched
 
 KEEPS = keras.callbacks.BackupAndRestore  # at the end of a training it deletes what it has saved, which is still finite here
@@ -14,8 +15,6 @@ KEEPS = keras.callbacks.BackupAndRestore  # at the end of a training it deletes 
 
 def ended(model: Any, data: TrainingData, watched: Watched) -> tuple[dict[str, list[float]], list[int]]:
     """Give callbacks and history the epochs that plain Keras would have gone on with, and end the training.
-
-    Callbacks that have seen the end of a training already, with a fix that did not learn, are left alone.
 
     Nothing is trained: the weights would be NaN. So every figure of these epochs is NaN, which for the loss is what Keras
     gives, and for a metric says that it was not measured. A callback that stops the training stops it here, too.
@@ -25,6 +24,7 @@ def ended(model: Any, data: TrainingData, watched: Watched) -> tuple[dict[str, l
     """
     assert watched.incident is not None
     callbacks, onset = watched.begun, watched.incident.detected
+    remember(watched.knew)  # of the failed training: a fix that was trained with has taught them other things
     log = _history_of(model, watched)
     model.stop_training = False
     if watched.incident.logged:

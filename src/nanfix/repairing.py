@@ -23,6 +23,7 @@ from nanfix.proving import OutOfTime, Proof, prove
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
 from nanfix.report import Outcome, Report, TrialRecord
+from nanfix.resumption import end
 from nanfix.rows import filtered, unknown_length
 from nanfix.search import Found, Space, build_space, search
 from nanfix.setup import Setup
@@ -274,6 +275,8 @@ class Repair:
                 "nanfix: finite with the fix, but no better than a constant prediction; searching on.",
             )
             return None
+        end(run.begun, after.history)
+        run.begun = ()
         unjudged = [] if bench.judges else [UNJUDGED]
         try:
             handed_back = bench.hand_back(setup)

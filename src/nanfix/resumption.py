@@ -98,8 +98,24 @@ def resumed(
     return [*told, _Reminder([(callback, state) for callback, state in states if id(callback) in known], loggers)]
 
 
+def put_off_end(callbacks: Sequence[Any], during: ExitStack) -> None:
+    """Tell callbacks of no end of a training until `during` is closed: whether the training counts is judged after it.
+
+    EarlyStopping restores its best weights then, which are what is judged, and TensorBoard's files are closed each time.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.EarlyStopping | keras.callbacks.TensorBoard):
+            override(during, callback, "on_train_end", _ignore)
+
+
+def end(callbacks: Sequence[Any], history: Mapping[str, Sequence[float]]) -> None:
+    """Tell callbacks of the end of a training, with the last figures of its history."""
+    for callback in callbacks:
+        callback.on_train_end({name: values[-1] for name, values in history.items() if values})
+
+
 def _ignore(logs: Any = None) -> None:
-    """Stand in for `on_train_begin` of a callback that is in the midst of a training."""
+    """Stand in for a method of a callback that is in the midst of a training."""
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import Any
 
 from nanfix.data import TrainingData
 from nanfix.net import Net
+from nanfix.plain import plain_state
 from nanfix.quiet import heard
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite, Recording
-from nanfix.resumption import broken_off, resumed, still_training, user_callbacks, without_writers
+from nanfix.resumption import broken_off, put_off_end, resumed, still_training, user_callbacks, without_writers
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.store import SnapshotStore, joined
 
@@ -38,7 +39,8 @@ class Watching:
 class Watched:
     """A finished or broken-off training: its history, what was recorded, and the incident, if there was one.
 
-    `begun` are the callbacks of the user's for which a training has begun and, after an incident, not ended.
+    `begun` are the callbacks of the user's to which a training has begun and not ended: after an incident, and in a training
+    with a fix, which may not be the last. `knew` is what callbacks remembered when an incident ended the training.
     """
 
     history: Mapping[str, list[float]]
@@ -49,6 +51,7 @@ class Watched:
     seconds: float
     notes: tuple[str, ...] = field(default=())
     begun: tuple[Any, ...] = ()
+    knew: tuple[tuple[Any, dict[str, Any]], ...] = ()
 
 
 def watch(
@@ -97,6 +100,8 @@ def watch(
                 during=during,
                 earlier=watching.earlier,
             )
+        if start is not None:
+            put_off_end(taking_part, during)
         arguments["callbacks"] = [recorder, *adapt(told)]
         recorder.attach(model)
         during.callback(recorder.detach)
@@ -110,6 +115,7 @@ def watch(
             restore_if_ruined(model, recorder.recording())
             raise
         incident = incident or recorder.incident  # a `fit` of the user's own may have swallowed it
+        knew = tuple((callback, plain_state(callback)) for callback in taking_part) if incident is not None else ()
         if incident is not None:
             recorder.abandon()
             broken_off(told)
@@ -123,7 +129,8 @@ def watch(
         incident,
         time.perf_counter() - time_begun,
         (str(resume[1]),) if resume else (),
-        still_training((*begun, *taking_part)) if incident is not None else (),
+        still_training((*begun, *taking_part)) if incident is not None or start is not None else (),
+        knew,
     )
 
 
