@@ -9,6 +9,7 @@ import explosions
 import pytest
 from keras_tuner.src.engine.oracle import LOCKS
 
+import nanfix
 from nanfix.addresses import SINGLE
 from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
@@ -171,3 +172,15 @@ def test_nothing_of_a_search_is_held_when_it_has_failed(space, tmp_path):
     with pytest.raises(ZeroDivisionError):
         search(space, judge, budget=Budget(trials=2), seed=0, directory=tmp_path)
     assert len(LOCKS) == before
+
+
+def test_model_and_data_of_a_repair_can_be_freed():
+    def repaired():
+        model, x, y, arguments = explosions.learning_rate()
+        report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **arguments)
+        assert report.outcome is nanfix.Outcome.REPAIRED
+        return weakref.ref(model), weakref.ref(x)
+
+    references = repaired()
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]

@@ -107,6 +107,7 @@ def repair(
     if not dry_run:
         check_new(written, force)
     if runs is None:
+        assert model is not None and data is not None  # as check_subject saw to
         load_tensorflow()
         from nanfix.saved import SavedModel, plan_saved, repair_saved
 
@@ -117,10 +118,8 @@ def repair(
         from nanfix.script import plan_script, repair_script
 
         announce(quiet)
-        plan, mend = (
-            partial(plan_script, runs, args or []),
-            partial(repair_script, runs, args or [], seed=seed, prove=not no_prove),
-        )
+        proof = {"seed": seed, "prove": not no_prove}
+        plan, mend = partial(plan_script, runs, args or []), partial(repair_script, runs, args or [], **proof)
     with _standard_output_kept(as_json or model is not None):
         crew = Workers(workers, host, port)
         result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)

@@ -25,7 +25,7 @@ def forget(board: Any, since: float) -> None:
 
 
 def _cut(path: str, since: float) -> None:
-    records = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
+    records: list[Any] = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
     events = list(map(tf.compat.v1.Event.FromString, records))
     kept = [record for record, event in zip(records, events, strict=True) if event.wall_time <= since]
     if len(kept) == len(records):

@@ -58,7 +58,7 @@ class Interceptor:
         self._places = Places()
         self._guard = threading.local()
         self._loops = LoopWatch(self.note)
-        self._told = False  # what nanfix found was shown when the training failed
+        self._shown = False  # what nanfix found was shown when the training failed
 
     def install(self, keras: Any) -> None:
         """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
@@ -144,7 +144,7 @@ class Interceptor:
     @contextlib.contextmanager
     def _logs_apart(self, call: int, arguments: dict[str, Any]) -> Iterator[None]:
         """Keep the logs of a training that is only a proof out of those of the repaired one."""
-        self._told = arguments.get("verbose", "auto") != 0
+        self._shown = arguments.get("verbose", "auto") != 0
         if "logs" not in self._job:
             yield
             return
@@ -204,7 +204,7 @@ class Interceptor:
             model=model.name,
             finite=_is_finite(model, report.history),
             text=str(report),
-            summary=str(dataclasses.replace(report, diagnosis=None)) if self._told else None,
+            summary=str(dataclasses.replace(report, diagnosis=None)) if self._shown else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
             counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],
