@@ -8,7 +8,6 @@ The script keeps its arguments, working folder, environment, output, exit code a
 
 import builtins
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -204,7 +203,7 @@ class Interceptor:
             model=model.name,
             finite=_is_finite(model, report.history),
             text=str(report),
-            summary=str(dataclasses.replace(report, diagnosis=None)) if self._shown else None,
+            summary=str(replace(report, diagnosis=None)) if self._shown else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
             counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],

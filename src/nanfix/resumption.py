@@ -84,9 +84,9 @@ def resumed(
             _cut(callback, epoch, earlier.get(callback.filename, 0))
         if rolled_back is not None and isinstance(callback, keras.callbacks.TensorBoard):
             forget(callback, rolled_back)
-        told = getattr(callback, "on_rollback", None)
-        if rolled_back is not None and told is not None:
-            told(epoch)
+        hears = getattr(callback, "on_rollback", None)
+        if rolled_back is not None and hears is not None:
+            hears(epoch)
         if id(callback) in going_on:
             override(during, callback, "on_train_begin", _ignore)
     anew = [callback for callback in callbacks if id(callback) not in going_on]
