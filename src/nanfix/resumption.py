@@ -182,9 +182,9 @@ def _lines(logger: Any) -> list[bytes]:
 
 def _cut(logger: Any, epoch: int, earlier: int) -> None:
     """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained again, but no `earlier` line."""
-    opened = logger.csv_file is not None and not logger.csv_file.closed
-    if opened:
-        logger.csv_file.flush()
+    opened = None if logger.csv_file is None or logger.csv_file.closed else logger.csv_file
+    if opened is not None:
+        opened.flush()
     if not Path(logger.filename).exists():
         return
     lines, following = _lines(logger), None
@@ -200,5 +200,5 @@ def _cut(logger: Any, epoch: int, earlier: int) -> None:
         lines.pop()
     with Path(logger.filename).open("r+b") as file:  # the callback may hold the file open: it is cut, not replaced
         file.truncate(sum(map(len, lines)))
-    if opened:
-        logger.csv_file.seek(0, os.SEEK_END)
+    if opened is not None:
+        opened.seek(0, os.SEEK_END)
