@@ -53,6 +53,13 @@ def test_activation_is_known_whatever_form_it_has(layer, name, bounded):
     assert activation_name(layer) == name and is_bounded(activation_of(layer)) is bounded
 
 
+def test_bound_of_a_layer_with_weights_of_its_own_or_over_other_axes_is_known():
+    learned = layers.PReLU()
+    learned.build((None, 3, 6))
+    assert not is_bounded(activation_of(learned))
+    assert is_bounded(activation_of(layers.Softmax(axis=(1, 3))))
+
+
 def classifier(*last, loss="categorical_crossentropy"):
     """Dense layers with their activations in layers of their own, normalized or dropped out in between."""
     keras.utils.set_random_seed(0)

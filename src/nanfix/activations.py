@@ -67,8 +67,20 @@ def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any
 
 def is_bounded(activation: Callable[[Any], Any]) -> bool:
     """Say whether what an activation gives stays small however large its input grows."""
-    ends = np.asarray([[-FAR_OUT, FAR_OUT]], "float32")
+    import keras  # loads TensorFlow
+
+    layer = getattr(activation, "__self__", activation)
+    if isinstance(layer, keras.layers.Softmax):  # over axes that inputs of another shape may not have
+        return True
+    ends = np.stack([np.full(_shape_of_a_row(layer), end, "float32") for end in (-FAR_OUT, FAR_OUT)])
     return bool(np.abs(np.asarray(activation(ends))).max() < NEAR)
+
+
+def _shape_of_a_row(layer: Any) -> tuple[int, ...]:
+    """Return the shape of what an activation takes for one row: a layer may have a weight for each number."""
+    build = getattr(layer, "get_build_config", lambda: None)() or {}
+    shape = build.get("input_shape") or (None, 2)
+    return tuple(size or 1 for size in shape[1:])
 
 
 def _goes_on_to_one(following: Sequence[tuple[str, Any]]) -> bool:
