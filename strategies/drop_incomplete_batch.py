@@ -25,6 +25,8 @@ class DropIncompleteBatch(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
+        if setup.sample.unfilterable:
+            return Refusal(setup.sample.unfilterable)
         if setup.rows.batch_rows is not None or (setup.sample.batch_size or 1) == 1:
             return Refusal("batches are full already, or of one row")
         return diagnosis.batch_rows == 1 or Refusal("the batch that failed had more than a single row")

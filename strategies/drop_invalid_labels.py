@@ -27,6 +27,8 @@ class DropInvalidLabels(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
+        if setup.sample.unfilterable:
+            return Refusal(setup.sample.unfilterable)
         classes = _classes(setup)
         if classes is None:
             return Refusal("the targets are no class indices of a single output layer")

@@ -28,6 +28,8 @@ class DropNonfiniteRows(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
+        if setup.sample.unfilterable:
+            return Refusal(setup.sample.unfilterable)
         return _some_left(setup) or Refusal("no row is without a hole")
 
     def space(self, hp, diagnosis, setup):

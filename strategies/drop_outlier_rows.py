@@ -29,6 +29,8 @@ class DropOutlierRows(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
+        if setup.sample.unfilterable:
+            return Refusal(setup.sample.unfilterable)
         if setup.rows.bands:
             return Refusal("outlying rows are left out already")
         share = outlying_share(setup.sample)

@@ -27,6 +27,8 @@ class RescaleLabels(Strategy):
     def applies(self, diagnosis, setup):
         if not self.answers(diagnosis):
             return False
+        if setup.sample.unfilterable:
+            return Refusal(setup.sample.unfilterable)
         if loss_name(setup.user_loss) != "binary_crossentropy" or len(setup.sample.targets) != 1:
             return Refusal("the loss is no binary crossentropy of a single output")
         low, high = _ends(setup)

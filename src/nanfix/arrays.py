@@ -33,10 +33,10 @@ def rows_in(part: Any) -> int | None:
 
 def length_of(leaf: Any) -> int | None:
     """Return the rows of one array; None of None, of a scalar, and of what has no shape."""
-    shape = getattr(leaf, "shape", None)
+    shape: Any = getattr(leaf, "shape", None)
     if shape is None or (isinstance(shape, tf.TensorShape) and shape.rank is None):
         return None
-    return int(shape[0]) if len(shape) else None
+    return int(shape[0]) if len(shape) else None  # pyright: ignore[reportArgumentType]
 
 
 def is_sparse(leaf: Any) -> bool:

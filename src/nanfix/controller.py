@@ -20,6 +20,7 @@ from nanfix.errors import (
     FixFormatError,
     InputError,
     NanfixError,
+    NothingLeftError,
     RunDirError,
     UnknownStrategyError,
     UnrepairedError,
@@ -45,7 +46,14 @@ from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 from nanfix.workbench import Workbench
 
-REFUSED = (InputError, RunDirError, UnknownStrategyError, FixFormatError, CannotHandBack)  # what is refused on purpose
+REFUSED = (
+    InputError,
+    NothingLeftError,
+    RunDirError,
+    UnknownStrategyError,
+    FixFormatError,
+    CannotHandBack,
+)  # what is refused on purpose
 
 
 def fit(
@@ -113,7 +121,7 @@ def fit(
         report = replace(report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun)
     else:
         net.data_failed = lambda: data.failed
-        with opened(run_dir, identity) as folder:
+        with opened(run_dir, {**identity, "strategies": sorted(chosen)}, data) as folder:
             store = SnapshotStore(folder / SNAPSHOTS)
             earlier = logged(user_callbacks(data)) if store.is_empty else {}
             watching = Watching(memory_bytes, store, durable=run_dir is not None, earlier=earlier, net=net)

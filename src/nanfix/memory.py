@@ -22,7 +22,7 @@ def available(cgroups: Path = CGROUPS) -> int:
     Pages of files that the container keeps only as long as nobody needs the memory count as free.
     """
     free = int(psutil.virtual_memory().available)
-    left = [_left(*(cgroups / path for path in (limit, usage, stat)), cache) for limit, usage, stat, cache in LIMITS]
+    left = [_left(cgroups / limit, cgroups / usage, cgroups / stat, cache) for limit, usage, stat, cache in LIMITS]
     return max(min([free, *(bytes_left for bytes_left in left if bytes_left is not None)]), 0)
 
 

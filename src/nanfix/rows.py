@@ -188,18 +188,21 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
         batch = parts if tupled else parts[0]
         kept = tf.where(_kept_rows(batch, rows))[:, 0]
         batch = tree.map_structure(lambda leaf: leaf if _is_single(leaf) else gathered(leaf, kept), batch)
-        if rows.first_label:
-            shift = lambda leaf: leaf - tf.cast(rows.first_label, leaf.dtype)  # noqa: E731
-            batch = (batch[0], tree.map_structure(shift, batch[1]), *batch[2:])
-        if rows.labels is not None:
-            relabeled = rows.labels
-            batch = (batch[0], tree.map_structure(lambda leaf: relabeled(tf.cast(leaf, tf.float32)), batch[1]), *batch[2:])
-        return batch
+        return _relabeled_tensors(batch, rows) if rows.first_label or rows.labels else batch
 
     def is_filled(*parts):
         return _rows_of(parts) >= (rows.batch_rows or 1)
 
     return dataset.map(without).filter(is_filled)
+
+
+def _relabeled_tensors(batch: Any, rows: RowFilter) -> Any:
+    """Return a batch of tensors with labels as the loss takes them, in a graph."""
+
+    def relabeled(leaf: Any) -> Any:
+        return leaf - tf.cast(rows.first_label, leaf.dtype) if rows.labels is None else rows.labels(tf.cast(leaf, tf.float32))
+
+    return (batch[0], tree.map_structure(relabeled, batch[1]), *batch[2:])
 
 
 def _kept_rows(batch: Any, rows: RowFilter) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """A folder that one run keeps its search and its result in, so that the same call goes on where it stopped."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -8,30 +9,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
 from keras import tree
+from keras.src.trainers.data_adapters.data_adapter_utils import is_scipy_sparse
 
+from nanfix.arrays import are_arrays
 from nanfix.data import TrainingData
 from nanfix.errors import RunDirError
 from nanfix.export import write_text
 
 RUN = "run.json"
 SNAPSHOTS = "snapshots"
+FED = ("batch_size", "steps_per_epoch", "class_weight", "shuffle")
+CHUNK = 65_536  # rows that are summed in one go
 ADOPTED = "snapshots-of-the-repaired-training"
 
 
 def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
-    """Return what identifies a run: the model's layers and weights by shape, optimizer, and the shape of the data."""
+    """Return what identifies a run: the model's layers and weights by shape, how it is compiled, and how it is fed.
+
+    Of optimizers, losses and metrics it has the settings; of the data the shapes, and of the arguments of fit those that decide
+    what is trained.
+    """
     return {
         "model": [[type(layer).__name__, [list(w.shape) for w in layer.weights]] for layer in model.layers],
         "optimizer": type(model.optimizer).__name__,
+        "compiled": _compiled(model),
         "data": [_described(part) for part in (data.x, data.y)],
+        "fed": {name: _plain(value) for name, value in sorted(_feeding(data).items())},
         "epochs": data.epochs,
     }
 
 
 @contextmanager
-def opened(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> Iterator[Path]:
-    """Yield the run's folder: `run_dir`, checked to belong to this run, or a temporary one that is removed again.
+def opened(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any], data: TrainingData) -> Iterator[Path]:
+    """Yield the run's folder: `run_dir`, checked to belong to this run of these very data, or a temporary one, removed again.
 
     Raises:
         RunDirError: the folder holds another run, or cannot be written.
@@ -41,8 +55,86 @@ def opened(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any]) -> 
             yield Path(folder)
         return
     path = Path(run_dir)
-    claim(path, identity)
+    claim(path, {**identity, "content": digest(data)})
     yield path
+
+
+def digest(data: TrainingData) -> list[str]:
+    """Return a checksum of each array that is trained on or validated with; of a stream, which cannot be read twice, its kind."""
+    held = data.validation_data
+    parts = [data.x, data.y, data.sample_weight, *(held if isinstance(held, tuple | list) else [held])]
+    return [_checksum(leaf) for part in parts for leaf in tree.flatten(part)]
+
+
+def _checksum(leaf: Any) -> str:
+    if not are_arrays(leaf):
+        return type(leaf).__name__
+    summed = hashlib.blake2b(digest_size=8)
+    for array in _held_arrays(leaf):
+        summed.update(f"{array.dtype} {array.shape}".encode())
+        for start in range(0, len(array), CHUNK):  # an array of any layout, without a copy of all of it
+            part = np.ascontiguousarray(array[start : start + CHUNK])
+            summed.update(repr(part.tolist()).encode() if part.dtype.hasobject else part.data.cast("B") if part.size else b"")
+    return summed.hexdigest()
+
+
+def _held_arrays(leaf: Any) -> list[np.ndarray]:
+    """Return the arrays that an array of any kind is made of."""
+    if is_scipy_sparse(leaf):
+        coordinates = leaf.tocoo()
+        return [coordinates.row, coordinates.col, coordinates.data]
+    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
+        return [np.atleast_1d(np.asarray(part)) for part in tf.nest.flatten(leaf, expand_composites=True)]
+    return [np.atleast_1d(np.asarray(leaf))]
+
+
+def _compiled(model: Any) -> Any:
+    """Return the settings of the optimizers and what else the model was compiled with."""
+    optimizers = {name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)}
+    settings = {name: _settings(optimizer) for name, optimizer in optimizers.items()}
+    loss, metrics = getattr(model, "_compile_loss", None), getattr(model, "_compile_metrics", None)
+    told = {"loss": getattr(loss, "_user_loss", None), "loss_weights": getattr(loss, "_user_loss_weights", None)}
+    told["metrics"] = getattr(metrics, "_user_metrics", None)
+    return {**{name: _plain(value) for name, value in told.items()}, "optimizers": settings}
+
+
+def _settings(optimizer: Any) -> Any:
+    """Return an optimizer's settings, its rate of now among them; of one that cannot tell them, what can be read."""
+    try:
+        return _plain(optimizer)
+    except NotImplementedError:  # by a schedule of the user's
+        return [type(optimizer).__name__, _numbers(optimizer), _numbers(getattr(optimizer, "_learning_rate", None))]
+
+
+def _numbers(made: Any) -> dict[str, Any]:
+    """Return the numbers and names that an object keeps as its attributes."""
+    return {name: _plain(value) for name, value in sorted(vars(made).items()) if isinstance(value, str | int | float)}
+
+
+def _feeding(data: TrainingData) -> dict[str, Any]:
+    """Return the arguments that decide what is trained on, as far as they are not the data."""
+    arguments = data.arguments or {}
+    kept = {name: arguments[name] for name in FED if arguments.get(name) is not None}
+    beside = {"validation": _described(data.validation_data), "sample_weight": _described(data.sample_weight)}
+    return {**kept, "validation_split": data.validation_split, **beside}
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON holds it: numbers and names as they are, structures of them, and of objects the name."""
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, np.generic | float):
+        return float(value) if np.isfinite(float(value)) else str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    config: Any = getattr(value, "get_config", None)
+    if config is not None and not isinstance(value, type):
+        settings: dict[str, Any] = {**config()}
+        settings.pop("name", None)  # numbered in the order of their making
+        return [type(value).__name__, _plain(settings)]
+    return getattr(value, "__name__", type(value).__name__)
 
 
 def claim(path: Path, identity: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def first_batches(x: Any, count: int = FIRST) -> list[Any]:
     if isinstance(x, Rewindable):
         return drawn(x, count)
     if isinstance(x, keras.utils.PyDataset):  # not by its workers, which would run on
-        made = (x[index] for index in range(min(count, x.num_batches or count)))
+        made = [x[index] for index in range(min(count, x.num_batches or count))]
         x = ((batch if isinstance(batch, tuple) else tuple(batch) if isinstance(batch, list) else (batch,)) for batch in made)
     return [whole(batch) for batch in itertools.islice(as_dataset(x), count)]
 
