@@ -9,7 +9,7 @@ import tensorflow as tf
 from nanfix.changes import RowFilter
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
-from nanfix.rows import filtered, kept_sample
+from nanfix.rows import filtered, kept_sample, unfilterable
 from nanfix.setup import Sample
 from nanfix.streams import Rewindable, feed
 
@@ -148,3 +148,42 @@ def test_data_without_a_row_to_keep_are_refused(x):
     data = TrainingData.of(x, Y if isinstance(x, np.ndarray) else None, {})
     with pytest.raises(NothingLeftError, match="No row of the data is left"):
         fed(filtered(data, FINITE))
+
+
+CELLS = np.float32([[1, 2], [NAN, 0], [0, 3], [4, np.inf]])
+KINDS = {
+    "sparse": lambda: tf.sparse.from_dense(CELLS),
+    "ragged": lambda: tf.RaggedTensor.from_tensor(CELLS),
+    "dense": lambda: tf.constant(CELLS),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_rows_of_every_kind_are_left_out(kind, streamed):
+    x, y = {"a": KINDS[kind](), "b": None}, np.arange(4.0)
+    if not streamed:
+        assert filtered(TrainingData.of(x, y, {}), FINITE).y.tolist() == [0, 2]
+        return
+    named = tf.data.Dataset.from_tensors((x, y, tf.constant(0.5)))
+    ((kept, labels, scalar),) = filtered(TrainingData.of(named, None, {}), FINITE).x
+    assert labels.numpy().tolist() == [0, 2] and kept["a"].shape[0] == 2 and kept["b"] is None and scalar == 0.5
+
+
+def test_rows_of_a_dataset_of_unknown_shape_are_left_out():
+    shapeless = tf.data.Dataset.from_generator(lambda: iter([(X, Y)]), output_types=(tf.float32, tf.float32))
+    ((x, _),) = filtered(TrainingData.of(shapeless, None, {}), FINITE).x
+    assert x[:, 1].numpy().tolist() == KEPT
+
+
+def test_a_float64_beyond_float32_is_not_finite_in_training():
+    wide = np.array([[1.0], [1e300]])
+    assert filtered(TrainingData.of(wide, np.zeros(2), {}), FINITE).x.tolist() == [[1.0]]
+    data = TrainingData.of(tf.data.Dataset.from_tensors((wide, np.zeros(2))), None, {})
+    assert [x.numpy().tolist() for x, _ in filtered(data, FINITE).x] == [[[1.0]]]
+
+
+def test_data_of_which_no_row_can_be_left_out_say_why():
+    graph = {"nodes": tf.ones((5, 2)), "edges": tf.ones((8, 2))}
+    assert "differ in their rows" in str(unfilterable(TrainingData.of(tf.data.Dataset.from_tensors(graph), None, {}), [graph]))
+    assert unfilterable(TrainingData.of(X, Y, {}), []) is None

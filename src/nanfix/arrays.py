@@ -81,7 +81,8 @@ def as_keras(part: Any) -> Any:
     Raises:
         ValueError, TypeError: Keras takes no such data.
     """
-    converted = convert_to_sliceable(part, target_backend="tensorflow")
+    with np.errstate(over="ignore"):  # of a float64 beyond float32, of which Keras warns when it trains
+        converted = convert_to_sliceable(part, target_backend="tensorflow")
     plain = tree.traverse(lambda leaf: leaf.sparse if isinstance(leaf, TensorflowSparseWrapper) else None, converted)
     return tree.map_structure(_plain, tree.lists_to_tuples(plain))
 
