@@ -1,5 +1,6 @@
 """The net: a fault of nanfix's own, wherever it happens, costs the user no more than nanfix."""
 
+import time
 import traceback
 
 import explosions
@@ -10,8 +11,12 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.errors import InputError
+from nanfix.judging import Judge
 from nanfix.net import Net, is_refusal, is_users_own
+from nanfix.planning import train_and_plan
 from nanfix.registry import catalogue
+from nanfix.repairing import NO_TIME
 
 QUICK = {"strategies": ["lower-learning-rate"], "budget": nanfix.Budget(trials=4)}
 
@@ -262,3 +267,84 @@ def test_a_refusal_of_keras_or_tensorflow_is_no_fault():
     assert is_refusal(error_of(lambda: tf.matmul(tf.zeros((2, 3)), tf.zeros((2, 3)))))
     assert is_refusal(error_of(lambda: keras.layers.Dense(2)(tf.zeros(()))))
     assert not is_refusal(error_of(lambda: {}["x"]))
+
+
+PHASES = (
+    "nanfix.incident.replay",
+    "nanfix.incident.try_otherwise",
+    "nanfix.repairing.measure_marks",
+    "nanfix.judging.Judge.__call__",
+    "nanfix.repairing.prove",
+    "nanfix.repairing.merged_history",
+    "nanfix.workbench.Workbench.hand_back",
+)
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("piece", PHASES)
+def test_an_interrupt_in_any_phase_leaves_the_model_in_its_last_good_state(piece, under_the_net):
+    model, x, y, arguments = exploding()
+    initial = model.get_weights()
+    under_the_net(piece, interrupted)
+    report = nanfix.fit(model, x, y, throw=False, **QUICK, **arguments)
+    assert report.outcome is Outcome.INTERRUPTED and not report.faults
+    for left, right in zip(initial, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+    with pytest.raises(KeyboardInterrupt):
+        nanfix.fit(model, x, y, **QUICK, **arguments)
+
+
+@pytest.mark.parametrize("fix", [None, nanfix.Fix()], ids=["search", "known fix"])
+def test_an_interrupt_in_the_training_itself_is_reported_too(fix):
+    def stop(epoch, logs):
+        raise KeyboardInterrupt
+
+    model, x, y, arguments = explosions.healthy()
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=stop)]
+    report = nanfix.fit(model, x, y, throw=False, fix=fix, **{**arguments, "callbacks": callbacks})
+    assert report.outcome is Outcome.INTERRUPTED
+    assert_usable(model, x)
+
+
+@pytest.mark.parametrize("explain", [nanfix.diagnose, train_and_plan], ids=lambda explain: explain.__name__)
+def test_a_fault_of_an_explanation_says_that_it_is_one(explain, under_the_net):
+    under_the_net("nanfix.incident.describe", fails)
+    model, x, y, arguments = exploding()
+    with pytest.raises(nanfix.NanfixError, match=r"nanfix itself failed while .* Please report"):
+        explain(model, x, y, **arguments)
+    assert_usable(model, x)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("budget", 3),
+        ("workers", 0),
+        ("workers", "two"),
+        ("strategies", "scale-inputs"),
+        ("forbid", "scale-inputs"),
+        ("seed", 0.5),
+        ("fix", "fix.json"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused_at_the_door(argument, value, tmp_path):
+    model, x, y, arguments = exploding()
+    with pytest.raises(InputError, match=rf"^{argument} .* Expected: .* Received: {argument}="):
+        nanfix.fit(model, x, y, run_dir=tmp_path / "run", **{argument: value}, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_seconds_of_a_budget_end_search_and_proof(monkeypatch):
+    """The clock runs an hour ahead once the first trial is over: what held by then is trained with, and not proved."""
+    late = []
+    judged, now = Judge.__call__, time.monotonic
+    monkeypatch.setattr("nanfix.judging.Judge.__call__", lambda *given: (judged(*given), late.append(3600.0))[0])
+    monkeypatch.setattr("time.monotonic", lambda: now() + sum(late))
+    model, x, y, arguments = exploding()
+    budget = nanfix.Budget(seconds=600.0)
+    report = nanfix.fit(model, x, y, strategies=["swap-optimizer"], budget=budget, throw=False, **arguments)
+    assert len(report.trials) == len(late) == 1
+    assert report.outcome is Outcome.REPAIRED and NO_TIME in report.notes

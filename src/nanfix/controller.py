@@ -3,8 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,10 +26,9 @@ from nanfix.errors import (
 )
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
-from nanfix.incident import NOTHING_KEPT, Incident, say, unrepaired
+from nanfix.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
 from nanfix.judging import rewind
 from nanfix.net import Net
-from nanfix.recording import Recording
 from nanfix.registry import broken, select
 from nanfix.repairing import Repair
 from nanfix.replay import preserved_randomness
@@ -202,16 +200,6 @@ def _watch_and_repair(
         except Exception as error:
             watching.net.caught("repairing the training", error)
         return unrepaired(model, data, watched, outcome, diagnosis=diagnosis)
-
-
-@contextmanager
-def rolled_back(recording: Recording) -> Iterator[None]:
-    """Put the model into its last good state when the user's own code ends what is done inside."""
-    try:
-        yield
-    except BaseException:
-        restore(recording.good)
-        raise
 
 
 def _interrupted(model: Any) -> Report:

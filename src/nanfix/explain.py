@@ -10,7 +10,8 @@ import keras
 from nanfix.checks import check_model
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Diagnosis
-from nanfix.incident import Incident
+from nanfix.incident import Incident, rolled_back
+from nanfix.net import Net
 from nanfix.plain import plain_state, remember
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
@@ -81,11 +82,18 @@ def train_and_explain(model: Any, x: Any = None, y: Any = None, **fit_kwargs: An
 
 @quiet()
 def explained(model: Any, data: TrainingData, watched: Watched) -> Diagnosis | None:
-    """Return the diagnosis of a training that has been watched; the model is left in a finite state."""
-    if watched.incident is None:
-        incident = ValidationIncident.of(model, data, watched)
-        return incident.diagnosis if incident is not None else None
-    return Incident(model, data, watched, Watching(), seed=0).diagnose()
+    """Return the diagnosis of a training that has been watched; the model is left in a finite state.
+
+    Raises:
+        NanfixError: nanfix itself has failed.
+    """
+    net = Net()
+    with net.raising("explaining the training"):
+        if watched.incident is None:
+            incident = ValidationIncident.of(model, data, watched)
+            return incident.diagnosis if incident is not None else None
+        with rolled_back(watched.recorder.recording()):
+            return Incident(model, data, watched, Watching(net=net), seed=0).diagnose()
 
 
 def _put_back(watched: Watched | None, data: TrainingData) -> None:

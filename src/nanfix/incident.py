@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -150,6 +151,16 @@ class Incident:
         ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
         restore(self.recording.newest)
         return step.tainted_input and ruined
+
+
+@contextmanager
+def rolled_back(recording: Recording) -> Iterator[None]:
+    """Put the model into its last good state when the user's own code ends what is done inside."""
+    try:
+        yield
+    except BaseException:
+        restore(recording.good)
+        raise
 
 
 def unrepaired(

@@ -9,11 +9,13 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, TracebackType
 from typing import TypeVar
 
+from nanfix.errors import NanfixError
 from nanfix.frames import is_own, is_users
 
 DEBUG = "NANFIX_DEBUG"
@@ -86,6 +88,17 @@ class Net:
         log.warning("%s", fault)
         self.faults.append(fault)
         return fault
+
+    @contextmanager
+    def raising(self, doing: str) -> Iterator[None]:
+        """Raise NanfixError, with how to report it, for a fault of what is done inside."""
+        try:
+            yield
+        except NanfixError:
+            raise
+        except Exception as error:
+            self.caught(doing, error)
+            raise NanfixError(" ".join(self.notes())) from error
 
     def notes(self, folder: Path | None = None) -> tuple[str, ...]:
         """Return a line for each fault, and how to report them; with a `folder` the tracebacks are kept there as a file."""

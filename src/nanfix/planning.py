@@ -12,12 +12,15 @@ from nanfix.data import TrainingData
 from nanfix.diagnosis import Diagnosis
 from nanfix.errors import NanfixError
 from nanfix.fix import Fix
-from nanfix.incident import NOTHING_KEPT, Incident
+from nanfix.incident import NOTHING_KEPT, Incident, rolled_back
+from nanfix.net import Net
 from nanfix.quiet import quiet
 from nanfix.registry import select
 from nanfix.replay import preserved_randomness
 from nanfix.report import TrialRecord
 from nanfix.search import build_space, search
+from nanfix.snapshot import restore
+from nanfix.strategy import Strategy
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 
@@ -65,26 +68,32 @@ def train_and_plan(
     check_state(model)
     chosen = select(strategies, forbid)
     data = TrainingData.of(x, y, fit_kwargs)
-    watched = watch(model, data)
-    with preserved_randomness():
+    watched, net = watch(model, data), Net()
+    with net.raising("planning a repair"), preserved_randomness():
         if watched.incident is None:
             validation = ValidationIncident.of(model, data, watched)
             if validation is None:
                 return watched, Plan()
-            space = build_space(chosen, validation.diagnosis, validation.setup)
+            space = build_space(chosen, validation.diagnosis, validation.setup, net)
             return watched, Plan(validation.diagnosis, tuple(space.data_fixes()))
-        if not watched.recorder.recording().snapshots:
+        recording = watched.recorder.recording()
+        if not recording.snapshots:
             raise NanfixError(NOTHING_KEPT)
-        run = Incident(model, data, watched, Watching(), seed=0)
-        diagnosis = run.diagnose()
-        if diagnosis.hopeless:
-            return watched, Plan(diagnosis)
-        space = build_space(chosen, diagnosis, run.setup)
-        if not space.rungs:
-            return watched, Plan(diagnosis)
+        with rolled_back(recording):
+            return watched, _planned(Incident(model, data, watched, Watching(net=net), seed=0), chosen, budget or Budget())
+
+
+def _planned(run: Incident, strategies: dict[str, Strategy], budget: Budget) -> Plan:
+    """Return the diagnosis of a run and the fixes that a search would try; the model is left in its last good state."""
+    diagnosis = run.diagnose()
+    space = None if diagnosis.hopeless else build_space(strategies, diagnosis, run.setup, run.net)
+    fixes: tuple[Fix, ...] = ()
+    if space is not None and space.rungs:
         with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
-            found = search(space, _untried, budget=budget or Budget(), seed=0, directory=Path(folder))
-    return watched, Plan(diagnosis, tuple(Fix(trial.edits) for trial in found.trials))
+            found = search(space, _untried, budget=budget, seed=0, directory=Path(folder))
+        fixes = tuple(Fix(trial.edits) for trial in found.trials)
+    restore(run.recording.good)
+    return Plan(diagnosis, fixes)
 
 
 def _untried(fix: Fix) -> TrialRecord:

@@ -100,7 +100,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._unverified = False
         self._sum = 0.0  # of the epoch's losses, as Keras' running mean tells it
         self._running_mean: bool | None = None  # whether it does: a training step of the user's own may not
-        self._first_loss = math.nan
+        self._kept, self._loss_at = 0, dict[int, float]()  # steps before the newest snapshot; the loss in the step after each
         self._usual = 0.0  # seconds of a step
         self._ticked = 0.0
         self._just_kept = False
@@ -135,7 +135,7 @@ class FlightRecorder(keras.callbacks.Callback):
             losses=tuple(self._losses),
             epoch_losses=dict(self._epoch_losses),
             steps_per_epoch=self._steps_per_epoch,
-            first_loss=self._first_loss,
+            loss_at=dict(self._loss_at),
         )
 
     def usage(self) -> RecorderUsage:
@@ -192,14 +192,14 @@ class FlightRecorder(keras.callbacks.Callback):
         if loss is None:
             return
         if not math.isfinite(loss):
+            self._loss_at.setdefault(self._kept, math.inf)
             raise self._nonfinite("the loss", logged=True)
         if self._running_mean is None and self._done > 1:
             self._running_mean = is_running_mean(self.model, logs)
         total = loss * self._done
         self._losses.append(loss if self._running_mean is False else (total - self._sum) / steps)
         self._sum = total
-        if self._total == steps:
-            self._first_loss = loss
+        self._loss_at.setdefault(self._kept, self._losses[-1])
 
     @_under_the_net
     def on_test_begin(self, logs=None):
@@ -235,9 +235,9 @@ class FlightRecorder(keras.callbacks.Callback):
         snapshot = take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._callbacks)
         if snapshot is None:
             raise self._nonfinite(nonfinite_variables(self.model)[0])
-        snapshot = replace(snapshot, loss=self._losses[-1] if self._losses else math.nan)
         self._peak = max(self._peak, self.nbytes + snapshot.nbytes)
         written = self._shelf.put(snapshot, self._past)
+        self._kept = snapshot.total
         self._executions = []
         self._unverified = False
         self._taken += 1

@@ -55,8 +55,8 @@ class RecordedStep:
 class Recording:
     """Snapshots, oldest first; the steps since the newest; and the series the recorder kept.
 
-    `losses` are those of the last steps, `first_loss` that of the first, `epoch_losses` what each epoch came to (validation,
-    where there was one), `steps_per_epoch` the steps of the last whole one.
+    `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps, `epoch_losses` what each
+    epoch came to (validation, where there was one), `steps_per_epoch` the steps of the last whole one.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -66,7 +66,7 @@ class Recording:
     losses: tuple[float, ...] = ()
     epoch_losses: Mapping[int, float] = field(default_factory=dict)
     steps_per_epoch: int | None = None
-    first_loss: float = math.nan
+    loss_at: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def initial(self) -> Snapshot:
@@ -82,11 +82,11 @@ class Recording:
         return next((snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)), self.initial)
 
     def _is_good(self, snapshot: Snapshot) -> bool:
-        known = [*(s.loss for s in self.snapshots), *self.losses, self.first_loss]
-        best = min((loss for loss in known if math.isfinite(loss)), default=math.nan)
-        reach = EXPLODED * max(self.first_loss - best, abs(best))
+        first, loss = self.loss_at.get(self.initial.total, math.nan), self.loss_at.get(snapshot.total, math.nan)
+        best = min((known for known in (*self.loss_at.values(), *self.losses) if math.isfinite(known)), default=math.nan)
+        exploded = loss - best > EXPLODED * max(first - best, abs(best))
         outgrown = snapshot.weight_norm > OUTGROWN * self.initial.weight_norm > 0
-        return not (snapshot.loss - best > reach or outgrown)
+        return not (exploded or outgrown)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ class Snapshot:
     weight_norm: float = math.nan
     taken: float = 0.0  # seconds since 1970; 0 for one of another process
     counters: tuple[tuple[Any, dict[str, Any]], ...] = ()  # plain attributes of the model and its layers
-    loss: float = math.nan  # of the step before it
 
     @property
     def nbytes(self) -> int:
