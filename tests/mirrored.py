@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from test_modes import diagnosed, finite, late, step_by_step, trained, twins_of
 
+import nanfix
+
 ARGUMENTS = {"epochs": 2, "batch_size": 16, "verbose": 0}
 
 
@@ -18,13 +20,13 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def network(strategy):
+def network(strategy, rate=1e10, sound=18, optimizer=None):
     """Return a model of `strategy` with random, trained and counted state, sound for three epochs of six steps."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
         hidden = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.3), keras.layers.BatchNormalization()]
         model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(1)])
-        model.compile(late(sound=18), "mse")
+        model.compile(late(rate, sound) if optimizer is None else optimizer, "mse")
     keras.utils.set_random_seed(1)
     return model
 
@@ -44,5 +46,15 @@ def seen(strategy):
     return {"healthy": healthy, "sick": sick}
 
 
+def repaired(strategy):
+    """Tell what becomes of a run whose rate is too high."""
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD(30.0)
+    model, (x, y) = network(strategy, optimizer=optimizer), explosions.table(96)
+    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], throw=False, **{**ARGUMENTS, "epochs": 3})
+    return {"outcome": report.outcome.name, "finite": finite(model), "epochs": len(report.history["loss"]), "told": str(report)}
+
+
 if __name__ == "__main__":
-    print(json.dumps(seen(two_replicas())))
+    replicas = two_replicas()
+    print(json.dumps({**seen(replicas), "repaired": repaired(replicas)}))

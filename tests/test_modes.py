@@ -557,3 +557,18 @@ def test_onset_on_two_replicas_is_exact_and_the_model_comes_back_finite(mirrored
     seen = mirrored["sick"]
     assert seen["oracle"] != "None" and seen["finite"]
     assert seen["onset"] == seen["oracle"]
+
+
+def test_run_on_two_replicas_is_repaired(mirrored):
+    report = mirrored["repaired"]
+    assert report["outcome"] == "REPAIRED" and report["finite"] and report["epochs"] == 3, report["told"]
+
+
+@pytest.mark.parametrize("build", [steps_per_execution, own_step, own_fit, dataset, generator], ids=named)
+def test_run_of_every_mode_is_repaired(build):
+    """The rate explodes in the second epoch; a share of it does not."""
+    model, report = trained(
+        partial(nanfix.fit, strategies=["lower-learning-rate"], throw=False), partial(build, partial(late, 1e3))
+    )
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert finite(model) and np.isfinite(report.history["loss"]).all() and report.epoch == [0, 1]

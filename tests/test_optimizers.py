@@ -1,11 +1,14 @@
 """Which optimizers a model has, and which of them its step calls."""
 
+import explosions
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
+import nanfix
+from nanfix import Cause, Outcome
 from nanfix.optimizers import optimizers, slots, told_of_updates, trained_optimizers
 from nanfix.setup import base_optimizer
 from nanfix.steps import RecordingStep
@@ -88,3 +91,33 @@ def test_every_way_to_update_is_told_and_nothing_is_left_behind(update):
     assert told == [(model.left_optimizer, 2), (model.others["right"], 2)]
     assert not any("apply" in vars(optimizer) for optimizer in optimizers(model))
     assert np.asarray(model.left_optimizer.iterations) == 1
+
+
+def exploding(strategy):
+    """Train two parts, of which the rate of one is far too high, and repair the run with one strategy."""
+    keras.utils.set_random_seed(0)
+    model = pair(keras.optimizers.SGD(30.0), keras.optimizers.SGD(0.02))
+    report = nanfix.fit(model, *explosions.table(), epochs=3, batch_size=16, verbose=0, strategies=[strategy], throw=False)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert np.isfinite(report.history["error"]).all() and report.history["error"][-1] < 0.5
+    return model, report
+
+
+def test_lower_rate_is_a_share_of_each_that_is_trained_with():
+    model, report = exploding("lower-learning-rate")
+    share = report.fix.edits[0].params["share"]
+    rates = [float(optimizer.learning_rate) for optimizer in optimizers(model)]
+    assert rates == pytest.approx([0.001, 30.0 * share, 0.02 * share])  # the first is what compile() made
+    assert Cause.LEARNING_RATE in report.diagnosis.causes
+    assert "with a learning rate of 0 the steps stay finite" in report.diagnosis.tried
+
+
+def test_every_optimizer_that_trains_is_exchanged():
+    model, _ = exploding("swap-optimizer")
+    assert [type(each) for each in optimizers(model)] == [keras.optimizers.RMSprop, keras.optimizers.Adam, keras.optimizers.Adam]
+
+
+def test_gradients_of_every_optimizer_are_clipped():
+    model, report = exploding("clip-gradients")
+    norm = report.fix.edits[0].params["global_clipnorm"]
+    assert [each.global_clipnorm for each in optimizers(model)] == [None, norm, norm]

@@ -20,7 +20,7 @@ from nanfix.judging import FailedRun
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
-from nanfix.replay import Replay, flat_batch, observe, replay
+from nanfix.replay import Observation, Replay, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
 from nanfix.setup import Setup, current_learning_rate
@@ -87,6 +87,9 @@ class Incident:
     def measured(self) -> tuple[Replay, Audit, Growth]:
         """Return what the failing steps, the data and the weights show."""
         seen, looked, growth = self.look(self.setup, self.recording, self.detected)
+        refused = self.watched.incident.refused if self.watched.incident is not None else ""
+        if refused:  # the step is not among those that were recorded
+            seen = replace(seen, onset=self.detected, failing=Observation(error=refused))
         if self.data.is_arrays and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
             ahead = self._evidence("rows that training has not reached", lambda: self._fails_of_holes(looked.rows[:HOLES]), False)
             looked = replace(looked, holes_ahead=ahead)

@@ -113,7 +113,9 @@ class Prober:
         if (rows, variation) not in self._feeds:
             part = filtered(self._data.training_part(), rows)
             others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}  # a proof goes to and fro between its seeds
-            self._feeds = {**others, (rows, variation): trained_on(part.shuffled(variation) if variation else part)}
+            part = part.shuffled(variation) if variation else part
+            own = type(self._model).fit is not keras.Model.fit  # it may do something to the arrays first
+            self._feeds = {**others, (rows, variation): part if own else trained_on(part)}
         return self._feeds[rows, variation]
 
     def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:

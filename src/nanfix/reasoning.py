@@ -13,7 +13,7 @@ from nanfix.arrays import rows_in
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
-from nanfix.recording import Recording
+from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay
 from nanfix.setup import Setup, linear_throughout, loss_name, unbounded_recurrences
 
@@ -25,6 +25,8 @@ RISEN = 10.0  # times what it was, a loss or a norm has risen
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 WIDE = 2.5  # a layer that multiplies its input by more has weights that are too large for its width
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
+NOTHING_SEEN = "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
+UNSEEN = "the batches could not be recorded, as the model draws them by itself: the failing step was not looked into"
 NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
@@ -139,6 +141,8 @@ def _findings(
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
     data = [*_ruined_statistics(setup), *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None)]
+    if refuses_label(failing.error) and not audit.label_evidence:
+        data.append(Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}"))
     if data:
         yield from data
         yield from _scales(audit, Counterfactuals())  # what a training on the repaired data may fail of next
@@ -147,9 +151,9 @@ def _findings(
     if failing.operation is not None and not grown:
         yield from _out_of_domain(failing, setup)
     if failing.operation is None and not grown and not failing.error and seen.onset is not None:
-        yield Finding(
-            Cause.UNKNOWN, 0.55, "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
-        )
+        yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
+    if failing.operation is None and failing.error and not audit.label_evidence:
+        yield Finding(Cause.UNKNOWN, 0.55, f"run eagerly, the failing step cannot be looked into ({failing.error})")
     for finding in _explosion(failing, audit, growth, setup, tried):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a value out of its domain.
         doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5

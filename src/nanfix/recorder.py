@@ -5,20 +5,23 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from nanfix.beginning import Beginning
 from nanfix.diagnosis import Onset
 from nanfix.errors import RunDirError
 from nanfix.memory import available
 from nanfix.net import Net
 from nanfix.optimizers import base, optimizers
 from nanfix.pace import Pace
-from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps
+from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps, refused_label, refuses_label
 from nanfix.shelf import Shelf
-from nanfix.snapshot import nonfinite_variables, read, restore, state_variables, take
+from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore, state_variables, take
 from nanfix.steps import Drawn, RecordingStep, batch_bytes, is_running_mean, loss_of, named_loss, recordable, whole
 from nanfix.store import Saved, SnapshotStore, joined
 
@@ -92,6 +95,8 @@ class FlightRecorder(keras.callbacks.Callback):
         self._first_batch: Any = None
         self._rates: tuple[tuple[Any, Any], ...] = ()
         self._step: RecordingStep | None = None
+        self._beginning: Beginning | None = None
+        self._during_first = ExitStack()
         self._keeping, self._verifying = Pace(KEEPING), Pace(VERIFYING)
         self._epoch = 0
         self._done = 0  # steps of the epoch
@@ -115,8 +120,20 @@ class FlightRecorder(keras.callbacks.Callback):
             self._step.listener = self
             model.train_function = self._step
 
+    def refused(self, error: BaseException) -> Nonfinite | None:
+        """Return the incident of a step that TensorFlow refused for a label without a class; None for any other error."""
+        if not isinstance(error, tf.errors.InvalidArgumentError) or not refuses_label(error):
+            return None
+        self._begun()
+        return (
+            Nonfinite(Onset(self._epoch + 1, self._done + 1), "the labels", refused=refused_label(error))
+            if self._shelf.snapshots
+            else None
+        )
+
     def detach(self) -> None:
         """Stop recording; the traced step stays with the model, so that the next fit need not trace it again."""
+        self._during_first.close()
         if self._step is not None:
             self._step.listener = None
 
@@ -150,9 +167,13 @@ class FlightRecorder(keras.callbacks.Callback):
     def before_execution(self, iterator: Any) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones when they are due."""
         if not self._shelf.snapshots:
-            if self._step is not None:
-                self._step.prepare(iterator)
-            self._begin()
+            prepared = self._step is not None and self._step.prepare(iterator)
+            if self._step is not None and not prepared and self._resume is not None:
+                self._step.build(iterator)
+            if prepared or self._resume is not None:
+                self._begin()
+            else:
+                self._wait_for_variables()
         elif self._full() or self._keeping.due(time.perf_counter()) or (self._done == 0 and self._keeping.cost < CHEAP):
             self._keep()
         if self._rates_change or self._done == 0:
@@ -164,6 +185,7 @@ class FlightRecorder(keras.callbacks.Callback):
     @_under_the_net
     def drawn(self, batches: Drawn) -> None:
         """Hold the batches of an execution by reference."""
+        self._begun()
         self._executions.append(Execution(self._epoch, self._done + 1, self._rates, batches))
         if self._first_batch is None:
             self._first_batch = whole(batches.first)
@@ -177,11 +199,12 @@ class FlightRecorder(keras.callbacks.Callback):
 
     @_under_the_net
     def on_train_batch_begin(self, batch, logs=None):
-        if self._step is None and getattr(self.model, "built", False):
+        if self._step is None:
             self.before_execution(None)
 
     @_under_the_net
     def on_train_batch_end(self, batch, logs=None):
+        self._begun()
         steps, now = batch + 1 - self._done, time.perf_counter()
         self._done += steps
         self._total += steps
@@ -229,10 +252,24 @@ class FlightRecorder(keras.callbacks.Callback):
             self._total = newest.total
         self._keep()
 
+    def _wait_for_variables(self) -> None:
+        """Let the first step make what variables are missing; what they began with is the initial state."""
+        self._beginning = Beginning(self.model, self._callbacks)
+        self._during_first.enter_context(self._beginning.watched())
+
+    def _begun(self) -> None:
+        """Keep the initial state, when the first step has made all variables."""
+        beginning, self._beginning = self._beginning, None
+        if beginning is not None:
+            self._during_first.close()
+            self._put(beginning.snapshot(self._epoch, self._total), time.perf_counter())
+
     def _keep(self) -> None:
         """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is not finite."""
         begun = time.perf_counter()
-        snapshot = take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._callbacks)
+        self._put(take(self.model, epoch=self._epoch, step=self._done, total=self._total, callbacks=self._callbacks), begun)
+
+    def _put(self, snapshot: Snapshot | None, begun: float) -> None:
         if snapshot is None:
             raise self._nonfinite(nonfinite_variables(self.model)[0])
         self._peak = max(self._peak, self.nbytes + snapshot.nbytes)

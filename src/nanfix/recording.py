@@ -12,16 +12,31 @@ from nanfix.steps import Drawn, RecordingStep, whole
 
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
 OUTGROWN = 100.0  # times their first norm, weights have
+REFUSED_LABEL = "Received a label value of"  # so begins what TensorFlow says of a label without a class
 
 
 class Nonfinite(Exception):
-    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the logs of the step show it."""
+    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the logs of the step show it.
 
-    def __init__(self, detected: Onset, what: str, *, logged: bool = False):
+    `refused` is what TensorFlow said where it would not compute a step, as some devices do where others give NaN.
+    """
+
+    def __init__(self, detected: Onset, what: str, *, logged: bool = False, refused: str = ""):
         super().__init__(f"{what} at {detected}")
         self.detected = detected
         self.what = what
         self.logged = logged
+        self.refused = refused
+
+
+def refuses_label(error: object) -> bool:
+    """Say whether TensorFlow refused to compute the loss of a class label that has no class."""
+    return REFUSED_LABEL in str(error)
+
+
+def refused_label(error: object) -> str:
+    """Return what TensorFlow says of such a label, in one line and without the labels of the whole batch."""
+    return (REFUSED_LABEL + str(error).partition(REFUSED_LABEL)[2].partition("Label values")[0]).strip().rstrip(".").strip()
 
 
 @dataclass(frozen=True)

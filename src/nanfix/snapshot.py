@@ -99,12 +99,21 @@ def nonfinite_variables(model: Any) -> list[str]:
 
 
 def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()) -> Snapshot | None:
-    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite: none is kept unverified.
+    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite: none is kept unverified."""
+    variables = tuple(state_variables(model))
+    tensors = tuple(map(read, variables))
+    norm = verified(model, variables, tensors)
+    if norm is None:
+        return None
+    states = tuple((callback, plain_state(callback)) for callback in callbacks)
+    return Snapshot(epoch, step, total, variables, tensors, states, norm, time.time(), tuple(counters(model)))
+
+
+def verified(model: Any, variables: Iterable[Any], tensors: Iterable[Any]) -> float | None:
+    """Return the norm of the weights among what variables hold; None when a weight, slot or statistic is non-finite.
 
     As in `nonfinite_variables`, constants do not count.
     """
-    variables = tuple(state_variables(model))
-    tensors = tuple(map(read, variables))
     metrics = {id(variable) for variable in model.metrics_variables}
     weights = {id(variable) for variable in model.trainable_variables}
     norm = 0.0
@@ -115,8 +124,7 @@ def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks
         if not math.isfinite(squares) and not is_finite(tensor) and id(variable) not in constants(model):
             return None
         norm += squares if id(variable) in weights else 0.0
-    states = tuple((callback, plain_state(callback)) for callback in callbacks)
-    return Snapshot(epoch, step, total, variables, tensors, states, math.sqrt(norm), time.time(), tuple(counters(model)))
+    return math.sqrt(norm)
 
 
 def restore(snapshot: Snapshot) -> None:

@@ -88,16 +88,24 @@ class RecordingStep:
         self._prepared = False
         self._iterator: Callable[[], Any] = lambda: None  # a weak reference: nobody but Keras keeps its data alive
 
-    def prepare(self, iterator: Any) -> None:
-        """Trace the step, which creates missing variables and slots at their initial values, but run nothing."""
-        if self._prepared or not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
-            return
-        if self._model.run_eagerly:
-            batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
-            self._model._symbolic_build(data_batch=batch)
-        else:
-            self._drawn.get_concrete_function(iterator)
+    def prepare(self, iterator: Any) -> bool:
+        """Trace the step, which creates missing variables and slots at their initial values, but run nothing.
+
+        Returns:
+            Whether that could be done: a step that runs eagerly makes them when it is run.
+        """
+        if self._prepared:
+            return True
+        if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+            return False
+        self._drawn.get_concrete_function(iterator)
         self._prepared = True
+        return True
+
+    def build(self, iterator: Any) -> None:
+        """Make the variables of a model that runs eagerly, for a saved state to be put into; its code is run on symbols."""
+        batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
+        self._model._symbolic_build(data_batch=batch)
 
     def __call__(self, iterator: Any) -> Any:
         if self.listener is not None:

@@ -110,10 +110,12 @@ def watch(
                 model.fit(**arguments)
         except Nonfinite as nonfinite:
             incident = nonfinite.with_traceback(None)
-        except BaseException:
-            recorder.abandon()
-            restore_if_ruined(model, recorder.recording())
-            raise
+        except BaseException as failed:
+            incident = recorder.refused(failed)
+            if incident is None:
+                recorder.abandon()
+                restore_if_ruined(model, recorder.recording())
+                raise
         incident = incident or recorder.incident  # a `fit` of the user's own may have swallowed it
         knew = tuple((callback, plain_state(callback)) for callback in taking_part) if incident is not None else ()
         if incident is not None:
