@@ -30,7 +30,7 @@ class Beginning:
 
         def creator(make, **arguments):
             given: list[Any] = []
-            initial = arguments.get("initial_value")
+            initial: Any = arguments.get("initial_value")
 
             def noted():
                 given.append(initial())

@@ -149,7 +149,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         items = [_copied(item, memo) for item in value]
         memo[id(value)] = type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return memo[id(value)]
-    copied = memo[id(value)] = copy.copy(value)
+    copied: Any = copy.copy(value)
+    memo[id(value)] = copied
     if not isinstance(value, set):  # what is in a set cannot change
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
             copied[key] = _copied(item, memo)
