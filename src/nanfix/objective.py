@@ -1,5 +1,6 @@
 """What a setup changes about the loss that is trained on, and what the model that is handed back is compiled with."""
 
+import functools
 from contextlib import ExitStack
 from typing import Any
 
@@ -47,7 +48,11 @@ def compile_with(model: Any, setup: Setup, undo: ExitStack) -> list[str]:
 
 def _stock(wanted: LogitsLoss | RobustLoss, *, raw: bool) -> Any:
     if isinstance(wanted, RobustLoss):
-        return getattr(keras.losses, wanted.name)(**dict(wanted.arguments))
+        loss = getattr(keras.losses, wanted.name)(**dict(wanted.arguments))
+        loss.get_config = functools.partial(
+            dict, {**loss.get_config(), **dict(wanted.arguments)}
+        )  # Keras leaves them out of Huber's
+        return loss
     return getattr(keras.losses, wanted.class_name)(from_logits=raw, reduction=wanted.reduction)
 
 
