@@ -2,7 +2,7 @@
 
 from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import KERNELS, kernels
+from nanfix.setup import kernels
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -54,5 +54,5 @@ class ConstrainWeights(Strategy):
 
 def _weighted(setup) -> list[str]:
     """Return the addresses of layers that have kernels, none of them with a constraint."""
-    held = {address: [getattr(layer, KERNELS[kernel]) for kernel in kernels(layer)] for address, layer in walk(setup.model)}
+    held = {address: [getattr(layer, argument) for argument in kernels(layer).values()] for address, layer in walk(setup.model)}
     return [address for address, constraints in held.items() if constraints and not any(constraints)]

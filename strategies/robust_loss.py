@@ -11,9 +11,9 @@ from nanfix.strategy import Refusal, Strategy, Tier
 class RobustLoss(Strategy):
     """Minimize 2 * Huber(e) = e**2 for |e| <= d and d * (2 |e| - d) beyond, instead of the squared error e**2.
 
-    Searches d as a share of the interquartile range of the targets. The user's own loss goes on judging: it is what
-    `evaluate` and the validation give. Does not help when all targets are large, which calls for scaling them, nor losses
-    other than the squared error.
+    Searches d as a share of the interquartile range of the targets. The user's own loss goes on judging in this training;
+    the repaired model is compiled with the Huber loss, so that a further one stays finite, too. Does not help when all
+    targets are large, which calls for scaling them, nor losses other than the squared error.
 
     Reference: Huber (1964), Robust Estimation of a Location Parameter, doi:10.1214/aoms/1177703732.
     """
@@ -42,7 +42,7 @@ class RobustLoss(Strategy):
         return setup.with_loss(Change(loss, (("delta", delta),), factor))
 
     def explain(self, params):
-        return f"Train on the Huber loss with delta {params['delta']:.3g}; evaluation keeps your loss."
+        return f"Train on the Huber loss with delta {params['delta']:.3g}; your loss goes on judging this training."
 
     def snippet(self, params):
         return f"loss = keras.losses.{params['loss']}(delta={params['delta']:.3g})"

@@ -13,8 +13,10 @@ DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_c
 class ScaleTargets(Strategy):
     """Train on (y - median) / (interquartile range) while the model goes on predicting y in the user's units.
 
-    The inverse, center + scale * f(x), is folded into the last layer. A target whose interquartile range is zero is
-    divided by its standard deviation. Does not help classification, nor losses that are no power of the error.
+    The inverse, center + scale * f(x), stands behind the last layer, and gives it the gradient of the scaled targets in a
+    further training, too; where nothing can be put there, it is folded into the last layer. A target whose interquartile
+    range is zero is divided by its standard deviation. Does not help classification, nor losses that are no power of the
+    error.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5; sklearn.preprocessing.RobustScaler.
     """

@@ -160,7 +160,8 @@ class HandBack:
         if not before or not notes or notes[0].endswith("."):
             return notes
         largest = max((_share(*pair) for pair in zip(before, after, strict=True)), default=0.0)
-        return [f"{notes[0]}; predictions differ by at most {largest:.1e} of their largest value.", *notes[1:]]
+        told = "are the same" if largest == 0 else f"differ by at most {largest:.1e} of their largest value"
+        return [f"{notes[0]}; predictions {told}.", *notes[1:]]
 
     def _rows(self, setup: Setup) -> Any:
         """Return rows to predict for; None where nothing is changed that could make a difference, or nothing predicts."""

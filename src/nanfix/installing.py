@@ -137,8 +137,8 @@ def _change_layer(layer: Any, name: str, value: Any, undo: contextlib.ExitStack)
             put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
         return
     constraint = keras.constraints.MaxNorm(value)
-    for kernel in kernels(layer):
-        put(undo, layer, KERNELS[kernel], constraint)
+    for kernel, argument in kernels(layer).items():
+        put(undo, layer, argument, constraint)
         put(undo, getattr(layer, kernel), "constraint", constraint)
 
 

@@ -14,7 +14,7 @@ from nanfix.fitcall import CLIPPING, FitCall, OptimizerMade, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
 from nanfix.optimizers import trained_slots
 from nanfix.schedules import ScaledSchedule, scaled_schedule
-from nanfix.setup import KERNELS, Setup, kernels, loss_name
+from nanfix.setup import Setup, kernels, loss_name
 from nanfix.source import (
     AdaptChange,
     ArgumentChange,
@@ -100,7 +100,7 @@ def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     arguments = {}
     for name, value in changed.items():
         if name == "max_norm":
-            arguments.update({KERNELS[kernel]: f"keras.constraints.MaxNorm({value:g})" for kernel in kernels(layer)})
+            arguments.update(dict.fromkeys(kernels(layer).values(), f"keras.constraints.MaxNorm({value:g})"))
         else:
             arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments

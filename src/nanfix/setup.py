@@ -16,11 +16,11 @@ DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an o
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 
 
-KERNELS = {  # which constraint and which argument hold for each kind of kernel
-    "kernel": "kernel_constraint",
-    "recurrent_kernel": "recurrent_constraint",
-    "depthwise_kernel": "depthwise_constraint",
-    "pointwise_kernel": "pointwise_constraint",
+KERNELS = {  # what may hold for each kind of kernel; that of a DepthwiseConv2D is called "kernel", too
+    "kernel": ("kernel_constraint", "depthwise_constraint"),
+    "recurrent_kernel": ("recurrent_constraint",),
+    "depthwise_kernel": ("depthwise_constraint",),
+    "pointwise_kernel": ("pointwise_constraint",),
 }
 
 
@@ -228,9 +228,11 @@ def _check_known(what: str, wanted: Iterable[str], known: Collection[str]) -> No
         )
 
 
-def kernels(layer: Any) -> list[str]:
-    """Return the names of the kernels that a layer has, and whose constraint can be set."""
-    return [name for name, argument in KERNELS.items() if getattr(layer, name, None) is not None and hasattr(layer, argument)]
+def kernels(layer: Any) -> dict[str, str]:
+    """Return the kernels that a layer has, each with the name of its constraint, where that can be set."""
+    held = {name: arguments for name, arguments in KERNELS.items() if getattr(layer, name, None) is not None}
+    found = {name: next((a for a in arguments if hasattr(layer, a)), None) for name, arguments in held.items()}
+    return {name: argument for name, argument in found.items() if argument is not None}
 
 
 def fades(decay: float) -> bool:
