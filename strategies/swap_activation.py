@@ -59,7 +59,13 @@ class SwapActivation(Strategy):
 
 def _hidden(setup) -> list[str]:
     """Return the addresses of layers, the last one apart, whose activation has no bound."""
-    hidden = [(address, layer) for address, layer in setup.activations[:-1] if activation_name(layer) != TRAINED]
+    from nanfix.rebuild import remade  # TensorFlow is loaded when it is needed, not with the catalogue
+
+    # What a layer of Keras' own, as MultiHeadAttention, makes inside itself is its business, and made anew when it is loaded.
+    inside = {
+        address for address, owner in remade(setup.model, setup.members).items() if type(owner).__module__.startswith("keras.")
+    }
+    hidden = [(a, layer) for a, layer in setup.activations[:-1] if activation_name(layer) != TRAINED and a not in inside]
     unbounded = {address: activation_name(layer) for address, layer in hidden if not is_bounded(activation_of(layer))}
     # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
     return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]

@@ -25,6 +25,7 @@ from nanfix.rebuild import (
     insert_before,
     layer_normalization,
     outputs_are_named,
+    remade,
     scaling,
     sharers,
     target_scaling,
@@ -57,6 +58,7 @@ class HandBack:
         self._model = installer.model
         self._sites = sites
         self._rebuildable = can_rebuild(installer.model)  # as it is before anything is installed
+        self._remade = remade(installer.model, installer.layers)
 
     def for_good(self, setup: Setup) -> list[str]:
         """Leave the repair with the model, and return what was done.
@@ -67,8 +69,9 @@ class HandBack:
         notes = self._first_exact(setup).notes
         notes += self._installer.optimizing.settle(setup)
         notes += [NO_MATCH.format(operation=guard.operation, place=guard.source) for guard in self._installer.idle(setup)]
-        if (setup.layers or setup.normalized) and not self._rebuildable:
-            names = ", ".join(dict.fromkeys([*setup.layers, *setup.normalized]))
+        gone = [address for address in {**setup.layers, **dict.fromkeys(setup.normalized)} if address in self._remade]
+        if gone:
+            names = ", ".join(gone)
             notes.append(f"A saved model is made anew by its own code when it is loaded: change {names} there, too.")
         self._installer.keep()
         return notes

@@ -25,6 +25,7 @@ CONNECTIONS = (
     "_operations_by_depth", "output_names",
 )  # fmt: skip
 STACK = ("_layers", "_functional", "_build_shapes_dict", "built")
+KEEPING = (keras.layers.Wrapper, keras.layers.Bidirectional, keras.layers.RNN, keras.layers.StackedRNNCells)
 COMPILED = ("train_function", "test_function", "predict_function")
 SCALES = (1e-7, 1e18)  # a Normalization layer divides by no less, and holds the square
 
@@ -34,11 +35,16 @@ def can_rebuild(model: Any) -> bool:
 
     Sequential and Functional models, but none with a `call` of its own, nor one that its own constructor makes anew.
     """
-    if "call" in vars(model):
+    if "call" in vars(model) or not _is_graph(model):
         return False
-    if isinstance(model, keras.Sequential):
-        return type(model).call is keras.Sequential.call and model._functional is not None
-    return isinstance(model, Functional) and type(model).call is Functional.call and functional_like_constructor(type(model))
+    return not isinstance(model, keras.Sequential) or model._functional is not None
+
+
+def _is_graph(layer: Any) -> bool:
+    """Say whether a layer is a model that consists of its connected layers, also when it is loaded."""
+    if isinstance(layer, keras.Sequential):
+        return type(layer).call is keras.Sequential.call
+    return isinstance(layer, Functional) and type(layer).call is Functional.call and functional_like_constructor(type(layer))
 
 
 def sharers(model: Any) -> list[Any]:
@@ -97,11 +103,22 @@ def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: Exit
 def container(model: Any, layer: Any) -> Any:
     """Return the model, this one or one nested in it, that can be rebuilt round that layer of its own; None if there is none."""
     owners = model._flatten_layers(include_self=True, recursive=True)
-    return next((o for o in owners if can_be_owner(o) and any(held is layer for held in o.layers)), None)
+    return next((o for o in owners if can_rebuild(o) and any(held is layer for held in o.layers)), None)
 
 
-def can_be_owner(layer: Any) -> bool:
-    return isinstance(layer, Functional | keras.Sequential) and can_rebuild(layer)
+def remade(model: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by address the layers that the code of an owner makes anew when a saved model is loaded, each with that owner.
+
+    What is changed about them is then gone. Models that are graphs, wrappers and recurrent layers keep what they hold.
+    """
+    found = {}
+    for address in members:
+        parts = address.split("/")
+        owners = [model, *(members[path] for path in ("/".join(parts[:end]) for end in range(1, len(parts))) if path in members)]
+        maker = next((owner for owner in owners if not (isinstance(owner, KEEPING) or _is_graph(owner))), None)
+        if maker is not None:
+            found[address] = maker
+    return found
 
 
 def layer_normalization() -> Any:
