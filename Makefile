@@ -24,10 +24,10 @@ test: check
 scripts: $(INSTALLED)
 	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
 
-# Every legal training of tests/legal with all strategies, repaired twice, loaded in a fresh process, and 1,000 composed ones;
-# `make test` searches a few cheap strategies and composes 40.
+# The whole suite, and what `make test` has no time for: strategies against experts, every legal training of tests/legal with all
+# strategies, repaired twice and loaded in a fresh process, 1,000 composed ones (40 in `make test`), and every form of data repaired.
 soak: $(INSTALLED)
-	NANFIX_SOAK=1 $(BIN)/python -m pytest -n 2 tests/test_legal.py tests/test_composed.py
+	NANFIX_SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -10,6 +10,14 @@ os.environ["NANFIX_DEBUG"] = "1"  # a fault of nanfix fails the test in which it
 import pytest
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave the long tests to `make soak`, which sets NANFIX_SOAK."""
+    if not os.environ.get("NANFIX_SOAK"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Seed Python, numpy and TensorFlow; imported here, so that collecting tests loads no TensorFlow."""

@@ -4,6 +4,7 @@ import contract
 import explosions
 import keras
 import numpy as np
+import pytest
 import structures
 from keras import layers
 
@@ -42,6 +43,7 @@ def test_a_model_with_its_own_call_is_refused():
     assert not get(NAME).applies(diagnosis(None), contract.setup_of(model, *explosions.table(rows=16)))
 
 
+@pytest.mark.soak
 def test_repairs_wide_weights_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         keras.utils.set_random_seed(0)

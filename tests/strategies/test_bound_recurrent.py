@@ -53,6 +53,7 @@ def last_step():
     return model, x, x[:, -1, :1] - 2.0 + noise, {**arguments, "epochs": 12}
 
 
+@pytest.mark.soak
 def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         keras.utils.set_random_seed(0)

@@ -51,6 +51,7 @@ def test_repairs_a_run_with_a_few_wrong_targets():
     assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]
 
 
+@pytest.mark.soak
 def test_is_as_good_as_the_usual_clipping_by_hand():
     def clipped_at_one(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")

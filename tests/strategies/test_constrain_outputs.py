@@ -39,6 +39,7 @@ def test_is_left_alone_where_the_outputs_are_not_at_fault(diagnosis, loss, last)
     assert not get(NAME).applies(diagnosis, setup_of(loss, last))
 
 
+@pytest.mark.soak
 def test_is_as_good_as_softplus_by_hand():
     def with_softplus(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.softplus

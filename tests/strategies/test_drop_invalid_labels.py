@@ -3,6 +3,7 @@
 import contract
 import explosions
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import nanfix
@@ -84,12 +85,14 @@ def test_stream_of_labels_from_one_is_learned():
     assert float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y - 1)) > 0.7
 
 
+@pytest.mark.soak
 def test_shift_is_as_good_as_one_by_hand():
     x, labels = explosions.noisy_classes()
     build = explosions.with_data(explosions.labels_from_one, x, labels + 1, epochs=6)
     contract.check_repair(NAME, build, lambda model, x, y, arguments: contract.trained(model, x, y - 1, arguments))
 
 
+@pytest.mark.soak
 def test_is_as_good_as_leaving_the_rows_out_by_hand():
     x, labels = explosions.noisy_classes()
     strays = np.random.default_rng(0).choice(1024, size=40, replace=False)

@@ -3,6 +3,7 @@
 import contract
 import explosions
 import numpy as np
+import pytest
 
 from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
@@ -40,6 +41,7 @@ def test_too_many_are_no_outliers():
     assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), x, y))
 
 
+@pytest.mark.soak
 def test_repairs_codes_for_missing_values_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         kept = np.abs(x).max(axis=1) < 1e6

@@ -140,6 +140,7 @@ def overflowing_softmax():
     return model, x, y.astype("float32"), {**explosions.ARGUMENTS, "epochs": 10}
 
 
+@pytest.mark.soak
 def test_softmax_by_hand_is_as_good_as_the_stock_one():
     def stock(model, x, y, arguments):
         next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(

@@ -4,6 +4,7 @@ import contract
 import explosions
 import keras
 import numpy as np
+import pytest
 
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
@@ -22,6 +23,7 @@ def test_refuses_an_optimizer_that_scales_already():
     assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup_of("sgd"), initial_scale=1.0))
 
 
+@pytest.mark.soak
 def test_repairs_a_gradient_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")

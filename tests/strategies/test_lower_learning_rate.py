@@ -96,6 +96,7 @@ def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
     assert report.history["learning_rate"] == pytest.approx([30.0 * share, 15.0 * share, 7.5 * share])
 
 
+@pytest.mark.soak
 def test_is_as_good_as_a_tenth_by_hand():
     def build():
         x, y = explosions.noisy_table()

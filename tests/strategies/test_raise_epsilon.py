@@ -29,6 +29,7 @@ def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
     assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=0.0)))
 
 
+@pytest.mark.soak
 def test_repairs_weights_of_half_precision_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01, epsilon=1e-4), "mse")

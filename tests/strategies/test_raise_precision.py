@@ -3,6 +3,7 @@
 import contract
 import explosions
 import keras
+import pytest
 from keras import layers
 
 from nanfix.diagnosis import Cause, Phase, Place
@@ -32,6 +33,7 @@ def test_refuses_full_precision_and_weights_of_half_precision():
     assert not get(NAME).applies(diagnosis("first"), halved("float16"))
 
 
+@pytest.mark.soak
 def test_repairs_a_sum_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.layers[1].dtype_policy = "float32"

@@ -31,6 +31,7 @@ def test_other_models_are_left_alone(cause):
     assert not get(NAME).applies(contract.diagnosis(cause), setup)
 
 
+@pytest.mark.soak
 def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_path):
     def by_hand(model, x, y, arguments):
         filled = np.where(np.isfinite(x), x, np.nanmedian(x, axis=0))

@@ -58,6 +58,7 @@ def test_repairs_weights_drawn_too_large():
         assert np.std(layer.kernel) == pytest.approx(np.sqrt(2.0 / 64.0), rel=0.1)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_weights_drawn_by_hand():
     def drawn_by_he(model, x, y, arguments):
         *hidden, last = model.layers

@@ -35,6 +35,7 @@ def test_shares_and_other_losses_are_left_alone():
     assert not get(NAME).applies(DIAGNOSIS, setup_of(-1, 1, 1, loss="hinge"))
 
 
+@pytest.mark.soak
 def test_repairs_masks_of_bytes_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         return contract.trained(model, x, y / 255.0, arguments)

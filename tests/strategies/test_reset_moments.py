@@ -6,6 +6,7 @@ import contract
 import explosions
 import keras
 import numpy as np
+import pytest
 
 from nanfix.diagnosis import Cause
 from nanfix.optimizing import Optimizing, forget
@@ -48,6 +49,7 @@ def test_refuses_an_optimizer_without_memory_and_a_second_time():
     assert not get(NAME).applies(DIAGNOSIS, plain)
 
 
+@pytest.mark.soak
 def test_repairs_a_second_fold_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")

@@ -41,6 +41,7 @@ def test_a_setup_with_another_loss_is_left_alone():
     assert changed.loss == RobustLoss("Huber", (("delta", 0.5),), 2.0) and not get(NAME).applies(DIAGNOSIS, changed)
 
 
+@pytest.mark.soak
 def test_repairs_wrong_targets_as_well_as_an_expert_and_gives_the_loss_back():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1), keras.losses.Huber(1.0), metrics=["mse"])

@@ -91,6 +91,7 @@ def with_dead_feature(build):
     return explosions.with_data(build, x, y, epochs=6)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_the_default_epsilon_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01), "mse")
@@ -129,6 +130,7 @@ def test_is_as_good_as_the_default_accumulator_by_hand():
     contract.check_repair(NAME, negative_accumulator, default)
 
 
+@pytest.mark.soak
 def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.AdamW(0.1), "mse")

@@ -64,6 +64,7 @@ def one_missing_target():
     return model, x, y, {**explosions.ARGUMENTS, "epochs": 30}
 
 
+@pytest.mark.soak
 def test_repairs_a_missing_target_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         held = contract.training_rows(y, arguments)

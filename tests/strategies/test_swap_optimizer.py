@@ -44,6 +44,7 @@ def test_repairs_a_rate_that_is_too_high_for_plain_descent():
     assert int(optimizer.iterations) == 10 * 8  # 128 rows in batches of 16
 
 
+@pytest.mark.soak
 def test_is_as_good_as_adam_by_hand():
     def with_adam(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(1e-3), "mse")
