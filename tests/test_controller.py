@@ -200,15 +200,51 @@ def test_forbidden_strategies_are_not_tried():
 def test_report_says_what_was_trained_on_what():
     model, x, y, arguments = explosions.healthy()
     report = nanfix.fit(model, x, y, **arguments)
-    weights = [[list(weight.shape) for weight in layer.weights] for layer in model.layers]
+    shapes = [[list(weight.shape) for weight in layer.weights] for layer in model.layers]
     told = dict(report.fingerprint)
     assert told.pop("compiled")["loss"] == "mse" and told.pop("fed")["batch_size"] == arguments["batch_size"]
     assert told == {
-        "model": [["Dense", shapes] for shapes in weights],
+        "model": {f"dense[{index}]": ["Dense", held] for index, held in enumerate(shapes)},
         "optimizer": "Adam",
         "data": [[[list(x.shape), "float32"]], [[list(y.shape), "float32"]]],
         "epochs": arguments["epochs"],
     }
+
+
+def another(*layers):
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.SGD(5.0), "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("edit", "model", "words"),
+    [
+        (
+            nanfix.Edit("swap-activation", {"activation": "tanh", "layers": ["dense[0]"]}),
+            another(keras.layers.Dense(3, "relu"), keras.layers.Dense(1)),
+            r"layer 'dense\[0\]' differs. Expected: Dense with weights \[\[4, 8\], \[8\]\]. Received: .* \[\[4, 3\], \[3\]\]",
+        ),
+        (
+            nanfix.Edit("swap-activation", {"activation": "tanh", "layers": ["dense[1]"]}),
+            another(keras.layers.Dense(1)),
+            r"no layer 'dense\[1\]'. Expected: a fix that was made for this model, whose layers are dense\[0\]",
+        ),
+        (
+            nanfix.Edit("impute-nonfinite", {"fills": {"input[0]": [0.0, 0.0]}}),
+            another(keras.layers.Dense(1)),
+            r"another input 'input\[0\]'. Expected: 2 features. Received: 4",
+        ),
+    ],
+    ids=["other layer", "no such layer", "other input"],
+)
+def test_a_fix_of_another_model_is_refused_before_anything_changes(edit, model, words):
+    x, y = explosions.table()
+    before = model.get_weights()
+    with pytest.raises(InputError, match=words):
+        nanfix.apply(model, nanfix.Fix((edit,), {"dense[0]": ["Dense", [[4, 8], [8]]]}), x, y, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_run_dir_keeps_the_repaired_model_where_it_can_be_saved(tmp_path):

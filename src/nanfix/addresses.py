@@ -33,6 +33,11 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
                 yield path + name, node
 
 
+def described(layer: Any) -> list[Any]:
+    """Return what tells a layer from another at the same address: its class and the shapes of its weights, none if unbuilt."""
+    return [type(layer).__name__, [list(weight.shape) for weight in getattr(layer, "weights", [])]]
+
+
 def _below(owner: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     layers = [layer for layer in owner._layers if type(layer).__name__ != "InputLayer"]
     for name, layer in zip(distinct(layers, _given_name), layers, strict=True):

@@ -16,6 +16,11 @@ class Affine:
     center: tuple[float, ...]
     scale: tuple[float, ...]
 
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return len(self.center)
+
     def __call__(self, values):
         return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
 
@@ -42,6 +47,11 @@ class Power:
     first: Affine
     exponent: tuple[float, ...]
     last: Affine
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return self.first.width
 
     def __call__(self, values):
         from keras import ops  # loads TensorFlow

@@ -128,7 +128,8 @@ def fit(
                 report = _train_with_known(known, model, data, replace(watching, durable=False), seed, folder)
             else:
                 report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
-            report = replace(report, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
+            found = replace(report.fix, layers=identity["model"]) if report.fix else report.fix
+            report = replace(report, fix=found, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
             if run_dir is not None and report.outcome is Outcome.REPAIRED:
                 report = net.attempt("keeping the repaired model", partial(_kept, report, folder), report)
             notes = (*report.notes, *_left_out(report), *net.notes(folder if run_dir is not None else None))

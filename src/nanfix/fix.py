@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nanfix.addresses import described, walk
+from nanfix.errors import InputError
 from nanfix.registry import get
 from nanfix.setup import Setup
 
@@ -30,14 +32,19 @@ class Edit:
 
 @dataclass(frozen=True)
 class Fix:
-    """The edits, in the order they are applied. Falsy when there is none."""
+    """The edits, in the order they are applied. Falsy when there is none.
+
+    `layers` are class and weight shapes of the layers, by address, of the model it was found for, as `rundir.fingerprint`
+    describes them; None where that is not known.
+    """
 
     edits: tuple[Edit, ...] = ()
+    layers: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
-    def from_json(cls, edits: Iterable[Mapping[str, Any]]) -> "Fix":
+    def from_json(cls, edits: Iterable[Mapping[str, Any]], layers: Mapping[str, Any] | None = None) -> "Fix":
         """Return the fix of these edits, each as `Edit.as_json` writes it. Raises UnknownStrategyError."""
-        return cls(tuple(Edit.from_json(edit) for edit in edits))
+        return cls(tuple(Edit.from_json(edit) for edit in edits), layers)
 
     def __bool__(self):
         return bool(self.edits)
@@ -55,7 +62,12 @@ class Fix:
         return (setup, *self.stages(setup))[-1]
 
     def stages(self, setup: Setup) -> tuple[Setup, ...]:
-        """Return `setup` after the first edit, after the first two, and so on to all. Raises UnknownStrategyError."""
+        """Return `setup` after the first edit, after the first two, and so on to all.
+
+        Raises:
+            UnknownStrategyError: a strategy is not installed.
+            InputError: a layer that an edit changes is not the one that it was found for, or not there.
+        """
         stages = []
         for edit in self.edits:
             strategy = get(edit.strategy)
@@ -64,4 +76,15 @@ class Fix:
                 keeps_weights=setup.keeps_weights and strategy.keeps_weights,
             )
             stages.append(setup)
+        for address in sorted(setup.changed_layers if self.layers else ()):
+            self._check(address, setup)
         return tuple(stages)
+
+    def _check(self, address: str, setup: Setup) -> None:
+        found_for, has = (self.layers or {}).get(address), described((setup.members or dict(walk(setup.model)))[address])
+        if found_for is None or found_for[0] != has[0] or (found_for[1] and has[1] and found_for[1] != has[1]):
+            expected = f"{found_for[0]} with weights {found_for[1]}" if found_for else "no such layer"
+            raise InputError(
+                f"The fix was found for another model: its layer {address!r} differs. Expected: {expected}. "
+                f"Received: {has[0]} with weights {has[1]}. Search again for this model."
+            )

@@ -120,14 +120,14 @@ class Interceptor:
         from nanfix.budget import Budget
         from nanfix.controller import fit
         from nanfix.crew import Workers
-        from nanfix.fix import Edit, Fix
+        from nanfix.fix import Fix
 
         job = self._job
         if job["mode"] == "run":
-            edits = job["fixes"].get(str(call))
-            if edits is None:  # watched and rolled back like every other, but not searched
+            known = job["fixes"].get(str(call))
+            if known is None:  # watched and rolled back like every other, but not searched
                 return fit(model, throw=False, strategies=(), **arguments)
-            return fit(model, throw=False, fix=Fix(tuple(Edit.from_json(edit) for edit in edits)), **arguments)
+            return fit(model, throw=False, fix=Fix.from_json(known["edits"], known["layers"]), **arguments)
         return fit(
             model,
             budget=Budget(**job["budget"]),

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import tree
 from keras.src.trainers.data_adapters.data_adapter_utils import is_scipy_sparse
 
+from nanfix.addresses import described, walk
 from nanfix.arrays import are_arrays
 from nanfix.data import TrainingData
 from nanfix.errors import RunDirError
@@ -34,7 +35,7 @@ def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
     what is trained.
     """
     return {
-        "model": [[type(layer).__name__, [list(w.shape) for w in layer.weights]] for layer in model.layers],
+        "model": {address: described(layer) for address, layer in walk(model)},
         "optimizer": type(model.optimizer).__name__,
         "compiled": _compiled(model),
         "data": [_described(part) for part in (data.x, data.y)],

@@ -176,7 +176,11 @@ def load(path: Path) -> FixFile:
 
 def fixes(content: FixFile) -> dict[int, Fix]:
     """Return the fix of each fit call that has one, by the call's number."""
-    return {run.call: Fix(tuple(Edit.from_json(edit.model_dump()) for edit in run.edits)) for run in content.runs if run.edits}
+    return {
+        run.call: Fix.from_json((edit.model_dump() for edit in run.edits), run.fingerprint.get("model"))
+        for run in content.runs
+        if run.edits
+    }
 
 
 def read_fix(path: str | Path, *, call: int | None = None) -> Fix:

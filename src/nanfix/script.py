@@ -19,6 +19,7 @@ from nanfix import errors
 from nanfix.crew import ALONE, Workers
 from nanfix.errors import NanfixError, ScriptError
 from nanfix.export import check_writable, unwritable, write_text
+from nanfix.fix import Fix
 from nanfix.registry import check_choice
 from nanfix.report import Outcome
 from nanfix.schema import DiagnosisRecord, FixFile, RunRecord, fixes, load
@@ -202,7 +203,7 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
     """
     known = fixes(load(fix))
     check_script(script)
-    result = _run(script, args, {"mode": "run", "fixes": {str(n): [e.as_json() for e in f.edits] for n, f in known.items()}})
+    result = _run(script, args, {"mode": "run", "fixes": {str(n): _written(f) for n, f in known.items()}})
     unused = sorted(set(known) - {call.call for call in result.calls})
     notes = [f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} calls." for number in unused]
     return replace(result, notes=(*result.notes, *notes))
@@ -228,9 +229,16 @@ def check_script(script: Script) -> None:
         )
 
 
+def _written(fix: Fix) -> dict[str, Any]:
+    """Return a fix as the job of a run holds it."""
+    return {"edits": [edit.as_json() for edit in fix.edits], "layers": fix.layers}
+
+
 def _proved(first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]) -> ScriptResult:
     """Run the script once more with the fixes alone; return `first` with what that came to."""
-    edits = {str(number): [e.model_dump() for e in call.record.edits] for number, call in repaired.items() if call.record}
+    records = {number: call.record for number, call in repaired.items() if call.record is not None}
+    found = fixes(FixFile(runs=[record.model_copy(update={"call": number}) for number, record in records.items()]))
+    edits = {str(number): _written(fix) for number, fix in found.items()}
     log.info(SECOND_RUN)
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
         second = _run(script, args, {"mode": "run", "fixes": edits, "logs": logs})

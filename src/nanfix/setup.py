@@ -115,7 +115,7 @@ class Setup:
         return replace(self, layers={**self.layers, address: changed})
 
     def with_inputs(self, scaling: Mapping[str, Affine | Power]) -> "Setup":
-        self._check_inputs(scaling)
+        self._check_inputs({name: change.width for name, change in scaling.items()})
         return replace(self, inputs={**self.inputs, **scaling})
 
     def with_targets(self, scaling: TargetScaling) -> "Setup":
@@ -129,7 +129,7 @@ class Setup:
         return replace(self, initializers={**self.initializers, address: initializer})
 
     def with_fills(self, fills: Mapping[str, tuple[float, ...]]) -> "Setup":
-        self._check_inputs(fills)
+        self._check_inputs({name: len(fill) for name, fill in fills.items()})
         return replace(self, fills={**self.fills, **fills})
 
     def with_guard(self, guard: Guard) -> "Setup":
@@ -145,11 +145,26 @@ class Setup:
     def with_rows(self, **changes: Any) -> "Setup":
         return replace(self, rows=replace(self.rows, **changes))
 
+    @property
+    def changed_layers(self) -> set[str]:
+        """The addresses of the layers that the changes name."""
+        guarded = {guard.layer for guard in self.guards if guard.layer is not None}
+        return {*self.layers, *self.initializers, *self.normalized, *guarded}
+
     def _check_layers(self, *addresses: str) -> None:
         _check_known("layer", addresses, self.members or dict(walk(self.model)))
 
-    def _check_inputs(self, names: Iterable[str]) -> None:
-        _check_known("input", names, [name for name in self.sample.names if name is not None])
+    def _check_inputs(self, widths: Mapping[str, int]) -> None:
+        """Raise InputError for an input that the model has not, or that has another number of features."""
+        known = {name: array for name, array in zip(self.sample.names, self.sample.inputs, strict=True) if name is not None}
+        _check_known("input", widths, known)
+        for name, width in widths.items():
+            features = known[name].shape[-1] if known[name].ndim > 1 else 1
+            if width not in (1, features):
+                raise InputError(
+                    f"The fix was found for another input {name!r}. Expected: {width} features. Received: {features}. "
+                    "Search again for these data."
+                )
 
     @property
     def activations(self) -> list[tuple[str, Any]]:
