@@ -7,7 +7,11 @@ from nanfix.errors import InputError
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a search may cost: trials, and seconds of searching (None for no limit)."""
+    """How much a search may cost: trials, and seconds from the failure on (None for no limit).
+
+    When they are spent, no trial and no proof begins; a training with the best fix found by then, which is the user's own
+    and takes as long, is still run.
+    """
 
     trials: int = 30
     seconds: float | None = None

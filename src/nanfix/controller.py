@@ -27,7 +27,6 @@ from nanfix.errors import (
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
 from nanfix.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
-from nanfix.judging import rewind
 from nanfix.net import Net
 from nanfix.registry import broken, select
 from nanfix.repairing import Repair
@@ -74,7 +73,9 @@ def fit(
 
     A run that stays finite comes out bit for bit as Keras would have made it. Otherwise the run is rolled back to a
     verified snapshot, its cause found by replaying the failing steps, fixes are searched from mild to strong, and the
-    epochs completed with the smallest one that holds and learns.
+    epochs completed with the smallest one that holds and learns. Where none does, the history and the callbacks get every
+    epoch that Keras would have given, NaN from the failure on. What the user's own code raises passes unchanged; a fault of
+    nanfix's own is a line of the report.
 
     Args:
         model: a compiled Keras model.
@@ -101,9 +102,8 @@ def fit(
         InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
             argument makes no sense; nothing was changed.
         UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
-        CannotHandBack: the model cannot take up what `fix` has trained it with; it is as it was before.
         RunDirError: `run_dir` belongs to another run or cannot be written.
-        UnrepairedError: no fix held (with `throw`); the model is in its last verified finite state.
+        UnrepairedError: no fix held (with `throw`); the model is in its last good state.
     """
     begun, net = time.perf_counter(), Net()
     check_arguments(budget=budget, strategies=strategies, forbid=forbid, seed=seed, workers=workers, fix=fix)
@@ -235,17 +235,21 @@ def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict
 
 
 def _train_with_known(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int, folder: Path) -> Report:
-    """Train with a known fix; where nanfix itself fails of it, train without, as plain Keras does, and repair nothing."""
+    """Train with a known fix. Where that cannot be, train without, as plain Keras does, and repair nothing."""
+    notes: tuple[str, ...] = ()
+    report = None
     try:
         report = watching.net.attempt(
             "training with the fix", lambda: _train_with(fix, model, data, watching, seed), None, REFUSED
         )
     except KeyboardInterrupt:
         return _interrupted(model)
+    except CannotHandBack as refused:
+        notes = (str(refused), "Trained without the fix.")
     if report is None:
-        rewind(data, 0)
+        data.rewind(0)
         report = _watch_and_repair(model, data, watching, {}, Budget(), seed, folder, ALONE)
-    return report
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:
