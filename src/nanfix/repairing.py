@@ -133,8 +133,9 @@ class Repair:
             if candidate is None:
                 break
             if candidate not in proofs:
+                proving = partial(prove, turn.judge, found.fixes[candidate], keep=data, bar=bar, deadline=deadline)
                 try:
-                    proof = prove(turn.judge, found.fixes[candidate], keep=data, bar=bar, deadline=deadline)
+                    proof = self._net.attempt("proving a fix", proving, None, (OutOfTime,))
                 except OutOfTime:
                     return self._adopted(turn.whole(found.fixes[candidate]), diagnosis, NO_TIME)
                 if proof is None:
