@@ -105,7 +105,7 @@ class Noam(keras.optimizers.schedules.LearningRateSchedule):
         return self.scale * tf.minimum(tf.math.rsqrt(step), step * 4.0**-1.5)
 
 
-@legal()
+@legal(saves=False)
 def schedule_without_config(explosive):
     return _scheduled(Noam(rate(explosive)))
 
