@@ -174,8 +174,13 @@ def assert_same_state(plain: Any, watched: Any) -> None:
 
 
 def assert_finite(model: Any) -> None:
-    numbers = [value for value in state(model) if np.issubdtype(value.dtype, np.floating) or value.dtype.name == "bfloat16"]
-    assert all(np.isfinite(value.astype("float64")).all() for value in numbers), "the model's state is non-finite"
+    assert all(np.isfinite(value).all() for value in floats(model)), "the model's state is non-finite"
+
+
+def floats(model: Any) -> list[Any]:
+    """Return the floating-point part of the state, in double precision."""
+    kinds = [(value, value.dtype.name) for value in state(model)]
+    return [value.astype("float64") for value, kind in kinds if "float" in kind]
 
 
 def assert_close(before: Any, after: Any) -> None:
@@ -232,3 +237,26 @@ def assert_same_callbacks(plain: Mapping[str, Any], watched: Mapping[str, Any]) 
         for name, value in vars(one).items():
             if isinstance(value, int | float | str | bool | list | dict) and not name.startswith("_"):
                 np.testing.assert_equal(vars(other)[name], value, err_msg=f"{type(one).__name__}.{name}")
+
+
+def check_composed(training: Training, plain: Run, **search: Any) -> None:
+    """Compare with what Keras made of the same training: the very same where that stayed finite, else a finite model."""
+    watched = run(training, True, partial(nanfix.fit, throw=False, **search))
+    assert_untouched(watched)
+    assert (plain.raised is None) == (watched.raised is None) or not stayed_finite(plain)
+    if not stayed_finite(plain):
+        assert_finite(watched.model)
+        assert watched.raised is not None or watched.result.outcome in OPEN, watched.result.outcome
+        return
+    assert_same_state(plain.model, watched.model)
+    assert attributes(watched.model) == attributes(plain.model), "the model has other attributes than Keras leaves"
+    if plain.raised is None:
+        assert watched.result.outcome is Outcome.HEALTHY, str(watched.result)
+        assert watched.result.history == plain.result.history
+
+
+def stayed_finite(done: Run) -> bool:
+    """Say whether a training of Keras' own came out finite, and every epoch of it."""
+    history = done.model.history.history
+    losses = [value for name, values in history.items() if not name.startswith("val_") for value in values]
+    return all(np.isfinite(value).all() for value in (losses, *floats(done.model)))
