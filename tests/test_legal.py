@@ -1,7 +1,7 @@
 """Every legal training goes through nanfix: healthy as Keras makes it, explosive to a finite model and an honest report.
 
-`make test` searches among a few cheap strategies. `make soak`, which sets NANFIX_SOAK, searches among all, repairs each repaired
-model a second time, and loads it in a fresh process.
+`make test` searches among a few cheap strategies. `make soak`, which sets NANFIX_SOAK, takes every explosive form, searches among
+all strategies, repairs each repaired model a second time, and loads it in a fresh process.
 """
 
 import importlib.util
@@ -14,7 +14,6 @@ from pathlib import Path
 import keras
 import pytest
 from legal import TABLE, harness
-from legal.failing import FAILING
 
 from nanfix import Budget, Outcome
 
@@ -23,20 +22,19 @@ CHEAP = {"budget": Budget(trials=4), "strategies": ["lower-learning-rate", "scal
 SEARCH = {"budget": Budget(trials=30)} if SOAK else CHEAP
 
 
-def cases(check, devices=1):
-    """Return the trainings of the table as parameters, those that fail as yet marked with the reason."""
+def cases(*, devices=1, quick=False):
+    """Return the trainings of the table as parameters; with `quick`, those that are not are long tests."""
     return [
-        pytest.param(training, id=training.name, marks=marks(training, check))
+        pytest.param(training, id=training.name, marks=marks(training, quick))
         for training in TABLE.values()
         if training.devices == devices
     ]
 
 
-def marks(training, check):
+def marks(training, quick):
     if training.needs is not None and importlib.util.find_spec(training.needs) is None:
         return [pytest.mark.skip(reason=f"{training.needs} is not installed")]
-    reason = FAILING[check].get(training.name)
-    return [pytest.mark.xfail(reason=reason)] if reason else []
+    return [pytest.mark.soak] if quick and not training.quick else []
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +45,12 @@ def usual_numbers():
     keras.config.set_floatx("float32")
 
 
-@pytest.mark.parametrize("training", cases("healthy"))
+@pytest.mark.parametrize("training", cases())
 def test_a_healthy_training_is_that_of_keras(training):
     harness.check_healthy(training)
 
 
-@pytest.mark.parametrize("training", cases("broken"))
+@pytest.mark.parametrize("training", cases(quick=True))
 def test_an_explosive_training_ends_well(training, tmp_path):
     broken = harness.check_broken(training, tmp_path, **SEARCH)
     if training.ends is not None:
@@ -73,6 +71,6 @@ def on_two_devices(tmp_path_factory):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("training", cases("devices", devices=2))
+@pytest.mark.parametrize("training", cases(devices=2))
 def test_two_devices(training, on_two_devices):
     assert on_two_devices[training.name] is None, on_two_devices[training.name]

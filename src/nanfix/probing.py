@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from nanfix.changes import RowFilter
 from nanfix.data import TrainingData
@@ -53,6 +54,7 @@ class Prober:
         self._rows = RowFilter()
         self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
         self._held_feeds: dict[RowFilter, TrainingData] = {}
+        self._ranks: list[int | None] | None = None
 
     def leave_out(self, rows: RowFilter) -> None:
         """Judge without these rows from now on."""
@@ -102,6 +104,9 @@ class Prober:
         arguments = data.arguments or {}
         held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
         steps = None if data.is_arrays else arguments.get("validation_steps")
+        if data.is_arrays and (ranks := _ranks(held.x)) != self._ranks:
+            self._model.test_function = None  # traced for two ranks, TensorFlow would give it data of none
+            self._ranks = ranks
         with unknown_length(self._rows):
             logs = self._model.evaluate(
                 held.x, held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
@@ -135,6 +140,10 @@ class Prober:
         for variable in self._model.non_trainable_variables:
             if variable.name == SEEDS:
                 variable.assign(variable + variation)
+
+
+def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
+    return [spec.shape.rank for spec in tf.nest.flatten(dataset.element_spec)]
 
 
 def _can_evaluate(model: Any, sites: Sites) -> bool:

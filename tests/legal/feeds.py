@@ -12,20 +12,20 @@ from keras import layers
 from legal.training import ARGUMENTS, BATCH, ROWS, STEPS, STREAMED, compiled, legal, mlp, table, with_a_hole
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def frame_and_series(explosive):
     x, y = table()
     return compiled(mlp(), explosive), pd.DataFrame(x, columns=list("abcd")), pd.Series(y[:, 0], name="y"), dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def frame_with_a_hole(explosive):
     x, y = table()
     frame = pd.DataFrame(with_a_hole(x, explosive), columns=list("abcd"))
     return compiled(mlp(), False), frame, pd.DataFrame({"y": y[:, 0]}), dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def mixed_frame(explosive):
     """Bool columns beside numbers: the frame's array is one of objects."""
     x, y = table()
@@ -43,7 +43,7 @@ def frame_of_bools(explosive):
     return compiled(mlp(), explosive), pd.DataFrame(x > 0), pd.Series(y[:, 0] > 0), dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def columns_as_inputs(explosive):
     """A dict of Series, one a column, one of them the codes of a categorical."""
     x, y = table()
@@ -70,7 +70,7 @@ def ragged(explosive):
     return compiled(model, explosive), x, y, dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def tf_sparse(explosive):
     x, y = table()
     x[np.abs(x) < 0.5] = 0.0
@@ -86,7 +86,7 @@ def scipy_sparse(explosive):
     return compiled(model, explosive), scipy.sparse.csr_matrix(x), y, dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def padded_batches(explosive):
     """Batches whose sequences differ in length from batch to batch."""
 
@@ -130,7 +130,7 @@ def a_batch_of_no_rows(explosive):
     return model, _batches_of([8, 8, 0, 8]), None, dict(STREAMED)
 
 
-@legal()
+@legal(quick=True)
 def unbatched_scalars(explosive):
     """Scalar leaves: each element of x is a number."""
     x, y = table()
@@ -236,7 +236,7 @@ def pydataset_with_workers(explosive):
     return compiled(mlp(), explosive), Batches(workers=2, max_queue_size=3), None, dict(STREAMED)
 
 
-@legal()
+@legal(quick=True)
 def pydataset_with_a_hole(explosive):
     return compiled(mlp(), False), Batches(explosive), None, dict(STREAMED)
 
@@ -251,7 +251,7 @@ def torch_loader(explosive):
     return compiled(mlp(), explosive), loader, None, dict(STREAMED)
 
 
-@legal()
+@legal(quick=True)
 def weights_of_classes(explosive):
     x, y = table()
     model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(3, "softmax")])
@@ -260,7 +260,7 @@ def weights_of_classes(explosive):
     return model, x, np.digitize(y[:, 0], [-0.5, 0.5]), arguments
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def weights_of_samples(explosive):
     x, y = table()
     weights = pd.Series(np.linspace(0.1, 2.0, ROWS))

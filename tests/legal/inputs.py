@@ -42,7 +42,7 @@ def dict_inputs_fed_a_dict(explosive):
     return model, {"deep": deep, "wide": wide}, y, dict(ARGUMENTS)
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def list_inputs_with_extra_keys(explosive):
     wide, deep, y = _wide_and_deep()
     model = compiled(_two_towers(lambda wide, deep: [wide, deep]), explosive)
@@ -75,7 +75,7 @@ class MayLack(layers.Layer):
         return hidden if extra is None else hidden + ops.sum(extra, axis=-1, keepdims=True)
 
 
-@legal()
+@legal(quick=True)
 def optional_input(explosive):
     x = keras.Input((4,), name="x")
     extra = keras.Input((2,), name="extra", optional=True)
@@ -107,7 +107,7 @@ def subclass_fed_a_dict(explosive):
     return compiled(TakesADict(), explosive), stream, None, dict(STREAMED)
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def two_inputs_through_one_layer(explosive):
     left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
     tower = layers.Dense(6, "tanh")
@@ -152,7 +152,7 @@ def two_outputs(explosive):
     return model, x, {"price": y, "sold": (y > 0).astype("float32")}, {**ARGUMENTS, "validation_split": 0.2}
 
 
-@legal()
+@legal(quick=True)
 def activations_as_layers(explosive):
     stack = [layers.Dense(6), layers.LeakyReLU(), layers.Dense(6), layers.PReLU(), layers.Dense(3), layers.Softmax()]
     model = keras.Sequential([keras.Input((4,)), *stack])
@@ -198,7 +198,7 @@ def masking_layer(explosive):
     return compiled(keras.Sequential([keras.Input((4, 3)), *stack]), explosive), x, y, dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def attention(explosive):
     inputs = keras.Input((4, 3))
     seen = layers.MultiHeadAttention(2, 3)(inputs, inputs)
@@ -256,7 +256,7 @@ def adapted_normalization(explosive):
     return compiled(model, explosive), x, y, dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def strings_through_lookup(explosive):
     words = np.array(["red", "green", "blue", "unknown"])[np.arange(ROWS) % 4][:, None]
     lookup = layers.StringLookup(output_mode="one_hot")

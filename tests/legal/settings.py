@@ -51,7 +51,7 @@ def mixed_float16_by_name(explosive):
     return _typed(explosive, "mixed_float16", "float32"), *table(), dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def mixed_float16_globally(explosive):
     keras.config.set_dtype_policy("mixed_float16")
     model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(1, dtype="float32")])
@@ -84,12 +84,12 @@ def decaying_schedule(explosive):
     return _scheduled(keras.optimizers.schedules.ExponentialDecay(rate(explosive), 3, 0.9), momentum=0.5)
 
 
-@legal()
+@legal(quick=True)
 def late_explosion(explosive):
     return _scheduled(keras.optimizers.schedules.PiecewiseConstantDecay([6], [SOUND, 1e12 if explosive else SOUND]), momentum=0.9)
 
 
-@legal()
+@legal(quick=True)
 def warm_up_from_zero(explosive):
     return _scheduled(keras.optimizers.schedules.CosineDecay(0.0, 10, warmup_target=rate(explosive), warmup_steps=4))
 
@@ -105,7 +105,7 @@ class Noam(keras.optimizers.schedules.LearningRateSchedule):
         return self.scale * tf.minimum(tf.math.rsqrt(step), step * 4.0**-1.5)
 
 
-@legal(saves=False)
+@legal(saves=False, quick=True)
 def schedule_without_config(explosive):
     return _scheduled(Noam(rate(explosive)))
 
@@ -129,7 +129,7 @@ def schedule_with_own_fields(explosive):
     return _scheduled(OwnFields(1.0 / rate(explosive), 20.0))
 
 
-@legal(saves=False)
+@legal(saves=False, quick=True)
 def callable_rate(explosive):
     high = rate(explosive)
     return _scheduled(lambda: high)
@@ -221,7 +221,7 @@ def run_eagerly(explosive):
     return compiled(mlp(), explosive, run_eagerly=True), *table(), dict(ARGUMENTS)
 
 
-@legal()
+@legal(quick=True)
 def call_set_on_the_object(explosive):
     """The user compiles `call` of this one model."""
     model = compiled(Net(), explosive)
@@ -262,7 +262,7 @@ class Keeps(keras.callbacks.Callback):
         self.ends += 1
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def callback_that_keeps_data(explosive):
     x, y = table()
     return compiled(mlp(), explosive), x, y, {**ARGUMENTS, "callbacks": [Keeps(x)]}
@@ -278,7 +278,7 @@ class Raises(keras.callbacks.Callback):
             raise UsersError("as the user wants it")
 
 
-@legal(raises=UsersError)
+@legal(raises=UsersError, quick=True)
 def callback_that_raises(explosive):
     x, y = table()
     return compiled(mlp(), explosive), x, y, {**ARGUMENTS, "callbacks": [Raises()]}

@@ -10,6 +10,7 @@ from legal.training import ARGUMENTS, ROWS, SOUND, compiled, legal, rate, sgd, t
 registered = keras.saving.register_keras_serializable("legal")
 
 
+@registered
 class Net(keras.Model):
     """A subclass without variables until it meets data."""
 
@@ -38,7 +39,7 @@ class Applies(Net):
         return {m.name: m.result() for m in self.metrics}
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def step_with_apply(explosive):
     return compiled(Applies(), explosive), *table(), dict(ARGUMENTS)
 
@@ -101,7 +102,7 @@ class Tracked(Net):
         return {"loss": self.loss_tracker.result()}
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def own_metrics_and_test_step(explosive):
     model = Tracked()
     model.compile(sgd(explosive))
@@ -131,7 +132,7 @@ class LogLayer(layers.Layer):
         return ops.log(inputs)
 
 
-@legal()
+@legal(quick=True)
 def log_in_a_graph_layer(explosive):
     x, y = table()
     x = np.abs(x) + 1.0
@@ -146,7 +147,7 @@ class GraphStep(AppliesGradients):
     train_step = tf.function(AppliesGradients.train_step)
 
 
-@legal()
+@legal(quick=True)
 def graph_step(explosive):
     return compiled(GraphStep(), explosive), *table(), dict(ARGUMENTS)
 
@@ -207,7 +208,7 @@ class Numeric(Net):
         return self.last(hidden)
 
 
-@legal(saves=False)
+@legal(saves=False, quick=True)
 def numpy_run_eagerly(explosive):
     return compiled(Numeric(), explosive, run_eagerly=True), *table(), dict(ARGUMENTS)
 
@@ -218,7 +219,7 @@ class OwnFit(Net):
         return super().fit(x, 2.0 * y, **arguments)
 
 
-@legal()
+@legal(quick=True)
 def own_fit(explosive):
     return compiled(OwnFit(), explosive), *table(), dict(ARGUMENTS)
 
@@ -234,7 +235,7 @@ class CatchingFit(Net):
             return self.history
 
 
-@legal()
+@legal(quick=True)
 def own_fit_that_catches(explosive):
     return compiled(CatchingFit(), explosive), *table(), dict(ARGUMENTS)
 

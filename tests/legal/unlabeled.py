@@ -36,7 +36,7 @@ def no_y_array(explosive):
     return _autoencoder(explosive), table()[0], None, dict(ARGUMENTS)
 
 
-@legal(evaluates=False)
+@legal(evaluates=False, quick=True)
 def no_y_stream(explosive):
     stream = tf.data.Dataset.from_tensor_slices(table()[0]).batch(BATCH)
     return _autoencoder(explosive), stream, None, dict(STREAMED)
@@ -88,7 +88,7 @@ class Coder(keras.Model):
         return {tracker.name: tracker.result() for tracker in self.trackers}
 
 
-@legal(evaluates=False)
+@legal(evaluates=False, quick=True)
 def variational_autoencoder(explosive):
     model = Coder()
     model.compile(optimizer=keras.optimizers.Adam(rate(explosive) / 5))
@@ -124,7 +124,7 @@ class Parted(keras.Model):
         return logs
 
 
-@legal(saves=False, evaluates=False)
+@legal(saves=False, evaluates=False, quick=True)
 def two_optimizers(explosive):
     model = Parted(2)
     model.compile(d_optimizer=keras.optimizers.Adam(0.01), g_optimizer=sgd(explosive))
