@@ -71,6 +71,7 @@ def on_two_devices(tmp_path_factory):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("training", cases(devices=2))
 def test_two_devices(training, on_two_devices):
     assert on_two_devices[training.name] is None, on_two_devices[training.name]

@@ -68,7 +68,7 @@ def find_sites(model: Any, inputs: Any) -> Sites:
         return Sites({name: closed for name in input_names(model, inputs) if name is not None}, closed)
     if not model.built:
         model(inputs, training=False)  # as Keras does it, so that a saved model knows of its shapes
-    inputs = tree.map_structure(lambda leaf: leaf if leaf is None else tf.convert_to_tensor(leaf), inputs)  # strings are, too
+    inputs = tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, inputs)
     trace, names, inner = _Trace(), input_names(model, inputs), model.call
 
     def call(given, *args, **kwargs):

@@ -143,7 +143,7 @@ class Prober:
 
 
 def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
-    return [spec.shape.rank for spec in tf.nest.flatten(dataset.element_spec)]
+    return [spec.shape.rank for spec in tf.nest.flatten(dataset.element_spec) if isinstance(spec, tf.TensorSpec)]
 
 
 def _can_evaluate(model: Any, sites: Sites) -> bool:
