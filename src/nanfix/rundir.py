@@ -20,6 +20,7 @@ from nanfix.arrays import are_arrays
 from nanfix.data import TrainingData
 from nanfix.errors import RunDirError
 from nanfix.export import write_text
+from nanfix.quiet import quiet
 
 RUN = "run.json"
 SNAPSHOTS = "snapshots"
@@ -132,7 +133,8 @@ def _plain(value: Any) -> Any:
         return [_plain(held) for held in value]
     config: Any = getattr(value, "get_config", None)
     if config is not None and not isinstance(value, type):
-        settings: dict[str, Any] = {**config()}
+        with quiet():  # Keras warns of functions, which a file could not hold
+            settings: dict[str, Any] = {**config()}
         settings.pop("name", None)  # numbered in the order of their making
         return [type(value).__name__, _plain(settings)]
     return getattr(value, "__name__", type(value).__name__)

@@ -80,8 +80,9 @@ class Coder(keras.Model):
             mean, log_var = ops.split(self.encoder(data), 2, axis=1)
             code = mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=self.seeds)
             reconstruction = ops.mean(ops.square(data - self.decoder(code)))
-            kl = -0.5 * ops.mean(1 + log_var - ops.square(mean) - ops.exp(log_var))
-            losses = [reconstruction + kl, reconstruction, kl]
+            kl = ops.mean(0.5 * (ops.square(mean) + ops.exp(log_var) - log_var - 1))
+            # A plain sum TensorFlow may rewrite in several ways, so that two runs of Keras alone differ in the last bits.
+            losses = [ops.sum(ops.stack([reconstruction, kl])), reconstruction, kl]
         self.optimizer.apply_gradients(zip(tape.gradient(losses[0], self.trainable_weights), self.trainable_weights, strict=True))
         for tracker, loss in zip(self.trackers, losses, strict=True):
             tracker.update_state(loss)
