@@ -1,6 +1,7 @@
 """Draw the initial weights anew, as large as the width and the activation of each layer call for."""
 
-from nanfix.activations import activation_name
+from nanfix.activations import activations_of_kernels
+from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
 from nanfix.strategy import Refusal, Strategy, Tier
 
@@ -29,7 +30,7 @@ class Reinitialize(Strategy):
         return bool(_weighted(setup)) or Refusal("no layer has a kernel and an activation")
 
     def space(self, hp, diagnosis, setup):
-        return {"initializers": {address: _fitting(layer) for address, layer in _weighted(setup)}}
+        return {"initializers": {address: _fitting(name) for address, name in _weighted(setup)}}
 
     def apply(self, setup, *, initializers):
         for address, initializer in initializers.items():
@@ -44,10 +45,9 @@ class Reinitialize(Strategy):
         return f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every layer"
 
 
-def _weighted(setup) -> list[tuple[str, object]]:
-    return [(address, layer) for address, layer in setup.activations if getattr(layer, "kernel", None) is not None]
+def _weighted(setup) -> list[tuple[str, str]]:
+    return activations_of_kernels(list(walk(setup.model)))
 
 
-def _fitting(layer) -> str:
-    name = activation_name(layer)
-    return "he_normal" if name in RECTIFIERS else "lecun_normal" if name in SELF_NORMALIZING else "glorot_uniform"
+def _fitting(activation: str) -> str:
+    return "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation in SELF_NORMALIZING else "glorot_uniform"

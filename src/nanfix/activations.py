@@ -42,8 +42,19 @@ def with_activations(members: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]
     found = []
     for index, (address, layer) in enumerate(members):
         linear = settable_activation(layer) and not is_activation(layer) and activation_name(layer) == "linear"
-        if settable_activation(layer) and not (linear and _goes_on_to_one(members[index + 1 :])):
+        if settable_activation(layer) and not (linear and _next_activation(members[index + 1 :]) is not None):
             found.append((address, layer))
+    return found
+
+
+def activations_of_kernels(members: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Return the address of every layer with a kernel, and the name of its activation, its own or that of a layer behind it."""
+    found = []
+    for index, (address, layer) in enumerate(members):
+        if getattr(layer, "kernel", None) is None or not settable_activation(layer):
+            continue
+        following = _next_activation(members[index + 1 :]) if activation_name(layer) == "linear" else None
+        found.append((address, activation_name(layer if following is None else following)))
     return found
 
 
@@ -83,10 +94,11 @@ def _shape_of_a_row(layer: Any) -> tuple[int, ...]:
     return tuple(size or 1 for size in shape[1:])
 
 
-def _goes_on_to_one(following: Sequence[tuple[str, Any]]) -> bool:
+def _next_activation(following: Sequence[tuple[str, Any]]) -> Any:
+    """Return the activation layer that comes before any other layer with weights; None where there is none."""
     for _, layer in following:
         if is_activation(layer):
-            return True
+            return layer
         if settable_activation(layer) or getattr(layer, "kernel", None) is not None:
-            return False
-    return False
+            return None
+    return None

@@ -33,6 +33,22 @@ def test_initializer_goes_by_the_activation(activation, initializer):
     assert drawn(setup) == {first: initializer, second: initializer, last: "glorot_uniform"}
 
 
+def test_initializer_goes_by_an_activation_that_is_a_layer_of_its_own():
+    stack = [
+        layers.Dense(8),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Dense(8),
+        layers.Activation("tanh"),
+        layers.Dense(1),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *stack])
+    model.compile("sgd", "mse")
+    first, _, _, second, _, last = stack
+    expected = {first: "he_normal", second: "glorot_uniform", last: "glorot_uniform"}
+    assert drawn(contract.setup_of(model, *explosions.table(rows=8))) == expected
+
+
 def test_only_layers_with_a_kernel_are_drawn():
     model = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4), layers.SimpleRNN(3), layers.Activation("relu")])
     model.compile("sgd", "mse")
