@@ -220,7 +220,7 @@ BROKEN = {
     NotInstalled: "not-installed is not installed",
     TreatsEverything: "none of the causes is in `treats` or `eases`",
     TreatsNobody: "applies is False",
-    TouchesTheModelEarly: r"applies changes layer 0 \(.*\)\.seen",
+    TouchesTheModelEarly: r"applies changes layer dense\[0\] \(.*\)\.seen",
     TrainsInSpace: "space changes variable .*kernel",
     ReturnsFloat32: "what JSON cannot hold .*float32",
     ReturnsNan: "what JSON cannot hold .*nan",

@@ -34,7 +34,7 @@ def test_parameters_name_the_users_rows():
 def test_filled_inputs_count_as_finite():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    setup = contract.setup_of(explosions.mlp(), x, y).with_fills({0: (0.0,) * 4})
+    setup = contract.setup_of(explosions.mlp(), x, y).with_fills({"input[0]": (0.0,) * 4})
     assert params(setup) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
 
 

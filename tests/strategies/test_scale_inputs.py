@@ -56,7 +56,7 @@ def spread_table():
 
 def test_numbers_are_those_of_scikit_learn():
     x = spread_table()
-    robust, standard, power = (found["0"] for found in scalings(compiled(keras.Input((4,))), x))
+    robust, standard, power = (found["input[0]"] for found in scalings(compiled(keras.Input((4,))), x))
     center_and_iqr, mean_and_deviation = RobustScaler().fit(x.astype("float64")), StandardScaler().fit(x.astype("float64"))
     np.testing.assert_allclose(robust["center"], center_and_iqr.center_, rtol=1e-6)
     np.testing.assert_allclose(robust["scale"], center_and_iqr.scale_, rtol=1e-6)
@@ -122,7 +122,7 @@ def test_images_of_bytes_are_first_divided_by_255(x, bytes_first):
 def test_scaling_of_bytes_has_no_shift():
     x = np.concatenate([pixels()] * 3, axis=-1)
     mild, *_ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
-    assert mild == {"0": {"center": [0.0] * 3, "scale": [255.0] * 3}}
+    assert mild == {"input[0]": {"center": [0.0] * 3, "scale": [255.0] * 3}}
 
 
 def test_bytes_beside_another_input_are_scaled_like_it():
@@ -147,12 +147,12 @@ def test_nonfinite_cells_are_left_out():
 def test_features_of_an_image_are_its_channels():
     x = np.broadcast_to(np.arange(5, dtype="float32")[:, None, None, None], (5, 2, 2, 3)) * np.float32([1, 10, 100])
     mild, *_ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
-    assert mild == {"0": {"center": [2.0, 20.0, 200.0], "scale": [2.0, 20.0, 200.0]}}
+    assert mild == {"input[0]": {"center": [2.0, 20.0, 200.0], "scale": [2.0, 20.0, 200.0]}}
 
 
 def test_integers_that_mean_a_quantity_are_scaled():
     mild, *_ = scalings(compiled(keras.Input((1,))), np.arange(0, 500, 100)[:, None])
-    assert mild == {"0": {"center": [200.0], "scale": [200.0]}}
+    assert mild == {"input[0]": {"center": [200.0], "scale": [200.0]}}
 
 
 def test_class_indices_are_left_alone():
@@ -162,7 +162,7 @@ def test_class_indices_are_left_alone():
     both.compile("sgd", "mse")
     x = np.arange(10).reshape(5, 2) % 5
     mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
-    assert mild == {"input[1]": {"center": [2.0], "scale": [2.0]}}
+    assert mild == {"numbers": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
     assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(only, x, np.zeros((5, 1), "float32")))
 

@@ -74,10 +74,21 @@ def test_does_not_apply(model):
     assert not get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), **model))
 
 
-def test_does_not_apply_to_a_last_layer_without_bias():
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
+class WithoutBias(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.last = layers.Dense(1, use_bias=False)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+
+@pytest.mark.parametrize("own_call", [False, True])
+def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
+    model = WithoutBias() if own_call else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
+    applies = get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
+    assert bool(applies) is not own_call
 
 
 def test_apply_turns_the_numbers_into_a_scaling():
