@@ -293,8 +293,14 @@ def test_an_interrupt_in_any_phase_leaves_the_model_in_its_last_good_state(piece
     assert report.outcome is Outcome.INTERRUPTED and not report.faults
     for left, right in zip(initial, model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_an_interrupt_goes_on_to_the_user(under_the_net):
+    model, x, y, arguments = exploding()
+    under_the_net("nanfix.incident.replay", interrupted)
     with pytest.raises(KeyboardInterrupt):
         nanfix.fit(model, x, y, **QUICK, **arguments)
+    assert_usable(model, x)
 
 
 @pytest.mark.parametrize("fix", [None, nanfix.Fix()], ids=["search", "known fix"])

@@ -50,6 +50,7 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
     assert "_clip_gradients" not in vars(model.optimizer)
 
 
+@pytest.mark.soak
 def test_repairs_wrong_targets_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")

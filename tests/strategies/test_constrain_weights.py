@@ -4,6 +4,7 @@ import contract
 import explosions
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from nanfix.diagnosis import Cause
@@ -26,6 +27,7 @@ def test_layers_are_those_with_a_kernel_that_is_free():
     assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup, **found[0]))
 
 
+@pytest.mark.soak
 def test_repairs_a_critic_whose_weights_grow_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         for layer in model.layers:

@@ -30,6 +30,7 @@ def test_applies_when_the_batch_that_failed_had_a_single_row():
     assert not get(NAME).applies(ONE, setup.with_rows(batch_rows=32))
 
 
+@pytest.mark.soak
 def test_repairs_a_single_row_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         held = int(len(y) * (1.0 - arguments["validation_split"]))

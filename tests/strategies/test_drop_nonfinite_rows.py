@@ -133,6 +133,7 @@ def left_out_by_hand(model, x, y, arguments):
     return contract.trained(model, x[finite], y[finite], {**arguments, **held})
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
 def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
     x, y = explosions.noisy_table()

@@ -244,6 +244,7 @@ def test_operation_on_symbolic_tensors_is_named_and_guarded():
     assert report.history["val_loss"][-1] < np.var(y)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_a_guard_written_by_hand():
     x, _ = explosions.table(rows=1280)
     x[40] = 0.0

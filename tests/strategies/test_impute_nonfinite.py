@@ -151,6 +151,7 @@ def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_
     np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_medians_filled_in_by_hand():
     x, y = explosions.noisy_table()
     rng = np.random.default_rng(0)

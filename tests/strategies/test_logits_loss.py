@@ -214,6 +214,7 @@ def test_raw_outputs_stay_raw():
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("last", ["sigmoid", None])
 def test_is_as_good_as_logits_by_hand(last):
     x, _ = explosions.table(rows=1280)

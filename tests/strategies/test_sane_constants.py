@@ -101,6 +101,7 @@ def test_is_as_good_as_the_default_epsilon_by_hand():
     assert report.model.optimizer.epsilon == 1e-7
 
 
+@pytest.mark.soak
 def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
     def default(model, x, y, arguments):
         model.layers[0].epsilon = 1e-3
@@ -122,6 +123,7 @@ def negative_accumulator():
     )
 
 
+@pytest.mark.soak
 def test_is_as_good_as_the_default_accumulator_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adagrad(0.1), "mse")

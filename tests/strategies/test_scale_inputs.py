@@ -181,6 +181,7 @@ def test_repaired_model_takes_raw_inputs():
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__)
 def test_is_as_good_as_inputs_scaled_by_hand(scaler):
     def scaled(model, x, y, arguments):
@@ -204,6 +205,7 @@ def test_long_tails_are_drawn_in_inside_the_model():
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
 
+@pytest.mark.soak
 def test_bytes_are_scaled_as_well_as_by_hand():
     def divided(model, x, y, arguments):
         return contract.trained(model, x / 255.0, y, arguments)

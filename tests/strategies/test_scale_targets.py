@@ -102,6 +102,7 @@ def test_repaired_model_predicts_in_the_users_units():
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_targets_scaled_by_hand():
     def scaled(model, x, y, arguments):
         scaler = RobustScaler().fit(y[: contract.training_rows(y, arguments)])

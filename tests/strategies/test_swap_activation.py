@@ -99,6 +99,7 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
     contract.check_repair("lower-learning-rate", build)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_sigmoid_by_hand():
     def with_sigmoid(model, x, y, arguments):  # tanh goes non-finite here with other seeds
         model.layers[0].cell.activation = keras.activations.sigmoid

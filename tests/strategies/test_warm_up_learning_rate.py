@@ -44,6 +44,7 @@ def test_rate_rises_to_the_users_and_stays(steps):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.08)
 
 
+@pytest.mark.soak
 def test_repairs_large_first_steps_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         rises = keras.optimizers.schedules.PolynomialDecay(0.02 / 48, 48, end_learning_rate=0.02)
