@@ -374,18 +374,18 @@ def test_an_interrupted_fit_interrupts_the_script(model, intercepted, data):
 
 def test_run_mode_gives_each_call_its_fix_and_never_searches(model, intercepted, data, monkeypatch):
     monkeypatch.setattr(Edit, "from_json", lambda edit: Edit(edit["strategy"]))
-    seen = []
+    layers, seen = {"dense[0]": ["Dense", []]}, []
 
     def answer(trained, **arguments):
         seen.append({name: arguments.get(name) for name in ("fix", "strategies", "budget")})
         return report_of(trained)
 
-    intercepted(answer, mode="run", fixes={"1": [{"strategy": "a"}]})
+    intercepted(answer, mode="run", fixes={"1": {"edits": [{"strategy": "a"}], "layers": layers}})
     for _ in range(2):
         model.fit(*data)
     unsearched, fixed = seen
     assert unsearched == {"fix": None, "strategies": (), "budget": None}
-    assert fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None}
+    assert fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None} and fixed["fix"].layers == layers
 
 
 def test_the_logs_of_a_proof_are_apart_from_those_of_the_repair(model, intercepted, data, folder):
@@ -520,6 +520,17 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     assert Path("run/call-1/model.keras").is_file() and not Path("run/call-0/model.keras").exists()
     again = run_script_with_fix(path, ["1000"], Path("fix.json"))
     assert again.code == 0 and "finite True True" in capfd.readouterr().out
+
+
+def test_a_script_goes_on_as_it_would_have_when_no_fix_holds(capfd):
+    path = write("train.py", FAILING + "    sys.exit(7)\n")
+    plain = plainly(path, "1e30")
+    result = repair_script(path, ["1e30"], strategies=["reset-moments"])
+    printed = capfd.readouterr().out
+    assert "epochs 8 8 8\nfinite False" in plain.stdout
+    assert "epochs 8 8 8\nfinite False True" in printed  # the weights are those of the last good state
+    assert plain.returncode == result.exit_code == result.code == 7
+    assert result.calls[1].outcome is Outcome.EXHAUSTED and result.written is None
 
 
 def test_a_script_is_explained_up_to_the_fit_that_fails(capfd):
