@@ -107,7 +107,7 @@ class Judge:
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         setup = fix.apply(self._run.setup)
         start = beginning(self._run, self._marks, setup)
-        rewind(self._run.data, start.total)
+        self._run.data.rewind(start.total)
         lost = LOST * self._marks.highest
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
@@ -139,11 +139,6 @@ def beginning(run: FailedRun, marks: Marks, setup: Setup) -> Snapshot:
         return initial
     best = min(judged.values())
     return begins[max(epoch for epoch, loss in judged.items() if loss <= best + 0.1 * abs(best))]
-
-
-def rewind(data: TrainingData, step: int) -> None:
-    """Let a generator give again what it gave after so many steps."""
-    data.rewind(step)
 
 
 def _known(loss: float) -> float | None:

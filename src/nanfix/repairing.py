@@ -15,7 +15,7 @@ from nanfix.errors import CannotHandBack, NanfixError
 from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
-from nanfix.judging import Judge, Marks, beginning, measure_marks, rewind
+from nanfix.judging import Judge, Marks, beginning, measure_marks
 from nanfix.ladder import Candidate
 from nanfix.net import is_refusal
 from nanfix.progress import Progress
@@ -230,7 +230,7 @@ class Repair:
         whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         run.written.keep()
-        rewind(run.data, start.total)
+        run.data.rewind(start.total)
         self._bench.prepare(setup, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and not run.watching.durable:

@@ -110,11 +110,6 @@ def feed(x: Any) -> Any:
     return x.feed() if isinstance(x, Rewindable) else x
 
 
-def is_stream(x: Any) -> bool:
-    """Say whether x is one of the streams that Keras knows, which come in batches and have no rows of their own."""
-    return isinstance(x, Rewindable | tf.data.Dataset | tf.distribute.DistributedDataset | keras.utils.PyDataset)
-
-
 def as_dataset(x: Any) -> Any:
     """Return a stream, a Python generator or a torch DataLoader say, as the dataset that Keras reads it by."""
     if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
