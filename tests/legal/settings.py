@@ -1,6 +1,8 @@
 """Number formats, optimizers, schedules, ways to execute, callbacks, threads and devices."""
 
-import threading
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -285,37 +287,57 @@ def callback_that_raises(explosive):
 
 
 class Saves(keras.callbacks.Callback):
-    """Saves the model itself, as W&B and others do: to a list of files, kept in memory."""
+    """Saves the model itself, as W&B and others do, and loads the last file when the training ends."""
 
-    def __init__(self):
+    def __init__(self, x):
         super().__init__()
-        self.saved = []
+        self.x, self.predicts = x, []
+
+    def on_train_begin(self, logs=None):
+        self.folder = tempfile.mkdtemp()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.saved.append([np.array(weight) for weight in self.model.get_weights()])
+        self.model.save(f"{self.folder}/model.keras")
+
+    def on_train_end(self, logs=None):
+        loaded = keras.models.load_model(f"{self.folder}/model.keras")
+        shutil.rmtree(self.folder)
+        self.folder = None
+        self.predicts = loaded.predict(self.x, verbose=0).tolist()
+        assert np.isfinite(self.predicts).all(), "the file that was saved last predicts non-finite values"
 
 
-@legal(ends="REPAIRED")
+@legal(ends="REPAIRED", quick=True)
 def callback_that_saves(explosive):
-    return compiled(mlp(), explosive), *table(), {**ARGUMENTS, "callbacks": [Saves()]}
+    x, y = table()
+    return compiled(mlp(), explosive), x, y, {**ARGUMENTS, "callbacks": [Saves(x)]}
 
 
 def in_a_thread(fit, model, x, y, arguments):
     """Call fit in a thread of its own; return what it returns, raise what it raises."""
-    ended = {}
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(fit, model, x, y, **arguments).result()
 
-    def work():
-        try:
-            ended["result"] = fit(model, x, y, **arguments)
-        except BaseException as error:
-            ended["error"] = error
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if "error" in ended:
-        raise ended["error"]
-    return ended["result"]
+def two_at_once(fit, model, x, y, arguments):
+    """Train the model and a twin of it, each in a thread; return what the first fit returns, and see that both trained alike."""
+    twin = keras.models.clone_model(model)
+    twin.compile(keras.optimizers.SGD.from_config(model.optimizer.get_config()), model.loss)
+    twin.set_weights(model.get_weights())
+    with ThreadPoolExecutor(2) as threads:
+        first, second = (threads.submit(fit, one, x, y, **arguments) for one in (model, twin))
+        result, other = first.result(), second.result()
+    assert type(result) is type(other) and getattr(result, "outcome", None) is getattr(other, "outcome", None)
+    if getattr(result, "fix", None) is None:
+        for one, alike in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, alike)
+    assert all(np.isfinite(weight).all() for weight in twin.get_weights()) or not hasattr(other, "outcome")
+    return result
+
+
+@legal(ends="REPAIRED", run=two_at_once, quick=True)
+def two_fits_at_once(explosive):
+    return compiled(mlp(), explosive), *table(), {**ARGUMENTS, "shuffle": False}
 
 
 @legal(ends="REPAIRED", run=in_a_thread)
