@@ -1,8 +1,9 @@
 """Clip the gradient at what its norm has usually been, so that the limit follows the training."""
 
-from nanfix.changes import AdaptiveClip as Change
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import AdaptiveClip as Change
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.strategy import Strategy, Tier
 
 
 class AdaptiveClip(Strategy):
@@ -28,22 +29,20 @@ class AdaptiveClip(Strategy):
     )
     reference = "Seetharaman et al. (2020), arXiv:2007.14469"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.clips or setup.stepping.adaptive_clip is not None:
-            return Refusal("the optimizer clips already")
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(OptimizerSettings).clips(run) or plan.of(OptimizerSettings).adaptive_clip is not None:
+            return "the optimizer clips already"
         if diagnosis.step_norm is None:
-            return Refusal("no finite gradient was seen")
-        return setup.replicas == 1 or Refusal("several devices train together")
+            return "no finite gradient was seen"
+        return None if run.replicas == 1 else "several devices train together"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"quantile": 0.5, "share": hp.Choice("share", [1.0, 0.1]), "norm": float(f"{diagnosis.step_norm:.3g}")}
 
-    def apply(self, setup, *, quantile, share, norm):
+    def apply(self, run, plan, *, quantile, share, norm):
         # Keras' own clipping would come in its place.
-        setup = setup.with_optimizer(clipnorm=None, clipvalue=None, global_clipnorm=None)
-        return setup.with_stepping(adaptive_clip=Change(quantile, share, norm))
+        plan = plan.with_change(OptimizerSettings({"clipnorm": None, "clipvalue": None, "global_clipnorm": None}))
+        return plan.with_change(OptimizerSettings(adaptive_clip=Change(quantile, share, norm)))
 
     def explain(self, params):
         start = f"which starts at {params['norm']:.3g}"

@@ -1,7 +1,8 @@
 """Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.normalization import Normalized
+from nanfix.strategy import Strategy, Tier
 
 
 class AddNormalization(Strategy):
@@ -29,20 +30,18 @@ class AddNormalization(Strategy):
     keeps_weights = False
     reference = "Ba, Kiros & Hinton (2016), arXiv:1607.06450"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if not setup.normalizable:
-            return Refusal("no layer of weights but the first lies in a Sequential or Functional model")
-        return not setup.normalized or Refusal("the layers are normalized already")
+    def refusal(self, diagnosis, run, plan):
+        if not run.normalizable:
+            return "no layer of weights but the first lies in a Sequential or Functional model"
+        return None if not plan.of(Normalized).layers else "the layers are normalized already"
 
-    def space(self, hp, diagnosis, setup):
-        failed = _failed(diagnosis, setup)
+    def space(self, hp, diagnosis, run, plan):
+        failed = _failed(diagnosis, run)
         scope = hp.Choice("scope", ["layer", "all"] if failed else ["all"])
-        return {"layers": failed if scope == "layer" else list(setup.normalizable)}
+        return {"layers": failed if scope == "layer" else list(run.normalizable)}
 
-    def apply(self, setup, *, layers):
-        return setup.with_normalization(layers)
+    def apply(self, run, plan, *, layers):
+        return plan.with_change(Normalized(tuple(layers)))
 
     def explain(self, params):
         return f"Put a LayerNormalization in front of {_listed(params['layers'])}."
@@ -55,11 +54,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} layers, {names[0]} to {names[-1]}"
 
 
-def _failed(diagnosis, setup) -> list[str]:
+def _failed(diagnosis, run) -> list[str]:
     """Return the address of the normalizable layer in which the first non-finite value appeared, or that holds its cell."""
     upto = []
-    for address, layer in setup.members.items():
-        upto += [address] if address in setup.normalizable else []
+    for address, layer in run.members.items():
+        upto += [address] if address in run.normalizable else []
         if layer.name == diagnosis.place.layer:
             return upto[-1:]
     return []

@@ -1,9 +1,10 @@
 """Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
 
-from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import unbounded_recurrences
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.initial_weights import InitialWeights
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.run import unbounded_recurrences
+from nanfix.strategy import Strategy, Tier
 
 
 class BoundRecurrent(Strategy):
@@ -21,23 +22,21 @@ class BoundRecurrent(Strategy):
     keeps_weights = False
     reference = "Hochreiter & Schmidhuber (1997); Saxe, McClelland & Ganguli (2014), arXiv:1312.6120"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return bool(_unbounded(setup)) or Refusal("every recurrent layer is bounded")
+    def refusal(self, diagnosis, run, plan):
+        return None if _unbounded(run) else "every recurrent layer is bounded"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         kernels = hp.Choice("kernels", ["kept", "orthogonal"])
-        return {"layers": _unbounded(setup), "kernels": kernels}
+        return {"layers": _unbounded(run), "kernels": kernels}
 
-    def apply(self, setup, *, layers, kernels):
+    def apply(self, run, plan, *, layers, kernels):
         for address in layers:
-            setup = setup.with_layer(address, activation="tanh")
-            if hasattr(setup.members[address], "recurrent_activation"):
-                setup = setup.with_layer(address, recurrent_activation="sigmoid")
+            plan = plan.with_change(LayerAttributes.of([address], activation="tanh"))
+            if hasattr(run.members[address], "recurrent_activation"):
+                plan = plan.with_change(LayerAttributes.of([address], recurrent_activation="sigmoid"))
             if kernels == "orthogonal":
-                setup = setup.with_initializer(address, "glorot_uniform")
-        return setup
+                plan = plan.with_change(InitialWeights({address: "glorot_uniform"}))
+        return plan
 
     def explain(self, params):
         many = f"{len(params['layers'])} recurrent layers" if len(params["layers"]) > 1 else "the recurrent layer"
@@ -48,7 +47,7 @@ class BoundRecurrent(Strategy):
         return f"# cells {', '.join(params['layers'])}: activation='tanh', recurrent_initializer='orthogonal'"
 
 
-def _unbounded(setup) -> list[str]:
+def _unbounded(run) -> list[str]:
     """Return the addresses of the recurrent cells whose activation has no bound."""
-    unbounded = {id(cell) for cell in unbounded_recurrences(setup)}
-    return [address for address, layer in walk(setup.model) if id(layer) in unbounded]
+    unbounded = {id(cell) for cell in unbounded_recurrences(run)}
+    return [address for address, layer in run.members.items() if id(layer) in unbounded]

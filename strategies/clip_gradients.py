@@ -1,7 +1,8 @@
 """Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.strategy import Strategy, Tier
 
 
 class ClipGradients(Strategy):
@@ -28,21 +29,19 @@ class ClipGradients(Strategy):
     )
     reference = "Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.clips:
-            return Refusal("the optimizer clips already")
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(OptimizerSettings).clips(run):
+            return "the optimizer clips already"
         measured = diagnosis.gradient_norm is not None and (diagnosis.gradient_norm > 0 or bool(diagnosis.weight_norm))
-        return measured or Refusal("no finite gradient was seen")
+        return None if measured else "no finite gradient was seen"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         share = hp.Choice("share", [1.0, 0.1, 0.01])
         return {"global_clipnorm": float(f"{share * diagnosis.step_norm:.3g}")}
 
-    def apply(self, setup, *, global_clipnorm):
+    def apply(self, run, plan, *, global_clipnorm):
         # Keras accepts one clipping option at a time, so the other two are cleared.
-        return setup.with_optimizer(clipnorm=None, clipvalue=None, global_clipnorm=global_clipnorm)
+        return plan.with_change(OptimizerSettings({"clipnorm": None, "clipvalue": None, "global_clipnorm": global_clipnorm}))
 
     def explain(self, params):
         return f"Clip the gradient's global norm at {params['global_clipnorm']:.3g} (global_clipnorm)."

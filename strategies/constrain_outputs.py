@@ -2,8 +2,9 @@
 
 from nanfix.activations import activation_name
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import takes_logits
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.run import takes_logits
+from nanfix.strategy import Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
 
@@ -27,19 +28,17 @@ class ConstrainOutputs(Strategy):
     keeps_weights = False
     reference = "Dugas et al. (2000), NeurIPS"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if diagnosis.place.phase is not Phase.LOSS or takes_logits(setup.user_loss):
-            return Refusal("it was not the loss of the outputs that failed")
-        return _needed(setup) is not None or Refusal("no activation of the last layer makes this loss finite")
+    def refusal(self, diagnosis, run, plan):
+        if diagnosis.place.phase is not Phase.LOSS or takes_logits(run.user_loss):
+            return "it was not the loss of the outputs that failed"
+        return None if _needed(run) is not None else "no activation of the last layer makes this loss finite"
 
-    def space(self, hp, diagnosis, setup):
-        address, _ = setup.activations[-1]
-        return {"layer": address, "activation": _needed(setup)}
+    def space(self, hp, diagnosis, run, plan):
+        address, _ = run.activations[-1]
+        return {"layer": address, "activation": _needed(run)}
 
-    def apply(self, setup, *, layer, activation):
-        return setup.with_layer(layer, activation=activation)
+    def apply(self, run, plan, *, layer, activation):
+        return plan.with_change(LayerAttributes.of([layer], activation=activation))
 
     def explain(self, params):
         return f"Use the activation {params['activation']} in the last layer, {params['layer']}."
@@ -48,9 +47,9 @@ class ConstrainOutputs(Strategy):
         return f"# layer {params['layer']}: activation={params['activation']!r}"
 
 
-def _needed(setup) -> str | None:
+def _needed(run) -> str | None:
     from nanfix.outputs import needed_activation  # TensorFlow is loaded when it is needed, not with the catalogue
 
-    if not setup.activations or activation_name(setup.activations[-1][1]) in INTO_DOMAIN:
+    if not run.activations or activation_name(run.activations[-1][1]) in INTO_DOMAIN:
         return None
-    return needed_activation(setup, INTO_DOMAIN)
+    return needed_activation(run, INTO_DOMAIN)

@@ -1,9 +1,9 @@
 """Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
 
-from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.setup import kernels
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.run import kernels
+from nanfix.strategy import Strategy, Tier
 
 
 class ConstrainWeights(Strategy):
@@ -30,20 +30,18 @@ class ConstrainWeights(Strategy):
     keeps_weights = False
     reference = "Srivastava et al. (2014), JMLR 15; keras.constraints.MaxNorm"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if not _weighted(setup) or any("max_norm" in attributes for attributes in setup.layers.values()):
-            return Refusal("no kernel is without a constraint")
-        return True
+    def refusal(self, diagnosis, run, plan):
+        if not _weighted(run) or any("max_norm" in attributes for attributes in plan.of(LayerAttributes).attributes.values()):
+            return "no kernel is without a constraint"
+        return None
 
-    def space(self, hp, diagnosis, setup):
-        return {"layers": _weighted(setup), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}
+    def space(self, hp, diagnosis, run, plan):
+        return {"layers": _weighted(run), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}
 
-    def apply(self, setup, *, layers, max_norm):
+    def apply(self, run, plan, *, layers, max_norm):
         for address in layers:
-            setup = setup.with_layer(address, max_norm=max_norm)
-        return setup
+            plan = plan.with_change(LayerAttributes.of([address], max_norm=max_norm))
+        return plan
 
     def explain(self, params):
         return f"Hold the weights of every unit below a norm of {params['max_norm']:g} in {len(params['layers'])} layers."
@@ -52,7 +50,7 @@ class ConstrainWeights(Strategy):
         return f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in {', '.join(params['layers'])}"
 
 
-def _weighted(setup) -> list[str]:
+def _weighted(run) -> list[str]:
     """Return the addresses of layers that have kernels, none of them with a constraint."""
-    held = {address: [getattr(layer, argument) for argument in kernels(layer).values()] for address, layer in walk(setup.model)}
+    held = {address: [getattr(layer, argument) for argument in kernels(layer).values()] for address, layer in run.members.items()}
     return [address for address, constraints in held.items() if constraints and not any(constraints)]

@@ -1,7 +1,8 @@
 """Leave out what does not fill a batch, over whose single row nothing has a variance."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.rows import RowFilter
+from nanfix.strategy import Strategy, Tier
 
 
 class DropIncompleteBatch(Strategy):
@@ -22,22 +23,20 @@ class DropIncompleteBatch(Strategy):
     discards_data = True
     reference = "Ioffe & Szegedy (2015), arXiv:1502.03167; tf.data.Dataset.batch(drop_remainder=True)"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.sample.unfilterable:
-            return Refusal(setup.sample.unfilterable)
-        if setup.rows.batch_rows is not None or (setup.sample.batch_size or 1) == 1:
-            return Refusal("batches are full already, or of one row")
-        return diagnosis.batch_rows == 1 or Refusal("the batch that failed had more than a single row")
+    def refusal(self, diagnosis, run, plan):
+        if run.sample.unfilterable:
+            return run.sample.unfilterable
+        if plan.of(RowFilter).batch_rows is not None or (run.sample.batch_size or 1) == 1:
+            return "batches are full already, or of one row"
+        return None if diagnosis.batch_rows == 1 else "the batch that failed had more than a single row"
 
-    def space(self, hp, diagnosis, setup):
-        size, rows = setup.sample.batch_size or 1, setup.sample.training_rows
+    def space(self, hp, diagnosis, run, plan):
+        size, rows = run.sample.batch_size or 1, run.sample.training_rows
         return {"batch_rows": size, "rows": None if rows is None else list(range(rows - rows % size, rows))}
 
-    def apply(self, setup, *, batch_rows, rows):
+    def apply(self, run, plan, *, batch_rows, rows):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
-        return setup.with_rows(batch_rows=batch_rows)
+        return plan.with_change(RowFilter(batch_rows=batch_rows))
 
     def explain(self, params):
         which = f" ({_listed(params['rows'])})" if params["rows"] else ""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.rows import RowFilter
+from nanfix.run import loss_name
+from nanfix.strategy import Strategy, Tier
 
 
 class DropInvalidLabels(Strategy):
@@ -24,30 +24,28 @@ class DropInvalidLabels(Strategy):
     discards_data = True
     reference = "keras.losses.SparseCategoricalCrossentropy"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.sample.unfilterable:
-            return Refusal(setup.sample.unfilterable)
-        classes = _classes(setup)
+    def refusal(self, diagnosis, run, plan):
+        if run.sample.unfilterable:
+            return run.sample.unfilterable
+        classes = _classes(run)
         if classes is None:
-            return Refusal("the targets are no class indices of a single output layer")
-        kept = _labels_kept(setup, classes).keep(setup.sample.inputs, setup.sample.targets)
-        return bool(kept.any()) or Refusal("no label is a class of the output layer")
+            return "the targets are no class indices of a single output layer"
+        kept = _labels_kept(run, classes).keep(run.sample.inputs, run.sample.targets)
+        return None if kept.any() else "no label is a class of the output layer"
 
-    def space(self, hp, diagnosis, setup):
-        classes = _classes(setup)
+    def space(self, hp, diagnosis, run, plan):
+        classes = _classes(run)
         assert classes is not None, "space is asked only where the strategy applies"
-        labels = _labels_kept(setup, classes)
+        labels = _labels_kept(run, classes)
         params = {"classes": classes, "first_label": labels.first_label}
-        if setup.sample.whole is None:
+        if run.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = labels.keep(*setup.sample.whole)
+        kept = labels.keep(*run.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
-    def apply(self, setup, *, classes, first_label, rows, of):
+    def apply(self, run, plan, *, classes, first_label, rows, of):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
-        return setup.with_rows(classes=classes, first_label=first_label)
+        return plan.with_change(RowFilter(classes=classes, first_label=first_label))
 
     def explain(self, params):
         if params["first_label"]:
@@ -63,19 +61,19 @@ class DropInvalidLabels(Strategy):
         return f"keep = (y >= 0) & (y < {params['classes']})\nX, y = X[keep], y[keep]"
 
 
-def _classes(setup) -> int | None:
+def _classes(run) -> int | None:
     """Return the number of units of the output layer, for which labels are class indices."""
-    output = getattr(setup.model, "output_shape", None)
-    sparse = loss_name(setup.user_loss) == "sparse_categorical_crossentropy"
-    return output[-1] if sparse and isinstance(output, tuple) and len(setup.sample.targets) == 1 else None
+    output = getattr(run.model, "output_shape", None)
+    sparse = loss_name(run.user_loss) == "sparse_categorical_crossentropy"
+    return output[-1] if sparse and isinstance(output, tuple) and len(run.sample.targets) == 1 else None
 
 
-def _labels_kept(setup, classes: int) -> RowFilter:
+def _labels_kept(run, classes: int) -> RowFilter:
     """Return the shift under which all labels fit, or else the filter for those that do.
 
     Of a stream only some labels are known: there it takes every label from 1 to classes to tell that none is 0.
     """
-    whole = setup.sample.whole
-    seen = np.unique((setup.sample.targets if whole is None else whole[1])[0])
+    whole = run.sample.whole
+    seen = np.unique((run.sample.targets if whole is None else whole[1])[0])
     one_based = seen[0] >= 1 and seen[-1] == classes and (whole is not None or len(seen) == classes)
     return RowFilter(classes=classes, first_label=int(one_based))

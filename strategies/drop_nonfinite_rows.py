@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Scaling
+from nanfix.strategy import Strategy, Tier
 
 
 class DropNonfiniteRows(Strategy):
@@ -25,26 +26,25 @@ class DropNonfiniteRows(Strategy):
     discards_data = True
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.sample.unfilterable:
-            return Refusal(setup.sample.unfilterable)
-        return _some_left(setup) or Refusal("no row is without a hole")
+    def refusal(self, diagnosis, run, plan):
+        if run.sample.unfilterable:
+            return run.sample.unfilterable
+        kept = _finite(plan).keep(run.sample.inputs, run.sample.targets)
+        return None if kept.any() else "no row is without a hole"
 
-    def space(self, hp, diagnosis, setup):
-        finite = _finite(setup)
+    def space(self, hp, diagnosis, run, plan):
+        finite = _finite(plan)
         where = {"inputs": finite.finite_inputs, "targets": finite.finite_targets}
         if Cause.NONFINITE_WEIGHT in diagnosis.causes:
             where, finite = {**where, "weights": True}, replace(finite, finite_weights=True)
-        if setup.sample.whole is None:
+        if run.sample.whole is None:
             return {**where, "rows": None, "of": None}
-        kept = finite.keep(*setup.sample.whole)
+        kept = finite.keep(*run.sample.whole)
         return {**where, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
-    def apply(self, setup, *, inputs, targets, rows, of, weights=False):
+    def apply(self, run, plan, *, inputs, targets, rows, of, weights=False):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
-        return setup.with_rows(finite_inputs=inputs, finite_targets=targets, finite_weights=weights)
+        return plan.with_change(RowFilter(finite_inputs=inputs, finite_targets=targets, finite_weights=weights))
 
     def explain(self, params):
         where = " or ".join(name for name in ("inputs", "targets", "weights") if params.get(name))
@@ -58,9 +58,5 @@ class DropNonfiniteRows(Strategy):
         return f"keep = {' & '.join(masks)}\nX, y = X[keep], y[keep]"
 
 
-def _finite(setup) -> RowFilter:
-    return RowFilter(finite_inputs=not setup.fills, finite_targets=True)
-
-
-def _some_left(setup) -> bool:
-    return bool(_finite(setup).keep(setup.sample.inputs, setup.sample.targets).any())
+def _finite(plan) -> RowFilter:
+    return RowFilter(finite_inputs=not plan.of(Scaling).fills, finite_targets=True)

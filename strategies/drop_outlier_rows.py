@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from nanfix.changes import Affine, RowFilter
 from nanfix.diagnosis import Cause
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Affine
 from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.strategy import Strategy, Tier
 
 
 class DropOutlierRows(Strategy):
@@ -26,29 +27,27 @@ class DropOutlierRows(Strategy):
     discards_data = True
     reference = "Iglewicz & Hoaglin (1993), How to Detect and Handle Outliers"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.sample.unfilterable:
-            return Refusal(setup.sample.unfilterable)
-        if setup.rows.bands:
-            return Refusal("outlying rows are left out already")
-        share = outlying_share(setup.sample)
-        return 0 < share <= FEW or Refusal(f"{share:.1%} of the rows seen lie far out")
+    def refusal(self, diagnosis, run, plan):
+        if run.sample.unfilterable:
+            return run.sample.unfilterable
+        if plan.of(RowFilter).bands:
+            return "outlying rows are left out already"
+        share = outlying_share(run.sample)
+        return None if 0 < share <= FEW else f"{share:.1%} of the rows seen lie far out"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         z = hp.Choice("z", [1000.0, 100.0, 10.0])
-        usual = bands(setup.sample, z)
+        usual = bands(run.sample, z)
         params = {"z": z, "bands": {str(i): {"center": list(b.center), "scale": list(b.scale)} for i, b in usual}}
-        if setup.sample.whole is None:
+        if run.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = RowFilter(bands=usual).keep(*setup.sample.whole)
+        kept = RowFilter(bands=usual).keep(*run.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
-    def apply(self, setup, *, z, bands, rows, of):
+    def apply(self, run, plan, *, z, bands, rows, of):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
         pairs = tuple((int(i), Affine(tuple(band["center"]), tuple(band["scale"]))) for i, band in bands.items())
-        return setup.with_rows(bands=pairs)
+        return plan.with_change(RowFilter(bands=pairs))
 
     def explain(self, params):
         which = "every row" if params["rows"] is None else f"{len(params['rows'])} of {params['of']} rows"

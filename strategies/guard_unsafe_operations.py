@@ -2,10 +2,9 @@
 
 import math
 
-from nanfix.changes import Guard
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import walk
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.guards import Guard, Guards
+from nanfix.strategy import Strategy, Tier
 
 AWAY_FROM_ZERO = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
 # What a person would write in the place of the operation.
@@ -87,30 +86,28 @@ class GuardUnsafeOperations(Strategy):
     )
     reference = "Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
+    def refusal(self, diagnosis, run, plan):
         place = diagnosis.place
-        if setup.model.run_eagerly:
-            return Refusal("the model runs eagerly, where no operation can be replaced")
+        if run.model.run_eagerly:
+            return "the model runs eagerly, where no operation can be replaced"
         if place.operation not in GUARDED or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
-            return Refusal("no operation with a guard was seen to fail")
+            return "no operation with a guard was seen to fail"
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
-            return Refusal("a stock normalization has an epsilon of its own")
-        if _address(place.layer, setup) is not None:
-            return True
+            return "a stock normalization has an epsilon of its own"
+        if _address(place.layer, run) is not None:
+            return None
         if place.source is None:
-            return Refusal("neither a layer nor a line of the user's code computes the operation")
-        return not _bottomless(diagnosis, setup) or Refusal("kept inside its domain, the loss has no minimum")
+            return "neither a layer nor a line of the user's code computes the operation"
+        return None if not _bottomless(diagnosis, run) else "kept inside its domain, the loss has no minimum"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place
         epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
-        layer = _address(place.layer, setup)
+        layer = _address(place.layer, run)
         return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon, "code": place.code}
 
-    def apply(self, setup, *, operation, source, layer, epsilon, code=None):
-        return setup.with_guard(Guard(operation, source, layer, epsilon, code))
+    def apply(self, run, plan, *, operation, source, layer, epsilon, code=None):
+        return plan.with_change(Guards((Guard(operation, source, layer, epsilon, code),)))
 
     def explain(self, params):
         guarded = _written(params).replace("ops.", "")
@@ -120,11 +117,11 @@ class GuardUnsafeOperations(Strategy):
         return f"{_written(params)}  # {_place(params)}"
 
 
-def _bottomless(diagnosis, setup) -> bool:
+def _bottomless(diagnosis, run) -> bool:
     from nanfix.outputs import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
 
     place = diagnosis.place
-    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), setup)
+    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), run)
 
 
 def _epsilons(diagnosis) -> list[float]:
@@ -148,6 +145,6 @@ def _place(params) -> str:
     return f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
 
 
-def _address(name: str | None, setup) -> str | None:
+def _address(name: str | None, run) -> str | None:
     """Return the address of the layer called `name`, if the model has one."""
-    return next((address for address, layer in walk(setup.model) if layer.name == name), None)
+    return next((address for address, layer in run.members.items() if layer.name == name), None)

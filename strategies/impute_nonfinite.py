@@ -4,7 +4,8 @@ import numpy as np
 
 from nanfix.diagnosis import Cause
 from nanfix.features import short
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.scaling import Scaling
+from nanfix.strategy import Strategy, Tier
 
 
 class ImputeNonfinite(Strategy):
@@ -23,17 +24,15 @@ class ImputeNonfinite(Strategy):
     treats = frozenset({Cause.NONFINITE_INPUT, Cause.POISON_BATCH, Cause.VALIDATION_ONLY})
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data; sklearn.impute.SimpleImputer"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return any(setup.sample.imputable) or Refusal("no input can have holes, or nothing can be put into the model")
+    def refusal(self, diagnosis, run, plan):
+        return None if any(run.sample.imputable) else "no input can have holes, or nothing can be put into the model"
 
-    def space(self, hp, diagnosis, setup):
-        given = setup.sample.named(setup.sample.imputable)
+    def space(self, hp, diagnosis, run, plan):
+        given = run.sample.named(run.sample.imputable)
         return {"fills": {name: medians(array) for name, array in given.items()}}
 
-    def apply(self, setup, *, fills):
-        return setup.with_fills({name: tuple(numbers) for name, numbers in fills.items()})
+    def apply(self, run, plan, *, fills):
+        return plan.with_change(Scaling(fills={name: tuple(numbers) for name, numbers in fills.items()}))
 
     def explain(self, params):
         count = sum(map(len, params["fills"].values()))

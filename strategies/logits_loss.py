@@ -3,10 +3,11 @@
 import numpy as np
 
 from nanfix.activations import activation_name
-from nanfix.changes import LogitsLoss as Change
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.loss import LogitsLoss as Change
+from nanfix.run import loss_name
+from nanfix.strategy import Strategy, Tier
 
 STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
 ACTIVATIONS = {
@@ -34,23 +35,21 @@ class LogitsLoss(Strategy):
     treats = frozenset({Cause.LOGITS_BY_HAND, Cause.LOSS_DOMAIN, Cause.REDUCED_PRECISION, Cause.GRADIENT_SINGULARITY})
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return _equivalent(setup) is not None or Refusal("the loss is no crossentropy of a single output")
+    def refusal(self, diagnosis, run, plan):
+        return None if _equivalent(run) is not None else "the loss is no crossentropy of a single output"
 
-    def space(self, hp, diagnosis, setup):
-        found = _equivalent(setup)
+    def space(self, hp, diagnosis, run, plan):
+        found = _equivalent(run)
         assert found is not None, "space is asked only where the strategy applies"
         change, activation = found
         params = {"loss": change.name, "reduction": change.reduction, "factor": change.factor, "raw_outputs": change.raw_outputs}
         return {**params, "activation": activation}
 
-    def apply(self, setup, *, loss, reduction, factor, raw_outputs, activation):
+    def apply(self, run, plan, *, loss, reduction, factor, raw_outputs, activation):
         if activation is not None:
-            address, _ = setup.activations[-1]
-            setup = setup.with_layer(address, activation=activation)
-        return setup.with_loss(Change(loss, reduction, factor, raw_outputs))
+            address, _ = run.activations[-1]
+            plan = plan.with_change(LayerAttributes.of([address], activation=activation))
+        return plan.with_change(Change(loss, reduction, factor, raw_outputs))
 
     def explain(self, params):
         activation = f" and give the last layer the activation {params['activation']}" if params["activation"] else ""
@@ -62,33 +61,33 @@ class LogitsLoss(Strategy):
         return f"loss = {loss}  # and no activation on the last layer"
 
 
-def _equivalent(setup) -> tuple[Change, str | None] | None:
+def _equivalent(run) -> tuple[Change, str | None] | None:
     """Return the stock crossentropy that the user's loss is, and the activation that its outputs lack, if any."""
-    if len(setup.sample.targets) != 1 or isinstance(setup.user_loss, dict | list | tuple) or setup.user_loss is None:
+    if len(run.sample.targets) != 1 or isinstance(run.user_loss, dict | list | tuple) or run.user_loss is None:
         return None
-    last = activation_name(setup.activations[-1][1]) if setup.activations else "linear"
+    last = activation_name(run.activations[-1][1]) if run.activations else "linear"
     for name in STOCK:
-        probabilities = _factor(setup, name, from_logits=False)
+        probabilities = _factor(run, name, from_logits=False)
         if probabilities is not None and last in (ACTIVATIONS[name], "linear"):
             reduction, factor = probabilities
             return Change(name, reduction, factor), None if last == ACTIVATIONS[name] else ACTIVATIONS[name]
-        raw = _factor(setup, name, from_logits=True) if loss_name(setup.user_loss) not in STOCK else None
+        raw = _factor(run, name, from_logits=True) if loss_name(run.user_loss) not in STOCK else None
         if raw is not None and last == "linear":
             return Change(name, *raw, raw_outputs=True), None
     return None
 
 
-def _factor(setup, name: str, *, from_logits: bool) -> tuple[str, float] | None:
+def _factor(run, name: str, *, from_logits: bool) -> tuple[str, float] | None:
     """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
     import tensorflow as tf
     from keras import losses
     from keras.src.trainers.compile_utils import CompileLoss
 
-    user = CompileLoss(loss=setup.user_loss)
-    classes = setup.sample.targets[0].shape[-1] if setup.sample.targets[0].ndim > 1 else 1
-    one_of_several = classes > 1 and bool(np.allclose(setup.sample.targets[0].sum(axis=-1), 1.0, atol=1e-3))
+    user = CompileLoss(loss=run.user_loss)
+    classes = run.sample.targets[0].shape[-1] if run.sample.targets[0].ndim > 1 else 1
+    one_of_several = classes > 1 and bool(np.allclose(run.sample.targets[0].sum(axis=-1), 1.0, atol=1e-3))
     if (name == "categorical_crossentropy" and not one_of_several) or name == "sparse_categorical_crossentropy":
-        return ("sum_over_batch_size", 1.0) if loss_name(setup.user_loss) == name and not from_logits else None
+        return ("sum_over_batch_size", 1.0) if loss_name(run.user_loss) == name and not from_logits else None
     rng = np.random.default_rng(0)
     for reduction in ("sum_over_batch_size", "sum"):
         stock = getattr(losses, Change(name).class_name)(from_logits=from_logits, reduction=reduction)

@@ -1,8 +1,9 @@
 """Scale the loss while gradients are computed, so that they fit into half precision, and skip the steps that do not."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import base_optimizer
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.run import base_optimizer
+from nanfix.strategy import Strategy, Tier
 
 
 class LossScale(Strategy):
@@ -20,19 +21,17 @@ class LossScale(Strategy):
     treats = frozenset({Cause.REDUCED_PRECISION})
     reference = "Micikevicius et al. (2018), arXiv:1710.03740; keras.optimizers.LossScaleOptimizer"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if not setup.has_stock_step:
-            return Refusal("the training step is the user's own")
-        scaled = setup.model.optimizer is not base_optimizer(setup.model) or setup.stepping.loss_scale is not None
-        return not scaled or Refusal("the optimizer scales the loss already")
+    def refusal(self, diagnosis, run, plan):
+        if not run.has_stock_step:
+            return "the training step is the user's own"
+        scaled = run.model.optimizer is not base_optimizer(run.model) or plan.of(OptimizerSettings).loss_scale is not None
+        return None if not scaled else "the optimizer scales the loss already"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"initial_scale": hp.Choice("initial_scale", [1.0, 2.0**-10])}
 
-    def apply(self, setup, *, initial_scale):
-        return setup.with_stepping(loss_scale=initial_scale)
+    def apply(self, run, plan, *, initial_scale):
+        return plan.with_change(OptimizerSettings(loss_scale=initial_scale))
 
     def explain(self, params):
         return f"Compute gradients of the loss times {params['initial_scale']:.3g} or less, and skip the steps that overflow."

@@ -1,7 +1,8 @@
 """Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.strategy import Strategy, Tier
 
 
 class LowerLearningRate(Strategy):
@@ -29,22 +30,20 @@ class LowerLearningRate(Strategy):
     )
     reference = "Bengio (2012), arXiv:1206.5533"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return setup.learning_rate is not None or Refusal("the optimizer has no learning rate")
+    def refusal(self, diagnosis, run, plan):
+        return None if plan.of(OptimizerSettings).learning_rate(run) is not None else "the optimizer has no learning rate"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])
-        if not setup.has_one_rate:
+        if not plan.of(OptimizerSettings).has_one_rate(run):
             return {"share": share}
-        rate = diagnosis.learning_rate or setup.learning_rate or 0.0
+        rate = diagnosis.learning_rate or plan.of(OptimizerSettings).learning_rate(run) or 0.0
         return {"learning_rate": float(f"{share * rate:.3g}")}
 
-    def apply(self, setup, *, learning_rate=None, share=None):
+    def apply(self, run, plan, *, learning_rate=None, share=None):
         if learning_rate is not None:
-            return setup.with_optimizer(learning_rate=learning_rate)
-        return setup.with_stepping(rate_share=share * setup.stepping.rate_share)
+            return plan.with_change(OptimizerSettings({"learning_rate": learning_rate}))
+        return plan.with_change(OptimizerSettings(rate_share=share * plan.of(OptimizerSettings).rate_share))
 
     def explain(self, params):
         if "share" in params:

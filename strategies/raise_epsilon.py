@@ -1,8 +1,9 @@
 """Raise the optimizer's epsilon above the rounding errors of what it is added to."""
 
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import base_optimizer
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.run import base_optimizer
+from nanfix.strategy import Strategy, Tier
 
 SMALLEST = 1e-12  # below, the constant is out of any range, which is another remedy's business
 LARGEST = 1.0
@@ -24,22 +25,20 @@ class RaiseEpsilon(Strategy):
     eases = frozenset({Cause.REDUCED_PRECISION})
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Choi et al. (2019), arXiv:1910.05446"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        epsilon = getattr(base_optimizer(setup.model), "epsilon", None)
+    def refusal(self, diagnosis, run, plan):
+        epsilon = getattr(base_optimizer(run.model), "epsilon", None)
         if diagnosis.place.phase is not Phase.UPDATE:
-            return Refusal("it was not the weight update that failed")
-        if "epsilon" in setup.optimizer or not isinstance(epsilon, float):
-            return Refusal("the optimizer has no epsilon, or another one already")
-        return SMALLEST <= epsilon < LARGEST / 100 or Refusal(f"an epsilon of {epsilon:g} is not to be raised by factors")
+            return "it was not the weight update that failed"
+        if "epsilon" in plan.of(OptimizerSettings).settings or not isinstance(epsilon, float):
+            return "the optimizer has no epsilon, or another one already"
+        return None if SMALLEST <= epsilon < LARGEST / 100 else f"an epsilon of {epsilon:g} is not to be raised by factors"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         factor = hp.Choice("factor", [1e2, 1e4, 1e6, 1e8])
-        return {"epsilon": float(f"{min(LARGEST, factor * base_optimizer(setup.model).epsilon):.3g}")}
+        return {"epsilon": float(f"{min(LARGEST, factor * base_optimizer(run.model).epsilon):.3g}")}
 
-    def apply(self, setup, *, epsilon):
-        return setup.with_optimizer(epsilon=epsilon)
+    def apply(self, run, plan, *, epsilon):
+        return plan.with_change(OptimizerSettings({"epsilon": epsilon}))
 
     def explain(self, params):
         return f"Raise the optimizer's epsilon to {params['epsilon']:.3g}."

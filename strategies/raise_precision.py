@@ -1,8 +1,8 @@
 """Compute in float32 what exceeds the range of half precision."""
 
-from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.strategy import Strategy, Tier
 
 HALF = ("float16", "bfloat16")
 
@@ -21,21 +21,19 @@ class RaisePrecision(Strategy):
     treats = frozenset({Cause.REDUCED_PRECISION})
     reference = "Micikevicius et al. (2018), arXiv:1710.03740"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return bool(_half(setup)) or Refusal("no layer computes in half precision with weights of float32")
+    def refusal(self, diagnosis, run, plan):
+        return None if _half(run) else "no layer computes in half precision with weights of float32"
 
-    def space(self, hp, diagnosis, setup):
-        half, layers = _half(setup), dict(walk(setup.model))
+    def space(self, hp, diagnosis, run, plan):
+        half, layers = _half(run), run.members
         named = [address for address in half if layers[address].name == diagnosis.place.layer]
         scope = hp.Choice("scope", ["layer", "model"] if named and len(half) > 1 else ["model"])
         return {"layers": named if scope == "layer" else half}
 
-    def apply(self, setup, *, layers):
+    def apply(self, run, plan, *, layers):
         for address in layers:
-            setup = setup.with_layer(address, dtype_policy="float32")
-        return setup
+            plan = plan.with_change(LayerAttributes.of([address], dtype_policy="float32"))
+        return plan
 
     def explain(self, params):
         layers = params["layers"]
@@ -46,7 +44,7 @@ class RaisePrecision(Strategy):
         return f"# layers {', '.join(params['layers'])}: dtype='float32'"
 
 
-def _half(setup) -> list[str]:
+def _half(run) -> list[str]:
     """Return the addresses of layers that compute in half precision with weights that are not."""
-    layers = [(p, la) for p, la in walk(setup.model) if hasattr(la, "dtype_policy")]
+    layers = [(p, la) for p, la in run.members.items() if hasattr(la, "dtype_policy")]
     return [p for p, la in layers if la.compute_dtype in HALF and la.variable_dtype not in HALF]

@@ -1,7 +1,8 @@
 """Adapt Normalization layers to the finite values of their data."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.strategy import Strategy, Tier
 
 
 class ReadaptNormalization(Strategy):
@@ -19,22 +20,22 @@ class ReadaptNormalization(Strategy):
     treats = frozenset({Cause.RUINED_STATISTICS})
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return bool(_fed(setup)) or Refusal("no input of the model goes straight into the Normalization layer")
+    def refusal(self, diagnosis, run, plan):
+        return None if _fed(run) else "no input of the model goes straight into the Normalization layer"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         from nanfix.adapted import finite_statistics  # TensorFlow is loaded when it is needed, not with the catalogue
 
-        given = dict(zip(setup.sample.names, setup.sample.inputs, strict=True))
-        found = {address: finite_statistics(setup.members[address], given[name]) for address, name in _fed(setup)}
+        given = dict(zip(run.sample.names, run.sample.inputs, strict=True))
+        found = {address: finite_statistics(run.members[address], given[name]) for address, name in _fed(run)}
         return {"layers": {address: {"mean": mean, "variance": variance} for address, (mean, variance) in found.items()}}
 
-    def apply(self, setup, *, layers):
+    def apply(self, run, plan, *, layers):
         for address, numbers in layers.items():
-            setup = setup.with_layer(address, statistics=(tuple(numbers["mean"]), tuple(numbers["variance"])))
-        return setup
+            plan = plan.with_change(
+                LayerAttributes.of([address], statistics=(tuple(numbers["mean"]), tuple(numbers["variance"])))
+            )
+        return plan
 
     def explain(self, params):
         count = sum(len(numbers["mean"]) for numbers in params["layers"].values())
@@ -47,6 +48,6 @@ class ReadaptNormalization(Strategy):
         )
 
 
-def _fed(setup) -> list[tuple[str, str]]:
+def _fed(run) -> list[tuple[str, str]]:
     """Return address and name of the input of every Normalization with non-finite statistics that can be had from an input."""
-    return [(address, name) for address, name in setup.ruined.items() if name is not None]
+    return [(address, name) for address, name in run.ruined.items() if name is not None]

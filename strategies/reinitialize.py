@@ -1,9 +1,9 @@
 """Draw the initial weights anew, as large as the width and the activation of each layer call for."""
 
 from nanfix.activations import activations_of_kernels
-from nanfix.addresses import walk
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.initial_weights import InitialWeights
+from nanfix.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
 SELF_NORMALIZING = ("selu",)
@@ -24,18 +24,16 @@ class Reinitialize(Strategy):
     keeps_weights = False
     reference = "He et al. (2015), arXiv:1502.01852; Glorot & Bengio (2010), AISTATS"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return bool(_weighted(setup)) or Refusal("no layer has a kernel and an activation")
+    def refusal(self, diagnosis, run, plan):
+        return None if _weighted(run) else "no layer has a kernel and an activation"
 
-    def space(self, hp, diagnosis, setup):
-        return {"initializers": {address: _fitting(name) for address, name in _weighted(setup)}}
+    def space(self, hp, diagnosis, run, plan):
+        return {"initializers": {address: _fitting(name) for address, name in _weighted(run)}}
 
-    def apply(self, setup, *, initializers):
+    def apply(self, run, plan, *, initializers):
         for address, initializer in initializers.items():
-            setup = setup.with_initializer(address, initializer)
-        return setup
+            plan = plan.with_change(InitialWeights({address: initializer}))
+        return plan
 
     def explain(self, params):
         kinds = sorted(set(params["initializers"].values()))
@@ -45,8 +43,8 @@ class Reinitialize(Strategy):
         return f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every layer"
 
 
-def _weighted(setup) -> list[tuple[str, str]]:
-    return activations_of_kernels(list(walk(setup.model)))
+def _weighted(run) -> list[tuple[str, str]]:
+    return activations_of_kernels(list(run.members.items()))
 
 
 def _fitting(activation: str) -> str:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from nanfix.changes import Affine
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Affine
+from nanfix.run import loss_name
+from nanfix.strategy import Strategy, Tier
 
 
 class RescaleLabels(Strategy):
@@ -24,22 +25,20 @@ class RescaleLabels(Strategy):
     keeps_weights = False
     reference = "keras.losses.BinaryCrossentropy"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.sample.unfilterable:
-            return Refusal(setup.sample.unfilterable)
-        if loss_name(setup.user_loss) != "binary_crossentropy" or len(setup.sample.targets) != 1:
-            return Refusal("the loss is no binary crossentropy of a single output")
-        low, high = _ends(setup)
-        return ((low < 0 or high > 1) and low < high) or Refusal("every label lies between 0 and 1")
+    def refusal(self, diagnosis, run, plan):
+        if run.sample.unfilterable:
+            return run.sample.unfilterable
+        if loss_name(run.user_loss) != "binary_crossentropy" or len(run.sample.targets) != 1:
+            return "the loss is no binary crossentropy of a single output"
+        low, high = _ends(run)
+        return None if ((low < 0 or high > 1) and low < high) else "every label lies between 0 and 1"
 
-    def space(self, hp, diagnosis, setup):
-        low, high = _ends(setup)
+    def space(self, hp, diagnosis, run, plan):
+        low, high = _ends(run)
         return {"low": low, "high": high}
 
-    def apply(self, setup, *, low, high):
-        return setup.with_rows(labels=Affine((low,), (high - low,)))
+    def apply(self, run, plan, *, low, high):
+        return plan.with_change(RowFilter(labels=Affine((low,), (high - low,))))
 
     def explain(self, params):
         return f"Take the labels {params['low']:g} to {params['high']:g} as 0 to 1, as binary crossentropy does."
@@ -48,10 +47,10 @@ class RescaleLabels(Strategy):
         return f"y = (y - {params['low']:g}) / {params['high'] - params['low']:g}"
 
 
-def _ends(setup) -> tuple[float, float]:
+def _ends(run) -> tuple[float, float]:
     """Return the lowest and the highest label, 0 where none lies below: of 3 classes all may not be there."""
-    whole = setup.sample.whole
-    seen = (setup.sample.targets if whole is None else whole[1])[0]
+    whole = run.sample.whole
+    seen = (run.sample.targets if whole is None else whole[1])[0]
     seen = seen[np.isfinite(seen)]
     if not seen.size:
         return 0.0, 0.0

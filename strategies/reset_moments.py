@@ -1,8 +1,9 @@
 """Let the optimizer forget what it remembers of another training."""
 
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.strategy import Strategy, Tier
 
 
 class ResetMoments(Strategy):
@@ -20,20 +21,18 @@ class ResetMoments(Strategy):
     treats = frozenset({Cause.STALE_MOMENTS})
     reference = "Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.stepping.fresh_moments:
-            return Refusal("the optimizer is a new one already")
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(OptimizerSettings).fresh_moments:
+            return "the optimizer is a new one already"
         # More than the rate and the count of steps.
-        remembers = any(len(optimizer.variables) > 2 for optimizer in trained_optimizers(setup.model))
-        return remembers or Refusal("the optimizer remembers nothing")
+        remembers = any(len(optimizer.variables) > 2 for optimizer in trained_optimizers(run.model))
+        return None if remembers else "the optimizer remembers nothing"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {}
 
-    def apply(self, setup):
-        return setup.with_stepping(fresh_moments=True)
+    def apply(self, run, plan):
+        return plan.with_change(OptimizerSettings(fresh_moments=True))
 
     def explain(self, params):
         return "Start with an optimizer that remembers nothing of earlier trainings."

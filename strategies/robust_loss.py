@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from nanfix.changes import RobustLoss as Change
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.loss import Loss
+from nanfix.kinds.loss import RobustLoss as Change
+from nanfix.run import loss_name
+from nanfix.strategy import Strategy, Tier
 
 
 class RobustLoss(Strategy):
@@ -24,22 +25,20 @@ class RobustLoss(Strategy):
     eases = frozenset({Cause.UNSCALED_TARGET, Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT})
     reference = "Huber (1964), doi:10.1214/aoms/1177703732"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if len(setup.sample.targets) != 1 or loss_name(setup.user_loss) != "mean_squared_error":
-            return Refusal("the loss is not the squared error of a single output")
-        return (setup.loss is None and setup.has_stock_objective) or Refusal("the loss is computed in another way already")
+    def refusal(self, diagnosis, run, plan):
+        if len(run.sample.targets) != 1 or loss_name(run.user_loss) != "mean_squared_error":
+            return "the loss is not the squared error of a single output"
+        return None if (plan.of(Loss) == Loss() and run.has_stock_objective) else "the loss is computed in another way already"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         share = hp.Choice("share", [1.0, 0.1])
-        values = setup.sample.targets[0].astype("float64")
+        values = run.sample.targets[0].astype("float64")
         values = values[np.isfinite(values)]
         spread = np.subtract(*np.percentile(values, [75, 25])) or values.std() or 1.0
         return {"loss": "Huber", "delta": float(f"{share * spread:.3g}"), "factor": 2.0}
 
-    def apply(self, setup, *, loss, delta, factor):
-        return setup.with_loss(Change(loss, (("delta", delta),), factor))
+    def apply(self, run, plan, *, loss, delta, factor):
+        return plan.with_change(Change(loss, (("delta", delta),), factor))
 
     def explain(self, params):
         return f"Train on the Huber loss with delta {params['delta']:.3g}; your loss goes on judging this training."

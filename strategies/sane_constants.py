@@ -1,9 +1,11 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
 from nanfix.diagnosis import Cause
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
-from nanfix.setup import DECAYS, fades, walk
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.run import DECAYS, fades
+from nanfix.strategy import Strategy, Tier
 
 # What Keras takes when nothing is said.
 OPTIMIZER_DEFAULTS = {
@@ -35,23 +37,21 @@ class SaneConstants(Strategy):
     treats = frozenset({Cause.OPTIMIZER_CONSTANT, Cause.BATCH_STATISTICS})
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        return bool(_optimizer(setup, 1.0) or _layers(setup, 1.0)) or Refusal("every constant is in range")
+    def refusal(self, diagnosis, run, plan):
+        return None if _optimizer(run, plan, 1.0) or _layers(run, 1.0) else "every constant is in range"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         factor = hp.Choice("factor", [1.0, 100.0])
-        return {"optimizer": _optimizer(setup, factor), "layers": _layers(setup, factor)}
+        return {"optimizer": _optimizer(run, plan, factor), "layers": _layers(run, factor)}
 
-    def apply(self, setup, *, optimizer, layers):
+    def apply(self, run, plan, *, optimizer, layers):
         if optimizer:
-            setup = setup.with_optimizer(**optimizer)
+            plan = plan.with_change(OptimizerSettings(optimizer))
         if "initial_accumulator_value" in optimizer:  # the accumulators have to be filled anew
-            setup = setup.with_stepping(fresh_moments=True)
+            plan = plan.with_change(OptimizerSettings(fresh_moments=True))
         for address, constants in layers.items():
-            setup = setup.with_layer(address, **constants)
-        return setup
+            plan = plan.with_change(LayerAttributes.of([address], **constants))
+        return plan
 
     def explain(self, params):
         told = [f"the optimizer's {name} to {value:.3g}" for name, value in params["optimizer"].items()]
@@ -64,19 +64,19 @@ class SaneConstants(Strategy):
         return "\n".join(lines)
 
 
-def _optimizer(setup, factor: float) -> dict[str, float]:
+def _optimizer(run, plan, factor: float) -> dict[str, float]:
     constants: dict[str, float] = {}
-    for optimizer in trained_optimizers(setup.model):
+    for optimizer in trained_optimizers(run.model):
         constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
-    if not 0 <= setup.decay_of_a_step < 1:
+    if not 0 <= plan.of(OptimizerSettings).decay_of_a_step(run) < 1:
         constants["weight_decay"] = WEIGHT_DECAY
     return constants
 
 
-def _layers(setup, factor: float) -> dict[str, dict[str, float]]:
+def _layers(run, factor: float) -> dict[str, dict[str, float]]:
     found = {
         address: _replaced(layer, LAYER_DEFAULTS, factor)
-        for address, layer in walk(setup.model)
+        for address, layer in run.members.items()
         if "Normalization" in type(layer).__name__
     }
     return {address: constants for address, constants in found.items() if constants}

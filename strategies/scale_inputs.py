@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
-from nanfix.changes import Affine, Power
 from nanfix.diagnosis import Cause
 from nanfix.features import feature_table, short
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.scaling import Affine, Power, Scaling
+from nanfix.strategy import Strategy, Tier
 
 
 class ScaleInputs(Strategy):
@@ -29,22 +29,20 @@ class ScaleInputs(Strategy):
     keeps_weights = False
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler, PowerTransformer"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.inputs:
-            return Refusal("the inputs are scaled already")
-        return bool(_scalable(setup)) or Refusal("no input is a quantity whose scaling the model can take up")
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(Scaling).inputs:
+            return "the inputs are scaled already"
+        return None if _scalable(run) else "no input is a quantity whose scaling the model can take up"
 
-    def space(self, hp, diagnosis, setup):
-        arrays = _scalable(setup)
+    def space(self, hp, diagnosis, run, plan):
+        arrays = _scalable(run)
         levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
-        levels += ["power"] if setup.rebuildable else []
+        levels += ["power"] if run.rebuildable else []
         scaler = hp.Choice("scaler", levels)
         return {"scaler": scaler, "inputs": {name: _written(SCALERS[scaler](array)) for name, array in arrays.items()}}
 
-    def apply(self, setup, *, scaler, inputs):
-        return setup.with_inputs({name: _read(numbers) for name, numbers in inputs.items()})
+    def apply(self, run, plan, *, scaler, inputs):
+        return plan.with_change(Scaling(inputs={name: _read(numbers) for name, numbers in inputs.items()}))
 
     def explain(self, params):
         widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
@@ -70,9 +68,9 @@ SNIPPETS = {
 }
 
 
-def _scalable(setup) -> dict[str, np.ndarray]:
+def _scalable(run) -> dict[str, np.ndarray]:
     """Return the inputs whose numbers mean a quantity, by name."""
-    return {name: array for name, array in setup.sample.named(setup.sample.scalable).items() if array.size}
+    return {name: array for name, array in run.sample.named(run.sample.scalable).items() if array.size}
 
 
 def _bytes(array: np.ndarray) -> bool:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nanfix.changes import TargetScaling
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.scaling import Scaling, TargetScaling
+from nanfix.run import loss_name
+from nanfix.strategy import Strategy, Tier
 
 DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
 
@@ -27,23 +27,21 @@ class ScaleTargets(Strategy):
     keeps_weights = False
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if loss_name(setup.user_loss) not in DEGREES:
-            return Refusal("the loss is no power of the error")
-        return setup.output_foldable or Refusal("the single output does not come from a linear layer with a bias")
+    def refusal(self, diagnosis, run, plan):
+        if loss_name(run.user_loss) not in DEGREES:
+            return "the loss is no power of the error"
+        return None if run.output_foldable else "the single output does not come from a linear layer with a bias"
 
-    def space(self, hp, diagnosis, setup):
-        values = setup.sample.targets[0].astype("float64")
+    def space(self, hp, diagnosis, run, plan):
+        values = run.sample.targets[0].astype("float64")
         values = values[np.isfinite(values)]
         low, center, high = np.percentile(values, [25, 50, 75])
         scale = high - low if high - low > 1e-12 * abs(center) else values.std()
-        degree = DEGREES[loss_name(setup.user_loss)]
+        degree = DEGREES[loss_name(run.user_loss)]
         return {"center": float(f"{center:.7g}"), "scale": float(f"{scale or 1.0:.7g}"), "degree": degree}
 
-    def apply(self, setup, *, center, scale, degree):
-        return setup.with_targets(TargetScaling(center, scale, degree))
+    def apply(self, run, plan, *, center, scale, degree):
+        return plan.with_change(Scaling(targets=TargetScaling(center, scale, degree)))
 
     def explain(self, params):
         return f"Train on (y - {params['center']:.4g}) / {params['scale']:.4g}; predictions stay in your units."

@@ -1,7 +1,8 @@
 """Take no step whose gradient is not finite, so that single batches cannot ruin the weights."""
 
 from nanfix.diagnosis import Cause
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.strategy import Strategy, Tier
 
 
 class SkipNonfiniteSteps(Strategy):
@@ -30,18 +31,16 @@ class SkipNonfiniteSteps(Strategy):
     )
     reference = "Micikevicius et al. (2018), arXiv:1710.03740; optax.apply_if_finite"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.stepping.skip_nonfinite:
-            return Refusal("such steps are skipped already")
-        return setup.replicas == 1 or Refusal("several devices train together")
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(OptimizerSettings).skip_nonfinite:
+            return "such steps are skipped already"
+        return None if run.replicas == 1 else "several devices train together"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {}
 
-    def apply(self, setup):
-        return setup.with_stepping(skip_nonfinite=True)
+    def apply(self, run, plan):
+        return plan.with_change(OptimizerSettings(skip_nonfinite=True))
 
     def explain(self, params):
         return "Skip every step whose gradient is not finite."

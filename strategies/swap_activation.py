@@ -2,8 +2,9 @@
 
 from nanfix.activations import activation_name, activation_of, is_bounded
 from nanfix.diagnosis import Cause, Phase
-from nanfix.setup import loss_name, takes_logits
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.run import loss_name, takes_logits
+from nanfix.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds
 FOR_LOSS = {
@@ -30,24 +31,22 @@ class SwapActivation(Strategy):
     keeps_weights = False
     reference = "Glorot & Bengio (2010), AISTATS"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if _hidden(setup) or _output(diagnosis, setup) is not None:
-            return True
-        return Refusal("no layer has an activation without bound, or one that its loss does not take")
+    def refusal(self, diagnosis, run, plan):
+        if _hidden(run) or _output(diagnosis, run) is not None:
+            return None
+        return "no layer has an activation without bound, or one that its loss does not take"
 
-    def space(self, hp, diagnosis, setup):
-        output = _output(diagnosis, setup)
+    def space(self, hp, diagnosis, run, plan):
+        output = _output(diagnosis, run)
         if output is not None:
             return {"layers": [output[0]], "activation": output[1]}
         activation = hp.Choice("activation", ["tanh", "sigmoid"])
-        return {"layers": _hidden(setup), "activation": activation}
+        return {"layers": _hidden(run), "activation": activation}
 
-    def apply(self, setup, *, layers, activation):
+    def apply(self, run, plan, *, layers, activation):
         for address in layers:
-            setup = setup.with_layer(address, activation=activation)
-        return setup
+            plan = plan.with_change(LayerAttributes.of([address], activation=activation))
+        return plan
 
     def explain(self, params):
         many = "s" if len(params["layers"]) > 1 else ""
@@ -57,25 +56,23 @@ class SwapActivation(Strategy):
         return f"# layers {', '.join(params['layers'])}: activation={params['activation']!r}"
 
 
-def _hidden(setup) -> list[str]:
+def _hidden(run) -> list[str]:
     """Return the addresses of layers, the last one apart, whose activation has no bound."""
     from nanfix.rebuild import remade  # TensorFlow is loaded when it is needed, not with the catalogue
 
     # What a layer of Keras' own, as MultiHeadAttention, makes inside itself is its business, and made anew when it is loaded.
-    inside = {
-        address for address, owner in remade(setup.model, setup.members).items() if type(owner).__module__.startswith("keras.")
-    }
-    hidden = [(a, layer) for a, layer in setup.activations[:-1] if activation_name(layer) != TRAINED and a not in inside]
+    inside = {address for address, owner in remade(run.model, run.members).items() if type(owner).__module__.startswith("keras.")}
+    hidden = [(a, layer) for a, layer in run.activations[:-1] if activation_name(layer) != TRAINED and a not in inside]
     unbounded = {address: activation_name(layer) for address, layer in hidden if not is_bounded(activation_of(layer))}
     # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
     return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]
 
 
-def _output(diagnosis, setup) -> tuple[str, str] | None:
+def _output(diagnosis, run) -> tuple[str, str] | None:
     """Return the last layer's address and the activation that its loss needs, where it has another one."""
-    loss = setup.user_loss
+    loss = run.user_loss
     needed = FOR_LOSS.get(loss_name(loss))
-    if needed is None or takes_logits(loss) or not setup.activations or diagnosis.place.phase is not Phase.LOSS:
+    if needed is None or takes_logits(loss) or not run.activations or diagnosis.place.phase is not Phase.LOSS:
         return None
-    address, layer = setup.activations[-1]
+    address, layer = run.activations[-1]
     return (address, needed) if activation_name(layer) not in ("softmax", "sigmoid") else None

@@ -1,8 +1,9 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.optimizers import trained_slots
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.strategy import Strategy, Tier
 
 
 class SwapOptimizer(Strategy):
@@ -21,19 +22,16 @@ class SwapOptimizer(Strategy):
     )
     reference = "Kingma & Ba (2015), arXiv:1412.6980"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        kinds = {type(slot.optimizer).__name__ for slot in trained_slots(setup.model)}
-        return kinds <= {"SGD", "Adagrad", "Adadelta", "RMSprop"} or Refusal(
-            "the optimizer adapts its steps already, or is the user's own"
-        )
+    def refusal(self, diagnosis, run, plan):
+        kinds = {type(slot.optimizer).__name__ for slot in trained_slots(run.model)}
+        plain = kinds <= {"SGD", "Adagrad", "Adadelta", "RMSprop"}
+        return None if plain else "the optimizer adapts its steps already, or is the user's own"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}
 
-    def apply(self, setup, *, optimizer, learning_rate):
-        return setup.with_optimizer_class(optimizer, learning_rate=learning_rate)
+    def apply(self, run, plan, *, optimizer, learning_rate):
+        return plan.with_change(OptimizerSettings({"learning_rate": learning_rate}, class_name=optimizer))
 
     def explain(self, params):
         return f"Train with {params['optimizer']} at a learning rate of {params['learning_rate']:.3g}."

@@ -1,8 +1,9 @@
 """Let the learning rate rise from near zero, for weights that only the first large steps would ruin."""
 
 from nanfix.diagnosis import Cause
-from nanfix.setup import has_schedule
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.run import has_schedule
+from nanfix.strategy import Strategy, Tier
 
 
 class WarmUpLearningRate(Strategy):
@@ -20,19 +21,18 @@ class WarmUpLearningRate(Strategy):
     keeps_weights = False
     reference = "Goyal et al. (2017), arXiv:1706.02677"
 
-    def applies(self, diagnosis, setup):
-        if not self.answers(diagnosis):
-            return False
-        if setup.learning_rate is None or has_schedule(setup.model) or setup.stepping.warm_up is not None:
-            return Refusal("a schedule sets the learning rate, or nothing does")
-        return setup.planned_steps is not None or Refusal("the length of the run is not known")
+    def refusal(self, diagnosis, run, plan):
+        settings = plan.of(OptimizerSettings)
+        if settings.learning_rate(run) is None or has_schedule(run.model) or settings.warm_up is not None:
+            return "a schedule sets the learning rate, or nothing does"
+        return None if run.planned_steps is not None else "the length of the run is not known"
 
-    def space(self, hp, diagnosis, setup):
-        share, planned = hp.Choice("share", [0.1, 0.3]), setup.planned_steps or 0
+    def space(self, hp, diagnosis, run, plan):
+        share, planned = hp.Choice("share", [0.1, 0.3]), run.planned_steps or 0
         return {"steps": max(2, round(share * planned))}
 
-    def apply(self, setup, *, steps):
-        return setup.with_stepping(warm_up=steps)
+    def apply(self, run, plan, *, steps):
+        return plan.with_change(OptimizerSettings(warm_up=steps))
 
     def explain(self, params):
         return f"Let the learning rate rise from 0 to yours over the first {params['steps']} steps."

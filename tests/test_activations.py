@@ -2,18 +2,18 @@
 
 from contextlib import ExitStack
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix import testing
 from nanfix.activations import activation_name, activation_of, change_activation, is_bounded
 from nanfix.diagnosis import Cause
 from nanfix.oddities import remarks
 from nanfix.registry import get
-from nanfix.setup import linear_throughout
+from nanfix.run import linear_throughout
 
 BOUNDED = ("tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "sparse_sigmoid")
 UNBOUNDED = (
@@ -67,7 +67,7 @@ def classifier(*last, loss="categorical_crossentropy"):
     model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(3), *last])
     model.compile("sgd", loss)
     x, _ = explosions.table(rows=12)
-    return contract.setup_of(model, x, np.tile(np.eye(3, dtype="float32"), (4, 1)))
+    return testing.run_of(model, x, np.tile(np.eye(3, dtype="float32"), (4, 1)))
 
 
 def test_layers_with_weights_in_front_of_an_activation_layer_are_not_linear():
@@ -84,7 +84,7 @@ def test_outputs_of_a_softmax_layer_are_probabilities():
 
 def test_activation_layers_are_what_is_swapped():
     setup = classifier(layers.Softmax())
-    (first, *_) = contract.levels(get("swap-activation"), contract.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)
+    (first, *_) = testing.levels(get("swap-activation"), testing.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)
     assert [type(dict(setup.activations)[position]).__name__ for position in first["layers"]] == ["LeakyReLU", "ReLU"]
 
 

@@ -1,12 +1,12 @@
 """Normalization layers that were adapted to data with holes: found, measured anew, and no reason to keep no snapshot."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix import testing
 from nanfix.adapted import adapt_to, constants, fed_by, finite_statistics, ruined, statistics
 from nanfix.snapshot import nonfinite_variables, take
 
@@ -88,5 +88,5 @@ def test_input_of_the_layer_is_told():
 
 def test_setup_says_which_layers_are_ruined():
     model, _ = adapted(holes())
-    assert contract.setup_of(model, holes(), np.zeros((40, 1), "float32")).ruined == {"normalization[0]": "input[0]"}
-    assert contract.setup_of(explosions.mlp(), *explosions.table(rows=16)).ruined == {}
+    assert testing.run_of(model, holes(), np.zeros((40, 1), "float32")).ruined == {"normalization[0]": "input[0]"}
+    assert testing.run_of(explosions.mlp(), *explosions.table(rows=16)).ruined == {}

@@ -1,13 +1,12 @@
 """Every strategy on models that are legal and awkward: it applies or says why not, and what it makes can be trained and saved."""
 
-import contract
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import nanfix
-from nanfix import Outcome
+from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.fix import Edit, Fix
 from nanfix.registry import catalogue
@@ -134,19 +133,19 @@ def data(shape):
 def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
     build, shape = MODELS[name]
     model, (x, y) = build(), data(shape)
-    setup = contract.setup_of(model, x, y)
+    setup = testing.run_of(model, x, y)
     fix, place = Fix(), Place(Phase.UPDATE)
     for strategy in catalogue().values():
-        diagnosis = contract.diagnosis(*(strategy.treats | strategy.eases), place=place, batch_rows=1)
+        diagnosis = testing.diagnosis(*(strategy.treats | strategy.eases), place=place, batch_rows=1)
         answer = strategy.applies(diagnosis, setup)
         assert answer is True or isinstance(answer, Refusal) or answer is False, strategy.name
         if not answer:
             continue
-        params = contract.levels(strategy, diagnosis, setup)[-1]
+        params = testing.levels(strategy, diagnosis, setup)[-1]
         assert all(value != [] and value != {} for key, value in params.items() if key in ("layers", "inputs", "fills")), params
         assert strategy.explain(params).endswith(".")
         changed = strategy.apply(setup, **params)
-        assert contract._content(changed) != contract._content(setup), strategy.name
+        assert testing.content(changed) != testing.content(setup), strategy.name
         setup, fix = Fix((Edit(strategy.name, params),)).apply(setup), Fix((*fix.edits, Edit(strategy.name, params)))
     fresh = build()
     report = nanfix.fit(fresh, x, y, fix=fix, epochs=1, verbose=0, throw=False)
@@ -166,9 +165,9 @@ def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
 def test_kernels_of_every_kind_get_the_constraint_of_their_own():
     model, _ = MODELS["depthwise and separable"][0](), None
     x, y = data((8, 8, 3))
-    setup = contract.setup_of(model, x, y)
+    setup = testing.run_of(model, x, y)
     strategy = catalogue()["constrain-weights"]
-    params = contract.levels(strategy, contract.diagnosis(Cause.EXPLODING_GRADIENT), setup)[0]
+    params = testing.levels(strategy, testing.diagnosis(Cause.EXPLODING_GRADIENT), setup)[0]
     assert params["layers"] == ["depthwise_conv2d[0]", "separable_conv2d[0]", "dense[0]"]
     nanfix.fit(model, x, y, fix=Fix((Edit(strategy.name, params),)), verbose=0)
     depthwise, separable, *_ = model.layers

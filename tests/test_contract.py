@@ -2,12 +2,12 @@
 
 from functools import cache
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import catalogue, get
 
@@ -22,19 +22,19 @@ def situations():
     classes = np.eye(3, dtype="float32")[np.arange(16) % 3]
     classifier = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
     return {
-        "regression": contract.setup_of(explosions.mlp(), x, y),
-        "classification": contract.setup_of(classifier, x, classes),
-        "labels from 1": contract.setup_of(
+        "regression": testing.run_of(explosions.mlp(), x, y),
+        "classification": testing.run_of(classifier, x, classes),
+        "labels from 1": testing.run_of(
             explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
         ),
-        "labels of bytes": contract.setup_of(explosions.masks_of_bytes()[0], *explosions.masks_of_bytes()[1:3]),
-        "constants out of range": contract.setup_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
-        "moments": contract.setup_of(built(explosions.mlp("adam")), x, y),
-        "half precision": contract.setup_of(half(), x, y),
-        "recurrence": contract.setup_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
-        "likelihood": contract.setup_of(*explosions.counts()[:3]),
-        "adapted to holes": contract.setup_of(*explosions.adapted_to_holes()[:3]),
-        "one far out": contract.setup_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
+        "labels of bytes": testing.run_of(explosions.masks_of_bytes()[0], *explosions.masks_of_bytes()[1:3]),
+        "constants out of range": testing.run_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
+        "moments": testing.run_of(built(explosions.mlp("adam")), x, y),
+        "half precision": testing.run_of(half(), x, y),
+        "recurrence": testing.run_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
+        "likelihood": testing.run_of(*explosions.counts()[:3]),
+        "adapted to holes": testing.run_of(*explosions.adapted_to_holes()[:3]),
+        "one far out": testing.run_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
     }
 
 
@@ -59,12 +59,12 @@ def test_installed_strategy_keeps_the_contract(name):
     """In every situation that it is for, under one of its causes there."""
     strategy, checked = get(name), {}
     for cause in strategy.treats | strategy.eases:
-        diagnoses = [contract.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
+        diagnoses = [testing.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
         pairs = [(diagnosis, setup) for diagnosis in diagnoses for setup in fitting(strategy, diagnosis)]
         assert pairs, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Add one that it is for."
         checked.update({id(setup): (diagnosis, setup) for diagnosis, setup in pairs})
     for diagnosis, setup in checked.values():
-        contract.check_strategy(strategy, diagnosis, setup)
+        testing.check_strategy(strategy, diagnosis, setup)
 
 
 class Lower(LOWER):
@@ -240,14 +240,14 @@ BROKEN = {
 
 @pytest.fixture
 def setup():
-    return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 def test_unbroken_strategy_passes(setup):
-    contract.check_strategy(Lower(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+    testing.check_strategy(Lower(), testing.diagnosis(Cause.LEARNING_RATE), setup)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_broken_strategy_is_caught(broken, setup):
     with pytest.raises(AssertionError, match=BROKEN[broken]):
-        contract.check_strategy(broken(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+        testing.check_strategy(broken(), testing.diagnosis(Cause.LEARNING_RATE), setup)

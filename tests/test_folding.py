@@ -8,11 +8,11 @@ import pytest
 from keras import layers
 
 from nanfix.addresses import SINGLE, declared_inputs
-from nanfix.changes import Affine, TargetScaling
+from nanfix.kinds.scaling import Affine, TargetScaling
 from nanfix.folding import find_sites, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
 from nanfix.rebuild import can_rebuild, insert_at_ends, normalization
-from nanfix.setup import Sample
+from nanfix.run import Sample
 
 SIZE = 5e-6  # largest difference between folded and unfolded predictions, as a share of the largest prediction
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from nanfix.changes import Guard
+from nanfix.kinds.guards import Guard
 from nanfix.guard import GUARDS, guarded, install
 from nanfix.registry import get
 

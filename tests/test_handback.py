@@ -1,6 +1,5 @@
 """The model that is handed back is whole: it predicts, evaluates, trains on, is saved and shared as the trained one."""
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -10,8 +9,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 import nanfix
-from nanfix import Edit, Fix, Outcome
-from nanfix.changes import Affine, TargetScaling
+from nanfix import Edit, Fix, Outcome, testing
+from nanfix.kinds.scaling import Affine, TargetScaling
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.errors import CannotHandBack, InputError
@@ -175,7 +174,7 @@ def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
 
 def test_a_shared_layer_of_a_class_takes_no_two_scalings():
     model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
-    setup = contract.setup_of(model, x, np.zeros((24, 1), "float32"))
+    setup = testing.run_of(model, x, np.zeros((24, 1), "float32"))
     assert setup.sample.scalable == (False, False)
 
 

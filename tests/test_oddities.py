@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nanfix import oddities
 from nanfix.addresses import SINGLE
 from nanfix.oddities import look, remarks
-from nanfix.setup import Sample, Setup
+from nanfix.run import Sample, Setup
 
 
 def table():

@@ -10,7 +10,7 @@ from keras import layers
 import nanfix
 from nanfix import Cause, Outcome
 from nanfix.optimizers import optimizers, slots, told_of_updates, trained_optimizers
-from nanfix.setup import base_optimizer
+from nanfix.run import base_optimizer
 from nanfix.steps import RecordingStep
 
 

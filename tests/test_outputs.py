@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
-from nanfix.changes import Guard
+from nanfix import testing
+from nanfix.kinds.guards import Guard
 from nanfix.diagnosis import Phase, Place
 from nanfix.outputs import falls_without_end, needed_activation, relative_exponents
 
@@ -51,7 +51,7 @@ def line_of(function, offset=1):
 def setup_of(loss, last=None):
     x, _ = explosions.table(rows=16)
     y = np.eye(3, dtype="float32")[np.arange(16) % 3]
-    return contract.setup_of(explosions.mlp(loss=loss, outputs=3, last=last), 10 * x, y)
+    return testing.run_of(explosions.mlp(loss=loss, outputs=3, last=last), 10 * x, y)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_activation_is_the_same_whatever_weights_a_trial_has_left():
 def test_loss_without_targets_is_not_judged():
     model = explosions.mlp()
     model.compile("sgd", loss=None)
-    setup = contract.setup_of(model, explosions.table(rows=16)[0], None)
+    setup = testing.run_of(model, explosions.table(rows=16)[0], None)
     assert needed_activation(setup, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), setup) is False
     assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_outputs.py:1"), setup)
@@ -108,7 +108,7 @@ def test_loss_without_targets_is_not_judged():
 
 def test_loss_of_several_targets_is_not_judged():
     setup = setup_of(explosions.poisson)
-    several = contract.setup_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
+    several = testing.run_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
     assert needed_activation(several, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), several) is False
 
@@ -141,7 +141,7 @@ def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relat
     x, _ = explosions.table(rows=16)
     model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")])
     model.compile("sgd", "mse")
-    setup = contract.setup_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
+    setup = testing.run_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
     weights = model.get_weights()
     place = Place(Phase.FORWARD, "last", "Exp", line_of(activation))
     assert relative_exponents(place, setup) is relative

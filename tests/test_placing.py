@@ -10,7 +10,10 @@ import pytest
 import watching
 
 from nanfix.addresses import SINGLE
-from nanfix.changes import AdaptiveClip, Affine, Guard, LogitsLoss, Power, RobustLoss, TargetScaling
+from nanfix.kinds.guards import Guard
+from nanfix.kinds.loss import LogitsLoss, RobustLoss
+from nanfix.kinds.optimizer import AdaptiveClip
+from nanfix.kinds.scaling import Affine, Power, TargetScaling
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.fitcall import FitCall

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from nanfix.changes import RowFilter
+from nanfix.kinds.rows import RowFilter
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
 from nanfix.rows import filtered, kept_sample, unfilterable
-from nanfix.setup import Sample
+from nanfix.run import Sample
 from nanfix.streams import Rewindable, feed
 
 NAN = np.nan

@@ -16,7 +16,7 @@ from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
 from nanfix.report import TrialRecord
 from nanfix.search import NOTHING, PROJECT, LadderOracle, ProbeTuner, build_space, search
-from nanfix.setup import Sample, Setup
+from nanfix.run import Sample, Setup
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import contract
 import keras
 import numpy as np
 import pytest
 import structures
 
 import nanfix
-from nanfix import Outcome
+from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.fix import Edit, Fix
 from nanfix.ladder import Rung, in_order
@@ -51,9 +50,9 @@ def everything(setup, level):
         if strategy.tier is Tier.ARCHITECTURE and isinstance(setup.model, structures.Subclass):
             continue  # loaded, the class makes its layers anew
         causes = sorted(strategy.treats | strategy.eases, key=lambda cause: cause.name)
-        diagnosis = contract.diagnosis(*causes, place=place, batch_rows=1)
+        diagnosis = testing.diagnosis(*causes, place=place, batch_rows=1)
         if strategy.applies(diagnosis, setup):
-            edit = Edit(name, contract.levels(strategy, diagnosis, setup)[level])
+            edit = Edit(name, testing.levels(strategy, diagnosis, setup)[level])
             setup, fix = Fix((edit,)).apply(setup), Fix((*fix.edits, edit))
     return fix
 
@@ -62,7 +61,7 @@ def everything(setup, level):
 def repaired(build, level):
     model, x, y = build()
     model.optimizer.build(model.trainable_variables)
-    fix = everything(contract.setup_of(model, x, y), LEVELS[level])
+    fix = everything(testing.run_of(model, x, y), LEVELS[level])
     report = nanfix.apply(model, fix, x, y, epochs=2, batch_size=16, verbose=0)
     return report, x, y
 
@@ -102,8 +101,8 @@ def test_the_fix_read_again_is_the_same():
 
 def test_a_class_is_told_what_its_own_code_has_to_say():
     model, x, y = structures.subclass()
-    setup = contract.setup_of(model, x, y)
+    setup = testing.run_of(model, x, y)
     strategy = catalogue()["swap-activation"]
-    params = contract.levels(strategy, contract.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)[0]
+    params = testing.levels(strategy, testing.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)[0]
     report = nanfix.apply(model, Fix((Edit(strategy.name, params),)), x, y, verbose=0)
     assert report.notes == ("A saved model is made anew by its own code when it is loaded: change dense[0] there, too.",)

@@ -1,6 +1,7 @@
 """Train with Lion, whose step divides by nothing, so that no gradient is too large or too small for it."""
 
 from nanfix import Cause, Strategy, Tier
+from nanfix.kinds.optimizer import OptimizerSettings
 
 # Each divides a step by what it remembers of the size of the gradients.
 DIVIDING = ("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "RMSprop", "Adagrad", "Adadelta")
@@ -23,15 +24,15 @@ class UseLion(Strategy):
     eases = frozenset({Cause.REDUCED_PRECISION, Cause.LEARNING_RATE})
     reference = "Chen et al. (2023), arXiv:2302.06675"
 
-    def applies(self, diagnosis, setup):
-        divides = type(setup.model.optimizer).__name__ in DIVIDING and setup.optimizer_class is None
-        return self.answers(diagnosis) and divides
+    def refusal(self, diagnosis, run, plan):
+        divides = type(run.model.optimizer).__name__ in DIVIDING and plan.of(OptimizerSettings).class_name is None
+        return None if divides else "the optimizer divides by no root, or is another one already"
 
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3, 3e-4])}
 
-    def apply(self, setup, *, learning_rate):
-        return setup.with_optimizer_class("Lion", learning_rate=learning_rate)
+    def apply(self, run, plan, *, learning_rate):
+        return plan.with_change(OptimizerSettings({"learning_rate": learning_rate}, class_name="Lion"))
 
     def explain(self, params):
         return f"Train with Lion at a learning rate of {params['learning_rate']:.3g}."

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nanfix.fix import Fix as Fix
     from nanfix.report import Outcome as Outcome
     from nanfix.report import Report as Report
-    from nanfix.strategy import Refusal as Refusal
     from nanfix.strategy import Strategy as Strategy
     from nanfix.strategy import Tier as Tier
 
@@ -40,7 +39,6 @@ _HOME = {
     "Fix": "fix",
     "Outcome": "report",
     "Report": "report",
-    "Refusal": "strategy",
     "Strategy": "strategy",
     "Tier": "strategy",
 }

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from nanfix.arrays import NUMERIC
-from nanfix.changes import finite_in_training
+from nanfix.kinds.rows import finite_in_training
 from nanfix.oddities import CHUNK, finite, remarks
-from nanfix.setup import Setup, loss_name
+from nanfix.run import Run, loss_name
 
 SPARSE, BINARY = "sparse_categorical_crossentropy", "binary_crossentropy"
 CLASSES = ("categorical_crossentropy", BINARY, SPARSE, "kl_divergence", "poisson")
@@ -42,7 +42,7 @@ class Audit:
     hopeless: str | None = None
 
 
-def audit(setup: Setup, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool) -> Audit:
+def audit(run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool) -> Audit:
     """Look at flattened inputs, targets and sample weights.
 
     Args:
@@ -50,24 +50,24 @@ def audit(setup: Setup, inputs: list[Any], targets: list[Any], weights: list[Any
         targets, weights: the same for the targets and the sample weights.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
     """
-    sample = setup.sample
+    sample = run.sample
     bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
         input_evidence=_told("inputs", inputs, bad_inputs),
         target_evidence=_told("targets", targets, bad_targets),
-        label_evidence=_labels(setup, targets),
+        label_evidence=_labels(run, targets),
         weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
         rows=tuple(int(row) for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)),
         rows_of="the data" if whole else "the batch",
         input_scale=_scale(list(sample.measured)),
         input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0),
         target_scale=_scale(list(sample.targets)),
-        continuous_target=_continuous(setup),
+        continuous_target=_continuous(run),
         made_on_the_fly=not whole,
-        remarks=tuple(remarks(setup, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
-        hopeless=_hopeless(setup),
+        remarks=tuple(remarks(run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
+        hopeless=_hopeless(run),
     )
 
 
@@ -94,18 +94,18 @@ def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
     return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
 
 
-def _labels(setup: Setup, targets: list[Any]) -> str:
+def _labels(run: Run, targets: list[Any]) -> str:
     """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
     if not targets or targets[0].dtype.kind not in NUMERIC:
         return ""
-    if loss_name(setup.user_loss) == BINARY:
+    if loss_name(run.user_loss) == BINARY:
         shares = np.asarray(targets[0])
         shares = shares[np.isfinite(shares)]
         if shares.size and (shares.min() < 0 or shares.max() > 1):
             return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
         return ""
-    output = getattr(setup.model, "output_shape", None)
-    if loss_name(setup.user_loss) != SPARSE or not isinstance(output, tuple) or output[-1] is None:
+    output = getattr(run.model, "output_shape", None)
+    if loss_name(run.user_loss) != SPARSE or not isinstance(output, tuple) or output[-1] is None:
         return ""
     labels = np.asarray(targets[0])
     labels = labels[np.isfinite(labels)]
@@ -117,16 +117,16 @@ def _labels(setup: Setup, targets: list[Any]) -> str:
     return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
 
 
-def _continuous(setup: Setup) -> bool:
-    targets = setup.sample.targets
-    return len(targets) == 1 and loss_name(setup.user_loss) not in CLASSES and targets[0].dtype.kind in "fiu"
+def _continuous(run: Run) -> bool:
+    targets = run.sample.targets
+    return len(targets) == 1 and loss_name(run.user_loss) not in CLASSES and targets[0].dtype.kind in "fiu"
 
 
-def _hopeless(setup: Setup) -> str | None:
-    targets = [array for array in setup.sample.targets if array.dtype.kind == "f" and array.size]
+def _hopeless(run: Run) -> str | None:
+    targets = [array for array in run.sample.targets if array.dtype.kind == "f" and array.size]
     if targets and not any(np.isfinite(array).any() for array in targets):
         return "every target is NaN or inf, so there is nothing to learn; the labels have to be found again"
-    inputs = [array for array in setup.sample.inputs if array.size]
+    inputs = [array for array in run.sample.inputs if array.size]
     if inputs and all(array.dtype.kind == "f" and not np.isfinite(array).any() for array in inputs):
         return "every input value is NaN or inf, so there is nothing to learn from; the features have to be found again"
     return None

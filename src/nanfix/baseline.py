@@ -6,33 +6,33 @@ from keras.src.trainers.compile_utils import CompileLoss
 from nanfix.activations import activation_name
 from nanfix.arrays import flat_arrays
 from nanfix.data import TrainingData
-from nanfix.setup import Setup, loss_name, takes_logits
+from nanfix.run import Run, loss_name, takes_logits
 
 CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
 CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median, **dict.fromkeys(CLASSES, np.mean)}
 SMALLEST = 1e-7  # probability, as in Keras
 
 
-def constant_loss(setup: Setup, held: TrainingData) -> float | None:
+def constant_loss(run: Run, held: TrainingData) -> float | None:
     """Return the loss on the held data of always predicting the same: mean, median, or class frequencies.
 
     None where no such prediction is known: several outputs, no targets, or a loss for which the best constant is not
     one of these.
     """
     truth = flat_arrays(held.y) if held.is_arrays else []
-    output, name = getattr(setup.model, "output_shape", None), loss_name(setup.user_loss)
-    probabilities = bool(setup.activations) and activation_name(setup.activations[-1][1]) in ("softmax", "sigmoid")
+    output, name = getattr(run.model, "output_shape", None), loss_name(run.user_loss)
+    probabilities = bool(run.activations) and activation_name(run.activations[-1][1]) in ("softmax", "sigmoid")
     known = name in CENTERS or probabilities
-    if not known or len(truth) != 1 or len(setup.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
+    if not known or len(truth) != 1 or len(run.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
         return None
-    targets, y = setup.sample.targets[0], truth[0]
+    targets, y = run.sample.targets[0], truth[0]
     if name == "sparse_categorical_crossentropy":
         targets = np.eye(output[-1])[np.clip(targets.reshape(-1).astype(int), 0, output[-1] - 1)]
     targets = targets[_finite_rows(targets)]
     if not len(targets):
         return None
     constant = CENTERS.get(name, np.mean)(targets, axis=0).reshape(-1)
-    if takes_logits(setup.user_loss):
+    if takes_logits(run.user_loss):
         share = np.clip(constant, SMALLEST, 1.0 - SMALLEST)
         constant = np.log(share) if name != "binary_crossentropy" else np.log(share / (1.0 - share))
     elif name in CLASSES and not probabilities:
@@ -47,7 +47,7 @@ def constant_loss(setup: Setup, held: TrainingData) -> float | None:
     prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
     if y.ndim == prediction.ndim - 1 and name != "sparse_categorical_crossentropy":
         y = y[..., None]
-    loss = float(CompileLoss(loss=setup.user_loss)(y, prediction, weights[0][kept] if weights else None))
+    loss = float(CompileLoss(loss=run.user_loss)(y, prediction, weights[0][kept] if weights else None))
     return loss if np.isfinite(loss) else None
 
 

@@ -27,6 +27,9 @@ from nanfix.errors import (
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
 from nanfix.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
+from nanfix.kinds.guards import Guards
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
 from nanfix.net import Net
 from nanfix.registry import broken, select
 from nanfix.repairing import Repair
@@ -255,9 +258,9 @@ def _train_with_known(fix: Fix, model: Any, data: TrainingData, watching: Watchi
 def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:
     """Train with a known fix from the start."""
     first = _first_batches(data)
-    setup, sites = describe(model, data, first)
-    stages = fix.stages(setup)
-    setup = (setup, *stages)[-1]
+    run, sites = describe(model, data, first)
+    stages = fix.stages(run)
+    plan = (Plan(), *stages)[-1]
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     initial = take(model)
@@ -265,18 +268,19 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
         raise InputError(
             "The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew."
         )
-    fed = filtered(data, setup.rows)  # where no row is left it says so, before anything is changed
-    bench = Workbench(model, data, data.held(first), setup, sites)
+    rows = plan.of(RowFilter)
+    fed = filtered(data, rows)  # where no row is left it says so, before anything is changed
+    bench = Workbench(run, data, data.held(first), sites)
     try:
         bench.open()
-        bench.prepare(setup, initial, seed)
-        with unknown_length(setup.rows), bench.saving(setup):
-            after = watch(model, fed, watching, adapt=bench.adapted(setup))
+        bench.prepare(plan, initial, seed)
+        with unknown_length(rows), bench.saving(plan):
+            after = watch(model, fed, watching, adapt=bench.adapted(plan))
         if after.incident is None:
-            notes = tuple(bench.hand_back(setup))
-            useless = setup.guards and len(bench.idle(setup)) == len(fix.edits)  # what stays finite was not fixed by it
+            notes = tuple(bench.hand_back(plan))
+            useless = plan.of(Guards).guards and len(bench.idle(plan)) == len(fix.edits)  # what stays finite was not fixed by it
             outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
-            return _reported(outcome, model, after, fix=fix, notes=notes, stages=stages)
+            return _reported(outcome, model, after, fix=fix, notes=notes, run=run.outline(), stages=stages)
     except BaseException:
         bench.close()
         restore(initial)  # what is trained so far may be meant for scaled data

@@ -15,17 +15,17 @@ from keras import tree
 from nanfix.activations import activation_name, change_activation
 from nanfix.arrays import is_dense, repacked, rows_in, take_rows, unpacked
 from nanfix.audit import Audit
-from nanfix.changes import Affine
 from nanfix.data import TrainingData
 from nanfix.feeding import batch_size_of, batches_of
+from nanfix.kinds.scaling import Affine
 from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizers import trained_optimizers
 from nanfix.optimizing import forget
 from nanfix.outputs import relative_exponents
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, preserved_randomness
+from nanfix.run import Run, linear_throughout, unbounded_recurrences, walk
 from nanfix.schedules import ScaledSchedule
-from nanfix.setup import Setup, linear_throughout, unbounded_recurrences, walk
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
 from nanfix.undo import put
@@ -120,7 +120,7 @@ class Counterfactuals:
 
 
 def try_otherwise(
-    model: Any, data: TrainingData, setup: Setup, recording: Recording, seen: Replay, audit: Audit, *, wide: bool, seconds: float
+    model: Any, data: TrainingData, run: Run, recording: Recording, seen: Replay, audit: Audit, *, wide: bool, seconds: float
 ) -> Counterfactuals:
     """Run the failing steps again, each time with one thing changed.
 
@@ -136,7 +136,7 @@ def try_otherwise(
     with preserved_randomness():
         bench = _Bench(model, recording, time.perf_counter() + seconds)
         try:
-            return replace(_at_the_step(bench, data, setup, seen, audit), **_from_the_beginning(bench, data, setup, audit, wide))
+            return replace(_at_the_step(bench, data, run, seen, audit), **_from_the_beginning(bench, data, run, audit, wide))
         finally:
             restore(recording.newest)
 
@@ -240,7 +240,7 @@ class _Bench:
             self._step = kept
 
 
-def _at_the_step(bench: _Bench, data: TrainingData, setup: Setup, seen: Replay, audit: Audit) -> Counterfactuals:
+def _at_the_step(bench: _Bench, data: TrainingData, run: Run, seen: Replay, audit: Audit) -> Counterfactuals:
     """Change the weights, the batch, its rows, its precision at the failing step."""
     before = seen.before
     assert before is not None
@@ -257,15 +257,15 @@ def _at_the_step(bench: _Bench, data: TrainingData, setup: Setup, seen: Replay, 
         others=(sum(not bench.stays_finite(before, batch) for batch in drawn), len(drawn)),
         clean=clean,
         full_precision=_in_full_precision(bench, seen),
-        relative=_only_relative(bench, seen, setup),
+        relative=_only_relative(bench, seen, run),
     )
 
 
-def _only_relative(bench: _Bench, seen: Replay, setup: Setup) -> bool:
+def _only_relative(bench: _Bench, seen: Replay, run: Run) -> bool:
     if seen.failing is None or seen.failing.operation != "Exp":
         return False
     restore(bench.recording.newest)
-    return relative_exponents(seen.failing.place, setup)
+    return relative_exponents(seen.failing.place, run)
 
 
 def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:
@@ -289,7 +289,7 @@ def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:
             layer._dtype_policy = policy
 
 
-def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: Audit, wide: bool) -> dict[str, Any]:
+def _from_the_beginning(bench: _Bench, data: TrainingData, run: Run, audit: Audit, wide: bool) -> dict[str, Any]:
     """Run the steps up to the failure and as many after it, with one cause taken away at a time."""
     recording = bench.recording
     total = recording.newest.total + len(recording.steps)
@@ -302,23 +302,23 @@ def _from_the_beginning(bench: _Bench, data: TrainingData, setup: Setup, audit: 
         with bench.with_scalable_rates():
             return {"unchanged": unchanged, "rate": _lower_rate(bench, start, steps)} if fails else {}
     found: dict[str, Any] = {"unchanged": unchanged}
-    suspects, activation = _suspect_activations(setup)
+    suspects, activation = _suspect_activations(run)
     if suspects and bench.open:
         told = f"with {activation} in the place of {activation_name(suspects[0])}"
         with _activated(suspects, activation), bench.traced_anew():
             found["activation"] = bench.rerun(told, start, steps)
     if wide:
         told = "with initial weights of the usual size"
-        found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(setup))
+        found["weights"] = bench.rerun(told, start, steps, prepare=lambda: _initialize_anew(run))
     if _remembers(recording):
         found["forgotten"] = bench.rerun("with a new optimizer", start, steps, prepare=lambda: forget(bench.model))
-    outlying = outlying_share(setup.sample)
+    outlying = outlying_share(run.sample)
     if 0.0 < outlying <= FEW:
-        usual = bands(setup.sample, USUAL)
+        usual = bands(run.sample, USUAL)
         told = f"with the values of {outlying:.1%} of the rows drawn in"
         found["drawn_in"] = bench.rerun(told, start, steps, lambda b: _drawn_in(b, usual))
-    inputs = _standardized(setup) if setup.sample.measured else None
-    targets = _standardized_targets(setup) if audit.continuous_target else None
+    inputs = _standardized(run) if run.sample.measured else None
+    targets = _standardized_targets(run) if audit.continuous_target else None
     if inputs is not None:
         found["inputs"] = bench.rerun("with inputs of unit scale", start, steps, lambda b: _changed(b, inputs, None))
     if targets is not None:
@@ -388,16 +388,16 @@ def _without_update(bench: _Bench, start: Snapshot, steps: list[RecordedStep]) -
     return still.finite if still is not None else None
 
 
-def _standardized(setup: Setup) -> list[tuple[Any, Any] | None]:
+def _standardized(run: Run) -> list[tuple[Any, Any] | None]:
     """Return mean and standard deviation of each feature of the inputs that are quantities."""
-    measured = {id(array) for array in setup.sample.measured}
-    axes = [tuple(range(max(array.ndim - 1, 1))) for array in setup.sample.inputs]
-    given = zip(setup.sample.inputs, axes, strict=True)
+    measured = {id(array) for array in run.sample.measured}
+    axes = [tuple(range(max(array.ndim - 1, 1))) for array in run.sample.inputs]
+    given = zip(run.sample.inputs, axes, strict=True)
     return [_moments(array, axis) if id(array) in measured else None for array, axis in given]
 
 
-def _standardized_targets(setup: Setup) -> tuple[Any, Any]:
-    return _moments(setup.sample.targets[0], axis=None)
+def _standardized_targets(run: Run) -> tuple[Any, Any]:
+    return _moments(run.sample.targets[0], axis=None)
 
 
 def _moments(array: np.ndarray, axis: Any) -> tuple[Any, Any]:
@@ -429,9 +429,9 @@ def _scaled(leaf: Any, moments: tuple[Any, Any] | None) -> Any:
     return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
 
 
-def _initialize_anew(setup: Setup) -> None:
+def _initialize_anew(run: Run) -> None:
     """Draw every kernel with He's variance, which suits rectifiers and is less than twice what others want."""
-    for position, (_, layer) in enumerate(walk(setup.model)):
+    for position, (_, layer) in enumerate(walk(run.model)):
         if getattr(layer, "kernel", None) is not None:
             layer.kernel.assign(keras.initializers.HeNormal(seed=position)(layer.kernel.shape, dtype=layer.kernel.dtype))
         if getattr(layer, "recurrent_kernel", None) is not None:
@@ -439,17 +439,17 @@ def _initialize_anew(setup: Setup) -> None:
             layer.recurrent_kernel.assign(keras.initializers.Orthogonal(seed=position)(shape, dtype=layer.recurrent_kernel.dtype))
 
 
-def _suspect_activations(setup: Setup) -> tuple[list[Any], str]:
+def _suspect_activations(run: Run) -> tuple[list[Any], str]:
     """Return the layers whose activation is a cause in itself, and what they should have.
 
     Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets lie between 0 and 1.
     """
-    recurrent = unbounded_recurrences(setup)
+    recurrent = unbounded_recurrences(run)
     if recurrent:
         return recurrent, "tanh"
-    linear = linear_throughout(setup)
-    shares = all(array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1 for array in setup.sample.targets)
-    last = setup.activations[-1][1] if setup.activations else None
+    linear = linear_throughout(run)
+    shares = all(array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1 for array in run.sample.targets)
+    last = run.activations[-1][1] if run.activations else None
     if linear and shares and activation_name(last) == "linear":
         return [*linear, last], "sigmoid"
     return linear, "sigmoid"

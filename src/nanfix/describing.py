@@ -20,7 +20,7 @@ from nanfix.recording import Recording
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
 from nanfix.rows import unfilterable
-from nanfix.setup import Sample, Setup
+from nanfix.run import Run, Sample
 from nanfix.streams import first_batches
 
 WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -32,7 +32,7 @@ REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, t
 
 
 @quiet()
-def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup, Sites]:
+def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
     x, y = data.sample(recorded)
     inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
@@ -59,13 +59,17 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Setup
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
     behind = tuple(address for address, layer in _normalizable(model) if id(layer) not in entries)
-    members = dict(walk(model))
-    known = {"members": members, "normalizable": behind, "rebuildable": rebuildable, "planned_steps": planned}
-    known["ruined"] = {address: fed_by(model, layer) for address, layer in ruined(model)}
-    varies = any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data))
-    known["rate_varies"] = varies
-    takes_targets = sites.output.foldable or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model))
-    return Setup(model, sample, output_foldable=takes_targets, **known), sites
+    run = Run.of(
+        model,
+        sample,
+        output_foldable=sites.output.foldable or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
+        normalizable=behind,
+        rebuildable=rebuildable,
+        ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
+        planned_steps=planned,
+        rate_varies=any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data)),
+    )
+    return run, sites
 
 
 def _sites(model: Any, x: Any) -> Sites:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nanfix.addresses import described, walk
+from nanfix.addresses import described
 from nanfix.errors import InputError
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
-from nanfix.setup import Setup
+from nanfix.run import Run
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,30 @@ class Fix:
         """A short name by which files of this fix are told from those of another."""
         return hashlib.sha256(json.dumps([edit.as_json() for edit in self.edits], sort_keys=True).encode()).hexdigest()[:12]
 
-    def apply(self, setup: Setup) -> Setup:
-        """Return `setup` with every edit in it. Raises UnknownStrategyError before anything is changed."""
-        return (setup, *self.stages(setup))[-1]
+    def plan(self, run: Run, before: Plan | None = None) -> Plan:
+        """Return the plan that has every edit in it, and what the plan `before` has. Raises as `stages`."""
+        return (before or Plan(), *self.stages(run, before))[-1]
 
-    def stages(self, setup: Setup) -> tuple[Setup, ...]:
-        """Return `setup` after the first edit, after the first two, and so on to all.
+    def stages(self, run: Run, before: Plan | None = None) -> tuple[Plan, ...]:
+        """Return the plan after the first edit, after the first two, and so on to all.
 
         Raises:
             UnknownStrategyError: a strategy is not installed.
-            InputError: a layer that an edit changes is not the one that it was found for, or not there.
+            InputError: a layer or an input that an edit changes is not the one that it was found for, or not there.
         """
-        stages = []
+        plan, stages = before or Plan(), []
         for edit in self.edits:
             strategy = get(edit.strategy)
-            setup = replace(
-                strategy.apply(setup, **edit.params),
-                keeps_weights=setup.keeps_weights and strategy.keeps_weights,
-            )
-            stages.append(setup)
-        for address in sorted(setup.changed_layers if self.layers else ()):
-            self._check(address, setup)
+            changed = strategy.apply(run, plan, **edit.params)
+            plan = replace(changed, keeps_weights=plan.keeps_weights and strategy.keeps_weights)
+            plan.check(run)
+            stages.append(plan)
+        for address in sorted(plan.addresses if self.layers else ()):
+            self._check(address, run)
         return tuple(stages)
 
-    def _check(self, address: str, setup: Setup) -> None:
-        found_for, has = (self.layers or {}).get(address), described((setup.members or dict(walk(setup.model)))[address])
+    def _check(self, address: str, run: Run) -> None:
+        found_for, has = (self.layers or {}).get(address), described(run.members[address])
         if found_for is None or found_for[0] != has[0] or (found_for[1] and has[1] and found_for[1] != has[1]):
             expected = f"{found_for[0]} with weights {found_for[1]}" if found_for else "no such layer"
             raise InputError(

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.addresses import input_names
-from nanfix.changes import Affine, Power, TargetScaling
-from nanfix.setup import Sample
+from nanfix.kinds.scaling import Affine, Power, TargetScaling
+from nanfix.run import Sample
 from nanfix.undo import override
 
 

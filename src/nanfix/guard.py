@@ -20,10 +20,10 @@ from ml_dtypes import finfo
 from tensorflow.python.eager import context
 from tensorflow.python.framework import op_callbacks
 
-from nanfix.changes import Guard
 from nanfix.frames import innermost_line
+from nanfix.kinds.guards import Guard
 from nanfix.optrace import functions_compiled, functions_inlined, innermost_layer, kind_of
-from nanfix.setup import walk
+from nanfix.run import walk
 from nanfix.undo import override
 
 STEPS = ("train_step", "test_step")

@@ -10,34 +10,30 @@ import keras
 import numpy as np
 from ml_dtypes import finfo
 
-from nanfix.changes import Affine, Power
 from nanfix.checkpoint import saving_in
 from nanfix.describing import UNSEEN, first_rows
 from nanfix.errors import CannotHandBack
 from nanfix.folding import Sites, fold_inputs, fold_output, foldable_inputs
 from nanfix.installing import Installer
-from nanfix.objective import compile_with
+from nanfix.kinds.normalization import Normalized
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Power, Scaling
 from nanfix.optimizing import forget_of
 from nanfix.rebuild import (
     can_rebuild,
-    imputation,
     insert_at_ends,
-    insert_before,
-    layer_normalization,
     outputs_are_named,
     remade,
-    scaling,
     sharers,
     target_scaling,
 )
 from nanfix.rows import kept_sample
-from nanfix.setup import Setup
 from nanfix.undo import put
 
 ROWS = 256  # the repaired model has to predict for them what the trained one does
 TOLERANCE = 1e-3  # of the spread of predictions
 ROUNDING = 16  # times the resolution of the predictions, what computing the same in another way may differ by
-NO_MATCH = "The guard of {operation} at {place} did nothing: no such operation was met there, as when the code has changed."
 NOISE = 4.0  # times what two predictions of the same model differ by
 
 
@@ -51,54 +47,52 @@ class Parts:
 
 
 class HandBack:
-    """Makes the installed setup part of the model: for good, or as long as somebody saves the model."""
+    """Makes the installed plan part of the model: for good, or as long as somebody saves the model."""
 
     def __init__(self, installer: Installer, sites: Sites):
         self._installer = installer
         self._model = installer.model
         self._sites = sites
         self._rebuildable = can_rebuild(installer.model)  # as it is before anything is installed
+        self._layers = installer.layers
         self._remade = remade(installer.model, installer.layers)
 
-    def for_good(self, setup: Setup) -> list[str]:
+    def for_good(self, plan: Plan) -> list[str]:
         """Leave the repair with the model, and return what was done.
 
         Raises:
             CannotHandBack: the model would predict something else than it was trained to; it is as it was before.
         """
-        notes = self._first_exact(setup).notes
-        notes += self._installer.optimizing.settle(setup)
-        notes += [NO_MATCH.format(operation=guard.operation, place=guard.source) for guard in self._installer.idle(setup)]
-        gone = [address for address in {**setup.layers, **dict.fromkeys(setup.normalized)} if address in self._remade]
+        notes = [*self._first_exact(plan).notes, *self._installer.settle(plan)]
+        gone = [address for change in plan for address in self._layers if address in change.rebuilds & set(self._remade)]
         if gone:
             names = ", ".join(gone)
             notes.append(f"A saved model is made anew by its own code when it is loaded: change {names} there, too.")
-        self._installer.keep()
         return notes
 
-    def saving(self, setup: Setup) -> contextlib.AbstractContextManager[None]:
-        """Let whoever saves the model in the training of `setup`, as callbacks do, save it as it is handed back."""
-        return saving_in(self._model, lambda: self._moment(setup))
+    def saving(self, plan: Plan) -> contextlib.AbstractContextManager[None]:
+        """Let whoever saves the model in the training with `plan`, as callbacks do, save it as it is handed back."""
+        return saving_in(self._model, lambda: self._moment(plan))
 
     @contextlib.contextmanager
-    def _moment(self, setup: Setup) -> Iterator[None]:
-        done = self._first_exact(setup)
+    def _moment(self, plan: Plan) -> Iterator[None]:
+        done = self._first_exact(plan)
         try:
             yield
         finally:
             done.undo.close()
 
-    def _first_exact(self, setup: Setup) -> "_Done":
+    def _first_exact(self, plan: Plan) -> "_Done":
         """Take the first way with which the model predicts what it was trained to."""
-        rows = self._rows(setup)
+        rows = self._rows(plan)
         before = [] if rows is None else self._predictions(rows)
         again = [] if rows is None else self._predictions(rows)
         received = "inputs whose scaling neither folds into a layer nor can be put in front of one"
-        for parts in self._ways(setup):
+        for parts in self._ways(plan):
             undo = contextlib.ExitStack()
             with contextlib.ExitStack() as failed:
                 failed.callback(undo.close)
-                notes = self._install(setup, parts, undo)
+                notes = self._install(plan, parts, undo)
                 error = 0.0 if rows is None else max(map(_excess, before, again, self._predictions(rows)), default=0.0)
                 if error <= 1.0:
                     failed.pop_all()
@@ -109,55 +103,45 @@ class HandBack:
             "Write the change into the source of the model instead."
         )
 
-    def _ways(self, setup: Setup) -> list[Parts]:
+    def _ways(self, plan: Plan) -> list[Parts]:
         """Return the ways to make scalings part of the model, the one to try first in front.
 
         Layers keep what goes into the others at unit scale, so that a further training goes on as it went. Folded, the
         scaling holds for every model that shares the layers, too.
         """
-        affine = {name: change for name, change in setup.inputs.items() if isinstance(change, Affine)}
-        folded = tuple(foldable_inputs(self._sites, affine))
-        targets = setup.targets is not None and self._sites.output.foldable
-        if not (setup.inputs or setup.targets):
+        wanted = plan.of(Scaling)
+        folded = tuple(foldable_inputs(self._sites, wanted.affine))
+        targets = wanted.targets is not None and self._sites.output.foldable
+        if not (wanted.inputs or wanted.targets):
             return [Parts()]
         why = "nothing can be put into this model"
         if not self._rebuildable:
-            return [Parts(folded, targets, why)] if len(folded) == len(setup.inputs) else []
+            return [Parts(folded, targets, why)] if len(folded) == len(wanted.inputs) else []
         others = ", ".join(model.name for model in self._sharing)
-        named = setup.targets is not None and outputs_are_named(self._model)
+        named = wanted.targets is not None and outputs_are_named(self._model)
         why = f"other models share its layers: {others}" if others else "its output is known by name" if named else ""
         whole = Parts(folded, targets, why or "layers of its own would not be exact")
         apart = Parts((), named and targets, why)
         return [whole, apart] if others else [apart, whole]
 
-    def _install(self, setup: Setup, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
-        model, layers = self._model, self._installer.layers
-        self._installer.lay_down(setup, undo)
+    def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
+        model, wanted = self._model, plan.of(Scaling)
+        self._installer.lay_down(plan, undo)
         held = getattr(model, "_compile_config", None)
         if held is not None:  # Keras saves the optimizer that `compile` was given
             put(undo, held, "config", {**held.config, "optimizer": model.optimizer})
-        notes = compile_with(model, setup, undo)
-        affine = {name: change for name, change in setup.inputs.items() if isinstance(change, Affine) and name in parts.inputs}
-        changed = fold_inputs(self._sites, affine, undo)
-        if setup.targets is not None and parts.targets:
-            fold_output(self._sites.output, setup.targets, undo)
+        notes = [note for change in plan for note in change.hand_back(self._installer, plan, undo)]
+        folded = {name: scaling for name, scaling in wanted.affine.items() if name in parts.inputs}
+        changed = fold_inputs(self._sites, folded, undo)
+        if wanted.targets is not None and parts.targets:
+            fold_output(self._sites.output, wanted.targets, undo)
             changed = [*changed, *self._sites.output.layers]
         forget_of(model, [variable for layer in changed for variable in layer.trainable_variables], undo)
-        apart = {name: change for name, change in setup.inputs.items() if name not in affine}
-        front = {
-            name: [
-                *([imputation(model, name, setup.fills[name])] if name in setup.fills else []),
-                *([scaling(model, name, apart[name])] if name in apart else []),
-            ]
-            for name in {**setup.fills, **apart}
-        }
-        back = [target_scaling(model, setup.targets)] if setup.targets is not None and not parts.targets else []
-        if setup.normalized:
-            chosen = {id(layers[address]): layers[address] for address in setup.normalized}
-            insert_before(model, chosen, layer_normalization, undo)
+        front = wanted.layers_in_front(model, folded)
+        back = [target_scaling(model, wanted.targets)] if wanted.targets is not None and not parts.targets else []
         if front or back:
             insert_at_ends(model, front, back, undo)
-        return [*_told_of(setup, parts, apart, self._sites), *notes]
+        return [*_told_of(plan, parts, self._sites), *notes]
 
     def _told(self, notes: list[str], before: Sequence[Any], after: Sequence[Any]) -> list[str]:
         if not before or not notes or notes[0].endswith("."):
@@ -166,10 +150,11 @@ class HandBack:
         told = "are the same" if largest == 0 else f"differ by at most {largest:.1e} of their largest value"
         return [f"{notes[0]}; predictions {told}.", *notes[1:]]
 
-    def _rows(self, setup: Setup) -> Any:
+    def _rows(self, plan: Plan) -> Any:
         """Return rows to predict for; None where nothing is changed that could make a difference, or nothing predicts."""
-        changes = setup.inputs or setup.fills or setup.normalized or setup.targets is not None
-        sample = kept_sample(setup.sample, setup.rows)
+        wanted = plan.of(Scaling)
+        changes = wanted.inputs or wanted.fills or wanted.targets is not None or plan.of(Normalized).layers
+        sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
         seen = self._sites.output.blocked not in UNSEEN
         return first_rows(self._model, sample.x, ROWS) if changes and seen else None
 
@@ -212,17 +197,19 @@ def _share(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.abs(new - old)[finite].max() / max(np.abs(old)[finite].max(), 1e-12)) if finite.any() else 0.0
 
 
-def _told_of(setup: Setup, parts: Parts, apart: dict[str, Any], sites: Sites) -> list[str]:
+def _told_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
     """Return, as the first of the notes and without its end, what was put where."""
+    wanted, normalized = plan.of(Scaling), plan.of(Normalized).layers
+    apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]
     into = dict.fromkeys(layer.name for name in parts.inputs for layer in sites.inputs[name].layers)
     ways = [f"folded into layer {', '.join(into)}"] if into else []
-    stock = "layers of its own" if any(isinstance(change, Power) for change in apart.values()) else "a Normalization layer"
+    stock = "layers of its own" if any(isinstance(scaling, Power) for scaling in apart) else "a Normalization layer"
     ways += [f"put into the model as {stock}"] if apart else []
-    folded = setup.targets is not None and parts.targets
+    folded = wanted.targets is not None and parts.targets
     ways += [f"targets folded into layer {sites.output.layers[0].name}"] if folded else []
-    ways += ["undone behind the last layer, for targets"] if setup.targets is not None and not parts.targets else []
-    done = [f"LayerNormalization put in front of {', '.join(setup.normalized)}"] if setup.normalized else []
-    done += ["Imputation put into the model, in front of its first layer"] if setup.fills else []
+    ways += ["undone behind the last layer, for targets"] if wanted.targets is not None and not parts.targets else []
+    done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
+    done += ["Imputation put into the model, in front of its first layer"] if wanted.fills else []
     done += [f"Scaling {' and '.join(ways)}"] if ways else []
     if not done:
         return []

@@ -17,13 +17,14 @@ from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.ending import ended
 from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
+from nanfix.kinds.plan import Plan
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
 from nanfix.replay import Observation, Replay, flat_batch, observe, replay
 from nanfix.report import Outcome, Report
 from nanfix.resumption import user_callbacks
-from nanfix.setup import Setup, current_learning_rate
+from nanfix.run import current_learning_rate
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.watch import Watched, Watching
 from nanfix.written import Written
@@ -52,16 +53,24 @@ class Incident:
         model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
         self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
-        self.setup, self.sites = describe(model, data, recorded)
+        self.run, self.sites = describe(model, data, recorded)
         self.held, self.sampled = data.held(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 
     @property
     def failed(self) -> FailedRun:
         """What candidates for a repair are judged by."""
-        recording, steps = self.recording, self.watched.recorder.total_steps
-        known = recording.snapshots, recording.epoch_losses, steps, self.steps_per_epoch, self.seed
-        return FailedRun(self.setup, self.data, self.held, self.sampled, *known)
+        return FailedRun(
+            run=self.run,
+            data=self.data,
+            held=self.held,
+            sampled=self.sampled,
+            snapshots=self.recording.snapshots,
+            epoch_losses=self.recording.epoch_losses,
+            steps=self.watched.recorder.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            seed=self.seed,
+        )
 
     @quiet()
     def diagnose(self, deadline: float = math.inf) -> Diagnosis:
@@ -76,7 +85,7 @@ class Incident:
         tried = self._evidence(
             "the steps run otherwise", lambda: self.tried_otherwise(seen, looked, growth, seconds), Counterfactuals()
         )
-        return self.reasoned(self.setup, self.detected, seen, looked, growth, tried)
+        return self.reasoned(self.detected, seen, looked, growth, tried)
 
     @property
     def detected(self) -> Onset:
@@ -86,7 +95,7 @@ class Incident:
 
     def measured(self) -> tuple[Replay, Audit, Growth]:
         """Return what the failing steps, the data and the weights show."""
-        seen, looked, growth = self.look(self.setup, self.recording, self.detected)
+        seen, looked, growth = self.look(Plan(), self.recording, self.detected)
         refused = self.watched.incident.refused if self.watched.incident is not None else ""
         if refused:  # the step is not among those that were recorded
             seen = replace(seen, onset=self.detected, failing=Observation(error=refused))
@@ -95,22 +104,22 @@ class Incident:
             looked = replace(looked, holes_ahead=ahead)
         return seen, looked, growth
 
-    def look(self, setup: Setup, recording: Recording, detected: Onset) -> tuple[Replay, Audit, Growth]:
-        """Replay a recording of this model trained with `setup`; return what it, the data and the weights show."""
+    def look(self, plan: Plan, recording: Recording, detected: Onset) -> tuple[Replay, Audit, Growth]:
+        """Replay a recording of this model trained with `plan`; return what it, the data and the weights show."""
         self.missing = []
         seen = self._evidence("the failing steps", lambda: replay(self.model, recording, detected), Replay(detected))
         rate = self._evidence("the learning rate", lambda: current_learning_rate(self.model), None)
         growth = self._evidence(
-            "the growth of the weights", lambda: measure_growth(setup, recording, seen, rate), Growth((), None, 0.0, rate)
+            "the growth of the weights",
+            lambda: measure_growth(self.run, plan, recording, seen, rate),
+            Growth((), None, 0.0, rate),
         )
-        return seen, self._evidence("the data", lambda: self._audited(setup, seen), Audit()), growth
+        return seen, self._evidence("the data", lambda: self._audited(seen), Audit()), growth
 
-    def reasoned(
-        self, setup: Setup, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals
-    ) -> Diagnosis:
+    def reasoned(self, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals) -> Diagnosis:
         """Return what the evidence comes to, and which evidence is missing."""
         unknown = Diagnosis(detected, (Finding(Cause.UNKNOWN, 0.1, "the evidence could not be weighed"),))
-        diagnosis = self._evidence("the ranking", lambda: reason(seen, looked, growth, setup, detected, tried), unknown)
+        diagnosis = self._evidence("the ranking", lambda: reason(seen, looked, growth, self.run, detected, tried), unknown)
         return replace(diagnosis, missing=tuple(self.missing))
 
     def _evidence(self, what: str, gather: Callable[[], T], otherwise: T) -> T:
@@ -122,14 +131,14 @@ class Incident:
             restore(self.recording.newest)
         return found
 
-    def _audited(self, setup: Setup, seen: Replay) -> Audit:
+    def _audited(self, seen: Replay) -> Audit:
         inputs, targets, weights, whole = self._looked_at(seen)
-        return audit(setup, inputs, targets, weights, whole=whole)
+        return audit(self.run, inputs, targets, weights, whole=whole)
 
     def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float) -> Counterfactuals:
         """Return what the failing steps come to with one thing changed, in at most so many `seconds`."""
         return try_otherwise(
-            self.model, self.data, self.setup, self.recording, seen, looked, wide=bool(growth.wide), seconds=seconds
+            self.model, self.data, self.run, self.recording, seen, looked, wide=bool(growth.wide), seconds=seconds
         )
 
     def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = (), **searched: Any) -> Report:

@@ -193,7 +193,7 @@ class Interceptor:
 
         source = []
         if begun is not None:
-            source = net.attempt("finding the fix's places", lambda: source_changes(report.stages, begun), [])
+            source = net.attempt("finding the fix's places", lambda: source_changes(report.run, report.stages, begun), [])
         report = replace(report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults))
         record = run_record(report, call=call).model_copy(update={"source": source})
         paths = sorted({path for change in source for path in change.paths})

@@ -26,8 +26,8 @@ from nanfix.plain import plain_variables
 from nanfix.probing import schedules
 from nanfix.rebuild import can_rebuild
 from nanfix.registry import select
+from nanfix.run import walk
 from nanfix.search import Space, build_space
-from nanfix.setup import walk
 from nanfix.snapshot import restore, state_variables
 from nanfix.store import SnapshotStore
 from nanfix.workbench import Workbench
@@ -62,10 +62,10 @@ def share(folder: Path, run: FailedRun) -> None:
     Raises:
         CannotShare: the model cannot be made anew elsewhere, or the data are no arrays.
     """
-    model = run.setup.model
+    model = run.run.model
     if not run.data.is_arrays:
         raise CannotShare("the data are a stream, which one process alone can draw from")
-    if not can_rebuild(model) or run.setup.replicas > 1:
+    if not can_rebuild(model) or run.run.replicas > 1:
         raise CannotShare("the model is a subclass with a call of its own, or spread over several devices")
     if plain_variables(model):
         raise CannotShare("the model holds variables that Keras does not save")
@@ -92,7 +92,7 @@ def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Mar
     arguments = {**(run.data.arguments or {})}
     arguments["callbacks"] = schedules(arguments.get("callbacks"))
     facts = Facts(
-        _modules(run.setup.model, _registered(folder / MODEL)),
+        _modules(run.run.model, _registered(folder / MODEL)),
         replace(run.data, arguments=arguments),
         dict(run.epoch_losses),
         run.steps,
@@ -130,14 +130,23 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     if not snapshots:
         raise NanfixError(f"{folder} holds no snapshot. Expected: the job of a search. Received: a folder without one.")
     restore(snapshots[-1])
-    setup, sites = describe(model, facts.data, [])
+    run, sites = describe(model, facts.data, [])
     held, sampled = facts.data.held([]), facts.data.rows([])
-    known = facts.epoch_losses, facts.steps, facts.steps_per_epoch, facts.seed
-    run = FailedRun(setup, facts.data, held, sampled, snapshots, *known)
-    bench = Workbench(model, facts.data, held, setup, sites)
-    space = build_space(select(facts.strategies), facts.diagnosis, facts.ground.apply(setup))
+    failed = FailedRun(
+        run=run,
+        data=facts.data,
+        held=held,
+        sampled=sampled,
+        snapshots=snapshots,
+        epoch_losses=facts.epoch_losses,
+        steps=facts.steps,
+        steps_per_epoch=facts.steps_per_epoch,
+        seed=facts.seed,
+    )
+    bench = Workbench(run, facts.data, held, sites)
+    space = build_space(select(facts.strategies), facts.diagnosis, run, facts.ground.plan(run))
     bench.open()
-    return space, Judge(run, bench, facts.marks, facts.ground), facts.directory
+    return space, Judge(failed, bench, facts.marks, facts.ground), facts.directory
 
 
 def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:

@@ -9,10 +9,13 @@ from nanfix.baseline import constant_loss
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
 from nanfix.fix import Fix
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
 from nanfix.net import Net, is_refusal, one_line
 from nanfix.report import TrialRecord
 from nanfix.rows import judged, kept_sample
-from nanfix.setup import Setup
+from nanfix.run import Run
 from nanfix.snapshot import Snapshot
 from nanfix.workbench import Workbench
 
@@ -30,7 +33,7 @@ class FailedRun:
     `held` are the data to judge on, `sampled` rows of those that are trained on.
     """
 
-    setup: Setup
+    run: Run
     data: TrainingData
     held: TrainingData
     sampled: TrainingData
@@ -70,20 +73,21 @@ class Marks:
         return bar - LEARNED * abs(bar) if math.isfinite(bar) else bar
 
 
-def measure_marks(run: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
+def measure_marks(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
     """Measure the marks on data in which a change to the data, if one is called for, is made already."""
-    setup = data_fix.apply(run.setup)
-    bench.prepare(setup, run.snapshots[0])
-    untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(run.sampled)))
-    kept = replace(setup, sample=kept_sample(setup.sample, setup.rows))
-    return Marks(untrained, constant_loss(kept, judged(run.held, setup.rows)), begun)
+    plan = data_fix.plan(failed.run)
+    bench.prepare(plan, failed.snapshots[0])
+    untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(failed.sampled)))
+    rows = plan.of(RowFilter)
+    kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
+    return Marks(untrained, constant_loss(kept, judged(failed.held, rows)), begun)
 
 
 class Judge:
     """Trains candidates as probes on a workbench."""
 
-    def __init__(self, run: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None, net: Net | None = None):
-        self._run, self._bench, self._marks = run, bench, marks
+    def __init__(self, failed: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None, net: Net | None = None):
+        self._failed, self._bench, self._marks = failed, bench, marks
         self._ground = ground or Fix()
         self._net = net or Net()
 
@@ -105,13 +109,15 @@ class Judge:
             return TrialRecord(fix.edits, "", 0, None, "refused", time.perf_counter() - begun, one_line(error))
 
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
-        setup = fix.apply(self._run.setup)
-        start = beginning(self._run, self._marks, setup)
-        self._run.data.rewind(start.total)
+        plan = fix.plan(self._failed.run)
+        start = beginning(self._failed, self._marks, plan)
+        self._failed.data.rewind(start.total)
         lost = LOST * self._marks.highest
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
-            probe = self._bench.probe(setup, start, self._steps(setup, start, horizon), self._run.seed, variation=seed, lost=lost)
+            probe = self._bench.probe(
+                plan, start, self._steps(plan, start, horizon), self._failed.seed, variation=seed, lost=lost
+            )
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
@@ -119,20 +125,20 @@ class Judge:
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
-    def _steps(self, setup: Setup, start: Snapshot, horizon: float) -> int:
+    def _steps(self, plan: Plan, start: Snapshot, horizon: float) -> int:
         """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
-        detected = self._run.steps - start.total + (setup.stepping.warm_up or 0)
-        planned = (self._run.steps_per_epoch or 100) * (self._run.data.epochs - start.epoch)
+        detected = self._failed.steps - start.total + (plan.of(OptimizerSettings).warm_up or 0)
+        planned = (self._failed.steps_per_epoch or 100) * (self._failed.data.epochs - start.epoch)
         usual = max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
         return min(math.ceil(horizon * usual), max(planned, usual))
 
 
-def beginning(run: FailedRun, marks: Marks, setup: Setup) -> Snapshot:
-    """Return the snapshot to train `setup` from: the best epoch before the failure, or the initial weights."""
-    initial, losses = run.snapshots[0], run.epoch_losses
-    if not setup.keeps_weights:
+def beginning(failed: FailedRun, marks: Marks, plan: Plan) -> Snapshot:
+    """Return the snapshot to train with `plan` from: the best epoch before the failure, or the initial weights."""
+    initial, losses = failed.snapshots[0], failed.epoch_losses
+    if not plan.keeps_weights:
         return initial
-    begins = {s.epoch: s for s in run.snapshots if s.total and s.step == 0}
+    begins = {s.epoch: s for s in failed.snapshots if s.total and s.step == 0}
     judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
     judged = {epoch: loss for epoch, loss in judged.items() if marks.untrained is None or loss < marks.untrained}
     if not judged:

@@ -1,11 +1,14 @@
 """Numbers, and the layers that scale by them, as a person writes them in source."""
 
+import inspect
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
-from nanfix.changes import Affine, Power
+from nanfix.kinds.scaling import Affine, Power
+from nanfix.source import UNKNOWN_CALL, ArgumentChange, NoPlace
 
 SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
 TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
@@ -27,6 +30,37 @@ class YeoJohnson(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "exponent": self.exponent}'''
+
+
+def arguments_of_layers(run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]) -> Iterator[ArgumentChange | NoPlace]:
+    """Yield, once for each call that makes layers, the `arguments` that it has to be given, by address of the layer."""
+    wanted: dict[Any, list[ArgumentChange]] = {}
+    for address in (address for address in run.members if arguments.get(address)):
+        layer = run.members[address]
+        owner = next((m for m in run.members.values() if getattr(m, "cell", None) is layer), layer)
+        target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
+        if target is None:
+            yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
+            continue
+        for name, value in arguments[address].items():
+            taken, position_of = parameter(type(owner), name)
+            if taken:
+                change = ArgumentChange(target=target, name=name, value=value, position=position_of)
+                wanted.setdefault((change.subject, value), []).append(change)
+            else:
+                yield NoPlace(reason=f"{target.callee} takes no argument {name}")
+    for alike in wanted.values():
+        target = alike[0].target.model_copy(update={"changed": len(alike)})
+        yield alike[0].model_copy(update={"target": target})
+
+
+def parameter(kind: Any, name: str) -> tuple[bool, int | None]:
+    """Say whether a class takes an argument, and at which position it may be given without its name."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    for index, parameter in enumerate(parameters):
+        if parameter.name == name:
+            return True, index if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else None
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), None
 
 
 def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:

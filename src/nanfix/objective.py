@@ -1,4 +1,4 @@
-"""What a setup changes about the loss that is trained on, and what the model that is handed back is compiled with."""
+"""Installs what a plan changes about the loss that is trained on, and what the model that is handed back is compiled with."""
 
 import functools
 from contextlib import ExitStack
@@ -9,39 +9,34 @@ from keras import ops, tree
 from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, change_activation
-from nanfix.changes import LogitsLoss, RobustLoss
-from nanfix.setup import Setup
+from nanfix.kinds.loss import LogitsLoss, Loss, RobustLoss
+from nanfix.run import Run
 from nanfix.undo import override, put
 
 
-def install_objective(model: Any, setup: Setup, undo: ExitStack) -> None:
-    """Let the model train on the setup's loss until `undo` is closed."""
-    if isinstance(setup.loss, LogitsLoss):
-        _from_logits(model, setup, setup.loss, undo)
-    elif isinstance(setup.loss, RobustLoss):
-        _robust(model, setup.loss, undo)
-    if setup.stepping.skip_nonfinite and model._loss_tracker is not None:
-        _without_skipped(model, undo)
+def install_objective(model: Any, run: Run, wanted: Loss, undo: ExitStack) -> None:
+    """Let the model train on the loss that is `wanted` until `undo` is closed."""
+    if isinstance(wanted, LogitsLoss):
+        _from_logits(model, run, wanted, undo)
+    elif isinstance(wanted, RobustLoss):
+        _robust(model, wanted, undo)
 
 
-def compile_with(model: Any, setup: Setup, undo: ExitStack) -> list[str]:
-    """Compile the model with the stock loss that stands for the setup's until `undo` is closed; return notes of it.
+def compile_with(model: Any, wanted: Loss, undo: ExitStack) -> list[str]:
+    """Compile the model with the stock loss that stands for the one that is `wanted` until `undo` is closed; return notes of it.
 
     Then it evaluates, trains on and is saved with a loss that is finite where the user's is not.
     """
-    if setup.loss is None:
+    if not isinstance(wanted, LogitsLoss | RobustLoss):
         return []
-    loss, weights = (
-        _stock(setup.loss, raw=isinstance(setup.loss, LogitsLoss) and setup.loss.raw_outputs),
-        _weights(model, setup.loss),
-    )
+    loss, weights = _stock(wanted, raw=isinstance(wanted, LogitsLoss) and wanted.raw_outputs), _weights(model, wanted)
     put(undo, model, "_compile_loss", CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
     put(undo, model, "loss", loss)
     held = getattr(model, "_compile_config", None)
     if held is not None:
         put(undo, held, "config", {**held.config, "loss": loss, "loss_weights": weights})
-    told = f"The model is compiled with {_written(loss, setup.loss, weights)} now, which evaluate and a further fit go by"
-    if isinstance(setup.loss, LogitsLoss):
+    told = f"The model is compiled with {_written(loss, wanted, weights)} now, which evaluate and a further fit go by"
+    if isinstance(wanted, LogitsLoss):
         return [f"{told}; it is your loss, computed so that it stays finite."]
     return [f"{told}, no longer with your own loss: give compile a metric to see that."]
 
@@ -69,10 +64,10 @@ def _written(loss: Any, wanted: LogitsLoss | RobustLoss, weights: float | None) 
     return f"keras.losses.{type(loss).__name__}({shown}){times}"
 
 
-def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) -> None:
+def _from_logits(model: Any, run: Run, wanted: LogitsLoss, undo: ExitStack) -> None:
     kept: dict[str, Any] = {}
     if not wanted.raw_outputs:
-        _, layer = setup.activations[-1]
+        _, layer = run.activations[-1]
         activation = activation_of(layer)
 
         def with_logits(values):
@@ -100,29 +95,3 @@ def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
             return computed(x, y, y_pred, sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
-
-
-def _without_skipped(model: Any, undo: ExitStack) -> None:
-    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch.
-
-    In training alone: an evaluation shows what the model really gives.
-    """
-    tracker, train_step, training = model._loss_tracker, model.train_step, []
-    update = tracker.update_state
-
-    def update_state(values, sample_weight=None):
-        if not training:
-            return update(values, sample_weight=sample_weight)
-        finite = ops.isfinite(values)
-        weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
-        return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
-
-    def watched_step(data):
-        training.append(True)
-        try:
-            return train_step(data)
-        finally:
-            training.pop()
-
-    override(undo, tracker, "update_state", update_state)
-    override(undo, model, "train_step", watched_step)

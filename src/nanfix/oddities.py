@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from nanfix.activations import activation_name
-from nanfix.changes import Affine, RowFilter
 from nanfix.features import feature_table, short
-from nanfix.setup import Sample, Setup, loss_name
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Affine
+from nanfix.run import Run, Sample, loss_name
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
@@ -40,10 +41,10 @@ class Columns:
     count: int
 
 
-def remarks(setup: Setup, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
+def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the model takes them."""
-    normalized = [type(layer).__name__ for layer in setup.model._flatten_layers() if type(layer).__name__ in PER_SAMPLE]
-    half = "float16" in str(getattr(setup.model.dtype_policy, "compute_dtype", ""))
+    normalized = [type(layer).__name__ for layer in run.model._flatten_layers() if type(layer).__name__ in PER_SAMPLE]
+    half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     for name, arrays in (("inputs", inputs), ("targets", targets)):
         for array in arrays:
             if array.dtype.kind not in "fiu" or array.ndim == 0 or not len(array):
@@ -59,8 +60,8 @@ def remarks(setup: Setup, inputs: list[Any], targets: list[Any]) -> Iterator[str
                 yield f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} divides by their deviation"
             if half and seen.peak > HALF_MAX:
                 yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
-    yield from _output(setup)
-    yield from _last_batch(setup, inputs)
+    yield from _output(run)
+    yield from _last_batch(run, inputs)
 
 
 def look(array: Any) -> Columns:
@@ -120,20 +121,20 @@ def finite(array: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, 0.0)
 
 
-def _output(setup: Setup) -> Iterator[str]:
+def _output(run: Run) -> Iterator[str]:
     """A crossentropy that takes probabilities, and a last layer that gives none."""
-    wanted = PROBABILITIES.get(loss_name(setup.user_loss))
-    if wanted is None or not setup.activations or getattr(setup.user_loss, "from_logits", False):
+    wanted = PROBABILITIES.get(loss_name(run.user_loss))
+    if wanted is None or not run.activations or getattr(run.user_loss, "from_logits", False):
         return
-    given = activation_name(setup.activations[-1][1])
+    given = activation_name(run.activations[-1][1])
     if given not in (SOFTMAX, SIGMOID):
         yield f"the loss takes probabilities, and the last layer with weights gives {given} outputs instead of {wanted}"
 
 
-def _last_batch(setup: Setup, inputs: list[Any]) -> Iterator[str]:
+def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:
     """A last batch of a single row under batch normalization."""
-    batched = any(type(layer).__name__ == "BatchNormalization" for layer in setup.model._flatten_layers())
-    if batched and setup.sample.batch_size and inputs and len(inputs[0]) % setup.sample.batch_size == 1:
+    batched = any(type(layer).__name__ == "BatchNormalization" for layer in run.model._flatten_layers())
+    if batched and run.sample.batch_size and inputs and len(inputs[0]) % run.sample.batch_size == 1:
         yield "the last batch of an epoch has a single row, over which BatchNormalization has no variance"
 
 

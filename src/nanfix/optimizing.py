@@ -1,4 +1,4 @@
-"""What a setup changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
+"""Installs what a plan changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from nanfix.changes import AdaptiveClip
+from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.optimizers import Slot, base, slots, trained_optimizers, trained_slots
 from nanfix.schedules import ScaledSchedule, constant_schedule, scaled_schedule
-from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot, read, restore
 from nanfix.undo import override, put
 
@@ -21,60 +20,59 @@ ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per
 
 
 class Optimizing:
-    """Installs the optimizer of one setup after the other in a model."""
+    """Installs the optimizer of one plan after the other in a model."""
 
     def __init__(self, model: Any):
         self._model = model
         self._made: dict[str, tuple[Any, Snapshot]] = {}
         self._numbers: dict[str, Any] = {}
 
-    def in_variables(self, setup: Setup) -> set[str]:
-        """Return what of the setup a traced graph reads from variables, as long as it is only tried.
+    def in_variables(self, wanted: OptimizerSettings) -> set[str]:
+        """Return what of the settings a traced graph reads from variables, as long as it is only tried.
 
         In half precision a variable is no equal of a number: an epsilon of 1e-8 is 0 there.
         """
         single = all(variable.dtype == "float32" for variable in self._model.trainable_variables)
-        numbers = {name for name in NUMBERS if single and isinstance(setup.optimizer.get(name), float)}
-        return numbers | {"rate_share"} | ({"global_clipnorm"} if setup.optimizer.get("global_clipnorm") else set())
+        numbers = {name for name in NUMBERS if single and isinstance(wanted.settings.get(name), float)}
+        return numbers | {"rate_share"} | ({"global_clipnorm"} if wanted.settings.get("global_clipnorm") else set())
 
-    def install(self, setup: Setup, undo: ExitStack, *, trying: bool = False) -> None:
-        """Make the optimizer what `setup` says; closing `undo` brings the one there was back, but not its state.
+    def install(self, wanted: OptimizerSettings, undo: ExitStack, *, trying: bool = False) -> None:
+        """Make the optimizer what is `wanted`; closing `undo` brings the one there was back, but not its state.
 
-        As long as it is only `trying`, numbers stand in variables, so that the next setup needs no new trace.
+        As long as it is only `trying`, numbers stand in variables, so that the next plan needs no new trace.
         """
         trained = trained_slots(self._model)
         for number, slot in enumerate(trained):
-            if setup.optimizer_class is not None:
-                self._exchange(undo, slot, setup.optimizer_class, getattr(keras.optimizers, setup.optimizer_class))
-            self._install_in(base(slot.optimizer), number, setup, undo, trying)
-        if setup.stepping.fresh_moments:
+            if wanted.class_name is not None:
+                self._exchange(undo, slot, wanted.class_name, getattr(keras.optimizers, wanted.class_name))
+            self._install_in(base(slot.optimizer), number, wanted, undo, trying)
+        if wanted.fresh_moments:
             forget(self._model)
-        if setup.stepping.loss_scale is not None:
-            self._scale_loss(undo, trained[0], setup.stepping.loss_scale)
+        if wanted.loss_scale is not None:
+            self._scale_loss(undo, trained[0], wanted.loss_scale)
 
-    def _install_in(self, optimizer: Any, number: int, setup: Setup, undo: ExitStack, trying: bool) -> None:
+    def _install_in(self, optimizer: Any, number: int, wanted: OptimizerSettings, undo: ExitStack, trying: bool) -> None:
         """Change one of the optimizers; the `number` tells it from others."""
-        stepping = setup.stepping
-        for name, value in setup.optimizer.items():
-            if name in NUMBERS and trying and name in self.in_variables(setup):
+        for name, value in wanted.settings.items():
+            if name in NUMBERS and trying and name in self.in_variables(wanted):
                 value = self._number(name, value, "float32")
             if name != "learning_rate" and hasattr(optimizer, name):  # of several, some may have no such thing
                 put(undo, optimizer, name, value)
-        if setup.optimizer.get("global_clipnorm"):
-            norm = self._number("global_clipnorm", setup.optimizer["global_clipnorm"], "float32")
+        if wanted.settings.get("global_clipnorm"):
+            norm = self._number("global_clipnorm", wanted.settings["global_clipnorm"], "float32")
             override(undo, optimizer, "_clip_gradients", lambda gradients: _clipped(gradients, norm))
         if self._model.distribute_strategy.num_replicas_in_sync == 1:
             # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
             override(undo, optimizer, "_all_reduce_sum_gradients", list)
-        if stepping.adaptive_clip is not None:
-            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, number, stepping.adaptive_clip))
-        if stepping.skip_nonfinite:
+        if wanted.adaptive_clip is not None:
+            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, number, wanted.adaptive_clip))
+        if wanted.skip_nonfinite:
             override(undo, optimizer, "apply", self._finite_only(optimizer))
-        self._set_rate(undo, optimizer, setup, trying)
+        self._set_rate(undo, optimizer, wanted, trying)
 
-    def settle(self, setup: Setup) -> list[str]:
+    def settle(self, wanted: OptimizerSettings) -> list[str]:
         """Leave with the optimizers what stock ones can hold of the changes, and say how they worked out."""
-        each, notes, clip = trained_optimizers(self._model), [], setup.stepping.adaptive_clip
+        each, notes, clip = trained_optimizers(self._model), [], wanted.adaptive_clip
         if hasattr(self._model, "_compile_config"):  # Keras saves the optimizer that `compile` was given
             self._model._compile_config.config["optimizer"] = self._model.optimizer
         for number, optimizer in enumerate(each):
@@ -84,13 +82,13 @@ class Optimizing:
                 quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
                 optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
                 notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
-        if setup.stepping.skip_nonfinite:
+        if wanted.skip_nonfinite:
             skipped, taken = int(np.asarray(self._numbers["skipped"])), sum(int(np.asarray(each.iterations)) for each in each)
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
 
     def _exchange(self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], Any]) -> None:
-        """Let the model train with a fresh optimizer in a slot, made once and kept for the next setup that wants it."""
+        """Let the model train with a fresh optimizer in a slot, made once and kept for the next plan that wants it."""
         before = slot.optimizer
         known = f"{key} in {slot.key}"
         if known not in self._made:
@@ -114,9 +112,9 @@ class Optimizing:
             self._exchange(undo, slot, key, lambda: keras.optimizers.LossScaleOptimizer(inner))
         slot.optimizer.dynamic_scale.assign(scale)
 
-    def _set_rate(self, undo: ExitStack, optimizer: Any, setup: Setup, trying: bool) -> None:
+    def _set_rate(self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool) -> None:
         """Set the learning rate, or a share of what it is; of a schedule, whatever makes it, by a factor."""
-        rate, share, held = setup.optimizer.get("learning_rate"), setup.stepping.rate_share, optimizer._learning_rate
+        rate, share, held = wanted.settings.get("learning_rate"), wanted.rate_share, optimizer._learning_rate
         if isinstance(held, keras.Variable):
             if rate is not None or share != 1.0:
                 held.assign(share * (float(np.asarray(held)) if rate is None else rate))
@@ -222,3 +220,29 @@ def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
             for slot in (each[index] for index in chosen if isinstance(each[index], keras.Variable)):
                 undo.callback(slot.assign, read(slot))
                 slot.assign(ops.full(slot.shape, start, slot.dtype))
+
+
+def without_skipped(model: Any, undo: ExitStack) -> None:
+    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch.
+
+    In training alone: an evaluation shows what the model really gives.
+    """
+    tracker, train_step, training = model._loss_tracker, model.train_step, []
+    update = tracker.update_state
+
+    def update_state(values, sample_weight=None):
+        if not training:
+            return update(values, sample_weight=sample_weight)
+        finite = ops.isfinite(values)
+        weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
+
+    def watched_step(data):
+        training.append(True)
+        try:
+            return train_step(data)
+        finally:
+            training.pop()
+
+    override(undo, tracker, "update_state", update_state)
+    override(undo, model, "train_step", watched_step)

@@ -12,10 +12,10 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, is_bounded
 from nanfix.arrays import take_rows
-from nanfix.changes import Guard
 from nanfix.diagnosis import Phase, Place
 from nanfix.guard import guarded, install
-from nanfix.setup import Setup, walk
+from nanfix.kinds.guards import Guard
+from nanfix.run import Run, walk
 
 ROWS = 32
 COLUMNS = 16  # as many single outputs are looked at
@@ -30,16 +30,16 @@ REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)  # it takes oth
 Loss = Callable[[np.ndarray], float]
 
 
-def falls_without_end(guard: Guard, setup: Setup) -> bool:
+def falls_without_end(guard: Guard, run: Run) -> bool:
     """Say whether the guarded loss draws outputs away for good, so that nothing holds the model back any more.
 
     Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
     """
-    bounded = bool(setup.activations) and is_bounded(activation_of(setup.activations[-1][1]))
-    outputs = None if bounded else _outputs(setup)
+    bounded = bool(run.activations) and is_bounded(activation_of(run.activations[-1][1]))
+    outputs = None if bounded else _outputs(run)
     if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):  # probabilities, whatever made them
         return False
-    loss, plain = _loss(setup, guard), _loss(setup)
+    loss, plain = _loss(run, guard), _loss(run)
     ways = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
     try:
         return any(_has_no_bottom(loss, way) for way in ways) or _rewards_leaving(loss, plain, outputs)
@@ -47,15 +47,15 @@ def falls_without_end(guard: Guard, setup: Setup) -> bool:
         return False
 
 
-def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
+def needed_activation(run: Run, names: tuple[str, ...]) -> str | None:
     """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for.
 
     It is tried on drawn outputs, so that the answer does not depend on the weights that a trial has left.
     """
-    outputs = None if not setup.activations or is_bounded(activation_of(setup.activations[-1][1])) else _outputs(setup)
+    outputs = None if not run.activations or is_bounded(activation_of(run.activations[-1][1])) else _outputs(run)
     if outputs is None:
         return None
-    loss, drawn = _loss(setup), SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32")
+    loss, drawn = _loss(run), SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32")
     for activation in map(keras.activations.get, names):
         values = np.asarray(activation(drawn))
         try:
@@ -66,7 +66,7 @@ def needed_activation(setup: Setup, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def relative_exponents(place: Place, setup: Setup) -> bool:
+def relative_exponents(place: Place, run: Run) -> bool:
     """Say whether only the differences of the exponents along the last axis matter, as in a softmax written by hand.
 
     Then the largest can be taken off first, and nothing changes but that no exponential overflows. It is tried on what is
@@ -74,15 +74,15 @@ def relative_exponents(place: Place, setup: Setup) -> bool:
     """
     if place.operation != "Exp" or place.phase not in (Phase.FORWARD, Phase.LOSS):
         return False
-    layer = next((address for address, layer in walk(setup.model) if layer.name == place.layer), None)
+    layer = next((address for address, layer in walk(run.model) if layer.name == place.layer), None)
     guard = Guard("Exp", place.source, layer, 0.0, place.code)
     if guard.source is None and guard.layer is None:
         return False
     try:
         if place.phase is Phase.LOSS:
-            given, plain, shifted = _outputs(setup), _loss(setup), _loss(setup, guard)
+            given, plain, shifted = _outputs(run), _loss(run), _loss(run, guard)
         else:
-            given, plain, shifted = take_rows(setup.sample.x, slice(0, ROWS)), _model(setup), _model(setup, guard)
+            given, plain, shifted = take_rows(run.sample.x, slice(0, ROWS)), _model(run), _model(run, guard)
         for share in SHARES if given is not None else ():
             values = _smaller(given, share)
             result = plain(values)
@@ -97,13 +97,13 @@ def _same(a: Any, b: Any) -> bool:
     return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.abs(a).max())))
 
 
-def _model(setup: Setup, guard: Guard | None = None) -> Callable[[Any], np.ndarray]:
+def _model(run: Run, guard: Guard | None = None) -> Callable[[Any], np.ndarray]:
     """Return the model as a function from its inputs to everything that it gives."""
 
     def outputs(given: Any) -> np.ndarray:
         with ExitStack() as during:
-            install(setup.model, () if guard is None else (guard,), during)
-            given = tree.flatten(setup.model(given, training=False))
+            install(run.model, () if guard is None else (guard,), during)
+            given = tree.flatten(run.model(given, training=False))
         return np.concatenate([np.asarray(tensor, "float32").reshape(-1) for tensor in given])
 
     return outputs
@@ -116,19 +116,19 @@ def _smaller(given: Any, share: float) -> Any:
     return tree.map_structure(smaller, given)
 
 
-def _outputs(setup: Setup) -> np.ndarray | None:
+def _outputs(run: Run) -> np.ndarray | None:
     """Return what the model gives for the first rows; None where that is no single tensor of a loss with a single target."""
-    if setup.user_loss is None or len(setup.sample.targets) != 1:
+    if run.user_loss is None or len(run.sample.targets) != 1:
         return None
-    outputs = setup.model(take_rows(setup.sample.x, slice(0, ROWS)), training=False)
+    outputs = run.model(take_rows(run.sample.x, slice(0, ROWS)), training=False)
     return np.nan_to_num(np.asarray(outputs, "float32")) if tf.is_tensor(outputs) else None
 
 
-def _loss(setup: Setup, guard: Guard | None = None) -> Loss:
+def _loss(run: Run, guard: Guard | None = None) -> Loss:
     """Return the user's loss as a function of the outputs for the first rows."""
-    targets = setup.sample.targets[0][:ROWS]
+    targets = run.sample.targets[0][:ROWS]
     targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
-    user_loss = CompileLoss(loss=setup.user_loss)
+    user_loss = CompileLoss(loss=run.user_loss)
 
     def loss(truth: Any, values: Any) -> Any:
         with nullcontext() if guard is None else guarded(guard):

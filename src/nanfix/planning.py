@@ -74,7 +74,7 @@ def train_and_plan(
             validation = ValidationIncident.of(model, data, watched)
             if validation is None:
                 return watched, Plan()
-            space = build_space(chosen, validation.diagnosis, validation.setup, net)
+            space = build_space(chosen, validation.diagnosis, validation.run, net=net)
             return watched, Plan(validation.diagnosis, tuple(space.data_fixes()))
         recording = watched.recorder.recording()
         if not recording.snapshots:
@@ -86,7 +86,7 @@ def train_and_plan(
 def _planned(run: Incident, strategies: dict[str, Strategy], budget: Budget) -> Plan:
     """Return the diagnosis of a run and the fixes that a search would try; the model is left in its last good state."""
     diagnosis = run.diagnose()
-    space = None if diagnosis.hopeless else build_space(strategies, diagnosis, run.setup, run.net)
+    space = None if diagnosis.hopeless else build_space(strategies, diagnosis, run.run, net=run.net)
     fixes: tuple[Fix, ...] = ()
     if space is not None and space.rungs:
         with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:

@@ -1,4 +1,4 @@
-"""Trains a setup for a bounded number of steps, and judges it on held data."""
+"""Trains with a plan for a bounded number of steps, and judges it on held data."""
 
 import contextlib
 import copy
@@ -11,15 +11,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nanfix.changes import RowFilter
 from nanfix.data import TrainingData
 from nanfix.describing import OTHERWISE
 from nanfix.feeding import judged_on, trained_on, untuned
 from nanfix.folding import Sites, callable_alone
 from nanfix.installing import Installer
-from nanfix.rates import with_rates
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
 from nanfix.rows import filtered, judged, unknown_length
-from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot, nonfinite_variables
 from nanfix.steps import RecordingStep, is_running_mean, loss_of, named_loss
 
@@ -61,25 +60,26 @@ class Prober:
         self._rows = rows
 
     def probe(
-        self, setup: Setup, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+        self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
     ) -> Probe:
-        """Train `setup` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`.
+        """Train with `plan` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`.
 
-        A `variation` other than 0 changes what chance decides: weights that the setup draws, masks of dropout, and the
+        A `variation` other than 0 changes what chance decides: weights that the plan draws, masks of dropout, and the
         composition of the batches where the user lets them be shuffled.
         """
         begun = time.perf_counter()
-        self._installer.prepare(setup, start, seed + variation, trying=True)
-        self.leave_out(setup.rows)
+        rows = plan.of(RowFilter)
+        self._installer.prepare(plan, start, seed + variation, trying=True)
+        self.leave_out(rows)
         watch = _ProbeWatch(steps, lost)
         if variation:
             self._vary_masks(variation)
-        part = self._fed(setup.rows, variation)
+        part = self._fed(rows, variation)
         arguments = {**untuned(part.fit_arguments()), "verbose": 0, "epochs": self._most_epochs, "initial_epoch": start.epoch}
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        arguments["callbacks"] = [watch, *with_rates(schedules(arguments.get("callbacks")), setup)]
-        with contextlib.suppress(_Enough), unknown_length(setup.rows):
+        arguments["callbacks"] = [watch, *plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))]
+        with contextlib.suppress(_Enough), unknown_length(rows):
             self._model.fit(**arguments)
         if isinstance(self._model.train_function, RecordingStep):
             self._model.train_function.abandon()
@@ -90,17 +90,17 @@ class Prober:
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
     def held_loss(self) -> float:
-        """Return the loss of the prepared setup on the held data, in the user's units; NaN for a model that only trains."""
+        """Return the loss of the prepared plan on the held data, in the user's units; NaN for a model that only trains."""
         return self.loss_on(self._held)
 
     def loss_on(self, data: TrainingData) -> float:
-        """Return the loss of the prepared setup on these data; NaN for a model that only trains, or whose figures name none."""
+        """Return the loss of the prepared plan on these data; NaN for a model that only trains, or whose figures name none."""
         loss = named_loss(self.figures_on(data)) if self.judges else None
         self.judges = self.judges and loss is not None
         return math.nan if loss is None else loss
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
-        """Return loss and metrics of the prepared setup on these data, in the user's units."""
+        """Return loss and metrics of the prepared plan on these data, in the user's units."""
         arguments = data.arguments or {}
         held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
         steps = None if data.is_arrays else arguments.get("validation_steps")

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
-from nanfix.setup import Setup, has_schedule
+from nanfix.run import has_schedule
 
 
 class RateLimit(keras.callbacks.Callback):
@@ -134,18 +135,18 @@ class _After(keras.callbacks.Callback):
         self._shares.scale(self.model)
 
 
-def with_rates(callbacks: Sequence[Any], setup: Setup) -> list[Any]:
+def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) -> list[Any]:
     """Return the user's callbacks with those that hold the fix's learning rate against them, and let it rise slowly.
 
     Where the fix trains with a share of each rate, the callbacks go on setting theirs, and the share of that is trained with.
     """
-    rate, stepping = setup.optimizer.get("learning_rate"), setup.stepping
-    limits = [RateLimit(rate)] if rate is not None and not has_schedule(setup.model) else []
+    rate = wanted.settings.get("learning_rate")
+    limits = [RateLimit(rate)] if rate is not None and not has_schedule(model) else []
     held = [*callbacks, *limits]
-    if held and stepping.rate_share != 1.0:
-        shares = _Shares(stepping.rate_share)
+    if held and wanted.rate_share != 1.0:
+        shares = _Shares(wanted.rate_share)
         held = [_Before(shares), *held, _After(shares)]
-    return [*held, *([WarmUp(stepping.warm_up)] if stepping.warm_up is not None else [])]
+    return [*held, *([WarmUp(wanted.warm_up)] if wanted.warm_up is not None else [])]
 
 
 def _variables(model: Any) -> list[Any]:

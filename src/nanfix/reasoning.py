@@ -13,9 +13,11 @@ from nanfix.arrays import rows_in
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay
-from nanfix.setup import Setup, linear_throughout, loss_name, unbounded_recurrences
+from nanfix.run import Run, linear_throughout, loss_name, unbounded_recurrences
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
@@ -43,6 +45,7 @@ class Growth:
     first_gradient_norm: float | None
     weight_norm: float
     learning_rate: float | None
+    decay_of_a_step: float = 0.0  # the share of itself that a weight loses at each step
     gradient_rise: float = 1.0  # of the first step's gradient norm, from the last layer's to the first one's
     trend: str = ""
 
@@ -59,10 +62,10 @@ class Growth:
         return self.learning_rate * self.first_gradient_norm / self.weight_norm
 
 
-def reason(seen: Replay, audit: Audit, growth: Growth, setup: Setup, detected: Onset, tried: Counterfactuals) -> Diagnosis:
+def reason(seen: Replay, audit: Audit, growth: Growth, run: Run, detected: Onset, tried: Counterfactuals) -> Diagnosis:
     """Rank the causes that the evidence speaks for; the heaviest finding comes first."""
     failing = seen.failing or Observation()
-    findings = sorted(_findings(seen, failing, audit, growth, setup, tried), key=lambda finding: -finding.weight)
+    findings = sorted(_findings(seen, failing, audit, growth, run, tried), key=lambda finding: -finding.weight)
     place = failing.place
     if audit.batch_inputs_nonfinite and failing.tainted_input:
         place = Place(Phase.INPUT, values=audit.input_evidence)
@@ -99,19 +102,20 @@ def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
     return Diagnosis(onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data")
 
 
-def measure_growth(setup: Setup, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
+def measure_growth(run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
     """Measure the initial weights and how the loss and the weights went from there."""
     initial = recording.initial
     held = {id(v): np.asarray(tensor) for v, tensor in zip(initial.variables, initial.tensors, strict=True)}
-    trainable = [held[id(v)] for v in setup.model.trainable_variables if id(v) in held]
+    trainable = [held[id(v)] for v in run.model.trainable_variables if id(v) in held]
     gains = []
-    for layer in setup.model._flatten_layers(include_self=False, recursive=True):
+    for layer in run.model._flatten_layers(include_self=False, recursive=True):
         kernel = held.get(id(vars(layer).get("kernel", vars(layer).get("_kernel"))))
         if kernel is not None and kernel.ndim >= 2:
             gains.append((layer.name, float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * np.prod(kernel.shape[:-1])))))
     first = seen.first.gradient_norm if seen.first is not None else None
     norm = float(np.sqrt(sum(float(np.square(w, dtype="float64").sum()) for w in trainable)))
-    return Growth(tuple(gains), first, norm, learning_rate, _rise(seen), _trend(recording))
+    decay = plan.of(OptimizerSettings).decay_of_a_step(run)
+    return Growth(tuple(gains), first, norm, learning_rate, decay, _rise(seen), _trend(recording))
 
 
 def _rise(seen: Replay) -> float:
@@ -136,11 +140,11 @@ def _trend(recording: Recording) -> str:
 
 
 def _findings(
-    seen: Replay, failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals
+    seen: Replay, failing: Observation, audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
 ) -> Iterator[Finding]:
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
-    data = [*_ruined_statistics(setup), *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None)]
+    data = [*_ruined_statistics(run), *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None)]
     if refuses_label(failing.error) and not audit.label_evidence:
         data.append(Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}"))
     if data:
@@ -149,12 +153,12 @@ def _findings(
         return
     grown = failing.magnitude > HUGE or any(abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss))
     if failing.operation is not None and not grown:
-        yield from _out_of_domain(failing, setup)
+        yield from _out_of_domain(failing, run)
     if failing.operation is None and not grown and not failing.error and seen.onset is not None:
         yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
     if failing.operation is None and failing.error and not audit.label_evidence:
         yield Finding(Cause.UNKNOWN, 0.55, f"run eagerly, the failing step cannot be looked into ({failing.error})")
-    for finding in _explosion(failing, audit, growth, setup, tried):
+    for finding in _explosion(failing, audit, growth, run, tried):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a value out of its domain.
         doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
         yield replace(finding, weight=finding.weight * doubt)
@@ -163,8 +167,8 @@ def _findings(
             yield Finding(finding.cause, AHEAD, f"{finding.evidence}, which training had not reached")
 
 
-def _ruined_statistics(setup: Setup) -> Iterator[Finding]:
-    for _, layer in ruined(setup.model):
+def _ruined_statistics(run: Run) -> Iterator[Finding]:
+    for _, layer in ruined(run.model):
         mean, _ = statistics(layer)
         told = f"layer {layer.name}: the mean of {np.sum(~np.isfinite(mean))} of its {mean.size} features is not finite"
         yield Finding(Cause.RUINED_STATISTICS, 0.97, told)
@@ -203,10 +207,10 @@ def _settled(cause: Cause, evidence: str, guess: float, *attempts: tuple[Rerun |
     return Finding(cause, guess, evidence)
 
 
-def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
+def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
     """An operation that fails on numbers of ordinary size: what it is and where says why."""
     evidence = f"{failing.place.values}"
-    last = activation_name(setup.activations[-1][1]) if setup.activations else "linear"
+    last = activation_name(run.activations[-1][1]) if run.activations else "linear"
     if failing.half:
         yield Finding(Cause.REDUCED_PRECISION, 0.95, evidence)
     if failing.over_nothing:
@@ -220,7 +224,7 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
     elif failing.phase is Phase.LOSS:
         if failing.operation in ("Log", "Log1p") and last in ("softmax", "sigmoid"):
             yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
-        if "crossentropy" in loss_name(setup.user_loss) and last not in ("softmax", "sigmoid"):
+        if "crossentropy" in loss_name(run.user_loss) and last not in ("softmax", "sigmoid"):
             yield Finding(
                 Cause.UNSTABLE_ACTIVATION, 0.92, f"{evidence}: the loss takes probabilities, the last layer gives {last}"
             )
@@ -229,13 +233,13 @@ def _out_of_domain(failing: Observation, setup: Setup) -> Iterator[Finding]:
         yield Finding(Cause.LAYER_DOMAIN, 0.9, evidence)
 
 
-def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup, tried: Counterfactuals) -> Iterator[Finding]:
+def _explosion(failing: Observation, audit: Audit, growth: Growth, run: Run, tried: Counterfactuals) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
     yield _learning_rate(growth, tried)
-    if not 0 <= setup.decay_of_a_step < 1:
-        told = f"weight decay multiplies every weight by {1 - setup.decay_of_a_step:.3g} at each step"
+    if not 0 <= growth.decay_of_a_step < 1:
+        told = f"weight decay multiplies every weight by {1 - growth.decay_of_a_step:.3g} at each step"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
-    for name, decay in setup.decays_out_of_range.items():
+    for name, decay in run.decays_out_of_range.items():
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, f"a {name} of {decay:g} never lets the optimizer forget a gradient")
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
         if rerun is not None and rerun.cured:
@@ -247,7 +251,7 @@ def _explosion(failing: Observation, audit: Audit, growth: Growth, setup: Setup,
         guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
         yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
     yield from _scales(audit, tried)
-    yield from _unbounded(setup, tried.activation)
+    yield from _unbounded(run, tried.activation)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
         told = f"{len(growth.gains)} layers of weights in a row"
         if growth.gradient_rise > STEEP:
@@ -267,13 +271,13 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     return Finding(Cause.LEARNING_RATE, guess, told if lower is None else f"{told}; {lower}", tried.no_update is False)
 
 
-def _unbounded(setup: Setup, bounded: Rerun | None) -> Iterator[Finding]:
-    recurrent = [activation_name(cell) for cell in unbounded_recurrences(setup)]
+def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
+    recurrent = [activation_name(cell) for cell in unbounded_recurrences(run)]
     if recurrent:
         guess = 0.87 if bounded is None else 0.7
         yield _settled(Cause.UNSTABLE_RECURRENCE, f"a recurrent cell uses {recurrent[0]}", guess, (bounded, SURE))
-    unbounded = [layer for _, layer in setup.activations[:-1] if not is_bounded(activation_of(layer))]
+    unbounded = [layer for _, layer in run.activations[:-1] if not is_bounded(activation_of(layer))]
     hidden = {activation_name(layer) for layer in unbounded}
     if hidden:
-        told, linear = f"hidden layers use {', '.join(sorted(hidden))}", not recurrent and linear_throughout(setup)
+        told, linear = f"hidden layers use {', '.join(sorted(hidden))}", not recurrent and linear_throughout(run)
         yield _settled(Cause.UNSTABLE_ACTIVATION, told, 0.55 if linear else 0.4, (bounded if linear else None, SURE))

@@ -17,7 +17,7 @@ from keras.src.ops.node import KerasHistory
 from keras.src.utils.naming import auto_name
 
 from nanfix.addresses import declared_inputs
-from nanfix.changes import Affine, Power, TargetScaling
+from nanfix.kinds.scaling import Affine, Power, TargetScaling
 
 Maker = Callable[[], Any]
 CONNECTIONS = (

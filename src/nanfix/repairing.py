@@ -16,6 +16,8 @@ from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
 from nanfix.judging import Judge, Marks, beginning, measure_marks
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
 from nanfix.ladder import Candidate
 from nanfix.net import is_refusal
 from nanfix.progress import Progress
@@ -26,7 +28,6 @@ from nanfix.report import Outcome, Report, TrialRecord
 from nanfix.resumption import end
 from nanfix.rows import filtered, unknown_length
 from nanfix.search import Found, Space, build_space, search
-from nanfix.setup import Setup
 from nanfix.snapshot import Snapshot
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched, merged_history, watch
@@ -63,7 +64,7 @@ class Repair:
         self._run = run
         self._net = run.net
         self._workers = workers
-        self._bench = Workbench(run.model, run.data, run.held, run.setup, run.sites)
+        self._bench = Workbench(run.run, run.data, run.held, run.sites)
         self._marks = Marks()
         self._job: Path | None = None
         self._trials: tuple[TrialRecord, ...] = ()
@@ -85,7 +86,7 @@ class Repair:
         ground, shown = Fix(), diagnosis
         try:
             for number in range(TURNS):
-                space = build_space(strategies, shown, ground.apply(self._run.setup), self._net)
+                space = build_space(strategies, shown, self._run.run, ground.plan(self._run.run), self._net)
                 self._refused = {**space.refused, **self._refused}
                 if not space.rungs:
                     break
@@ -221,23 +222,24 @@ class Repair:
         """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
         return any(trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self._trials)
 
-    def _trained(self, fix: Fix, setup: Setup, then: str) -> tuple[Snapshot, Watched]:
-        """Train the user's epochs with `setup`, which `fix` makes, the recorder on; return where that began and what was seen.
+    def _trained(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Watched]:
+        """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where that began and what was seen.
 
         A durable run that was killed in this very training goes on with it. `then` tells the user what follows the rollback.
         """
-        run, start = self._run, beginning(self._run.failed, self._marks, setup)
+        run, start = self._run, beginning(self._run.failed, self._marks, plan)
         whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         run.written.keep()
         run.data.rewind(start.total)
-        self._bench.prepare(setup, start, run.seed)
+        self._bench.prepare(plan, start, run.seed)
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and not run.watching.durable:
             store.clear()
-        data, watching = filtered(run.data, setup.rows), replace(run.watching, store=store)
-        with unknown_length(setup.rows), self._bench.saving(setup):
-            adapt = self._bench.adapted(setup)
+        rows = plan.of(RowFilter)
+        data, watching = filtered(run.data, rows), replace(run.watching, store=store)
+        with unknown_length(rows), self._bench.saving(plan):
+            adapt = self._bench.adapted(plan)
             after = watch(run.model, data, watching, adapt=adapt, start=start, begun=run.begun)
         run.begun = after.begun
         self._reached = after.incident.detected.epoch if after.incident is not None else 1 + max(after.epoch, default=start.epoch)
@@ -245,24 +247,24 @@ class Repair:
 
     def _fails_of(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until it fails, and say of what; None when it does not."""
-        setup = fix.apply(self._run.setup)
+        plan = fix.plan(self._run.run)
         try:
-            _, after = self._trained(fix, setup, "training with what treats this cause, to see whether another is behind it.")
+            _, after = self._trained(fix, plan, "training with what treats this cause, to see whether another is behind it.")
         except CannotHandBack:  # at the first file that a callback saves
             return None
         if after.incident is None or not after.recorder.recording().snapshots:
             return None
         with preserved_randomness():
             detected = after.incident.detected
-            seen, looked, growth = self._run.look(setup, after.recorder.recording(), detected)
-        return self._run.reasoned(setup, detected, seen, looked, growth, Counterfactuals())
+            seen, looked, growth = self._run.look(plan, after.recorder.recording(), detected)
+        return self._run.reasoned(detected, seen, looked, growth, Counterfactuals())
 
     def _adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
         """Train the user's epochs with `fix`; None when it did not hold or did not learn."""
-        run, bench, stages = self._run, self._bench, fix.stages(self._run.setup)
-        setup = (self._run.setup, *stages)[-1]
+        run, bench, stages = self._run, self._bench, fix.stages(self._run.run)
+        plan = (Plan(), *stages)[-1]
         try:
-            start, after = self._trained(fix, setup, "training on with the fix.")
+            start, after = self._trained(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
             self._told.append(str(refused))
             return None
@@ -280,13 +282,24 @@ class Repair:
         run.begun = ()
         unjudged = [] if bench.judges else [UNJUDGED]
         try:
-            handed_back = bench.hand_back(setup)
+            handed_back = bench.hand_back(plan)
         except CannotHandBack as refused:
             self._told.append(str(refused))
             return None
         notes = (*run.watched.notes, *after.notes, *self._told, *unjudged, *handed_back, proof)
         history, epoch = merged_history(run.watched, after, start.epoch)
         told = {"trials": self._trials, "refused": self._refused, "notes": notes, "recorder": after.recorder.usage()}
-        report = Report(Outcome.REPAIRED, run.model, history, epoch, dict(after.params), diagnosis, fix, stages=stages, **told)
+        report = Report(
+            Outcome.REPAIRED,
+            run.model,
+            history,
+            epoch,
+            dict(after.params),
+            diagnosis,
+            fix,
+            run=run.run.outline(),
+            stages=stages,
+            **told,
+        )
         say(run.data, "nanfix: repaired. " + " ".join(str(fix).splitlines()))
         return report

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
+from nanfix.kinds.plan import Plan
 from nanfix.net import Fault
-from nanfix.setup import Setup
+from nanfix.run import Run
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
     from nanfix.recording import RecorderUsage
@@ -51,7 +52,8 @@ class Report:
 
     `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
     not among them, `fingerprint` the model's layers and the shapes of the data, as `rundir.fingerprint` describes them.
-    `stages` is the run as it was before it was repaired, with each further edit of the fix. `faults` are exceptions of nanfix's
+    `run` are the facts of the run, as it was before it was repaired, without its data; `stages` is the plan after each edit of
+    the fix. `faults` are exceptions of nanfix's
     own, which have cost the user no more than nanfix.
     """
 
@@ -69,7 +71,8 @@ class Report:
     seconds: float = 0.0
     recorder: "RecorderUsage | None" = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[Setup, ...] = ()
+    run: Run | None = None
+    stages: tuple[Plan, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def export(self, path: str | Path) -> None:

@@ -12,10 +12,10 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.arrays import flat_arrays, gathered, is_dense, largest, rows_in, take_rows, unpacked
-from nanfix.changes import RowFilter
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
-from nanfix.setup import Sample
+from nanfix.kinds.rows import RowFilter
+from nanfix.run import Sample
 from nanfix.streams import Rewindable, as_dataset
 
 PATIENCE = 1000  # batches in a row without a row to keep, after which a generator counts as having none

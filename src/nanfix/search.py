@@ -27,13 +27,14 @@ from nanfix.crew import Crew
 from nanfix.diagnosis import Diagnosis
 from nanfix.export import write_text
 from nanfix.fix import Edit, Fix
+from nanfix.kinds.plan import Plan
 from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, held_losses, in_order, ladder
 from nanfix.net import Net, one_line
 from nanfix.progress import Progress
 from nanfix.report import TrialRecord
+from nanfix.run import Run
 from nanfix.schema import read_trial, tried_record
-from nanfix.setup import Setup
-from nanfix.strategy import Refusal, Strategy, Tier
+from nanfix.strategy import Strategy, Tier
 
 PROJECT, ORACLE, COPY, RECORD = "search", "oracle.json", "oracle-copy.json", "record.json"
 SPACE = "space.json"
@@ -59,7 +60,8 @@ class Space:
     levels: Mapping[str, tuple[Mapping[str, Any], ...]]
     hyperparameters: keras_tuner.HyperParameters
     diagnosis: Diagnosis
-    setup: Setup
+    run: Run
+    plan: Plan
     refused: Mapping[str, str]
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
@@ -89,44 +91,47 @@ class Space:
         return self.fix_of(in_order(called, self.rungs))
 
     def fix_of(self, candidate: Candidate) -> Fix:
-        """Return the fix that a candidate means for this setup."""
+        """Return the fix that a candidate means for this run."""
         hp = self.hyperparameters.copy()
         hp.values = self.values(candidate)
         return self.fix(hp)
 
     def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
-        """Return the fix that the values in `hp` mean for this setup."""
-        fix, setup = Fix(), self.setup
+        """Return the fix that the values in `hp` mean for this run."""
+        fix, plan = Fix(), self.plan
         for name, _ in self.candidate(hp.values):
             with _scope(hp, name):
-                edit = Edit(name, self.strategies[name].space(hp, self.diagnosis, setup))
-            setup = Fix((edit,)).apply(setup)
+                edit = Edit(name, self.strategies[name].space(hp, self.diagnosis, self.run, plan))
+            plan = Fix((edit,)).plan(self.run, plan)
             fix = Fix((*fix.edits, edit))
         return fix
 
 
-def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup: Setup, net: Net | None = None) -> Space:
+def build_space(
+    strategies: Mapping[str, Strategy], diagnosis: Diagnosis, run: Run, plan: Plan | None = None, net: Net | None = None
+) -> Space:
     """Ask every strategy that applies for its parameters, each in a conditional scope of its own.
 
     A strategy that raises an exception is left out, which is a fault for the `net`.
     """
-    net = net or Net()
+    net, plan = net or Net(), plan or Plan()
     hp = keras_tuner.HyperParameters()
     strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
     refused: dict[str, str] = {}
     applicable: dict[str, Strategy] = {}
     rungs, levels, covered = [], {}, set()
     for name, strategy in strategies.items():
+        if not strategy.answers(diagnosis):
+            continue
         try:
-            answer = strategy.applies(diagnosis, setup)
-            declared = _declared(hp, name, strategy, diagnosis, setup) if answer else hp
+            reason = strategy.refusal(diagnosis, run, plan)
+            declared = _declared(hp, name, strategy, diagnosis, run, plan) if reason is None else hp
         except Exception as error:  # whatever somebody's strategy does
             net.kept(f"asking the strategy {name}", error)
-            answer, declared = Refusal(f"it failed ({one_line(error)})"), hp
+            reason, declared = f"it failed ({one_line(error)})", hp
         hp = declared
-        if isinstance(answer, Refusal):
-            refused[name] = answer.reason
-        if not answer:
+        if reason is not None:
+            refused[name] = reason
             continue
         applicable[name] = strategy
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
@@ -137,18 +142,18 @@ def build_space(strategies: Mapping[str, Strategy], diagnosis: Diagnosis, setup:
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
         rungs.append(Rung(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
     hp.values = dict.fromkeys(applicable, False)
-    return Space(applicable, tuple(rungs), levels, hp, diagnosis, setup, refused)
+    return Space(applicable, tuple(rungs), levels, hp, diagnosis, run, plan, refused)
 
 
 def _declared(
-    hp: keras_tuner.HyperParameters, name: str, strategy: Strategy, diagnosis: Diagnosis, setup: Setup
+    hp: keras_tuner.HyperParameters, name: str, strategy: Strategy, diagnosis: Diagnosis, run: Run, plan: Plan
 ) -> keras_tuner.HyperParameters:
     """Return `hp` with a switch for the strategy and, in a scope under it, its parameters."""
     hp = hp.copy()
     hp.Boolean(name)
     hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
     with _scope(hp, name):
-        strategy.space(hp, diagnosis, setup)
+        strategy.space(hp, diagnosis, run, plan)
     return hp
 
 

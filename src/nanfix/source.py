@@ -279,6 +279,9 @@ class RowsChange(_Change):
         return f"{', '.join(told)} before fit"
 
 
+UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
+
+
 class NoPlace(_Change):
     """A part of the fix that has no place in the source, and why."""
 

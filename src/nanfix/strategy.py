@@ -3,14 +3,14 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
-    from nanfix.setup import Setup
+    from nanfix.kinds.plan import Plan
+    from nanfix.run import Run
 
 
 class Tier(IntEnum):
@@ -23,18 +23,8 @@ class Tier(IntEnum):
     ARCHITECTURE = 5
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A no with its reason: false wherever a truth value is asked for."""
-
-    reason: str
-
-    def __bool__(self) -> bool:
-        return False
-
-
 class Strategy(ABC):
-    """One remedy: a pure function from a setup to a changed setup.
+    """One remedy: a pure function from a run and a plan to a changed plan.
 
     A strategy never touches the model itself; it describes the change, and nanfix installs, trains, judges
     and hands it back. It is found by its `name` through the entry-point group "nanfix.strategies".
@@ -65,17 +55,18 @@ class Strategy(ABC):
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters of `apply`, which an edit in a fix.json has."""
-        return tuple(name for name in inspect.signature(self.apply).parameters if name != "setup")
+        given = inspect.signature(self.apply).parameters.values()
+        return tuple(parameter.name for parameter in given if parameter.kind is parameter.KEYWORD_ONLY)
 
-    @abstractmethod
-    def applies(self, diagnosis: Diagnosis, setup: "Setup") -> bool | Refusal:
-        """Say whether the remedy can treat this diagnosis in this setup; called before anything is trained.
+    def refusal(self, diagnosis: Diagnosis, run: "Run", plan: "Plan") -> str | None:
+        """Return the reason why the remedy cannot be applied here, None where it can; called before anything is trained.
 
-        False for causes that are not its own, a `Refusal` with the reason where it cannot be applied to this setup.
+        Asked only for a diagnosis that the remedy `answers`. `plan` is what is changed already.
         """
+        return None
 
     @abstractmethod
-    def space(self, hp: Any, diagnosis: Diagnosis, setup: "Setup") -> dict[str, Any]:
+    def space(self, hp: Any, diagnosis: Diagnosis, run: "Run", plan: "Plan") -> dict[str, Any]:
         """Return the parameters of `apply`, drawn from `hp`, a keras_tuner.HyperParameters.
 
         Choices stand from mild to strong, and without unit: a share of the old learning rate, of the last finite
@@ -83,8 +74,8 @@ class Strategy(ABC):
         """
 
     @abstractmethod
-    def apply(self, setup: "Setup", **params: Any) -> "Setup":
-        """Return a new setup with the remedy in it; the given one stays as it was."""
+    def apply(self, run: "Run", plan: "Plan", **params: Any) -> "Plan":
+        """Return the plan with the remedy in it; the given one stays as it was."""
 
     @abstractmethod
     def explain(self, params: Mapping[str, Any]) -> str:

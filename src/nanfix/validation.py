@@ -15,8 +15,8 @@ from nanfix.fix import Fix
 from nanfix.folding import Sites
 from nanfix.quiet import quiet
 from nanfix.reasoning import validation_only
+from nanfix.run import Run
 from nanfix.search import build_space
-from nanfix.setup import Setup
 from nanfix.snapshot import restore, take
 from nanfix.strategy import Strategy
 from nanfix.watch import Watched
@@ -54,7 +54,7 @@ class ValidationIncident:
     model: Any
     data: TrainingData
     held: TrainingData
-    setup: Setup
+    run: Run
     sites: Sites
     diagnosis: Diagnosis
 
@@ -67,9 +67,9 @@ class ValidationIncident:
             return None
         recorded = recorded_batches(data, watched.recorder.recording())
         held = data.held(recorded)
-        setup, sites = describe(model, data, recorded)
+        run, sites = describe(model, data, recorded)
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
-        return cls(model, data, held, setup, sites, validation_only(audit(setup, inputs, targets, [], whole=True), onset))
+        return cls(model, data, held, run, sites, validation_only(audit(run, inputs, targets, [], whole=True), onset))
 
     @quiet()
     def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
@@ -81,18 +81,18 @@ class ValidationIncident:
         state = take(self.model)
         if state is None or isinstance(self.held.x, Iterator):
             return None
-        fixes = build_space(strategies, self.diagnosis, self.setup).data_fixes()
-        bench = Workbench(self.model, self.data, self.held, self.setup, self.sites)
+        fixes = build_space(strategies, self.diagnosis, self.run).data_fixes()
+        bench = Workbench(self.run, self.data, self.held, self.sites)
         bench.open()
         try:
             for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
-                changed = fix.apply(self.setup)
-                bench.prepare(changed, state, seed)
+                plan = fix.plan(self.run)
+                bench.prepare(plan, state, seed)
                 figures = bench.figures_on(self.held)
                 restore(state)
                 if math.isfinite(figures["loss"]):
                     try:
-                        return Revalidated(fix, (*bench.hand_back(changed), AGAIN), figures)
+                        return Revalidated(fix, (*bench.hand_back(plan), AGAIN), figures)
                     except CannotHandBack:
                         continue
         finally:

@@ -2,29 +2,29 @@
 
 from contextlib import ExitStack
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
-from nanfix.changes import AdaptiveClip
+from nanfix import testing
+from nanfix.kinds.optimizer import AdaptiveClip
 from nanfix.diagnosis import Cause
 from nanfix.optimizing import ADAPTING, Optimizing
 from nanfix.registry import get
 
 NAME = "adaptive-clip"
-DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
+DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 @pytest.fixture
 def setup():
-    return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 def test_starts_at_the_smaller_of_the_norms(setup):
-    diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
-    found = contract.levels(get(NAME), diagnosis, setup)
+    diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
+    found = testing.levels(get(NAME), diagnosis, setup)
     assert found == [{"quantile": 0.5, "share": share, "norm": 2.0} for share in (1.0, 0.1)]
 
 
@@ -32,13 +32,13 @@ def test_does_not_clip_twice_nor_without_a_finite_norm(setup):
     assert get(NAME).applies(DIAGNOSIS, setup)
     assert not get(NAME).applies(DIAGNOSIS, setup.with_optimizer(clipnorm=1.0))
     assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup, quantile=0.5, share=1.0, norm=1.0))
-    unknown = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
+    unknown = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
     assert not get(NAME).applies(unknown, setup)
 
 
 def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
     model = explosions.mlp()
-    setup = contract.setup_of(model, *explosions.table(rows=16))
+    setup = testing.run_of(model, *explosions.table(rows=16))
     clip = AdaptiveClip(quantile=0.5, share=1.0, norm=2.0)
     with ExitStack() as undo:
         Optimizing(model).install(setup.with_stepping(adaptive_clip=clip), undo)
@@ -54,8 +54,8 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
 def test_repairs_wrong_targets_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.spikes, expert)
+    report, *_ = testing.check_repair(NAME, explosions.spikes, expert)
     norm = report.model.optimizer.global_clipnorm
     assert norm and report.notes[0] == f"The clipping norm ended at {norm:.3g} and stays as global_clipnorm."

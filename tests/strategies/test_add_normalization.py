@@ -1,6 +1,5 @@
 """add-normalization: LayerNormalization in front of the layer that overflowed, in the user's own model."""
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import structures
 from keras import layers
 
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
 
@@ -15,17 +15,17 @@ NAME = "add-normalization"
 
 
 def diagnosis(layer):
-    return contract.diagnosis(Cause.BAD_INITIALIZATION, place=Place(Phase.FORWARD, layer))
+    return testing.diagnosis(Cause.BAD_INITIALIZATION, place=Place(Phase.FORWARD, layer))
 
 
 def stack(*names):
     model = keras.Sequential([keras.Input((4,)), *(layers.Dense(3, name=name) for name in names), layers.Dense(1, name="last")])
     model.compile("sgd", "mse")
-    return contract.setup_of(model, *explosions.table(rows=16))
+    return testing.run_of(model, *explosions.table(rows=16))
 
 
 def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_first():
-    found = contract.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
+    found = testing.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
     assert found == [
         {"layers": ["third"]},
         {"layers": ["second", "third", "last"]},
@@ -34,13 +34,13 @@ def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_fir
 
 def test_without_a_layer_all_but_the_first_are_normalized():
     for place in (None, "first"):
-        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
+        assert testing.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
 
 
 def test_a_model_with_its_own_call_is_refused():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(diagnosis(None), contract.setup_of(model, *explosions.table(rows=16)))
+    assert not get(NAME).applies(diagnosis(None), testing.run_of(model, *explosions.table(rows=16)))
 
 
 @pytest.mark.soak
@@ -51,9 +51,9 @@ def test_repairs_wide_weights_as_well_as_an_expert(tmp_path):
         normalized = [part for layer in others for part in (layers.LayerNormalization(), layer)]
         model = keras.Sequential([keras.Input((4,)), first, *normalized])
         model.compile(keras.optimizers.SGD(0.01), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, x, _ = contract.check_repair(NAME, explosions.initialization, expert, epochs=40)
+    report, x, _ = testing.check_repair(NAME, explosions.initialization, expert, epochs=40)
     kinds = [type(layer).__name__ for layer in report.model.layers]
     assert kinds == ["Dense"] + ["LayerNormalization", "Dense"] * 8
     report.model.save(tmp_path / "model.keras")

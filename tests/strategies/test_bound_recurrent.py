@@ -1,23 +1,23 @@
 """bound-recurrent: the cells of LSTM, GRU and SimpleRNN back to tanh."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "bound-recurrent"
-DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_RECURRENCE)
+DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_RECURRENCE)
 
 
 def setup_of(*recurrent):
     model = keras.Sequential([keras.Input((5, 3)), *recurrent, layers.Dense(1)])
     model.compile("sgd", "mse")
-    return contract.setup_of(model, np.zeros((8, 5, 3), "float32"), np.zeros((8, 1), "float32"))
+    return testing.run_of(model, np.zeros((8, 5, 3), "float32"), np.zeros((8, 1), "float32"))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def setup_of(*recurrent):
 )
 def test_cells_get_the_usual_activations(layer, attributes):
     setup = setup_of(layer)
-    mild, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
+    mild, strong = testing.levels(get(NAME), DIAGNOSIS, setup)
     (cell,) = [address for address, layer in setup.members.items() if layer is setup.model.layers[0].cell]
     assert mild == {"layers": [cell], "kernels": "kept"} and strong == {"layers": [cell], "kernels": "orthogonal"}
     assert get(NAME).apply(setup, **mild).layers == {cell: attributes} and not get(NAME).apply(setup, **mild).initializers
@@ -40,7 +40,7 @@ def test_cells_get_the_usual_activations(layer, attributes):
 def test_bounded_cells_and_other_layers_are_left_alone():
     assert not get(NAME).applies(DIAGNOSIS, setup_of(layers.LSTM(2)))
     setup = setup_of(layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)), layers.LSTM(2))
-    mild, _ = contract.levels(get(NAME), DIAGNOSIS, setup)
+    mild, _ = testing.levels(get(NAME), DIAGNOSIS, setup)
     assert len(mild["layers"]) == 2
 
 
@@ -59,7 +59,7 @@ def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24), layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.02), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, last_step, expert)
+    report, *_ = testing.check_repair(NAME, last_step, expert)
     assert report.model.layers[0].cell.activation is keras.activations.tanh

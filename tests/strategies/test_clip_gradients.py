@@ -1,19 +1,19 @@
 """clip-gradients: at a share of the gradient's norm, or of the weights' where that is the smaller."""
 
-import contract
 import explosions
 import keras
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "clip-gradients"
-DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
+DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 def setup_of(optimizer):
-    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def setup():
     [(0.5, 2.0, [0.5, 0.05, 0.005]), (5.0, 2.0, [2.0, 0.2, 0.02]), (5.0, None, [5.0, 0.5, 0.05]), (0.0, 2.0, [2.0, 0.2, 0.02])],
 )
 def test_levels_are_shares_of_the_smaller_norm(setup, gradient, weights, norms):
-    diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
-    assert [params["global_clipnorm"] for params in contract.levels(get(NAME), diagnosis, setup)] == norms
+    diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
+    assert [params["global_clipnorm"] for params in testing.levels(get(NAME), diagnosis, setup)] == norms
 
 
 def test_applies_where_a_finite_gradient_was_seen(setup):
     assert get(NAME).applies(DIAGNOSIS, setup)
-    assert not get(NAME).applies(contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), setup)
+    assert not get(NAME).applies(testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), setup)
 
 
 @pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "global_clipnorm"])
@@ -47,7 +47,7 @@ def test_apply_sets_one_clipping_option_and_clears_the_others(setup):
 
 
 def test_repairs_a_run_with_a_few_wrong_targets():
-    report, *_ = contract.check_repair(NAME, explosions.outlying_targets)
+    report, *_ = testing.check_repair(NAME, explosions.outlying_targets)
     assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]
 
 
@@ -55,6 +55,6 @@ def test_repairs_a_run_with_a_few_wrong_targets():
 def test_is_as_good_as_the_usual_clipping_by_hand():
     def clipped_at_one(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)
+    testing.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)

@@ -1,24 +1,24 @@
 """constrain-outputs: an activation of the last layer that keeps its outputs where the loss is defined."""
 
-import contract
 import explosions
 import keras
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
 
 NAME = "constrain-outputs"
-IN_LOSS = contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.LOSS, None, "Log", "loss.py:3"))
+IN_LOSS = testing.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.LOSS, None, "Log", "loss.py:3"))
 
 
 def setup_of(loss=explosions.poisson, last=None):
-    return contract.setup_of(explosions.mlp(loss=loss, last=last), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(loss=loss, last=last), *explosions.table(rows=16))
 
 
 def test_last_layer_gets_what_the_loss_is_defined_for():
     setup = setup_of()
-    (only,) = contract.levels(get(NAME), IN_LOSS, setup)
+    (only,) = testing.levels(get(NAME), IN_LOSS, setup)
     assert only == {"layer": "dense[2]", "activation": "softplus"}
     assert get(NAME).apply(setup, **only).layers == {"dense[2]": {"activation": "softplus"}}
     assert get(NAME).explain(only) == "Use the activation softplus in the last layer, dense[2]."
@@ -28,8 +28,8 @@ def test_last_layer_gets_what_the_loss_is_defined_for():
 @pytest.mark.parametrize(
     ("diagnosis", "loss", "last"),
     [
-        (contract.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)), explosions.poisson, None),
-        (contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)), explosions.poisson, None),
+        (testing.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)), explosions.poisson, None),
+        (testing.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)), explosions.poisson, None),
         (IN_LOSS, keras.losses.BinaryCrossentropy(from_logits=True), None),
         (IN_LOSS, explosions.poisson, "softplus"),
         (IN_LOSS, explosions.poisson, "sigmoid"),
@@ -43,7 +43,7 @@ def test_is_left_alone_where_the_outputs_are_not_at_fault(diagnosis, loss, last)
 def test_is_as_good_as_softplus_by_hand():
     def with_softplus(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.softplus
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.counts, with_softplus)
+    report, *_ = testing.check_repair(NAME, explosions.counts, with_softplus)
     assert (report.model.predict(explosions.counts()[1], verbose=0) > 0).all()

@@ -1,32 +1,32 @@
 """drop-incomplete-batch: what does not fill a batch is left out of training, and of nothing else."""
 
-import contract
 import explosions
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from nanfix import testing
 import nanfix
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 from nanfix.report import Outcome
 
 NAME = "drop-incomplete-batch"
-ONE = contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
+ONE = testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
 
 
 def test_rows_left_over_are_told():
-    setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
-    (params,) = contract.levels(get(NAME), ONE, setup)
+    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
+    (params,) = testing.levels(get(NAME), ONE, setup)
     assert params == {"batch_rows": 32, "rows": [96]}
     assert get(NAME).explain(params) == "Leave out the rows that do not fill a batch of 32 (row 96)."
     assert get(NAME).apply(setup, **params).rows.batch_rows == 32
 
 
 def test_applies_when_the_batch_that_failed_had_a_single_row():
-    setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=97))
+    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=97))
     assert get(NAME).applies(ONE, setup)
-    assert not get(NAME).applies(contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), setup)
+    assert not get(NAME).applies(testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), setup)
     assert not get(NAME).applies(ONE, setup.with_rows(batch_rows=32))
 
 
@@ -36,9 +36,9 @@ def test_repairs_a_single_row_as_well_as_an_expert():
         held = int(len(y) * (1.0 - arguments["validation_split"]))
         whole = held - held % arguments["batch_size"]
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
-        return contract.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
+        return testing.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
 
-    contract.check_repair(NAME, explosions.single_row_left_over, expert)
+    testing.check_repair(NAME, explosions.single_row_left_over, expert)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "generator"])

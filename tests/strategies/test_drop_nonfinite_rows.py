@@ -1,6 +1,5 @@
 """drop-nonfinite-rows: which rows, and trainings without them in every form of data."""
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -8,24 +7,24 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix import Outcome
-from nanfix.changes import RowFilter
+from nanfix import Outcome, testing
+from nanfix.kinds.rows import RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "drop-nonfinite-rows"
-DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_TARGET)
+DIAGNOSIS = testing.diagnosis(Cause.NONFINITE_TARGET)
 
 
 def params(setup):
-    (found,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    (found,) = testing.levels(get(NAME), DIAGNOSIS, setup)
     return found
 
 
 def test_parameters_name_the_users_rows():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    setup = contract.setup_of(explosions.mlp(), x, y)
+    setup = testing.run_of(explosions.mlp(), x, y)
     assert params(setup) == {"inputs": True, "targets": True, "rows": [3, 6], "of": 8}
     assert get(NAME).apply(setup, **params(setup)).rows == RowFilter(finite_inputs=True, finite_targets=True)
     assert get(NAME).explain(params(setup)) == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
@@ -34,16 +33,16 @@ def test_parameters_name_the_users_rows():
 def test_filled_inputs_count_as_finite():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    setup = contract.setup_of(explosions.mlp(), x, y).with_fills({"input[0]": (0.0,) * 4})
+    setup = testing.run_of(explosions.mlp(), x, y).with_fills({"input[0]": (0.0,) * 4})
     assert params(setup) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
 
 
 def test_applies_only_where_a_row_is_left():
     x, y = explosions.table(rows=4)
     x[np.arange(4), np.arange(4)] = np.nan
-    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), x, y))
+    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
     x[0] = 0.0
-    assert get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), x, y))
+    assert get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
@@ -127,10 +126,10 @@ def test_known_fix_leaves_rows_out_without_a_search():
 
 
 def left_out_by_hand(model, x, y, arguments):
-    kept = contract.training_rows(y, arguments)
+    kept = testing.training_rows(y, arguments)
     finite = np.flatnonzero(np.isfinite(x[:kept]).all(axis=1) & np.isfinite(y[:kept]).all(axis=1))
     held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
-    return contract.trained(model, x[finite], y[finite], {**arguments, **held})
+    return testing.trained(model, x[finite], y[finite], {**arguments, **held})
 
 
 @pytest.mark.soak
@@ -143,7 +142,7 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
         y[hurt] = np.nan
     else:
         x[hurt, rng.integers(0, 4, size=40)] = np.nan
-    contract.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
+    testing.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
 
 
 def test_rows_with_a_missing_weight_are_left_out():

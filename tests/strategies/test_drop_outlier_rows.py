@@ -1,18 +1,18 @@
 """drop-outlier-rows: rows outside the band of their features are left out, and told."""
 
-import contract
 import explosions
 import numpy as np
 import pytest
 
-from nanfix.changes import RowFilter
+from nanfix import testing
+from nanfix.kinds.rows import RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.oddities import bands
 from nanfix.registry import get
-from nanfix.setup import Sample
+from nanfix.run import Sample
 
 NAME = "drop-outlier-rows"
-DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
+DIAGNOSIS = testing.diagnosis(Cause.OUTLIER)
 
 
 def sample(*columns):
@@ -34,11 +34,11 @@ def test_rows_outside_are_not_kept():
 
 def test_too_many_are_no_outliers():
     x, y = explosions.table(rows=40)
-    setup = contract.setup_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
+    setup = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
     assert get(NAME).applies(DIAGNOSIS, setup)
-    crowd = contract.setup_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
+    crowd = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
     assert not get(NAME).applies(DIAGNOSIS, crowd)
-    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), x, y))
+    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.soak
@@ -49,8 +49,8 @@ def test_repairs_codes_for_missing_values_as_well_as_an_expert():
         held = int(len(y) * 0.8)
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
         train = kept[:held]
-        return contract.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
+        return testing.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
 
-    report, *_ = contract.check_repair(NAME, explosions.sentinel_values, expert)
+    report, *_ = testing.check_repair(NAME, explosions.sentinel_values, expert)
     assert report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
     assert report.diagnosis.cause is Cause.OUTLIER

@@ -1,6 +1,5 @@
 """guard-unsafe-operations: the operation that failed is guarded, and the user's own object stays repaired."""
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -8,8 +7,9 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
+from nanfix import testing
 import nanfix
-from nanfix.changes import Guard
+from nanfix.kinds.guards import Guard
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
 
@@ -17,17 +17,17 @@ NAME = "guard-unsafe-operations"
 
 
 def diagnosis(cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", source="loss.py:12", layer=None):
-    return contract.diagnosis(cause, place=Place(phase, layer, operation, source))
+    return testing.diagnosis(cause, place=Place(phase, layer, operation, source))
 
 
 @pytest.fixture(scope="module")
 def setup():
-    return contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 def test_names_the_operation_its_line_and_the_address_of_its_layer(setup):
     layer = setup.model.layers[1].name
-    levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
+    levels = testing.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
     expected = {"operation": "RealDiv", "source": "net.py:7", "layer": "dense[1]", "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
@@ -44,7 +44,7 @@ def test_names_the_operation_its_line_and_the_address_of_its_layer(setup):
     ],
 )
 def test_levels_fit_the_operation(setup, operation, phase, epsilons):
-    found = contract.levels(get(NAME), diagnosis(phase=phase, operation=operation), setup)
+    found = testing.levels(get(NAME), diagnosis(phase=phase, operation=operation), setup)
     assert [params["epsilon"] for params in found] == epsilons
 
 
@@ -67,7 +67,7 @@ def test_refuses_what_it_cannot_place_or_guard(setup, changed):
 
 
 def test_refuses_a_model_that_runs_eagerly():
-    setup = contract.setup_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
+    setup = testing.run_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
     assert not get(NAME).applies(diagnosis(), setup)
 
 
@@ -146,9 +146,9 @@ def test_softmax_by_hand_is_as_good_as_the_stock_one():
         next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(
             inputs, axis=-1
         )
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, overflowing_softmax, stock)
+    report, *_ = testing.check_repair(NAME, overflowing_softmax, stock)
     assert "largest exponent taken off first" in str(report.diagnosis)
     assert report.fix.edits[0].params["epsilon"] == 0 and len(report.trials) == 1
     assert "exp(x - max(x, axis=-1, keepdims=True))" in str(report.fix)
@@ -165,7 +165,7 @@ def assert_finite_on_zeros(model):
 
 
 def test_repairs_a_gradient_that_is_infinite_at_zero():
-    report, *_ = contract.check_repair(NAME, explosions.root_of_distance)
+    report, *_ = testing.check_repair(NAME, explosions.root_of_distance)
     assert report.fix.edits[0].params["operation"] == "Sqrt"
     assert_finite_on_zeros(report.model)
 
@@ -181,7 +181,7 @@ def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
 
 
 def test_model_trains_on_after_its_repair():
-    report, x, y = contract.check_repair(NAME, explosions.root_of_distance)
+    report, x, y = testing.check_repair(NAME, explosions.root_of_distance)
     report.model.fit(np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0)
     assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
 
@@ -216,12 +216,12 @@ def root_in_the_model():
 
 
 def test_repairs_a_loss():
-    report, *_ = contract.check_repair(NAME, root_in_the_loss)
+    report, *_ = testing.check_repair(NAME, root_in_the_loss)
     assert report.fix.edits[0].params["layer"] is None
 
 
 def test_repairs_a_model_that_computes_in_its_own_call():
-    report, *_ = contract.check_repair(NAME, root_in_the_model)
+    report, *_ = testing.check_repair(NAME, root_in_the_model)
     assert_finite_on_zeros(report.model)
 
 
@@ -252,12 +252,12 @@ def test_is_as_good_as_a_guard_written_by_hand():
 
     def guarded(model, x, y, arguments):
         model.layers[2].function = lambda h: ops.sqrt(ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7))
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
-    contract.check_repair(NAME, build, guarded)
+    testing.check_repair(NAME, build, guarded)
 
 
 def test_softmax_over_padding_alone_is_guarded():
-    report, *_ = contract.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
+    report, *_ = testing.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
     assert report.fix.edits[0].params["operation"] == "Softmax"

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -14,22 +13,22 @@ from keras import layers
 from sklearn.impute import SimpleImputer
 
 import nanfix
-from nanfix import Outcome
+from nanfix import Outcome, testing
 from nanfix.addresses import SINGLE
 from nanfix.diagnosis import Cause
 from nanfix.gate import Gate
 from nanfix.registry import get
-from nanfix.setup import Sample
+from nanfix.run import Sample
 
 NAME = "impute-nonfinite"
-DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_INPUT)
+DIAGNOSIS = testing.diagnosis(Cause.NONFINITE_INPUT)
 NAN, INF = np.nan, np.inf
 
 
 def fills(model, x):
     model.compile("sgd", "mse")
-    setup = contract.setup_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    setup = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
     return params["fills"]
 
 
@@ -59,8 +58,8 @@ def test_every_float_input_has_its_own_fills():
 def test_applies_only_where_layers_can_be_put_into_the_model():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
-    assert get(NAME).applies(DIAGNOSIS, contract.setup_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
+    assert get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
 
 
 def test_gate_passes_everything_unchanged_until_it_fills():
@@ -158,8 +157,8 @@ def test_is_as_good_as_medians_filled_in_by_hand():
     x[rng.choice(1024, size=100, replace=False), rng.integers(0, 4, size=100)] = NAN
 
     def imputed(model, x, y, arguments):
-        imputer = SimpleImputer(strategy="median").fit(x[: contract.training_rows(y, arguments)])
-        return contract.trained(model, imputer.transform(x), y, arguments)
+        imputer = SimpleImputer(strategy="median").fit(x[: testing.training_rows(y, arguments)])
+        return testing.trained(model, imputer.transform(x), y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
+    report, *_ = testing.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
     assert np.isfinite(report.model.predict(x, verbose=0)).all()

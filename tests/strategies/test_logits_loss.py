@@ -1,18 +1,18 @@
 """logits-loss: crossentropies are recognized, however written, and others are not; predictions stay probabilities."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
-from nanfix.changes import LogitsLoss
+from nanfix import testing
+from nanfix.kinds.loss import LogitsLoss
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "logits-loss"
-DIAGNOSIS = contract.diagnosis(Cause.LOGITS_BY_HAND)
+DIAGNOSIS = testing.diagnosis(Cause.LOGITS_BY_HAND)
 MEAN, SUM = "sum_over_batch_size", "sum"
 
 
@@ -82,11 +82,11 @@ def setup_of(loss, last, outputs=3, targets=None):
     x, _ = explosions.table(rows=16)
     if targets is None:
         targets = np.eye(3)[np.arange(16) % 3] if outputs == 3 else np.tile([[0], [1]], (8, outputs))
-    return contract.setup_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
+    return testing.run_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
 
 
 def found(setup):
-    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
     return params
 
 
@@ -166,13 +166,13 @@ def test_several_outputs_are_left_alone():
     model = keras.Model(inputs, [layers.Dense(1, activation="sigmoid")(inputs) for _ in range(2)])
     model.compile("sgd", [binary, binary])
     x, y = explosions.table(rows=16)
-    assert not get(NAME).applies(DIAGNOSIS, contract.setup_of(model, x, [y > 0, y < 0]))
+    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(model, x, [y > 0, y < 0]))
 
 
 def test_last_activation_given_as_a_layer_is_no_error():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=layers.Softmax())])
     model.compile("sgd", categorical)
-    setup = contract.setup_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
+    setup = testing.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
     assert get(NAME).applies(DIAGNOSIS, setup) in (True, False)
 
 
@@ -189,26 +189,26 @@ def assert_probabilities(predictions, truth):
 
 
 def test_repaired_model_still_predicts_probabilities():
-    report, x, y = contract.check_repair(NAME, explosions.handwritten_binary)
+    report, x, y = testing.check_repair(NAME, explosions.handwritten_binary)
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
 def test_outputs_that_were_no_probabilities_become_some():
-    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
+    report, x, y = testing.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
 def test_three_classes_sum_to_one_after_the_repair():
     model, x, y, arguments = explosions.handwritten_log()
-    report = contract.fit(model, x, y, strategies=[NAME], **arguments)
-    assert report.outcome is contract.Outcome.REPAIRED
+    report = testing.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is testing.Outcome.REPAIRED
     np.testing.assert_allclose(model.predict(x, verbose=0).sum(axis=-1), 1.0, rtol=1e-5)
 
 
 def test_raw_outputs_stay_raw():
-    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
+    report, x, y = testing.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
     assert report.model.layers[-1].activation is keras.activations.linear
     outputs = report.model.predict(x, verbose=0)
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
@@ -224,7 +224,7 @@ def test_is_as_good_as_logits_by_hand(last):
     def from_logits(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.linear
         model.compile(keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True))
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
     build = explosions.with_data(lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64)
-    contract.check_repair(NAME, build, from_logits)
+    testing.check_repair(NAME, build, from_logits)

@@ -1,20 +1,20 @@
 """loss-scale: Keras' LossScaleOptimizer round the user's own optimizer, which keeps its state."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "loss-scale"
-DIAGNOSIS = contract.diagnosis(Cause.REDUCED_PRECISION)
+DIAGNOSIS = testing.diagnosis(Cause.REDUCED_PRECISION)
 
 
 def setup_of(optimizer):
-    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_refuses_an_optimizer_that_scales_already():
@@ -27,9 +27,9 @@ def test_refuses_an_optimizer_that_scales_already():
 def test_repairs_a_gradient_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, x, _ = contract.check_repair(NAME, explosions.half_gradient, expert)
+    report, x, _ = testing.check_repair(NAME, explosions.half_gradient, expert)
     assert isinstance(report.model.optimizer, keras.optimizers.LossScaleOptimizer)
     report.model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

@@ -1,30 +1,30 @@
 """raise-epsilon: factors of 100 up to 1, where the update failed."""
 
-import contract
 import explosions
 import keras
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
 
 NAME = "raise-epsilon"
-DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.UPDATE))
+DIAGNOSIS = testing.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.UPDATE))
 
 
 def setup_of(optimizer):
-    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_levels_are_factors_of_the_users_epsilon_up_to_one():
-    found = contract.levels(get(NAME), DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=1e-7)))
+    found = testing.levels(get(NAME), DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=1e-7)))
     assert [params["epsilon"] for params in found] == pytest.approx([1e-5, 1e-3, 1e-1, 1.0])
 
 
 def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
     adam = setup_of("adam")
     assert get(NAME).applies(DIAGNOSIS, adam) and not get(NAME).applies(DIAGNOSIS, adam.with_optimizer(epsilon=1e-3))
-    assert not get(NAME).applies(contract.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam)
+    assert not get(NAME).applies(testing.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam)
     assert not get(NAME).applies(DIAGNOSIS, setup_of("sgd"))
     assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=0.0)))
 
@@ -33,7 +33,7 @@ def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
 def test_repairs_weights_of_half_precision_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01, epsilon=1e-4), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.half_weights, expert)
+    report, *_ = testing.check_repair(NAME, explosions.half_weights, expert)
     assert report.model.optimizer.epsilon == report.fix.edits[0].params["epsilon"]

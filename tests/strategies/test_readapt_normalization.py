@@ -1,12 +1,12 @@
 """readapt-normalization: the statistics of the finite values, in the user's own layer."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix import testing
 import nanfix
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
@@ -16,8 +16,8 @@ NAME = "readapt-normalization"
 
 def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
-    setup = contract.setup_of(model, x, y)
-    (only,) = contract.levels(get(NAME), contract.diagnosis(Cause.RUINED_STATISTICS), setup)
+    setup = testing.run_of(model, x, y)
+    (only,) = testing.levels(get(NAME), testing.diagnosis(Cause.RUINED_STATISTICS), setup)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
     assert "statistics" in get(NAME).apply(setup, **only).layers["normalization[0]"]
@@ -27,8 +27,8 @@ def test_layers_get_the_statistics_of_the_finite_values():
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
 def test_other_models_are_left_alone(cause):
-    setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
-    assert not get(NAME).applies(contract.diagnosis(cause), setup)
+    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    assert not get(NAME).applies(testing.diagnosis(cause), setup)
 
 
 @pytest.mark.soak
@@ -40,13 +40,13 @@ def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_pa
         normalization.adapt(filled)
         model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.02), "mse")
-        return contract.trained(model, filled, y, arguments)
+        return testing.trained(model, filled, y, arguments)
 
     model, x, y, arguments = explosions.adapted_to_holes()
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED and report.diagnosis.cause is Cause.RUINED_STATISTICS
     assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite", NAME]
-    assert report.history["val_loss"][-1] <= contract.AS_GOOD * by_hand(*explosions.adapted_to_holes())
+    assert report.history["val_loss"][-1] <= testing.AS_GOOD * by_hand(*explosions.adapted_to_holes())
     predicted = model.predict(x, verbose=0)
     assert np.isfinite(predicted).all() and all(np.isfinite(np.asarray(v)).all() for v in model.variables)
     model.save(tmp_path / "model.keras")

@@ -1,31 +1,31 @@
 """rescale-labels: a binary crossentropy gets the labels 0 and 1, in every form of data."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from nanfix import testing
 import nanfix
-from nanfix.changes import Affine
+from nanfix.kinds.scaling import Affine
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 from nanfix.report import Outcome
 
 NAME = "rescale-labels"
-DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
+DIAGNOSIS = testing.diagnosis(Cause.INVALID_LABEL)
 
 
 def setup_of(*labels, loss="binary_crossentropy"):
     x, _ = explosions.table(rows=len(labels))
-    return contract.setup_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
+    return testing.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
 
 
 @pytest.mark.parametrize(("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)])
 def test_lowest_and_highest_label_become_0_and_1(labels, low, high):
     setup = setup_of(*labels)
-    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup)
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
     assert params == {"low": low, "high": high}
     assert get(NAME).apply(setup, **params).rows.labels == Affine((low,), (high - low,))
 
@@ -38,7 +38,7 @@ def test_shares_and_other_losses_are_left_alone():
 @pytest.mark.soak
 def test_repairs_masks_of_bytes_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        return contract.trained(model, x, y / 255.0, arguments)
+        return testing.trained(model, x, y / 255.0, arguments)
 
     model, x, y, arguments = explosions.masks_of_bytes()
     by_hand = expert(model, x, y, arguments)

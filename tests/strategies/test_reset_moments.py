@@ -2,18 +2,18 @@
 
 from contextlib import ExitStack
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.optimizing import Optimizing, forget
 from nanfix.registry import get
 
 NAME = "reset-moments"
-DIAGNOSIS = contract.diagnosis(Cause.STALE_MOMENTS)
+DIAGNOSIS = testing.diagnosis(Cause.STALE_MOMENTS)
 
 
 def trained(optimizer):
@@ -25,7 +25,7 @@ def trained(optimizer):
 def test_moments_and_steps_are_those_of_a_new_optimizer():
     model = trained(keras.optimizers.Adam(0.02))
     weights = model.get_weights()
-    setup = contract.setup_of(model, *explosions.table(rows=16))
+    setup = testing.run_of(model, *explosions.table(rows=16))
     Optimizing(model).install(get(NAME).apply(setup), ExitStack())
     moments = [np.asarray(v) for v in model.optimizer.variables if v.path.split("/")[-1] not in ("learning_rate",)]
     assert not any(np.any(moment) for moment in moments)
@@ -41,10 +41,10 @@ def test_a_schedule_goes_on_counting():
 
 
 def test_refuses_an_optimizer_without_memory_and_a_second_time():
-    setup = contract.setup_of(explosions.mlp("adam"), *explosions.table(rows=16))
+    setup = testing.run_of(explosions.mlp("adam"), *explosions.table(rows=16))
     setup.model.optimizer.build(setup.model.trainable_variables)
     assert get(NAME).applies(DIAGNOSIS, setup) and not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup))
-    plain = contract.setup_of(explosions.mlp("sgd"), *explosions.table(rows=16))
+    plain = testing.run_of(explosions.mlp("sgd"), *explosions.table(rows=16))
     plain.model.optimizer.build(plain.model.trainable_variables)
     assert not get(NAME).applies(DIAGNOSIS, plain)
 
@@ -53,7 +53,7 @@ def test_refuses_an_optimizer_without_memory_and_a_second_time():
 def test_repairs_a_second_fold_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.velocity_of_another_training, expert)
+    report, *_ = testing.check_repair(NAME, explosions.velocity_of_another_training, expert)
     assert report.diagnosis.cause is Cause.STALE_MOMENTS

@@ -1,27 +1,27 @@
 """robust-loss: Huber's loss teaches, the user's own judges."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
-from nanfix.changes import RobustLoss
+from nanfix import testing
+from nanfix.kinds.loss import RobustLoss
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "robust-loss"
-DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
+DIAGNOSIS = testing.diagnosis(Cause.OUTLIER)
 
 
 def setup_of(loss="mse", y=None):
     x, targets = explosions.table(rows=16)
-    return contract.setup_of(explosions.mlp(loss=loss), x, targets if y is None else y)
+    return testing.run_of(explosions.mlp(loss=loss), x, targets if y is None else y)
 
 
 def test_delta_is_a_share_of_the_interquartile_range():
     y = np.arange(16, dtype="float32")[:, None] * 2.0
-    found = [params["delta"] for params in contract.levels(get(NAME), DIAGNOSIS, setup_of(y=y))]
+    found = [params["delta"] for params in testing.levels(get(NAME), DIAGNOSIS, setup_of(y=y))]
     assert found == [15.0, 1.5]
 
 
@@ -47,7 +47,7 @@ def test_repairs_wrong_targets_as_well_as_an_expert_and_gives_the_loss_back():
         model.compile(keras.optimizers.SGD(0.1), keras.losses.Huber(1.0), metrics=["mse"])
         return model.fit(x, y, **arguments).history["val_mse"][-1]
 
-    report, x, y = contract.check_repair(NAME, explosions.spikes, expert)
+    report, x, y = testing.check_repair(NAME, explosions.spikes, expert)
     squared = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert report.model.evaluate(x, y, verbose=0) == pytest.approx(squared, rel=1e-5)
     assert report.history["val_loss"][-1] == pytest.approx(squared, rel=1e-5)

@@ -1,27 +1,27 @@
 """sane-constants: what is out of range becomes Keras' default, in optimizers and normalization layers, and nothing else."""
 
-import contract
 import explosions
 import keras
 import pytest
 from keras import layers
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "sane-constants"
-DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT)
+DIAGNOSIS = testing.diagnosis(Cause.OPTIMIZER_CONSTANT)
 
 
 def setup_of(optimizer, *stack):
     model = keras.Sequential([keras.Input((4,)), *stack, layers.Dense(1)])
     model.compile(optimizer, "mse")
-    return contract.setup_of(model, *explosions.table(rows=16))
+    return testing.run_of(model, *explosions.table(rows=16))
 
 
 def mild(setup):
     """Return the constants that the first level sets: the optimizer's, and those of layers by their position."""
-    params, _ = contract.levels(get(NAME), DIAGNOSIS, setup)
+    params, _ = testing.levels(get(NAME), DIAGNOSIS, setup)
     return params["optimizer"], params["layers"]
 
 
@@ -52,7 +52,7 @@ def test_normalization_layers_get_theirs():
 
 def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
     setup = setup_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
-    _, strong = contract.levels(get(NAME), DIAGNOSIS, setup)
+    _, strong = testing.levels(get(NAME), DIAGNOSIS, setup)
     assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
     assert strong["layers"] == {"batch_normalization[0]": {"epsilon": pytest.approx(0.1)}}
 
@@ -95,9 +95,9 @@ def with_dead_feature(build):
 def test_is_as_good_as_the_default_epsilon_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
+    report, *_ = testing.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
     assert report.model.optimizer.epsilon == 1e-7
 
 
@@ -105,9 +105,9 @@ def test_is_as_good_as_the_default_epsilon_by_hand():
 def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
     def default(model, x, y, arguments):
         model.layers[0].epsilon = 1e-3
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
+    report, *_ = testing.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
     assert report.model.layers[0].epsilon == 1e-3
 
 
@@ -127,16 +127,16 @@ def negative_accumulator():
 def test_is_as_good_as_the_default_accumulator_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adagrad(0.1), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, negative_accumulator, default)
+    testing.check_repair(NAME, negative_accumulator, default)
 
 
 @pytest.mark.soak
 def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.AdamW(0.1), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair("sane-constants", explosions.decay_beyond_one, expert)
+    report, *_ = testing.check_repair("sane-constants", explosions.decay_beyond_one, expert)
     assert report.fix.edits[0].params["optimizer"] == {"weight_decay": 0.004}

@@ -1,6 +1,5 @@
 """scale-targets: scikit-learn's numbers for a regression's targets, and predictions in the user's units."""
 
-import contract
 import explosions
 import keras
 import numpy as np
@@ -8,28 +7,29 @@ import pytest
 from keras import layers
 from sklearn.preprocessing import RobustScaler
 
-from nanfix.changes import TargetScaling
+from nanfix import testing
+from nanfix.kinds.scaling import TargetScaling
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "scale-targets"
-DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_TARGET)
+DIAGNOSIS = testing.diagnosis(Cause.UNSCALED_TARGET)
 
 
 def setup_of(y, **model):
     y = np.asarray(y, "float32")
-    return contract.setup_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
+    return testing.run_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
 
 
 def scaling(*values, loss="mse"):
-    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup_of(np.array(values)[:, None], loss=loss))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup_of(np.array(values)[:, None], loss=loss))
     return params["center"], params["scale"], params["degree"]
 
 
 def test_numbers_are_those_of_robust_scaler():
     y = explosions.table()[1].astype("float64") * 1e6 + 3e6
     expected = RobustScaler().fit(y.astype("float32").astype("float64"))
-    (params,) = contract.levels(get(NAME), DIAGNOSIS, setup_of(y))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup_of(y))
     assert params["center"] == pytest.approx(expected.center_[0], rel=1e-6)
     assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
 
@@ -87,7 +87,7 @@ class WithoutBias(keras.Model):
 def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
     model = WithoutBias() if own_call else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse")
-    applies = get(NAME).applies(DIAGNOSIS, contract.setup_of(model, *explosions.table(rows=8)))
+    applies = get(NAME).applies(DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
     assert bool(applies) is not own_call
 
 
@@ -97,7 +97,7 @@ def test_apply_turns_the_numbers_into_a_scaling():
 
 
 def test_repaired_model_predicts_in_the_users_units():
-    report, x, y = contract.check_repair(NAME, explosions.large_targets)
+    report, x, y = testing.check_repair(NAME, explosions.large_targets)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
@@ -105,10 +105,10 @@ def test_repaired_model_predicts_in_the_users_units():
 @pytest.mark.soak
 def test_is_as_good_as_targets_scaled_by_hand():
     def scaled(model, x, y, arguments):
-        scaler = RobustScaler().fit(y[: contract.training_rows(y, arguments)])
+        scaler = RobustScaler().fit(y[: testing.training_rows(y, arguments)])
         assert scaler.scale_ is not None
-        return contract.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
+        return testing.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
 
     x, y = explosions.noisy_table()
     build = explosions.with_data(explosions.large_targets, x, y * 1e6 + 3e6, epochs=6)
-    contract.check_repair(NAME, build, scaled)
+    testing.check_repair(NAME, build, scaled)

@@ -2,14 +2,13 @@
 
 from contextlib import ExitStack
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
 import nanfix
-from nanfix import Outcome
+from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
 from nanfix.objective import install_objective
 from nanfix.optimizing import Optimizing
@@ -23,7 +22,7 @@ def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
     x, y = explosions.table(rows=48)
     y[16] = np.nan
     model = explosions.mlp("adam", **compiled)
-    setup = get(NAME).apply(contract.setup_of(model, x, y))
+    setup = get(NAME).apply(testing.run_of(model, x, y))
     model.optimizer.build(model.trainable_variables)
     with ExitStack() as undo:
         optimizing = Optimizing(model)
@@ -48,8 +47,8 @@ def test_a_training_of_which_every_step_is_skipped_is_no_repair():
 
 
 def test_applies_once():
-    diagnosis = contract.diagnosis(Cause.GRADIENT_SINGULARITY)
-    setup = contract.setup_of(explosions.mlp(), *explosions.table(rows=16))
+    diagnosis = testing.diagnosis(Cause.GRADIENT_SINGULARITY)
+    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
     assert get(NAME).applies(diagnosis, setup) and not get(NAME).applies(diagnosis, get(NAME).apply(setup))
 
 
@@ -67,11 +66,11 @@ def one_missing_target():
 @pytest.mark.soak
 def test_repairs_a_missing_target_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        held = contract.training_rows(y, arguments)
+        held = testing.training_rows(y, arguments)
         x, y, given = np.delete(x, 5, axis=0), np.delete(y, 5, axis=0), {**arguments, "validation_data": (x[held:], y[held:])}
         del given["validation_split"]
-        return contract.trained(model, x[: held - 1], y[: held - 1], given)
+        return testing.trained(model, x[: held - 1], y[: held - 1], given)
 
-    report, *_ = contract.check_repair(NAME, one_missing_target, expert)
+    report, *_ = testing.check_repair(NAME, one_missing_target, expert)
     assert report.notes[0] == "30 steps with a non-finite gradient were skipped, 1170 taken."
     assert "apply" not in vars(report.model.optimizer)

@@ -1,24 +1,24 @@
 """swap-activation: bounded functions in hidden layers, and in the last the one that its loss needs."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
-from nanfix.setup import walk
+from nanfix.run import walk
 
 NAME = "swap-activation"
-DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION)
-IN_LOSS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
+DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION)
+IN_LOSS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
 
 
 def setup_of(outputs=1, **model):
     y = np.tile(np.eye(outputs, dtype="float32"), (12 // outputs, 1))
-    return contract.setup_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
+    return testing.run_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
 
 
 def swapped(diagnosis, setup):
@@ -26,7 +26,7 @@ def swapped(diagnosis, setup):
     stack = dict(walk(setup.model))
     return [
         ([stack[address] for address in params["layers"]], params["activation"])
-        for params in contract.levels(get(NAME), diagnosis, setup)
+        for params in testing.levels(get(NAME), diagnosis, setup)
     ]
 
 
@@ -44,7 +44,7 @@ def test_bounded_layers_are_left_alone(activation):
 
 def test_cell_of_a_recurrent_layer_is_changed():
     model, x, y, _ = explosions.recurrence()
-    setup = contract.setup_of(model, x[:8], y[:8])
+    setup = testing.run_of(model, x[:8], y[:8])
     assert swapped(DIAGNOSIS, setup)[0] == ([model.layers[0].cell], "tanh")
 
 
@@ -79,12 +79,12 @@ def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
 
 
 def test_layers_are_told_by_their_address():
-    (mild, _) = contract.levels(get(NAME), DIAGNOSIS, setup_of())
+    (mild, _) = testing.levels(get(NAME), DIAGNOSIS, setup_of())
     assert get(NAME).explain(mild) == "Use the activation tanh in layers dense[0], dense[1]."
 
 
 def test_repairs_an_activation_without_bound():
-    report, *_ = contract.check_repair(NAME, explosions.exponential)
+    report, *_ = testing.check_repair(NAME, explosions.exponential)
     first, second, last = (layer.activation for layer in report.model.layers)
     assert first is second is keras.activations.get(report.fix.edits[0].params["activation"])
     assert last is keras.activations.linear
@@ -96,13 +96,13 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
         model = explosions.mlp(keras.optimizers.SGD(30.0), activation=layers.LeakyReLU())
         return model, x, y, dict(explosions.ARGUMENTS)
 
-    contract.check_repair("lower-learning-rate", build)
+    testing.check_repair("lower-learning-rate", build)
 
 
 @pytest.mark.soak
 def test_is_as_good_as_sigmoid_by_hand():
     def with_sigmoid(model, x, y, arguments):  # tanh goes non-finite here with other seeds
         model.layers[0].cell.activation = keras.activations.sigmoid
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)
+    testing.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)

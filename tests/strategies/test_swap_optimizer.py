@@ -1,24 +1,24 @@
 """swap-optimizer: Adam with a rate of its own in the place of an optimizer whose step grows with the gradient."""
 
-import contract
 import explosions
 import keras
 import numpy as np
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 
 NAME = "swap-optimizer"
-DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
+DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
 
 
 def setup_of(optimizer):
-    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_levels_are_two_rates_of_adam():
-    found = contract.levels(get(NAME), DIAGNOSIS, setup_of("sgd"))
+    found = testing.levels(get(NAME), DIAGNOSIS, setup_of("sgd"))
     assert found == [{"optimizer": "Adam", "learning_rate": 0.003}, {"optimizer": "Adam", "learning_rate": 0.001}]
 
 
@@ -37,7 +37,7 @@ def test_apply_leaves_nothing_of_the_other_optimizer():
 
 
 def test_repairs_a_rate_that_is_too_high_for_plain_descent():
-    report, *_ = contract.check_repair(NAME, explosions.learning_rate, epochs=10)
+    report, *_ = testing.check_repair(NAME, explosions.learning_rate, epochs=10)
     optimizer = report.model.optimizer
     assert type(optimizer) is keras.optimizers.Adam
     assert float(optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
@@ -48,7 +48,7 @@ def test_repairs_a_rate_that_is_too_high_for_plain_descent():
 def test_is_as_good_as_adam_by_hand():
     def with_adam(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(1e-3), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.learning_rate, *explosions.noisy_table(), epochs=10)
-    contract.check_repair(NAME, build, with_adam)
+    testing.check_repair(NAME, build, with_adam)

@@ -1,25 +1,25 @@
 """warm-up-learning-rate: the rate rises in proportion and then stays the user's."""
 
-import contract
 import explosions
 import keras
 import pytest
 
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.rates import WarmUp
 from nanfix.registry import get
 
 NAME = "warm-up-learning-rate"
-DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
+DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
 
 
 def setup_of(optimizer="sgd"):
-    return contract.setup_of(explosions.mlp(optimizer), *explosions.table(rows=320))
+    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=320))
 
 
 def test_steps_are_a_share_of_those_planned():
     assert setup_of().planned_steps == 10
-    assert [params["steps"] for params in contract.levels(get(NAME), DIAGNOSIS, setup_of())] == [2, 3]
+    assert [params["steps"] for params in testing.levels(get(NAME), DIAGNOSIS, setup_of())] == [2, 3]
 
 
 def test_refuses_a_schedule_and_a_second_time():
@@ -49,7 +49,7 @@ def test_repairs_large_first_steps_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         rises = keras.optimizers.schedules.PolynomialDecay(0.02 / 48, 48, end_learning_rate=0.02)
         model.compile(keras.optimizers.SGD(rises), "mse")
-        return contract.trained(model, x, y, arguments)
+        return testing.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.far_from_the_targets, expert)
+    report, *_ = testing.check_repair(NAME, explosions.far_from_the_targets, expert)
     assert float(report.model.optimizer.learning_rate) == pytest.approx(0.02)

@@ -1,13 +1,12 @@
 """use-lion: keeps what nanfix relies on, and repairs an Adam that half precision breaks."""
 
-import contract
 import keras
 import numpy as np
 import pytest
 from nanfix_use_lion import UseLion
 
 import nanfix
-from nanfix import Cause, Outcome
+from nanfix import Cause, Outcome, testing
 
 
 def half_precision(optimizer="Adam"):
@@ -23,21 +22,21 @@ def half_precision(optimizer="Adam"):
 
 
 def setup_of(optimizer):
-    return contract.setup_of(*half_precision(optimizer)[:3])
+    return testing.run_of(*half_precision(optimizer)[:3])
 
 
 @pytest.mark.parametrize("cause", [Cause.OPTIMIZER_CONSTANT, Cause.REDUCED_PRECISION])
 def test_keeps_the_contract(cause):
-    contract.check_strategy(UseLion(), contract.diagnosis(cause), setup_of("Adam"))
+    testing.check_strategy(UseLion(), testing.diagnosis(cause), setup_of("Adam"))
 
 
 @pytest.mark.parametrize(("optimizer", "applies"), [("RMSprop", True), ("SGD", False), ("Lion", False)])
 def test_applies_to_optimizers_that_divide(optimizer, applies):
-    assert UseLion().applies(contract.diagnosis(Cause.OPTIMIZER_CONSTANT), setup_of(optimizer)) is applies
+    assert UseLion().applies(testing.diagnosis(Cause.OPTIMIZER_CONSTANT), setup_of(optimizer)) is applies
 
 
 def test_repairs_adam_in_half_precision_and_the_fix_repairs_a_fresh_model(tmp_path):
-    report, *_ = contract.check_repair("use-lion", half_precision)
+    report, *_ = testing.check_repair("use-lion", half_precision)
     report.export(tmp_path)
     fix = nanfix.read_fix(tmp_path / "fix.json")
     assert fix == report.fix

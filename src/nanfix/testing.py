@@ -1,14 +1,14 @@
 """What nanfix relies on in every strategy, built-in or installed: run it over yours.
 
-import contract
+    from nanfix import testing
 
-def test_my_strategy():
-    setup = contract.setup_of(model, x, y)  # a compiled model and data that the strategy is for
-    contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), setup)
+    def test_my_strategy():
+        run = testing.run_of(model, x, y)  # a compiled model and data that the strategy is for
+        testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
 
-def test_my_strategy_repairs():
-    # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
-    contract.check_repair("my-strategy", build, expert)
+    def test_my_strategy_repairs():
+        # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
+        testing.check_repair("my-strategy", build, expert)
 """
 
 import json
@@ -28,10 +28,12 @@ from nanfix.fix import Edit
 from nanfix.registry import GROUP, catalogue
 from nanfix.report import Outcome
 from nanfix.search import build_space
-from nanfix.setup import Setup, base_optimizer, loss_name, walk
+from nanfix.kinds.plan import Plan
+from nanfix.run import base_optimizer, loss_name
 from nanfix.strategy import Tier
 
 AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
+NOTHING = Plan()
 
 
 def diagnosis(*causes, **facts):
@@ -40,33 +42,39 @@ def diagnosis(*causes, **facts):
     return Diagnosis(Onset(1, 1), tuple(Finding(cause, 1.0, "as the test says") for cause in causes), **{**known, **facts})
 
 
-def setup_of(model, x, y):
-    """Return the setup that nanfix.fit makes of a compiled model and its data."""
+def run_of(model, x, y):
+    """Return the run that nanfix.fit makes of a compiled model and its data."""
     return describe(model, TrainingData.of(x, y, {}), [])[0]
 
 
-def levels(strategy, diagnosis, setup):
+def applies(strategy, diagnosis, run, plan=NOTHING):
+    """Say whether the search would try the strategy: it answers a cause of the diagnosis, and does not refuse."""
+    return strategy.answers(diagnosis) and strategy.refusal(diagnosis, run, plan) is None
+
+
+def levels(strategy, diagnosis, run, plan=NOTHING):
     """Return what the strategy's `space` gives at each of its levels, mild to strong."""
     name, found = strategy.name, []
-    space = build_space({name: strategy}, diagnosis, setup)
+    space = build_space({name: strategy}, diagnosis, run, plan)
     for values in space.levels[name]:
         hp: keras_tuner.HyperParameters = space.hyperparameters.copy()
         hp.values = {name: True, **values}
         with hp.conditional_scope(name, [True]), hp.name_scope(name):
-            found.append(strategy.space(hp, diagnosis, setup))
+            found.append(strategy.space(hp, diagnosis, run, plan))
     return found
 
 
-def check_strategy(strategy, diagnosis, setup):
+def check_strategy(strategy, diagnosis, run, plan=NOTHING):
     """Run every check; an AssertionError says which rule is broken and how.
 
     Args:
         strategy: an instance of the strategy, installed in the entry-point group.
         diagnosis: one that the strategy treats.
-        setup: one that it can be applied to.
+        run: one that it can be applied to.
+        plan: what is changed about it already; nothing as a rule.
     """
     for check in CHECKS:
-        check(strategy, diagnosis, setup)
+        check(strategy, diagnosis, run, plan)
 
 
 def check_repair(name, build, expert=None, **changed):
@@ -116,7 +124,7 @@ def training_rows(y, arguments):
     return int(len(y) * (1.0 - arguments["validation_split"]))
 
 
-def check_class_attributes(strategy, diagnosis, setup):
+def check_class_attributes(strategy, diagnosis, run, plan):
     """The name is what a fix.json says, tier and causes are what the search goes by."""
     words = r"[a-z]+(-[a-z]+)*"
     assert re.fullmatch(words, strategy.name), f"name is lower-case words joined by hyphens, not {strategy.name!r}"
@@ -129,7 +137,7 @@ def check_class_attributes(strategy, diagnosis, setup):
     assert not strategy.treats & strategy.eases, f"{strategy.name}: a cause that it treats is not one that it eases"
 
 
-def check_docstring(strategy, diagnosis, setup):
+def check_docstring(strategy, diagnosis, run, plan):
     """The docstring opens with the effect and says when it does not help and where it comes from."""
     text = type(strategy).__doc__ or ""
     first, *_ = text.strip().splitlines() or [""]
@@ -138,59 +146,59 @@ def check_docstring(strategy, diagnosis, setup):
     assert "Reference:" in text, f"{strategy.name}: the docstring names its source after 'Reference:'"
 
 
-def check_installed(strategy, diagnosis, setup):
+def check_installed(strategy, diagnosis, run, plan):
     """A fix names its strategies, so each has to be found by name."""
     assert strategy.name in catalogue(), f"{strategy.name} is not installed: declare it as entry point in the group {GROUP!r}"
 
 
-def check_applies(strategy, diagnosis, setup):
-    """`applies` says yes where it should, no to causes that the strategy does not treat, and changes nothing."""
-    before = _state(setup)
-    assert strategy.applies(diagnosis, setup), f"{strategy.name}: applies is False for the given diagnosis and setup"
+def check_refusal(strategy, diagnosis, run, plan):
+    """It answers its own causes alone, gives no reason against itself where it can be applied, and changes nothing."""
+    before = _state(run, plan)
+    assert strategy.answers(diagnosis), f"{strategy.name}: none of the diagnosis' causes is in `treats` or `eases`"
+    reason = strategy.refusal(diagnosis, run, plan)
+    assert reason is None, f"{strategy.name}: refusal gives {reason!r} for the given diagnosis and run, not None"
     foreign = tuple(Finding(cause, 1.0, "foreign") for cause in Cause if cause not in strategy.treats | strategy.eases)
-    assert not strategy.applies(replace(diagnosis, findings=foreign), setup), (
-        f"{strategy.name}: applies is True though none of the causes is in `treats` or `eases`"
-    )
-    _assert_same(before, _state(setup), f"{strategy.name}: applies changes")
+    assert not strategy.answers(replace(diagnosis, findings=foreign)), f"{strategy.name}: answers a cause that it does not name"
+    _assert_same(before, _state(run, plan), f"{strategy.name}: refusal changes")
 
 
-def check_space(strategy, diagnosis, setup):
+def check_space(strategy, diagnosis, run, plan):
     """Every level's parameters are plain JSON and say what was drawn; drawing them changes nothing."""
-    before = _state(setup)
-    for params in levels(strategy, diagnosis, setup):
+    before = _state(run, plan)
+    for params in levels(strategy, diagnosis, run, plan):
         try:
             again = json.loads(json.dumps(params, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise AssertionError(f"{strategy.name}: space returns what JSON cannot hold ({error}): {params!r}") from error
         assert again == params and type(params) is dict, f"{strategy.name}: JSON makes {again!r} of {params!r}"
-    _assert_same(before, _state(setup), f"{strategy.name}: space changes")
+    _assert_same(before, _state(run, plan), f"{strategy.name}: space changes")
 
 
-def check_apply(strategy, diagnosis, setup):
-    """`apply` is a pure function: the same changed setup each time, the given one and its model as they were."""
-    for params in levels(strategy, diagnosis, setup):
-        before = _state(setup)
-        changed = strategy.apply(setup, **params)
-        _assert_same(before, _state(setup), f"{strategy.name}: apply changes the setup it is given:")
-        assert isinstance(changed, Setup), f"{strategy.name}: apply returns a Setup, not {type(changed).__name__}"
-        assert _content(changed) != _content(setup), f"{strategy.name}: apply with {params!r} changes nothing"
-        again = strategy.apply(setup, **params)
-        assert _content(again) == _content(changed), f"{strategy.name}: apply with {params!r} gives another setup each time"
+def check_apply(strategy, diagnosis, run, plan):
+    """`apply` is a pure function: the same changed plan each time, the given one and the model as they were."""
+    for params in levels(strategy, diagnosis, run, plan):
+        before = _state(run, plan)
+        changed = strategy.apply(run, plan, **params)
+        _assert_same(before, _state(run, plan), f"{strategy.name}: apply changes what it is given:")
+        assert isinstance(changed, Plan), f"{strategy.name}: apply returns a Plan, not {type(changed).__name__}"
+        assert content(changed) != content(plan), f"{strategy.name}: apply with {params!r} changes nothing"
+        again = strategy.apply(run, plan, **params)
+        assert content(again) == content(changed), f"{strategy.name}: apply with {params!r} gives another plan each time"
 
 
-def check_edit(strategy, diagnosis, setup):
-    """A written edit, read again, is the same edit and makes the same setup."""
-    for params in levels(strategy, diagnosis, setup):
+def check_edit(strategy, diagnosis, run, plan):
+    """A written edit, read again, is the same edit and makes the same plan."""
+    for params in levels(strategy, diagnosis, run, plan):
         edit = Edit(strategy.name, params)
         again = Edit.from_json(json.loads(json.dumps(edit.as_json())))
         assert again == edit, f"{strategy.name}: read from JSON, {edit!r} is {again!r}"
-        same = _content(strategy.apply(setup, **again.params)) == _content(strategy.apply(setup, **params))
-        assert same, f"{strategy.name}: read from JSON, {edit!r} makes another setup"
+        same = content(strategy.apply(run, plan, **again.params)) == content(strategy.apply(run, plan, **params))
+        assert same, f"{strategy.name}: read from JSON, {edit!r} makes another plan"
 
 
-def check_words(strategy, diagnosis, setup):
+def check_words(strategy, diagnosis, run, plan):
     """`explain` is one sentence for a user, `snippet` is Python."""
-    for params in levels(strategy, diagnosis, setup):
+    for params in levels(strategy, diagnosis, run, plan):
         told, written = strategy.explain(params), strategy.snippet(params)
         one = told.endswith(".") and ". " not in told and "\n" not in told
         assert one, f"{strategy.name}: explain is one sentence ending with a period, not {told!r}"
@@ -205,7 +213,7 @@ CHECKS = (
     check_class_attributes,
     check_docstring,
     check_installed,
-    check_applies,
+    check_refusal,
     check_space,
     check_apply,
     check_edit,
@@ -228,29 +236,30 @@ def _nothing_learned(model, y):
         shares = counts / len(y)
         return float(-np.sum(shares * np.log(shares)))
     mean = np.broadcast_to(y.mean(axis=0), y.shape)
-    return float(np.mean(keras.losses.get(model.loss)(y, mean)))
+    return float(np.mean(np.asarray(keras.losses.get(model.loss)(y, mean))))
 
 
-def _content(value):
+def content(value):
     """Return what a record holds, for comparison: arrays by their bytes, everything else by its value."""
     if is_dataclass(value):
-        return type(value).__name__, {field.name: _content(getattr(value, field.name)) for field in fields(value)}
+        return type(value).__name__, {field.name: content(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _content(item) for key, item in value.items()}
+        return {key: content(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value).__name__, [_content(item) for item in value]
+        return type(value).__name__, [content(item) for item in value]
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return value
 
 
-def _state(setup):
-    """Return by name all that a strategy must leave alone: the setup, the model's variables, and its attributes."""
-    model, optimizer = setup.model, base_optimizer(setup.model)
-    state = {f"setup.{name}": content for name, content in _content(setup)[1].items()}
+def _state(run, plan):
+    """Return by name all that a strategy must leave alone: run and plan, the model's variables, and its attributes."""
+    model, optimizer = run.model, base_optimizer(run.model)
+    state = {f"run.{name}": held for name, held in dict(content(run)[1]).items()}
+    state |= {f"plan.{kind}": content(change) for kind, change in plan.changes.items()}
     state |= {f"variable {v.path}": np.asarray(v).tobytes() for v in (*model.variables, *optimizer.variables)}
     owners = {"model": model, "optimizer": optimizer}
-    owners |= {f"layer {position} ({layer.name})": layer for position, layer in walk(model)}
+    owners |= {f"layer {address}": layer for address, layer in run.members.items()}
     return state | {f"{owner}.{name}": _Object(value) for owner, it in owners.items() for name, value in vars(it).items()}
 
 
