@@ -3,8 +3,8 @@
 import numpy as np
 
 from nanfix.changes import RowFilter
+from nanfix.crossentropies import class_count
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -65,9 +65,7 @@ class DropInvalidLabels(Strategy):
 
 def _classes(setup) -> int | None:
     """Return the number of units of the output layer, for which labels are class indices."""
-    output = getattr(setup.model, "output_shape", None)
-    sparse = loss_name(setup.user_loss) == "sparse_categorical_crossentropy"
-    return output[-1] if sparse and isinstance(output, tuple) and len(setup.sample.targets) == 1 else None
+    return class_count(setup.model, setup.user_loss) if len(setup.sample.targets) == 1 else None
 
 
 def _labels_kept(setup, classes: int) -> RowFilter:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from nanfix.changes import Affine
+from nanfix.crossentropies import Targets, crossentropy_of
 from nanfix.diagnosis import Cause
-from nanfix.setup import loss_name
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -29,7 +29,8 @@ class RescaleLabels(Strategy):
             return False
         if setup.sample.unfilterable:
             return Refusal(setup.sample.unfilterable)
-        if loss_name(setup.user_loss) != "binary_crossentropy" or len(setup.sample.targets) != 1:
+        crossentropy = crossentropy_of(setup.user_loss)
+        if crossentropy is None or crossentropy.targets is not Targets.EACH or len(setup.sample.targets) != 1:
             return Refusal("the loss is no binary crossentropy of a single output")
         low, high = _ends(setup)
         return ((low < 0 or high > 1) and low < high) or Refusal("every label lies between 0 and 1")

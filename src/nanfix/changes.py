@@ -82,7 +82,7 @@ class TargetScaling:
 
 @dataclass(frozen=True)
 class LogitsLoss:
-    """Compute a Keras crossentropy from logits, times a constant factor.
+    """Compute the crossentropy called `name` from logits, times a constant factor.
 
     The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
     """
@@ -91,11 +91,6 @@ class LogitsLoss:
     reduction: str = "sum_over_batch_size"
     factor: float = 1.0
     raw_outputs: bool = False
-
-    @property
-    def class_name(self) -> str:
-        """The name of the loss' class in keras.losses."""
-        return "".join(part.capitalize() for part in self.name.split("_"))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from keras import tree
 
 from nanfix.activations import activation_name
 from nanfix.changes import LogitsLoss, RobustLoss, RowFilter
+from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, PROBABILITIES, crossentropy_of
 from nanfix.fitcall import CLIPPING, FitCall, OptimizerMade, own_call
 from nanfix.layercode import TOO_NARROW, float32_argument, literal, number, scaling_layers
 from nanfix.optimizers import trained_slots
 from nanfix.schedules import ScaledSchedule, scaled_schedule
-from nanfix.setup import Setup, kernels, loss_name
+from nanfix.setup import Setup, kernels
 from nanfix.source import (
     AdaptChange,
     ArgumentChange,
@@ -29,8 +30,6 @@ from nanfix.source import (
     SourceChange,
 )
 
-STOCK_ACTIVATIONS = ("sigmoid", "softmax")
-STOCK_CROSSENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
 
 
@@ -233,9 +232,10 @@ def _crossentropy(setup: Setup, wanted: LogitsLoss) -> str | None:
     activation = activation or (activation_name(last) if last is not None else "linear")
     given = ["from_logits=True"] if wanted.raw_outputs else []
     given += [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
-    if not wanted.raw_outputs and (activation not in STOCK_ACTIVATIONS or loss_name(setup.user_loss) in STOCK_CROSSENTROPIES):
+    own = crossentropy_of(setup.user_loss)
+    if not wanted.raw_outputs and (activation not in PROBABILITIES or own in COMPUTED_FROM_LOGITS):
         return None
-    return f"keras.losses.{wanted.class_name}({', '.join(given)})"
+    return f"keras.losses.{CROSSENTROPIES[wanted.name].class_name}({', '.join(given)})"
 
 
 def _of_inputs(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
