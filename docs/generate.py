@@ -16,35 +16,6 @@ from nanfix.strategy import Strategy, Tier
 PAGE = Path(__file__).with_name("strategies.md")
 SCHEMA = Path(__file__).with_name("fix.schema.json")
 
-# What a person sees of each cause, without nanfix.
-SYMPTOMS = {
-    Cause.NONFINITE_INPUT: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` is False",
-    Cause.NONFINITE_TARGET: "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
-    Cause.NONFINITE_WEIGHT: "nan from the first batch with such a row; inputs and targets are finite",
-    Cause.INVALID_LABEL: '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
-    Cause.RUINED_STATISTICS: "`loss: nan` from the first batch; the mean of a `Normalization` layer is nan after `adapt`",
-    Cause.UNSCALED_INPUT: "the first losses are huge, the next ones inf and nan; raw columns or pixels go in",
-    Cause.UNSCALED_TARGET: "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",
-    Cause.LEARNING_RATE: "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",
-    Cause.EXPLODING_GRADIENT: "the loss of a deep model jumps up by orders of magnitude, then it is nan",
-    Cause.UNSTABLE_ACTIVATION: "the loss jumps to inf; hidden layers use relu, exponential or nothing, or a softmax is missing",
-    Cause.UNSTABLE_RECURRENCE: 'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the sequences',
-    Cause.BAD_INITIALIZATION: "the very first loss is huge although inputs and targets are of unit scale",
-    Cause.LOSS_DOMAIN: "a loss of your own, with a log, a root or a division in it, is nan while it was small",
-    Cause.LAYER_DOMAIN: "predictions are nan though every weight is finite; a layer has a log, a root or a division in it",
-    Cause.GRADIENT_SINGULARITY: "the loss is finite, and nan at the next step; there is a root, norm or power of 0 in the model",
-    Cause.LOGITS_BY_HAND: "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid in it",
-    Cause.OPTIMIZER_CONSTANT: "every weight is nan after a step or two while loss and gradient were small",
-    Cause.REDUCED_PRECISION: "`loss: nan` with `mixed_float16` or `float16`; in float32 the same training is fine",
-    Cause.STALE_MOMENTS: "the first training is fine, a second one with the same optimizer is nan within a few steps",
-    Cause.OUTLIER: "the loss falls, then one batch throws it up; with other shuffling that is at another step",
-    Cause.BATCH_STATISTICS: "nan at the last, small batch of an epoch, or with a constant column, in a model that normalizes",
-    Cause.EMPTY_REDUCTION: "nan at a batch with a row that is all padding or masked",
-    Cause.POISON_BATCH: "data are made batch by batch, and the loss is nan at certain batches only",
-    Cause.VALIDATION_ONLY: "`val_loss: nan` while `loss` is fine",
-    Cause.TRANSIENT: "`loss: nan` once; the same training, run again, is fine",
-    Cause.UNKNOWN: "`loss: nan`, and nothing else in this table fits",
-}
 CHANGES = {
     Tier.DATA: "The data",
     Tier.OPTIMIZER: "The optimizer",
@@ -74,7 +45,7 @@ def schema() -> str:
 def page() -> str:
     """Return the text of docs/strategies.md."""
     strategies = [s for s in catalogue().values() if type(s).__module__.startswith("nanfix.strategies.")]
-    parts = [HEAD, *(_row(cause, strategies) for cause in SYMPTOMS)]
+    parts = [HEAD, *(_row(cause, strategies) for cause in Cause)]
     for tier, members in groupby(strategies, key=lambda strategy: strategy.tier):
         parts.append(f"\n## {int(tier)}. {CHANGES[tier]}")
         for strategy in members:
@@ -86,7 +57,12 @@ def _row(cause: Cause, strategies: list[Strategy]) -> str:
     first = _links(s for s in strategies if cause in s.treats)
     last = _links(s for s in strategies if cause in s.eases)
     remedies = "; else ".join(filter(None, (first, last))) or "none needed"
-    return f"| {SYMPTOMS[cause]} | {cause.value} | {cause.remedy} | {remedies} |"
+    return f'| <a id="{_within_page(cause)[1:]}"></a>{cause.symptom} | {cause.sentence} | {cause.remedy} | {remedies} |'
+
+
+def _within_page(cause: Cause) -> str:
+    """Return the link to the line of a cause, from another place of the same page."""
+    return cause.page.removeprefix(f"docs/{PAGE.name}")
 
 
 def _links(strategies: Iterable[Strategy]) -> str:
@@ -100,7 +76,7 @@ def _section(strategy: Strategy) -> Iterator[str]:
     for when, causes in (("tried when", strategy.treats), ("tried, when nothing else has held, where", strategy.eases)):
         if causes:
             yield f"\n| {when} you see | cause |\n|---|---|"
-            yield from (f"| {SYMPTOMS[cause]} | {cause.value} |" for cause in SYMPTOMS if cause in causes)
+            yield from (f"| {cause.symptom} | [{cause.sentence}]({_within_page(cause)}) |" for cause in Cause if cause in causes)
     weights = "weights trained so far may stay" if strategy.keeps_weights else "training starts again from the initial weights"
     rows = "rows may be left out" if strategy.discards_data else "every row is kept"
     yield f"\n- What changes: {CHANGES[strategy.tier].lower()}; {weights}; {rows}."

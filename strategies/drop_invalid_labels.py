@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from nanfix.crossentropies import class_count
 from nanfix.diagnosis import Cause
 from nanfix.kinds.rows import RowFilter
-from nanfix.run import loss_name
 from nanfix.strategy import Strategy, Tier
 
 
@@ -63,9 +63,7 @@ class DropInvalidLabels(Strategy):
 
 def _classes(run) -> int | None:
     """Return the number of units of the output layer, for which labels are class indices."""
-    output = getattr(run.model, "output_shape", None)
-    sparse = loss_name(run.user_loss) == "sparse_categorical_crossentropy"
-    return output[-1] if sparse and isinstance(output, tuple) and len(run.sample.targets) == 1 else None
+    return class_count(run.model, run.user_loss) if len(run.sample.targets) == 1 else None
 
 
 def _labels_kept(run, classes: int) -> RowFilter:

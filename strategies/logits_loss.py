@@ -3,18 +3,12 @@
 import numpy as np
 
 from nanfix.activations import activation_name
+from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, Crossentropy, Targets, crossentropy_of
 from nanfix.diagnosis import Cause
 from nanfix.kinds.layers import LayerAttributes
 from nanfix.kinds.loss import LogitsLoss as Change
-from nanfix.run import loss_name
 from nanfix.strategy import Strategy, Tier
 
-STOCK = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
-ACTIVATIONS = {
-    "categorical_crossentropy": "softmax",
-    "sparse_categorical_crossentropy": "softmax",
-    "binary_crossentropy": "sigmoid",
-}
 TOLERANCE = 1e-3
 
 
@@ -56,7 +50,7 @@ class LogitsLoss(Strategy):
         return f"Compute the loss as {params['loss']} from logits (from_logits=True){activation}; predictions stay as they are."
 
     def snippet(self, params):
-        name = Change(params["loss"]).class_name
+        name = CROSSENTROPIES[params["loss"]].class_name
         loss = f"keras.losses.{name}(from_logits=True, reduction={params['reduction']!r})"
         return f"loss = {loss}  # and no activation on the last layer"
 
@@ -66,18 +60,19 @@ def _equivalent(run) -> tuple[Change, str | None] | None:
     if len(run.sample.targets) != 1 or isinstance(run.user_loss, dict | list | tuple) or run.user_loss is None:
         return None
     last = activation_name(run.activations[-1][1]) if run.activations else "linear"
-    for name in STOCK:
-        probabilities = _factor(run, name, from_logits=False)
-        if probabilities is not None and last in (ACTIVATIONS[name], "linear"):
+    own = crossentropy_of(run.user_loss)
+    for stock in COMPUTED_FROM_LOGITS:
+        probabilities = _factor(run, stock, from_logits=False)
+        if probabilities is not None and last in (stock.activation, "linear"):
             reduction, factor = probabilities
-            return Change(name, reduction, factor), None if last == ACTIVATIONS[name] else ACTIVATIONS[name]
-        raw = _factor(run, name, from_logits=True) if loss_name(run.user_loss) not in STOCK else None
+            return Change(stock.name, reduction, factor), None if last == stock.activation else stock.activation
+        raw = _factor(run, stock, from_logits=True) if own not in COMPUTED_FROM_LOGITS else None
         if raw is not None and last == "linear":
-            return Change(name, *raw, raw_outputs=True), None
+            return Change(stock.name, *raw, raw_outputs=True), None
     return None
 
 
-def _factor(run, name: str, *, from_logits: bool) -> tuple[str, float] | None:
+def _factor(run, stock: Crossentropy, *, from_logits: bool) -> tuple[str, float] | None:
     """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
     import tensorflow as tf
     from keras import losses
@@ -86,33 +81,20 @@ def _factor(run, name: str, *, from_logits: bool) -> tuple[str, float] | None:
     user = CompileLoss(loss=run.user_loss)
     classes = run.sample.targets[0].shape[-1] if run.sample.targets[0].ndim > 1 else 1
     one_of_several = classes > 1 and bool(np.allclose(run.sample.targets[0].sum(axis=-1), 1.0, atol=1e-3))
-    if (name == "categorical_crossentropy" and not one_of_several) or name == "sparse_categorical_crossentropy":
-        return ("sum_over_batch_size", 1.0) if loss_name(run.user_loss) == name and not from_logits else None
+    if stock.targets is Targets.CLASS or (stock.targets is Targets.SHARES and not one_of_several):
+        return ("sum_over_batch_size", 1.0) if crossentropy_of(run.user_loss) is stock and not from_logits else None
     rng = np.random.default_rng(0)
     for reduction in ("sum_over_batch_size", "sum"):
-        stock = getattr(losses, Change(name).class_name)(from_logits=from_logits, reduction=reduction)
+        loss = getattr(losses, stock.class_name)(from_logits=from_logits, reduction=reduction)
         ratios = []
         for rows in (4, 4, 8):
             logits = rng.normal(size=(rows, classes)).astype("float32")
-            outputs = logits if from_logits else _probabilities(logits, name)
-            truth = _labels(rng, rows, classes, name)
+            outputs = logits if from_logits else stock.probabilities(logits)
+            truth = stock.draw_targets(rng, rows, classes)
             try:
-                ratios.append(float(user(truth, outputs)) / float(stock(truth, outputs)))
+                ratios.append(float(user(truth, outputs)) / float(loss(truth, outputs)))
             except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
                 return None  # it takes other targets or other outputs than a crossentropy does
         if np.isfinite(ratios).all() and np.ptp(ratios) <= TOLERANCE * abs(ratios[0]) and ratios[0] > 0:
             return reduction, float(f"{np.mean(ratios):.6g}")
     return None
-
-
-def _probabilities(logits: np.ndarray, name: str) -> np.ndarray:
-    if ACTIVATIONS[name] == "sigmoid":
-        return (1.0 / (1.0 + np.exp(-logits))).astype("float32")
-    exp = np.exp(logits)
-    return (exp / exp.sum(axis=-1, keepdims=True)).astype("float32")
-
-
-def _labels(rng: np.random.Generator, rows: int, classes: int, name: str) -> np.ndarray:
-    if ACTIVATIONS[name] == "sigmoid":
-        return rng.integers(0, 2, size=(rows, classes)).astype("float32")
-    return np.eye(classes, dtype="float32")[rng.integers(0, classes, size=rows)]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from nanfix.crossentropies import Targets, crossentropy_of
 from nanfix.diagnosis import Cause
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
-from nanfix.run import loss_name
 from nanfix.strategy import Strategy, Tier
 
 
@@ -28,7 +28,8 @@ class RescaleLabels(Strategy):
     def refusal(self, diagnosis, run, plan):
         if run.sample.unfilterable:
             return run.sample.unfilterable
-        if loss_name(run.user_loss) != "binary_crossentropy" or len(run.sample.targets) != 1:
+        crossentropy = crossentropy_of(run.user_loss)
+        if crossentropy is None or crossentropy.targets is not Targets.EACH or len(run.sample.targets) != 1:
             return "the loss is no binary crossentropy of a single output"
         low, high = _ends(run)
         return None if ((low < 0 or high > 1) and low < high) else "every label lies between 0 and 1"

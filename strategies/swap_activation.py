@@ -1,18 +1,13 @@
 """Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
 
 from nanfix.activations import activation_name, activation_of, is_bounded
+from nanfix.crossentropies import PROBABILITIES, crossentropy_of
 from nanfix.diagnosis import Cause, Phase
 from nanfix.kinds.layers import LayerAttributes
-from nanfix.run import loss_name, takes_logits
+from nanfix.run import takes_logits
 from nanfix.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds
-FOR_LOSS = {
-    "categorical_crossentropy": "softmax",
-    "sparse_categorical_crossentropy": "softmax",
-    "kl_divergence": "softmax",
-    "binary_crossentropy": "sigmoid",
-}
 
 
 class SwapActivation(Strategy):
@@ -71,8 +66,8 @@ def _hidden(run) -> list[str]:
 def _output(diagnosis, run) -> tuple[str, str] | None:
     """Return the last layer's address and the activation that its loss needs, where it has another one."""
     loss = run.user_loss
-    needed = FOR_LOSS.get(loss_name(loss))
-    if needed is None or takes_logits(loss) or not run.activations or diagnosis.place.phase is not Phase.LOSS:
+    crossentropy = crossentropy_of(loss)
+    if crossentropy is None or takes_logits(loss) or not run.activations or diagnosis.place.phase is not Phase.LOSS:
         return None
     address, layer = run.activations[-1]
-    return (address, needed) if activation_name(layer) not in ("softmax", "sigmoid") else None
+    return (address, crossentropy.activation) if activation_name(layer) not in PROBABILITIES else None

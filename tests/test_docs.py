@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from nanfix import cli, documents
 
+from nanfix.diagnosis import Cause
 from nanfix.registry import catalogue
 from nanfix.script import CallResult, ScriptResult
 from nanfix.run import Setup
@@ -42,16 +43,18 @@ def test_page_of_the_command_line_names_every_option_and_key():
     assert [name for name in named if name not in text] == []
 
 
-def test_every_cause_that_a_strategy_is_for_has_a_symptom(generate):
-    causes = frozenset().union(*(strategy.treats | strategy.eases for strategy in catalogue().values()))
-    assert causes <= set(generate.SYMPTOMS)
+@pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.value)
+def test_every_cause_has_its_line_on_the_page_that_it_names(cause):
+    path, _, anchor = cause.page.partition("#")
+    (line,) = [line for line in (ROOT / path).read_text().splitlines() if f'<a id="{anchor}"></a>' in line]
+    assert all(text in line for text in (cause.symptom, cause.sentence, cause.remedy))
 
 
 def test_page_tells_of_every_strategy_what_it_is_for_and_what_it_changes(generate):
     sections = {text.partition("\n")[0]: text for text in generate.page().split("\n### ")[1:]}
     for name, strategy in catalogue().items():
         if type(strategy).__module__.startswith("nanfix.strategies."):
-            told = [f"| {generate.SYMPTOMS[cause]} | {cause.value} |" for cause in strategy.treats | strategy.eases]
+            told = [f"| {cause.symptom} | [{cause.sentence}](#{cause.value}) |" for cause in strategy.treats | strategy.eases]
             told += ["- What changes: ", "- In a fix.json: ", "- Reference: "]
             assert [line for line in told if line not in sections[name]] == []
 

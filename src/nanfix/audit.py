@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from nanfix.arrays import NUMERIC
+from nanfix.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.kinds.rows import finite_in_training
 from nanfix.oddities import CHUNK, finite, remarks
 from nanfix.run import Run, loss_name
 
-SPARSE, BINARY = "sparse_categorical_crossentropy", "binary_crossentropy"
-CLASSES = ("categorical_crossentropy", BINARY, SPARSE, "kl_divergence", "poisson")
+COUNTS = "poisson"  # a loss of counts, which no scale may change
 
 
 @dataclass(frozen=True)
@@ -98,28 +98,30 @@ def _labels(run: Run, targets: list[Any]) -> str:
     """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
     if not targets or targets[0].dtype.kind not in NUMERIC:
         return ""
-    if loss_name(run.user_loss) == BINARY:
+    crossentropy = crossentropy_of(run.user_loss)
+    if crossentropy is not None and crossentropy.targets is Targets.EACH:
         shares = np.asarray(targets[0])
         shares = shares[np.isfinite(shares)]
         if shares.size and (shares.min() < 0 or shares.max() > 1):
             return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
         return ""
-    output = getattr(run.model, "output_shape", None)
-    if loss_name(run.user_loss) != SPARSE or not isinstance(output, tuple) or output[-1] is None:
+    classes = class_count(run.model, run.user_loss)
+    if classes is None:
         return ""
     labels = np.asarray(targets[0])
     labels = labels[np.isfinite(labels)]
     if not labels.size:
         return ""
-    low, high, classes = labels.min(), labels.max(), output[-1]
+    low, high = labels.min(), labels.max()
     if low >= 0 and high < classes:
         return ""
     return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
 
 
 def _continuous(run: Run) -> bool:
-    targets = run.sample.targets
-    return len(targets) == 1 and loss_name(run.user_loss) not in CLASSES and targets[0].dtype.kind in "fiu"
+    targets, loss = run.sample.targets, run.user_loss
+    measured = crossentropy_of(loss) is None and loss_name(loss) != COUNTS
+    return len(targets) == 1 and measured and targets[0].dtype.kind in "fiu"
 
 
 def _hopeless(run: Run) -> str | None:

@@ -5,12 +5,11 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_name
 from nanfix.arrays import flat_arrays
+from nanfix.crossentropies import PROBABILITIES, Targets, crossentropy_of
 from nanfix.data import TrainingData
 from nanfix.run import Run, loss_name, takes_logits
 
-CLASSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
-CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median, **dict.fromkeys(CLASSES, np.mean)}
-SMALLEST = 1e-7  # probability, as in Keras
+CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}  # the best constant prediction under a loss
 
 
 def constant_loss(run: Run, held: TrainingData) -> float | None:
@@ -21,31 +20,35 @@ def constant_loss(run: Run, held: TrainingData) -> float | None:
     """
     truth = flat_arrays(held.y) if held.is_arrays else []
     output, name = getattr(run.model, "output_shape", None), loss_name(run.user_loss)
-    probabilities = bool(run.activations) and activation_name(run.activations[-1][1]) in ("softmax", "sigmoid")
-    known = name in CENTERS or probabilities
+    crossentropy = crossentropy_of(run.user_loss)
+    probabilities = bool(run.activations) and activation_name(run.activations[-1][1]) in PROBABILITIES
+    shares = crossentropy is not None and not crossentropy.focal  # then those of the classes are the best constant
+    known = name in CENTERS or shares or probabilities
     if not known or len(truth) != 1 or len(run.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
         return None
     targets, y = run.sample.targets[0], truth[0]
-    if name == "sparse_categorical_crossentropy":
+    indices = crossentropy is not None and crossentropy.targets is Targets.CLASS
+    if indices:
         targets = np.eye(output[-1])[np.clip(targets.reshape(-1).astype(int), 0, output[-1] - 1)]
     targets = targets[_finite_rows(targets)]
     if not len(targets):
         return None
     constant = CENTERS.get(name, np.mean)(targets, axis=0).reshape(-1)
     if takes_logits(run.user_loss):
-        share = np.clip(constant, SMALLEST, 1.0 - SMALLEST)
-        constant = np.log(share) if name != "binary_crossentropy" else np.log(share / (1.0 - share))
-    elif name in CLASSES and not probabilities:
+        if crossentropy is None:
+            return None
+        constant = crossentropy.logits(constant)
+    elif crossentropy is not None and not probabilities:
         return None
     kept = _finite_rows(y)
     y, weights = y[kept], flat_arrays(held.sample_weight)
-    if name == "sparse_categorical_crossentropy" and not ((y >= 0) & (y < output[-1])).all():
+    if indices and not ((y >= 0) & (y < output[-1])).all():
         return None
     prediction = np.broadcast_to(constant, (len(y), constant.size))
     if constant.size != int(np.prod(output[1:])):
         return None
     prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
-    if y.ndim == prediction.ndim - 1 and name != "sparse_categorical_crossentropy":
+    if y.ndim == prediction.ndim - 1 and not indices:
         y = y[..., None]
     loss = float(CompileLoss(loss=run.user_loss)(y, prediction, weights[0][kept] if weights else None))
     return loss if np.isfinite(loss) else None

@@ -221,7 +221,7 @@ def strategies(as_json: options.AsJson = False, quiet: options.NamesOnly = False
 
 
 def _named(causes: Iterable[Any]) -> str:
-    return ", ".join(sorted(cause.name.lower().replace("_", " ") for cause in causes))
+    return ", ".join(sorted(cause.value.replace("-", " ") for cause in causes))
 
 
 @app.command(cls=Command)

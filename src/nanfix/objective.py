@@ -9,6 +9,7 @@ from keras import ops, tree
 from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, change_activation
+from nanfix.crossentropies import CROSSENTROPIES
 from nanfix.kinds.loss import LogitsLoss, Loss, RobustLoss
 from nanfix.run import Run
 from nanfix.undo import override, put
@@ -48,7 +49,7 @@ def _stock(wanted: LogitsLoss | RobustLoss, *, raw: bool) -> Any:
             dict, {**loss.get_config(), **dict(wanted.arguments)}
         )  # Keras leaves them out of Huber's
         return loss
-    return getattr(keras.losses, wanted.class_name)(from_logits=raw, reduction=wanted.reduction)
+    return getattr(keras.losses, CROSSENTROPIES[wanted.name].class_name)(from_logits=raw, reduction=wanted.reduction)
 
 
 def _weights(model: Any, wanted: LogitsLoss | RobustLoss) -> Any:

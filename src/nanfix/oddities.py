@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from nanfix.activations import activation_name
+from nanfix.crossentropies import PROBABILITIES, crossentropy_of
 from nanfix.features import feature_table, short
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
-from nanfix.run import Run, Sample, loss_name
+from nanfix.run import Run, Sample, takes_logits
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
@@ -21,12 +22,6 @@ DEVIATION = 1.4826  # standard deviations in a median absolute deviation, for no
 HALF_MAX = 65_504.0
 SHOWN = 5
 PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
-SOFTMAX, SIGMOID = "softmax", "sigmoid"
-PROBABILITIES = {
-    "categorical_crossentropy": SOFTMAX,
-    "sparse_categorical_crossentropy": SOFTMAX,
-    "binary_crossentropy": SIGMOID,
-}
 
 
 @dataclass(frozen=True)
@@ -123,12 +118,13 @@ def finite(array: np.ndarray) -> np.ndarray:
 
 def _output(run: Run) -> Iterator[str]:
     """A crossentropy that takes probabilities, and a last layer that gives none."""
-    wanted = PROBABILITIES.get(loss_name(run.user_loss))
-    if wanted is None or not run.activations or getattr(run.user_loss, "from_logits", False):
+    wanted = crossentropy_of(run.user_loss)
+    if wanted is None or not run.activations or takes_logits(run.user_loss):
         return
     given = activation_name(run.activations[-1][1])
-    if given not in (SOFTMAX, SIGMOID):
-        yield f"the loss takes probabilities, and the last layer with weights gives {given} outputs instead of {wanted}"
+    if given not in PROBABILITIES:
+        instead = f"{given} outputs instead of {wanted.activation}"
+        yield f"the loss takes probabilities, and the last layer with weights gives {instead}"
 
 
 def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from nanfix.adapted import ruined, statistics
 from nanfix.arrays import rows_in
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
+from nanfix.crossentropies import PROBABILITIES
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.kinds.plan import Plan
@@ -222,9 +223,9 @@ def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
     elif failing.phase is Phase.GRADIENT:
         yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, evidence)
     elif failing.phase is Phase.LOSS:
-        if failing.operation in ("Log", "Log1p") and last in ("softmax", "sigmoid"):
+        if failing.operation in ("Log", "Log1p") and last in PROBABILITIES:
             yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
-        if "crossentropy" in loss_name(run.user_loss) and last not in ("softmax", "sigmoid"):
+        if "crossentropy" in loss_name(run.user_loss) and last not in PROBABILITIES:
             yield Finding(
                 Cause.UNSTABLE_ACTIVATION, 0.92, f"{evidence}: the loss takes probabilities, the last layer gives {last}"
             )

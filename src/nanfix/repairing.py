@@ -107,7 +107,7 @@ class Repair:
                 if found is None or replace(found.place, values=None) == replace(shown.place, values=None):
                     break
                 shown = found
-                told = f"{found.cause.value}, {found.place}"
+                told = f"{found.cause.sentence}, {found.place}"
                 self._told.append(f"With the edits that treat this cause, another shows: {told}.")
         finally:
             self._bench.close()

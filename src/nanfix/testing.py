@@ -1,20 +1,21 @@
 """What nanfix relies on in every strategy, built-in or installed: run it over yours.
 
-    from nanfix import testing
+from nanfix import testing
 
-    def test_my_strategy():
-        run = testing.run_of(model, x, y)  # a compiled model and data that the strategy is for
-        testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
+def test_my_strategy():
+    run = testing.run_of(model, x, y)  # a compiled model and data that the strategy is for
+    testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
 
-    def test_my_strategy_repairs():
-        # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
-        testing.check_repair("my-strategy", build, expert)
+def test_my_strategy_repairs():
+    # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
+    testing.check_repair("my-strategy", build, expert)
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import keras
 import keras_tuner
@@ -25,11 +26,11 @@ from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.fix import Edit
+from nanfix.kinds.plan import Plan
 from nanfix.registry import GROUP, catalogue
 from nanfix.report import Outcome
-from nanfix.search import build_space
-from nanfix.kinds.plan import Plan
 from nanfix.run import base_optimizer, loss_name
+from nanfix.search import build_space
 from nanfix.strategy import Tier
 
 AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
@@ -235,14 +236,15 @@ def _nothing_learned(model, y):
         _, counts = np.unique(y, return_counts=True)
         shares = counts / len(y)
         return float(-np.sum(shares * np.log(shares)))
+    loss: Any = keras.losses.get(model.loss)
     mean = np.broadcast_to(y.mean(axis=0), y.shape)
-    return float(np.mean(np.asarray(keras.losses.get(model.loss)(y, mean))))
+    return float(np.mean(np.asarray(loss(y, mean))))
 
 
 def content(value):
     """Return what a record holds, for comparison: arrays by their bytes, everything else by its value."""
     if is_dataclass(value):
-        return type(value).__name__, {field.name: content(getattr(value, field.name)) for field in fields(value)}
+        return type(value).__name__, _fields(value)
     if isinstance(value, Mapping):
         return {key: content(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -252,10 +254,15 @@ def content(value):
     return value
 
 
+def _fields(record) -> dict[str, Any]:
+    """Return by name what the fields of a record hold, for comparison."""
+    return {field.name: content(getattr(record, field.name)) for field in fields(record)}
+
+
 def _state(run, plan):
     """Return by name all that a strategy must leave alone: run and plan, the model's variables, and its attributes."""
     model, optimizer = run.model, base_optimizer(run.model)
-    state = {f"run.{name}": held for name, held in dict(content(run)[1]).items()}
+    state = {f"run.{name}": held for name, held in _fields(run).items()}
     state |= {f"plan.{kind}": content(change) for kind, change in plan.changes.items()}
     state |= {f"variable {v.path}": np.asarray(v).tobytes() for v in (*model.variables, *optimizer.variables)}
     owners = {"model": model, "optimizer": optimizer}

@@ -55,6 +55,7 @@ def test_cell_of_a_recurrent_layer_is_changed():
         ("categorical_crossentropy", 3, "relu", "softmax"),
         ("binary_crossentropy", 1, None, "sigmoid"),
         (keras.losses.BinaryCrossentropy(), 1, "tanh", "sigmoid"),
+        ("binary_focal_crossentropy", 1, None, "sigmoid"),
     ],
 )
 def test_last_layer_gets_what_its_loss_takes(loss, outputs, last, needed):

@@ -6,9 +6,6 @@ from typing import Any, ClassVar
 
 from nanfix.kinds.change import Change
 
-STOCK_ACTIVATIONS = ("sigmoid", "softmax")
-STOCK_CROSSENTROPIES = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
-
 
 @dataclass(frozen=True)
 class Loss(Change):
@@ -33,7 +30,7 @@ class Loss(Change):
 
 @dataclass(frozen=True)
 class LogitsLoss(Loss):
-    """Compute a Keras crossentropy from logits, times a constant factor.
+    """Compute the crossentropy called `name` from logits, times a constant factor.
 
     The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
     """
@@ -45,11 +42,6 @@ class LogitsLoss(Loss):
 
     def joined(self, later):
         return later
-
-    @property
-    def class_name(self) -> str:
-        """The name of the loss' class in keras.losses."""
-        return "".join(part.capitalize() for part in self.name.split("_"))
 
 
 @dataclass(frozen=True)
@@ -100,14 +92,15 @@ def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
     None where it is the user's own stock loss that has to be told of logits: then the model would predict these.
     """
     from nanfix.activations import activation_name
+    from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, PROBABILITIES, crossentropy_of
     from nanfix.kinds.layers import LayerAttributes
-    from nanfix.run import loss_name
 
     address, last = run.activations[-1] if run.activations else (None, None)
     activation = plan.of(LayerAttributes).attributes.get(address, {}).get("activation") if address is not None else None
     activation = activation or (activation_name(last) if last is not None else "linear")
     given = ["from_logits=True"] if wanted.raw_outputs else []
     given += [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
-    if not wanted.raw_outputs and (activation not in STOCK_ACTIVATIONS or loss_name(run.user_loss) in STOCK_CROSSENTROPIES):
+    own = crossentropy_of(run.user_loss)
+    if not wanted.raw_outputs and (activation not in PROBABILITIES or own in COMPUTED_FROM_LOGITS):
         return None
-    return f"keras.losses.{wanted.class_name}({', '.join(given)})"
+    return f"keras.losses.{CROSSENTROPIES[wanted.name].class_name}({', '.join(given)})"
