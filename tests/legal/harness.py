@@ -38,8 +38,27 @@ class Run:
     warned: frozenset[str]  # how the warnings to the user begin
 
 
+class _Steps(keras.callbacks.Callback):
+    """Notes whether the loss of every step was finite: that of an epoch may be one that the user's step makes up."""
+
+    def __init__(self):
+        super().__init__()
+        self.finite = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.finite = self.finite and bool(np.isfinite((logs or {}).get("loss", 0.0)))
+
+
 def by_keras(model, *data, **arguments):
-    return model.fit(*data, **arguments)
+    steps, callbacks = _Steps(), arguments.pop("callbacks", None)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(steps)
+    else:
+        callbacks = [*(callbacks or []), steps]
+    try:
+        return model.fit(*data, callbacks=callbacks, **arguments)
+    finally:
+        model.history.steps_finite = steps.finite
 
 
 def run(training: Training, explosive: bool, fit=by_keras, model=None) -> Run:
@@ -256,7 +275,9 @@ def check_composed(training: Training, plain: Run, **search: Any) -> None:
 
 
 def stayed_finite(done: Run) -> bool:
-    """Say whether a training of Keras' own came out finite, and every epoch of it."""
+    """Say whether a training of Keras' own came out finite, and every step of it."""
     history = done.model.history.history
+    if not done.model.history.steps_finite:
+        return False
     losses = [value for name, values in history.items() if not name.startswith("val_") for value in values]
     return all(np.isfinite(value).all() for value in (losses, *floats(done.model)))
