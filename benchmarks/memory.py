@@ -35,10 +35,10 @@ def main():
     model, x, y, arguments = _drawn.case(0).build()
     data = TrainingData.of(x, y, {**arguments, "verbose": 0})
     incident = Incident(model, data, watch(model, data), Watching(), 0)
-    space = build_space(select(None), incident.diagnose(), incident.setup)
+    space = build_space(select(None), incident.diagnose(), incident.run)
     edits = [edit for name in space.strategies for edit in _levels(space, name)]
     fixes = [Fix(pair) for pair in itertools.combinations(edits, 2) if pair[0].strategy != pair[1].strategy]
-    bench = Workbench(model, data, incident.held, incident.setup, incident.sites)
+    bench = Workbench(incident.run, data, incident.held, incident.sites)
     bench.open()
     judge, process = Judge(incident.failed, bench, Marks()), psutil.Process()
     print(f"{len(fixes)} candidates\n| trials | resident memory, MB |\n|---|---|")

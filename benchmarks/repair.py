@@ -138,7 +138,7 @@ def _space(case):
     model, x, y, arguments = case.build()
     data = TrainingData.of(x, y, {**arguments, "verbose": 0})
     incident = Incident(model, data, watch(model, data), Watching(), 0)
-    return build_space(select(None), incident.diagnose(), incident.setup)
+    return build_space(select(None), incident.diagnose(), incident.run)
 
 
 def _case(name, lengthened):

@@ -71,9 +71,9 @@ def classifier(*last, loss="categorical_crossentropy"):
 
 
 def test_layers_with_weights_in_front_of_an_activation_layer_are_not_linear():
-    setup = classifier(layers.Softmax())
-    kinds = [type(layer).__name__ for _, layer in setup.activations]
-    assert kinds == ["LeakyReLU", "ReLU", "Softmax"] and linear_throughout(setup) == []
+    run = classifier(layers.Softmax())
+    kinds = [type(layer).__name__ for _, layer in run.activations]
+    assert kinds == ["LeakyReLU", "ReLU", "Softmax"] and linear_throughout(run) == []
     assert [type(layer).__name__ for _, layer in classifier().activations] == ["LeakyReLU", "ReLU", "Dense"]
 
 
@@ -83,17 +83,17 @@ def test_outputs_of_a_softmax_layer_are_probabilities():
 
 
 def test_activation_layers_are_what_is_swapped():
-    setup = classifier(layers.Softmax())
-    (first, *_) = testing.levels(get("swap-activation"), testing.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)
-    assert [type(dict(setup.activations)[position]).__name__ for position in first["layers"]] == ["LeakyReLU", "ReLU"]
+    run = classifier(layers.Softmax())
+    (first, *_) = testing.levels(get("swap-activation"), testing.diagnosis(Cause.UNSTABLE_ACTIVATION), run)
+    assert [type(dict(run.activations)[position]).__name__ for position in first["layers"]] == ["LeakyReLU", "ReLU"]
 
 
 def test_changed_activation_layer_computes_saves_and_is_put_back(tmp_path):
-    setup = classifier(layers.Softmax())
-    model, x = setup.model, setup.sample.inputs[0]
+    run = classifier(layers.Softmax())
+    model, x = run.model, run.sample.inputs[0]
     before = model.predict(x, verbose=0)
     with ExitStack() as undo:
-        for _, layer in setup.activations[:-1]:
+        for _, layer in run.activations[:-1]:
             change_activation(undo, layer, keras.activations.tanh)
         model.predict_function = None
         changed = model.predict(x, verbose=0)
@@ -102,4 +102,4 @@ def test_changed_activation_layer_computes_saves_and_is_put_back(tmp_path):
         np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), changed)
     model.predict_function = None
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
-    assert [type(layer).__name__ for _, layer in setup.activations] == ["LeakyReLU", "ReLU", "Softmax"]
+    assert [type(layer).__name__ for _, layer in run.activations] == ["LeakyReLU", "ReLU", "Softmax"]

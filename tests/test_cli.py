@@ -29,14 +29,11 @@ class Halve(Strategy):
     treats = frozenset({Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT})
     reference = "arXiv:0000.00000"
 
-    def applies(self, diagnosis, setup):
-        return True
-
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {}
 
-    def apply(self, setup):
-        return setup
+    def apply(self, run, plan):
+        return plan
 
     def explain(self, params):
         return "Halve it."

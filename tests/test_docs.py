@@ -8,11 +8,10 @@ import pytest
 from typer.main import get_command
 
 from nanfix import cli, documents
-
 from nanfix.diagnosis import Cause
 from nanfix.registry import catalogue
-from nanfix.script import CallResult, ScriptResult
 from nanfix.run import Setup
+from nanfix.script import CallResult, ScriptResult
 from nanfix.strategy import Strategy
 
 ROOT = Path(__file__).parents[1]

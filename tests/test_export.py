@@ -25,14 +25,11 @@ class Halve(Strategy):
     tier = Tier.OPTIMIZER
     treats = frozenset({Cause.LEARNING_RATE})
 
-    def applies(self, diagnosis, setup):
-        return True
-
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"rate": 0.5}
 
-    def apply(self, setup, *, rate):
-        return setup
+    def apply(self, run, plan, *, rate):
+        return plan
 
     def explain(self, params):
         return f"Multiply the rate by {params['rate']}."

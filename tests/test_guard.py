@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from nanfix.kinds.guards import Guard
 from nanfix.guard import GUARDS, guarded, install
+from nanfix.kinds.guards import Guard
 from nanfix.registry import get
 
 E = 1e-4

@@ -10,10 +10,11 @@ from keras import layers, ops
 
 import nanfix
 from nanfix import Edit, Fix, Outcome, testing
-from nanfix.kinds.scaling import Affine, TargetScaling
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.errors import CannotHandBack, InputError
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.scaling import Affine, Scaling, TargetScaling
 from nanfix.snapshot import take
 from nanfix.workbench import Workbench
 
@@ -31,20 +32,19 @@ def raw(*shape, factor=1.0, seed=0):
 
 
 def on_the_bench(model, x, targets=None, **scalings):
-    """Return a workbench of the compiled model, with a setup of these scalings prepared; and what it predicts then."""
+    """Return a workbench of the compiled model, with a plan of these scalings prepared; and what it predicts then."""
     model(x)
     y = np.zeros((24, 1), "float32")
     data = TrainingData.of(x, y, {"verbose": 0})
-    setup, sites = describe(model, data, [])
+    run, sites = describe(model, data, [])
     model.optimizer.build(model.trainable_variables)
-    setup = setup.with_inputs(
-        scalings or {name: affine(a.shape[-1]) for name, a in setup.sample.named(setup.sample.scalable).items()}
-    )
-    setup = setup if targets is None else setup.with_targets(targets)
-    bench = Workbench(model, data, data.held([]), setup, sites)
+    inputs = scalings or {name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()}
+    plan = Plan().with_change(Scaling(inputs=inputs, targets=targets))
+    plan.check(run)
+    bench = Workbench(run, data, data.held([]), sites)
     bench.open()
-    bench.prepare(setup, take(model))
-    return bench, setup, np.asarray(model(x))
+    bench.prepare(plan, take(model))
+    return bench, plan, np.asarray(model(x))
 
 
 def compiled(model):
@@ -143,9 +143,9 @@ def test_predictions_are_those_of_the_trained_scaled_model(case):
     build, data, scalings = CASES[case]
     model, x = build(), data()
     unscaled = np.asarray(model(x))
-    bench, setup, trained = on_the_bench(model, x, TARGETS, **scalings)
+    bench, plan, trained = on_the_bench(model, x, TARGETS, **scalings)
     assert np.abs(trained - unscaled).max() > 1.0
-    bench.hand_back(setup)
+    bench.hand_back(plan)
     bench.close()
     np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(model.predict(x, verbose=0), trained, rtol=1e-4, atol=1e-3)
@@ -157,10 +157,10 @@ def test_predictions_are_those_of_the_trained_scaled_model(case):
 def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
     build, data, scalings = CASES[case]
     model, x = build(), data()
-    bench, setup, trained = on_the_bench(model, x, TARGETS, **scalings)
+    bench, plan, trained = on_the_bench(model, x, TARGETS, **scalings)
     before, weights = {name: id(value) for name, value in vars(model).items()}, model.get_weights()
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
-    with bench.saving(setup):
+    with bench.saving(plan):
         model.save_weights(tmp_path / "some.weights.h5")
     after = {name: id(value) for name, value in vars(model).items()}
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
@@ -174,16 +174,16 @@ def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
 
 def test_a_shared_layer_of_a_class_takes_no_two_scalings():
     model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
-    setup = testing.run_of(model, x, np.zeros((24, 1), "float32"))
-    assert setup.sample.scalable == (False, False)
+    run = testing.run_of(model, x, np.zeros((24, 1), "float32"))
+    assert run.sample.scalable == (False, False)
 
 
 def test_what_cannot_be_handed_back_is_refused_and_the_model_put_back():
     model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
-    bench, setup, _ = on_the_bench(model, x, a=affine(2), b=affine(2, 100.0))
+    bench, plan, _ = on_the_bench(model, x, a=affine(2), b=affine(2, 100.0))
     weights = model.get_weights()
     with pytest.raises(CannotHandBack, match=r"Expected: the predictions of the trained model\."):
-        bench.hand_back(setup)
+        bench.hand_back(plan)
     bench.close()
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -200,8 +200,8 @@ def test_a_narrow_feature_folds_into_batch_normalization():
             return self.last(self.first(inputs))
 
     model, x = compiled(Normalized()), raw(2, factor=1e-6)
-    bench, setup, trained = on_the_bench(model, x, None, **{"input[0]": affine(2, 1e-6)})
-    bench.hand_back(setup)
+    bench, plan, trained = on_the_bench(model, x, None, **{"input[0]": affine(2, 1e-6)})
+    bench.hand_back(plan)
     bench.close()
     np.testing.assert_allclose(model(x), trained, rtol=1e-3, atol=1e-3)
     assert (np.asarray(model.first.moving_variance) >= 0).all()
@@ -213,8 +213,8 @@ def test_models_that_share_the_layers_are_scaled_too():
     encoder, model = keras.Model(inputs, code), compiled(keras.Model(inputs, layers.Dense(1)(code)))
     x, scaling = raw(2), affine(2)
     expected = np.asarray(encoder(scaling(x)))
-    bench, setup, _ = on_the_bench(model, x, None, **{"input[0]": scaling})
-    (told, again) = bench.hand_back(setup)
+    bench, plan, _ = on_the_bench(model, x, None, **{"input[0]": scaling})
+    (told, again) = bench.hand_back(plan)
     bench.close()
     assert "folded into layer" in told and again.startswith("Folded, since other models share its layers")
     np.testing.assert_allclose(encoder(x), expected, rtol=1e-4, atol=1e-4)
@@ -223,8 +223,8 @@ def test_models_that_share_the_layers_are_scaled_too():
 def test_a_model_made_of_the_repaired_one_afterwards_is_scaled():
     model, x = plain(), raw(2)
     expected = np.asarray(model.layers[0](affine(2)(x)))
-    bench, setup, _ = on_the_bench(model, x, TARGETS)
-    bench.hand_back(setup)
+    bench, plan, _ = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
     bench.close()
     hidden = next(layer for layer in model.layers if layer.name.startswith("dense"))
     np.testing.assert_allclose(keras.Model(model.inputs[0], hidden.output)(x), expected, rtol=1e-4, atol=1e-4)
@@ -232,8 +232,8 @@ def test_a_model_made_of_the_repaired_one_afterwards_is_scaled():
 
 def test_what_a_class_tracks_stays_tracked():
     model, x = own_step(), raw(2)
-    bench, setup, _ = on_the_bench(model, x, TARGETS)
-    bench.hand_back(setup)
+    bench, plan, _ = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
     bench.close()
     assert any(layer is model.spare for layer in model._flatten_layers()) and model.seen in model.metrics
     assert "seen" in model.fit(x, np.zeros((24, 1), "float32"), verbose=0).history
@@ -243,8 +243,8 @@ def test_a_call_of_the_users_own_survives():
     model, x = plain(), raw(2)
     own = tf.function(model.call)
     model.call = own
-    bench, setup, trained = on_the_bench(model, x, TARGETS)
-    bench.hand_back(setup)
+    bench, plan, trained = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
     bench.close()
     assert vars(model)["call"] is own
     np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-3)

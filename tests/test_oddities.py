@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nanfix import oddities
 from nanfix.addresses import SINGLE
 from nanfix.oddities import look, remarks
-from nanfix.run import Sample, Setup
+from nanfix.run import Run, Sample
 
 
 def table():
@@ -48,7 +48,7 @@ def test_chunks_change_nothing(chunk):
 def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
     model = keras.Sequential([keras.Input(x.shape[1:]), layer, keras.layers.Dense(2, activation=last)])
     model.compile("sgd", loss)
-    return Setup(model, Sample((x,), (y,), (True,), batch_size=batch_size, names=(SINGLE,)))
+    return Run.of(model, Sample((x,), (y,), (True,), batch_size=batch_size, names=(SINGLE,)))
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_healthy_data_are_not_remarked_on():
 
 def test_values_beyond_half_precision_are_said():
     x, y = table() * 100.0, np.zeros((500, 2), "float32")
-    setup = setup_of(keras.layers.Dense(3), x, y)
+    run = setup_of(keras.layers.Dense(3), x, y)
     half = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     half.dtype_policy = keras.DTypePolicy("mixed_float16")
     half.compile("sgd", "mse")
-    assert any("beyond float16's 65504" in remark for remark in remarks(Setup(half, setup.sample), [x], [y]))
+    assert any("beyond float16's 65504" in remark for remark in remarks(Run.of(half, run.sample), [x], [y]))

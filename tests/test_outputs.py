@@ -9,8 +9,8 @@ import pytest
 from keras import layers, ops
 
 from nanfix import testing
-from nanfix.kinds.guards import Guard
 from nanfix.diagnosis import Phase, Place
+from nanfix.kinds.guards import Guard
 from nanfix.outputs import falls_without_end, needed_activation, relative_exponents
 
 
@@ -84,31 +84,31 @@ def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, end
     ],
 )
 def test_activation_with_which_the_loss_is_defined(loss, last, needed):
-    setup = setup_of(loss, last)
-    before = setup.activations[-1][1].activation
-    assert needed_activation(setup, ("softplus", "sigmoid")) == needed
-    assert setup.activations[-1][1].activation is before
+    run = setup_of(loss, last)
+    before = run.activations[-1][1].activation
+    assert needed_activation(run, ("softplus", "sigmoid")) == needed
+    assert run.activations[-1][1].activation is before
 
 
 def test_activation_is_the_same_whatever_weights_a_trial_has_left():
-    setup = setup_of(explosions.poisson)
-    for weight in setup.model.weights:
+    run = setup_of(explosions.poisson)
+    for weight in run.model.weights:
         weight.assign(weight * np.nan)
-    assert needed_activation(setup, ("softplus", "sigmoid")) == "softplus"
+    assert needed_activation(run, ("softplus", "sigmoid")) == "softplus"
 
 
 def test_loss_without_targets_is_not_judged():
     model = explosions.mlp()
     model.compile("sgd", loss=None)
-    setup = testing.run_of(model, explosions.table(rows=16)[0], None)
-    assert needed_activation(setup, ("softplus",)) is None
-    assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), setup) is False
-    assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_outputs.py:1"), setup)
+    run = testing.run_of(model, explosions.table(rows=16)[0], None)
+    assert needed_activation(run, ("softplus",)) is None
+    assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), run) is False
+    assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_outputs.py:1"), run)
 
 
 def test_loss_of_several_targets_is_not_judged():
-    setup = setup_of(explosions.poisson)
-    several = testing.run_of(setup.model, setup.sample.inputs[0], [setup.sample.targets[0]] * 2)
+    run = setup_of(explosions.poisson)
+    several = testing.run_of(run.model, run.sample.inputs[0], [run.sample.targets[0]] * 2)
     assert needed_activation(several, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_outputs.py:1", None, 1e-7), several) is False
 
@@ -141,15 +141,15 @@ def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relat
     x, _ = explosions.table(rows=16)
     model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")])
     model.compile("sgd", "mse")
-    setup = testing.run_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
+    run = testing.run_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
     weights = model.get_weights()
     place = Place(Phase.FORWARD, "last", "Exp", line_of(activation))
-    assert relative_exponents(place, setup) is relative
-    assert not relative_exponents(Place(Phase.FORWARD, "last", "Log", line_of(activation)), setup)
+    assert relative_exponents(place, run) is relative
+    assert not relative_exponents(Place(Phase.FORWARD, "last", "Log", line_of(activation)), run)
     assert all(map(np.array_equal, weights, model.get_weights())) and "call" not in vars(model.layers[-1])
 
 
 @pytest.mark.parametrize(("loss", "relative"), [(contrast, True), (growth, False)])
 def test_exponents_in_a_loss_of_which_only_differences_matter(loss, relative):
-    setup = setup_of(loss)
-    assert relative_exponents(Place(Phase.LOSS, None, "Exp", line_of(loss)), setup) is relative
+    run = setup_of(loss)
+    assert relative_exponents(Place(Phase.LOSS, None, "Exp", line_of(loss)), run) is relative

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from nanfix.kinds.rows import RowFilter
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
+from nanfix.kinds.rows import RowFilter
 from nanfix.rows import filtered, kept_sample, unfilterable
 from nanfix.run import Sample
 from nanfix.streams import Rewindable, feed

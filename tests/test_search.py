@@ -15,8 +15,8 @@ from nanfix.budget import Budget
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.registry import select
 from nanfix.report import TrialRecord
+from nanfix.run import Run, Sample
 from nanfix.search import NOTHING, PROJECT, LadderOracle, ProbeTuner, build_space, search
-from nanfix.run import Sample, Setup
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def space():
     findings = (Finding(Cause.LEARNING_RATE, 0.9, ""), Finding(Cause.UNSCALED_INPUT, 0.8, ""))
     diagnosis = Diagnosis(Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0)
     chosen = select(["lower-learning-rate", "scale-inputs", "clip-gradients"])
-    return build_space(chosen, diagnosis, Setup(model, Sample((x,), (y,), (True,), x, names=(SINGLE,))))
+    return build_space(chosen, diagnosis, Run.of(model, Sample((x,), (y,), (True,), x, names=(SINGLE,))))
 
 
 def judge(tried):
@@ -63,7 +63,7 @@ def test_best_combination_is_found_and_put_first(space, tmp_path):
 def test_trials_of_another_space_are_not_taken_over(space, tmp_path):
     run(space, tmp_path, [], trials=2)
     rest = [name for name in space.strategies if name != "clip-gradients"]
-    other = build_space({name: space.strategies[name] for name in rest}, space.diagnosis, space.setup)
+    other = build_space({name: space.strategies[name] for name in rest}, space.diagnosis, space.run)
     tried = []
     run(other, tmp_path, tried, trials=2)
     assert len(tried) == 2
@@ -156,7 +156,7 @@ def test_a_search_inside_of_a_worker_of_another_search_leads_itself(space, tmp_p
 def test_nothing_of_a_search_is_held_when_it_has_ended(tmp_path):
     model, x, y, _ = explosions.learning_rate()
     diagnosis = Diagnosis(Onset(1, 2), (Finding(Cause.LEARNING_RATE, 0.9, ""),), learning_rate=0.1)
-    mine = build_space(select(["lower-learning-rate"]), diagnosis, Setup(model, Sample((x,), (y,), (True,), x)))
+    mine = build_space(select(["lower-learning-rate"]), diagnosis, Run.of(model, Sample((x,), (y,), (True,), x)))
     ended = weakref.ref(mine)
     run(mine, tmp_path, [], trials=2)
     del mine

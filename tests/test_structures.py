@@ -16,6 +16,7 @@ import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.fix import Edit, Fix
+from nanfix.kinds.plan import Plan
 from nanfix.ladder import Rung, in_order
 from nanfix.registry import catalogue
 from nanfix.strategy import Tier
@@ -40,20 +41,20 @@ for path in sys.argv[1:]:
 """
 
 
-def everything(setup, level):
-    """Return the fix of all strategies that apply to a setup, one on top of the other, each at this level."""
+def everything(run, level):
+    """Return the fix of all strategies that apply to a run, one on top of the other, each at this level."""
     place = Place(Phase.UPDATE)
     rungs = tuple(Rung(name, int(strategy.tier), 1) for name, strategy in catalogue().items())
-    fix = Fix()
+    fix, plan = Fix(), Plan()
     for name, _ in in_order(tuple((name, 0) for name in catalogue()), rungs):
         strategy = catalogue()[name]
-        if strategy.tier is Tier.ARCHITECTURE and isinstance(setup.model, structures.Subclass):
+        if strategy.tier is Tier.ARCHITECTURE and isinstance(run.model, structures.Subclass):
             continue  # loaded, the class makes its layers anew
         causes = sorted(strategy.treats | strategy.eases, key=lambda cause: cause.name)
         diagnosis = testing.diagnosis(*causes, place=place, batch_rows=1)
-        if strategy.applies(diagnosis, setup):
-            edit = Edit(name, testing.levels(strategy, diagnosis, setup)[level])
-            setup, fix = Fix((edit,)).apply(setup), Fix((*fix.edits, edit))
+        if testing.applies(strategy, diagnosis, run, plan):
+            edit = Edit(name, testing.levels(strategy, diagnosis, run, plan)[level])
+            plan, fix = Fix((edit,)).plan(run, plan), Fix((*fix.edits, edit))
     return fix
 
 
@@ -101,8 +102,8 @@ def test_the_fix_read_again_is_the_same():
 
 def test_a_class_is_told_what_its_own_code_has_to_say():
     model, x, y = structures.subclass()
-    setup = testing.run_of(model, x, y)
+    run = testing.run_of(model, x, y)
     strategy = catalogue()["swap-activation"]
-    params = testing.levels(strategy, testing.diagnosis(Cause.UNSTABLE_ACTIVATION), setup)[0]
+    params = testing.levels(strategy, testing.diagnosis(Cause.UNSTABLE_ACTIVATION), run)[0]
     report = nanfix.apply(model, Fix((Edit(strategy.name, params),)), x, y, verbose=0)
     assert report.notes == ("A saved model is made anew by its own code when it is loaded: change dense[0] there, too.",)

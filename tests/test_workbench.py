@@ -23,10 +23,10 @@ def test_graphs_are_let_go_of():
     model, x, y, arguments = explosions.learning_rate()
     data = TrainingData.of(x, y, arguments)
     run = Incident(model, data, watch(model, data), Watching(), seed=0)
-    bench, before = Workbench(model, data, run.held, run.setup, run.sites), traced()
+    bench, before = Workbench(run.run, data, run.held, run.sites), traced()
     bench.open()
     for norm in range(1, GRAPHS + 4):  # a constraint is built into the graph
         fix = Fix((Edit("constrain-weights", {"layers": ["dense[0]"], "max_norm": float(norm)}),))
-        bench.probe(fix.apply(run.setup), run.recording.initial, steps=2)
+        bench.probe(fix.plan(run.run), run.recording.initial, steps=2)
     assert 1 <= traced() - before <= GRAPHS + 1
     bench.close()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nanfix import testing
-from nanfix.kinds.optimizer import AdaptiveClip
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import AdaptiveClip
 from nanfix.optimizing import ADAPTING, Optimizing
 from nanfix.registry import get
 

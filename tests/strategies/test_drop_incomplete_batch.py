@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nanfix import testing
 import nanfix
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 from nanfix.report import Outcome

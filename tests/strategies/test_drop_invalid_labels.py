@@ -7,10 +7,10 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome, testing
-from nanfix.kinds.rows import RowFilter
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause
+from nanfix.kinds.rows import RowFilter
 from nanfix.registry import get
 
 NAME = "drop-invalid-labels"

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome, testing
-from nanfix.kinds.rows import RowFilter
 from nanfix.diagnosis import Cause
+from nanfix.kinds.rows import RowFilter
 from nanfix.registry import get
 
 NAME = "drop-nonfinite-rows"

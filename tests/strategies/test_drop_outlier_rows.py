@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nanfix import testing
-from nanfix.kinds.rows import RowFilter
 from nanfix.diagnosis import Cause
+from nanfix.kinds.rows import RowFilter
 from nanfix.oddities import bands
 from nanfix.registry import get
 from nanfix.run import Sample

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from nanfix import testing
 import nanfix
-from nanfix.kinds.guards import Guard
+from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.kinds.guards import Guard
 from nanfix.registry import get
 
 NAME = "guard-unsafe-operations"

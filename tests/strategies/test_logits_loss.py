@@ -7,8 +7,8 @@ import pytest
 from keras import layers, ops
 
 from nanfix import testing
-from nanfix.kinds.loss import LogitsLoss
 from nanfix.diagnosis import Cause
+from nanfix.kinds.loss import LogitsLoss
 from nanfix.registry import get
 
 NAME = "logits-loss"

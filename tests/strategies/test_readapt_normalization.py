@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix import testing
 import nanfix
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.registry import get
 

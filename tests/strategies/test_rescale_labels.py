@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nanfix import testing
 import nanfix
-from nanfix.kinds.scaling import Affine
+from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.scaling import Affine
 from nanfix.registry import get
 from nanfix.report import Outcome
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nanfix import testing
-from nanfix.kinds.loss import RobustLoss
 from nanfix.diagnosis import Cause
+from nanfix.kinds.loss import RobustLoss
 from nanfix.registry import get
 
 NAME = "robust-loss"

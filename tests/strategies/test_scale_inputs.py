@@ -9,11 +9,11 @@ from keras import layers
 from scipy.stats import yeojohnson
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
-from nanfix import testing
 import nanfix
-from nanfix.kinds.scaling import Affine, Power
+from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
+from nanfix.kinds.scaling import Affine, Power
 from nanfix.registry import get
 
 NAME = "scale-inputs"

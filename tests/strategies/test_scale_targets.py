@@ -8,8 +8,8 @@ from keras import layers
 from sklearn.preprocessing import RobustScaler
 
 from nanfix import testing
-from nanfix.kinds.scaling import TargetScaling
 from nanfix.diagnosis import Cause
+from nanfix.kinds.scaling import TargetScaling
 from nanfix.registry import get
 
 NAME = "scale-targets"
