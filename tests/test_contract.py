@@ -9,6 +9,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import catalogue, get
 
 LOWER = type(get("lower-learning-rate"))
@@ -17,7 +19,7 @@ PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Ph
 
 @cache
 def situations():
-    """Return setups of trainings that strategies are for."""
+    """Return runs that strategies are for."""
     x, y = explosions.table(rows=16)
     classes = np.eye(3, dtype="float32")[np.arange(16) % 3]
     classifier = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
@@ -50,8 +52,8 @@ def half():
 
 
 def fitting(strategy, diagnosis):
-    """Return the setups above that the strategy can be applied to under this diagnosis."""
-    return [setup for setup in situations().values() if strategy.applies(diagnosis, setup)]
+    """Return the runs above that the strategy can be applied to under this diagnosis."""
+    return [run for run in situations().values() if testing.applies(strategy, diagnosis, run)]
 
 
 @pytest.mark.parametrize("name", catalogue())
@@ -60,11 +62,11 @@ def test_installed_strategy_keeps_the_contract(name):
     strategy, checked = get(name), {}
     for cause in strategy.treats | strategy.eases:
         diagnoses = [testing.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
-        pairs = [(diagnosis, setup) for diagnosis in diagnoses for setup in fitting(strategy, diagnosis)]
+        pairs = [(diagnosis, run) for diagnosis in diagnoses for run in fitting(strategy, diagnosis)]
         assert pairs, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Add one that it is for."
-        checked.update({id(setup): (diagnosis, setup) for diagnosis, setup in pairs})
-    for diagnosis, setup in checked.values():
-        testing.check_strategy(strategy, diagnosis, setup)
+        checked.update({id(run): (diagnosis, run) for diagnosis, run in pairs})
+    for diagnosis, run in checked.values():
+        testing.check_strategy(strategy, diagnosis, run)
 
 
 class Lower(LOWER):
@@ -114,85 +116,89 @@ class NotInstalled(Lower):
     name = "not-installed"
 
 
-class TreatsEverything(Lower):
-    def applies(self, diagnosis, setup):
+class AnswersEverything(Lower):
+    def answers(self, diagnosis):
         return True
 
 
-class TreatsNobody(Lower):
-    def applies(self, diagnosis, setup):
+class AnswersNothing(Lower):
+    def answers(self, diagnosis):
         return False
 
 
+class RefusesItsOwn(Lower):
+    def refusal(self, diagnosis, run, plan):
+        return "the optimizer is too good for it"
+
+
 class TouchesTheModelEarly(Lower):
-    def applies(self, diagnosis, setup):
-        setup.model.layers[0].seen = True
-        return super().applies(diagnosis, setup)
+    def refusal(self, diagnosis, run, plan):
+        run.model.layers[0].seen = True
+        return super().refusal(diagnosis, run, plan)
 
 
 class TrainsInSpace(Lower):
-    def space(self, hp, diagnosis, setup):
-        kernel = setup.model.layers[0].kernel
+    def space(self, hp, diagnosis, run, plan):
+        kernel = run.model.layers[0].kernel
         kernel.assign(kernel * 2.0)
-        return super().space(hp, diagnosis, setup)
+        return super().space(hp, diagnosis, run, plan)
 
 
 class ReturnsFloat32(Lower):
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"learning_rate": np.float32(0.01)}
 
 
 class ReturnsNan(Lower):
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"learning_rate": float("nan")}
 
 
 class ReturnsATuple(Lower):
-    def space(self, hp, diagnosis, setup):
+    def space(self, hp, diagnosis, run, plan):
         return {"learning_rate": (0.1, 0.2)}
 
 
-class ChangesTheSetup(Lower):
-    def apply(self, setup, *, learning_rate):
-        changed = setup.with_optimizer(learning_rate=learning_rate)
-        setup.optimizer["momentum"] = 0.0
-        return changed
+class ChangesThePlan(Lower):
+    def apply(self, run, plan, *, learning_rate):
+        plan.of(OptimizerSettings).settings["momentum"] = 0.0
+        return super().apply(run, plan, learning_rate=learning_rate)
 
 
 class ChangesTheSample(Lower):
-    def apply(self, setup, *, learning_rate):
-        setup.sample.inputs[0][0] += 1.0
-        return setup.with_optimizer(learning_rate=learning_rate)
+    def apply(self, run, plan, *, learning_rate):
+        run.sample.inputs[0][0] += 1.0
+        return super().apply(run, plan, learning_rate=learning_rate)
 
 
 class ChangesTheModel(Lower):
-    def apply(self, setup, *, learning_rate):
-        setup.model.optimizer.learning_rate = learning_rate
-        return setup.with_optimizer(learning_rate=learning_rate)
+    def apply(self, run, plan, *, learning_rate):
+        run.model.optimizer.learning_rate = learning_rate
+        return super().apply(run, plan, learning_rate=learning_rate)
 
 
 class ChangesNothing(Lower):
-    def apply(self, setup, *, learning_rate):
-        return setup
+    def apply(self, run, plan, *, learning_rate):
+        return plan
 
 
 class ReturnsNone(Lower):
-    def apply(self, setup, *, learning_rate):
+    def apply(self, run, plan, *, learning_rate):
         return None
 
 
 class DiffersEachTime(Lower):
-    def apply(self, setup, *, learning_rate):
+    def apply(self, run, plan, *, learning_rate):
         self.calls = getattr(self, "calls", 0) + 1
-        return setup.with_optimizer(learning_rate=learning_rate / self.calls)
+        return super().apply(run, plan, learning_rate=learning_rate / self.calls)
 
 
 class HidesAParameter(Lower):
-    def space(self, hp, diagnosis, setup):
-        return {**super().space(hp, diagnosis, setup), "strategy": "lower-learning-rate"}
+    def space(self, hp, diagnosis, run, plan):
+        return {**super().space(hp, diagnosis, run, plan), "strategy": "lower-learning-rate"}
 
-    def apply(self, setup, *, learning_rate, strategy=""):
-        return super().apply(setup, learning_rate=learning_rate)
+    def apply(self, run, plan, *, learning_rate, strategy=""):
+        return super().apply(run, plan, learning_rate=learning_rate)
 
 
 class SaysNone(Lower):
@@ -218,19 +224,20 @@ BROKEN = {
     IsFromNowhere: "names its source",
     TrailsOff: "first line is a sentence ending with a period, not 'Lower the learning rate'",
     NotInstalled: "not-installed is not installed",
-    TreatsEverything: "none of the causes is in `treats` or `eases`",
-    TreatsNobody: "applies is False",
-    TouchesTheModelEarly: r"applies changes layer dense\[0\] \(.*\)\.seen",
+    AnswersEverything: "answers a cause that it does not name",
+    AnswersNothing: "none of the diagnosis' causes is in `treats` or `eases`",
+    RefusesItsOwn: "refusal gives 'the optimizer is too good for it'",
+    TouchesTheModelEarly: r"refusal changes layer dense\[0\]\.seen",
     TrainsInSpace: "space changes variable .*kernel",
     ReturnsFloat32: "what JSON cannot hold .*float32",
     ReturnsNan: "what JSON cannot hold .*nan",
     ReturnsATuple: r"JSON makes .*\[0.1, 0.2\].* of .*\(0.1, 0.2\)",
-    ChangesTheSetup: "changes the setup it is given: setup.optimizer",
-    ChangesTheSample: "changes the setup it is given: setup.sample",
-    ChangesTheModel: "changes the setup it is given: variable .*learning_rate",
+    ChangesThePlan: "apply changes what it is given: plan.optimizer",
+    ChangesTheSample: "apply changes what it is given: run.sample",
+    ChangesTheModel: "apply changes what it is given: variable .*learning_rate",
     ChangesNothing: "changes nothing",
-    ReturnsNone: "returns a Setup, not NoneType",
-    DiffersEachTime: "gives another setup each time",
+    ReturnsNone: "returns a Plan, not NoneType",
+    DiffersEachTime: "gives another plan each time",
     HidesAParameter: "read from JSON",
     SaysNone: "says None",
     SaysTooMuch: "one sentence",
@@ -239,15 +246,20 @@ BROKEN = {
 
 
 @pytest.fixture
-def setup():
+def run():
     return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
-def test_unbroken_strategy_passes(setup):
-    testing.check_strategy(Lower(), testing.diagnosis(Cause.LEARNING_RATE), setup)
+@pytest.fixture
+def plan():
+    return Plan().with_change(OptimizerSettings({"momentum": 0.5}))
+
+
+def test_unbroken_strategy_passes(run, plan):
+    testing.check_strategy(Lower(), testing.diagnosis(Cause.LEARNING_RATE), run, plan)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
-def test_broken_strategy_is_caught(broken, setup):
+def test_broken_strategy_is_caught(broken, run, plan):
     with pytest.raises(AssertionError, match=BROKEN[broken]):
-        testing.check_strategy(broken(), testing.diagnosis(Cause.LEARNING_RATE), setup)
+        testing.check_strategy(broken(), testing.diagnosis(Cause.LEARNING_RATE), run, plan)

@@ -9,8 +9,10 @@ from typer.main import get_command
 
 from nanfix import cli, documents
 from nanfix.diagnosis import Cause
+from nanfix.kinds.change import Change
+from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.registry import catalogue
-from nanfix.run import Setup
+from nanfix.run import Run
 from nanfix.script import CallResult, ScriptResult
 from nanfix.strategy import Strategy
 
@@ -58,19 +60,36 @@ def test_page_tells_of_every_strategy_what_it_is_for_and_what_it_changes(generat
             assert [line for line in told if line not in sections[name]] == []
 
 
+def public(kind):
+    return [name for name in vars(kind) if not name.startswith("_")]
+
+
 @pytest.mark.parametrize(
     "names",
     [
-        [name for name in vars(Setup) if name.startswith("with_")],
-        [field.name for field in fields(Stepping)],
+        [field.name for field in fields(OptimizerSettings) if field.name != "settings"],
+        public(Run),
+        public(Change),
         list(Strategy.__annotations__),
-        ["answers", "applies", "space", "apply", "explain", "snippet"],
+        [name for name in public(Strategy) if name != "parameters"],
     ],
-    ids=["setup", "stepping", "attributes", "methods"],
+    ids=["optimizer", "run", "change", "attributes", "methods"],
 )
 def test_guide_to_writing_a_strategy_names_what_there_is(names):
     text = (ROOT / "docs" / "writing-a-strategy.md").read_text()
     assert names and [name for name in names if name not in text] == []
+
+
+def test_guide_to_writing_a_strategy_names_every_kind_of_change():
+    catalogue()  # loads them
+    kinds = [kind for kind in derived(Change) if kind.__module__.startswith("nanfix.")]
+    text = (ROOT / "docs" / "writing-a-strategy.md").read_text()
+    named = [name for kind in kinds for name in (kind.__name__, f"`{kind.__module__}`")]
+    assert named and [name for name in named if name not in text] == []
+
+
+def derived(kind):
+    return [each for direct in kind.__subclasses__() for each in (direct, *derived(direct))]
 
 
 def test_strategy_shown_in_the_readme_is_the_file_itself():

@@ -9,7 +9,12 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
 from nanfix.kinds.optimizer import AdaptiveClip
+=======
+from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.kinds.plan import Plan
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.optimizing import ADAPTING, Optimizing
 from nanfix.registry import get
 
@@ -18,30 +23,29 @@ DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 @pytest.fixture
-def setup():
+def run():
     return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
-def test_starts_at_the_smaller_of_the_norms(setup):
+def test_starts_at_the_smaller_of_the_norms(run):
     diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
-    found = testing.levels(get(NAME), diagnosis, setup)
+    found = testing.levels(get(NAME), diagnosis, run)
     assert found == [{"quantile": 0.5, "share": share, "norm": 2.0} for share in (1.0, 0.1)]
 
 
-def test_does_not_clip_twice_nor_without_a_finite_norm(setup):
-    assert get(NAME).applies(DIAGNOSIS, setup)
-    assert not get(NAME).applies(DIAGNOSIS, setup.with_optimizer(clipnorm=1.0))
-    assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup, quantile=0.5, share=1.0, norm=1.0))
+def test_does_not_clip_twice_nor_without_a_finite_norm(run):
+    assert testing.applies(get(NAME), DIAGNOSIS, run)
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({"clipnorm": 1.0})))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), quantile=0.5, share=1.0, norm=1.0))
     unknown = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
-    assert not get(NAME).applies(unknown, setup)
+    assert not testing.applies(get(NAME), unknown, run)
 
 
 def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
     model = explosions.mlp()
-    setup = testing.run_of(model, *explosions.table(rows=16))
     clip = AdaptiveClip(quantile=0.5, share=1.0, norm=2.0)
     with ExitStack() as undo:
-        Optimizing(model).install(setup.with_stepping(adaptive_clip=clip), undo)
+        Optimizing(model).install(OptimizerSettings(adaptive_clip=clip), undo)
         rise, clipped = np.exp(0.5 * ADAPTING), model.optimizer._clip_gradients
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], [1.2, 1.6], rtol=1e-6)  # norm 5 at the limit 2
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6)

@@ -40,7 +40,7 @@ def test_without_a_layer_all_but_the_first_are_normalized():
 def test_a_model_with_its_own_call_is_refused():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(diagnosis(None), testing.run_of(model, *explosions.table(rows=16)))
+    assert not testing.applies(get(NAME), diagnosis(None), testing.run_of(model, *explosions.table(rows=16)))
 
 
 @pytest.mark.soak

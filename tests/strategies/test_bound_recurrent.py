@@ -8,13 +8,16 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.initial_weights import InitialWeights
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "bound-recurrent"
 DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_RECURRENCE)
 
 
-def setup_of(*recurrent):
+def run_of(*recurrent):
     model = keras.Sequential([keras.Input((5, 3)), *recurrent, layers.Dense(1)])
     model.compile("sgd", "mse")
     return testing.run_of(model, np.zeros((8, 5, 3), "float32"), np.zeros((8, 1), "float32"))
@@ -29,18 +32,19 @@ def setup_of(*recurrent):
     ],
 )
 def test_cells_get_the_usual_activations(layer, attributes):
-    setup = setup_of(layer)
-    mild, strong = testing.levels(get(NAME), DIAGNOSIS, setup)
-    (cell,) = [address for address, layer in setup.members.items() if layer is setup.model.layers[0].cell]
+    run = run_of(layer)
+    mild, strong = testing.levels(get(NAME), DIAGNOSIS, run)
+    (cell,) = [address for address, layer in run.members.items() if layer is run.model.layers[0].cell]
     assert mild == {"layers": [cell], "kernels": "kept"} and strong == {"layers": [cell], "kernels": "orthogonal"}
-    assert get(NAME).apply(setup, **mild).layers == {cell: attributes} and not get(NAME).apply(setup, **mild).initializers
-    assert get(NAME).apply(setup, **strong).initializers == {cell: "glorot_uniform"}
+    kept, drawn = (get(NAME).apply(run, Plan(), **params) for params in (mild, strong))
+    assert kept.of(LayerAttributes).attributes == {cell: attributes} and not kept.of(InitialWeights).initializers
+    assert drawn.of(InitialWeights).initializers == {cell: "glorot_uniform"}
 
 
 def test_bounded_cells_and_other_layers_are_left_alone():
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(layers.LSTM(2)))
-    setup = setup_of(layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)), layers.LSTM(2))
-    mild, _ = testing.levels(get(NAME), DIAGNOSIS, setup)
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(layers.LSTM(2)))
+    run = run_of(layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)), layers.LSTM(2))
+    mild, _ = testing.levels(get(NAME), DIAGNOSIS, run)
     assert len(mild["layers"]) == 2
 
 

@@ -6,44 +6,46 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "clip-gradients"
 DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
-def setup_of(optimizer):
+def run_of(optimizer):
     return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 @pytest.fixture(scope="module")
-def setup():
-    return setup_of("sgd")
+def run():
+    return run_of("sgd")
 
 
 @pytest.mark.parametrize(
     ("gradient", "weights", "norms"),
     [(0.5, 2.0, [0.5, 0.05, 0.005]), (5.0, 2.0, [2.0, 0.2, 0.02]), (5.0, None, [5.0, 0.5, 0.05]), (0.0, 2.0, [2.0, 0.2, 0.02])],
 )
-def test_levels_are_shares_of_the_smaller_norm(setup, gradient, weights, norms):
+def test_levels_are_shares_of_the_smaller_norm(run, gradient, weights, norms):
     diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
-    assert [params["global_clipnorm"] for params in testing.levels(get(NAME), diagnosis, setup)] == norms
+    assert [params["global_clipnorm"] for params in testing.levels(get(NAME), diagnosis, run)] == norms
 
 
-def test_applies_where_a_finite_gradient_was_seen(setup):
-    assert get(NAME).applies(DIAGNOSIS, setup)
-    assert not get(NAME).applies(testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), setup)
+def test_applies_where_a_finite_gradient_was_seen(run):
+    assert testing.applies(get(NAME), DIAGNOSIS, run)
+    assert not testing.applies(get(NAME), testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), run)
 
 
 @pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "global_clipnorm"])
-def test_does_not_clip_twice(setup, option):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.SGD(0.1, **{option: 1.0})))
-    assert not get(NAME).applies(DIAGNOSIS, setup.with_optimizer(**{option: 1.0}))
+def test_does_not_clip_twice(run, option):
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(0.1, **{option: 1.0})))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({option: 1.0})))
 
 
-def test_apply_sets_one_clipping_option_and_clears_the_others(setup):
-    changed = get(NAME).apply(setup, global_clipnorm=0.5)
-    assert changed.optimizer == {"clipnorm": None, "clipvalue": None, "global_clipnorm": 0.5}
+def test_apply_sets_one_clipping_option_and_clears_the_others(run):
+    changed = get(NAME).apply(run, Plan(), global_clipnorm=0.5)
+    assert changed.of(OptimizerSettings).settings == {"clipnorm": None, "clipvalue": None, "global_clipnorm": 0.5}
 
 
 def test_repairs_a_run_with_a_few_wrong_targets():

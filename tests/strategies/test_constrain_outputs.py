@@ -6,21 +6,24 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "constrain-outputs"
 IN_LOSS = testing.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.LOSS, None, "Log", "loss.py:3"))
 
 
-def setup_of(loss=explosions.poisson, last=None):
+def run_of(loss=explosions.poisson, last=None):
     return testing.run_of(explosions.mlp(loss=loss, last=last), *explosions.table(rows=16))
 
 
 def test_last_layer_gets_what_the_loss_is_defined_for():
-    setup = setup_of()
-    (only,) = testing.levels(get(NAME), IN_LOSS, setup)
+    run = run_of()
+    (only,) = testing.levels(get(NAME), IN_LOSS, run)
     assert only == {"layer": "dense[2]", "activation": "softplus"}
-    assert get(NAME).apply(setup, **only).layers == {"dense[2]": {"activation": "softplus"}}
+    changed = get(NAME).apply(run, Plan(), **only)
+    assert changed.of(LayerAttributes).attributes == {"dense[2]": {"activation": "softplus"}}
     assert get(NAME).explain(only) == "Use the activation softplus in the last layer, dense[2]."
     assert get(NAME).snippet(only) == "# layer dense[2]: activation='softplus'"
 
@@ -36,7 +39,7 @@ def test_last_layer_gets_what_the_loss_is_defined_for():
     ],
 )
 def test_is_left_alone_where_the_outputs_are_not_at_fault(diagnosis, loss, last):
-    assert not get(NAME).applies(diagnosis, setup_of(loss, last))
+    assert not testing.applies(get(NAME), diagnosis, run_of(loss, last))
 
 
 @pytest.mark.soak

@@ -8,6 +8,7 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "constrain-weights"
@@ -18,13 +19,13 @@ def test_layers_are_those_with_a_kernel_that_is_free():
     bound = layers.Dense(3, kernel_constraint="max_norm")
     model = keras.Sequential([keras.Input((5, 4)), layers.SimpleRNN(3), layers.Dropout(0.1), bound, layers.Dense(1)])
     model.compile("sgd", "mse")
-    setup = testing.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
-    found = testing.levels(get(NAME), DIAGNOSIS, setup)
+    run = testing.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
+    found = testing.levels(get(NAME), DIAGNOSIS, run)
     assert found == [
         {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 4.0},
         {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 2.0},
     ]
-    assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup, **found[0]))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), **found[0]))
 
 
 @pytest.mark.soak

@@ -8,6 +8,8 @@ import tensorflow as tf
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
 from nanfix.registry import get
 from nanfix.report import Outcome
 
@@ -16,18 +18,18 @@ ONE = testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
 
 
 def test_rows_left_over_are_told():
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
-    (params,) = testing.levels(get(NAME), ONE, setup)
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
+    (params,) = testing.levels(get(NAME), ONE, run)
     assert params == {"batch_rows": 32, "rows": [96]}
     assert get(NAME).explain(params) == "Leave out the rows that do not fill a batch of 32 (row 96)."
-    assert get(NAME).apply(setup, **params).rows.batch_rows == 32
+    assert get(NAME).apply(run, Plan(), **params).of(RowFilter).batch_rows == 32
 
 
 def test_applies_when_the_batch_that_failed_had_a_single_row():
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=97))
-    assert get(NAME).applies(ONE, setup)
-    assert not get(NAME).applies(testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), setup)
-    assert not get(NAME).applies(ONE, setup.with_rows(batch_rows=32))
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=97))
+    assert testing.applies(get(NAME), ONE, run)
+    assert not testing.applies(get(NAME), testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), run)
+    assert not testing.applies(get(NAME), ONE, run, Plan().with_change(RowFilter(batch_rows=32)))
 
 
 @pytest.mark.soak

@@ -10,6 +10,10 @@ from nanfix import Outcome, testing
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
+=======
+from nanfix.kinds.plan import Plan
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.kinds.rows import RowFilter
 from nanfix.registry import get
 
@@ -21,27 +25,27 @@ def classifier():
     return explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax")
 
 
-def setup(*labels):
+def run(*labels):
     return testing.run_of(classifier(), np.zeros((len(labels), 4), "float32"), np.int32(labels))
 
 
-def params(setup):
-    (found,) = testing.levels(get(NAME), DIAGNOSIS, setup)
+def params(run):
+    (found,) = testing.levels(get(NAME), DIAGNOSIS, run)
     return found
 
 
 def test_labels_from_one_are_shifted():
-    given = setup(1, 2, 3, 1)
+    given = run(1, 2, 3, 1)
     assert params(given) == {"classes": 3, "first_label": 1, "rows": [], "of": 4}
-    assert get(NAME).apply(given, **params(given)).rows == RowFilter(classes=3, first_label=1)
-    assert params(setup(1, 1, 3))["first_label"] == 1
+    assert get(NAME).apply(given, Plan(), **params(given)).of(RowFilter) == RowFilter(classes=3, first_label=1)
+    assert params(run(1, 1, 3))["first_label"] == 1
 
 
 def test_rows_are_left_out_where_no_shift_fits():
-    assert params(setup(0, 1, 3, 2)) == {"classes": 3, "first_label": 0, "rows": [2], "of": 4}
-    assert params(setup(-1, 1, 0, 255)) == {"classes": 3, "first_label": 0, "rows": [0, 3], "of": 4}
-    assert params(setup(1, 2, 4))["first_label"] == 0
-    told = get(NAME).explain(params(setup(-1, 1, 0, 255)))
+    assert params(run(0, 1, 3, 2)) == {"classes": 3, "first_label": 0, "rows": [2], "of": 4}
+    assert params(run(-1, 1, 0, 255)) == {"classes": 3, "first_label": 0, "rows": [0, 3], "of": 4}
+    assert params(run(1, 2, 4))["first_label"] == 0
+    told = get(NAME).explain(params(run(-1, 1, 0, 255)))
     assert told == "Leave out 2 of 4 rows, those with a label outside 0 to 2."
 
 
@@ -56,9 +60,9 @@ def test_stream_is_shifted_only_when_every_class_was_seen():
 
 
 def test_applies_to_class_indices_with_a_valid_one_among_them():
-    assert get(NAME).applies(DIAGNOSIS, setup(0, 7))
-    assert not get(NAME).applies(DIAGNOSIS, setup(7, 8))
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert testing.applies(get(NAME), DIAGNOSIS, run(0, 7))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run(7, 8))
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
 
 
 def test_labels_from_one_are_learned():

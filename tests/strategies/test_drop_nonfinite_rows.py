@@ -9,40 +9,47 @@ import tensorflow as tf
 import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
 from nanfix.kinds.rows import RowFilter
+=======
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
+from nanfix.kinds.scaling import Scaling
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "drop-nonfinite-rows"
 DIAGNOSIS = testing.diagnosis(Cause.NONFINITE_TARGET)
+NOTHING = Plan()
 
 
-def params(setup):
-    (found,) = testing.levels(get(NAME), DIAGNOSIS, setup)
+def params(run, plan=NOTHING):
+    (found,) = testing.levels(get(NAME), DIAGNOSIS, run, plan)
     return found
 
 
 def test_parameters_name_the_users_rows():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    setup = testing.run_of(explosions.mlp(), x, y)
-    assert params(setup) == {"inputs": True, "targets": True, "rows": [3, 6], "of": 8}
-    assert get(NAME).apply(setup, **params(setup)).rows == RowFilter(finite_inputs=True, finite_targets=True)
-    assert get(NAME).explain(params(setup)) == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
+    run = testing.run_of(explosions.mlp(), x, y)
+    assert params(run) == {"inputs": True, "targets": True, "rows": [3, 6], "of": 8}
+    assert get(NAME).apply(run, NOTHING, **params(run)).of(RowFilter) == RowFilter(finite_inputs=True, finite_targets=True)
+    assert get(NAME).explain(params(run)) == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
 
 
 def test_filled_inputs_count_as_finite():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    setup = testing.run_of(explosions.mlp(), x, y).with_fills({"input[0]": (0.0,) * 4})
-    assert params(setup) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
+    filled = Plan().with_change(Scaling(fills={"input[0]": (0.0,) * 4}))
+    assert params(testing.run_of(explosions.mlp(), x, y), filled) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
 
 
 def test_applies_only_where_a_row_is_left():
     x, y = explosions.table(rows=4)
     x[np.arange(4), np.arange(4)] = np.nan
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
     x[0] = 0.0
-    assert get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    assert testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)

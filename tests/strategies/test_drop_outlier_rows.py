@@ -34,11 +34,11 @@ def test_rows_outside_are_not_kept():
 
 def test_too_many_are_no_outliers():
     x, y = explosions.table(rows=40)
-    setup = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
-    assert get(NAME).applies(DIAGNOSIS, setup)
+    run = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
+    assert testing.applies(get(NAME), DIAGNOSIS, run)
     crowd = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
-    assert not get(NAME).applies(DIAGNOSIS, crowd)
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    assert not testing.applies(get(NAME), DIAGNOSIS, crowd)
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.soak

@@ -10,7 +10,12 @@ from keras import layers, ops
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
+<<<<<<< HEAD
 from nanfix.kinds.guards import Guard
+=======
+from nanfix.kinds.guards import Guard, Guards
+from nanfix.kinds.plan import Plan
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "guard-unsafe-operations"
@@ -21,13 +26,13 @@ def diagnosis(cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", sourc
 
 
 @pytest.fixture(scope="module")
-def setup():
+def run():
     return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
-def test_names_the_operation_its_line_and_the_address_of_its_layer(setup):
-    layer = setup.model.layers[1].name
-    levels = testing.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), setup)
+def test_names_the_operation_its_line_and_the_address_of_its_layer(run):
+    layer = run.model.layers[1].name
+    levels = testing.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), run)
     expected = {"operation": "RealDiv", "source": "net.py:7", "layer": "dense[1]", "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
@@ -43,8 +48,8 @@ def test_names_the_operation_its_line_and_the_address_of_its_layer(setup):
         ("Cosh", Phase.LOSS, [1e-34]),
     ],
 )
-def test_levels_fit_the_operation(setup, operation, phase, epsilons):
-    found = testing.levels(get(NAME), diagnosis(phase=phase, operation=operation), setup)
+def test_levels_fit_the_operation(run, operation, phase, epsilons):
+    found = testing.levels(get(NAME), diagnosis(phase=phase, operation=operation), run)
     assert [params["epsilon"] for params in found] == epsilons
 
 
@@ -61,22 +66,22 @@ def test_levels_fit_the_operation(setup, operation, phase, epsilons):
     ],
     ids=str,
 )
-def test_refuses_what_it_cannot_place_or_guard(setup, changed):
-    assert get(NAME).applies(diagnosis(), setup)
-    assert not get(NAME).applies(diagnosis(**changed), setup)
+def test_refuses_what_it_cannot_place_or_guard(run, changed):
+    assert testing.applies(get(NAME), diagnosis(), run)
+    assert not testing.applies(get(NAME), diagnosis(**changed), run)
 
 
 def test_refuses_a_model_that_runs_eagerly():
-    setup = testing.run_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
-    assert not get(NAME).applies(diagnosis(), setup)
+    run = testing.run_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
+    assert not testing.applies(get(NAME), diagnosis(), run)
 
 
-def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(setup):
+def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(run):
     params = {"operation": "Log", "source": "loss.py:3", "layer": None}
-    once = get(NAME).apply(setup, **params, epsilon=1e-7)
-    twice = get(NAME).apply(once, **params, epsilon=1e-4)
-    assert once.guards == (Guard("Log", "loss.py:3", None, 1e-7),)
-    assert twice.guards == (Guard("Log", "loss.py:3", None, 1e-4),)
+    once = get(NAME).apply(run, Plan(), **params, epsilon=1e-7)
+    twice = get(NAME).apply(run, once, **params, epsilon=1e-4)
+    assert once.of(Guards).guards == (Guard("Log", "loss.py:3", None, 1e-7),)
+    assert twice.of(Guards).guards == (Guard("Log", "loss.py:3", None, 1e-4),)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ NAN, INF = np.nan, np.inf
 
 def fills(model, x):
     model.compile("sgd", "mse")
-    setup = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
+    run = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
     return params["fills"]
 
 
@@ -58,8 +58,8 @@ def test_every_float_input_has_its_own_fills():
 def test_applies_only_where_layers_can_be_put_into_the_model():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
-    assert get(NAME).applies(DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
+    assert testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
 
 
 def test_gate_passes_everything_unchanged_until_it_fills():

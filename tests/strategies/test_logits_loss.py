@@ -8,7 +8,13 @@ from keras import layers, ops
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
 from nanfix.kinds.loss import LogitsLoss
+=======
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.loss import LogitsLoss
+from nanfix.kinds.plan import Plan
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "logits-loss"
@@ -78,15 +84,15 @@ def of_full_batches(y, p):
     return -ops.sum(ops.reshape(y, (16, 3)) * ops.log(p), axis=-1)
 
 
-def setup_of(loss, last, outputs=3, targets=None):
+def run_of(loss, last, outputs=3, targets=None):
     x, _ = explosions.table(rows=16)
     if targets is None:
         targets = np.eye(3)[np.arange(16) % 3] if outputs == 3 else np.tile([[0], [1]], (8, outputs))
     return testing.run_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
 
 
-def found(setup):
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
+def found(run):
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
     return params
 
 
@@ -104,7 +110,7 @@ def found(setup):
     ],
 )
 def test_crossentropy_of_three_classes_is_recognized(loss, last, expected):
-    params = found(setup_of(loss, last))
+    params = found(run_of(loss, last))
     name, reduction, factor, raw_outputs, activation = expected
     assert params.pop("factor") == pytest.approx(factor, rel=1e-4)
     assert params == {"loss": name, "reduction": reduction, "raw_outputs": raw_outputs, "activation": activation}
@@ -125,14 +131,14 @@ def test_crossentropy_of_three_classes_is_recognized(loss, last, expected):
     ],
 )
 def test_crossentropy_of_yes_or_no_is_recognized(loss, last, outputs, reduction, factor, raw_outputs, activation):
-    params = found(setup_of(loss, last, outputs))
+    params = found(run_of(loss, last, outputs))
     assert params.pop("factor") == pytest.approx(factor, rel=1e-4)
     expected = {"loss": "binary_crossentropy", "reduction": reduction, "raw_outputs": raw_outputs, "activation": activation}
     assert params == expected
 
 
 def test_crossentropy_of_class_indices_is_recognized():
-    params = found(setup_of("sparse_categorical_crossentropy", "softmax", targets=np.arange(16) % 3))
+    params = found(run_of("sparse_categorical_crossentropy", "softmax", targets=np.arange(16) % 3))
     assert (params["loss"], params["reduction"], params["factor"]) == ("sparse_categorical_crossentropy", MEAN, 1.0)
 
 
@@ -153,12 +159,12 @@ def test_crossentropy_of_class_indices_is_recognized():
     ],
 )
 def test_what_is_no_crossentropy_of_probabilities_is_left_alone(loss, last, outputs):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(loss, last, outputs))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss, last, outputs))
 
 
 @pytest.mark.parametrize(("loss", "targets"), [(gathered, np.arange(16) % 3), (of_full_batches, None)])
 def test_loss_that_cannot_take_random_outputs_is_left_alone(loss, targets):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(loss, "softmax", targets=targets))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss, "softmax", targets=targets))
 
 
 def test_several_outputs_are_left_alone():
@@ -166,21 +172,21 @@ def test_several_outputs_are_left_alone():
     model = keras.Model(inputs, [layers.Dense(1, activation="sigmoid")(inputs) for _ in range(2)])
     model.compile("sgd", [binary, binary])
     x, y = explosions.table(rows=16)
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(model, x, [y > 0, y < 0]))
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, x, [y > 0, y < 0]))
 
 
 def test_last_activation_given_as_a_layer_is_no_error():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=layers.Softmax())])
     model.compile("sgd", categorical)
-    setup = testing.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
-    assert get(NAME).applies(DIAGNOSIS, setup) in (True, False)
+    run = testing.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
+    assert testing.applies(get(NAME), DIAGNOSIS, run) in (True, False)
 
 
 def test_apply_adds_the_missing_activation():
-    setup = setup_of(binary, None, outputs=1)
-    changed = get(NAME).apply(setup, **found(setup))
-    assert changed.loss == LogitsLoss("binary_crossentropy", MEAN, 1.0)
-    assert list(changed.layers.values()) == [{"activation": "sigmoid"}]
+    run = run_of(binary, None, outputs=1)
+    changed = get(NAME).apply(run, Plan(), **found(run))
+    assert changed.of(LogitsLoss) == LogitsLoss("binary_crossentropy", MEAN, 1.0)
+    assert list(changed.of(LayerAttributes).attributes.values()) == [{"activation": "sigmoid"}]
 
 
 def assert_probabilities(predictions, truth):

@@ -7,20 +7,21 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "loss-scale"
 DIAGNOSIS = testing.diagnosis(Cause.REDUCED_PRECISION)
 
 
-def setup_of(optimizer):
+def run_of(optimizer):
     return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_refuses_an_optimizer_that_scales_already():
-    assert get(NAME).applies(DIAGNOSIS, setup_of("sgd"))
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
-    assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup_of("sgd"), initial_scale=1.0))
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of("sgd"), get(NAME).apply(run_of("sgd"), Plan(), initial_scale=1.0))
 
 
 @pytest.mark.soak

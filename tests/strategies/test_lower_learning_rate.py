@@ -1,7 +1,6 @@
 """lower-learning-rate: half decades of the failed rate, schedules scaled as a whole, callbacks held below."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import explosions
 import keras
@@ -10,38 +9,41 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "lower-learning-rate"
 
 
 @pytest.fixture(scope="module")
-def setup():
+def run():
     return testing.run_of(explosions.mlp(keras.optimizers.SGD(0.5)), *explosions.table(rows=16))
 
 
-def rates(diagnosis, setup):
-    return [params["learning_rate"] for params in testing.levels(get(NAME), diagnosis, setup)]
+def rates(diagnosis, run):
+    return [params["learning_rate"] for params in testing.levels(get(NAME), diagnosis, run)]
 
 
-def test_levels_are_half_decades_of_the_rate_that_failed(setup):
-    found = rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1), setup)
+def test_levels_are_half_decades_of_the_rate_that_failed(run):
+    found = rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1), run)
     assert found == [0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7]
 
 
-def test_unknown_rate_is_asked_of_the_optimizer(setup):
-    assert rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=None), setup)[:2] == [0.15, 0.05]
+def test_unknown_rate_is_asked_of_the_optimizer(run):
+    assert rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [0.15, 0.05]
 
 
-def test_applies_to_optimizers_that_have_a_rate(setup):
-    without = replace(setup, model=SimpleNamespace(optimizer=SimpleNamespace()))
-    assert get(NAME).applies(testing.diagnosis(Cause.LEARNING_RATE), setup)
-    assert not get(NAME).applies(testing.diagnosis(Cause.LEARNING_RATE), without)
+def test_applies_to_optimizers_that_have_a_rate(run):
+    without = replace(run, learning_rate=None)
+    assert testing.applies(get(NAME), testing.diagnosis(Cause.LEARNING_RATE), run)
+    assert not testing.applies(get(NAME), testing.diagnosis(Cause.LEARNING_RATE), without)
 
 
-def test_apply_sets_the_rate_and_keeps_other_changes(setup):
-    clipped = setup.with_optimizer(global_clipnorm=1.0)
-    assert get(NAME).apply(clipped, learning_rate=0.03).optimizer == {"global_clipnorm": 1.0, "learning_rate": 0.03}
+def test_apply_sets_the_rate_and_keeps_other_changes(run):
+    clipped = Plan().with_change(OptimizerSettings({"global_clipnorm": 1.0}))
+    changed = get(NAME).apply(run, clipped, learning_rate=0.03)
+    assert changed.of(OptimizerSettings).settings == {"global_clipnorm": 1.0, "learning_rate": 0.03}
 
 
 def test_repairs_a_rate_that_is_too_high():

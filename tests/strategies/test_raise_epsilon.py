@@ -6,27 +6,30 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "raise-epsilon"
 DIAGNOSIS = testing.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.UPDATE))
 
 
-def setup_of(optimizer):
+def run_of(optimizer):
     return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_levels_are_factors_of_the_users_epsilon_up_to_one():
-    found = testing.levels(get(NAME), DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=1e-7)))
+    found = testing.levels(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(epsilon=1e-7)))
     assert [params["epsilon"] for params in found] == pytest.approx([1e-5, 1e-3, 1e-1, 1.0])
 
 
 def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
-    adam = setup_of("adam")
-    assert get(NAME).applies(DIAGNOSIS, adam) and not get(NAME).applies(DIAGNOSIS, adam.with_optimizer(epsilon=1e-3))
-    assert not get(NAME).applies(testing.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam)
-    assert not get(NAME).applies(DIAGNOSIS, setup_of("sgd"))
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.Adam(epsilon=0.0)))
+    adam = run_of("adam")
+    large = Plan().with_change(OptimizerSettings({"epsilon": 1e-3}))
+    assert testing.applies(get(NAME), DIAGNOSIS, adam) and not testing.applies(get(NAME), DIAGNOSIS, adam, large)
+    assert not testing.applies(get(NAME), testing.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam)
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(epsilon=0.0)))
 
 
 @pytest.mark.soak

@@ -28,9 +28,9 @@ def test_levels_are_the_layer_that_overflowed_and_all():
 
 
 def test_refuses_full_precision_and_weights_of_half_precision():
-    assert get(NAME).applies(diagnosis("first"), halved())
-    assert not get(NAME).applies(diagnosis("first"), halved("float32"))
-    assert not get(NAME).applies(diagnosis("first"), halved("float16"))
+    assert testing.applies(get(NAME), diagnosis("first"), halved())
+    assert not testing.applies(get(NAME), diagnosis("first"), halved("float32"))
+    assert not testing.applies(get(NAME), diagnosis("first"), halved("float16"))
 
 
 @pytest.mark.soak

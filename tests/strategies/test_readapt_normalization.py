@@ -9,6 +9,8 @@ from keras import layers
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "readapt-normalization"
@@ -16,19 +18,19 @@ NAME = "readapt-normalization"
 
 def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
-    setup = testing.run_of(model, x, y)
-    (only,) = testing.levels(get(NAME), testing.diagnosis(Cause.RUINED_STATISTICS), setup)
+    run = testing.run_of(model, x, y)
+    (only,) = testing.levels(get(NAME), testing.diagnosis(Cause.RUINED_STATISTICS), run)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
-    assert "statistics" in get(NAME).apply(setup, **only).layers["normalization[0]"]
+    assert "statistics" in get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes["normalization[0]"]
     assert get(NAME).explain(only) == "Adapt the Normalization layer to the finite values of its 4 features."
     assert get(NAME).snippet(only).startswith("# layer normalization[0]: keras.layers.Normalization(mean=[")
 
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
 def test_other_models_are_left_alone(cause):
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
-    assert not get(NAME).applies(testing.diagnosis(cause), setup)
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    assert not testing.applies(get(NAME), testing.diagnosis(cause), run)
 
 
 @pytest.mark.soak

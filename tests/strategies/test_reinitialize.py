@@ -9,18 +9,17 @@ from keras import layers
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
+from nanfix.kinds.initial_weights import InitialWeights
 from nanfix.registry import get
-from nanfix.run import walk
 
 NAME = "reinitialize"
 DIAGNOSIS = testing.diagnosis(Cause.BAD_INITIALIZATION)
 
 
-def drawn(setup):
+def drawn(run):
     """Return the initializer of each layer, by the layer."""
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
-    stack = dict(walk(setup.model))
-    return {stack[address]: initializer for address, initializer in params["initializers"].items()}
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    return {run.members[address]: initializer for address, initializer in params["initializers"].items()}
 
 
 @pytest.mark.parametrize(
@@ -28,9 +27,9 @@ def drawn(setup):
     [("relu", "he_normal"), ("gelu", "he_normal"), ("selu", "lecun_normal"), ("tanh", "glorot_uniform")],
 )
 def test_initializer_goes_by_the_activation(activation, initializer):
-    setup = testing.run_of(explosions.mlp(activation=activation), *explosions.table(rows=8))
-    first, second, last = setup.model.layers
-    assert drawn(setup) == {first: initializer, second: initializer, last: "glorot_uniform"}
+    run = testing.run_of(explosions.mlp(activation=activation), *explosions.table(rows=8))
+    first, second, last = run.model.layers
+    assert drawn(run) == {first: initializer, second: initializer, last: "glorot_uniform"}
 
 
 def test_initializer_goes_by_an_activation_that_is_a_layer_of_its_own():
@@ -52,20 +51,22 @@ def test_initializer_goes_by_an_activation_that_is_a_layer_of_its_own():
 def test_only_layers_with_a_kernel_are_drawn():
     model = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4), layers.SimpleRNN(3), layers.Activation("relu")])
     model.compile("sgd", "mse")
-    setup = testing.run_of(model, np.zeros((8, 6), "int32"), np.zeros((8, 3), "float32"))
-    assert drawn(setup) == {model.layers[1].cell: "glorot_uniform"}
+    run = testing.run_of(model, np.zeros((8, 6), "int32"), np.zeros((8, 3), "float32"))
+    assert drawn(run) == {model.layers[1].cell: "glorot_uniform"}
 
 
 def test_does_not_apply_to_a_model_without_kernels():
     model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(), layers.Activation("relu")])
     model.compile("sgd", "mse")
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32")))
+    assert not testing.applies(
+        get(NAME), DIAGNOSIS, testing.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32"))
+    )
 
 
 def test_apply_starts_again_from_new_weights():
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=8))
-    changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).apply(setup)
-    assert changed.initializers == {"dense[1]": "he_normal"} and not changed.keeps_weights
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=8))
+    changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).plan(run)
+    assert changed.of(InitialWeights).initializers == {"dense[1]": "he_normal"} and not changed.keeps_weights
 
 
 def test_repairs_weights_drawn_too_large():

@@ -9,6 +9,11 @@ import tensorflow as tf
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
+=======
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.rows import RowFilter
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.kinds.scaling import Affine
 from nanfix.registry import get
 from nanfix.report import Outcome
@@ -17,22 +22,22 @@ NAME = "rescale-labels"
 DIAGNOSIS = testing.diagnosis(Cause.INVALID_LABEL)
 
 
-def setup_of(*labels, loss="binary_crossentropy"):
+def run_of(*labels, loss="binary_crossentropy"):
     x, _ = explosions.table(rows=len(labels))
     return testing.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
 
 
 @pytest.mark.parametrize(("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)])
 def test_lowest_and_highest_label_become_0_and_1(labels, low, high):
-    setup = setup_of(*labels)
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup)
+    run = run_of(*labels)
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
     assert params == {"low": low, "high": high}
-    assert get(NAME).apply(setup, **params).rows.labels == Affine((low,), (high - low,))
+    assert get(NAME).apply(run, Plan(), **params).of(RowFilter).labels == Affine((low,), (high - low,))
 
 
 def test_shares_and_other_losses_are_left_alone():
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(0, 1, 0.5))
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(-1, 1, 1, loss="hinge"))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(0, 1, 0.5))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(-1, 1, 1, loss="hinge"))
 
 
 @pytest.mark.soak

@@ -9,6 +9,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.optimizing import Optimizing, forget
 from nanfix.registry import get
 
@@ -25,8 +27,8 @@ def trained(optimizer):
 def test_moments_and_steps_are_those_of_a_new_optimizer():
     model = trained(keras.optimizers.Adam(0.02))
     weights = model.get_weights()
-    setup = testing.run_of(model, *explosions.table(rows=16))
-    Optimizing(model).install(get(NAME).apply(setup), ExitStack())
+    run = testing.run_of(model, *explosions.table(rows=16))
+    Optimizing(model).install(get(NAME).apply(run, Plan()).of(OptimizerSettings), ExitStack())
     moments = [np.asarray(v) for v in model.optimizer.variables if v.path.split("/")[-1] not in ("learning_rate",)]
     assert not any(np.any(moment) for moment in moments)
     assert float(model.optimizer.learning_rate) == np.float32(0.02)
@@ -41,12 +43,13 @@ def test_a_schedule_goes_on_counting():
 
 
 def test_refuses_an_optimizer_without_memory_and_a_second_time():
-    setup = testing.run_of(explosions.mlp("adam"), *explosions.table(rows=16))
-    setup.model.optimizer.build(setup.model.trainable_variables)
-    assert get(NAME).applies(DIAGNOSIS, setup) and not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup))
+    run = testing.run_of(explosions.mlp("adam"), *explosions.table(rows=16))
+    run.model.optimizer.build(run.model.trainable_variables)
+    assert testing.applies(get(NAME), DIAGNOSIS, run)
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan()))
     plain = testing.run_of(explosions.mlp("sgd"), *explosions.table(rows=16))
     plain.model.optimizer.build(plain.model.trainable_variables)
-    assert not get(NAME).applies(DIAGNOSIS, plain)
+    assert not testing.applies(get(NAME), DIAGNOSIS, plain)
 
 
 @pytest.mark.soak

@@ -8,37 +8,42 @@ import pytest
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.kinds.loss import RobustLoss
+<<<<<<< HEAD
+=======
+from nanfix.kinds.plan import Plan
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "robust-loss"
 DIAGNOSIS = testing.diagnosis(Cause.OUTLIER)
 
 
-def setup_of(loss="mse", y=None):
+def run_of(loss="mse", y=None):
     x, targets = explosions.table(rows=16)
     return testing.run_of(explosions.mlp(loss=loss), x, targets if y is None else y)
 
 
 def test_delta_is_a_share_of_the_interquartile_range():
     y = np.arange(16, dtype="float32")[:, None] * 2.0
-    found = [params["delta"] for params in testing.levels(get(NAME), DIAGNOSIS, setup_of(y=y))]
+    found = [params["delta"] for params in testing.levels(get(NAME), DIAGNOSIS, run_of(y=y))]
     assert found == [15.0, 1.5]
 
 
 @pytest.mark.parametrize("loss", ["mse", "mean_squared_error", keras.losses.MeanSquaredError()])
 def test_applies_to_squared_errors(loss):
-    assert get(NAME).applies(DIAGNOSIS, setup_of(loss))
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of(loss))
 
 
 @pytest.mark.parametrize("loss", ["mae", "huber", "log_cosh"])
 def test_other_losses_are_left_alone(loss):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(loss))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss))
 
 
-def test_a_setup_with_another_loss_is_left_alone():
-    setup = setup_of()
-    changed = get(NAME).apply(setup, loss="Huber", delta=0.5, factor=2.0)
-    assert changed.loss == RobustLoss("Huber", (("delta", 0.5),), 2.0) and not get(NAME).applies(DIAGNOSIS, changed)
+def test_a_plan_with_another_loss_is_left_alone():
+    run = run_of()
+    changed = get(NAME).apply(run, Plan(), loss="Huber", delta=0.5, factor=2.0)
+    assert changed.of(RobustLoss) == RobustLoss("Huber", (("delta", 0.5),), 2.0)
+    assert not testing.applies(get(NAME), DIAGNOSIS, run, changed)
 
 
 @pytest.mark.soak

@@ -7,21 +7,24 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.layers import LayerAttributes
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "sane-constants"
 DIAGNOSIS = testing.diagnosis(Cause.OPTIMIZER_CONSTANT)
 
 
-def setup_of(optimizer, *stack):
+def run_of(optimizer, *stack):
     model = keras.Sequential([keras.Input((4,)), *stack, layers.Dense(1)])
     model.compile(optimizer, "mse")
     return testing.run_of(model, *explosions.table(rows=16))
 
 
-def mild(setup):
+def mild(run):
     """Return the constants that the first level sets: the optimizer's, and those of layers by their position."""
-    params, _ = testing.levels(get(NAME), DIAGNOSIS, setup)
+    params, _ = testing.levels(get(NAME), DIAGNOSIS, run)
     return params["optimizer"], params["layers"]
 
 
@@ -39,20 +42,20 @@ def mild(setup):
     ids=lambda value: type(value).__name__,
 )
 def test_optimizer_gets_the_default_of_what_is_out_of_range(optimizer, expected):
-    assert mild(setup_of(optimizer)) == (expected, {})
+    assert mild(run_of(optimizer)) == (expected, {})
 
 
 def test_normalization_layers_get_theirs():
     normalizing = [layers.BatchNormalization(epsilon=0.0, momentum=1.0), layers.Dense(4), layers.LayerNormalization(epsilon=0.0)]
-    assert mild(setup_of("adam", *normalizing)) == (
+    assert mild(run_of("adam", *normalizing)) == (
         {},
         {"batch_normalization[0]": {"epsilon": 1e-3, "momentum": 0.99}, "layer_normalization[0]": {"epsilon": 1e-3}},
     )
 
 
 def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
-    setup = setup_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
-    _, strong = testing.levels(get(NAME), DIAGNOSIS, setup)
+    run = run_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
+    _, strong = testing.levels(get(NAME), DIAGNOSIS, run)
     assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
     assert strong["layers"] == {"batch_normalization[0]": {"epsilon": pytest.approx(0.1)}}
 
@@ -63,19 +66,21 @@ def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
     ids=str,
 )
 def test_applies_from_the_edge_of_the_range(constants, applies):
-    assert bool(get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.Adam(**constants)))) is applies
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(**constants))) is applies
 
 
 def test_apply_sets_the_constants_and_keeps_other_changes():
-    setup = setup_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0)).with_optimizer(learning_rate=0.5)
-    changed = get(NAME).apply(setup, optimizer={"epsilon": 1e-7}, layers={"batch_normalization[0]": {"epsilon": 1e-3}})
-    assert changed.optimizer == {"learning_rate": 0.5, "epsilon": 1e-7}
-    assert changed.layers == {"batch_normalization[0]": {"epsilon": 1e-3}} and not changed.stepping.fresh_moments
+    run = run_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0))
+    before = Plan().with_change(OptimizerSettings({"learning_rate": 0.5}))
+    changed = get(NAME).apply(run, before, optimizer={"epsilon": 1e-7}, layers={"batch_normalization[0]": {"epsilon": 1e-3}})
+    assert changed.of(OptimizerSettings) == OptimizerSettings({"learning_rate": 0.5, "epsilon": 1e-7})
+    assert changed.of(LayerAttributes).attributes == {"batch_normalization[0]": {"epsilon": 1e-3}}
 
 
 def test_accumulators_are_filled_anew():
-    setup = setup_of(keras.optimizers.Adagrad(initial_accumulator_value=-0.1))
-    assert get(NAME).apply(setup, optimizer={"initial_accumulator_value": 0.1}, layers={}).stepping.fresh_moments
+    run = run_of(keras.optimizers.Adagrad(initial_accumulator_value=-0.1))
+    changed = get(NAME).apply(run, Plan(), optimizer={"initial_accumulator_value": 0.1}, layers={})
+    assert changed.of(OptimizerSettings).fresh_moments
 
 
 def test_words_name_every_constant():

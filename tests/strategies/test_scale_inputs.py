@@ -13,7 +13,12 @@ import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
+<<<<<<< HEAD
 from nanfix.kinds.scaling import Affine, Power
+=======
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.scaling import Affine, Power, Scaling
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "scale-inputs"
@@ -27,8 +32,8 @@ def compiled(*stack):
 
 
 def levels_of(model, x):
-    setup = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    return testing.levels(get(NAME), DIAGNOSIS, setup)
+    run = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    return testing.levels(get(NAME), DIAGNOSIS, run)
 
 
 def scalers(model, x):
@@ -73,9 +78,9 @@ def test_numbers_are_those_of_scikit_learn():
 
 def test_power_of_arrays_is_that_of_scikit_learn():
     x = spread_table()
-    setup = testing.run_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
-    *_, strong = testing.levels(get(NAME), DIAGNOSIS, setup)
-    power = get(NAME).apply(setup, **strong).inputs["input[0]"]
+    run = testing.run_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
+    *_, strong = testing.levels(get(NAME), DIAGNOSIS, run)
+    power = get(NAME).apply(run, Plan(), **strong).of(Scaling).inputs["input[0]"]
     assert isinstance(power, Power)
     expected = PowerTransformer().fit_transform((x.astype("float64") - power.first.center) / power.first.scale)
     np.testing.assert_allclose(power(x), expected, rtol=1e-4, atol=1e-4)
@@ -164,15 +169,16 @@ def test_class_indices_are_left_alone():
     mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
     assert mild == {"numbers": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
-    assert not get(NAME).applies(DIAGNOSIS, testing.run_of(only, x, np.zeros((5, 1), "float32")))
+    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(only, x, np.zeros((5, 1), "float32")))
 
 
 def test_apply_turns_the_numbers_into_a_map():
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
     numbers = {"input[0]": {"center": [1.0, 2.0, 3.0, 4.0], "scale": [2.0, 2.0, 2.0, 4.0]}}
-    changed = get(NAME).apply(setup, scaler="robust", inputs=numbers)
-    assert changed.inputs == {"input[0]": Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
-    np.testing.assert_array_equal(changed.inputs["input[0]"](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
+    changed = get(NAME).apply(run, Plan(), scaler="robust", inputs=numbers)
+    scaling = changed.of(Scaling).inputs
+    assert scaling == {"input[0]": Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
+    np.testing.assert_array_equal(scaling["input[0]"](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
 
 
 def test_repaired_model_takes_raw_inputs():

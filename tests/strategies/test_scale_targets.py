@@ -9,27 +9,32 @@ from sklearn.preprocessing import RobustScaler
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+<<<<<<< HEAD
 from nanfix.kinds.scaling import TargetScaling
+=======
+from nanfix.kinds.plan import Plan
+from nanfix.kinds.scaling import Scaling, TargetScaling
+>>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "scale-targets"
 DIAGNOSIS = testing.diagnosis(Cause.UNSCALED_TARGET)
 
 
-def setup_of(y, **model):
+def run_of(y, **model):
     y = np.asarray(y, "float32")
     return testing.run_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
 
 
 def scaling(*values, loss="mse"):
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup_of(np.array(values)[:, None], loss=loss))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run_of(np.array(values)[:, None], loss=loss))
     return params["center"], params["scale"], params["degree"]
 
 
 def test_numbers_are_those_of_robust_scaler():
     y = explosions.table()[1].astype("float64") * 1e6 + 3e6
     expected = RobustScaler().fit(y.astype("float32").astype("float64"))
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, setup_of(y))
+    (params,) = testing.levels(get(NAME), DIAGNOSIS, run_of(y))
     assert params["center"] == pytest.approx(expected.center_[0], rel=1e-6)
     assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
 
@@ -57,7 +62,7 @@ def test_nonfinite_targets_are_left_out():
     ids=["mse", "MSE", "mean_squared_error", "class name", "instance", "function"],
 )
 def test_loss_is_known_however_it_is_given(loss):
-    assert get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), loss=loss))
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), loss=loss))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_loss_is_known_however_it_is_given(loss):
     ids=["classification", "other power", "output not affine", "relative error"],
 )
 def test_does_not_apply(model):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(np.zeros((8, 1)), **model))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), **model))
 
 
 class WithoutBias(keras.Model):
@@ -87,13 +92,13 @@ class WithoutBias(keras.Model):
 def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
     model = WithoutBias() if own_call else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse")
-    applies = get(NAME).applies(DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
-    assert bool(applies) is not own_call
+    applies = testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
+    assert applies is not own_call
 
 
 def test_apply_turns_the_numbers_into_a_scaling():
-    changed = get(NAME).apply(setup_of(np.zeros((8, 1))), center=3.0, scale=2.0, degree=2)
-    assert changed.targets == TargetScaling(3.0, 2.0, 2)
+    changed = get(NAME).apply(run_of(np.zeros((8, 1))), Plan(), center=3.0, scale=2.0, degree=2)
+    assert changed.of(Scaling).targets == TargetScaling(3.0, 2.0, 2)
 
 
 def test_repaired_model_predicts_in_the_users_units():

@@ -10,8 +10,9 @@ import pytest
 import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
-from nanfix.objective import install_objective
-from nanfix.optimizing import Optimizing
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
+from nanfix.optimizing import Optimizing, without_skipped
 from nanfix.registry import get
 
 NAME = "skip-nonfinite-steps"
@@ -22,15 +23,15 @@ def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
     x, y = explosions.table(rows=48)
     y[16] = np.nan
     model = explosions.mlp("adam", **compiled)
-    setup = get(NAME).apply(testing.run_of(model, x, y))
+    settings = get(NAME).apply(testing.run_of(model, x, y), Plan()).of(OptimizerSettings)
     model.optimizer.build(model.trainable_variables)
     with ExitStack() as undo:
         optimizing = Optimizing(model)
-        optimizing.install(setup, undo)
-        install_objective(model, setup, undo)
+        optimizing.install(settings, undo)
+        without_skipped(model, undo)
         first, last = x[:16], x[32:]
         losses = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history["loss"]
-        notes = optimizing.settle(setup)
+        notes = optimizing.settle(settings)
     assert notes == ["1 steps with a non-finite gradient were skipped, 2 taken."] and np.isfinite(losses).all()
     weights = model.get_weights()
     again = explosions.mlp("adam", **compiled)
@@ -48,8 +49,10 @@ def test_a_training_of_which_every_step_is_skipped_is_no_repair():
 
 def test_applies_once():
     diagnosis = testing.diagnosis(Cause.GRADIENT_SINGULARITY)
-    setup = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
-    assert get(NAME).applies(diagnosis, setup) and not get(NAME).applies(diagnosis, get(NAME).apply(setup))
+    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    assert testing.applies(get(NAME), diagnosis, run) and not testing.applies(
+        get(NAME), diagnosis, run, get(NAME).apply(run, Plan())
+    )
 
 
 def one_missing_target():

@@ -9,43 +9,41 @@ from keras import layers
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.registry import get
-from nanfix.run import walk
 
 NAME = "swap-activation"
 DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION)
 IN_LOSS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
 
 
-def setup_of(outputs=1, **model):
+def run_of(outputs=1, **model):
     y = np.tile(np.eye(outputs, dtype="float32"), (12 // outputs, 1))
     return testing.run_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
 
 
-def swapped(diagnosis, setup):
+def swapped(diagnosis, run):
     """Return the layers changed and their new activation, level by level."""
-    stack = dict(walk(setup.model))
     return [
-        ([stack[address] for address in params["layers"]], params["activation"])
-        for params in testing.levels(get(NAME), diagnosis, setup)
+        ([run.members[address] for address in params["layers"]], params["activation"])
+        for params in testing.levels(get(NAME), diagnosis, run)
     ]
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear", "selu", "gelu", "softplus", "exponential"])
 def test_hidden_layers_without_bound_become_tanh_or_sigmoid(activation):
-    setup = setup_of(activation=activation)
-    hidden = setup.model.layers[:-1]
-    assert swapped(DIAGNOSIS, setup) == [(hidden, "tanh"), (hidden, "sigmoid")]
+    run = run_of(activation=activation)
+    hidden = run.model.layers[:-1]
+    assert swapped(DIAGNOSIS, run) == [(hidden, "tanh"), (hidden, "sigmoid")]
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
 def test_bounded_layers_are_left_alone(activation):
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(activation=activation))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(activation=activation))
 
 
 def test_cell_of_a_recurrent_layer_is_changed():
     model, x, y, _ = explosions.recurrence()
-    setup = testing.run_of(model, x[:8], y[:8])
-    assert swapped(DIAGNOSIS, setup)[0] == ([model.layers[0].cell], "tanh")
+    run = testing.run_of(model, x[:8], y[:8])
+    assert swapped(DIAGNOSIS, run)[0] == ([model.layers[0].cell], "tanh")
 
 
 @pytest.mark.parametrize(
@@ -59,8 +57,8 @@ def test_cell_of_a_recurrent_layer_is_changed():
     ],
 )
 def test_last_layer_gets_what_its_loss_takes(loss, outputs, last, needed):
-    setup = setup_of(outputs, loss=loss, last=last)
-    assert swapped(IN_LOSS, setup) == [([setup.model.layers[-1]], needed)]
+    run = run_of(outputs, loss=loss, last=last)
+    assert swapped(IN_LOSS, run) == [([run.model.layers[-1]], needed)]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +70,15 @@ def test_last_layer_gets_what_its_loss_takes(loss, outputs, last, needed):
     ],
 )
 def test_last_layer_that_suits_its_loss_is_left_alone(loss, last):
-    assert not get(NAME).applies(IN_LOSS, setup_of(loss=loss, last=last, activation="tanh"))
+    assert not testing.applies(get(NAME), IN_LOSS, run_of(loss=loss, last=last, activation="tanh"))
 
 
 def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(loss="binary_crossentropy", activation="tanh"))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss="binary_crossentropy", activation="tanh"))
 
 
 def test_layers_are_told_by_their_address():
-    (mild, _) = testing.levels(get(NAME), DIAGNOSIS, setup_of())
+    (mild, _) = testing.levels(get(NAME), DIAGNOSIS, run_of())
     assert get(NAME).explain(mild) == "Use the activation tanh in layers dense[0], dense[1]."
 
 

@@ -7,18 +7,20 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kinds.plan import Plan
 from nanfix.registry import get
 
 NAME = "swap-optimizer"
 DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
 
 
-def setup_of(optimizer):
+def run_of(optimizer):
     return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_levels_are_two_rates_of_adam():
-    found = testing.levels(get(NAME), DIAGNOSIS, setup_of("sgd"))
+    found = testing.levels(get(NAME), DIAGNOSIS, run_of("sgd"))
     assert found == [{"optimizer": "Adam", "learning_rate": 0.003}, {"optimizer": "Adam", "learning_rate": 0.001}]
 
 
@@ -27,13 +29,13 @@ def test_levels_are_two_rates_of_adam():
     [("SGD", True), ("Adagrad", True), ("Adadelta", True), ("RMSprop", True), ("Adam", False), ("AdamW", False)],
 )
 def test_applies_to_optimizers_that_are_not_adam_already(optimizer, applies):
-    assert bool(get(NAME).applies(DIAGNOSIS, setup_of(getattr(keras.optimizers, optimizer)()))) is applies
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of(getattr(keras.optimizers, optimizer)())) is applies
 
 
 def test_apply_leaves_nothing_of_the_other_optimizer():
-    tuned = setup_of("sgd").with_optimizer(learning_rate=0.5, momentum=0.9)
-    changed = get(NAME).apply(tuned, optimizer="Adam", learning_rate=0.003)
-    assert changed.optimizer_class == "Adam" and changed.optimizer == {"learning_rate": 0.003}
+    tuned = Plan().with_change(OptimizerSettings({"learning_rate": 0.5, "momentum": 0.9}))
+    changed = get(NAME).apply(run_of("sgd"), tuned, optimizer="Adam", learning_rate=0.003)
+    assert changed.of(OptimizerSettings) == OptimizerSettings({"learning_rate": 0.003}, class_name="Adam")
 
 
 def test_repairs_a_rate_that_is_too_high_for_plain_descent():

@@ -6,6 +6,7 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
+from nanfix.kinds.plan import Plan
 from nanfix.rates import WarmUp
 from nanfix.registry import get
 
@@ -13,20 +14,20 @@ NAME = "warm-up-learning-rate"
 DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
 
 
-def setup_of(optimizer="sgd"):
+def run_of(optimizer="sgd"):
     return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=320))
 
 
 def test_steps_are_a_share_of_those_planned():
-    assert setup_of().planned_steps == 10
-    assert [params["steps"] for params in testing.levels(get(NAME), DIAGNOSIS, setup_of())] == [2, 3]
+    assert run_of().planned_steps == 10
+    assert [params["steps"] for params in testing.levels(get(NAME), DIAGNOSIS, run_of())] == [2, 3]
 
 
 def test_refuses_a_schedule_and_a_second_time():
     decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
-    assert get(NAME).applies(DIAGNOSIS, setup_of())
-    assert not get(NAME).applies(DIAGNOSIS, setup_of(keras.optimizers.SGD(decay)))
-    assert not get(NAME).applies(DIAGNOSIS, get(NAME).apply(setup_of(), steps=3))
+    assert testing.applies(get(NAME), DIAGNOSIS, run_of())
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(decay)))
+    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(), get(NAME).apply(run_of(), Plan(), steps=3))
 
 
 @pytest.mark.parametrize("steps", [4, 20])

@@ -21,18 +21,18 @@ def half_precision(optimizer="Adam"):
     return model, x, y, {"epochs": 6, "batch_size": 16, "verbose": 0, "validation_split": 0.2}
 
 
-def setup_of(optimizer):
+def run_of(optimizer):
     return testing.run_of(*half_precision(optimizer)[:3])
 
 
 @pytest.mark.parametrize("cause", [Cause.OPTIMIZER_CONSTANT, Cause.REDUCED_PRECISION])
 def test_keeps_the_contract(cause):
-    testing.check_strategy(UseLion(), testing.diagnosis(cause), setup_of("Adam"))
+    testing.check_strategy(UseLion(), testing.diagnosis(cause), run_of("Adam"))
 
 
 @pytest.mark.parametrize(("optimizer", "applies"), [("RMSprop", True), ("SGD", False), ("Lion", False)])
 def test_applies_to_optimizers_that_divide(optimizer, applies):
-    assert UseLion().applies(testing.diagnosis(Cause.OPTIMIZER_CONSTANT), setup_of(optimizer)) is applies
+    assert testing.applies(UseLion(), testing.diagnosis(Cause.OPTIMIZER_CONSTANT), run_of(optimizer)) is applies
 
 
 def test_repairs_adam_in_half_precision_and_the_fix_repairs_a_fresh_model(tmp_path):
