@@ -267,6 +267,6 @@ def _refuse(path: Path, received: str, expected: str = "a fix.json written by na
 def _check_parameters(path: Path, edit: EditRecord) -> None:
     strategy = get(edit.strategy)
     try:
-        inspect.signature(strategy.apply).bind(None, **(edit.model_extra or {}))
+        inspect.signature(strategy.apply).bind(None, None, **(edit.model_extra or {}))
     except TypeError as error:
         _refuse(path, f"{edit.strategy} with wrong parameters ({error})")

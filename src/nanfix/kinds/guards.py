@@ -37,7 +37,7 @@ class Guards(Change):
 
     guards: tuple[Guard, ...] = ()
     kind: ClassVar[str] = "guards"
-    order: ClassVar[int] = 30
+    order: ClassVar[int] = 70
 
     @property
     def addresses(self):

@@ -15,7 +15,7 @@ class InitialWeights(Change):
 
     initializers: Mapping[str, str] = field(default_factory=dict)
     kind: ClassVar[str] = "initial weights"
-    order: ClassVar[int] = 40
+    order: ClassVar[int] = 15
 
     @property
     def addresses(self):

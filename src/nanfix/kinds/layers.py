@@ -17,7 +17,7 @@ class LayerAttributes(Change):
 
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kind: ClassVar[str] = "layers"
-    order: ClassVar[int] = 20
+    order: ClassVar[int] = 10
 
     @classmethod
     def of(cls, addresses: Iterator[str] | list[str], **attributes: Any) -> "LayerAttributes":

@@ -40,7 +40,7 @@ class OptimizerSettings(Change):
     loss_scale: float | None = None
     skip_nonfinite: bool = False
     kind: ClassVar[str] = "optimizer"
-    order: ClassVar[int] = 10
+    order: ClassVar[int] = 20
 
     def joined(self, later):
         joined = super().joined(later)

@@ -97,7 +97,7 @@ class Scaling(Change):
     targets: TargetScaling | None = None
     fills: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "scaling"
-    order: ClassVar[int] = 70
+    order: ClassVar[int] = 55
 
     def check(self, run):
         widths = {name: scaling.width for name, scaling in self.inputs.items()}
