@@ -5,6 +5,7 @@ import numpy as np
 from nanfix.changes import RowFilter
 from nanfix.crossentropies import class_count
 from nanfix.diagnosis import Cause
+from nanfix.row_rules import keep
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -32,7 +33,7 @@ class DropInvalidLabels(Strategy):
         classes = _classes(setup)
         if classes is None:
             return Refusal("the targets are no class indices of a single output layer")
-        kept = _labels_kept(setup, classes).keep(setup.sample.inputs, setup.sample.targets)
+        kept = keep(_labels_kept(setup, classes), setup.sample.inputs, setup.sample.targets)
         return bool(kept.any()) or Refusal("no label is a class of the output layer")
 
     def space(self, hp, diagnosis, setup):
@@ -42,7 +43,7 @@ class DropInvalidLabels(Strategy):
         params = {"classes": classes, "first_label": labels.first_label}
         if setup.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = labels.keep(*setup.sample.whole)
+        kept = keep(labels, *setup.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, setup, *, classes, first_label, rows, of):

@@ -6,6 +6,7 @@ import numpy as np
 
 from nanfix.changes import RowFilter
 from nanfix.diagnosis import Cause
+from nanfix.row_rules import keep
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -39,7 +40,7 @@ class DropNonfiniteRows(Strategy):
             where, finite = {**where, "weights": True}, replace(finite, finite_weights=True)
         if setup.sample.whole is None:
             return {**where, "rows": None, "of": None}
-        kept = finite.keep(*setup.sample.whole)
+        kept = keep(finite, *setup.sample.whole)
         return {**where, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, setup, *, inputs, targets, rows, of, weights=False):
@@ -63,4 +64,4 @@ def _finite(setup) -> RowFilter:
 
 
 def _some_left(setup) -> bool:
-    return bool(_finite(setup).keep(setup.sample.inputs, setup.sample.targets).any())
+    return bool(keep(_finite(setup), setup.sample.inputs, setup.sample.targets).any())

@@ -5,6 +5,7 @@ import numpy as np
 from nanfix.changes import Affine, RowFilter
 from nanfix.diagnosis import Cause
 from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
+from nanfix.row_rules import keep
 from nanfix.strategy import Refusal, Strategy, Tier
 
 
@@ -42,7 +43,7 @@ class DropOutlierRows(Strategy):
         params = {"z": z, "bands": {str(i): {"center": list(b.center), "scale": list(b.scale)} for i, b in usual}}
         if setup.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = RowFilter(bands=usual).keep(*setup.sample.whole)
+        kept = keep(RowFilter(bands=usual), *setup.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, setup, *, z, bands, rows, of):

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from nanfix.arrays import NUMERIC
-from nanfix.changes import finite_in_training
 from nanfix.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.oddities import CHUNK, finite, remarks
+from nanfix.row_rules import finite_in_training
 from nanfix.setup import Setup, loss_name
 
 COUNTS = "poisson"  # a loss of counts, which no scale may change
