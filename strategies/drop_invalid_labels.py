@@ -5,6 +5,7 @@ import numpy as np
 from nanfix.crossentropies import class_count
 from nanfix.diagnosis import Cause
 from nanfix.kinds.rows import RowFilter
+from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier
 
 
@@ -30,8 +31,8 @@ class DropInvalidLabels(Strategy):
         classes = _classes(run)
         if classes is None:
             return "the targets are no class indices of a single output layer"
-        kept = _labels_kept(run, classes).keep(run.sample.inputs, run.sample.targets)
-        return None if kept.any() else "no label is a class of the output layer"
+        kept = keep(_labels_kept(run, classes), run.sample.inputs, run.sample.targets)
+        return None if bool(kept.any()) else "no label is a class of the output layer"
 
     def space(self, hp, diagnosis, run, plan):
         classes = _classes(run)
@@ -40,7 +41,7 @@ class DropInvalidLabels(Strategy):
         params = {"classes": classes, "first_label": labels.first_label}
         if run.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = labels.keep(*run.sample.whole)
+        kept = keep(labels, *run.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, run, plan, *, classes, first_label, rows, of):

@@ -7,6 +7,7 @@ import numpy as np
 from nanfix.diagnosis import Cause
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Scaling
+from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier
 
 
@@ -29,7 +30,7 @@ class DropNonfiniteRows(Strategy):
     def refusal(self, diagnosis, run, plan):
         if run.sample.unfilterable:
             return run.sample.unfilterable
-        kept = _finite(plan).keep(run.sample.inputs, run.sample.targets)
+        kept = keep(_finite(plan), run.sample.inputs, run.sample.targets)
         return None if kept.any() else "no row is without a hole"
 
     def space(self, hp, diagnosis, run, plan):
@@ -39,7 +40,7 @@ class DropNonfiniteRows(Strategy):
             where, finite = {**where, "weights": True}, replace(finite, finite_weights=True)
         if run.sample.whole is None:
             return {**where, "rows": None, "of": None}
-        kept = finite.keep(*run.sample.whole)
+        kept = keep(finite, *run.sample.whole)
         return {**where, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, run, plan, *, inputs, targets, rows, of, weights=False):
@@ -60,3 +61,7 @@ class DropNonfiniteRows(Strategy):
 
 def _finite(plan) -> RowFilter:
     return RowFilter(finite_inputs=not plan.of(Scaling).fills, finite_targets=True)
+
+
+def _some_left(run) -> bool:
+    return bool(keep(_finite(run), run.sample.inputs, run.sample.targets).any())

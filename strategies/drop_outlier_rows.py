@@ -6,6 +6,7 @@ from nanfix.diagnosis import Cause
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
 from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
+from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier
 
 
@@ -41,7 +42,7 @@ class DropOutlierRows(Strategy):
         params = {"z": z, "bands": {str(i): {"center": list(b.center), "scale": list(b.scale)} for i, b in usual}}
         if run.sample.whole is None:
             return {**params, "rows": None, "of": None}
-        kept = RowFilter(bands=usual).keep(*run.sample.whole)
+        kept = keep(RowFilter(bands=usual), *run.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
     def apply(self, run, plan, *, z, bands, rows, of):

@@ -20,15 +20,6 @@ Y = np.float32([[0], [1], [NAN], [3], [4], [5], [6], [7]])
 KEPT = [0, 3, 4, 6, 7]
 
 
-def test_rows_are_kept_by_inputs_targets_and_labels():
-    labels = np.int32([0, 1, 2, 3, -1, 1, 1, 1])
-    assert np.flatnonzero(FINITE.keep([X], [Y])).tolist() == KEPT
-    assert np.flatnonzero(RowFilter(finite_inputs=True).keep([X], [Y])).tolist() == [0, 2, 3, 4, 6, 7]
-    assert np.flatnonzero(RowFilter(classes=3).keep([X], [labels])).tolist() == [0, 1, 2, 5, 6, 7]
-    assert np.flatnonzero(RowFilter(classes=3, first_label=1).keep([X], [labels])).tolist() == [1, 2, 3, 5, 6, 7]
-    assert RowFilter().keep([X], [Y]).all()
-
-
 def test_a_filter_that_keeps_all_leaves_the_data_as_they_are():
     data = TrainingData.of(X, Y, {})
     assert filtered(data, RowFilter()) is data

@@ -7,8 +7,8 @@ import numpy as np
 
 from nanfix.arrays import NUMERIC
 from nanfix.crossentropies import Targets, class_count, crossentropy_of
-from nanfix.kinds.rows import finite_in_training
 from nanfix.oddities import CHUNK, finite, remarks
+from nanfix.row_rules import finite_in_training
 from nanfix.run import Run, loss_name
 
 COUNTS = "poisson"  # a loss of counts, which no scale may change

@@ -11,6 +11,7 @@ from nanfix.crossentropies import PROBABILITIES, crossentropy_of
 from nanfix.features import feature_table, short
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
+from nanfix.row_rules import keep
 from nanfix.run import Run, Sample, takes_logits
 
 CHUNK = 65_536  # rows looked at in one go
@@ -97,7 +98,7 @@ def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
 
 def outlying_share(sample: Sample) -> float:
     """Return the share of the rows of the sample that have a value `FAR_OUT` of what is usual for its feature."""
-    return 1.0 - float(RowFilter(bands=bands(sample, FAR_OUT)).keep(sample.inputs, sample.targets).mean())
+    return 1.0 - float(keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean())
 
 
 def _band(array: np.ndarray, z: float) -> Affine:

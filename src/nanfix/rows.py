@@ -1,4 +1,4 @@
-"""Feed training without some of its rows, whatever form the user's data have."""
+"""Feed training without the rows that `row_rules` leaves out, whatever form the user's data have."""
 
 import contextlib
 import warnings
@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.arrays import flat_arrays, gathered, is_dense, largest, rows_in, take_rows, unpacked
+from nanfix.arrays import flat_arrays, gathered, rows_in, take_rows, unpacked
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
 from nanfix.kinds.rows import RowFilter
+from nanfix.row_rules import is_single, keep, keep_tensors, relabeled, relabeled_tensors, rows_of
 from nanfix.run import Sample
 from nanfix.streams import Rewindable, as_dataset
 
@@ -71,11 +71,11 @@ def unknown_length(rows: RowFilter) -> Iterator[None]:
 
 def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
     """Return the sample without the rows left out and with its labels counted anew."""
-    keep = rows.keep(sample.inputs, sample.targets)
-    targets = tuple(array[keep] for array in sample.targets)
+    kept = keep(rows, sample.inputs, sample.targets)
+    targets = tuple(array[kept] for array in sample.targets)
     if rows.first_label or rows.labels:
-        targets = tuple(_relabeled(array, rows) for array in targets)
-    return replace(sample, inputs=tuple(array[keep] for array in sample.inputs), targets=targets, x=take_rows(sample.x, keep))
+        targets = relabeled(rows, targets)
+    return replace(sample, inputs=tuple(array[kept] for array in sample.inputs), targets=targets, x=take_rows(sample.x, kept))
 
 
 def _full(kept: Any | None, batch_rows: int | None) -> Any:
@@ -124,20 +124,14 @@ def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | Non
     None where no row is left, and where what is left of a batch, of a stream `in_batches`, is not a full one.
     """
     inputs, targets, weights = map(flat_arrays, unpacked(batch))
-    keep = rows.keep(inputs, targets, weights)
-    if keep.sum() < (rows.batch_rows if in_batches and rows.batch_rows else 1):
+    kept = keep(rows, inputs, targets, weights)
+    if kept.sum() < (rows.batch_rows if in_batches and rows.batch_rows else 1):
         return None
-    if not keep.all():
-        batch = take_rows(batch, keep)
+    if not kept.all():
+        batch = take_rows(batch, kept)
     if not targets or not (rows.first_label or rows.labels):
         return batch
-    return (batch[0], _relabeled(batch[1], rows), *batch[2:])
-
-
-def _relabeled(y: Any, rows: RowFilter) -> Any:
-    """Return labels as the loss takes them: class indices counted from 0, or shares between 0 and 1."""
-    changed = rows.labels or (lambda label: label - rows.first_label)
-    return changed(y) if hasattr(y, "iloc") else tree.map_structure(lambda leaf: changed(np.asarray(leaf)), y)
+    return (batch[0], relabeled(rows, batch[1]), *batch[2:])
 
 
 def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
@@ -185,59 +179,17 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
     tupled = isinstance(dataset.element_spec, tuple)
 
     def without(*parts):
-        batch = parts if tupled else parts[0]
-        kept = tf.where(_kept_rows(batch, rows))[:, 0]
-        batch = tree.map_structure(lambda leaf: leaf if _is_single(leaf) else gathered(leaf, kept), batch)
-        return _relabeled_tensors(batch, rows) if rows.first_label or rows.labels else batch
+        batch: Any = parts if tupled else parts[0]
+        kept = tf.where(keep_tensors(rows, batch))[:, 0]
+        batch = tree.map_structure(lambda leaf: leaf if is_single(leaf) else gathered(leaf, kept), batch)
+        if not (rows.first_label or rows.labels):
+            return batch
+        return (batch[0], relabeled_tensors(rows, batch[1]), *batch[2:])
 
     def is_filled(*parts):
-        return _rows_of(parts) >= (rows.batch_rows or 1)
+        return rows_of(parts) >= (rows.batch_rows or 1)
 
     return dataset.map(without).filter(is_filled)
-
-
-def _relabeled_tensors(batch: Any, rows: RowFilter) -> Any:
-    """Return a batch of tensors with labels as the loss takes them, in a graph."""
-
-    def relabeled(leaf: Any) -> Any:
-        return leaf - tf.cast(rows.first_label, leaf.dtype) if rows.labels is None else rows.labels(tf.cast(leaf, tf.float32))
-
-    return (batch[0], tree.map_structure(relabeled, batch[1]), *batch[2:])
-
-
-def _kept_rows(batch: Any, rows: RowFilter) -> tf.Tensor:
-    """Return for each row of a batch of tensors whether it is kept, in a graph: what `RowFilter.keep` says of numpy arrays."""
-    x, y, weights = (tree.flatten(part) if part is not None else [] for part in unpacked(batch))
-    checks = [
-        tf.math.is_finite(tf.cast(_numbers(leaf), keras.config.floatx()))  # as wide as training computes
-        for leaves, finite in ((x, rows.finite_inputs), (y, rows.finite_targets), (weights, rows.finite_weights))
-        for leaf in leaves
-        if finite and not _is_single(leaf) and leaf.dtype.is_floating
-    ]
-    checks += [band.within(tf.cast(_numbers([*x, *y][index]), tf.float32)) for index, band in rows.bands]
-    if rows.classes is not None:
-        labels = [tf.cast(leaf, tf.float64) - rows.first_label for leaf in y if not _is_single(leaf)]
-        checks += [(label >= 0) & (label < rows.classes) for label in labels]
-    keep = tf.ones([_rows_of(batch)], tf.bool)
-    for check in checks:
-        keep &= tf.reduce_all(check, axis=tf.range(1, tf.rank(check)))
-    return keep
-
-
-def _numbers(leaf: Any) -> tf.Tensor:
-    return leaf if is_dense(leaf) else largest(leaf)
-
-
-def _is_single(leaf: Any) -> bool:
-    """Say whether a leaf belongs to the batch as a whole: None, or a scalar."""
-    return leaf is None or leaf.shape.rank == 0
-
-
-def _rows_of(batch: Any) -> Any:
-    leaf = next(leaf for leaf in tree.flatten(batch) if not _is_single(leaf))
-    if isinstance(leaf, tf.RaggedTensor):
-        return leaf.nrows()
-    return tf.cast(leaf.dense_shape[0], tf.int64) if isinstance(leaf, tf.SparseTensor) else tf.shape(leaf, tf.int64)[0]
 
 
 def _renumbered(class_weight: Any, first_label: int) -> Any:

@@ -9,12 +9,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-from nanfix.kinds.optimizer import AdaptiveClip
-=======
 from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.kinds.plan import Plan
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.optimizing import ADAPTING, Optimizing
 from nanfix.registry import get
 

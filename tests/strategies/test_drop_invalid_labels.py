@@ -10,10 +10,7 @@ from nanfix import Outcome, testing
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-=======
 from nanfix.kinds.plan import Plan
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.kinds.rows import RowFilter
 from nanfix.registry import get
 

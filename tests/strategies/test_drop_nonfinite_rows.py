@@ -9,13 +9,9 @@ import tensorflow as tf
 import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-from nanfix.kinds.rows import RowFilter
-=======
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Scaling
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "drop-nonfinite-rows"

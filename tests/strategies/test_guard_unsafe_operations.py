@@ -10,12 +10,8 @@ from keras import layers, ops
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
-<<<<<<< HEAD
-from nanfix.kinds.guards import Guard
-=======
 from nanfix.kinds.guards import Guard, Guards
 from nanfix.kinds.plan import Plan
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "guard-unsafe-operations"

@@ -8,13 +8,9 @@ from keras import layers, ops
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-from nanfix.kinds.loss import LogitsLoss
-=======
 from nanfix.kinds.layers import LayerAttributes
 from nanfix.kinds.loss import LogitsLoss
 from nanfix.kinds.plan import Plan
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "logits-loss"

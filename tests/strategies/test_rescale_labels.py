@@ -9,11 +9,8 @@ import tensorflow as tf
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-=======
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.rows import RowFilter
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.kinds.scaling import Affine
 from nanfix.registry import get
 from nanfix.report import Outcome

@@ -8,10 +8,7 @@ import pytest
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.kinds.loss import RobustLoss
-<<<<<<< HEAD
-=======
 from nanfix.kinds.plan import Plan
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "robust-loss"

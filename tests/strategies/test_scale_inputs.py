@@ -13,12 +13,8 @@ import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
-<<<<<<< HEAD
-from nanfix.kinds.scaling import Affine, Power
-=======
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.scaling import Affine, Power, Scaling
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "scale-inputs"

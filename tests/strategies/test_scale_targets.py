@@ -9,12 +9,8 @@ from sklearn.preprocessing import RobustScaler
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-<<<<<<< HEAD
-from nanfix.kinds.scaling import TargetScaling
-=======
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.scaling import Scaling, TargetScaling
->>>>>>> e1b2c5bd1efb063c5d425801ad2aeb4472d17403
 from nanfix.registry import get
 
 NAME = "scale-targets"
