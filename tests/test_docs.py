@@ -64,11 +64,16 @@ def public(kind):
     return [name for name in vars(kind) if not name.startswith("_")]
 
 
+def facts(kind):
+    """Return the names of the fields and properties of a record."""
+    return [field.name for field in fields(kind)] + [name for name, each in vars(kind).items() if isinstance(each, property)]
+
+
 @pytest.mark.parametrize(
     "names",
     [
         [field.name for field in fields(OptimizerSettings) if field.name != "settings"],
-        public(Run),
+        facts(Run),
         public(Change),
         list(Strategy.__annotations__),
         [name for name in public(Strategy) if name != "parameters"],

@@ -1,49 +1,50 @@
 """A kind of change that somebody else's package adds: the one that the guide to writing a strategy shows."""
 
-import importlib.util
 import re
-import sys
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import explosions
 import keras
 import numpy as np
 import pytest
+import watching
 
 import nanfix
 from nanfix import Cause, Outcome, registry, testing
+from nanfix.fitcall import FitCall
+from nanfix.kinds.plan import Plan
+from nanfix.places import Places
+from nanfix.placing import source_changes
 
 GUIDE = Path(__file__).parents[1] / "docs" / "writing-a-strategy.md"
 NAME = "freeze-normalization"
+PACKAGE = {
+    "METADATA": "Metadata-Version: 2.1\nName: freezing\nVersion: 1.0\n",
+    "entry_points.txt": f"[{registry.GROUP}]\n{NAME} = freezing:FreezeNormalization\n",
+}
+SCRIPT = """
+import keras
+from keras import layers
+
+model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(momentum=0.9), layers.Dense(1)])
+model.compile("sgd", "mse")
+"""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An entry point of the guide's module."""
-
-    module: object
-    name: str = NAME
-    value: str = "freezing:FreezeNormalization"
-
-    def load(self):
-        return self.module.FreezeNormalization
-
-
-@pytest.fixture
-def freezing(tmp_path, monkeypatch):
-    """The module that the guide shows, installed beside nanfix' own."""
+@pytest.fixture(scope="module")
+def freezing(tmp_path_factory):
+    """The module that the guide shows, installed."""
     (source,) = [code for code in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "(Change)" in code]
-    path = tmp_path / "freezing.py"
-    path.write_text(source)
-    spec = importlib.util.spec_from_file_location("freezing", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "freezing", module)
-    spec.loader.exec_module(module)
-    installed = registry.entry_points(group=registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*installed, Entry(module)])
-    registry._installed.cache_clear()
-    yield module
+    folder = tmp_path_factory.mktemp("installed")
+    (folder / "freezing.py").write_text(source)
+    (folder / "freezing-1.0.dist-info").mkdir()
+    for name, text in PACKAGE.items():
+        (folder / "freezing-1.0.dist-info" / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        registry._installed.cache_clear()
+        yield import_module("freezing")
     registry._installed.cache_clear()
 
 
@@ -68,3 +69,18 @@ def test_what_does_not_hold_is_taken_back(freezing):
     report = nanfix.fit(model, x, y, strategies=[NAME], throw=False, **arguments)
     assert report.outcome is Outcome.EXHAUSTED and [trial.verdict for trial in report.trials] == ["non-finite"]
     assert all(layer.trainable for layer in model.layers)
+
+
+def test_its_place_in_the_source_is_the_call_that_makes_the_layer(freezing, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    watching.put_back(monkeypatch)
+    places, names = Places(), {}
+    places.install(keras)
+    Path("train.py").write_text(SCRIPT)
+    exec(compile(SCRIPT, "train.py", "exec"), names)
+    x, y = explosions.table(rows=16)
+    run = testing.run_of(names["model"], x, y)
+    plan = Plan().with_change(freezing.Frozen(("batch_normalization[0]",)))
+    (change,) = source_changes(run, [plan], FitCall.of(places, run.model, None, {"x": x, "y": y}))
+    assert (change.target.callee, change.name, change.value) == ("BatchNormalization", "trainable", "False")
+    assert change.edits == [0]
