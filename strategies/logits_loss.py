@@ -77,7 +77,8 @@ def _factor(setup, stock: Crossentropy, *, from_logits: bool) -> tuple[str, floa
     """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
     import tensorflow as tf
     from keras import losses
-    from keras.src.trainers.compile_utils import CompileLoss
+
+    from nanfix.private.keras import CompileLoss
 
     user = CompileLoss(loss=setup.user_loss)
     classes = setup.sample.targets[0].shape[-1] if setup.sample.targets[0].ndim > 1 else 1

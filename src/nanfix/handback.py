@@ -18,6 +18,7 @@ from nanfix.folding import Sites, fold_inputs, fold_output, foldable_inputs
 from nanfix.installing import Installer
 from nanfix.objective import compile_with
 from nanfix.optimizing import forget_of
+from nanfix.private.objects import compile_config
 from nanfix.rebuild import (
     can_rebuild,
     imputation,
@@ -133,7 +134,7 @@ class HandBack:
     def _install(self, setup: Setup, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
         model, layers = self._model, self._installer.layers
         self._installer.lay_down(setup, undo)
-        held = getattr(model, "_compile_config", None)
+        held = compile_config(model)
         if held is not None:  # Keras saves the optimizer that `compile` was given
             put(undo, held, "config", {**held.config, "optimizer": model.optimizer})
         notes = compile_with(model, setup, undo)

@@ -17,6 +17,7 @@ from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.ending import ended
 from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
+from nanfix.private.objects import INITIAL_EPOCH
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
@@ -49,7 +50,7 @@ class Incident:
         self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
-        model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
+        setattr(model, INITIAL_EPOCH, None)  # set for good by BackupAndRestore; every training from here on names its own
         self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
         self.setup, self.sites = describe(model, data, recorded)

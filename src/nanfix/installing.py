@@ -19,6 +19,7 @@ from nanfix.gate import Gate
 from nanfix.guard import Matches, install, install_on_call
 from nanfix.objective import install_objective
 from nanfix.optimizing import NUMBERS, Optimizing
+from nanfix.private.objects import COMPILED
 from nanfix.rebuild import layer_normalization
 from nanfix.setup import KERNELS, Setup, has_schedule, kernels
 from nanfix.snapshot import Snapshot, restore
@@ -26,7 +27,6 @@ from nanfix.steps import RecordingStep, recordable
 from nanfix.undo import override, put
 
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
-COMPILED = ("train_function", "test_function", "predict_function")
 
 
 class Installer:

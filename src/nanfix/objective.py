@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 from keras import ops, tree
-from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, change_activation
 from nanfix.changes import LogitsLoss, RobustLoss
 from nanfix.crossentropies import CROSSENTROPIES
+from nanfix.private.keras import CompileLoss
+from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weights, loss_tracker
 from nanfix.setup import Setup
 from nanfix.undo import override, put
 
@@ -21,7 +22,7 @@ def install_objective(model: Any, setup: Setup, undo: ExitStack) -> None:
         _from_logits(model, setup, setup.loss, undo)
     elif isinstance(setup.loss, RobustLoss):
         _robust(model, setup.loss, undo)
-    if setup.stepping.skip_nonfinite and model._loss_tracker is not None:
+    if setup.stepping.skip_nonfinite and loss_tracker(model) is not None:
         _without_skipped(model, undo)
 
 
@@ -36,9 +37,9 @@ def compile_with(model: Any, setup: Setup, undo: ExitStack) -> list[str]:
         _stock(setup.loss, raw=isinstance(setup.loss, LogitsLoss) and setup.loss.raw_outputs),
         _weights(model, setup.loss),
     )
-    put(undo, model, "_compile_loss", CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
+    put(undo, model, COMPILE_LOSS, CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
     put(undo, model, "loss", loss)
-    held = getattr(model, "_compile_config", None)
+    held = compile_config(model)
     if held is not None:
         put(undo, held, "config", {**held.config, "loss": loss, "loss_weights": weights})
     told = f"The model is compiled with {_written(loss, setup.loss, weights)} now, which evaluate and a further fit go by"
@@ -59,7 +60,7 @@ def _stock(wanted: LogitsLoss | RobustLoss, *, raw: bool) -> Any:
 
 def _weights(model: Any, wanted: LogitsLoss | RobustLoss) -> Any:
     """Return the user's weight of the single loss times the constant factor of the one in its place, as `compile` takes it."""
-    given = tree.flatten(getattr(model._compile_loss, "_user_loss_weights", None))
+    given = tree.flatten(given_loss_weights(model))
     weight = float(given[0] if given and given[0] is not None else 1.0) * wanted.factor
     return None if weight == 1.0 else weight
 
@@ -81,7 +82,7 @@ def _from_logits(model: Any, setup: Setup, wanted: LogitsLoss, undo: ExitStack) 
             return activation(values)
 
         change_activation(undo, layer, with_logits)
-    put(undo, model, "_compile_loss", CompileLoss(_stock(wanted, raw=True), _weights(model, wanted)))
+    put(undo, model, COMPILE_LOSS, CompileLoss(_stock(wanted, raw=True), _weights(model, wanted)))
     computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -97,7 +98,7 @@ def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
         with ExitStack() as during:
             if training:
-                put(during, model, "_compile_loss", robust)
+                put(during, model, COMPILE_LOSS, robust)
             return computed(x, y, y_pred, sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
@@ -108,7 +109,7 @@ def _without_skipped(model: Any, undo: ExitStack) -> None:
 
     In training alone: an evaluation shows what the model really gives.
     """
-    tracker, train_step, training = model._loss_tracker, model.train_step, []
+    tracker, train_step, training = loss_tracker(model), model.train_step, []
     update = tracker.update_state
 
     def update_state(values, sample_weight=None):

@@ -10,6 +10,7 @@ from nanfix.activations import activation_name
 from nanfix.changes import Affine, RowFilter
 from nanfix.crossentropies import PROBABILITIES, crossentropy_of
 from nanfix.features import feature_table, short
+from nanfix.private.objects import all_layers
 from nanfix.row_rules import keep
 from nanfix.setup import Sample, Setup, takes_logits
 
@@ -38,7 +39,7 @@ class Columns:
 
 def remarks(setup: Setup, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the model takes them."""
-    normalized = [type(layer).__name__ for layer in setup.model._flatten_layers() if type(layer).__name__ in PER_SAMPLE]
+    normalized = [type(layer).__name__ for layer in all_layers(setup.model) if type(layer).__name__ in PER_SAMPLE]
     half = "float16" in str(getattr(setup.model.dtype_policy, "compute_dtype", ""))
     for name, arrays in (("inputs", inputs), ("targets", targets)):
         for array in arrays:
@@ -129,7 +130,7 @@ def _output(setup: Setup) -> Iterator[str]:
 
 def _last_batch(setup: Setup, inputs: list[Any]) -> Iterator[str]:
     """A last batch of a single row under batch normalization."""
-    batched = any(type(layer).__name__ == "BatchNormalization" for layer in setup.model._flatten_layers())
+    batched = any(type(layer).__name__ == "BatchNormalization" for layer in all_layers(setup.model))
     if batched and setup.sample.batch_size and inputs and len(inputs[0]) % setup.sample.batch_size == 1:
         yield "the last batch of an epoch has a single row, over which BatchNormalization has no variance"
 

@@ -78,7 +78,7 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
             if arguments or statistics:
                 yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
             continue
-        if statistics and layer._keep_axis == (len(layer._build_input_shape) - 1,):
+        if statistics and _is_by_feature(layer):
             yield AdaptChange(target=target, fill=list(statistics[0]))
         elif statistics:
             yield NoPlace(reason=f"{layer.name} has an axis of its own")
@@ -92,6 +92,12 @@ def _of_layers(setup: Setup, call: FitCall) -> Iterator[SourceChange]:
     for alike in wanted.values():
         target = alike[0].target.model_copy(update={"changed": len(alike)})
         yield alike[0].model_copy(update={"target": target})
+
+
+def _is_by_feature(layer: Any) -> bool:
+    """Say whether a Normalization has a mean and a variance for each index of the last axis, and for nothing else."""
+    rank = len(layer.get_build_config()["input_shape"])
+    return {axis % rank for axis in layer.axis} == {rank - 1}
 
 
 def _attributes(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:

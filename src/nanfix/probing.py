@@ -17,6 +17,7 @@ from nanfix.describing import OTHERWISE
 from nanfix.feeding import judged_on, trained_on, untuned
 from nanfix.folding import Sites, callable_alone
 from nanfix.installing import Installer
+from nanfix.private.objects import has_compiled_loss
 from nanfix.rates import with_rates
 from nanfix.rows import filtered, judged, unknown_length
 from nanfix.setup import Setup
@@ -155,7 +156,7 @@ def _can_evaluate(model: Any, sites: Sites) -> bool:
 
 def _has_loss(model: Any) -> bool:
     """Say whether Keras' own evaluation has a loss to compute: not where only a training step of the user's knows of one."""
-    return model._compile_loss is not None or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
+    return has_compiled_loss(model) or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
 
 
 class _ProbeWatch(keras.callbacks.Callback):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from nanfix.optimizers import trained_optimizers
+from nanfix.private.objects import learning_rate_of
 from nanfix.setup import Setup, has_schedule
 
 
@@ -150,5 +151,5 @@ def with_rates(callbacks: Sequence[Any], setup: Setup) -> list[Any]:
 
 def _variables(model: Any) -> list[Any]:
     """Return the variables that hold the learning rates which no schedule sets."""
-    rates = (optimizer._learning_rate for optimizer in trained_optimizers(model))
+    rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
     return [rate for rate in rates if isinstance(rate, keras.Variable)]

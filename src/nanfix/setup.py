@@ -11,6 +11,7 @@ from nanfix.addresses import walk
 from nanfix.changes import Affine, Guard, LogitsLoss, Power, RobustLoss, RowFilter, Stepping, TargetScaling
 from nanfix.errors import InputError
 from nanfix.optimizers import trained_optimizers
+from nanfix.private.objects import given_loss, learning_rate_of
 
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
@@ -179,7 +180,7 @@ class Setup:
     @property
     def user_loss(self) -> Any:
         """What the user gave `compile` as loss: a name, a function, a Loss, or a structure of them."""
-        return getattr(self.model._compile_loss, "_user_loss", None)
+        return given_loss(self.model)
 
     @property
     def learning_rate(self) -> float | None:
@@ -279,7 +280,7 @@ def loss_name(loss: Any) -> str:
 
 def takes_logits(loss: Any) -> bool:
     """Say whether a stock crossentropy was asked to work on logits."""
-    return bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+    return bool(getattr(loss, "from_logits", False))
 
 
 def base_optimizer(model: Any) -> Any:
@@ -291,7 +292,7 @@ def has_schedule(model: Any) -> bool:
     """Say whether a learning rate is a schedule or a function, and not a number."""
     import keras  # loads TensorFlow
 
-    rates = (getattr(optimizer, "_learning_rate", None) for optimizer in trained_optimizers(model))
+    rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
     return any(callable(rate) and not isinstance(rate, keras.Variable) for rate in rates)
 
 

@@ -11,6 +11,7 @@ import pytest
 from nanfix.changes import AdaptiveClip
 from nanfix.diagnosis import Cause
 from nanfix.optimizing import ADAPTING, Optimizing
+from nanfix.private.objects import CLIP_GRADIENTS
 from nanfix.registry import get
 
 NAME = "adaptive-clip"
@@ -42,12 +43,12 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
     clip = AdaptiveClip(quantile=0.5, share=1.0, norm=2.0)
     with ExitStack() as undo:
         Optimizing(model).install(setup.with_stepping(adaptive_clip=clip), undo)
-        rise, clipped = np.exp(0.5 * ADAPTING), model.optimizer._clip_gradients
+        rise, clipped = np.exp(0.5 * ADAPTING), getattr(model.optimizer, CLIP_GRADIENTS)
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], [1.2, 1.6], rtol=1e-6)  # norm 5 at the limit 2
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6)
         np.testing.assert_allclose(clipped([np.float32([0.3, 0.4])])[0], [0.3, 0.4], rtol=1e-6)
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6)
-    assert "_clip_gradients" not in vars(model.optimizer)
+    assert CLIP_GRADIENTS not in vars(model.optimizer)
 
 
 @pytest.mark.soak
