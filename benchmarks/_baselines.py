@@ -92,7 +92,9 @@ def _activation(name):
     def changed(model):
         import keras
 
-        hidden = [layer for layer in model._flatten_layers() if callable(vars(layer).get("activation"))][:-1]
+        from nanfix.private.objects import all_layers
+
+        hidden = [layer for layer in all_layers(model) if callable(vars(layer).get("activation"))][:-1]
         for layer in hidden:
             layer.activation = keras.activations.get(name)
         return model

@@ -76,7 +76,8 @@ def _factor(run, stock: Crossentropy, *, from_logits: bool) -> tuple[str, float]
     """Return (reduction, factor) with which the stock loss equals the user's on random outputs, or None."""
     import tensorflow as tf
     from keras import losses
-    from keras.src.trainers.compile_utils import CompileLoss
+
+    from nanfix.private.keras import CompileLoss
 
     user = CompileLoss(loss=run.user_loss)
     classes = run.sample.targets[0].shape[-1] if run.sample.targets[0].ndim > 1 else 1

@@ -33,7 +33,8 @@ def untuned():
     That is a third of the time of a suite of tiny trainings, and nothing in it depends on it.
     """
     import tensorflow as tf
-    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    from nanfix.private.keras import ArrayDataAdapter
 
     tuned, options = ArrayDataAdapter.get_tf_dataset, tf.data.Options()
     options.autotune.enabled = False

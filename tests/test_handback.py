@@ -15,6 +15,8 @@ from nanfix.describing import describe
 from nanfix.errors import CannotHandBack, InputError
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.scaling import Affine, Scaling, TargetScaling
+from nanfix.private.graphs import calls_of
+from nanfix.private.objects import INPUTS_SPEC, all_layers
 from nanfix.snapshot import take
 from nanfix.workbench import Workbench
 
@@ -164,8 +166,8 @@ def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
         model.save_weights(tmp_path / "some.weights.h5")
     after = {name: id(value) for name, value in vars(model).items()}
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert changed <= {"call", "compute_loss", "_saved_model_inputs_spec"}, changed
-    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
+    assert changed <= {"call", "compute_loss", INPUTS_SPEC}, changed
+    assert [len(calls_of(layer)) for layer in model.layers] == nodes
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(model(x), trained)
@@ -235,7 +237,7 @@ def test_what_a_class_tracks_stays_tracked():
     bench, plan, _ = on_the_bench(model, x, TARGETS)
     bench.hand_back(plan)
     bench.close()
-    assert any(layer is model.spare for layer in model._flatten_layers()) and model.seen in model.metrics
+    assert any(layer is model.spare for layer in all_layers(model)) and model.seen in model.metrics
     assert "seen" in model.fit(x, np.zeros((24, 1), "float32"), verbose=0).history
 
 

@@ -73,7 +73,7 @@ def test_every_kind_of_thing_has_the_call_that_made_it(places):
         "rates": "keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)",
         "adam": "keras.optimizers.Adam(rates)",
     }
-    assert code(text, places.of(names["inputs"]._keras_history.operation)) == "keras.Input((4,))"
+    assert code(text, places.of(names["model"].layers[0])) == "keras.Input((4,))"
     assert code(text, places.of(names["net"].lstm.cell)) == "layers.LSTM(3)"
     assert code(text, places.compiled(names["model"])) == 'model.compile(adam, "mse")'
     assert str(places.of(names["adam"]).place) == "train.py:21"

@@ -11,6 +11,7 @@ from nanfix import Outcome
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Onset
 from nanfix.pace import Pace
+from nanfix.private.tensorflow import is_let_go
 from nanfix.recorder import FlightRecorder
 from nanfix.recording import Nonfinite
 from nanfix.replay import replay
@@ -234,7 +235,7 @@ def test_data_are_let_go_of_when_a_training_ends():
     model, x, y, arguments = explosions.learning_rate()
     watch(model, TrainingData.of(x, y, arguments))
     iterator = model.train_function._iterator()
-    assert iterator is None or iterator._iterator_resource is None
+    assert iterator is None or is_let_go(iterator)
 
 
 STEPS = [1.0, 4.0, 2.0]

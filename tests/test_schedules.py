@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from nanfix.private.objects import learning_rate_of
 from nanfix.schedules import ScaledSchedule, scaled_schedule
 
 stock = keras.optimizers.schedules
@@ -60,7 +61,7 @@ def test_model_with_a_scaled_schedule_is_saved_and_loaded(schedule, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(scaled_schedule(schedule, 0.03)), "mse")
     model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer._learning_rate
+    loaded = learning_rate_of(keras.models.load_model(tmp_path / "model.keras").optimizer)
     np.testing.assert_allclose(rates(loaded), 0.03 * rates(schedule), rtol=1e-5, atol=1e-8)
 
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from nanfix.addresses import declared_inputs, walk
 from nanfix.features import short
+from nanfix.private.objects import all_layers, graph_of
 
 
 def constants(model: Any) -> set[int]:
     """Return the ids of the variables that `adapt` has set and no training changes."""
-    layers = [layer for layer in model._flatten_layers() if _is_adapted(layer)]
+    layers = [layer for layer in all_layers(model) if _is_adapted(layer)]
     return {id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)}
 
 
@@ -33,14 +34,16 @@ def fed_by(model: Any, layer: Any) -> str | None:
         given = layer.input
     except (AttributeError, ValueError):  # it is called in code, or in several places
         return None
-    named = zip(declared_inputs(model), getattr(getattr(model, "_functional", None) or model, "inputs", ()), strict=True)
+    named = zip(declared_inputs(model), getattr(graph_of(model), "inputs", ()), strict=True)
     return next((name for name, tensor in named if tensor is given), None)
 
 
 def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
     """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt` would; 0 and 1 of none."""
     held = np.ma.masked_invalid(array.astype("float64"))
-    mean, variance = held.mean(axis=layer._reduce_axis), held.var(axis=layer._reduce_axis)
+    kept = {axis % array.ndim for axis in layer.axis}
+    others = tuple(axis for axis in range(array.ndim) if axis not in kept)
+    mean, variance = held.mean(axis=others), held.var(axis=others)
     return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(short(np.ravel(np.ma.filled(variance, 1.0))))
 
 

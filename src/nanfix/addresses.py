@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nanfix.private.objects import direct_layers, graph_of, inputs_struct, is_layer
+
 SINGLE = "input[0]"  # the one input of a model, where nobody has named it
 
 
@@ -26,7 +28,7 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
         owners.append((f"{address}/", layer))
         yield address, layer
     for path, owner in owners:
-        nodes = [node for node in getattr(owner, "operations", []) if not hasattr(node, "_flatten_layers")]
+        nodes = [node for node in getattr(owner, "operations", []) if not is_layer(node)]
         for name, node in zip(distinct(nodes, _given_name), nodes, strict=True):
             if id(node) not in seen:
                 seen.add(id(node))
@@ -39,7 +41,7 @@ def described(layer: Any) -> list[Any]:
 
 
 def _below(owner: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    layers = [layer for layer in owner._layers if type(layer).__name__ != "InputLayer"]
+    layers = [layer for layer in direct_layers(owner) if type(layer).__name__ != "InputLayer"]
     for name, layer in zip(distinct(layers, _given_name), layers, strict=True):
         if id(layer) not in seen:
             seen.add(id(layer))
@@ -63,7 +65,7 @@ def distinct(things: Sequence[Any], name_of: Callable[[Any], tuple[str, bool]]) 
 
 def _given_name(layer: Any) -> tuple[str, bool]:
     """Return the name of a layer and True where its user chose it, else the one that Keras begins such names with and False."""
-    from keras.src.utils.naming import to_snake_case  # loads TensorFlow
+    from nanfix.private.keras import to_snake_case  # loads TensorFlow
 
     own = to_snake_case(type(layer).__name__)
     automatic = re.fullmatch(rf"((?:forward_|backward_)?{re.escape(own)})(_\d+)?", layer.name)
@@ -78,10 +80,10 @@ def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
     """
     from keras import tree
 
-    graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_inputs_struct"):
+    graph = graph_of(model)
+    if graph is None:
         return tuple(distinct([path for path, _ in tree.flatten_with_path(given)], _path_name))
-    tensors, struct = graph.inputs, graph._inputs_struct
+    tensors, struct = graph.inputs, inputs_struct(graph)
     names = declared_inputs(model)
     if isinstance(given, dict) and not isinstance(struct, dict):
         by_key = dict(zip((tensor.name for tensor in tensors), names, strict=True))
@@ -93,8 +95,8 @@ def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
 
 def declared_inputs(model: Any) -> list[str]:
     """Return the names of the inputs that a Functional or built Sequential model declares, flattened; empty for any other."""
-    graph = getattr(model, "_functional", None) or model
-    return distinct(graph.inputs, _tensor_name) if hasattr(graph, "_inputs_struct") else []
+    graph = graph_of(model)
+    return [] if graph is None else distinct(graph.inputs, _tensor_name)
 
 
 def _tensor_name(tensor: Any) -> tuple[str, bool]:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from keras import tree
-from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
-from keras.src.trainers.data_adapters.array_slicing import (
+from scipy.sparse import issparse
+
+from nanfix.private.keras import (
     TensorflowSparseWrapper,
+    can_convert_arrays,
     convert_to_sliceable,
     slice_tensorflow_sparse_wrapper,
     to_tensorflow_sparse_wrapper,
 )
-from keras.src.trainers.data_adapters.data_adapter_utils import is_scipy_sparse, scipy_sparse_to_tf_sparse
 
 NUMERIC = "fiu"  # kinds of numpy types whose numbers mean a quantity
 PARTS = 3  # x, y and sample weights
@@ -40,7 +41,7 @@ def length_of(leaf: Any) -> int | None:
 
 
 def is_sparse(leaf: Any) -> bool:
-    return isinstance(leaf, tf.SparseTensor) or is_scipy_sparse(leaf)
+    return isinstance(leaf, tf.SparseTensor) or issparse(leaf)
 
 
 def is_dense(leaf: Any) -> bool:
@@ -59,7 +60,7 @@ def _taken(leaf: Any, rows: Any) -> Any:
         return leaf
     if hasattr(leaf, "iloc"):
         return leaf.iloc[rows]
-    if is_scipy_sparse(leaf):
+    if issparse(leaf):
         return leaf.tocsr()[rows]
     if tf.is_tensor(leaf) or isinstance(leaf, tf.Variable):
         return gathered(leaf, np.arange(count)[rows])
@@ -111,8 +112,9 @@ def _numbers(leaf: Any, rows: int) -> np.ndarray:
         return np.zeros((rows, 0), bool)
     if hasattr(leaf, "iloc"):
         return np.asarray(as_keras(leaf))
-    if is_scipy_sparse(leaf):
-        leaf = scipy_sparse_to_tf_sparse(leaf)
+    if issparse(leaf):
+        cells = leaf.tocoo()
+        leaf = tf.SparseTensor(np.stack([cells.row, cells.col], axis=1), cells.data, cells.shape)
     if not is_dense(leaf):
         numeric = leaf.dtype.is_floating or leaf.dtype.is_integer
         return np.asarray(largest(leaf)) if numeric else np.zeros((rows, 0), bool)

@@ -1,12 +1,12 @@
 """What a model that has learned nothing reaches: the marks a repair has to beat."""
 
 import numpy as np
-from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_name
 from nanfix.arrays import flat_arrays
 from nanfix.crossentropies import PROBABILITIES, Targets, crossentropy_of
 from nanfix.data import TrainingData
+from nanfix.private.keras import CompileLoss
 from nanfix.run import Run, loss_name, takes_logits
 
 CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}  # the best constant prediction under a loss

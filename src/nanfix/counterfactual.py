@@ -22,6 +22,7 @@ from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizers import trained_optimizers
 from nanfix.optimizing import forget
 from nanfix.outputs import relative_exponents
+from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
 from nanfix.recording import RecordedStep, Recording
 from nanfix.replay import Replay, preserved_randomness
 from nanfix.run import Run, linear_throughout, unbounded_recurrences, walk
@@ -201,7 +202,7 @@ class _Bench:
 
     def _rates(self) -> list[Any]:
         """Return the variables that hold the learning rates which no schedule sets."""
-        rates = (optimizer._learning_rate for optimizer in self._optimizers)
+        rates = (learning_rate_of(optimizer) for optimizer in self._optimizers)
         return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
     def loss_of(self, batch: Any) -> float:
@@ -222,10 +223,10 @@ class _Bench:
     @contextmanager
     def with_scalable_rates(self) -> Iterator[None]:
         """Let schedules, which are built into the graph, be multiplied by the rate of a rerun as numbers are."""
-        scheduled = [optimizer for optimizer in self._optimizers if not isinstance(optimizer._learning_rate, keras.Variable)]
+        scheduled = [optimizer for optimizer in self._optimizers if not isinstance(learning_rate_of(optimizer), keras.Variable)]
         with ExitStack() as during:
             for optimizer in scheduled:
-                put(during, optimizer, "_learning_rate", ScaledSchedule(optimizer._learning_rate, self._share))
+                put(during, optimizer, LEARNING_RATE, ScaledSchedule(learning_rate_of(optimizer), self._share))
             if scheduled:
                 during.enter_context(self.traced_anew())
             yield
@@ -277,16 +278,11 @@ def _in_full_precision(bench: _Bench, seen: Replay) -> bool | None:
         or any(v.dtype != "float32" for v in bench.model.trainable_variables)
     ):
         return None
-    layers = bench.model._flatten_layers(include_self=True, recursive=True)
-    policies = [(layer, layer._dtype_policy) for layer in layers]
-    try:
-        for layer, _ in policies:
-            layer._dtype_policy = keras.DTypePolicy("float32")
+    with ExitStack() as during:
+        for layer in all_layers(bench.model):
+            put(during, layer, DTYPE_POLICY, keras.DTypePolicy("float32"))
         with bench.traced_anew():
             return bench.stays_finite(seen.before, seen.batch)
-    finally:
-        for layer, policy in policies:
-            layer._dtype_policy = policy
 
 
 def _from_the_beginning(bench: _Bench, data: TrainingData, run: Run, audit: Audit, wide: bool) -> dict[str, Any]:

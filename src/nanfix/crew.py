@@ -61,13 +61,13 @@ class Crew:
             NanfixError: a worker died again and again, or the port is taken.
         """
         import grpc
-        from keras_tuner.src import protos
-        from keras_tuner.src.distribute.oracle_chief import OracleServicer
+
+        from nanfix.private import tuner
 
         if self._workers.host not in LOOPBACK:
             log.warning(OPEN.format(host=self._workers.host))
         server = grpc.server(ThreadPoolExecutor(max_workers=1))  # one at a time: an oracle is not for threads
-        protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)
+        tuner.serve(oracle, server)
         port = self._bound(server)
         server.start()
         running = {f"worker-{number}": self._started(f"worker-{number}", port) for number in range(self._workers.count)}

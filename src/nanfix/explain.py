@@ -13,6 +13,7 @@ from nanfix.diagnosis import Diagnosis
 from nanfix.incident import Incident, rolled_back
 from nanfix.net import Net
 from nanfix.plain import plain_state, remember
+from nanfix.private.objects import COMPILED, INITIAL_EPOCH
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
 from nanfix.resumption import user_callbacks
@@ -28,7 +29,7 @@ WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.TensorBoard,
 )
-MARKS = ("train_function", "test_function", "predict_function", "history", "stop_training", "_initial_epoch")
+MARKS = (*COMPILED, "history", "stop_training", INITIAL_EPOCH)
 
 
 def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Diagnosis | None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from nanfix.arrays import rows_in
 from nanfix.data import TrainingData
+from nanfix.private.keras import ArrayDataAdapter
 from nanfix.streams import as_dataset
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from nanfix.addresses import SINGLE, declared_inputs
 from nanfix.optimizers import Slot, base, slots
 from nanfix.places import Places
+from nanfix.private.objects import direct_layers, learning_rate_of
 from nanfix.source import Made
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
@@ -37,7 +38,7 @@ class OptimizerMade:
     def of(cls, places: Places, slot: Slot) -> "OptimizerMade":
         """Return what is to be known of the optimizer in a slot."""
         held = base(slot.optimizer)
-        rate = held._learning_rate
+        rate = learning_rate_of(held)
         number = isinstance(rate, keras.Variable)
         clips = frozenset(name for name in CLIPPING if getattr(held, name, None))
         known = float(np.asarray(held.learning_rate)), None if number else rate, bool(int(np.asarray(held.iterations)))
@@ -69,14 +70,15 @@ class FitCall:
 def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
     """Yield for each input its name, with the call that makes it, and the one that makes a Sequential model's first layer."""
     if isinstance(model, keras.Sequential):
-        layers = list(model._layers)
+        layers = list(direct_layers(model))
         first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
         behind = next((layer for layer in layers if layer is not first), None)
         name = next(iter(declared_inputs(model)), SINGLE)
         yield name, (_input(places, first, model), None if behind is None else places.of(behind))
     elif getattr(model, "inputs", None) and own_call(model) is None:
+        made = {id(layer.output): layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
         for name, tensor in zip(declared_inputs(model), model.inputs, strict=True):
-            yield name, (_input(places, tensor._keras_history.operation, model), None)
+            yield name, (_input(places, made.get(id(tensor)), model), None)
 
 
 def _input(places: Places, layer: Any, model: Any) -> Made | None:

@@ -68,9 +68,9 @@ def line(frame: FrameType) -> Line | None:
         return _line(filename, number, frame.f_globals.get("__name__"), frame.f_code.co_name, numbers)
     if GENERATED not in filename:
         return None
-    from tensorflow.python.util import tf_stack  # knows what it made the code from
+    from nanfix.private.tensorflow import users_stack  # loads TensorFlow, which knows what it made the code from
 
-    written = next((entry for entry in reversed(tf_stack.extract_stack()) if is_users(entry.filename)), None)
+    written = next((entry for entry in reversed(users_stack()) if is_users(entry.filename)), None)
     if written is None:
         return None
     modules = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))

@@ -10,6 +10,7 @@ from keras import tree
 
 from nanfix.addresses import input_names
 from nanfix.kinds.scaling import Affine, Power, TargetScaling
+from nanfix.private.objects import hand_on_logits
 from nanfix.run import Sample
 from nanfix.undo import override
 
@@ -92,8 +93,7 @@ class Gate:
         # No tf.custom_gradient: TensorFlow registers one for good each time it is traced, and with it the whole graph.
         gradient_only = tf.where(tf.math.is_finite(outputs), outputs - tf.stop_gradient(outputs), 0)
         result: Any = tf.stop_gradient(center + scale * outputs) + back * gradient_only
-        if hasattr(outputs, "_keras_logits"):  # Keras computes crossentropies from these
-            result._keras_logits = outputs._keras_logits
+        hand_on_logits(outputs, result)
         return result
 
 

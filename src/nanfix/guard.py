@@ -17,12 +17,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
-from tensorflow.python.eager import context
-from tensorflow.python.framework import op_callbacks
 
 from nanfix.frames import innermost_line
 from nanfix.kinds.guards import Guard
 from nanfix.optrace import functions_compiled, functions_inlined, innermost_layer, kind_of
+from nanfix.private.objects import added_losses, all_layers
+from nanfix.private.tensorflow import called_with_operations, give_input, is_called_with_operations
 from nanfix.run import walk
 from nanfix.undo import override
 
@@ -207,7 +207,7 @@ class _Rewire:
             with graph.as_default():
                 changed = GUARDS[self.guard.operation](operation.inputs, self.guard.epsilon)
             for index, tensor in enumerate(changed):
-                operation._update_input(index, tensor)
+                give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
 
     def _named(self) -> bool:
@@ -221,15 +221,11 @@ class _Rewire:
 
 @contextmanager
 def _active(rewire: _Rewire) -> Iterator[None]:
-    active: Any = context.context()
-    if rewire in active.op_callbacks:  # a guarded step has called a guarded layer
+    if is_called_with_operations(rewire):  # a guarded step has called a guarded layer
         yield
         return
-    op_callbacks.add_op_callback(rewire)
-    try:
+    with called_with_operations(rewire):
         yield
-    finally:
-        op_callbacks.remove_op_callback(rewire)
 
 
 def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
@@ -261,11 +257,11 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
 
     def with_losses(*args, **kwargs):
         layers = _with_sublayers(owner)
-        before = [len(layer._losses) for layer in layers]
+        before = [len(added_losses(layer)) for layer in layers]
         outputs = call(*args, **kwargs)
-        added = [layer._losses[count:] for layer, count in zip(layers, before, strict=True)]
+        added = [added_losses(layer)[count:] for layer, count in zip(layers, before, strict=True)]
         for layer, count in zip(layers, before, strict=True):
-            del layer._losses[count:]
+            del added_losses(layer)[count:]
         return outputs, added
 
     graph: Any = tf.function(with_losses, reduce_retracing=True, autograph=False)
@@ -274,11 +270,11 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         with functions_compiled():
             outputs, added = graph(*args, **kwargs)
         for layer, losses in zip(_with_sublayers(owner), added, strict=True):
-            layer._losses.extend(losses)
+            added_losses(layer).extend(losses)
         return outputs
 
     return run
 
 
 def _with_sublayers(layer: keras.Layer) -> list[Any]:
-    return list(layer._flatten_layers(include_self=True, recursive=True)) if isinstance(layer, keras.Layer) else []
+    return all_layers(layer) if isinstance(layer, keras.Layer) else []

@@ -20,6 +20,7 @@ from nanfix.kinds.plan import Plan
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Power, Scaling
 from nanfix.optimizing import forget_of
+from nanfix.private.objects import compile_config
 from nanfix.rebuild import (
     can_rebuild,
     insert_at_ends,
@@ -127,7 +128,7 @@ class HandBack:
     def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
         model, wanted = self._model, plan.of(Scaling)
         self._installer.lay_down(plan, undo)
-        held = getattr(model, "_compile_config", None)
+        held = compile_config(model)
         if held is not None:  # Keras saves the optimizer that `compile` was given
             put(undo, held, "config", {**held.config, "optimizer": model.optimizer})
         notes = [note for change in plan for note in change.hand_back(self._installer, plan, undo)]

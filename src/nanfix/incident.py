@@ -18,6 +18,7 @@ from nanfix.ending import ended
 from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
 from nanfix.kinds.plan import Plan
+from nanfix.private.objects import INITIAL_EPOCH
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason
 from nanfix.recording import Recording
@@ -50,7 +51,7 @@ class Incident:
         self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
-        model._initial_epoch = None  # set for good by BackupAndRestore; every training from here on names its own
+        setattr(model, INITIAL_EPOCH, None)  # set for good by BackupAndRestore; every training from here on names its own
         self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
         self.run, self.sites = describe(model, data, recorded)

@@ -10,12 +10,12 @@ from nanfix.kinds.guards import Guards
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.scaling import Scaling
+from nanfix.private.objects import COMPILED
 from nanfix.run import Run
 from nanfix.snapshot import Snapshot, restore
 from nanfix.steps import RecordingStep, recordable
 
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
-COMPILED = ("train_function", "test_function", "predict_function")
 ALWAYS = (OptimizerSettings, Scaling)  # what they change stands in variables, which the last plan has set
 
 T = TypeVar("T")

@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 from keras import ops, tree
-from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, change_activation
 from nanfix.crossentropies import CROSSENTROPIES
 from nanfix.kinds.loss import LogitsLoss, Loss, RobustLoss
+from nanfix.private.keras import CompileLoss
+from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weights
 from nanfix.run import Run
 from nanfix.undo import override, put
 
@@ -31,9 +32,9 @@ def compile_with(model: Any, wanted: Loss, undo: ExitStack) -> list[str]:
     if not isinstance(wanted, LogitsLoss | RobustLoss):
         return []
     loss, weights = _stock(wanted, raw=isinstance(wanted, LogitsLoss) and wanted.raw_outputs), _weights(model, wanted)
-    put(undo, model, "_compile_loss", CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
+    put(undo, model, COMPILE_LOSS, CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
     put(undo, model, "loss", loss)
-    held = getattr(model, "_compile_config", None)
+    held = compile_config(model)
     if held is not None:
         put(undo, held, "config", {**held.config, "loss": loss, "loss_weights": weights})
     told = f"The model is compiled with {_written(loss, wanted, weights)} now, which evaluate and a further fit go by"
@@ -54,7 +55,7 @@ def _stock(wanted: LogitsLoss | RobustLoss, *, raw: bool) -> Any:
 
 def _weights(model: Any, wanted: LogitsLoss | RobustLoss) -> Any:
     """Return the user's weight of the single loss times the constant factor of the one in its place, as `compile` takes it."""
-    given = tree.flatten(getattr(model._compile_loss, "_user_loss_weights", None))
+    given = tree.flatten(given_loss_weights(model))
     weight = float(given[0] if given and given[0] is not None else 1.0) * wanted.factor
     return None if weight == 1.0 else weight
 
@@ -76,7 +77,7 @@ def _from_logits(model: Any, run: Run, wanted: LogitsLoss, undo: ExitStack) -> N
             return activation(values)
 
         change_activation(undo, layer, with_logits)
-    put(undo, model, "_compile_loss", CompileLoss(_stock(wanted, raw=True), _weights(model, wanted)))
+    put(undo, model, COMPILE_LOSS, CompileLoss(_stock(wanted, raw=True), _weights(model, wanted)))
     computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -92,7 +93,7 @@ def _robust(model: Any, wanted: RobustLoss, undo: ExitStack) -> None:
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
         with ExitStack() as during:
             if training:
-                put(during, model, "_compile_loss", robust)
+                put(during, model, COMPILE_LOSS, robust)
             return computed(x, y, y_pred, sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)

@@ -11,6 +11,7 @@ from nanfix.crossentropies import PROBABILITIES, crossentropy_of
 from nanfix.features import feature_table, short
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
+from nanfix.private.objects import all_layers
 from nanfix.row_rules import keep
 from nanfix.run import Run, Sample, takes_logits
 
@@ -39,7 +40,7 @@ class Columns:
 
 def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the model takes them."""
-    normalized = [type(layer).__name__ for layer in run.model._flatten_layers() if type(layer).__name__ in PER_SAMPLE]
+    normalized = [type(layer).__name__ for layer in all_layers(run.model) if type(layer).__name__ in PER_SAMPLE]
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     for name, arrays in (("inputs", inputs), ("targets", targets)):
         for array in arrays:
@@ -130,7 +131,7 @@ def _output(run: Run) -> Iterator[str]:
 
 def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:
     """A last batch of a single row under batch normalization."""
-    batched = any(type(layer).__name__ == "BatchNormalization" for layer in run.model._flatten_layers())
+    batched = any(type(layer).__name__ == "BatchNormalization" for layer in all_layers(run.model))
     if batched and run.sample.batch_size and inputs and len(inputs[0]) % run.sample.batch_size == 1:
         yield "the last batch of an epoch has a single row, over which BatchNormalization has no variance"
 

@@ -46,7 +46,7 @@ def slots(model: Any) -> list[Slot]:
 
     found = [Slot(model, "optimizer")] if isinstance(getattr(model, "optimizer", None), keras.Optimizer) else []
     for name, value in vars(model).items():
-        if isinstance(value, keras.Optimizer) and name not in ("optimizer", "_optimizer"):
+        if isinstance(value, keras.Optimizer) and name != "optimizer":
             found.append(Slot(model, name))
         entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
         found += [Slot(model, name, entry) for entry, item in entries if isinstance(item, keras.Optimizer)]

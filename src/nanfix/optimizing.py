@@ -10,12 +10,22 @@ from keras import ops
 
 from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.optimizers import Slot, base, slots, trained_optimizers, trained_slots
+from nanfix.private.objects import (
+    ALL_REDUCE,
+    CLIP_GRADIENTS,
+    LEARNING_RATE,
+    compile_config,
+    learning_rate_of,
+    loss_tracker,
+    moments,
+    updated_variables,
+)
 from nanfix.schedules import ScaledSchedule, constant_schedule, scaled_schedule
 from nanfix.snapshot import Snapshot, read, restore
 from nanfix.undo import override, put
 
 NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
-OVERRIDDEN = ("_clip_gradients", "apply", "_all_reduce_sum_gradients")  # methods, in training alone
+OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone
 ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
 
 
@@ -60,12 +70,12 @@ class Optimizing:
                 put(undo, optimizer, name, value)
         if wanted.settings.get("global_clipnorm"):
             norm = self._number("global_clipnorm", wanted.settings["global_clipnorm"], "float32")
-            override(undo, optimizer, "_clip_gradients", lambda gradients: _clipped(gradients, norm))
+            override(undo, optimizer, CLIP_GRADIENTS, lambda gradients: _clipped(gradients, norm))
         if self._model.distribute_strategy.num_replicas_in_sync == 1:
             # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
-            override(undo, optimizer, "_all_reduce_sum_gradients", list)
+            override(undo, optimizer, ALL_REDUCE, list)
         if wanted.adaptive_clip is not None:
-            override(undo, optimizer, "_clip_gradients", self._adaptive(optimizer, number, wanted.adaptive_clip))
+            override(undo, optimizer, CLIP_GRADIENTS, self._adaptive(optimizer, number, wanted.adaptive_clip))
         if wanted.skip_nonfinite:
             override(undo, optimizer, "apply", self._finite_only(optimizer))
         self._set_rate(undo, optimizer, wanted, trying)
@@ -73,8 +83,9 @@ class Optimizing:
     def settle(self, wanted: OptimizerSettings) -> list[str]:
         """Leave with the optimizers what stock ones can hold of the changes, and say how they worked out."""
         each, notes, clip = trained_optimizers(self._model), [], wanted.adaptive_clip
-        if hasattr(self._model, "_compile_config"):  # Keras saves the optimizer that `compile` was given
-            self._model._compile_config.config["optimizer"] = self._model.optimizer
+        held = compile_config(self._model)
+        if held is not None:  # Keras saves the optimizer that `compile` was given
+            held.config["optimizer"] = self._model.optimizer
         for number, optimizer in enumerate(each):
             for name in OVERRIDDEN:
                 vars(optimizer).pop(name, None)
@@ -95,7 +106,7 @@ class Optimizing:
             with self._model.distribute_strategy.scope():
                 optimizer = make()
                 optimizer.build(_variables_of(before, self._model))
-            variables = tuple(optimizer._variables)
+            variables = tuple(optimizer.variables)
             self._made[known] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
         optimizer, fresh = self._made[known]
         for same in slots(self._model):
@@ -114,16 +125,16 @@ class Optimizing:
 
     def _set_rate(self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool) -> None:
         """Set the learning rate, or a share of what it is; of a schedule, whatever makes it, by a factor."""
-        rate, share, held = wanted.settings.get("learning_rate"), wanted.rate_share, optimizer._learning_rate
+        rate, share, held = wanted.settings.get("learning_rate"), wanted.rate_share, learning_rate_of(optimizer)
         if isinstance(held, keras.Variable):
             if rate is not None or share != 1.0:
                 held.assign(share * (float(np.asarray(held)) if rate is None else rate))
         elif rate is not None:
-            put(undo, optimizer, "_learning_rate", constant_schedule(share * rate))
+            put(undo, optimizer, LEARNING_RATE, constant_schedule(share * rate))
         elif share != 1.0 and trying:
-            put(undo, optimizer, "_learning_rate", ScaledSchedule(held, self._number("rate_share", share, "float32")))
+            put(undo, optimizer, LEARNING_RATE, ScaledSchedule(held, self._number("rate_share", share, "float32")))
         elif share != 1.0:
-            put(undo, optimizer, "_learning_rate", scaled_schedule(held, share))
+            put(undo, optimizer, LEARNING_RATE, scaled_schedule(held, share))
 
     def _number(self, name: str, value: float, dtype: str) -> Any:
         """Return a number of ours that the graph changes, set to `value`."""
@@ -180,8 +191,9 @@ def forget(model: Any) -> None:
         with model.distribute_strategy.scope():
             fresh = type(optimizer).from_config(optimizer.get_config())
             fresh.build(_variables_of(optimizer, model))
-        counts = isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule)
-        kept = {id(optimizer._learning_rate)} | ({id(optimizer.iterations)} if counts else set())
+        rate = learning_rate_of(optimizer)
+        counts = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+        kept = {id(rate)} | ({id(optimizer.iterations)} if counts else set())
         for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
             if id(variable) not in kept:
                 variable.assign(new)
@@ -189,7 +201,7 @@ def forget(model: Any) -> None:
 
 def _variables_of(optimizer: Any, model: Any) -> list[Any]:
     """Return the variables that an optimizer updates, of which a GAN's has only some of the model's."""
-    return list(base(optimizer)._trainable_variables) if optimizer.built else model.trainable_variables
+    return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables
 
 
 def _norm(gradients: list[Any]) -> Any:
@@ -211,12 +223,9 @@ def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
 def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
     """Set what the optimizers remember of these weights to what new ones would start with, until `undo` is closed."""
     for optimizer in trained_optimizers(model):
-        own = optimizer._trainable_variables if optimizer.built else []
+        own = updated_variables(optimizer) if optimizer.built else []
         chosen = [index for index, variable in enumerate(own) if any(variable is weight for weight in weights)]
-        for name, each in vars(optimizer).items():
-            if name == "_trainable_variables" or not isinstance(each, list) or len(each) != len(own):
-                continue
-            start = getattr(optimizer, "initial_accumulator_value", 0.0) if name == "_accumulators" else 0.0
+        for each, start in moments(optimizer):
             for slot in (each[index] for index in chosen if isinstance(each[index], keras.Variable)):
                 undo.callback(slot.assign, read(slot))
                 slot.assign(ops.full(slot.shape, start, slot.dtype))
@@ -227,7 +236,7 @@ def without_skipped(model: Any, undo: ExitStack) -> None:
 
     In training alone: an evaluation shows what the model really gives.
     """
-    tracker, train_step, training = model._loss_tracker, model.train_step, []
+    tracker, train_step, training = loss_tracker(model), model.train_step, []
     update = tracker.update_state
 
     def update_state(values, sample_weight=None):

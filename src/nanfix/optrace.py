@@ -1,6 +1,6 @@
 """See every single TensorFlow operation of an eager computation: what it is, whose it is, what went in and out.
 
-Stands on `op_callbacks`, the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
+Stands on the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
 """
 
 import sys
@@ -13,9 +13,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework import op_callbacks
 
 from nanfix.frames import Line, is_own, line, outward
+from nanfix.private.tensorflow import called_with_operations
 
 # What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
 _WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py", "optimizers.py"))
@@ -47,11 +47,8 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
         if graph is None:
             visit(_operation(op_type, inputs, outputs))
 
-    op_callbacks.add_op_callback(callback)
-    try:
+    with called_with_operations(callback):
         yield
-    finally:
-        op_callbacks.remove_op_callback(callback)
 
 
 @contextmanager

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
-from keras.src.trainers.compile_utils import CompileLoss
 
 from nanfix.activations import activation_of, is_bounded
 from nanfix.arrays import take_rows
 from nanfix.diagnosis import Phase, Place
 from nanfix.guard import guarded, install
 from nanfix.kinds.guards import Guard
+from nanfix.private.keras import CompileLoss
 from nanfix.run import Run, walk
 
 ROWS = 32

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.private.objects import OF_CALLBACKS, TRACKING, all_layers
+
 NUMBERS = (bool, int, float, complex, np.generic)
 PLAIN = (*NUMBERS, str, bytes, type(None), np.ndarray)
 CONTAINERS = (list, dict, set, tuple, deque)
-UNTOUCHED = {"model", "_model", "params", "validation_data", "_writers", "_prev_summary_state"}  # the last two are TensorBoard's
+UNTOUCHED = {"model", "params", "validation_data", *OF_CALLBACKS}
 OF_KERAS = {"stop_training", "stop_evaluating", "stop_predicting"}
 SMALL = 4096  # bytes of an array that is copied without a look at what it was
 
@@ -71,8 +73,7 @@ def arrays(states: States) -> Iterator[np.ndarray]:
 
 def own_layers(model: Any) -> list[Any]:
     """Return the model, and those of its layers whose class is not Keras': only the user's own code keeps state elsewhere."""
-    layers = model._flatten_layers(include_self=False, recursive=True)
-    return [model, *(layer for layer in layers if type(layer).__module__.partition(".")[0] != "keras")]
+    return [model, *(layer for layer in all_layers(model)[1:] if type(layer).__module__.partition(".")[0] != "keras")]
 
 
 def plain_variables(model: Any) -> list[Any]:
@@ -89,7 +90,7 @@ def counters(model: Any) -> list[tuple[Any, dict[str, Any]]]:
     """Return the numbers, arrays, and lists or dicts of numbers that a model and its layers hold as plain attributes."""
     states = []
     for owner in own_layers(model):
-        held = {n: v for n, v in vars(owner).items() if n not in _attributes_of_keras() and not n.startswith("_self_")}
+        held = {n: v for n, v in vars(owner).items() if n not in _attributes_of_keras() and not n.startswith(TRACKING)}
         states.append((owner, {name: _counted(value) for name, value in held.items() if _counts(value)}))
     return states
 

@@ -18,6 +18,7 @@ from nanfix.folding import Sites, callable_alone
 from nanfix.installing import Installer
 from nanfix.kinds.plan import Plan
 from nanfix.kinds.rows import RowFilter
+from nanfix.private.objects import has_compiled_loss
 from nanfix.rows import filtered, judged, unknown_length
 from nanfix.snapshot import Snapshot, nonfinite_variables
 from nanfix.steps import RecordingStep, is_running_mean, loss_of, named_loss
@@ -155,7 +156,7 @@ def _can_evaluate(model: Any, sites: Sites) -> bool:
 
 def _has_loss(model: Any) -> bool:
     """Say whether Keras' own evaluation has a loss to compute: not where only a training step of the user's knows of one."""
-    return model._compile_loss is not None or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
+    return has_compiled_loss(model) or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
 
 
 class _ProbeWatch(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import numpy as np
 
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
+from nanfix.private.objects import learning_rate_of
 from nanfix.run import has_schedule
 
 
@@ -151,5 +152,5 @@ def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) 
 
 def _variables(model: Any) -> list[Any]:
     """Return the variables that hold the learning rates which no schedule sets."""
-    rates = (optimizer._learning_rate for optimizer in trained_optimizers(model))
+    rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
     return [rate for rate in rates if isinstance(rate, keras.Variable)]

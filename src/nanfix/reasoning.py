@@ -16,6 +16,7 @@ from nanfix.crossentropies import PROBABILITIES
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.kinds.plan import Plan
+from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay
 from nanfix.run import Run, linear_throughout, loss_name, unbounded_recurrences
@@ -109,8 +110,8 @@ def measure_growth(run: Run, plan: Plan, recording: Recording, seen: Replay, lea
     held = {id(v): np.asarray(tensor) for v, tensor in zip(initial.variables, initial.tensors, strict=True)}
     trainable = [held[id(v)] for v in run.model.trainable_variables if id(v) in held]
     gains = []
-    for layer in run.model._flatten_layers(include_self=False, recursive=True):
-        kernel = held.get(id(vars(layer).get("kernel", vars(layer).get("_kernel"))))
+    for layer in all_layers(run.model)[1:]:
+        kernel = held.get(id(own_kernel(layer)))
         if kernel is not None and kernel.ndim >= 2:
             gains.append((layer.name, float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * np.prod(kernel.shape[:-1])))))
     first = seen.first.gradient_norm if seen.first is not None else None

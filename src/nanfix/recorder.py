@@ -19,6 +19,7 @@ from nanfix.memory import available
 from nanfix.net import Net
 from nanfix.optimizers import base, optimizers
 from nanfix.pace import Pace
+from nanfix.private.objects import learning_rate_of
 from nanfix.recording import Execution, Nonfinite, RecorderUsage, Recording, recorded_steps, refused_label, refuses_label
 from nanfix.shelf import Shelf
 from nanfix.snapshot import Snapshot, nonfinite_variables, read, restore, state_variables, take
@@ -177,7 +178,7 @@ class FlightRecorder(keras.callbacks.Callback):
         elif self._full() or self._keeping.due(time.perf_counter()) or (self._done == 0 and self._keeping.cost < CHEAP):
             self._keep()
         if self._rates_change or self._done == 0:
-            held = (getattr(base(optimizer), "_learning_rate", None) for optimizer in optimizers(self.model))
+            held = (learning_rate_of(base(optimizer)) for optimizer in optimizers(self.model))
             self._rates = tuple((rate, read(rate)) for rate in held if isinstance(rate, keras.Variable))
         else:
             self._rates = ()
@@ -340,4 +341,5 @@ class FlightRecorder(keras.callbacks.Callback):
 
 def _has_batch_hooks(callback: Any) -> bool:
     """Say whether a callback acts between steps, and so may change the learning rate there."""
-    return any(not getattr(getattr(callback, name), "_is_default", False) for name in BATCH_HOOKS)
+    hooks = {name: getattr(callback, name) for name in BATCH_HOOKS}
+    return any(getattr(hook, "__func__", hook) is not getattr(keras.callbacks.Callback, name) for name, hook in hooks.items())

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from nanfix.arrays import flat_arrays, unpacked
 from nanfix.diagnosis import Onset, Phase, Place
 from nanfix.optimizers import told_of_updates
 from nanfix.optrace import Operation, functions_inlined, traced
+from nanfix.private.tensorflow import eager_randomness
 from nanfix.recording import RecordedStep, Recording
 from nanfix.snapshot import Snapshot, restore, take
 from nanfix.steps import RecordingStep, loss_of
@@ -165,7 +165,7 @@ def observe(model: Any, batch: Any) -> Observation:
 @contextmanager
 def preserved_randomness() -> Iterator[None]:
     """Put the random states of Python, numpy and eager TensorFlow back afterwards."""
-    eager: Any = getattr(context.context(), "_rng", None)
+    eager = eager_randomness()
     states = random.getstate(), np.random.get_state(), eager.getstate() if eager is not None else None
     try:
         yield
@@ -298,7 +298,7 @@ def _phase(operation: Operation) -> Phase:
         return Phase.UPDATE
     if "gradient" in operation.functions:
         return Phase.GRADIENT
-    if operation.functions & {"compute_loss", "_compute_loss"}:
+    if "compute_loss" in operation.functions:
         return Phase.LOSS
     return Phase.FORWARD
 

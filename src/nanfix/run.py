@@ -9,6 +9,7 @@ import numpy as np
 from nanfix.activations import activation_name, is_bounded, with_activations
 from nanfix.addresses import walk
 from nanfix.optimizers import trained_optimizers
+from nanfix.private.objects import given_loss, learning_rate_of
 
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
@@ -101,7 +102,7 @@ class Run:
     @classmethod
     def of(cls, model: Any, sample: Sample, **facts: Any) -> "Run":
         """Return the run of a compiled model; what can be read off the model is read now, `facts` are the other ones."""
-        loss, rate = getattr(model._compile_loss, "_user_loss", None), current_learning_rate(model)
+        loss, rate = given_loss(model), current_learning_rate(model)
         return cls(model, sample, members=dict(walk(model)), user_loss=loss, learning_rate=rate, **facts)
 
     def outline(self) -> "Run":
@@ -185,7 +186,7 @@ def loss_name(loss: Any) -> str:
 
 def takes_logits(loss: Any) -> bool:
     """Say whether a stock crossentropy was asked to work on logits."""
-    return bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits"))
+    return bool(getattr(loss, "from_logits", False))
 
 
 def base_optimizer(model: Any) -> Any:
@@ -197,7 +198,7 @@ def has_schedule(model: Any) -> bool:
     """Say whether a learning rate is a schedule or a function, and not a number."""
     import keras  # loads TensorFlow
 
-    rates = (getattr(optimizer, "_learning_rate", None) for optimizer in trained_optimizers(model))
+    rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
     return any(callable(rate) and not isinstance(rate, keras.Variable) for rate in rates)
 
 

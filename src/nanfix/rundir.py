@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
-from keras.src.trainers.data_adapters.data_adapter_utils import is_scipy_sparse
+from scipy.sparse import issparse
 
 from nanfix.addresses import described, walk
 from nanfix.arrays import are_arrays
 from nanfix.data import TrainingData
 from nanfix.errors import RunDirError
 from nanfix.export import write_text
+from nanfix.private.objects import given_loss, given_loss_weights, given_metrics, learning_rate_of
 from nanfix.quiet import quiet
 
 RUN = "run.json"
@@ -82,7 +83,7 @@ def _checksum(leaf: Any) -> str:
 
 def _held_arrays(leaf: Any) -> list[np.ndarray]:
     """Return the arrays that an array of any kind is made of."""
-    if is_scipy_sparse(leaf):
+    if issparse(leaf):
         coordinates = leaf.tocoo()
         return [coordinates.row, coordinates.col, coordinates.data]
     if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
@@ -94,9 +95,7 @@ def _compiled(model: Any) -> Any:
     """Return the settings of the optimizers and what else the model was compiled with."""
     optimizers = {name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)}
     settings = {name: _settings(optimizer) for name, optimizer in optimizers.items()}
-    loss, metrics = getattr(model, "_compile_loss", None), getattr(model, "_compile_metrics", None)
-    told = {"loss": getattr(loss, "_user_loss", None), "loss_weights": getattr(loss, "_user_loss_weights", None)}
-    told["metrics"] = getattr(metrics, "_user_metrics", None)
+    told = {"loss": given_loss(model), "loss_weights": given_loss_weights(model), "metrics": given_metrics(model)}
     return {**{name: _plain(value) for name, value in told.items()}, "optimizers": settings}
 
 
@@ -105,7 +104,7 @@ def _settings(optimizer: Any) -> Any:
     try:
         return _plain(optimizer)
     except NotImplementedError:  # by a schedule of the user's
-        return [type(optimizer).__name__, _numbers(optimizer), _numbers(getattr(optimizer, "_learning_rate", None))]
+        return [type(optimizer).__name__, _numbers(optimizer), _numbers(learning_rate_of(optimizer))]
 
 
 def _numbers(made: Any) -> dict[str, Any]:

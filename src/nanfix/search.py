@@ -17,10 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 import keras_tuner
-from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
-from keras_tuner.src.engine.oracle import LOCKS, THREADS
 
 from nanfix.budget import Budget
 from nanfix.crew import Crew
@@ -30,6 +28,7 @@ from nanfix.fix import Edit, Fix
 from nanfix.kinds.plan import Plan
 from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, held_losses, in_order, ladder
 from nanfix.net import Net, one_line
+from nanfix.private.tuner import StrictTuner, forget, project_dir
 from nanfix.progress import Progress
 from nanfix.report import TrialRecord
 from nanfix.run import Run
@@ -232,7 +231,7 @@ class LadderOracle(keras_tuner.Oracle):
         return read_trial(path.read_text()) if path.exists() else None
 
     def record_path(self, trial_id: str) -> Path:
-        return Path(self._project_dir, f"trial_{trial_id}", RECORD)
+        return Path(project_dir(self), f"trial_{trial_id}", RECORD)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the records of all finished trials, of earlier calls too, in order."""
@@ -241,8 +240,8 @@ class LadderOracle(keras_tuner.Oracle):
 
     def save(self) -> None:
         super().save()
-        partial = Path(self._project_dir, f".{COPY}")
-        shutil.copyfile(Path(self._project_dir, ORACLE), partial)
+        partial = Path(project_dir(self), f".{COPY}")
+        shutil.copyfile(Path(project_dir(self), ORACLE), partial)
         os.replace(partial, partial.with_name(COPY))
 
     def finished(self) -> dict[Candidate, Tried]:
@@ -280,7 +279,7 @@ def _tried(trial: Any) -> Tried:
     return Tried(trial.score if trial.status == TrialStatus.COMPLETED else None, steps)
 
 
-class ProbeTuner(base_tuner.BaseTuner):
+class ProbeTuner(StrictTuner):
     """Runs each trial as a probe through `judge` and writes its record beside the trial."""
 
     def __init__(self, oracle: LadderOracle, space: Space, judge: Judge, directory: Path):
@@ -297,15 +296,6 @@ class ProbeTuner(base_tuner.BaseTuner):
             self.oracle.update_trial(trial.trial_id, {OBJECTIVE.name: math.inf, STEPS: record.steps})
             raise FailedTrialError(record.verdict)
         return {OBJECTIVE.name: record.loss, STEPS: record.steps}
-
-    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
-        """Run a trial; one that did not hold is no error, and an error of ours is no failed trial."""
-        try:
-            self._run_and_update_trial(trial)
-            trial.status = TrialStatus.COMPLETED
-        except FailedTrialError as failed:
-            trial.status = TrialStatus.FAILED
-            trial.message = str(failed)
 
     def pre_create_trial(self) -> None:
         """Ask a leading process not faster than it can answer; it may have nothing to do until others have ended."""
@@ -377,7 +367,7 @@ def search(
         ranked = choose(finished, space.rungs, bar)
         return Found({candidate: space.fix_of(candidate) for candidate in ranked}, held_losses(finished), oracle.records())
     finally:
-        _forget(oracle)
+        forget(oracle)
 
 
 def work(space: Space, judge: Judge, directory: Path) -> None:
@@ -394,12 +384,6 @@ def _leading() -> Iterator[None]:
         yield
     finally:
         os.environ.update(outer)
-
-
-def _forget(oracle: LadderOracle) -> None:
-    """Take the oracle, which holds model and data, out of the tables in which keras-tuner keeps each for ever."""
-    LOCKS.pop(oracle, None)
-    THREADS.pop(oracle, None)
 
 
 def _claim(project: Path, space: Space) -> None:

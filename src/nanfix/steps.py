@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
-from keras.src.backend.tensorflow.trainer import reduce_per_replica
-from tensorflow.python.data.ops.optional_ops import _OptionalImpl
 
 from nanfix.optimizers import note_called, told_of_updates
+from nanfix.private.keras import build_on_symbols, reduce_per_replica, trains_by_own_loop, without_optionals
+from nanfix.private.tensorflow import let_go
 
 Optional: Any = tf.experimental.Optional
 
@@ -34,12 +34,12 @@ class Drawn:
 
     @property
     def first(self) -> Any:
-        return self.value if self.spec is None else _OptionalImpl(self.value[0], self.spec).get_value()
+        return self.value if self.spec is None else _optional(self.value[0], self.spec).get_value()
 
     def batches(self) -> list[Any]:
         if self.spec is None:
             return [self.value]
-        return [_OptionalImpl(variant, self.spec).get_value() for variant in tf.unstack(self.value)[: self.count]]
+        return [_optional(variant, self.spec).get_value() for variant in tf.unstack(self.value)[: self.count]]
 
 
 class Listener(Protocol):
@@ -72,7 +72,7 @@ class RecordingStep:
         one_step: Any = step_of_keras
         if not model.run_eagerly:
             one_step = tf.function(step_of_keras, reduce_retracing=True, jit_compile=model.jit_compile)
-        self.one_step = model._autoconvert_optionals(one_step)
+        self.one_step = without_optionals(model, one_step)
 
         @tf.autograph.experimental.do_not_convert
         def drawn_step(iterator: Any):
@@ -105,7 +105,7 @@ class RecordingStep:
     def build(self, iterator: Any) -> None:
         """Make the variables of a model that runs eagerly, for a saved state to be put into; its code is run on symbols."""
         batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
-        self._model._symbolic_build(data_batch=batch)
+        build_on_symbols(self._model, batch)
 
     def __call__(self, iterator: Any) -> Any:
         if self.listener is not None:
@@ -127,12 +127,10 @@ class RecordingStep:
     def abandon(self) -> None:
         """Let go of the data iterator of a training that was broken off.
 
-        Keras leaves it in a reference cycle, and its end has to wait for a thread that sleeps the longer the older it is:
-        many seconds, whenever the cycle happens to be collected.
+        Its end has to wait for a thread that sleeps the longer the older it is: many seconds, whenever its reference cycle
+        happens to be collected.
         """
-        iterator = self._iterator()
-        if hasattr(iterator, "_iterator_resource"):
-            iterator._iterator_resource = None
+        let_go(self._iterator())
 
     def replay(self, batch: Any) -> Any:
         """Run the compiled step on one recorded batch; returns Keras' logs."""
@@ -142,11 +140,18 @@ class RecordingStep:
 def recordable(model: Any) -> bool:
     """Say whether the model trains by Keras' own loop, the only one whose batches can be handed out."""
     several_replicas = model.steps_per_execution > 1 and model.distribute_strategy.num_replicas_in_sync > 1
-    return _inherits(model, "make_train_function") and _inherits(model, "_make_function") and not several_replicas
+    return not trains_by_own_loop(model) and not several_replicas
 
 
-def _inherits(model: Any, method: str) -> bool:
-    return getattr(type(model), method) is getattr(keras.Model, method)
+def _variant(optional: Any) -> Any:
+    """Return the tensor that an optional consists of."""
+    (variant,) = tf.nest.flatten(optional, expand_composites=True)
+    return variant
+
+
+def _optional(variant: Any, spec: Any) -> Any:
+    """Return the optional, of a batch like `spec`, that such a tensor stands for."""
+    return tf.nest.pack_sequence_as(tf.OptionalSpec(spec), [variant], expand_composites=True)
 
 
 def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple[Any, Any]:
@@ -154,15 +159,15 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
     first = iterator.get_next()
     logs = one_step(first)
     drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
-    drawn = drawn.write(0, Optional.from_value(first)._variant_tensor)
-    missing = Optional.empty(iterator.element_spec)._variant_tensor
+    drawn = drawn.write(0, _variant(Optional.from_value(first)))
+    missing = _variant(Optional.empty(iterator.element_spec))
     for index in range(1, count):
         drawn = drawn.write(index, missing)
 
     def body(index, logs, more, drawn):
         data = iterator.get_next_as_optional()
         logs = tf.cond(data.has_value(), lambda: one_step(data.get_value()), lambda: logs)
-        return index + 1, logs, data.has_value(), drawn.write(index, data._variant_tensor)
+        return index + 1, logs, data.has_value(), drawn.write(index, _variant(data))
 
     index, logs, more, drawn = tf.while_loop(
         lambda index, logs, more, drawn: tf.logical_and(more, index < count), body, [1, logs, True, drawn]

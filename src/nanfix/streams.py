@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import tree
-from keras.src.trainers.data_adapters import get_data_adapter
 
 from nanfix.arrays import rows_in
 from nanfix.memory import available
+from nanfix.private.keras import get_data_adapter
 from nanfix.steps import whole
 
 SHARE_OF_MEMORY = 0.1  # of the memory that is free, for the batches of a generator that are remembered

@@ -12,6 +12,7 @@ from nanfix.diagnosis import Cause
 from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.kinds.plan import Plan
 from nanfix.optimizing import ADAPTING, Optimizing
+from nanfix.private.objects import CLIP_GRADIENTS
 from nanfix.registry import get
 
 NAME = "adaptive-clip"
@@ -47,7 +48,7 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6)
         np.testing.assert_allclose(clipped([np.float32([0.3, 0.4])])[0], [0.3, 0.4], rtol=1e-6)
         np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6)
-    assert "_clip_gradients" not in vars(model.optimizer)
+    assert CLIP_GRADIENTS not in vars(model.optimizer)
 
 
 @pytest.mark.soak

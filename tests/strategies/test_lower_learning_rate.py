@@ -11,6 +11,7 @@ from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.kinds.plan import Plan
+from nanfix.private.objects import learning_rate_of
 from nanfix.registry import get
 
 NAME = "lower-learning-rate"
@@ -60,7 +61,7 @@ def test_schedule_is_scaled_as_a_whole():
 
     report, *_ = testing.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
-    assert report.model.optimizer._learning_rate.values == pytest.approx([30.0 * share, 15.0 * share])
+    assert learning_rate_of(report.model.optimizer).values == pytest.approx([30.0 * share, 15.0 * share])
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):

@@ -99,7 +99,13 @@ def _adapted_in_source(layer: Any, statistics: Any, call: Any) -> Iterator[Any]:
     target = call.places.of(layer)
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
-    elif layer._keep_axis == (len(layer._build_input_shape) - 1,):
+    elif _is_by_feature(layer):
         yield AdaptChange(target=target, fill=list(statistics[0]))
     else:
         yield NoPlace(reason=f"{layer.name} has an axis of its own")
+
+
+def _is_by_feature(layer: Any) -> bool:
+    """Say whether a Normalization has a mean and a variance for each index of the last axis, and for nothing else."""
+    rank = len(layer.get_build_config()["input_shape"])
+    return {axis % rank for axis in layer.axis} == {rank - 1}

@@ -65,8 +65,9 @@ class OptimizerSettings(Change):
 
     def install_for_training(self, shop, plan):
         from nanfix.optimizing import without_skipped
+        from nanfix.private.objects import loss_tracker
 
-        if self.skip_nonfinite and shop.model._loss_tracker is not None:
+        if self.skip_nonfinite and loss_tracker(shop.model) is not None:
             without_skipped(shop.model, shop.training)
 
     def callbacks(self, run, callbacks):

@@ -1,0 +1,120 @@
+"""Connect the layers of a Functional or Sequential model anew, in the user's own object. Loads Keras and TensorFlow.
+
+The public way, `keras.models.clone_model`, makes another object with other layers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Self
+
+import keras
+
+# The class of models that are connected layers, and whether a subclass is made anew of them when it is loaded.
+from keras.src.models.functional import Functional, functional_like_constructor
+
+# Where a symbolic tensor comes from.
+from keras.src.ops.node import KerasHistory
+
+from nanfix.private.objects import direct_layers
+
+# What of a model says how its layers are connected: of a Functional one, and of a Sequential one.
+CONNECTIONS = (
+    "_inputs_struct", "_outputs_struct", "_inputs", "_outputs", "_nodes", "_nodes_by_depth", "_operations",
+    "_operations_by_depth", "output_names",
+)  # fmt: skip
+STACK = ("_layers", "_functional", "_build_shapes_dict", "built")
+
+Layers = Sequence[Any]
+
+
+def is_graph(layer: Any) -> bool:
+    """Say whether a layer is a model that consists of its connected layers, also when it is loaded."""
+    if isinstance(layer, keras.Sequential):
+        return type(layer).call is keras.Sequential.call
+    return isinstance(layer, Functional) and type(layer).call is Functional.call and functional_like_constructor(type(layer))
+
+
+def is_connected(layer: Any) -> bool:
+    """Say whether a layer is a Functional or a Sequential model, by whatever code it is computed."""
+    return issubclass(type(layer), Functional | keras.Sequential)
+
+
+def restack(model: Any, layers: Layers, undo: ExitStack) -> None:
+    """Give a Sequential model these layers, its input layer the first of them, until `undo` is closed."""
+    undo.callback(vars(model).update, {name: vars(model)[name] for name in STACK})
+    nodes = _Nodes.of([*direct_layers(model), *layers])
+    undo.callback(nodes.take_back)
+    model._layers = list(layers)
+    model._maybe_rebuild()
+    nodes.put_first()
+    graph = model._functional
+    vars(model)["_functional"] = Functional(graph._inputs_struct, graph._outputs_struct)  # which goes by the nodes' order
+
+
+def reconnect(model: Any, behind: Sequence[Layers], before: Mapping[int, Any], last: Layers, undo: ExitStack) -> None:
+    """Connect a Functional model with new layers behind each input, before layers (by id) and behind the output.
+
+    Closing `undo` connects it as it was.
+    """
+
+    def called(operation: Any) -> Any:
+        new = before.get(id(operation))
+        return operation if new is None else lambda inputs, *args, **kwargs: operation(new(inputs), *args, **kwargs)
+
+    undo.callback(vars(model).update, {name: vars(model)[name] for name in CONNECTIONS})
+    tracked = direct_layers(model)
+    held = list(tracked)
+    undo.callback(tracked.__setitem__, slice(None), held)
+    nodes = _Nodes.of(model.operations)
+    undo.callback(nodes.take_back)
+    given = [_through(tensor, layers) for tensor, layers in zip(model.inputs, behind, strict=True)]
+    made = model._run_through_graph(given, operation_fn=called)
+    outputs = keras.tree.map_structure(lambda tensor: _through(tensor, last), made)
+    nodes.put_first()
+    graph = Functional(model._inputs_struct, outputs)
+    vars(model).update({name: vars(graph)[name] for name in CONNECTIONS})
+    known = {id(layer) for layer in held}
+    tracked[:] = [*held, *(layer for layer in graph.layers if id(layer) not in known)]
+
+
+def calls_of(operation: Any) -> list[Any]:
+    """Return the very list of the calls of a layer on symbolic tensors, of which only the outputs of the first are public."""
+    return operation._inbound_nodes
+
+
+def _through(tensor: Any, layers: Sequence[Callable[[Any], Any]]) -> Any:
+    for layer in layers:
+        tensor = layer(tensor)
+    return tensor
+
+
+class _Nodes:
+    """The calls of layers on symbolic tensors, of which the first is what `layer.input` and `layer.output` go by."""
+
+    def __init__(self, held: list[tuple[Any, list[Any], list[Any]]]):
+        self._held = held
+
+    @classmethod
+    def of(cls, operations: Sequence[Any]) -> Self:
+        unique = {id(operation): operation for operation in operations}.values()
+        return cls([(o, list(calls_of(o)), list(o._outbound_nodes)) for o in unique])
+
+    def put_first(self) -> None:
+        """Let the calls made since stand in front of the earlier ones, so that `layer.output` is what the model computes now."""
+        for operation, inbound, _ in self._held:
+            known = {id(node) for node in inbound}
+            new = [node for node in calls_of(operation) if id(node) not in known]
+            if new and inbound and not inbound[0].is_input:
+                _number(operation, [*new, *inbound])
+
+    def take_back(self) -> None:
+        for operation, inbound, outbound in self._held:
+            _number(operation, inbound)
+            operation._outbound_nodes[:] = outbound
+
+
+def _number(operation: Any, nodes: list[Any]) -> None:
+    calls_of(operation)[:] = nodes
+    for index, node in enumerate(nodes):
+        for place, tensor in enumerate(node.output_tensors):
+            tensor._keras_history = KerasHistory(operation, index, place)
