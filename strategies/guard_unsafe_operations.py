@@ -1,60 +1,9 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
-import math
-
 from nanfix.diagnosis import Cause, Phase
 from nanfix.kinds.guards import Guard, Guards
 from nanfix.strategy import Strategy, Tier
-
-AWAY_FROM_ZERO = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
-# What a person would write in the place of the operation.
-GUARDED = {
-    "Sqrt": "ops.sqrt(ops.maximum(x, {e}))",
-    "Rsqrt": "ops.rsqrt(ops.maximum(x, {e}))",
-    "Log": "ops.log(ops.maximum(x, {e}))",
-    "Log1p": "ops.log1p(ops.maximum(x, {e} - 1))",
-    "RealDiv": "a / " + AWAY_FROM_ZERO.replace("{x}", "b"),
-    "DivNoNan": "ops.divide_no_nan(a, ops.where(b == 0, b, " + AWAY_FROM_ZERO.replace("{x}", "b") + "))",
-    "Reciprocal": "ops.reciprocal(" + AWAY_FROM_ZERO.replace("{x}", "x") + ")",
-    "Exp": "ops.exp(ops.minimum(x, {limit}))",
-    "Expm1": "ops.expm1(ops.minimum(x, {limit}))",
-    "Cosh": "ops.cosh(ops.clip(x, -{limit}, {limit}))",
-    "Sinh": "ops.sinh(ops.clip(x, -{limit}, {limit}))",
-    "Softmax": "ops.softmax(ops.maximum(x, -1 / {e}))",
-    "LogSoftmax": "ops.log_softmax(ops.maximum(x, -1 / {e}))",
-    "Xlogy": "tf.math.xlogy(x, ops.maximum(y, {e}))",
-    "Xlog1py": "tf.math.xlog1py(x, ops.maximum(y, {e} - 1))",
-    "Lgamma": "tf.math.lgamma(ops.maximum(x, {e}))",
-    "Digamma": "tf.math.digamma(ops.maximum(x, {e}))",
-    "Erfinv": "ops.erfinv(ops.clip(x, {e} - 1, 1 - {e}))",
-    "Atan2": "ops.arctan2(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
-    "FloorMod": "ops.mod(a, " + AWAY_FROM_ZERO.replace("{x}", "b") + ")",
-    "Cholesky": "ops.cholesky(x + {e} * ops.eye(x.shape[-1]))",
-    "MatrixInverse": "ops.inv(x + {e} * ops.eye(x.shape[-1]))",
-    "Pow": "ops.power(ops.maximum(x, {e}), y)",
-    "Acos": "ops.arccos(ops.clip(x, {e} - 1, 1 - {e}))",
-    "Asin": "ops.arcsin(ops.clip(x, {e} - 1, 1 - {e}))",
-    "Acosh": "ops.arccosh(ops.maximum(x, 1 + {e}))",
-    "Atanh": "ops.arctanh(ops.clip(x, {e} - 1, 1 - {e}))",
-}
-EPSILONS = [1e-10, 1e-7, 1e-4]
-WITHOUT_EPSILON = {
-    "RealDiv": "a / ops.where(b == 0, inf, b)",
-    "Exp": "ops.exp(x - ops.max(x, axis=-1, keepdims=True))",
-}
-CAPPING = ("Exp", "Expm1", "Cosh", "Sinh")  # in a loss a lower limit caps it, which says nothing about the model either
-EXP_EPSILONS = [1e-34, 1e-17, 1e-8]  # 1 / epsilon is finite, its square is, its fourth power is
-MATRIX_EPSILONS = [1e-6, 1e-4, 1e-2]
-SOFTMAX_EPSILONS = [1e-30]
-LOG_OF_LOSS = [1e-7]  # Keras' own; a greater one caps the loss lower, which then says nothing about the model
-
-
-SPECIAL_EPSILONS = {
-    **dict.fromkeys(CAPPING, EXP_EPSILONS),
-    **dict.fromkeys(("Cholesky", "MatrixInverse"), MATRIX_EPSILONS),
-    "RealDiv": [0.0, *EPSILONS],
-    **dict.fromkeys(("Softmax", "LogSoftmax"), SOFTMAX_EPSILONS),
-}
+from nanfix.unsafe_operations import UNSAFE_OPERATIONS
 
 
 class GuardUnsafeOperations(Strategy):
@@ -90,7 +39,7 @@ class GuardUnsafeOperations(Strategy):
         place = diagnosis.place
         if run.model.run_eagerly:
             return "the model runs eagerly, where no operation can be replaced"
-        if place.operation not in GUARDED or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
+        if place.operation not in UNSAFE_OPERATIONS or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
             return "no operation with a guard was seen to fail"
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
             return "a stock normalization has an epsilon of its own"
@@ -125,20 +74,15 @@ def _bottomless(diagnosis, run) -> bool:
 
 
 def _epsilons(diagnosis) -> list[float]:
-    place = diagnosis.place
-    if diagnosis.relative_exponents and place.operation == "Exp":
+    operation = UNSAFE_OPERATIONS[diagnosis.place.operation]
+    if diagnosis.relative_exponents and operation.relative:
         return [0.0]
-    if place.operation in ("Log", "Log1p") and place.phase is Phase.LOSS:
-        return LOG_OF_LOSS
-    epsilons = SPECIAL_EPSILONS.get(place.operation, EPSILONS)
-    return epsilons[:1] if place.phase is Phase.LOSS and place.operation in CAPPING else epsilons
+    of_loss = operation.epsilons_of_loss if diagnosis.place.phase is Phase.LOSS else None
+    return list(of_loss or operation.epsilons)
 
 
 def _written(params) -> str:
-    epsilon = params["epsilon"]
-    if epsilon == 0:
-        return WITHOUT_EPSILON[params["operation"]]
-    return GUARDED[params["operation"]].format(e=f"{epsilon:g}", limit=f"{-math.log(epsilon):.3g}")
+    return UNSAFE_OPERATIONS[params["operation"]].written(params["epsilon"])
 
 
 def _place(params) -> str:

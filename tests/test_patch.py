@@ -1,6 +1,7 @@
 """Changes of the source, without TensorFlow: where they go, what they leave alone, and what has no place."""
 
 import ast
+import math
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nanfix.errors import PatchError
 from nanfix.patch import apply_patch, digest, patch_of
@@ -28,6 +30,7 @@ from nanfix.source import (
     RowsChange,
     Span,
 )
+from nanfix.unsafe_operations import ABOVE_LOWEST, ABOVE_ONE, BASE, REGULAR, UNSAFE_OPERATIONS
 
 PATH = "train.py"
 MEANS = {"MEAN": [1.5, -2.0], "VARIANCE": [4.0, 9.0]}
@@ -365,6 +368,61 @@ def test_a_guarded_operation_on_its_line(operation, before):
     text = script.after(GuardChange(file=PATH, line=5, operation=operation, epsilon=1e-7))
     assert f"    return {GUARDED[operation, before]}  # mine\n" in text
     assert ("def away_from_zero(x, edge):" in text) == ("away_from_zero" in GUARDED[operation, before])
+
+
+# What an operation takes beside the operand that is kept in its domain, and where that is tried.
+OTHERS = {"RealDiv": [1.0], "DivNoNan": [1.0], "Xlogy": [2.0], "Xlog1py": [2.0], "Atan2": [1.0], "FloorMod": [1.0], "Pow": [0.5]}
+POINTS = np.float32([-1e3, -2, -1, -1e-6, 0, 1e-6, 1, 2, 1e3])
+PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
+
+
+def points(each):
+    """Return where the operation or its gradient is not finite, among other points, and points in its domain."""
+    if each.domain is REGULAR:
+        return np.zeros((2, 2), "float32"), np.float32([[2, 0], [0, 2]])
+    outside = np.float32([-np.inf, -np.inf]) if each.domain is ABOVE_LOWEST else POINTS
+    return outside, np.float32([2.0, 3.0] if each.domain is ABOVE_ONE else [0.5, 0.25])
+
+
+def computed(script, x):
+    """Return what `f` of a script gives for x."""
+    names = {}
+    exec(script, names)
+    return np.asarray(names["f"](tf.constant(x)), "float64")
+
+
+def written(package, each):
+    """Return the source of a call of the operation in a package, or None where it has none."""
+    for module in PACKAGES[package]:
+        for name in each.functions:
+            if hasattr(module, name):
+                home = f"keras.ops.{name}" if package == "ops" else f"{module.__name__.rpartition('tensorflow')[2]}.{name}"
+                return f"tf.{name}" if module is tf else home.replace("._api.v2.", "tf.") if package == "tf" else home
+    return None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
+def test_source_is_finite_at_the_edge_and_unchanged_inside(each, package):
+    function = written(package, each)
+    if function is None:
+        pytest.skip(f"{package} has no function for {each.name}")
+    arguments = [f"tf.constant({other})" if each.domain is not BASE else str(other) for other in OTHERS.get(each.name, [])]
+    arguments.insert(each.operand, "x")
+    plain = f"import keras\nimport tensorflow as tf\n\ndef f(x):\n    return {function}({', '.join(arguments)})\n"
+    guarded = Script(plain).after(GuardChange(file=PATH, line=5, operation=each.name, epsilon=1e-4))
+    outside, inside = points(each)
+    assert guarded != plain and np.isfinite(computed(guarded, outside)).all()
+    np.testing.assert_allclose(computed(guarded, inside), computed(plain, inside), rtol=1e-4)
+
+
+@pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
+def test_words_are_finite_at_the_edge(each):
+    outside, _ = points(each)
+    names = {"a": tf.constant(1.0), "x": tf.constant(2.0), "y": 0.5, "inf": math.inf, "ops": keras.ops, "tf": tf}
+    names[each.letter] = tf.constant(outside)
+    for epsilon in each.epsilons[-1:] if not each.relative else (each.epsilons[-1], 0.0):
+        assert np.isfinite(np.asarray(eval(each.written(epsilon), names))).all()
 
 
 def test_exponentials_relative_to_the_largest():

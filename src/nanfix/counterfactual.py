@@ -30,6 +30,7 @@ from nanfix.schedules import ScaledSchedule
 from nanfix.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.steps import RecordingStep, loss_of
 from nanfix.undo import put
+from nanfix.unsafe_operations import takes_differences
 
 FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)  # of the learning rate
 MOST_STEPS = 200  # a run whose failure lies further from its beginning is not run again from there
@@ -263,7 +264,7 @@ def _at_the_step(bench: _Bench, data: TrainingData, run: Run, seen: Replay, audi
 
 
 def _only_relative(bench: _Bench, seen: Replay, run: Run) -> bool:
-    if seen.failing is None or seen.failing.operation != "Exp":
+    if seen.failing is None or not takes_differences(seen.failing.operation):
         return False
     restore(bench.recording.newest)
     return relative_exponents(seen.failing.place, run)

@@ -25,59 +25,88 @@ from nanfix.private.objects import added_losses, all_layers
 from nanfix.private.tensorflow import called_with_operations, give_input, is_called_with_operations
 from nanfix.run import walk
 from nanfix.undo import override
+from nanfix.unsafe_operations import (
+    ABOVE_LOWEST,
+    ABOVE_MINUS_ONE,
+    ABOVE_ONE,
+    ABOVE_ZERO,
+    AWAY_FROM_ZERO,
+    BASE,
+    BELOW_LIMIT,
+    INSIDE_ONE,
+    REGULAR,
+    UNSAFE_OPERATIONS,
+    WITHIN_LIMITS,
+    ZERO_OR_AWAY,
+    Domain,
+    UnsafeOperation,
+)
 
 STEPS = ("train_step", "test_step")
 
 
-def _floor(inputs, e):
-    return [tf.maximum(inputs[0], _edge(inputs[0], e))]
+def _above_zero(x, e):
+    return tf.maximum(x, _edge(x, e))
 
 
-def _log1p(inputs, e):
-    return [tf.maximum(inputs[0], -_below_one(inputs[0], e))]
+def _above_minus_one(x, e):
+    return tf.maximum(x, -_below_one(x, e))
 
 
-def _acosh(inputs, e):
-    return [tf.maximum(inputs[0], 2 - _below_one(inputs[0], e))]
+def _above_one(x, e):
+    return tf.maximum(x, 2 - _below_one(x, e))
 
 
-def _inside_one(inputs, e):
-    one = _below_one(inputs[0], e)
-    return [tf.clip_by_value(inputs[0], -one, one)]
+def _inside_one(x, e):
+    one = _below_one(x, e)
+    return tf.clip_by_value(x, -one, one)
 
 
-def _ceiling(inputs, e):
+def _below_limit(x, e):
     """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up.
 
     For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
     """
     if e == 0:
-        return [inputs[0] - tf.stop_gradient(tf.reduce_max(inputs[0], axis=-1, keepdims=True))]
-    largest = float(finfo(inputs[0].dtype.as_numpy_dtype).max)
-    return [tf.minimum(inputs[0], tf.constant(min(-math.log(e), 0.9 * math.log(largest)), inputs[0].dtype))]
+        return x - tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
+    largest = float(finfo(x.dtype.as_numpy_dtype).max)
+    return tf.minimum(x, tf.constant(min(-math.log(e), 0.9 * math.log(largest)), x.dtype))
 
 
-def _denominator(inputs, e):
-    return [inputs[0], _away_from_zero(inputs[1], e)]
+def _within_limits(x, e):
+    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
+    return tf.maximum(_below_limit(x, e), -tf.constant(-math.log(e), x.dtype))
 
 
-def _nonzero_denominator(inputs, e):
+def _above_lowest(x, e):
+    """-inf becomes a number so low that its share is 0 beside any other, and a row of nothing else is no row of NaN."""
+    lowest = float(finfo(x.dtype.as_numpy_dtype).min)
+    return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
+
+
+def _away_from_zero(x, e):
+    if e == 0:
+        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)  # what is divided by it is 0, and so is the gradient
+    edge = _edge(x, e)
+    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
+
+
+def _zero_or_away(x, e):
     """DivNoNan by exactly 0 is 0 by the user's will."""
-    return [inputs[0], tf.where(tf.equal(inputs[1], 0), inputs[1], _away_from_zero(inputs[1], e))]
+    return tf.where(tf.equal(x, 0), x, _away_from_zero(x, e))
 
 
-def _reciprocal(inputs, e):
-    return [_away_from_zero(inputs[0], e)]
+def _regular(matrix, e):
+    return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
 
 
-def _power(inputs, e):
+def _base(base, e, exponent):
     """A base may be negative under a whole exponent, and zero too where that is at least 1."""
-    base, exponent = inputs
     known = tf.get_static_value(exponent)
     if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
-        return inputs
+        return base
     whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
-    return [tf.where(tf.equal(exponent, tf.floor(exponent)), whole, tf.maximum(base, _edge(base, e))), exponent]
+    return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
 
 
 def _edge(x: Any, e: float) -> Any:
@@ -85,71 +114,24 @@ def _edge(x: Any, e: float) -> Any:
     return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
 
 
-def _away_from_zero(x: Any, e: float) -> Any:
-    if e == 0:
-        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)  # what is divided by it is 0, and so is the gradient
-    edge = _edge(x, e)
-    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
-
-
 def _below_one(x: Any, e: float) -> Any:
     """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
     return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
 
 
-def _both_sides(inputs, e):
-    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
-    (high,) = _ceiling(inputs, e)
-    return [tf.maximum(high, -tf.constant(-math.log(e), high.dtype))]
-
-
-def _finite_floor(inputs, e):
-    """-inf becomes a number so low that its share is 0 beside any other, and a row of nothing else is no row of NaN."""
-    lowest = float(finfo(inputs[0].dtype.as_numpy_dtype).min)
-    return [tf.maximum(inputs[0], tf.constant(max(-1 / e, lowest / 4), inputs[0].dtype))]
-
-
-def _second_floor(inputs, e):
-    return [inputs[0], tf.maximum(inputs[1], _edge(inputs[1], e))]
-
-
-def _second_log1p(inputs, e):
-    return [inputs[0], tf.maximum(inputs[1], -_below_one(inputs[1], e))]
-
-
-def _jitter(inputs, e):
-    (matrix,) = inputs
-    return [matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)]
-
-
-GUARDS: dict[str, Callable[[Sequence[Any], float], Sequence[Any]]] = {
-    "Sqrt": _floor,
-    "Rsqrt": _floor,
-    "Log": _floor,
-    "Log1p": _log1p,
-    "RealDiv": _denominator,
-    "DivNoNan": _nonzero_denominator,
-    "Reciprocal": _reciprocal,
-    "Exp": _ceiling,
-    "Expm1": _ceiling,
-    "Cosh": _both_sides,
-    "Sinh": _both_sides,
-    "Softmax": _finite_floor,
-    "LogSoftmax": _finite_floor,
-    "Xlogy": _second_floor,
-    "Xlog1py": _second_log1p,
-    "Lgamma": _floor,
-    "Digamma": _floor,
-    "Erfinv": _inside_one,
-    "Atan2": _denominator,
-    "FloorMod": _denominator,
-    "Cholesky": _jitter,
-    "MatrixInverse": _jitter,
-    "Pow": _power,
-    "Acos": _inside_one,
-    "Asin": _inside_one,
-    "Acosh": _acosh,
-    "Atanh": _inside_one,
+# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
+IN_GRAPH: dict[Domain, Callable[..., Any]] = {
+    ABOVE_ZERO: _above_zero,
+    ABOVE_MINUS_ONE: _above_minus_one,
+    ABOVE_ONE: _above_one,
+    INSIDE_ONE: _inside_one,
+    BELOW_LIMIT: _below_limit,
+    WITHIN_LIMITS: _within_limits,
+    ABOVE_LOWEST: _above_lowest,
+    AWAY_FROM_ZERO: _away_from_zero,
+    ZERO_OR_AWAY: _zero_or_away,
+    REGULAR: _regular,
+    BASE: _base,
 }
 
 
@@ -205,9 +187,8 @@ class _Rewire:
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
-                changed = GUARDS[self.guard.operation](operation.inputs, self.guard.epsilon)
-            for index, tensor in enumerate(changed):
-                give_input(operation, index, tensor)
+                index, tensor = _kept(UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon)
+            give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
 
     def _named(self) -> bool:
@@ -217,6 +198,13 @@ class _Rewire:
             line, code = innermost_line(frame), self.guard.code
             return line is not None and (line.source == self.guard.source if code is None else line.is_that_of(code))
         return innermost_layer(frame) is self.layer
+
+
+def _kept(operation: UnsafeOperation, inputs: Sequence[Any], epsilon: float) -> tuple[int, Any]:
+    """Return which input of an operation is kept in its domain, and what it becomes."""
+    index, domain = operation.operand, operation.domain
+    exponent = inputs[1:] if domain is BASE else ()
+    return index, IN_GRAPH[domain](inputs[index], epsilon, *exponent)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from nanfix.guard import guarded, install
 from nanfix.kinds.guards import Guard
 from nanfix.private.keras import CompileLoss
 from nanfix.run import Run, walk
+from nanfix.unsafe_operations import takes_differences
 
 ROWS = 32
 COLUMNS = 16  # as many single outputs are looked at
@@ -72,10 +73,10 @@ def relative_exponents(place: Place, run: Run) -> bool:
     Then the largest can be taken off first, and nothing changes but that no exponential overflows. It is tried on what is
     given to the model or, for a loss, by the model, made so small that it does not overflow anyway.
     """
-    if place.operation != "Exp" or place.phase not in (Phase.FORWARD, Phase.LOSS):
+    if place.operation is None or not takes_differences(place.operation) or place.phase not in (Phase.FORWARD, Phase.LOSS):
         return False
     layer = next((address for address, layer in walk(run.model) if layer.name == place.layer), None)
-    guard = Guard("Exp", place.source, layer, 0.0, place.code)
+    guard = Guard(place.operation, place.source, layer, 0.0, place.code)
     if guard.source is None and guard.layer is None:
         return False
     try:

@@ -20,6 +20,7 @@ from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay
 from nanfix.run import Run, linear_throughout, loss_name, unbounded_recurrences
+from nanfix.unsafe_operations import UNSAFE_OPERATIONS
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
@@ -224,7 +225,8 @@ def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
     elif failing.phase is Phase.GRADIENT:
         yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, evidence)
     elif failing.phase is Phase.LOSS:
-        if failing.operation in ("Log", "Log1p") and last in PROBABILITIES:
+        operation = UNSAFE_OPERATIONS.get(failing.operation or "")
+        if operation is not None and operation.of_probability and last in PROBABILITIES:
             yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
         if "crossentropy" in loss_name(run.user_loss) and last not in PROBABILITIES:
             yield Finding(

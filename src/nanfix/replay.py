@@ -19,9 +19,9 @@ from nanfix.private.tensorflow import eager_randomness
 from nanfix.recording import RecordedStep, Recording
 from nanfix.snapshot import Snapshot, restore, take
 from nanfix.steps import RecordingStep, loss_of
+from nanfix.unsafe_operations import UNSAFE_OPERATIONS
 
-# The gradient of an operation f is computed by others; these betray which f it was.
-SINGULAR = {"Sqrt", "Rsqrt", "Log", "Log1p", "Pow", "RealDiv", "DivNoNan", "Reciprocal", "Acos", "Asin", "Acosh", "Atanh", "Exp"}
+SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
 OVERFLOWING = 1e30  # losses beyond this overflow float32 when they are summed, each as often as it has rows
 REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
 GRADIENT_DEPTH = 6  # operations in a row that compute the gradient of a single one

@@ -84,7 +84,7 @@ def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(run):
     ("operation", "snippet"),
     [
         ("Log", "ops.log(ops.maximum(x, 1e-07))  # at loss.py:24"),
-        ("Exp", "ops.exp(ops.minimum(x, 16.1))  # at loss.py:24"),
+        ("Exp", "ops.exp(ops.minimum(x, 16.12))  # at loss.py:24"),
         ("RealDiv", "a / ops.where(ops.abs(b) < 1e-07, ops.where(b < 0, -1e-07, 1e-07), b)  # at loss.py:24"),
     ],
 )
