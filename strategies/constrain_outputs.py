@@ -1,9 +1,9 @@
 """Give the last layer an activation that keeps its outputs where the loss is defined."""
 
 from nanfix.activations import activation_name
+from nanfix.crossentropies import takes_logits
 from nanfix.diagnosis import Cause, Phase
 from nanfix.kinds.layers import LayerAttributes
-from nanfix.run import takes_logits
 from nanfix.strategy import Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1

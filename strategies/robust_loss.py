@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from nanfix.crossentropies import loss_name
 from nanfix.diagnosis import Cause
 from nanfix.kinds.loss import Loss
 from nanfix.kinds.loss import RobustLoss as Change
-from nanfix.run import loss_name
 from nanfix.strategy import Strategy, Tier
 
 

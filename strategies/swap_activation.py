@@ -1,10 +1,9 @@
 """Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
 
 from nanfix.activations import activation_name, activation_of, is_bounded
-from nanfix.crossentropies import PROBABILITIES, crossentropy_of
+from nanfix.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.diagnosis import Cause, Phase
 from nanfix.kinds.layers import LayerAttributes
-from nanfix.run import takes_logits
 from nanfix.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from nanfix.arrays import NUMERIC
-from nanfix.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.oddities import CHUNK, finite, remarks
 from nanfix.row_rules import finite_in_training
-from nanfix.run import Run, loss_name
+from nanfix.run import Run
 
 COUNTS = "poisson"  # a loss of counts, which no scale may change
 

@@ -4,10 +4,10 @@ import numpy as np
 
 from nanfix.activations import activation_name
 from nanfix.arrays import flat_arrays
-from nanfix.crossentropies import PROBABILITIES, Targets, crossentropy_of
+from nanfix.crossentropies import PROBABILITIES, Targets, crossentropy_of, loss_name, takes_logits
 from nanfix.data import TrainingData
 from nanfix.private.keras import CompileLoss
-from nanfix.run import Run, loss_name, takes_logits
+from nanfix.run import Run
 
 CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}  # the best constant prediction under a loss
 

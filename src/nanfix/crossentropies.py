@@ -1,12 +1,10 @@
-"""What each crossentropy of Keras wants: which targets, which outputs, and how it is computed from logits."""
+"""What a loss is called, and what each crossentropy of Keras wants: which targets, which outputs, which form from logits."""
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
-
-from nanfix.run import loss_name
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 PROBABILITIES = (SOFTMAX, SIGMOID)  # the activations that give probabilities
@@ -73,6 +71,21 @@ CROSSENTROPIES = {
 }
 # What a fix lets a model train on in the place of its own loss.
 COMPUTED_FROM_LOGITS = tuple(each for each in CROSSENTROPIES.values() if each.from_logits and not each.focal)
+
+
+def loss_name(loss: Any) -> str:
+    """Return the snake_case name of a stock Keras loss, or of whatever function or class the user passed."""
+    if isinstance(loss, str):
+        import keras
+
+        loss = keras.losses.get(loss)
+    function = getattr(loss, "fn", loss)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def takes_logits(loss: Any) -> bool:
+    """Say whether a stock crossentropy was asked to work on logits."""
+    return bool(getattr(loss, "from_logits", False))
 
 
 def crossentropy_of(loss: Any) -> Crossentropy | None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from nanfix.activations import activation_name
-from nanfix.crossentropies import PROBABILITIES, crossentropy_of
+from nanfix.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.features import feature_table, short
 from nanfix.kinds.rows import RowFilter
 from nanfix.kinds.scaling import Affine
 from nanfix.private.objects import all_layers
 from nanfix.row_rules import keep
-from nanfix.run import Run, Sample, takes_logits
+from nanfix.run import Run, Sample
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier

@@ -12,14 +12,14 @@ from nanfix.adapted import ruined, statistics
 from nanfix.arrays import rows_in
 from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
-from nanfix.crossentropies import PROBABILITIES
+from nanfix.crossentropies import PROBABILITIES, loss_name
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.kinds.optimizer import OptimizerSettings
 from nanfix.kinds.plan import Plan
 from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay
-from nanfix.run import Run, linear_throughout, loss_name, unbounded_recurrences
+from nanfix.run import Run, linear_throughout, unbounded_recurrences
 from nanfix.unsafe_operations import UNSAFE_OPERATIONS
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain

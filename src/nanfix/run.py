@@ -174,21 +174,6 @@ def linear_throughout(run: Run) -> list[Any]:
     return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
 
 
-def loss_name(loss: Any) -> str:
-    """Return the snake_case name of a stock Keras loss, or of whatever function or class the user passed."""
-    if isinstance(loss, str):
-        import keras
-
-        loss = keras.losses.get(loss)
-    function = getattr(loss, "fn", loss)
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def takes_logits(loss: Any) -> bool:
-    """Say whether a stock crossentropy was asked to work on logits."""
-    return bool(getattr(loss, "from_logits", False))
-
-
 def base_optimizer(model: Any) -> Any:
     """Return the optimizer that clips and updates, the first of several; None where the model has none."""
     return next(iter(trained_optimizers(model)), None)

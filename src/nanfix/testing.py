@@ -22,6 +22,7 @@ import keras_tuner
 import numpy as np
 
 from nanfix.controller import fit
+from nanfix.crossentropies import Targets, crossentropy_of
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
@@ -29,7 +30,7 @@ from nanfix.fix import Edit
 from nanfix.kinds.plan import Plan
 from nanfix.registry import GROUP, catalogue
 from nanfix.report import Outcome
-from nanfix.run import base_optimizer, loss_name
+from nanfix.run import base_optimizer
 from nanfix.search import build_space
 from nanfix.strategy import Tier
 
@@ -232,7 +233,8 @@ def _finite_rows(array):
 
 def _nothing_learned(model, y):
     """Return the loss of a model that predicts the same for every row: the mean, or the shares of the classes."""
-    if loss_name(model.loss) == "sparse_categorical_crossentropy":
+    crossentropy = crossentropy_of(model.loss)
+    if crossentropy is not None and crossentropy.targets is Targets.CLASS:
         _, counts = np.unique(y, return_counts=True)
         shares = counts / len(y)
         return float(-np.sum(shares * np.log(shares)))
