@@ -3,7 +3,7 @@
 import numpy as np
 
 from nanfix.diagnosis import Cause
-from nanfix.features import short
+from nanfix.features import feature_table, short
 from nanfix.kinds.scaling import Scaling
 from nanfix.strategy import Strategy, Tier
 
@@ -46,6 +46,4 @@ class ImputeNonfinite(Strategy):
 
 def medians(array: np.ndarray) -> list[float]:
     """Return the median of the finite values of each feature of `array`, shape (rows, ..., features)."""
-    table = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype("float64")
-    columns = (column[np.isfinite(column)] for column in table.T)
-    return list(short(np.median(column) if column.size else 0.0 for column in columns))
+    return list(short(np.nanmedian(feature_table(array), axis=0)))

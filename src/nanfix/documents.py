@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nanfix.errors import NanfixError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from nanfix.patch import Patch
     from nanfix.script import CallResult, ScriptResult
     from nanfix.strategy import Strategy
@@ -95,10 +97,15 @@ def _of_call(call: "CallResult") -> dict[str, Any]:
         "finite": call.finite,
         "history": {name: as_number(value) for name, value in call.history.items()},
         "text": call.text,
-        "diagnosis": diagnosis and json.loads(diagnosis.model_dump_json()),
+        "diagnosis": diagnosis and _document(diagnosis),
         "candidates": [list(map(dict, fix)) for fix in call.candidates],
-        "run": call.record and json.loads(call.record.model_dump_json()),
+        "run": call.record and _document(call.record),
     }
+
+
+def _document(record: "BaseModel") -> dict[str, Any]:
+    """Return a record as JSON has it. By way of its text: `model_dump(mode="json")` leaves NaN and inf, the text has null."""
+    return json.loads(record.model_dump_json())
 
 
 def as_number(text: str) -> float | None:

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from nanfix.checks import check_model
 from nanfix.data import TrainingData
 from nanfix.diagnosis import Diagnosis
@@ -16,19 +14,13 @@ from nanfix.plain import plain_state, remember
 from nanfix.private.objects import COMPILED, INITIAL_EPOCH
 from nanfix.quiet import quiet
 from nanfix.replay import preserved_randomness
-from nanfix.resumption import user_callbacks
+from nanfix.resumption import user_callbacks, without_writers
 from nanfix.snapshot import restore
 from nanfix.store import SnapshotStore
 from nanfix.validation import ValidationIncident
 from nanfix.watch import Watched, Watching, watch
 
 FINITE = "Training stayed finite."
-WRITERS = (
-    keras.callbacks.BackupAndRestore,
-    keras.callbacks.CSVLogger,
-    keras.callbacks.ModelCheckpoint,
-    keras.callbacks.TensorBoard,
-)
 MARKS = (*COMPILED, "history", "stop_training", INITIAL_EPOCH)
 
 
@@ -51,7 +43,7 @@ def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Dia
     """
     check_model(model)
     data = TrainingData.of(x, y, fit_kwargs)
-    callbacks = [callback for callback in user_callbacks(data) if not isinstance(callback, WRITERS)]
+    callbacks = without_writers(user_callbacks(data))
     data = replace(data, arguments={**(data.arguments or {}), "callbacks": callbacks})
     marks = {name: getattr(model, name, None) for name in MARKS}
     states = [(callback, plain_state(callback)) for callback in callbacks]

@@ -1,5 +1,6 @@
 """How changed calls, lists and modules are laid out: as their neighbors are, comments where they stood."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -119,13 +120,9 @@ def wrapped(numbers: Sequence[str]) -> str:
     whole = f"[{', '.join(numbers)}]"
     if len(whole) <= WIDTH - 20:
         return whole
-    lines, line = [], "    "
-    for number in numbers:
-        if len(line) + len(number) + 1 > WIDTH:
-            lines.append(line.rstrip())
-            line = "    "
-        line += f"{number}, "
-    return "\n".join(["[", *lines, line.rstrip(), "]"])
+    indent = " " * 4
+    lines = textwrap.fill(f"{whole[1:-1]},", WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return f"[\n{lines}\n]"
 
 
 def header(parts: Sequence[str], apart: int) -> list[Any]:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 import libcst as cst
+from libcst.metadata import ImportAssignment, MetadataWrapper, ScopeProvider
 
 PACKAGES = {"keras": "import keras", "np": "import numpy as np", "tf": "import tensorflow as tf"}
 FULL = {"np": "numpy", "tf": "tensorflow"}
@@ -12,7 +13,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class LocalNames:
-    """What the imports at the top of a module make known, and its quotes; `missing` collects the imports that it lacks."""
+    """What the imports of a module make known, and its quotes; `missing` collects the imports that it lacks."""
 
     def __init__(self, module: cst.Module, strings: list[str]):
         self._known, self._renamed = _imported(module)
@@ -52,30 +53,21 @@ class LocalNames:
 
 
 def _imported(module: cst.Module) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the names at the top of a module by what they stand for in full, and the last names behind renamed ones.
+    """Return the names that a module imports by what they stand for in full, and the last names behind renamed ones.
 
-    `tf.keras` and `tensorflow.keras` are keras.
+    `tf.keras` and `tensorflow.keras` are keras. Imports in a `try` count; one in an `if` need not have happened.
     """
     known: dict[str, str] = {}
     renamed: dict[str, str] = {}
-    statements = [part for line in module.body if isinstance(line, cst.SimpleStatementLine) for part in line.body]
-    for statement in statements:
-        if isinstance(statement, cst.Import):
-            for each in statement.names:
-                dotted = module.code_for_node(each.name)
-                name = _as_name(module, each)
-                if name:
-                    known.setdefault(dotted, name)
-                else:
-                    known.setdefault(dotted.partition(".")[0], dotted.partition(".")[0])
-        elif isinstance(statement, cst.ImportFrom) and statement.module is not None and not statement.relative:
-            if isinstance(statement.names, cst.ImportStar):
-                continue
-            for each in statement.names:
-                last = module.code_for_node(each.name)
-                name = _as_name(module, each) or last
-                known.setdefault(f"{module.code_for_node(statement.module)}.{last}", name)
-                renamed[name] = last
+    certain = module.with_changes(body=[part for part in module.body if not isinstance(part, cst.If)])
+    scopes = MetadataWrapper(certain, unsafe_skip_copy=True).resolve(ScopeProvider).values()
+    for assignment in next((list(scope.globals.assignments) for scope in scopes if scope is not None), []):
+        if not isinstance(assignment, ImportAssignment) or getattr(assignment.node, "relative", ()):
+            continue
+        full = next(iter(assignment.get_qualified_names_for(assignment.name))).name
+        known.setdefault(full, assignment.name)
+        if isinstance(assignment.node, cst.ImportFrom):
+            renamed[assignment.name] = full.rpartition(".")[2]
     for full, name in list(known.items()):
         if full == "tensorflow":
             known.setdefault("keras", f"{name}.keras")
@@ -83,10 +75,6 @@ def _imported(module: cst.Module) -> tuple[dict[str, str], dict[str, str]]:
             if full == prefix or full.startswith(f"{prefix}."):
                 known.setdefault(f"keras{full.removeprefix(prefix)}", name)
     return known, renamed
-
-
-def _as_name(module: cst.Module, each: cst.ImportAlias) -> str | None:
-    return module.code_for_node(each.asname.name) if each.asname is not None else None
 
 
 class _Localized(cst.CSTTransformer):

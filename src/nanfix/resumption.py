@@ -14,8 +14,12 @@ from nanfix.eventfiles import forget
 from nanfix.plain import remember
 from nanfix.undo import override
 
-WRITERS = tuple(getattr(keras.callbacks, name) for name in ("CSVLogger", "ModelCheckpoint", "BackupAndRestore", "TensorBoard"))
-
+WRITERS = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.TensorBoard,
+)
 LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}  # where each writes
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
