@@ -43,6 +43,7 @@ def test_state_comes_back_from_disk_bit_for_bit(tmp_path, dtype):
 def test_file_tells_where_the_run_stood_and_what_callbacks_knew(tmp_path):
     model, stopping = trained(), keras.callbacks.EarlyStopping(patience=3)
     stopping.best, stopping.wait, stopping.best_weights = np.float32(0.5), 2, model.get_weights()
+    stopping.limit, stopping.seen, stopping.path = np.inf, [1, None, 0.1, "a"], "\udc80"
     snapshot = take(model, epoch=2, step=3, total=7, callbacks=[stopping])
     SnapshotStore(tmp_path).save(snapshot, {"loss": [3.0, 2.0]}, [0, 1])
     (saved,) = SnapshotStore(tmp_path).saved()
@@ -51,6 +52,7 @@ def test_file_tells_where_the_run_stood_and_what_callbacks_knew(tmp_path):
     again = keras.callbacks.EarlyStopping(patience=3)
     ((callback, state),) = saved.states([again])
     assert callback is again and (state["best"], state["wait"]) == (0.5, 2)
+    assert (state["limit"], state["seen"]) == (np.inf, [1, None, 0.1, "a"]) and "path" not in state
     for left, right in zip(state["best_weights"], stopping.best_weights, strict=True):
         np.testing.assert_array_equal(left, right)
 

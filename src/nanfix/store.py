@@ -1,6 +1,5 @@
 """Snapshots as files of one folder, each of them whole or not there at all."""
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -23,12 +23,35 @@ class StoredTensors:
     """What the variables of a snapshot held, read from its file one by one each time they are gone through."""
 
     path: Path
-    dtypes: tuple[str, ...]
+    count: int
 
     def __iter__(self) -> Iterator[Any]:
         with safe_open(self.path, "np") as file:
-            for index, dtype in enumerate(self.dtypes):
-                yield _from_file(file.get_tensor(str(index)), dtype)
+            for index in range(self.count):
+                yield file.get_tensor(str(index))
+
+
+class _CallbackFacts(BaseModel):
+    """What a callback remembered: plain values, and how many arrays the file holds of each of its lists of arrays."""
+
+    kind: str
+    plain: dict[str, JsonValue]
+    arrays: dict[str, int]
+
+
+class _Facts(BaseModel):
+    """What a file says of its snapshot beside the tensors."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+    epoch: int
+    step: int
+    total: int
+    shapes: tuple[tuple[int, ...], ...]
+    history: dict[str, list[float]]
+    epochs: tuple[int, ...]
+    callbacks: list[_CallbackFacts]
+    weight_norm: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +67,6 @@ class Saved:
     step: int
     total: int
     shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[str, ...]
     history: Mapping[str, list[float]] = field(default_factory=dict)
     epochs: tuple[int, ...] = ()
     callbacks: tuple[tuple[str, dict[str, Any]], ...] = ()
@@ -62,7 +84,7 @@ class Saved:
                 f"{self.path} holds the state of another model. Expected: {len(shapes)} variables as this model and its "
                 f"optimizer have them. Received: {len(self.shapes)} of other shapes. Choose another run_dir, or delete this one."
             )
-        tensors, states = StoredTensors(self.path, self.dtypes), tuple(self.states(callbacks))
+        tensors, states = StoredTensors(self.path, len(self.shapes)), tuple(self.states(callbacks))
         return Snapshot(self.epoch, self.step, self.total, tuple(variables), tensors, states, self.weight_norm)
 
     def states(self, callbacks: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
@@ -105,31 +127,31 @@ class SnapshotStore:
             OSError: the file cannot be written; the older files are as they were.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        arrays = [np.asarray(tensor) for tensor in snapshot.tensors]
-        tensors = {str(index): _for_file(array) for index, array in enumerate(arrays)}
+        arrays = [np.asarray(tensor, order="C") for tensor in snapshot.tensors]
+        tensors = {str(index): array for index, array in enumerate(arrays)}
         states = []
         for index, (callback, state) in enumerate(snapshot.callbacks):
             plain, weights = _split(state)
-            states.append([type(callback).__name__, plain, {name: len(value) for name, value in weights.items()}])
+            counts = {name: len(value) for name, value in weights.items()}
+            states.append(_CallbackFacts(kind=type(callback).__name__, plain=plain, arrays=counts))
             tensors |= {f"{index}/{name}/{n}": a for name, value in weights.items() for n, a in enumerate(value)}
-        facts = {
-            "epoch": snapshot.epoch,
-            "step": snapshot.step,
-            "total": snapshot.total,
-            "shapes": [list(array.shape) for array in arrays],
-            "dtypes": [array.dtype.name for array in arrays],
-            "history": {name: [float(value) for value in values] for name, values in (history or {}).items()},
-            "epochs": list(epochs),
-            "callbacks": states,
-            "weight_norm": snapshot.weight_norm,
-        }
+        facts = _Facts(
+            epoch=snapshot.epoch,
+            step=snapshot.step,
+            total=snapshot.total,
+            shapes=tuple(array.shape for array in arrays),
+            history={name: [float(value) for value in values] for name, values in (history or {}).items()},
+            epochs=tuple(epochs),
+            callbacks=states,
+            weight_norm=snapshot.weight_norm,
+        )
         path = self.folder / f"{snapshot.total:012d}{SUFFIX}"
         part = path.with_suffix(".part")
-        save_file(tensors, part, {"nanfix": json.dumps(facts)})
+        save_file(tensors, part, {"nanfix": facts.model_dump_json()})
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
-        return replace(snapshot, tensors=StoredTensors(path, tuple(facts["dtypes"])))
+        return replace(snapshot, tensors=StoredTensors(path, len(arrays)))
 
     def saved(self) -> list[Saved]:
         """Return what the folder holds, oldest first. A file that is not a snapshot is passed over."""
@@ -154,18 +176,17 @@ class SnapshotStore:
 def _described(path: Path) -> Saved | None:
     try:
         with safe_open(path, "np") as file:
-            facts = json.loads(file.metadata()["nanfix"])
-            callbacks = tuple(_state(file, index, *saved) for index, saved in enumerate(facts["callbacks"]))
-    except (SafetensorError, KeyError, TypeError, ValueError):
+            facts = _Facts.model_validate_json(file.metadata()["nanfix"])
+            callbacks = tuple(_state(file, index, saved) for index, saved in enumerate(facts.callbacks))
+    except (SafetensorError, KeyError, TypeError, ValidationError):
         return None
-    shapes = tuple(tuple(shape) for shape in facts.pop("shapes"))
-    epochs, dtypes = tuple(facts.pop("epochs")), tuple(facts.pop("dtypes"))
-    return Saved(path, **{**facts, "callbacks": callbacks}, shapes=shapes, epochs=epochs, dtypes=dtypes)
+    told = {name: value for name, value in facts if name != "callbacks"}
+    return Saved(path, callbacks=callbacks, **told)
 
 
-def _state(file: Any, index: int, kind: str, plain: dict[str, Any], lists: dict[str, int]) -> tuple[str, dict[str, Any]]:
-    arrays = {name: [file.get_tensor(f"{index}/{name}/{n}") for n in range(count)] for name, count in lists.items()}
-    return kind, {**plain, **arrays}
+def _state(file: Any, index: int, saved: _CallbackFacts) -> tuple[str, dict[str, Any]]:
+    arrays = {name: [file.get_tensor(f"{index}/{name}/{n}") for n in range(count)] for name, count in saved.arrays.items()}
+    return saved.kind, {**saved.plain, **arrays}
 
 
 def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
@@ -175,7 +196,7 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, list) and value and all(isinstance(item, np.ndarray) for item in value):
-            arrays[name] = [_for_file(item) for item in value]
+            arrays[name] = [np.asarray(item, order="C") for item in value]
         elif _is_json(value):
             plain[name] = value
     return plain, arrays
@@ -184,18 +205,6 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.
 def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_json, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _for_file(array: np.ndarray) -> np.ndarray:
-    """Return an array in a type that safetensors knows from numpy: bfloat16 as the integers of its bits."""
-    array = np.ascontiguousarray(array).reshape(array.shape)
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-
-
-def _from_file(array: np.ndarray, dtype: str) -> np.ndarray:
-    if dtype != "bfloat16":
-        return array
-    import ml_dtypes
-
-    return array.view(ml_dtypes.bfloat16)
+    if isinstance(value, str):
+        return value.encode(errors="ignore").decode() == value  # a path may have bytes that are no text
+    return value is None or isinstance(value, bool | int | float)
