@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := src strategies tests examples benchmarks
 
-.PHONY: demo test scripts soak check format venv clean
+.PHONY: demo test scripts soak check format docs venv clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -37,6 +37,10 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
 	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+# The pages that are made from the code: docs/strategies.md and docs/fix.schema.json.
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
 
 venv: $(INSTALLED)
 

@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import importlib.util
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -101,6 +102,22 @@ def test_strategy_shown_in_the_readme_is_the_file_itself():
     assert (ROOT / "strategies" / "clip_gradients.py").read_text() in (ROOT / "README.md").read_text()
 
 
-def test_readme_names_every_strategy():
+def test_strategies_in_the_readme_are_there():
+    """It shows some of them; all stand on the page that is made from their files."""
     text = (ROOT / "README.md").read_text()
-    assert [name for name in catalogue() if name not in text] == []
+    table = text.partition("| symptom | cause | remedy |")[2].partition("\n\n")[0]
+    named = {name.strip() for line in table.splitlines()[2:] for name in line.split("|")[3].split(",")}
+    assert len(named) > 10 and named <= set(catalogue())
+
+
+def test_a_strategy_is_its_file_its_test_and_one_line():
+    """What else there is about it is made from these: page, catalogue, command line."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = project["entry-points"]["nanfix.strategies"]
+    files = {path.stem for path in (ROOT / "strategies").glob("[!_]*.py")}
+    assert {name.replace("-", "_") for name in lines} == files
+    assert {path.stem for path in (ROOT / "tests" / "strategies").glob("test_*.py")} == {f"test_{stem}" for stem in files}
+    for name, place in lines.items():
+        strategy = catalogue()[name]
+        assert f"{type(strategy).__module__}:{type(strategy).__name__}" == place and strategy.name == name
+        assert type(strategy).__module__ == f"nanfix.strategies.{name.replace('-', '_')}"

@@ -16,6 +16,10 @@ from nanfix.registry import get
 NAME = "readapt-normalization"
 
 
+def situations():
+    return {"adapted to holes": testing.run_of(*explosions.adapted_to_holes()[:3])}
+
+
 def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
     run = testing.run_of(model, x, y)

@@ -19,6 +19,10 @@ NAME = "rescale-labels"
 DIAGNOSIS = testing.diagnosis(Cause.INVALID_LABEL)
 
 
+def situations():
+    return {"labels of bytes": testing.run_of(*explosions.masks_of_bytes()[:3])}
+
+
 def run_of(*labels, loss="binary_crossentropy"):
     x, _ = explosions.table(rows=len(labels))
     return testing.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
