@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from nanfix.guard import IN_GRAPH, guarded, install
 from nanfix.kinds.guards import Guard
-from nanfix.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.unsafe_operations import BASE, REGULAR, UNSAFE_OPERATIONS, domain_of_base
 
 E = 1e-4
 FILE = Path(__file__).name
@@ -91,6 +91,30 @@ def test_value_and_gradient_at_the_edge(operation, function, x, value, slope, ji
 def test_every_operation_has_a_case_and_every_domain_what_keeps_it_in_a_graph():
     assert set(UNSAFE_OPERATIONS) == {case[0] for case in CASES} | MATRICES
     assert set(IN_GRAPH) == {operation.domain for operation in UNSAFE_OPERATIONS.values()}
+
+
+DOMAINS = [
+    (domain, e) for domain in IN_GRAPH if domain is not BASE for e in (1e-7, E, *([] if domain.at_zero is None else [0.0]))
+]
+
+
+@pytest.mark.parametrize(("domain", "e"), LEVELS, ids=lambda part: getattr(part, "name", part))
+def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
+    x = tf.constant(np.float32([[0.5, 0], [0, -2]] if domain is REGULAR else [-1e3, -2, -1, -1e-9, 0, 1e-9, 0.5, 1, 2, 1e3]))
+    names = {"x": x, "ops": ops, "inf": np.inf}
+    text, helper = domain.source(e)
+    if helper is not None:
+        exec(helper.code.format(package="ops", max="max"), names)
+    expected = IN_GRAPH[domain](x, e).numpy()
+    np.testing.assert_allclose(eval(text.format(x="x"), names), expected, rtol=1e-3)
+    np.testing.assert_allclose(eval(domain.words("x", e), names), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5, -1.0, -2.0, 2.0, 1.0])
+def test_a_base_is_kept_where_its_exponent_asks(exponent):
+    x, domain = tf.constant(np.float32([-2, -1e-9, 0, 1e-9, 3])), domain_of_base(exponent)
+    expected = x if domain is None else IN_GRAPH[domain](x, E)
+    np.testing.assert_array_equal(IN_GRAPH[BASE](x, E, tf.constant(exponent)), expected)
 
 
 def test_singular_matrices_get_an_epsilon_on_their_diagonal():
