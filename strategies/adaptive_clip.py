@@ -1,8 +1,8 @@
 """Clip the gradient at what its norm has usually been, so that the limit follows the training."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import AdaptiveClip as Change
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import AdaptiveClip as Change
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.strategy import Strategy, Tier
 
 

@@ -1,7 +1,7 @@
 """Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.normalization import Normalized
+from nanfix.kind_normalization import Normalized
 from nanfix.strategy import Strategy, Tier
 
 

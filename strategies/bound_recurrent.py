@@ -1,8 +1,8 @@
 """Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.initial_weights import InitialWeights
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_initial_weights import InitialWeights
+from nanfix.kind_layers import LayerAttributes
 from nanfix.run import unbounded_recurrences
 from nanfix.strategy import Strategy, Tier
 

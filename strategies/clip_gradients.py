@@ -1,7 +1,7 @@
 """Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.strategy import Strategy, Tier
 
 

@@ -3,7 +3,7 @@
 from nanfix.activations import activation_name
 from nanfix.crossentropies import takes_logits
 from nanfix.diagnosis import Cause, Phase
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_layers import LayerAttributes
 from nanfix.strategy import Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1

@@ -1,7 +1,7 @@
 """Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_layers import LayerAttributes
 from nanfix.run import kernels
 from nanfix.strategy import Strategy, Tier
 

@@ -1,7 +1,7 @@
 """Leave out what does not fill a batch, over whose single row nothing has a variance."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_rows import RowFilter
 from nanfix.strategy import Strategy, Tier
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from nanfix.crossentropies import class_count
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_rows import RowFilter
 from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier
 

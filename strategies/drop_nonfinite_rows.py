@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Scaling
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Scaling
 from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier
 

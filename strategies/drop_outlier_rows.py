@@ -3,8 +3,8 @@
 import numpy as np
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine
 from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
 from nanfix.row_rules import keep
 from nanfix.strategy import Strategy, Tier

@@ -1,7 +1,7 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
 from nanfix.diagnosis import Cause, Phase
-from nanfix.kinds.guards import Guard, Guards
+from nanfix.kind_guards import Guard, Guards
 from nanfix.strategy import Strategy, Tier
 from nanfix.unsafe_operations import UNSAFE_OPERATIONS
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from nanfix.diagnosis import Cause
 from nanfix.features import feature_table, short
-from nanfix.kinds.scaling import Scaling
+from nanfix.kind_scaling import Scaling
 from nanfix.strategy import Strategy, Tier
 
 

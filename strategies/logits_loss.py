@@ -5,8 +5,8 @@ import numpy as np
 from nanfix.activations import activation_name
 from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, Crossentropy, Targets, crossentropy_of
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.loss import LogitsLoss as Change
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_loss import LogitsLoss as Change
 from nanfix.strategy import Strategy, Tier
 
 TOLERANCE = 1e-3

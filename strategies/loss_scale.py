@@ -1,7 +1,7 @@
 """Scale the loss while gradients are computed, so that they fit into half precision, and skip the steps that do not."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.run import base_optimizer
 from nanfix.strategy import Strategy, Tier
 

@@ -1,7 +1,7 @@
 """Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.strategy import Strategy, Tier
 
 

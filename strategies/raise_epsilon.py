@@ -1,7 +1,7 @@
 """Raise the optimizer's epsilon above the rounding errors of what it is added to."""
 
 from nanfix.diagnosis import Cause, Phase
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.run import base_optimizer
 from nanfix.strategy import Strategy, Tier
 

@@ -1,7 +1,7 @@
 """Compute in float32 what exceeds the range of half precision."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_layers import LayerAttributes
 from nanfix.strategy import Strategy, Tier
 
 HALF = ("float16", "bfloat16")

@@ -1,7 +1,7 @@
 """Adapt Normalization layers to the finite values of their data."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_layers import LayerAttributes
 from nanfix.strategy import Strategy, Tier
 
 

@@ -2,7 +2,7 @@
 
 from nanfix.activations import activations_of_kernels
 from nanfix.diagnosis import Cause
-from nanfix.kinds.initial_weights import InitialWeights
+from nanfix.kind_initial_weights import InitialWeights
 from nanfix.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")

@@ -4,8 +4,8 @@ import numpy as np
 
 from nanfix.crossentropies import Targets, crossentropy_of
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine
 from nanfix.strategy import Strategy, Tier
 
 

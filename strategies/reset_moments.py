@@ -1,7 +1,7 @@
 """Let the optimizer forget what it remembers of another training."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
 from nanfix.strategy import Strategy, Tier
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from nanfix.crossentropies import loss_name
 from nanfix.diagnosis import Cause
-from nanfix.kinds.loss import Loss
-from nanfix.kinds.loss import RobustLoss as Change
+from nanfix.kind_loss import Loss
+from nanfix.kind_loss import RobustLoss as Change
 from nanfix.strategy import Strategy, Tier
 
 

@@ -1,8 +1,8 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
 from nanfix.run import DECAYS, fades
 from nanfix.strategy import Strategy, Tier

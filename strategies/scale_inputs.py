@@ -5,7 +5,7 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.diagnosis import Cause
 from nanfix.features import feature_table, short
-from nanfix.kinds.scaling import Affine, Power, Scaling
+from nanfix.kind_scaling import Affine, Power, Scaling
 from nanfix.strategy import Strategy, Tier
 
 

@@ -1,7 +1,7 @@
 """Take no step whose gradient is not finite, so that single batches cannot ruin the weights."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.strategy import Strategy, Tier
 
 

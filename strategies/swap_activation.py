@@ -3,7 +3,7 @@
 from nanfix.activations import activation_name, activation_of, is_bounded
 from nanfix.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.diagnosis import Cause, Phase
-from nanfix.kinds.layers import LayerAttributes
+from nanfix.kind_layers import LayerAttributes
 from nanfix.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds

@@ -1,7 +1,7 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.optimizers import trained_slots
 from nanfix.strategy import Strategy, Tier
 

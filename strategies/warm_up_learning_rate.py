@@ -1,7 +1,7 @@
 """Let the learning rate rise from near zero, for weights that only the first large steps would ruin."""
 
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.run import has_schedule
 from nanfix.strategy import Strategy, Tier
 

@@ -9,7 +9,7 @@ import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.registry import catalogue
 
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.registry import catalogue, get
 
 LOWER = type(get("lower-learning-rate"))

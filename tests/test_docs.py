@@ -10,8 +10,8 @@ from typer.main import get_command
 
 from nanfix import cli, documents
 from nanfix.diagnosis import Cause
-from nanfix.kinds.change import Change
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_change import Change
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.registry import catalogue
 from nanfix.run import Run
 from nanfix.script import CallResult, ScriptResult

@@ -10,7 +10,7 @@ from keras import layers
 from nanfix.addresses import SINGLE, declared_inputs
 from nanfix.folding import find_sites, fold_inputs, fold_output, foldable_with
 from nanfix.gate import Gate
-from nanfix.kinds.scaling import Affine, TargetScaling
+from nanfix.kind_scaling import Affine, TargetScaling
 from nanfix.rebuild import can_rebuild, insert_at_ends, normalization
 from nanfix.run import Sample
 

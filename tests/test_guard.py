@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from nanfix.guard import IN_GRAPH, guarded, install
-from nanfix.kinds.guards import Guard
+from nanfix.kind_guards import Guard
 from nanfix.unsafe_operations import BASE, REGULAR, UNSAFE_OPERATIONS, domain_of_base
 
 E = 1e-4

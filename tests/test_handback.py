@@ -13,8 +13,8 @@ from nanfix import Edit, Fix, Outcome, testing
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.errors import CannotHandBack, InputError
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.scaling import Affine, Scaling, TargetScaling
+from nanfix.kind_plan import Plan
+from nanfix.kind_scaling import Affine, Scaling, TargetScaling
 from nanfix.private.graphs import calls_of
 from nanfix.private.objects import INPUTS_SPEC, all_layers
 from nanfix.snapshot import take

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from nanfix import testing
 from nanfix.diagnosis import Phase, Place
-from nanfix.kinds.guards import Guard
+from nanfix.kind_guards import Guard
 from nanfix.outputs import falls_without_end, needed_activation, relative_exponents
 
 

@@ -13,7 +13,7 @@ import watching
 import nanfix
 from nanfix import Cause, Outcome, registry, testing
 from nanfix.fitcall import FitCall
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.places import Places
 from nanfix.placing import source_changes
 

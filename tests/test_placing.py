@@ -14,14 +14,14 @@ from nanfix.addresses import SINGLE
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.fitcall import FitCall
-from nanfix.kinds.guards import Guard, Guards
-from nanfix.kinds.initial_weights import InitialWeights
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.loss import LogitsLoss, RobustLoss
-from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine, Power, Scaling, TargetScaling
+from nanfix.kind_guards import Guard, Guards
+from nanfix.kind_initial_weights import InitialWeights
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_loss import LogitsLoss, RobustLoss
+from nanfix.kind_optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine, Power, Scaling, TargetScaling
 from nanfix.patch import digest, patch_of
 from nanfix.places import Places
 from nanfix.placing import source_changes

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanfix.arrays import flat_arrays, unpacked
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine
 from nanfix.row_rules import finite_in_training, keep, keep_tensors, relabeled, relabeled_tensors
 
 NAN, INF = np.nan, np.inf

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_rows import RowFilter
 from nanfix.rows import filtered, kept_sample, unfilterable
 from nanfix.run import Sample
 from nanfix.streams import Rewindable, feed

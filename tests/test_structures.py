@@ -16,7 +16,7 @@ import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause, Phase, Place
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.ladder import Rung, in_order
 from nanfix.registry import catalogue
 from nanfix.strategy import Tier

@@ -27,9 +27,9 @@ from nanfix.errors import (
 from nanfix.export import FIX, MODEL, read_fix, save_model, to_json, write_text
 from nanfix.fix import Fix
 from nanfix.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
-from nanfix.kinds.guards import Guards
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_guards import Guards
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.net import Net
 from nanfix.registry import broken, select
 from nanfix.repairing import Repair

@@ -17,7 +17,7 @@ from nanfix.arrays import is_dense, repacked, rows_in, take_rows, unpacked
 from nanfix.audit import Audit
 from nanfix.data import TrainingData
 from nanfix.feeding import batch_size_of, batches_of
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_scaling import Affine
 from nanfix.oddities import FEW, bands, outlying_share
 from nanfix.optimizers import trained_optimizers
 from nanfix.optimizing import forget

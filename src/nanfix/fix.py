@@ -8,7 +8,7 @@ from typing import Any
 
 from nanfix.addresses import described
 from nanfix.errors import InputError
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 from nanfix.run import Run
 

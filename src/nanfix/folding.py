@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers, tree
 
 from nanfix.addresses import input_names
-from nanfix.kinds.scaling import Affine, Power, TargetScaling
+from nanfix.kind_scaling import Affine, Power, TargetScaling
 from nanfix.optrace import Operation, traced
 from nanfix.snapshot import read
 from nanfix.undo import override

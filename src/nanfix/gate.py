@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.addresses import input_names
-from nanfix.kinds.scaling import Affine, Power, TargetScaling
+from nanfix.kind_scaling import Affine, Power, TargetScaling
 from nanfix.private.objects import hand_on_logits
 from nanfix.run import Sample
 from nanfix.undo import override

@@ -19,7 +19,7 @@ import tensorflow as tf
 from ml_dtypes import finfo
 
 from nanfix.frames import innermost_line
-from nanfix.kinds.guards import Guard
+from nanfix.kind_guards import Guard
 from nanfix.optrace import functions_compiled, functions_inlined, innermost_layer, kind_of
 from nanfix.private.objects import added_losses, all_layers
 from nanfix.private.tensorflow import called_with_operations, give_input, is_called_with_operations

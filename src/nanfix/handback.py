@@ -15,10 +15,10 @@ from nanfix.describing import UNSEEN, first_rows
 from nanfix.errors import CannotHandBack
 from nanfix.folding import Sites, fold_inputs, fold_output, foldable_inputs
 from nanfix.installing import Installer
-from nanfix.kinds.normalization import Normalized
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Power, Scaling
+from nanfix.kind_normalization import Normalized
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Power, Scaling
 from nanfix.optimizing import forget_of
 from nanfix.private.objects import compile_config
 from nanfix.rebuild import (

@@ -17,7 +17,7 @@ from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.ending import ended
 from nanfix.feeding import batches_of
 from nanfix.judging import FailedRun
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.private.objects import INITIAL_EPOCH
 from nanfix.quiet import quiet
 from nanfix.reasoning import Growth, measure_growth, reason

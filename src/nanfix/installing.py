@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nanfix.gate import Gate
-from nanfix.kinds.change import Change
-from nanfix.kinds.guards import Guards
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.scaling import Scaling
+from nanfix.kind_change import Change
+from nanfix.kind_guards import Guards
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
+from nanfix.kind_scaling import Scaling
 from nanfix.private.objects import COMPILED
 from nanfix.run import Run
 from nanfix.snapshot import Snapshot, restore

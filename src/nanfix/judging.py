@@ -9,9 +9,9 @@ from nanfix.baseline import constant_loss
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
 from nanfix.fix import Fix
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.net import Net, is_refusal, one_line
 from nanfix.report import TrialRecord
 from nanfix.rows import judged, kept_sample

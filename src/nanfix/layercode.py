@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from nanfix.kinds.scaling import Affine, Power
+from nanfix.kind_scaling import Affine, Power
 from nanfix.source import UNKNOWN_CALL, ArgumentChange, NoPlace
 
 SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less

@@ -9,7 +9,7 @@ from keras import ops, tree
 
 from nanfix.activations import activation_of, change_activation
 from nanfix.crossentropies import CROSSENTROPIES
-from nanfix.kinds.loss import LogitsLoss, Loss, RobustLoss
+from nanfix.kind_loss import LogitsLoss, Loss, RobustLoss
 from nanfix.private.keras import CompileLoss
 from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weights
 from nanfix.run import Run

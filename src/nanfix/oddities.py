@@ -9,8 +9,8 @@ import numpy as np
 from nanfix.activations import activation_name
 from nanfix.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.features import feature_table, short
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine
 from nanfix.private.objects import all_layers
 from nanfix.row_rules import keep
 from nanfix.run import Run, Sample

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.kind_optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.optimizers import Slot, base, slots, trained_optimizers, trained_slots
 from nanfix.private.objects import (
     ALL_REDUCE,

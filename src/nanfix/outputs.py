@@ -13,7 +13,7 @@ from nanfix.activations import activation_of, is_bounded
 from nanfix.arrays import take_rows
 from nanfix.diagnosis import Phase, Place
 from nanfix.guard import guarded, install
-from nanfix.kinds.guards import Guard
+from nanfix.kind_guards import Guard
 from nanfix.private.keras import CompileLoss
 from nanfix.run import Run, walk
 from nanfix.unsafe_operations import takes_differences

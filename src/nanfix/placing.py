@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanfix.fitcall import FitCall
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.run import Run
 from nanfix.source import NoPlace, SourceChange
 

@@ -16,8 +16,8 @@ from nanfix.describing import OTHERWISE
 from nanfix.feeding import judged_on, trained_on, untuned
 from nanfix.folding import Sites, callable_alone
 from nanfix.installing import Installer
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.private.objects import has_compiled_loss
 from nanfix.rows import filtered, judged, unknown_length
 from nanfix.snapshot import Snapshot, nonfinite_variables

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nanfix.kinds.optimizer import OptimizerSettings
+from nanfix.kind_optimizer import OptimizerSettings
 from nanfix.optimizers import trained_optimizers
 from nanfix.private.objects import learning_rate_of
 from nanfix.run import has_schedule

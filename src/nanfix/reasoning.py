@@ -14,8 +14,8 @@ from nanfix.audit import Audit
 from nanfix.counterfactual import Counterfactuals, Rerun
 from nanfix.crossentropies import PROBABILITIES, loss_name
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recording import Recording, refused_label, refuses_label
 from nanfix.replay import Observation, Replay

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from nanfix.addresses import declared_inputs
-from nanfix.kinds.scaling import Affine, Power, TargetScaling
+from nanfix.kind_scaling import Affine, Power, TargetScaling
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import COMPILED, all_layers, compile_config, direct_layers, graph_of, outputs_struct
 

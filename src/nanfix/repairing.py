@@ -16,8 +16,8 @@ from nanfix.fix import Fix
 from nanfix.incident import Incident, say, shows
 from nanfix.job import CannotShare, hand_out, share
 from nanfix.judging import Judge, Marks, beginning, measure_marks
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.ladder import Candidate
 from nanfix.net import is_refusal
 from nanfix.progress import Progress

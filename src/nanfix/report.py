@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanfix.diagnosis import Diagnosis
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.net import Fault
 from nanfix.run import Run
 

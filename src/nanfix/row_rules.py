@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Affine
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -13,7 +13,7 @@ from keras import tree
 from nanfix.arrays import flat_arrays, gathered, rows_in, take_rows, unpacked
 from nanfix.data import TrainingData
 from nanfix.errors import NothingLeftError
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_rows import RowFilter
 from nanfix.row_rules import is_single, keep, keep_tensors, relabeled, relabeled_tensors, rows_of
 from nanfix.run import Sample
 from nanfix.streams import Rewindable, as_dataset

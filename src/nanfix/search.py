@@ -25,7 +25,7 @@ from nanfix.crew import Crew
 from nanfix.diagnosis import Diagnosis
 from nanfix.export import write_text
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.ladder import FAILED, Candidate, Rung, Tried, choose, grounds, held_losses, in_order, ladder
 from nanfix.net import Net, one_line
 from nanfix.private.tuner import StrictTuner, forget, project_dir

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nanfix.diagnosis import Cause, Diagnosis
 
 if TYPE_CHECKING:
-    from nanfix.kinds.plan import Plan
+    from nanfix.kind_plan import Plan
     from nanfix.run import Run
 
 

@@ -27,7 +27,7 @@ from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.fix import Edit
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.registry import GROUP, catalogue
 from nanfix.report import Outcome
 from nanfix.run import base_optimizer

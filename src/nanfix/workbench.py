@@ -9,9 +9,9 @@ from nanfix.data import TrainingData
 from nanfix.folding import Sites
 from nanfix.handback import HandBack
 from nanfix.installing import Installer
-from nanfix.kinds.guards import Guard, Guards
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_guards import Guard, Guards
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.probing import Probe, Prober
 from nanfix.quiet import quiet
 from nanfix.run import Run

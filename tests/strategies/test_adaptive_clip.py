@@ -9,8 +9,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import AdaptiveClip, OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.optimizing import ADAPTING, Optimizing
 from nanfix.private.objects import CLIP_GRADIENTS
 from nanfix.registry import get

@@ -8,9 +8,9 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.initial_weights import InitialWeights
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.plan import Plan
+from nanfix.kind_initial_weights import InitialWeights
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "bound-recurrent"

@@ -6,8 +6,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.plan import Plan
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "constrain-outputs"

@@ -8,7 +8,7 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "constrain-weights"

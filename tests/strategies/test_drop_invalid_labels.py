@@ -10,8 +10,8 @@ from nanfix import Outcome, testing
 from nanfix.data import TrainingData
 from nanfix.describing import describe
 from nanfix.diagnosis import Cause
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
 from nanfix.registry import get
 
 NAME = "drop-invalid-labels"

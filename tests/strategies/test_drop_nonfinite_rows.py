@@ -9,9 +9,9 @@ import tensorflow as tf
 import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.rows import RowFilter
-from nanfix.kinds.scaling import Scaling
+from nanfix.kind_plan import Plan
+from nanfix.kind_rows import RowFilter
+from nanfix.kind_scaling import Scaling
 from nanfix.registry import get
 
 NAME = "drop-nonfinite-rows"

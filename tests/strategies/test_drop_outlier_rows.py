@@ -6,7 +6,7 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.rows import RowFilter
+from nanfix.kind_rows import RowFilter
 from nanfix.oddities import bands
 from nanfix.registry import get
 from nanfix.row_rules import keep

@@ -10,8 +10,8 @@ from keras import layers, ops
 import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kinds.guards import Guard, Guards
-from nanfix.kinds.plan import Plan
+from nanfix.kind_guards import Guard, Guards
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "guard-unsafe-operations"

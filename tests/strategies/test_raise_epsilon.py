@@ -6,8 +6,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "raise-epsilon"

@@ -9,7 +9,7 @@ from keras import layers
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.initial_weights import InitialWeights
+from nanfix.kind_initial_weights import InitialWeights
 from nanfix.registry import get
 
 NAME = "reinitialize"

@@ -7,8 +7,8 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.loss import RobustLoss
-from nanfix.kinds.plan import Plan
+from nanfix.kind_loss import RobustLoss
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "robust-loss"

@@ -7,9 +7,9 @@ from keras import layers
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.layers import LayerAttributes
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_layers import LayerAttributes
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.registry import get
 
 NAME = "sane-constants"

@@ -13,8 +13,8 @@ import nanfix
 from nanfix import testing
 from nanfix.diagnosis import Cause
 from nanfix.fix import Edit, Fix
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.scaling import Affine, Power, Scaling
+from nanfix.kind_plan import Plan
+from nanfix.kind_scaling import Affine, Power, Scaling
 from nanfix.registry import get
 
 NAME = "scale-inputs"

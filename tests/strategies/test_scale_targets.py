@@ -9,8 +9,8 @@ from sklearn.preprocessing import RobustScaler
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.plan import Plan
-from nanfix.kinds.scaling import Scaling, TargetScaling
+from nanfix.kind_plan import Plan
+from nanfix.kind_scaling import Scaling, TargetScaling
 from nanfix.registry import get
 
 NAME = "scale-targets"

@@ -10,8 +10,8 @@ import pytest
 import nanfix
 from nanfix import Outcome, testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.optimizer import OptimizerSettings
-from nanfix.kinds.plan import Plan
+from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.kind_plan import Plan
 from nanfix.optimizing import Optimizing, without_skipped
 from nanfix.registry import get
 

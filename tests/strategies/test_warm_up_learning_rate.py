@@ -6,7 +6,7 @@ import pytest
 
 from nanfix import testing
 from nanfix.diagnosis import Cause
-from nanfix.kinds.plan import Plan
+from nanfix.kind_plan import Plan
 from nanfix.rates import WarmUp
 from nanfix.registry import get
 

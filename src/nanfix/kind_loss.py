@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nanfix.kinds.change import Change
+from nanfix.kind_change import Change
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RobustLoss(Loss):
 
 def loss_in_source(run: Any, plan: Any, call: Any) -> Iterator[Any]:
     """Yield what `compile` has to be given for the loss of the plan, and for its scaling of the targets."""
-    from nanfix.kinds.scaling import Scaling
+    from nanfix.kind_scaling import Scaling
     from nanfix.layercode import number
     from nanfix.source import LossChange, NoPlace
 
@@ -93,7 +93,7 @@ def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
     """
     from nanfix.activations import activation_name
     from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, PROBABILITIES, crossentropy_of
-    from nanfix.kinds.layers import LayerAttributes
+    from nanfix.kind_layers import LayerAttributes
 
     address, last = run.activations[-1] if run.activations else (None, None)
     activation = plan.of(LayerAttributes).attributes.get(address, {}).get("activation") if address is not None else None

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nanfix.kinds.change import Change
+from nanfix.kind_change import Change
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nanfix.kinds.change import Change
+from nanfix.kind_change import Change
 
 
 @dataclass(frozen=True)

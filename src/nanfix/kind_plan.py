@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nanfix.kinds.change import Change
+from nanfix.kind_change import Change
 
 if TYPE_CHECKING:
     from nanfix.run import Run

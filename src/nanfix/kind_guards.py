@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanfix.kinds.change import Change, Workshop
+from nanfix.kind_change import Change, Workshop
 
 NO_MATCH = "The guard of {operation} at {place} did nothing: no such operation was met there, as when the code has changed."
 

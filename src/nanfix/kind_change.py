@@ -11,7 +11,7 @@ from nanfix.errors import InputError
 
 if TYPE_CHECKING:
     from nanfix.fitcall import FitCall
-    from nanfix.kinds.plan import Plan
+    from nanfix.kind_plan import Plan
     from nanfix.run import Run
     from nanfix.source import SourceChange
 

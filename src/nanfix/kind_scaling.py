@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nanfix.errors import InputError
-from nanfix.kinds.change import Change, check_known
+from nanfix.kind_change import Change, check_known
 
 TINY_EXPONENT = 1e-6  # nearer to its limit, Yeo-Johnson's map is a logarithm
 
@@ -120,8 +120,8 @@ class Scaling(Change):
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
-        from nanfix.kinds.loss import loss_in_source
-        from nanfix.kinds.rows import rows_in_source
+        from nanfix.kind_loss import loss_in_source
+        from nanfix.kind_rows import rows_in_source
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
         if self.targets is not None:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nanfix.kinds.change import Change
-from nanfix.kinds.scaling import Affine
+from nanfix.kind_change import Change
+from nanfix.kind_scaling import Affine
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RowFilter(Change):
 
 def rows_in_source(run: Any, plan: Any, call: Any) -> Iterator[Any]:
     """Yield what is done to the data before `fit`: rows left out, labels counted anew, holes filled."""
-    from nanfix.kinds.scaling import Scaling
+    from nanfix.kind_scaling import Scaling
     from nanfix.source import Band, NoPlace, RowsChange
 
     rows, fill = plan.of(RowFilter), next(iter(plan.of(Scaling).fills.values()), None)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nanfix.kinds.change import Change
+from nanfix.kind_change import Change
 
 
 @dataclass(frozen=True)
