@@ -15,12 +15,12 @@ SOURCES := src strategies tests examples benchmarks
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
-	$(BIN)/python -c "import runpy, nanfix.quiet; nanfix.quiet.load_tensorflow(); runpy.run_path('examples/demo.py', run_name='__main__')"
+	$(BIN)/python -c "import runpy, nanfix.model.quiet; nanfix.model.quiet.load_tensorflow(); runpy.run_path('examples/demo.py', run_name='__main__')"
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Every script of tests/scripts repaired, patched and run without nanfix; `make test` takes three of them.
+# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes three of them.
 scripts: $(INSTALLED)
 	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
 

@@ -55,8 +55,8 @@ def started(folder):
 
 def snapshots(folder):
     """Return how many snapshots there are, all of them readable, the steps behind the newest, and of which training it is."""
-    from nanfix.rundir import ADOPTED
-    from nanfix.store import SnapshotStore
+    from nanfix.recorder.snapshot_files import SnapshotStore
+    from nanfix.report.run_dir import ADOPTED
 
     files = sorted(folder.rglob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     stores = [SnapshotStore(holding) for holding in {file.parent for file in files}]

@@ -16,14 +16,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import _drawn
 import psutil
 
-from nanfix.data import TrainingData
-from nanfix.fix import Fix
-from nanfix.incident import Incident
-from nanfix.judging import Judge, Marks
-from nanfix.registry import select
-from nanfix.search import build_space
-from nanfix.watch import Watching, watch
-from nanfix.workbench import Workbench
+from nanfix.data.training_data import TrainingData
+from nanfix.explain.incident import Incident
+from nanfix.install.workbench import Workbench
+from nanfix.recorder.watch import Watching, watch
+from nanfix.remedies.fix import Fix
+from nanfix.remedies.registry import select
+from nanfix.search.judge import Judge, Marks
+from nanfix.search.search import build_space
 
 EVERY = 20
 

@@ -129,11 +129,11 @@ def _applied(case, metric, edits):
 
 def _space(case):
     """Return the space that nanfix searches for this case, from its own diagnosis."""
-    from nanfix.data import TrainingData
-    from nanfix.incident import Incident
-    from nanfix.registry import select
-    from nanfix.search import build_space
-    from nanfix.watch import Watching, watch
+    from nanfix.data.training_data import TrainingData
+    from nanfix.explain.incident import Incident
+    from nanfix.recorder.watch import Watching, watch
+    from nanfix.remedies.registry import select
+    from nanfix.search.search import build_space
 
     model, x, y, arguments = case.build()
     data = TrainingData.of(x, y, {**arguments, "verbose": 0})

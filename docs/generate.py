@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from nanfix.diagnosis import Cause
-from nanfix.registry import catalogue
-from nanfix.schema import FixFile
-from nanfix.strategy import Strategy, Tier
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import catalogue
+from nanfix.remedies.strategy import Strategy, Tier
+from nanfix.report.fix_file import FixFile
 
 PAGE = Path(__file__).with_name("strategies.md")
 SCHEMA = Path(__file__).with_name("fix.schema.json")

@@ -1,9 +1,9 @@
 """Clip the gradient at what its norm has usually been, so that the limit follows the training."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import AdaptiveClip as Change
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import AdaptiveClip as Change
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class AdaptiveClip(Strategy):

@@ -1,8 +1,8 @@
 """Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_normalization import Normalized
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.normalization import Normalized
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class AddNormalization(Strategy):

@@ -1,10 +1,10 @@
 """Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_initial_weights import InitialWeights
-from nanfix.kind_layers import LayerAttributes
-from nanfix.run import unbounded_recurrences
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.initial_weights import InitialWeights
+from nanfix.changes.layers import LayerAttributes
+from nanfix.model.run import unbounded_recurrences
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class BoundRecurrent(Strategy):

@@ -1,8 +1,8 @@
 """Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ClipGradients(Strategy):

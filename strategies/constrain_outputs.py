@@ -1,10 +1,10 @@
 """Give the last layer an activation that keeps its outputs where the loss is defined."""
 
-from nanfix.activations import activation_name
-from nanfix.crossentropies import takes_logits
-from nanfix.diagnosis import Cause, Phase
-from nanfix.kind_layers import LayerAttributes
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.model.activations import activation_name
+from nanfix.model.crossentropies import takes_logits
+from nanfix.records.diagnosis import Cause, Phase
+from nanfix.remedies.strategy import Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
 
@@ -48,7 +48,7 @@ class ConstrainOutputs(Strategy):
 
 
 def _needed(run) -> str | None:
-    from nanfix.outputs import needed_activation  # TensorFlow is loaded when it is needed, not with the catalogue
+    from nanfix.explain.loss_probe import needed_activation  # TensorFlow is loaded when it is needed, not with the catalogue
 
     if not run.activations or activation_name(run.activations[-1][1]) in INTO_DOMAIN:
         return None

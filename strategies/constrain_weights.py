@@ -1,9 +1,9 @@
 """Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.run import kernels
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.model.run import kernels
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ConstrainWeights(Strategy):

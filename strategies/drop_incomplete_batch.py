@@ -1,8 +1,8 @@
 """Leave out what does not fill a batch, over whose single row nothing has a variance."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.rows import RowFilter
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropIncompleteBatch(Strategy):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from nanfix.crossentropies import class_count
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.row_rules import keep
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.row_rules import keep
+from nanfix.changes.rows import RowFilter
+from nanfix.model.crossentropies import class_count
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropInvalidLabels(Strategy):

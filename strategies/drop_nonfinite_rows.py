@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.kind_scaling import Scaling
-from nanfix.row_rules import keep
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.row_rules import keep
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Scaling
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropNonfiniteRows(Strategy):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.kind_scaling import Affine
-from nanfix.oddities import DEVIATION, FEW, bands, outlying_share
-from nanfix.row_rules import keep
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.row_rules import keep
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Affine
+from nanfix.explain.oddities import DEVIATION, FEW, bands, outlying_share
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropOutlierRows(Strategy):

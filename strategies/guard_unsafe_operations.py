@@ -1,9 +1,9 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
-from nanfix.diagnosis import Cause, Phase
-from nanfix.kind_guards import Guard, Guards
-from nanfix.strategy import Strategy, Tier
-from nanfix.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.changes.guards import Guard, Guards
+from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class GuardUnsafeOperations(Strategy):
@@ -67,7 +67,7 @@ class GuardUnsafeOperations(Strategy):
 
 
 def _bottomless(diagnosis, run) -> bool:
-    from nanfix.outputs import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
+    from nanfix.explain.loss_probe import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
 
     place = diagnosis.place
     return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), run)

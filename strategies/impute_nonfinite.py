@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nanfix.diagnosis import Cause
-from nanfix.features import feature_table, short
-from nanfix.kind_scaling import Scaling
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.scaling import Scaling
+from nanfix.records.diagnosis import Cause
+from nanfix.records.features import feature_table, short
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ImputeNonfinite(Strategy):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from nanfix.activations import activation_name
-from nanfix.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, Crossentropy, Targets, crossentropy_of
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_loss import LogitsLoss as Change
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.loss import LogitsLoss as Change
+from nanfix.model.activations import activation_name
+from nanfix.model.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, Crossentropy, Targets, crossentropy_of
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 TOLERANCE = 1e-3
 

@@ -1,9 +1,9 @@
 """Scale the loss while gradients are computed, so that they fit into half precision, and skip the steps that do not."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.run import base_optimizer
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.run import base_optimizer
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class LossScale(Strategy):

@@ -1,8 +1,8 @@
 """Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class LowerLearningRate(Strategy):

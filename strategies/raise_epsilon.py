@@ -1,9 +1,9 @@
 """Raise the optimizer's epsilon above the rounding errors of what it is added to."""
 
-from nanfix.diagnosis import Cause, Phase
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.run import base_optimizer
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.run import base_optimizer
+from nanfix.records.diagnosis import Cause, Phase
+from nanfix.remedies.strategy import Strategy, Tier
 
 SMALLEST = 1e-12  # below, the constant is out of any range, which is another remedy's business
 LARGEST = 1.0

@@ -1,8 +1,8 @@
 """Compute in float32 what exceeds the range of half precision."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 HALF = ("float16", "bfloat16")
 

@@ -1,8 +1,8 @@
 """Adapt Normalization layers to the finite values of their data."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ReadaptNormalization(Strategy):
@@ -24,7 +24,7 @@ class ReadaptNormalization(Strategy):
         return None if _fed(run) else "no input of the model goes straight into the Normalization layer"
 
     def space(self, hp, diagnosis, run, plan):
-        from nanfix.adapted import finite_statistics  # TensorFlow is loaded when it is needed, not with the catalogue
+        from nanfix.model.normalization import finite_statistics  # TensorFlow is loaded when it is needed, not with the catalogue
 
         given = dict(zip(run.sample.names, run.sample.inputs, strict=True))
         found = {address: finite_statistics(run.members[address], given[name]) for address, name in _fed(run)}

@@ -1,9 +1,9 @@
 """Draw the initial weights anew, as large as the width and the activation of each layer call for."""
 
-from nanfix.activations import activations_of_kernels
-from nanfix.diagnosis import Cause
-from nanfix.kind_initial_weights import InitialWeights
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.initial_weights import InitialWeights
+from nanfix.model.activations import activations_of_kernels
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
 SELF_NORMALIZING = ("selu",)

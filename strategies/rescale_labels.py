@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from nanfix.crossentropies import Targets, crossentropy_of
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.kind_scaling import Affine
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Affine
+from nanfix.model.crossentropies import Targets, crossentropy_of
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class RescaleLabels(Strategy):

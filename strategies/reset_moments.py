@@ -1,9 +1,9 @@
 """Let the optimizer forget what it remembers of another training."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.optimizers import trained_optimizers
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.optimizers import trained_optimizers
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ResetMoments(Strategy):

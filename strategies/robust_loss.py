@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from nanfix.crossentropies import loss_name
-from nanfix.diagnosis import Cause
-from nanfix.kind_loss import Loss
-from nanfix.kind_loss import RobustLoss as Change
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.loss import Loss
+from nanfix.changes.loss import RobustLoss as Change
+from nanfix.model.crossentropies import loss_name
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class RobustLoss(Strategy):

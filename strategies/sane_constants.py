@@ -1,11 +1,11 @@
 """Put constants of optimizers and normalization layers back into the range in which they mean something."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.optimizers import trained_optimizers
-from nanfix.run import DECAYS, fades
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.run import DECAYS, fades
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 # What Keras takes when nothing is said.
 OPTIMIZER_DEFAULTS = {

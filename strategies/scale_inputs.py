@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
-from nanfix.diagnosis import Cause
-from nanfix.features import feature_table, short
-from nanfix.kind_scaling import Affine, Power, Scaling
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.scaling import Affine, Power, Scaling
+from nanfix.records.diagnosis import Cause
+from nanfix.records.features import feature_table, short
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ScaleInputs(Strategy):

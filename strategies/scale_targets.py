@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from nanfix.crossentropies import loss_name
-from nanfix.diagnosis import Cause
-from nanfix.kind_scaling import Scaling, TargetScaling
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.scaling import Scaling, TargetScaling
+from nanfix.model.crossentropies import loss_name
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
 

@@ -1,8 +1,8 @@
 """Take no step whose gradient is not finite, so that single batches cannot ruin the weights."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class SkipNonfiniteSteps(Strategy):

@@ -1,10 +1,10 @@
 """Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
 
-from nanfix.activations import activation_name, activation_of, is_bounded
-from nanfix.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
-from nanfix.diagnosis import Cause, Phase
-from nanfix.kind_layers import LayerAttributes
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.layers import LayerAttributes
+from nanfix.model.activations import activation_name, activation_of, is_bounded
+from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
+from nanfix.records.diagnosis import Cause, Phase
+from nanfix.remedies.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds
 
@@ -52,7 +52,7 @@ class SwapActivation(Strategy):
 
 def _hidden(run) -> list[str]:
     """Return the addresses of layers, the last one apart, whose activation has no bound."""
-    from nanfix.rebuild import remade  # TensorFlow is loaded when it is needed, not with the catalogue
+    from nanfix.changes.insertion import remade  # TensorFlow is loaded when it is needed, not with the catalogue
 
     # What a layer of Keras' own, as MultiHeadAttention, makes inside itself is its business, and made anew when it is loaded.
     inside = {address for address, owner in remade(run.model, run.members).items() if type(owner).__module__.startswith("keras.")}

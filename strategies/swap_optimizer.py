@@ -1,9 +1,9 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.optimizers import trained_slots
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.optimizers import trained_slots
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class SwapOptimizer(Strategy):

@@ -1,9 +1,9 @@
 """Let the learning rate rise from near zero, for weights that only the first large steps would ruin."""
 
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.run import has_schedule
-from nanfix.strategy import Strategy, Tier
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.run import has_schedule
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.strategy import Strategy, Tier
 
 
 class WarmUpLearningRate(Strategy):

@@ -6,11 +6,12 @@ import pytest
 from keras import layers, ops
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.fix import Edit, Fix
-from nanfix.kind_plan import Plan
-from nanfix.registry import catalogue
+from nanfix import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.remedies.registry import catalogue
+from nanfix.testing import contract
 
 RNG = np.random.default_rng(0)
 ROWS = 40
@@ -133,19 +134,19 @@ def data(shape):
 def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
     build, shape = MODELS[name]
     model, (x, y) = build(), data(shape)
-    run, plan = testing.run_of(model, x, y), Plan()
+    run, plan = contract.run_of(model, x, y), Plan()
     fix, place = Fix(), Place(Phase.UPDATE)
     for strategy in catalogue().values():
-        diagnosis = testing.diagnosis(*(strategy.treats | strategy.eases), place=place, batch_rows=1)
+        diagnosis = contract.diagnosis(*(strategy.treats | strategy.eases), place=place, batch_rows=1)
         reason = strategy.refusal(diagnosis, run, plan)
         if reason is not None:
             assert reason and isinstance(reason, str), strategy.name
             continue
-        params = testing.levels(strategy, diagnosis, run, plan)[-1]
+        params = contract.levels(strategy, diagnosis, run, plan)[-1]
         assert all(value != [] and value != {} for key, value in params.items() if key in ("layers", "inputs", "fills")), params
         assert strategy.explain(params).endswith(".")
         changed = Fix((Edit(strategy.name, params),)).plan(run, plan)
-        assert testing.content(changed) != testing.content(plan), strategy.name
+        assert contract.content(changed) != contract.content(plan), strategy.name
         plan, fix = changed, Fix((*fix.edits, Edit(strategy.name, params)))
     fresh = build()
     report = nanfix.fit(fresh, x, y, fix=fix, epochs=1, verbose=0, throw=False)
@@ -165,9 +166,9 @@ def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
 def test_kernels_of_every_kind_get_the_constraint_of_their_own():
     model, _ = MODELS["depthwise and separable"][0](), None
     x, y = data((8, 8, 3))
-    run = testing.run_of(model, x, y)
+    run = contract.run_of(model, x, y)
     strategy = catalogue()["constrain-weights"]
-    params = testing.levels(strategy, testing.diagnosis(Cause.EXPLODING_GRADIENT), run)[0]
+    params = contract.levels(strategy, contract.diagnosis(Cause.EXPLODING_GRADIENT), run)[0]
     assert params["layers"] == ["depthwise_conv2d[0]", "separable_conv2d[0]", "dense[0]"]
     nanfix.fit(model, x, y, fix=Fix((Edit(strategy.name, params),)), verbose=0)
     depthwise, separable, *_ = model.layers

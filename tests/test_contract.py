@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.registry import catalogue, get
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.registry import catalogue, get
+from nanfix.testing import contract
 
 LOWER = type(get("lower-learning-rate"))
 PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Phase.UPDATE), Place(Phase.LOSS))
@@ -26,17 +26,17 @@ def situations():
     classes = np.eye(3, dtype="float32")[np.arange(16) % 3]
     classifier = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
     return {
-        "regression": testing.run_of(explosions.mlp(), x, y),
-        "classification": testing.run_of(classifier, x, classes),
-        "labels from 1": testing.run_of(
+        "regression": contract.run_of(explosions.mlp(), x, y),
+        "classification": contract.run_of(classifier, x, classes),
+        "labels from 1": contract.run_of(
             explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
         ),
-        "constants out of range": testing.run_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
-        "moments": testing.run_of(built(explosions.mlp("adam")), x, y),
-        "half precision": testing.run_of(half(), x, y),
-        "recurrence": testing.run_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
-        "likelihood": testing.run_of(*explosions.counts()[:3]),
-        "one far out": testing.run_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
+        "constants out of range": contract.run_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
+        "moments": contract.run_of(built(explosions.mlp("adam")), x, y),
+        "half precision": contract.run_of(half(), x, y),
+        "recurrence": contract.run_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
+        "likelihood": contract.run_of(*explosions.counts()[:3]),
+        "one far out": contract.run_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
     }
 
 
@@ -64,7 +64,7 @@ def own_situations(name):
 def fitting(strategy, diagnosis):
     """Return the runs that the strategy can be applied to under this diagnosis."""
     runs = {**situations(), **own_situations(strategy.name)}
-    return [run for run in runs.values() if testing.applies(strategy, diagnosis, run)]
+    return [run for run in runs.values() if contract.applies(strategy, diagnosis, run)]
 
 
 @pytest.mark.parametrize("name", catalogue())
@@ -72,12 +72,12 @@ def test_installed_strategy_keeps_the_contract(name):
     """In every situation that it is for, under one of its causes there."""
     strategy, checked = get(name), {}
     for cause in strategy.treats | strategy.eases:
-        diagnoses = [testing.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
+        diagnoses = [contract.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
         pairs = [(diagnosis, run) for diagnosis in diagnoses for run in fitting(strategy, diagnosis)]
         assert pairs, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Its test can add a run."
         checked.update({id(run): (diagnosis, run) for diagnosis, run in pairs})
     for diagnosis, run in checked.values():
-        testing.check_strategy(strategy, diagnosis, run)
+        contract.check_strategy(strategy, diagnosis, run)
 
 
 class Lower(LOWER):
@@ -258,7 +258,7 @@ BROKEN = {
 
 @pytest.fixture
 def run():
-    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 @pytest.fixture
@@ -267,10 +267,10 @@ def plan():
 
 
 def test_unbroken_strategy_passes(run, plan):
-    testing.check_strategy(Lower(), testing.diagnosis(Cause.LEARNING_RATE), run, plan)
+    contract.check_strategy(Lower(), contract.diagnosis(Cause.LEARNING_RATE), run, plan)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_broken_strategy_is_caught(broken, run, plan):
     with pytest.raises(AssertionError, match=BROKEN[broken]):
-        testing.check_strategy(broken(), testing.diagnosis(Cause.LEARNING_RATE), run, plan)
+        contract.check_strategy(broken(), contract.diagnosis(Cause.LEARNING_RATE), run, plan)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIST = "import nanfix_use_lion; print(nanfix_use_lion.__file__); from nanfix.cli import main; main()"
+LIST = "import nanfix_use_lion; print(nanfix_use_lion.__file__); from nanfix.cli.app import main; main()"
 REPAIR = "test_repairs_adam_in_half_precision_and_the_fix_repairs_a_fresh_model"  # nanfix.fit, fix.json, nanfix.apply
 
 

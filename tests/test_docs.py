@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from nanfix import cli, documents
-from nanfix.diagnosis import Cause
-from nanfix.kind_change import Change
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.registry import catalogue
-from nanfix.run import Run
-from nanfix.script import CallResult, ScriptResult
-from nanfix.strategy import Strategy
+from nanfix.changes.change import Change
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.cli import app, json_documents
+from nanfix.model.run import Run
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import catalogue
+from nanfix.remedies.strategy import Strategy
+from nanfix.scripts.parent import CallResult, ScriptResult
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,9 +38,9 @@ def test_schema_of_a_fix_is_the_one_it_is_read_by(generate):
 
 def test_page_of_the_command_line_names_every_option_and_key():
     text = (ROOT / "docs" / "command-line.md").read_text()
-    options = {option for command in get_command(cli.app).commands.values() for p in command.params for option in p.opts}
-    call = documents.of_result("repair", ScriptResult(0, (CallResult(0, "net", ""),)))
-    keys = [*call, *call["calls"][0], *documents.of_export("json", "{}", None)]
+    options = {option for command in get_command(app.app).commands.values() for p in command.params for option in p.opts}
+    call = json_documents.of_result("repair", ScriptResult(0, (CallResult(0, "net", ""),)))
+    keys = [*call, *call["calls"][0], *json_documents.of_export("json", "{}", None)]
     named = [f"`{key}`" for key in keys] + [option for option in options if option.startswith("--")]
     assert [name for name in named if name not in text] == []
 

@@ -8,7 +8,7 @@ from keras import layers
 
 import nanfix
 from nanfix import Cause, Outcome
-from nanfix.diagnosis import Onset
+from nanfix.records.diagnosis import Onset
 
 ARGUMENTS = {"batch_size": 16, "epochs": 2, "verbose": 0, "shuffle": False}
 

@@ -17,10 +17,10 @@ from keras import layers
 
 import nanfix
 from nanfix import Cause, Outcome
-from nanfix.data import TrainingData
-from nanfix.diagnosis import Onset
-from nanfix.snapshot import restore
-from nanfix.watch import watch
+from nanfix.data.training_data import TrainingData
+from nanfix.model.snapshot import restore
+from nanfix.recorder.watch import watch
+from nanfix.records.diagnosis import Onset
 
 ROWS, BATCH = 100, 16
 STEPS = 7  # of an epoch; the last is short, and executions of 3 steps do not divide it
@@ -422,13 +422,13 @@ def test_onset_in_half_precision_is_the_step_that_ruins_a_weight():
 
 def seldom(monkeypatch):
     """Let the recorder keep hardly any snapshots, so that much is replayed."""
-    monkeypatch.setattr("nanfix.recorder.KEEPING", 1e-9)
-    monkeypatch.setattr("nanfix.recorder.CHEAP", 0.0)
+    monkeypatch.setattr("nanfix.recorder._flight_recorder.KEEPING", 1e-9)
+    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 0.0)
 
 
 def always(monkeypatch):
     """Let the recorder keep a snapshot before every execution."""
-    monkeypatch.setattr("nanfix.recorder.KEEPING", 1e9)
+    monkeypatch.setattr("nanfix.recorder._flight_recorder.KEEPING", 1e9)
 
 
 @pytest.mark.parametrize("pace", [seldom, always], ids=named)
@@ -513,7 +513,7 @@ class LossesSpy(keras.callbacks.Callback):
 def test_replay_repeats_the_recorded_losses_bit_for_bit(settings, monkeypatch):
     """Many steps of Dropout, BatchNormalization and a schedule are replayed."""
     seldom(monkeypatch)
-    monkeypatch.setattr("nanfix.recorder.CHEAP", 0.0)
+    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 0.0)
     spy = LossesSpy()
 
     def fit(model, x, y, **arguments):

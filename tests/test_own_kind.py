@@ -11,11 +11,13 @@ import pytest
 import watching
 
 import nanfix
-from nanfix import Cause, Outcome, registry, testing
-from nanfix.fitcall import FitCall
-from nanfix.kind_plan import Plan
-from nanfix.places import Places
-from nanfix.placing import source_changes
+from nanfix import Cause, Outcome
+from nanfix.changes.plan import Plan
+from nanfix.patch.locate import source_changes
+from nanfix.remedies import registry
+from nanfix.source.creation_sites import Places
+from nanfix.source.fit_call import FitCall
+from nanfix.testing import contract
 
 GUIDE = Path(__file__).parents[1] / "docs" / "writing-a-strategy.md"
 NAME = "freeze-normalization"
@@ -49,12 +51,12 @@ def freezing(tmp_path_factory):
 
 
 def test_its_strategy_keeps_the_contract(freezing):
-    run = testing.run_of(*explosions.constant_feature_without_epsilon()[:3])
-    testing.check_strategy(freezing.FreezeNormalization(), testing.diagnosis(Cause.BATCH_STATISTICS), run)
+    run = contract.run_of(*explosions.constant_feature_without_epsilon()[:3])
+    contract.check_strategy(freezing.FreezeNormalization(), contract.diagnosis(Cause.BATCH_STATISTICS), run)
 
 
 def test_it_repairs_a_training_and_stays_with_the_model(freezing):
-    report, *_ = testing.check_repair(NAME, explosions.constant_feature_without_epsilon)
+    report, *_ = contract.check_repair(NAME, explosions.constant_feature_without_epsilon)
     frozen, *others = report.model.layers
     assert not frozen.trainable and all(layer.trainable for layer in others)
     np.testing.assert_array_equal(frozen.moving_variance, 1.0)
@@ -79,7 +81,7 @@ def test_its_place_in_the_source_is_the_call_that_makes_the_layer(freezing, monk
     Path("train.py").write_text(SCRIPT)
     exec(compile(SCRIPT, "train.py", "exec"), names)
     x, y = explosions.table(rows=16)
-    run = testing.run_of(names["model"], x, y)
+    run = contract.run_of(names["model"], x, y)
     plan = Plan().with_change(freezing.Frozen(("batch_normalization[0]",)))
     (change,) = source_changes(run, [plan], FitCall.of(places, run.model, None, {"x": x, "y": y}))
     assert (change.target.callee, change.name, change.value) == ("BatchNormalization", "trainable", "False")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import nanfix
-from nanfix import frames
-from nanfix.errors import InputError, UnknownStrategyError
-from nanfix.registry import catalogue, check_choice, select
-from nanfix.strategy import Strategy
+from nanfix.model import user_code
+from nanfix.records.errors import InputError, UnknownStrategyError
+from nanfix.remedies.registry import catalogue, check_choice, select
+from nanfix.remedies.strategy import Strategy
 
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 
@@ -29,13 +29,13 @@ def test_import_is_cheap_and_loads_no_tensorflow():
 def test_a_folder_of_that_name_does_not_shadow_the_package(tmp_path):
     """The package is found on sys.path, behind the working folder, as in an editable install: the clone seen from its parent."""
     (tmp_path / "nanfix").mkdir()
-    code = "import nanfix.registry, nanfix.strategies.clip_gradients as c; print(nanfix.__file__, c.__file__, sep='\\n')"
+    code = "import nanfix.remedies.registry, nanfix.strategies.clip_gradients as c; print(nanfix.__file__, c.__file__, sep='\\n')"
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     command = [sys.executable, "-S", "-c", code]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     strategy = SOURCES / "nanfix" / "strategies" / "clip_gradients.py"
     assert shown.stdout.splitlines() == [str(SOURCES / "nanfix" / "__init__.py"), str(strategy)]
-    assert frames.is_own(str(strategy)) and not frames.is_users(str(strategy))
+    assert user_code.is_own(str(strategy)) and not user_code.is_users(str(strategy))
 
 
 def test_an_editable_install_is_an_entry_of_the_path():

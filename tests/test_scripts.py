@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from nanfix.diagnosis import Cause
-from nanfix.patch import apply_patch, patch_of
-from nanfix.report import Outcome
-from nanfix.schema import load
-from nanfix.script import repair_script
+from nanfix.patch.patch import apply_patch, patch_of
+from nanfix.records.diagnosis import Cause
+from nanfix.report.fix_file import load
+from nanfix.report.report import Outcome
+from nanfix.scripts.parent import repair_script
 
 HERE = Path(__file__).parent
 # What the scripts are written to fail for; the diagnosis has to name it.
@@ -47,7 +47,7 @@ def repaired(tmp_path_factory):
     for name in SCRIPTS:
         home = folder / name
         home.mkdir()
-        shutil.copy(HERE / "scripts" / f"{name}.py", home)
+        shutil.copy(HERE / "user_scripts" / f"{name}.py", home)
         os.chdir(home)
         try:
             result = repair_script(Path(f"{name}.py"), out=Path("fix.json"), seed=0, budget={})

@@ -13,13 +13,14 @@ import pytest
 import structures
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.fix import Edit, Fix
-from nanfix.kind_plan import Plan
-from nanfix.ladder import Rung, in_order
-from nanfix.registry import catalogue
-from nanfix.strategy import Tier
+from nanfix import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.remedies.registry import catalogue
+from nanfix.remedies.strategy import Tier
+from nanfix.search.ladder import Rung, in_order
+from nanfix.testing import contract
 
 LEVELS = {"mild": 0, "strong": -1}
 BOTH = (structures.sequential, structures.multi_input, structures.image)
@@ -51,9 +52,9 @@ def everything(run, level):
         if strategy.tier is Tier.ARCHITECTURE and isinstance(run.model, structures.Subclass):
             continue  # loaded, the class makes its layers anew
         causes = sorted(strategy.treats | strategy.eases, key=lambda cause: cause.name)
-        diagnosis = testing.diagnosis(*causes, place=place, batch_rows=1)
-        if testing.applies(strategy, diagnosis, run, plan):
-            edit = Edit(name, testing.levels(strategy, diagnosis, run, plan)[level])
+        diagnosis = contract.diagnosis(*causes, place=place, batch_rows=1)
+        if contract.applies(strategy, diagnosis, run, plan):
+            edit = Edit(name, contract.levels(strategy, diagnosis, run, plan)[level])
             plan, fix = Fix((edit,)).plan(run, plan), Fix((*fix.edits, edit))
     return fix
 
@@ -62,7 +63,7 @@ def everything(run, level):
 def repaired(build, level):
     model, x, y = build()
     model.optimizer.build(model.trainable_variables)
-    fix = everything(testing.run_of(model, x, y), LEVELS[level])
+    fix = everything(contract.run_of(model, x, y), LEVELS[level])
     report = nanfix.apply(model, fix, x, y, epochs=2, batch_size=16, verbose=0)
     return report, x, y
 
@@ -102,8 +103,8 @@ def test_the_fix_read_again_is_the_same():
 
 def test_a_class_is_told_what_its_own_code_has_to_say():
     model, x, y = structures.subclass()
-    run = testing.run_of(model, x, y)
+    run = contract.run_of(model, x, y)
     strategy = catalogue()["swap-activation"]
-    params = testing.levels(strategy, testing.diagnosis(Cause.UNSTABLE_ACTIVATION), run)[0]
+    params = contract.levels(strategy, contract.diagnosis(Cause.UNSTABLE_ACTIVATION), run)[0]
     report = nanfix.apply(model, Fix((Edit(strategy.name, params),)), x, y, verbose=0)
     assert report.notes == ("A saved model is made anew by its own code when it is loaded: change dense[0] there, too.",)

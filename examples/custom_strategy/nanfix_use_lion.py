@@ -1,7 +1,7 @@
 """Train with Lion, whose step divides by nothing, so that no gradient is too large or too small for it."""
 
 from nanfix import Cause, Strategy, Tier
-from nanfix.kind_optimizer import OptimizerSettings
+from nanfix.changes.optimizer import OptimizerSettings
 
 # Each divides a step by what it remembers of the size of the gradients.
 DIVIDING = ("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "RMSprop", "Adagrad", "Adadelta")

@@ -4,43 +4,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanfix.budget import Budget as Budget
-    from nanfix.controller import apply as apply
-    from nanfix.controller import fit as fit
-    from nanfix.crew import Workers as Workers
-    from nanfix.diagnosis import Cause as Cause
-    from nanfix.diagnosis import Diagnosis as Diagnosis
-    from nanfix.errors import NanfixError as NanfixError
-    from nanfix.errors import UnrepairedError as UnrepairedError
-    from nanfix.explain import diagnose as diagnose
-    from nanfix.export import read_fix as read_fix
-    from nanfix.fix import Edit as Edit
-    from nanfix.fix import Fix as Fix
-    from nanfix.report import Outcome as Outcome
-    from nanfix.report import Report as Report
-    from nanfix.strategy import Strategy as Strategy
-    from nanfix.strategy import Tier as Tier
+    from nanfix.api.diagnose import diagnose as diagnose
+    from nanfix.api.fit import apply as apply
+    from nanfix.api.fit import fit as fit
+    from nanfix.records.budget import Budget as Budget
+    from nanfix.records.diagnosis import Cause as Cause
+    from nanfix.records.diagnosis import Diagnosis as Diagnosis
+    from nanfix.records.errors import NanfixError as NanfixError
+    from nanfix.records.errors import UnrepairedError as UnrepairedError
+    from nanfix.remedies.fix import Edit as Edit
+    from nanfix.remedies.fix import Fix as Fix
+    from nanfix.remedies.strategy import Strategy as Strategy
+    from nanfix.remedies.strategy import Tier as Tier
+    from nanfix.report.export import read_fix as read_fix
+    from nanfix.report.report import Outcome as Outcome
+    from nanfix.report.report import Report as Report
+    from nanfix.search.workers.crew import Workers as Workers
 
 __version__ = "0.1.0"
 
 # Names are imported when they are first used: `import nanfix` alone loads neither TensorFlow nor Keras.
 _HOME = {
-    "fit": "controller",
-    "apply": "controller",
-    "Budget": "budget",
-    "diagnose": "explain",
-    "Workers": "crew",
-    "Cause": "diagnosis",
-    "Diagnosis": "diagnosis",
-    "NanfixError": "errors",
-    "UnrepairedError": "errors",
-    "read_fix": "export",
-    "Edit": "fix",
-    "Fix": "fix",
-    "Outcome": "report",
-    "Report": "report",
-    "Strategy": "strategy",
-    "Tier": "strategy",
+    "fit": "api.fit",
+    "apply": "api.fit",
+    "Budget": "records.budget",
+    "diagnose": "api.diagnose",
+    "Workers": "search.workers.crew",
+    "Cause": "records.diagnosis",
+    "Diagnosis": "records.diagnosis",
+    "NanfixError": "records.errors",
+    "UnrepairedError": "records.errors",
+    "read_fix": "report.export",
+    "Edit": "remedies.fix",
+    "Fix": "remedies.fix",
+    "Outcome": "report.report",
+    "Report": "report.report",
+    "Strategy": "remedies.strategy",
+    "Tier": "remedies.strategy",
 }
 __all__ = sorted([*_HOME, "__version__"])
 

@@ -7,35 +7,35 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import AdaptiveClip, OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.optimizing import ADAPTING, Optimizing
+from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.changes.optimizer_installer import ADAPTING, Optimizing
+from nanfix.changes.plan import Plan
 from nanfix.private.objects import CLIP_GRADIENTS
-from nanfix.registry import get
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "adaptive-clip"
-DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
+DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 @pytest.fixture
 def run():
-    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 def test_starts_at_the_smaller_of_the_norms(run):
-    diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
-    found = testing.levels(get(NAME), diagnosis, run)
+    diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
+    found = contract.levels(get(NAME), diagnosis, run)
     assert found == [{"quantile": 0.5, "share": share, "norm": 2.0} for share in (1.0, 0.1)]
 
 
 def test_does_not_clip_twice_nor_without_a_finite_norm(run):
-    assert testing.applies(get(NAME), DIAGNOSIS, run)
-    assert not testing.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({"clipnorm": 1.0})))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), quantile=0.5, share=1.0, norm=1.0))
-    unknown = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
-    assert not testing.applies(get(NAME), unknown, run)
+    assert contract.applies(get(NAME), DIAGNOSIS, run)
+    assert not contract.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({"clipnorm": 1.0})))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), quantile=0.5, share=1.0, norm=1.0))
+    unknown = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
+    assert not contract.applies(get(NAME), unknown, run)
 
 
 def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
@@ -55,8 +55,8 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
 def test_repairs_wrong_targets_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, explosions.spikes, expert)
+    report, *_ = contract.check_repair(NAME, explosions.spikes, expert)
     norm = report.model.optimizer.global_clipnorm
     assert norm and report.notes[0] == f"The clipping norm ended at {norm:.3g} and stays as global_clipnorm."

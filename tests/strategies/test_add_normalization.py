@@ -7,25 +7,25 @@ import pytest
 import structures
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.registry import get
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "add-normalization"
 
 
 def diagnosis(layer):
-    return testing.diagnosis(Cause.BAD_INITIALIZATION, place=Place(Phase.FORWARD, layer))
+    return contract.diagnosis(Cause.BAD_INITIALIZATION, place=Place(Phase.FORWARD, layer))
 
 
 def stack(*names):
     model = keras.Sequential([keras.Input((4,)), *(layers.Dense(3, name=name) for name in names), layers.Dense(1, name="last")])
     model.compile("sgd", "mse")
-    return testing.run_of(model, *explosions.table(rows=16))
+    return contract.run_of(model, *explosions.table(rows=16))
 
 
 def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_first():
-    found = testing.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
+    found = contract.levels(get(NAME), diagnosis("third"), stack("first", "second", "third"))
     assert found == [
         {"layers": ["third"]},
         {"layers": ["second", "third", "last"]},
@@ -34,13 +34,13 @@ def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_fir
 
 def test_without_a_layer_all_but_the_first_are_normalized():
     for place in (None, "first"):
-        assert testing.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
+        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
 
 
 def test_a_model_with_its_own_call_is_refused():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not testing.applies(get(NAME), diagnosis(None), testing.run_of(model, *explosions.table(rows=16)))
+    assert not contract.applies(get(NAME), diagnosis(None), contract.run_of(model, *explosions.table(rows=16)))
 
 
 @pytest.mark.soak
@@ -51,9 +51,9 @@ def test_repairs_wide_weights_as_well_as_an_expert(tmp_path):
         normalized = [part for layer in others for part in (layers.LayerNormalization(), layer)]
         model = keras.Sequential([keras.Input((4,)), first, *normalized])
         model.compile(keras.optimizers.SGD(0.01), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, x, _ = testing.check_repair(NAME, explosions.initialization, expert, epochs=40)
+    report, x, _ = contract.check_repair(NAME, explosions.initialization, expert, epochs=40)
     kinds = [type(layer).__name__ for layer in report.model.layers]
     assert kinds == ["Dense"] + ["LayerNormalization", "Dense"] * 8
     report.model.save(tmp_path / "model.keras")

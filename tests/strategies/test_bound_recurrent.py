@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_initial_weights import InitialWeights
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.initial_weights import InitialWeights
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "bound-recurrent"
-DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_RECURRENCE)
+DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_RECURRENCE)
 
 
 def run_of(*recurrent):
     model = keras.Sequential([keras.Input((5, 3)), *recurrent, layers.Dense(1)])
     model.compile("sgd", "mse")
-    return testing.run_of(model, np.zeros((8, 5, 3), "float32"), np.zeros((8, 1), "float32"))
+    return contract.run_of(model, np.zeros((8, 5, 3), "float32"), np.zeros((8, 1), "float32"))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def run_of(*recurrent):
 )
 def test_cells_get_the_usual_activations(layer, attributes):
     run = run_of(layer)
-    mild, strong = testing.levels(get(NAME), DIAGNOSIS, run)
+    mild, strong = contract.levels(get(NAME), DIAGNOSIS, run)
     (cell,) = [address for address, layer in run.members.items() if layer is run.model.layers[0].cell]
     assert mild == {"layers": [cell], "kernels": "kept"} and strong == {"layers": [cell], "kernels": "orthogonal"}
     kept, drawn = (get(NAME).apply(run, Plan(), **params) for params in (mild, strong))
@@ -42,9 +42,9 @@ def test_cells_get_the_usual_activations(layer, attributes):
 
 
 def test_bounded_cells_and_other_layers_are_left_alone():
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(layers.LSTM(2)))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(layers.LSTM(2)))
     run = run_of(layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)), layers.LSTM(2))
-    mild, _ = testing.levels(get(NAME), DIAGNOSIS, run)
+    mild, _ = contract.levels(get(NAME), DIAGNOSIS, run)
     assert len(mild["layers"]) == 2
 
 
@@ -63,7 +63,7 @@ def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24), layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.02), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, last_step, expert)
+    report, *_ = contract.check_repair(NAME, last_step, expert)
     assert report.model.layers[0].cell.activation is keras.activations.tanh

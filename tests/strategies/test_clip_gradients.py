@@ -4,18 +4,18 @@ import explosions
 import keras
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "clip-gradients"
-DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
+DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 def run_of(optimizer):
-    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,19 @@ def run():
     [(0.5, 2.0, [0.5, 0.05, 0.005]), (5.0, 2.0, [2.0, 0.2, 0.02]), (5.0, None, [5.0, 0.5, 0.05]), (0.0, 2.0, [2.0, 0.2, 0.02])],
 )
 def test_levels_are_shares_of_the_smaller_norm(run, gradient, weights, norms):
-    diagnosis = testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
-    assert [params["global_clipnorm"] for params in testing.levels(get(NAME), diagnosis, run)] == norms
+    diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=gradient, weight_norm=weights)
+    assert [params["global_clipnorm"] for params in contract.levels(get(NAME), diagnosis, run)] == norms
 
 
 def test_applies_where_a_finite_gradient_was_seen(run):
-    assert testing.applies(get(NAME), DIAGNOSIS, run)
-    assert not testing.applies(get(NAME), testing.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), run)
+    assert contract.applies(get(NAME), DIAGNOSIS, run)
+    assert not contract.applies(get(NAME), contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None), run)
 
 
 @pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "global_clipnorm"])
 def test_does_not_clip_twice(run, option):
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(0.1, **{option: 1.0})))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({option: 1.0})))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(0.1, **{option: 1.0})))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({option: 1.0})))
 
 
 def test_apply_sets_one_clipping_option_and_clears_the_others(run):
@@ -49,7 +49,7 @@ def test_apply_sets_one_clipping_option_and_clears_the_others(run):
 
 
 def test_repairs_a_run_with_a_few_wrong_targets():
-    report, *_ = testing.check_repair(NAME, explosions.outlying_targets)
+    report, *_ = contract.check_repair(NAME, explosions.outlying_targets)
     assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]
 
 
@@ -57,6 +57,6 @@ def test_repairs_a_run_with_a_few_wrong_targets():
 def test_is_as_good_as_the_usual_clipping_by_hand():
     def clipped_at_one(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    testing.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)
+    contract.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)

@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "constrain-weights"
-DIAGNOSIS = testing.diagnosis(Cause.EXPLODING_GRADIENT)
+DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
 
 
 def test_layers_are_those_with_a_kernel_that_is_free():
     bound = layers.Dense(3, kernel_constraint="max_norm")
     model = keras.Sequential([keras.Input((5, 4)), layers.SimpleRNN(3), layers.Dropout(0.1), bound, layers.Dense(1)])
     model.compile("sgd", "mse")
-    run = testing.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
-    found = testing.levels(get(NAME), DIAGNOSIS, run)
+    run = contract.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
+    found = contract.levels(get(NAME), DIAGNOSIS, run)
     assert found == [
         {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 4.0},
         {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 2.0},
     ]
-    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), **found[0]))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), **found[0]))
 
 
 @pytest.mark.soak
@@ -34,9 +34,9 @@ def test_repairs_a_critic_whose_weights_grow_as_well_as_an_expert(tmp_path):
         for layer in model.layers:
             layer.kernel.constraint = keras.constraints.MaxNorm(3.0)
         model.compile(keras.optimizers.SGD(0.1), model.loss)
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, x, _ = testing.check_repair(NAME, explosions.critic, expert)
+    report, x, _ = contract.check_repair(NAME, explosions.critic, expert)
     limit = report.fix.edits[0].params["max_norm"]
     norms = [np.linalg.norm(layer.kernel, axis=0).max() for layer in report.model.layers]
     assert max(norms) <= limit * 1.0001

@@ -6,30 +6,30 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.kind_rows import RowFilter
-from nanfix.registry import get
-from nanfix.report import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.report.report import Outcome
+from nanfix.testing import contract
 
 NAME = "drop-incomplete-batch"
-ONE = testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
+ONE = contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
 
 
 def test_rows_left_over_are_told():
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
-    (params,) = testing.levels(get(NAME), ONE, run)
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
+    (params,) = contract.levels(get(NAME), ONE, run)
     assert params == {"batch_rows": 32, "rows": [96]}
     assert get(NAME).explain(params) == "Leave out the rows that do not fill a batch of 32 (row 96)."
     assert get(NAME).apply(run, Plan(), **params).of(RowFilter).batch_rows == 32
 
 
 def test_applies_when_the_batch_that_failed_had_a_single_row():
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=97))
-    assert testing.applies(get(NAME), ONE, run)
-    assert not testing.applies(get(NAME), testing.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), run)
-    assert not testing.applies(get(NAME), ONE, run, Plan().with_change(RowFilter(batch_rows=32)))
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=97))
+    assert contract.applies(get(NAME), ONE, run)
+    assert not contract.applies(get(NAME), contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), run)
+    assert not contract.applies(get(NAME), ONE, run, Plan().with_change(RowFilter(batch_rows=32)))
 
 
 @pytest.mark.soak
@@ -38,9 +38,9 @@ def test_repairs_a_single_row_as_well_as_an_expert():
         held = int(len(y) * (1.0 - arguments["validation_split"]))
         whole = held - held % arguments["batch_size"]
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
-        return testing.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
+        return contract.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
 
-    testing.check_repair(NAME, explosions.single_row_left_over, expert)
+    contract.check_repair(NAME, explosions.single_row_left_over, expert)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "generator"])

@@ -6,16 +6,17 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.data import TrainingData
-from nanfix.describing import describe
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.kind_rows import RowFilter
-from nanfix.registry import get
+from nanfix import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.data.training_data import TrainingData
+from nanfix.explain.description import describe
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "drop-invalid-labels"
-DIAGNOSIS = testing.diagnosis(Cause.INVALID_LABEL)
+DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
 
 
 def classifier():
@@ -23,11 +24,11 @@ def classifier():
 
 
 def run(*labels):
-    return testing.run_of(classifier(), np.zeros((len(labels), 4), "float32"), np.int32(labels))
+    return contract.run_of(classifier(), np.zeros((len(labels), 4), "float32"), np.int32(labels))
 
 
 def params(run):
-    (found,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    (found,) = contract.levels(get(NAME), DIAGNOSIS, run)
     return found
 
 
@@ -57,9 +58,9 @@ def test_stream_is_shifted_only_when_every_class_was_seen():
 
 
 def test_applies_to_class_indices_with_a_valid_one_among_them():
-    assert testing.applies(get(NAME), DIAGNOSIS, run(0, 7))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run(7, 8))
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert contract.applies(get(NAME), DIAGNOSIS, run(0, 7))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run(7, 8))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8)))
 
 
 def test_labels_from_one_are_learned():
@@ -89,7 +90,7 @@ def test_stream_of_labels_from_one_is_learned():
 def test_shift_is_as_good_as_one_by_hand():
     x, labels = explosions.noisy_classes()
     build = explosions.with_data(explosions.labels_from_one, x, labels + 1, epochs=6)
-    testing.check_repair(NAME, build, lambda model, x, y, arguments: testing.trained(model, x, y - 1, arguments))
+    contract.check_repair(NAME, build, lambda model, x, y, arguments: contract.trained(model, x, y - 1, arguments))
 
 
 @pytest.mark.soak
@@ -99,11 +100,11 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand():
     labels[strays] = np.where(strays % 4, -1, 255)
 
     def left_out(model, x, y, arguments):
-        kept = testing.training_rows(y, arguments)
+        kept = contract.training_rows(y, arguments)
         valid = np.flatnonzero((y[:kept] >= 0) & (y[:kept] < 3))
         held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
-        return testing.trained(model, x[valid], y[valid], {**arguments, **held})
+        return contract.trained(model, x[valid], y[valid], {**arguments, **held})
 
     build = explosions.with_data(explosions.labels_from_one, x, labels, epochs=6)
-    report, *_ = testing.check_repair(NAME, build, left_out)
+    report, *_ = contract.check_repair(NAME, build, left_out)
     assert report.fix.edits[0].params["rows"] == sorted(strays.tolist())

@@ -7,27 +7,28 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.kind_rows import RowFilter
-from nanfix.kind_scaling import Scaling
-from nanfix.registry import get
+from nanfix import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Scaling
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "drop-nonfinite-rows"
-DIAGNOSIS = testing.diagnosis(Cause.NONFINITE_TARGET)
+DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_TARGET)
 NOTHING = Plan()
 
 
 def params(run, plan=NOTHING):
-    (found,) = testing.levels(get(NAME), DIAGNOSIS, run, plan)
+    (found,) = contract.levels(get(NAME), DIAGNOSIS, run, plan)
     return found
 
 
 def test_parameters_name_the_users_rows():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
-    run = testing.run_of(explosions.mlp(), x, y)
+    run = contract.run_of(explosions.mlp(), x, y)
     assert params(run) == {"inputs": True, "targets": True, "rows": [3, 6], "of": 8}
     assert get(NAME).apply(run, NOTHING, **params(run)).of(RowFilter) == RowFilter(finite_inputs=True, finite_targets=True)
     assert get(NAME).explain(params(run)) == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
@@ -37,15 +38,15 @@ def test_filled_inputs_count_as_finite():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
     filled = Plan().with_change(Scaling(fills={"input[0]": (0.0,) * 4}))
-    assert params(testing.run_of(explosions.mlp(), x, y), filled) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
+    assert params(contract.run_of(explosions.mlp(), x, y), filled) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
 
 
 def test_applies_only_where_a_row_is_left():
     x, y = explosions.table(rows=4)
     x[np.arange(4), np.arange(4)] = np.nan
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), x, y))
     x[0] = 0.0
-    assert testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    assert contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
@@ -129,10 +130,10 @@ def test_known_fix_leaves_rows_out_without_a_search():
 
 
 def left_out_by_hand(model, x, y, arguments):
-    kept = testing.training_rows(y, arguments)
+    kept = contract.training_rows(y, arguments)
     finite = np.flatnonzero(np.isfinite(x[:kept]).all(axis=1) & np.isfinite(y[:kept]).all(axis=1))
     held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
-    return testing.trained(model, x[finite], y[finite], {**arguments, **held})
+    return contract.trained(model, x[finite], y[finite], {**arguments, **held})
 
 
 @pytest.mark.soak
@@ -145,7 +146,7 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
         y[hurt] = np.nan
     else:
         x[hurt, rng.integers(0, 4, size=40)] = np.nan
-    testing.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
+    contract.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
 
 
 def test_rows_with_a_missing_weight_are_left_out():

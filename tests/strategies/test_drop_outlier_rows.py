@@ -4,16 +4,16 @@ import explosions
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_rows import RowFilter
-from nanfix.oddities import bands
-from nanfix.registry import get
-from nanfix.row_rules import keep
-from nanfix.run import Sample
+from nanfix.changes.row_rules import keep
+from nanfix.changes.rows import RowFilter
+from nanfix.explain.oddities import bands
+from nanfix.model.run import Sample
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "drop-outlier-rows"
-DIAGNOSIS = testing.diagnosis(Cause.OUTLIER)
+DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
 
 
 def sample(*columns):
@@ -35,11 +35,11 @@ def test_rows_outside_are_not_kept():
 
 def test_too_many_are_no_outliers():
     x, y = explosions.table(rows=40)
-    run = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
-    assert testing.applies(get(NAME), DIAGNOSIS, run)
-    crowd = testing.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
-    assert not testing.applies(get(NAME), DIAGNOSIS, crowd)
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), x, y))
+    run = contract.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
+    assert contract.applies(get(NAME), DIAGNOSIS, run)
+    crowd = contract.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
+    assert not contract.applies(get(NAME), DIAGNOSIS, crowd)
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), x, y))
 
 
 @pytest.mark.soak
@@ -50,8 +50,8 @@ def test_repairs_codes_for_missing_values_as_well_as_an_expert():
         held = int(len(y) * 0.8)
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
         train = kept[:held]
-        return testing.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
+        return contract.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
 
-    report, *_ = testing.check_repair(NAME, explosions.sentinel_values, expert)
+    report, *_ = contract.check_repair(NAME, explosions.sentinel_values, expert)
     assert report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
     assert report.diagnosis.cause is Cause.OUTLIER

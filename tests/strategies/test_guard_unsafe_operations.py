@@ -8,27 +8,27 @@ import tensorflow as tf
 from keras import layers, ops
 
 import nanfix
-from nanfix import testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.kind_guards import Guard, Guards
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "guard-unsafe-operations"
 
 
 def diagnosis(cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", source="loss.py:12", layer=None):
-    return testing.diagnosis(cause, place=Place(phase, layer, operation, source))
+    return contract.diagnosis(cause, place=Place(phase, layer, operation, source))
 
 
 @pytest.fixture(scope="module")
 def run():
-    return testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(), *explosions.table(rows=16))
 
 
 def test_names_the_operation_its_line_and_the_address_of_its_layer(run):
     layer = run.model.layers[1].name
-    levels = testing.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), run)
+    levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), run)
     expected = {"operation": "RealDiv", "source": "net.py:7", "layer": "dense[1]", "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
@@ -45,7 +45,7 @@ def test_names_the_operation_its_line_and_the_address_of_its_layer(run):
     ],
 )
 def test_levels_fit_the_operation(run, operation, phase, epsilons):
-    found = testing.levels(get(NAME), diagnosis(phase=phase, operation=operation), run)
+    found = contract.levels(get(NAME), diagnosis(phase=phase, operation=operation), run)
     assert [params["epsilon"] for params in found] == epsilons
 
 
@@ -63,13 +63,13 @@ def test_levels_fit_the_operation(run, operation, phase, epsilons):
     ids=str,
 )
 def test_refuses_what_it_cannot_place_or_guard(run, changed):
-    assert testing.applies(get(NAME), diagnosis(), run)
-    assert not testing.applies(get(NAME), diagnosis(**changed), run)
+    assert contract.applies(get(NAME), diagnosis(), run)
+    assert not contract.applies(get(NAME), diagnosis(**changed), run)
 
 
 def test_refuses_a_model_that_runs_eagerly():
-    run = testing.run_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
-    assert not testing.applies(get(NAME), diagnosis(), run)
+    run = contract.run_of(explosions.mlp(run_eagerly=True), *explosions.table(rows=16))
+    assert not contract.applies(get(NAME), diagnosis(), run)
 
 
 def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(run):
@@ -147,9 +147,9 @@ def test_softmax_by_hand_is_as_good_as_the_stock_one():
         next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(
             inputs, axis=-1
         )
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, overflowing_softmax, stock)
+    report, *_ = contract.check_repair(NAME, overflowing_softmax, stock)
     assert "largest exponent taken off first" in str(report.diagnosis)
     assert report.fix.edits[0].params["epsilon"] == 0 and len(report.trials) == 1
     assert "exp(x - max(x, axis=-1, keepdims=True))" in str(report.fix)
@@ -166,7 +166,7 @@ def assert_finite_on_zeros(model):
 
 
 def test_repairs_a_gradient_that_is_infinite_at_zero():
-    report, *_ = testing.check_repair(NAME, explosions.root_of_distance)
+    report, *_ = contract.check_repair(NAME, explosions.root_of_distance)
     assert report.fix.edits[0].params["operation"] == "Sqrt"
     assert_finite_on_zeros(report.model)
 
@@ -182,7 +182,7 @@ def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
 
 
 def test_model_trains_on_after_its_repair():
-    report, x, y = testing.check_repair(NAME, explosions.root_of_distance)
+    report, x, y = contract.check_repair(NAME, explosions.root_of_distance)
     report.model.fit(np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0)
     assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
 
@@ -217,12 +217,12 @@ def root_in_the_model():
 
 
 def test_repairs_a_loss():
-    report, *_ = testing.check_repair(NAME, root_in_the_loss)
+    report, *_ = contract.check_repair(NAME, root_in_the_loss)
     assert report.fix.edits[0].params["layer"] is None
 
 
 def test_repairs_a_model_that_computes_in_its_own_call():
-    report, *_ = testing.check_repair(NAME, root_in_the_model)
+    report, *_ = contract.check_repair(NAME, root_in_the_model)
     assert_finite_on_zeros(report.model)
 
 
@@ -253,12 +253,12 @@ def test_is_as_good_as_a_guard_written_by_hand():
 
     def guarded(model, x, y, arguments):
         model.layers[2].function = lambda h: ops.sqrt(ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7))
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
-    testing.check_repair(NAME, build, guarded)
+    contract.check_repair(NAME, build, guarded)
 
 
 def test_softmax_over_padding_alone_is_guarded():
-    report, *_ = testing.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
+    report, *_ = contract.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
     assert report.fix.edits[0].params["operation"] == "Softmax"

@@ -13,22 +13,23 @@ from keras import layers
 from sklearn.impute import SimpleImputer
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.addresses import SINGLE
-from nanfix.diagnosis import Cause
-from nanfix.gate import Gate
-from nanfix.registry import get
-from nanfix.run import Sample
+from nanfix import Outcome
+from nanfix.changes.scaling_call import Gate
+from nanfix.model.addresses import SINGLE
+from nanfix.model.run import Sample
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "impute-nonfinite"
-DIAGNOSIS = testing.diagnosis(Cause.NONFINITE_INPUT)
+DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_INPUT)
 NAN, INF = np.nan, np.inf
 
 
 def fills(model, x):
     model.compile("sgd", "mse")
-    run = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    run = contract.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
     return params["fills"]
 
 
@@ -58,8 +59,8 @@ def test_every_float_input_has_its_own_fills():
 def test_applies_only_where_layers_can_be_put_into_the_model():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
-    assert testing.applies(get(NAME), DIAGNOSIS, testing.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8)))
+    assert contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8)))
 
 
 def test_gate_passes_everything_unchanged_until_it_fills():
@@ -157,8 +158,8 @@ def test_is_as_good_as_medians_filled_in_by_hand():
     x[rng.choice(1024, size=100, replace=False), rng.integers(0, 4, size=100)] = NAN
 
     def imputed(model, x, y, arguments):
-        imputer = SimpleImputer(strategy="median").fit(x[: testing.training_rows(y, arguments)])
-        return testing.trained(model, imputer.transform(x), y, arguments)
+        imputer = SimpleImputer(strategy="median").fit(x[: contract.training_rows(y, arguments)])
+        return contract.trained(model, imputer.transform(x), y, arguments)
 
-    report, *_ = testing.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
+    report, *_ = contract.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
     assert np.isfinite(report.model.predict(x, verbose=0)).all()

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_loss import LogitsLoss
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.loss import LogitsLoss
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "logits-loss"
-DIAGNOSIS = testing.diagnosis(Cause.LOGITS_BY_HAND)
+DIAGNOSIS = contract.diagnosis(Cause.LOGITS_BY_HAND)
 MEAN, SUM = "sum_over_batch_size", "sum"
 
 
@@ -84,11 +84,11 @@ def run_of(loss, last, outputs=3, targets=None):
     x, _ = explosions.table(rows=16)
     if targets is None:
         targets = np.eye(3)[np.arange(16) % 3] if outputs == 3 else np.tile([[0], [1]], (8, outputs))
-    return testing.run_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
+    return contract.run_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
 
 
 def found(run):
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
     return params
 
 
@@ -155,12 +155,12 @@ def test_crossentropy_of_class_indices_is_recognized():
     ],
 )
 def test_what_is_no_crossentropy_of_probabilities_is_left_alone(loss, last, outputs):
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss, last, outputs))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss, last, outputs))
 
 
 @pytest.mark.parametrize(("loss", "targets"), [(gathered, np.arange(16) % 3), (of_full_batches, None)])
 def test_loss_that_cannot_take_random_outputs_is_left_alone(loss, targets):
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss, "softmax", targets=targets))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss, "softmax", targets=targets))
 
 
 def test_several_outputs_are_left_alone():
@@ -168,14 +168,14 @@ def test_several_outputs_are_left_alone():
     model = keras.Model(inputs, [layers.Dense(1, activation="sigmoid")(inputs) for _ in range(2)])
     model.compile("sgd", [binary, binary])
     x, y = explosions.table(rows=16)
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, x, [y > 0, y < 0]))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, x, [y > 0, y < 0]))
 
 
 def test_last_activation_given_as_a_layer_is_no_error():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=layers.Softmax())])
     model.compile("sgd", categorical)
-    run = testing.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
-    assert testing.applies(get(NAME), DIAGNOSIS, run) in (True, False)
+    run = contract.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
+    assert contract.applies(get(NAME), DIAGNOSIS, run) in (True, False)
 
 
 def test_apply_adds_the_missing_activation():
@@ -191,26 +191,26 @@ def assert_probabilities(predictions, truth):
 
 
 def test_repaired_model_still_predicts_probabilities():
-    report, x, y = testing.check_repair(NAME, explosions.handwritten_binary)
+    report, x, y = contract.check_repair(NAME, explosions.handwritten_binary)
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
 def test_outputs_that_were_no_probabilities_become_some():
-    report, x, y = testing.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
+    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
 def test_three_classes_sum_to_one_after_the_repair():
     model, x, y, arguments = explosions.handwritten_log()
-    report = testing.fit(model, x, y, strategies=[NAME], **arguments)
-    assert report.outcome is testing.Outcome.REPAIRED
+    report = contract.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is contract.Outcome.REPAIRED
     np.testing.assert_allclose(model.predict(x, verbose=0).sum(axis=-1), 1.0, rtol=1e-5)
 
 
 def test_raw_outputs_stay_raw():
-    report, x, y = testing.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
+    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
     assert report.model.layers[-1].activation is keras.activations.linear
     outputs = report.model.predict(x, verbose=0)
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
@@ -226,7 +226,7 @@ def test_is_as_good_as_logits_by_hand(last):
     def from_logits(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.linear
         model.compile(keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True))
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
     build = explosions.with_data(lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64)
-    testing.check_repair(NAME, build, from_logits)
+    contract.check_repair(NAME, build, from_logits)

@@ -5,32 +5,32 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "loss-scale"
-DIAGNOSIS = testing.diagnosis(Cause.REDUCED_PRECISION)
+DIAGNOSIS = contract.diagnosis(Cause.REDUCED_PRECISION)
 
 
 def run_of(optimizer):
-    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_refuses_an_optimizer_that_scales_already():
-    assert testing.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of("sgd"), get(NAME).apply(run_of("sgd"), Plan(), initial_scale=1.0))
+    assert contract.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of("sgd"), get(NAME).apply(run_of("sgd"), Plan(), initial_scale=1.0))
 
 
 @pytest.mark.soak
 def test_repairs_a_gradient_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, x, _ = testing.check_repair(NAME, explosions.half_gradient, expert)
+    report, x, _ = contract.check_repair(NAME, explosions.half_gradient, expert)
     assert isinstance(report.model.optimizer, keras.optimizers.LossScaleOptimizer)
     report.model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

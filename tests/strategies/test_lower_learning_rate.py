@@ -7,38 +7,38 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
 from nanfix.private.objects import learning_rate_of
-from nanfix.registry import get
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "lower-learning-rate"
 
 
 @pytest.fixture(scope="module")
 def run():
-    return testing.run_of(explosions.mlp(keras.optimizers.SGD(0.5)), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(keras.optimizers.SGD(0.5)), *explosions.table(rows=16))
 
 
 def rates(diagnosis, run):
-    return [params["learning_rate"] for params in testing.levels(get(NAME), diagnosis, run)]
+    return [params["learning_rate"] for params in contract.levels(get(NAME), diagnosis, run)]
 
 
 def test_levels_are_half_decades_of_the_rate_that_failed(run):
-    found = rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1), run)
+    found = rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1), run)
     assert found == [0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7]
 
 
 def test_unknown_rate_is_asked_of_the_optimizer(run):
-    assert rates(testing.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [0.15, 0.05]
+    assert rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [0.15, 0.05]
 
 
 def test_applies_to_optimizers_that_have_a_rate(run):
     without = replace(run, learning_rate=None)
-    assert testing.applies(get(NAME), testing.diagnosis(Cause.LEARNING_RATE), run)
-    assert not testing.applies(get(NAME), testing.diagnosis(Cause.LEARNING_RATE), without)
+    assert contract.applies(get(NAME), contract.diagnosis(Cause.LEARNING_RATE), run)
+    assert not contract.applies(get(NAME), contract.diagnosis(Cause.LEARNING_RATE), without)
 
 
 def test_apply_sets_the_rate_and_keeps_other_changes(run):
@@ -48,7 +48,7 @@ def test_apply_sets_the_rate_and_keeps_other_changes(run):
 
 
 def test_repairs_a_rate_that_is_too_high():
-    report, *_ = testing.check_repair(NAME, explosions.learning_rate)
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate)
     rate = report.fix.edits[0].params["learning_rate"]
     assert float(report.model.optimizer.learning_rate) == np.float32(rate) and rate < 30.0
 
@@ -59,7 +59,7 @@ def test_schedule_is_scaled_as_a_whole():
         model.compile(keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([16], [30.0, 15.0])), "mse")
         return model, x, y, arguments
 
-    report, *_ = testing.check_repair(NAME, build)
+    report, *_ = contract.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
     assert learning_rate_of(report.model.optimizer).values == pytest.approx([30.0 * share, 15.0 * share])
 
@@ -78,7 +78,7 @@ def test_whatever_makes_the_rate_goes_on_making_it(rate):
         model.compile(keras.optimizers.SGD(rate), "mse")
         return model, x, y, arguments
 
-    report, *_ = testing.check_repair(NAME, build)
+    report, *_ = contract.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
     assert share < 1.0 and float(report.model.optimizer.learning_rate) == pytest.approx(30.0 * share)
     assert str(report.fix).startswith(f"Train with {share:.3g} times each of your learning rates.")
@@ -92,7 +92,7 @@ def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
         return 30.0 if epoch == 0 else rate / 2
 
     callback = keras.callbacks.LearningRateScheduler(falling)
-    report, *_ = testing.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
     share = report.fix.edits[0].params["share"]
     assert float(report.model.optimizer.learning_rate) == pytest.approx(30.0 / 4 * share)
     assert seen[-3:] == pytest.approx([30.0, 30.0, 15.0])
@@ -108,6 +108,6 @@ def test_is_as_good_as_a_tenth_by_hand():
 
     def a_tenth(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    testing.check_repair(NAME, build, a_tenth)
+    contract.check_repair(NAME, build, a_tenth)

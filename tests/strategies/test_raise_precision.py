@@ -5,9 +5,9 @@ import keras
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.registry import get
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "raise-precision"
 
@@ -15,22 +15,22 @@ NAME = "raise-precision"
 def halved(dtype="mixed_float16"):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype=dtype, name="first"), layers.Dense(1, dtype=dtype)])
     model.compile("sgd", "mse")
-    return testing.run_of(model, *explosions.table(rows=16))
+    return contract.run_of(model, *explosions.table(rows=16))
 
 
 def diagnosis(layer):
-    return testing.diagnosis(Cause.REDUCED_PRECISION, place=Place(Phase.FORWARD, layer))
+    return contract.diagnosis(Cause.REDUCED_PRECISION, place=Place(Phase.FORWARD, layer))
 
 
 def test_levels_are_the_layer_that_overflowed_and_all():
-    assert testing.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": ["first"]}, {"layers": ["first", "dense[0]"]}]
-    assert testing.levels(get(NAME), diagnosis(None), halved()) == [{"layers": ["first", "dense[0]"]}]
+    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": ["first"]}, {"layers": ["first", "dense[0]"]}]
+    assert contract.levels(get(NAME), diagnosis(None), halved()) == [{"layers": ["first", "dense[0]"]}]
 
 
 def test_refuses_full_precision_and_weights_of_half_precision():
-    assert testing.applies(get(NAME), diagnosis("first"), halved())
-    assert not testing.applies(get(NAME), diagnosis("first"), halved("float32"))
-    assert not testing.applies(get(NAME), diagnosis("first"), halved("float16"))
+    assert contract.applies(get(NAME), diagnosis("first"), halved())
+    assert not contract.applies(get(NAME), diagnosis("first"), halved("float32"))
+    assert not contract.applies(get(NAME), diagnosis("first"), halved("float16"))
 
 
 @pytest.mark.soak
@@ -38,7 +38,7 @@ def test_repairs_a_sum_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.layers[1].dtype_policy = "float32"
         model.compile(keras.optimizers.Adam(0.03), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, explosions.sum_in_half_precision, expert)
+    report, *_ = contract.check_repair(NAME, explosions.sum_in_half_precision, expert)
     assert report.model.layers[1].compute_dtype == "float32"

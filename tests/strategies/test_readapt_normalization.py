@@ -7,23 +7,23 @@ import pytest
 from keras import layers
 
 import nanfix
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "readapt-normalization"
 
 
 def situations():
-    return {"adapted to holes": testing.run_of(*explosions.adapted_to_holes()[:3])}
+    return {"adapted to holes": contract.run_of(*explosions.adapted_to_holes()[:3])}
 
 
 def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
-    run = testing.run_of(model, x, y)
-    (only,) = testing.levels(get(NAME), testing.diagnosis(Cause.RUINED_STATISTICS), run)
+    run = contract.run_of(model, x, y)
+    (only,) = contract.levels(get(NAME), contract.diagnosis(Cause.RUINED_STATISTICS), run)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
     np.testing.assert_allclose(only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
     assert "statistics" in get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes["normalization[0]"]
@@ -33,8 +33,8 @@ def test_layers_get_the_statistics_of_the_finite_values():
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
 def test_other_models_are_left_alone(cause):
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
-    assert not testing.applies(get(NAME), testing.diagnosis(cause), run)
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=16))
+    assert not contract.applies(get(NAME), contract.diagnosis(cause), run)
 
 
 @pytest.mark.soak
@@ -46,13 +46,13 @@ def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_pa
         normalization.adapt(filled)
         model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.02), "mse")
-        return testing.trained(model, filled, y, arguments)
+        return contract.trained(model, filled, y, arguments)
 
     model, x, y, arguments = explosions.adapted_to_holes()
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED and report.diagnosis.cause is Cause.RUINED_STATISTICS
     assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite", NAME]
-    assert report.history["val_loss"][-1] <= testing.AS_GOOD * by_hand(*explosions.adapted_to_holes())
+    assert report.history["val_loss"][-1] <= contract.AS_GOOD * by_hand(*explosions.adapted_to_holes())
     predicted = model.predict(x, verbose=0)
     assert np.isfinite(predicted).all() and all(np.isfinite(np.asarray(v)).all() for v in model.variables)
     model.save(tmp_path / "model.keras")

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.fix import Edit, Fix
-from nanfix.kind_initial_weights import InitialWeights
-from nanfix.registry import get
+from nanfix.changes.initial_weights import InitialWeights
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "reinitialize"
-DIAGNOSIS = testing.diagnosis(Cause.BAD_INITIALIZATION)
+DIAGNOSIS = contract.diagnosis(Cause.BAD_INITIALIZATION)
 
 
 def drawn(run):
     """Return the initializer of each layer, by the layer."""
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
     return {run.members[address]: initializer for address, initializer in params["initializers"].items()}
 
 
@@ -27,7 +27,7 @@ def drawn(run):
     [("relu", "he_normal"), ("gelu", "he_normal"), ("selu", "lecun_normal"), ("tanh", "glorot_uniform")],
 )
 def test_initializer_goes_by_the_activation(activation, initializer):
-    run = testing.run_of(explosions.mlp(activation=activation), *explosions.table(rows=8))
+    run = contract.run_of(explosions.mlp(activation=activation), *explosions.table(rows=8))
     first, second, last = run.model.layers
     assert drawn(run) == {first: initializer, second: initializer, last: "glorot_uniform"}
 
@@ -45,32 +45,32 @@ def test_initializer_goes_by_an_activation_that_is_a_layer_of_its_own():
     model.compile("sgd", "mse")
     first, _, _, second, _, last = stack
     expected = {first: "he_normal", second: "glorot_uniform", last: "glorot_uniform"}
-    assert drawn(testing.run_of(model, *explosions.table(rows=8))) == expected
+    assert drawn(contract.run_of(model, *explosions.table(rows=8))) == expected
 
 
 def test_only_layers_with_a_kernel_are_drawn():
     model = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4), layers.SimpleRNN(3), layers.Activation("relu")])
     model.compile("sgd", "mse")
-    run = testing.run_of(model, np.zeros((8, 6), "int32"), np.zeros((8, 3), "float32"))
+    run = contract.run_of(model, np.zeros((8, 6), "int32"), np.zeros((8, 3), "float32"))
     assert drawn(run) == {model.layers[1].cell: "glorot_uniform"}
 
 
 def test_does_not_apply_to_a_model_without_kernels():
     model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(), layers.Activation("relu")])
     model.compile("sgd", "mse")
-    assert not testing.applies(
-        get(NAME), DIAGNOSIS, testing.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32"))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32"))
     )
 
 
 def test_apply_starts_again_from_new_weights():
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=8))
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=8))
     changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).plan(run)
     assert changed.of(InitialWeights).initializers == {"dense[1]": "he_normal"} and not changed.keeps_weights
 
 
 def test_repairs_weights_drawn_too_large():
-    report, *_ = testing.check_repair(NAME, explosions.initialization)
+    report, *_ = contract.check_repair(NAME, explosions.initialization)
     for layer in report.model.layers[1:8]:  # He: sqrt(2 / 64), drawn with 1.0 by the user
         assert np.std(layer.kernel) == pytest.approx(np.sqrt(2.0 / 64.0), rel=0.1)
 
@@ -82,7 +82,7 @@ def test_is_as_good_as_weights_drawn_by_hand():
         for layer in (*hidden, last):
             initializer = keras.initializers.HeNormal() if layer is not last else keras.initializers.GlorotUniform()
             layer.kernel.assign(initializer(layer.kernel.shape))
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64)
-    testing.check_repair(NAME, build, drawn_by_he)
+    contract.check_repair(NAME, build, drawn_by_he)

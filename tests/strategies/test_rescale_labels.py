@@ -7,44 +7,44 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.kind_rows import RowFilter
-from nanfix.kind_scaling import Affine
-from nanfix.registry import get
-from nanfix.report import Outcome
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Affine
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.report.report import Outcome
+from nanfix.testing import contract
 
 NAME = "rescale-labels"
-DIAGNOSIS = testing.diagnosis(Cause.INVALID_LABEL)
+DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
 
 
 def situations():
-    return {"labels of bytes": testing.run_of(*explosions.masks_of_bytes()[:3])}
+    return {"labels of bytes": contract.run_of(*explosions.masks_of_bytes()[:3])}
 
 
 def run_of(*labels, loss="binary_crossentropy"):
     x, _ = explosions.table(rows=len(labels))
-    return testing.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
+    return contract.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
 
 
 @pytest.mark.parametrize(("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)])
 def test_lowest_and_highest_label_become_0_and_1(labels, low, high):
     run = run_of(*labels)
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run)
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
     assert params == {"low": low, "high": high}
     assert get(NAME).apply(run, Plan(), **params).of(RowFilter).labels == Affine((low,), (high - low,))
 
 
 def test_shares_and_other_losses_are_left_alone():
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(0, 1, 0.5))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(-1, 1, 1, loss="hinge"))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(0, 1, 0.5))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(-1, 1, 1, loss="hinge"))
 
 
 @pytest.mark.soak
 def test_repairs_masks_of_bytes_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        return testing.trained(model, x, y / 255.0, arguments)
+        return contract.trained(model, x, y / 255.0, arguments)
 
     model, x, y, arguments = explosions.masks_of_bytes()
     by_hand = expert(model, x, y, arguments)

@@ -7,15 +7,15 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.optimizing import Optimizing, forget
-from nanfix.registry import get
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.optimizer_installer import Optimizing, forget
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "reset-moments"
-DIAGNOSIS = testing.diagnosis(Cause.STALE_MOMENTS)
+DIAGNOSIS = contract.diagnosis(Cause.STALE_MOMENTS)
 
 
 def trained(optimizer):
@@ -27,7 +27,7 @@ def trained(optimizer):
 def test_moments_and_steps_are_those_of_a_new_optimizer():
     model = trained(keras.optimizers.Adam(0.02))
     weights = model.get_weights()
-    run = testing.run_of(model, *explosions.table(rows=16))
+    run = contract.run_of(model, *explosions.table(rows=16))
     Optimizing(model).install(get(NAME).apply(run, Plan()).of(OptimizerSettings), ExitStack())
     moments = [np.asarray(v) for v in model.optimizer.variables if v.path.split("/")[-1] not in ("learning_rate",)]
     assert not any(np.any(moment) for moment in moments)
@@ -43,20 +43,20 @@ def test_a_schedule_goes_on_counting():
 
 
 def test_refuses_an_optimizer_without_memory_and_a_second_time():
-    run = testing.run_of(explosions.mlp("adam"), *explosions.table(rows=16))
+    run = contract.run_of(explosions.mlp("adam"), *explosions.table(rows=16))
     run.model.optimizer.build(run.model.trainable_variables)
-    assert testing.applies(get(NAME), DIAGNOSIS, run)
-    assert not testing.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan()))
-    plain = testing.run_of(explosions.mlp("sgd"), *explosions.table(rows=16))
+    assert contract.applies(get(NAME), DIAGNOSIS, run)
+    assert not contract.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan()))
+    plain = contract.run_of(explosions.mlp("sgd"), *explosions.table(rows=16))
     plain.model.optimizer.build(plain.model.trainable_variables)
-    assert not testing.applies(get(NAME), DIAGNOSIS, plain)
+    assert not contract.applies(get(NAME), DIAGNOSIS, plain)
 
 
 @pytest.mark.soak
 def test_repairs_a_second_fold_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, explosions.velocity_of_another_training, expert)
+    report, *_ = contract.check_repair(NAME, explosions.velocity_of_another_training, expert)
     assert report.diagnosis.cause is Cause.STALE_MOMENTS

@@ -5,26 +5,26 @@ import keras
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_layers import LayerAttributes
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "sane-constants"
-DIAGNOSIS = testing.diagnosis(Cause.OPTIMIZER_CONSTANT)
+DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT)
 
 
 def run_of(optimizer, *stack):
     model = keras.Sequential([keras.Input((4,)), *stack, layers.Dense(1)])
     model.compile(optimizer, "mse")
-    return testing.run_of(model, *explosions.table(rows=16))
+    return contract.run_of(model, *explosions.table(rows=16))
 
 
 def mild(run):
     """Return the constants that the first level sets: the optimizer's, and those of layers by their position."""
-    params, _ = testing.levels(get(NAME), DIAGNOSIS, run)
+    params, _ = contract.levels(get(NAME), DIAGNOSIS, run)
     return params["optimizer"], params["layers"]
 
 
@@ -55,7 +55,7 @@ def test_normalization_layers_get_theirs():
 
 def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
     run = run_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
-    _, strong = testing.levels(get(NAME), DIAGNOSIS, run)
+    _, strong = contract.levels(get(NAME), DIAGNOSIS, run)
     assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
     assert strong["layers"] == {"batch_normalization[0]": {"epsilon": pytest.approx(0.1)}}
 
@@ -66,7 +66,7 @@ def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
     ids=str,
 )
 def test_applies_from_the_edge_of_the_range(constants, applies):
-    assert testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(**constants))) is applies
+    assert contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(**constants))) is applies
 
 
 def test_apply_sets_the_constants_and_keeps_other_changes():
@@ -100,9 +100,9 @@ def with_dead_feature(build):
 def test_is_as_good_as_the_default_epsilon_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
+    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
     assert report.model.optimizer.epsilon == 1e-7
 
 
@@ -110,9 +110,9 @@ def test_is_as_good_as_the_default_epsilon_by_hand():
 def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
     def default(model, x, y, arguments):
         model.layers[0].epsilon = 1e-3
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
+    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
     assert report.model.layers[0].epsilon == 1e-3
 
 
@@ -132,16 +132,16 @@ def negative_accumulator():
 def test_is_as_good_as_the_default_accumulator_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adagrad(0.1), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    testing.check_repair(NAME, negative_accumulator, default)
+    contract.check_repair(NAME, negative_accumulator, default)
 
 
 @pytest.mark.soak
 def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.AdamW(0.1), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair("sane-constants", explosions.decay_beyond_one, expert)
+    report, *_ = contract.check_repair("sane-constants", explosions.decay_beyond_one, expert)
     assert report.fix.edits[0].params["optimizer"] == {"weight_decay": 0.004}

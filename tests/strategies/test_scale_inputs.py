@@ -10,15 +10,15 @@ from scipy.stats import yeojohnson
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 import nanfix
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.fix import Edit, Fix
-from nanfix.kind_plan import Plan
-from nanfix.kind_scaling import Affine, Power, Scaling
-from nanfix.registry import get
+from nanfix.changes.plan import Plan
+from nanfix.changes.scaling import Affine, Power, Scaling
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "scale-inputs"
-DIAGNOSIS = testing.diagnosis(Cause.UNSCALED_INPUT)
+DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_INPUT)
 
 
 def compiled(*stack):
@@ -28,8 +28,8 @@ def compiled(*stack):
 
 
 def levels_of(model, x):
-    run = testing.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
-    return testing.levels(get(NAME), DIAGNOSIS, run)
+    run = contract.run_of(model, x, np.zeros((len(keras.tree.flatten(x)[0]), 1), "float32"))
+    return contract.levels(get(NAME), DIAGNOSIS, run)
 
 
 def scalers(model, x):
@@ -74,8 +74,8 @@ def test_numbers_are_those_of_scikit_learn():
 
 def test_power_of_arrays_is_that_of_scikit_learn():
     x = spread_table()
-    run = testing.run_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
-    *_, strong = testing.levels(get(NAME), DIAGNOSIS, run)
+    run = contract.run_of(compiled(keras.Input((4,))), x, np.zeros((len(x), 1), "float32"))
+    *_, strong = contract.levels(get(NAME), DIAGNOSIS, run)
     power = get(NAME).apply(run, Plan(), **strong).of(Scaling).inputs["input[0]"]
     assert isinstance(power, Power)
     expected = PowerTransformer().fit_transform((x.astype("float64") - power.first.center) / power.first.scale)
@@ -165,11 +165,11 @@ def test_class_indices_are_left_alone():
     mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
     assert mild == {"numbers": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
-    assert not testing.applies(get(NAME), DIAGNOSIS, testing.run_of(only, x, np.zeros((5, 1), "float32")))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(only, x, np.zeros((5, 1), "float32")))
 
 
 def test_apply_turns_the_numbers_into_a_map():
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=16))
     numbers = {"input[0]": {"center": [1.0, 2.0, 3.0, 4.0], "scale": [2.0, 2.0, 2.0, 4.0]}}
     changed = get(NAME).apply(run, Plan(), scaler="robust", inputs=numbers)
     scaling = changed.of(Scaling).inputs
@@ -178,7 +178,7 @@ def test_apply_turns_the_numbers_into_a_map():
 
 
 def test_repaired_model_takes_raw_inputs():
-    report, x, y = testing.check_repair(NAME, explosions.unscaled_inputs)
+    report, x, y = contract.check_repair(NAME, explosions.unscaled_inputs)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
@@ -187,11 +187,11 @@ def test_repaired_model_takes_raw_inputs():
 @pytest.mark.parametrize("scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__)
 def test_is_as_good_as_inputs_scaled_by_hand(scaler):
     def scaled(model, x, y, arguments):
-        fitted = scaler().fit(x[: testing.training_rows(y, arguments)])
-        return testing.trained(model, fitted.transform(x), y, arguments)
+        fitted = scaler().fit(x[: contract.training_rows(y, arguments)])
+        return contract.trained(model, fitted.transform(x), y, arguments)
 
     x, y = explosions.noisy_table()
-    testing.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
+    contract.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
 
 
 def test_long_tails_are_drawn_in_inside_the_model():
@@ -199,9 +199,9 @@ def test_long_tails_are_drawn_in_inside_the_model():
     build = explosions.with_data(explosions.unscaled_inputs, 1e3 * np.exp(3.0 * x), y, epochs=6)
 
     def logged(model, x, y, arguments):
-        return testing.trained(model, PowerTransformer().fit_transform(x), y, arguments)
+        return contract.trained(model, PowerTransformer().fit_transform(x), y, arguments)
 
-    report, x, y = testing.check_repair(NAME, build, logged)
+    report, x, y = contract.check_repair(NAME, build, logged)
     assert report.fix.edits[0].params["scaler"] == "power"
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
@@ -210,14 +210,14 @@ def test_long_tails_are_drawn_in_inside_the_model():
 @pytest.mark.soak
 def test_bytes_are_scaled_as_well_as_by_hand():
     def divided(model, x, y, arguments):
-        return testing.trained(model, x / 255.0, y, arguments)
+        return contract.trained(model, x / 255.0, y, arguments)
 
-    testing.check_repair(NAME, explosions.byte_images, divided)
+    contract.check_repair(NAME, explosions.byte_images, divided)
 
 
 def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
     model, x, y, arguments = explosions.byte_images()
-    edit = Edit(NAME, testing.levels(get(NAME), testing.diagnosis(Cause.UNSCALED_INPUT), testing.run_of(model, x, y))[0])
+    edit = Edit(NAME, contract.levels(get(NAME), contract.diagnosis(Cause.UNSCALED_INPUT), contract.run_of(model, x, y))[0])
     assert edit.params["scaler"] == "bytes"
     report = nanfix.fit(model, x, y, fix=Fix((edit,)), **arguments)
     assert [type(layer).__name__ for layer in report.model.layers] == [
@@ -227,6 +227,6 @@ def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
         "GlobalAveragePooling2D",
         "Dense",
     ]
-    held = testing.training_rows(y, arguments)
+    held = contract.training_rows(y, arguments)
     lost = float(np.mean((report.model.predict(x[held:], verbose=0) - y[held:]) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

@@ -7,30 +7,30 @@ import pytest
 from keras import layers
 from sklearn.preprocessing import RobustScaler
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.kind_scaling import Scaling, TargetScaling
-from nanfix.registry import get
+from nanfix.changes.plan import Plan
+from nanfix.changes.scaling import Scaling, TargetScaling
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "scale-targets"
-DIAGNOSIS = testing.diagnosis(Cause.UNSCALED_TARGET)
+DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_TARGET)
 
 
 def run_of(y, **model):
     y = np.asarray(y, "float32")
-    return testing.run_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
+    return contract.run_of(explosions.mlp(**model), explosions.table(rows=len(y))[0], y)
 
 
 def scaling(*values, loss="mse"):
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run_of(np.array(values)[:, None], loss=loss))
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(np.array(values)[:, None], loss=loss))
     return params["center"], params["scale"], params["degree"]
 
 
 def test_numbers_are_those_of_robust_scaler():
     y = explosions.table()[1].astype("float64") * 1e6 + 3e6
     expected = RobustScaler().fit(y.astype("float32").astype("float64"))
-    (params,) = testing.levels(get(NAME), DIAGNOSIS, run_of(y))
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(y))
     assert params["center"] == pytest.approx(expected.center_[0], rel=1e-6)
     assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
 
@@ -58,7 +58,7 @@ def test_nonfinite_targets_are_left_out():
     ids=["mse", "MSE", "mean_squared_error", "class name", "instance", "function"],
 )
 def test_loss_is_known_however_it_is_given(loss):
-    assert testing.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), loss=loss))
+    assert contract.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), loss=loss))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_loss_is_known_however_it_is_given(loss):
     ids=["classification", "other power", "output not affine", "relative error"],
 )
 def test_does_not_apply(model):
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), **model))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(np.zeros((8, 1)), **model))
 
 
 class WithoutBias(keras.Model):
@@ -88,7 +88,7 @@ class WithoutBias(keras.Model):
 def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
     model = WithoutBias() if own_call else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse")
-    applies = testing.applies(get(NAME), DIAGNOSIS, testing.run_of(model, *explosions.table(rows=8)))
+    applies = contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8)))
     assert applies is not own_call
 
 
@@ -98,7 +98,7 @@ def test_apply_turns_the_numbers_into_a_scaling():
 
 
 def test_repaired_model_predicts_in_the_users_units():
-    report, x, y = testing.check_repair(NAME, explosions.large_targets)
+    report, x, y = contract.check_repair(NAME, explosions.large_targets)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
@@ -106,10 +106,10 @@ def test_repaired_model_predicts_in_the_users_units():
 @pytest.mark.soak
 def test_is_as_good_as_targets_scaled_by_hand():
     def scaled(model, x, y, arguments):
-        scaler = RobustScaler().fit(y[: testing.training_rows(y, arguments)])
+        scaler = RobustScaler().fit(y[: contract.training_rows(y, arguments)])
         assert scaler.scale_ is not None
-        return testing.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
+        return contract.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
 
     x, y = explosions.noisy_table()
     build = explosions.with_data(explosions.large_targets, x, y * 1e6 + 3e6, epochs=6)
-    testing.check_repair(NAME, build, scaled)
+    contract.check_repair(NAME, build, scaled)

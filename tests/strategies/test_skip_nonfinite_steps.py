@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import nanfix
-from nanfix import Outcome, testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.optimizing import Optimizing, without_skipped
-from nanfix.registry import get
+from nanfix import Outcome
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.optimizer_installer import Optimizing, without_skipped
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "skip-nonfinite-steps"
 
@@ -23,7 +24,7 @@ def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
     x, y = explosions.table(rows=48)
     y[16] = np.nan
     model = explosions.mlp("adam", **compiled)
-    settings = get(NAME).apply(testing.run_of(model, x, y), Plan()).of(OptimizerSettings)
+    settings = get(NAME).apply(contract.run_of(model, x, y), Plan()).of(OptimizerSettings)
     model.optimizer.build(model.trainable_variables)
     with ExitStack() as undo:
         optimizing = Optimizing(model)
@@ -48,9 +49,9 @@ def test_a_training_of_which_every_step_is_skipped_is_no_repair():
 
 
 def test_applies_once():
-    diagnosis = testing.diagnosis(Cause.GRADIENT_SINGULARITY)
-    run = testing.run_of(explosions.mlp(), *explosions.table(rows=16))
-    assert testing.applies(get(NAME), diagnosis, run) and not testing.applies(
+    diagnosis = contract.diagnosis(Cause.GRADIENT_SINGULARITY)
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=16))
+    assert contract.applies(get(NAME), diagnosis, run) and not contract.applies(
         get(NAME), diagnosis, run, get(NAME).apply(run, Plan())
     )
 
@@ -69,11 +70,11 @@ def one_missing_target():
 @pytest.mark.soak
 def test_repairs_a_missing_target_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        held = testing.training_rows(y, arguments)
+        held = contract.training_rows(y, arguments)
         x, y, given = np.delete(x, 5, axis=0), np.delete(y, 5, axis=0), {**arguments, "validation_data": (x[held:], y[held:])}
         del given["validation_split"]
-        return testing.trained(model, x[: held - 1], y[: held - 1], given)
+        return contract.trained(model, x[: held - 1], y[: held - 1], given)
 
-    report, *_ = testing.check_repair(NAME, one_missing_target, expert)
+    report, *_ = contract.check_repair(NAME, one_missing_target, expert)
     assert report.notes[0] == "30 steps with a non-finite gradient were skipped, 1170 taken."
     assert "apply" not in vars(report.model.optimizer)

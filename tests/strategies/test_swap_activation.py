@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix import testing
-from nanfix.diagnosis import Cause, Phase, Place
-from nanfix.registry import get
+from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "swap-activation"
-DIAGNOSIS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION)
-IN_LOSS = testing.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
+DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION)
+IN_LOSS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
 
 
 def run_of(outputs=1, **model):
     y = np.tile(np.eye(outputs, dtype="float32"), (12 // outputs, 1))
-    return testing.run_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
+    return contract.run_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
 
 
 def swapped(diagnosis, run):
     """Return the layers changed and their new activation, level by level."""
     return [
         ([run.members[address] for address in params["layers"]], params["activation"])
-        for params in testing.levels(get(NAME), diagnosis, run)
+        for params in contract.levels(get(NAME), diagnosis, run)
     ]
 
 
@@ -37,12 +37,12 @@ def test_hidden_layers_without_bound_become_tanh_or_sigmoid(activation):
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
 def test_bounded_layers_are_left_alone(activation):
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(activation=activation))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(activation=activation))
 
 
 def test_cell_of_a_recurrent_layer_is_changed():
     model, x, y, _ = explosions.recurrence()
-    run = testing.run_of(model, x[:8], y[:8])
+    run = contract.run_of(model, x[:8], y[:8])
     assert swapped(DIAGNOSIS, run)[0] == ([model.layers[0].cell], "tanh")
 
 
@@ -70,20 +70,20 @@ def test_last_layer_gets_what_its_loss_takes(loss, outputs, last, needed):
     ],
 )
 def test_last_layer_that_suits_its_loss_is_left_alone(loss, last):
-    assert not testing.applies(get(NAME), IN_LOSS, run_of(loss=loss, last=last, activation="tanh"))
+    assert not contract.applies(get(NAME), IN_LOSS, run_of(loss=loss, last=last, activation="tanh"))
 
 
 def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(loss="binary_crossentropy", activation="tanh"))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss="binary_crossentropy", activation="tanh"))
 
 
 def test_layers_are_told_by_their_address():
-    (mild, _) = testing.levels(get(NAME), DIAGNOSIS, run_of())
+    (mild, _) = contract.levels(get(NAME), DIAGNOSIS, run_of())
     assert get(NAME).explain(mild) == "Use the activation tanh in layers dense[0], dense[1]."
 
 
 def test_repairs_an_activation_without_bound():
-    report, *_ = testing.check_repair(NAME, explosions.exponential)
+    report, *_ = contract.check_repair(NAME, explosions.exponential)
     first, second, last = (layer.activation for layer in report.model.layers)
     assert first is second is keras.activations.get(report.fix.edits[0].params["activation"])
     assert last is keras.activations.linear
@@ -95,13 +95,13 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
         model = explosions.mlp(keras.optimizers.SGD(30.0), activation=layers.LeakyReLU())
         return model, x, y, dict(explosions.ARGUMENTS)
 
-    testing.check_repair("lower-learning-rate", build)
+    contract.check_repair("lower-learning-rate", build)
 
 
 @pytest.mark.soak
 def test_is_as_good_as_sigmoid_by_hand():
     def with_sigmoid(model, x, y, arguments):  # tanh goes non-finite here with other seeds
         model.layers[0].cell.activation = keras.activations.sigmoid
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    testing.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)
+    contract.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)

@@ -5,22 +5,22 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_optimizer import OptimizerSettings
-from nanfix.kind_plan import Plan
-from nanfix.registry import get
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "swap-optimizer"
-DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
+DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
 
 
 def run_of(optimizer):
-    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
+    return contract.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
 def test_levels_are_two_rates_of_adam():
-    found = testing.levels(get(NAME), DIAGNOSIS, run_of("sgd"))
+    found = contract.levels(get(NAME), DIAGNOSIS, run_of("sgd"))
     assert found == [{"optimizer": "Adam", "learning_rate": 0.003}, {"optimizer": "Adam", "learning_rate": 0.001}]
 
 
@@ -29,7 +29,7 @@ def test_levels_are_two_rates_of_adam():
     [("SGD", True), ("Adagrad", True), ("Adadelta", True), ("RMSprop", True), ("Adam", False), ("AdamW", False)],
 )
 def test_applies_to_optimizers_that_are_not_adam_already(optimizer, applies):
-    assert testing.applies(get(NAME), DIAGNOSIS, run_of(getattr(keras.optimizers, optimizer)())) is applies
+    assert contract.applies(get(NAME), DIAGNOSIS, run_of(getattr(keras.optimizers, optimizer)())) is applies
 
 
 def test_apply_leaves_nothing_of_the_other_optimizer():
@@ -39,7 +39,7 @@ def test_apply_leaves_nothing_of_the_other_optimizer():
 
 
 def test_repairs_a_rate_that_is_too_high_for_plain_descent():
-    report, *_ = testing.check_repair(NAME, explosions.learning_rate, epochs=10)
+    report, *_ = contract.check_repair(NAME, explosions.learning_rate, epochs=10)
     optimizer = report.model.optimizer
     assert type(optimizer) is keras.optimizers.Adam
     assert float(optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
@@ -50,7 +50,7 @@ def test_repairs_a_rate_that_is_too_high_for_plain_descent():
 def test_is_as_good_as_adam_by_hand():
     def with_adam(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(1e-3), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.learning_rate, *explosions.noisy_table(), epochs=10)
-    testing.check_repair(NAME, build, with_adam)
+    contract.check_repair(NAME, build, with_adam)

@@ -4,30 +4,30 @@ import explosions
 import keras
 import pytest
 
-from nanfix import testing
-from nanfix.diagnosis import Cause
-from nanfix.kind_plan import Plan
-from nanfix.rates import WarmUp
-from nanfix.registry import get
+from nanfix.changes.plan import Plan
+from nanfix.changes.rate_callbacks import WarmUp
+from nanfix.records.diagnosis import Cause
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
 
 NAME = "warm-up-learning-rate"
-DIAGNOSIS = testing.diagnosis(Cause.LEARNING_RATE)
+DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
 
 
 def run_of(optimizer="sgd"):
-    return testing.run_of(explosions.mlp(optimizer), *explosions.table(rows=320))
+    return contract.run_of(explosions.mlp(optimizer), *explosions.table(rows=320))
 
 
 def test_steps_are_a_share_of_those_planned():
     assert run_of().planned_steps == 10
-    assert [params["steps"] for params in testing.levels(get(NAME), DIAGNOSIS, run_of())] == [2, 3]
+    assert [params["steps"] for params in contract.levels(get(NAME), DIAGNOSIS, run_of())] == [2, 3]
 
 
 def test_refuses_a_schedule_and_a_second_time():
     decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
-    assert testing.applies(get(NAME), DIAGNOSIS, run_of())
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(decay)))
-    assert not testing.applies(get(NAME), DIAGNOSIS, run_of(), get(NAME).apply(run_of(), Plan(), steps=3))
+    assert contract.applies(get(NAME), DIAGNOSIS, run_of())
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(decay)))
+    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(), get(NAME).apply(run_of(), Plan(), steps=3))
 
 
 @pytest.mark.parametrize("steps", [4, 20])
@@ -50,7 +50,7 @@ def test_repairs_large_first_steps_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         rises = keras.optimizers.schedules.PolynomialDecay(0.02 / 48, 48, end_learning_rate=0.02)
         model.compile(keras.optimizers.SGD(rises), "mse")
-        return testing.trained(model, x, y, arguments)
+        return contract.trained(model, x, y, arguments)
 
-    report, *_ = testing.check_repair(NAME, explosions.far_from_the_targets, expert)
+    report, *_ = contract.check_repair(NAME, explosions.far_from_the_targets, expert)
     assert float(report.model.optimizer.learning_rate) == pytest.approx(0.02)

@@ -6,7 +6,8 @@ import pytest
 from nanfix_use_lion import UseLion
 
 import nanfix
-from nanfix import Cause, Outcome, testing
+from nanfix import Cause, Outcome
+from nanfix.testing import contract
 
 
 def half_precision(optimizer="Adam"):
@@ -22,21 +23,21 @@ def half_precision(optimizer="Adam"):
 
 
 def run_of(optimizer):
-    return testing.run_of(*half_precision(optimizer)[:3])
+    return contract.run_of(*half_precision(optimizer)[:3])
 
 
 @pytest.mark.parametrize("cause", [Cause.OPTIMIZER_CONSTANT, Cause.REDUCED_PRECISION])
 def test_keeps_the_contract(cause):
-    testing.check_strategy(UseLion(), testing.diagnosis(cause), run_of("Adam"))
+    contract.check_strategy(UseLion(), contract.diagnosis(cause), run_of("Adam"))
 
 
 @pytest.mark.parametrize(("optimizer", "applies"), [("RMSprop", True), ("SGD", False), ("Lion", False)])
 def test_applies_to_optimizers_that_divide(optimizer, applies):
-    assert testing.applies(UseLion(), testing.diagnosis(Cause.OPTIMIZER_CONSTANT), run_of(optimizer)) is applies
+    assert contract.applies(UseLion(), contract.diagnosis(Cause.OPTIMIZER_CONSTANT), run_of(optimizer)) is applies
 
 
 def test_repairs_adam_in_half_precision_and_the_fix_repairs_a_fresh_model(tmp_path):
-    report, *_ = testing.check_repair("use-lion", half_precision)
+    report, *_ = contract.check_repair("use-lion", half_precision)
     report.export(tmp_path)
     fix = nanfix.read_fix(tmp_path / "fix.json")
     assert fix == report.fix

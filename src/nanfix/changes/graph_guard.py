@@ -1,0 +1,268 @@
+"""Keep single TensorFlow operations of the user's model inside their domain, without touching the user's source.
+
+An operation that a guard names gets other inputs while its graph is traced: `Sqrt(x)` becomes `Sqrt(max(x, e))`. The
+change is made in the graph itself, so the gradient is that of the guarded expression, with and without XLA.
+"""
+
+import functools
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ml_dtypes import finfo
+
+from nanfix.changes.guards import Guard
+from nanfix.model.operations import functions_compiled, functions_inlined, innermost_layer, kind_of
+from nanfix.model.run import walk
+from nanfix.model.undo import override
+from nanfix.model.user_code import innermost_line
+from nanfix.private.objects import added_losses, all_layers
+from nanfix.private.tensorflow import called_with_operations, give_input, is_called_with_operations
+from nanfix.records.unsafe_operations import (
+    ABOVE_LOWEST,
+    ABOVE_MINUS_ONE,
+    ABOVE_ONE,
+    ABOVE_ZERO,
+    AWAY_FROM_ZERO,
+    BASE,
+    BELOW_LIMIT,
+    INSIDE_ONE,
+    REGULAR,
+    UNSAFE_OPERATIONS,
+    WITHIN_LIMITS,
+    ZERO_OR_AWAY,
+    Domain,
+    UnsafeOperation,
+)
+
+STEPS = ("train_step", "test_step")
+
+
+def _above_zero(x, e):
+    return tf.maximum(x, _edge(x, e))
+
+
+def _above_minus_one(x, e):
+    return tf.maximum(x, -_below_one(x, e))
+
+
+def _above_one(x, e):
+    return tf.maximum(x, 2 - _below_one(x, e))
+
+
+def _inside_one(x, e):
+    one = _below_one(x, e)
+    return tf.clip_by_value(x, -one, one)
+
+
+def _below_limit(x, e):
+    """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up.
+
+    For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
+    """
+    if e == 0:
+        return x - tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
+    largest = float(finfo(x.dtype.as_numpy_dtype).max)
+    return tf.minimum(x, tf.constant(min(-math.log(e), 0.9 * math.log(largest)), x.dtype))
+
+
+def _within_limits(x, e):
+    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
+    return tf.maximum(_below_limit(x, e), -tf.constant(-math.log(e), x.dtype))
+
+
+def _above_lowest(x, e):
+    """-inf becomes a number so low that its share is 0 beside any other, and a row of nothing else is no row of NaN."""
+    lowest = float(finfo(x.dtype.as_numpy_dtype).min)
+    return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
+
+
+def _away_from_zero(x, e):
+    if e == 0:
+        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)  # what is divided by it is 0, and so is the gradient
+    edge = _edge(x, e)
+    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
+
+
+def _zero_or_away(x, e):
+    """DivNoNan by exactly 0 is 0 by the user's will."""
+    return tf.where(tf.equal(x, 0), x, _away_from_zero(x, e))
+
+
+def _regular(matrix, e):
+    return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
+
+
+def _base(base, e, exponent):
+    """A base may be negative under a whole exponent, and zero too where that is at least 1."""
+    known = tf.get_static_value(exponent)
+    if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
+        return base
+    whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
+    return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
+
+
+def _edge(x: Any, e: float) -> Any:
+    """Return e, or so much more that 1 / e**2, which the gradient of a division holds, does not overflow."""
+    return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
+
+
+def _below_one(x: Any, e: float) -> Any:
+    """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
+    return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
+
+
+# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
+IN_GRAPH: dict[Domain, Callable[..., Any]] = {
+    ABOVE_ZERO: _above_zero,
+    ABOVE_MINUS_ONE: _above_minus_one,
+    ABOVE_ONE: _above_one,
+    INSIDE_ONE: _inside_one,
+    BELOW_LIMIT: _below_limit,
+    WITHIN_LIMITS: _within_limits,
+    ABOVE_LOWEST: _above_lowest,
+    AWAY_FROM_ZERO: _away_from_zero,
+    ZERO_OR_AWAY: _zero_or_away,
+    REGULAR: _regular,
+    BASE: _base,
+}
+
+
+Matches = Counter[Guard]
+
+
+def install(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None) -> None:
+    """Put each guard round what computes its operation, until `undo` is closed: layers, or the steps of the whole model.
+
+    Layers that share the guarded line have the class of the guarded one. `matches` counts the operations that were guarded.
+    """
+    matches = Counter() if matches is None else matches
+    layers = dict(walk(model))
+    for guard in guards:
+        rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer], matches)
+        if rewire.layer is None:
+            for name in STEPS:
+                _hook(model, name, rewire, undo)
+        else:
+            alike = [layer for layer in layers.values() if guard.source and type(layer) is type(rewire.layer)]
+            for layer in alike or [rewire.layer]:
+                _hook(layer, "call", rewire, undo)
+    install_on_call(model, guards, undo, matches)
+
+
+def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches) -> None:
+    """Put the guards that are in no layer round the model's own `call`, where that is written by the user."""
+    if not type(model).call.__module__.startswith("keras."):
+        for guard in guards:
+            if guard.layer is None:
+                _hook(model, "call", _Rewire(guard, None, matches), undo)
+
+
+@contextmanager
+def guarded(guard: Guard, layer: Any = None) -> Iterator[None]:
+    """Guard the operation in every graph that is traced inside the `with` block; `layer` is the one of `guard.layer`."""
+    with _active(_Rewire(guard, layer)):
+        yield
+
+
+@dataclass(frozen=True)
+class _Rewire:
+    """The callback that gives a guarded operation its new inputs when it is put into a graph."""
+
+    guard: Guard
+    layer: Any
+    matches: Matches = field(default_factory=Counter, compare=False)
+
+    def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        if graph is None:
+            return outputs
+        if kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating and self._named():
+            self.matches[self.guard] += 1
+            operation = graph.get_operation_by_name(op_name)
+            with graph.as_default():
+                index, tensor = _kept(UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon)
+            give_input(operation, index, tensor)
+        return outputs  # the next callback is called with these
+
+    def _named(self) -> bool:
+        """Say whether the operation that is being created is the one that the guard names."""
+        frame = sys._getframe(2)
+        if self.guard.source is not None:
+            line, code = innermost_line(frame), self.guard.code
+            return line is not None and (line.source == self.guard.source if code is None else line.is_that_of(code))
+        return innermost_layer(frame) is self.layer
+
+
+def _kept(operation: UnsafeOperation, inputs: Sequence[Any], epsilon: float) -> tuple[int, Any]:
+    """Return which input of an operation is kept in its domain, and what it becomes."""
+    index, domain = operation.operand, operation.domain
+    exponent = inputs[1:] if domain is BASE else ()
+    return index, IN_GRAPH[domain](inputs[index], epsilon, *exponent)
+
+
+@contextmanager
+def _active(rewire: _Rewire) -> Iterator[None]:
+    if is_called_with_operations(rewire):  # a guarded step has called a guarded layer
+        yield
+        return
+    with called_with_operations(rewire):
+        yield
+
+
+def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
+    function = getattr(owner, name)
+
+    def in_graph(*args, **kwargs):
+        with _active(rewire):
+            try:
+                with functions_inlined():  # what has been traced before would be taken as it is
+                    return function(*args, **kwargs)
+            except tf.errors.OperatorNotAllowedInGraphError:  # it has control flow, which TensorFlow has to rewrite
+                anew: Any = tf.function(function.python_function) if hasattr(function, "python_function") else function
+                return anew(*args, **kwargs)
+
+    compiled = _compiled(owner, in_graph) if name == "call" else function
+
+    @functools.wraps(function)
+    def either(*args, **kwargs):
+        return compiled(*args, **kwargs) if tf.executing_eagerly() else in_graph(*args, **kwargs)
+
+    override(undo, owner, name, either)
+
+
+def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` as a graph of its own, since nothing can be replaced in eager execution.
+
+    Losses that layers add on the way are handed out of the graph.
+    """
+
+    def with_losses(*args, **kwargs):
+        layers = _with_sublayers(owner)
+        before = [len(added_losses(layer)) for layer in layers]
+        outputs = call(*args, **kwargs)
+        added = [added_losses(layer)[count:] for layer, count in zip(layers, before, strict=True)]
+        for layer, count in zip(layers, before, strict=True):
+            del added_losses(layer)[count:]
+        return outputs, added
+
+    graph: Any = tf.function(with_losses, reduce_retracing=True, autograph=False)
+
+    def run(*args, **kwargs):
+        with functions_compiled():
+            outputs, added = graph(*args, **kwargs)
+        for layer, losses in zip(_with_sublayers(owner), added, strict=True):
+            added_losses(layer).extend(losses)
+        return outputs
+
+    return run
+
+
+def _with_sublayers(layer: keras.Layer) -> list[Any]:
+    return all_layers(layer) if isinstance(layer, keras.Layer) else []

@@ -1,0 +1,65 @@
+"""Initial weights: drawn anew by another initializer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nanfix.changes.change import Change
+
+
+@dataclass(frozen=True)
+class InitialWeights(Change):
+    """Draw the kernels of layers, by address, with another initializer; recurrent kernels orthogonal, biases 0."""
+
+    initializers: Mapping[str, str] = field(default_factory=dict)
+    kind: ClassVar[str] = "initial weights"
+    order: ClassVar[int] = 15
+
+    @property
+    def addresses(self):
+        return frozenset(self.initializers)
+
+    def graph_key(self, shop):
+        return None
+
+    def install(self, shop, plan):
+        for number, address in enumerate(shop.layers):
+            if address in self.initializers:
+                _draw(shop.layers[address], self.initializers[address], shop.seed + number)
+
+    def in_source(self, run, plan, call):
+        from nanfix.source.layer_source import arguments_of_layers
+
+        told = {address: _arguments(kind, run.members[address]) for address, kind in self.initializers.items()}
+        yield from arguments_of_layers(run, call, told)
+
+
+def _draw(layer: Any, initializer: str, seed: int) -> None:
+    """Draw new kernels for a layer and set its biases to zero."""
+    import keras  # loads TensorFlow
+
+    from nanfix.model.run import KERNELS
+
+    for name in KERNELS:
+        kernel = getattr(layer, name, None)
+        if kernel is not None:
+            chosen = "orthogonal" if name == "recurrent_kernel" else initializer
+            kind: Any = type(keras.initializers.get(chosen))
+            make = kind(seed=seed)
+            kernel.assign(make(kernel.shape, dtype=kernel.dtype))
+    if getattr(layer, "bias", None) is not None:
+        layer.bias.assign(np.zeros(layer.bias.shape))
+
+
+def _arguments(initializer: str, layer: Any) -> dict[str, str]:
+    """Return the arguments, as source, with which a layer draws such initial weights, where it does not yet."""
+    import keras  # loads TensorFlow
+
+    wanted = {"kernel_initializer": initializer, "recurrent_initializer": "orthogonal", "bias_initializer": "zeros"}
+    return {
+        name: repr(kind)
+        for name, kind in wanted.items()
+        if hasattr(layer, name) and type(getattr(layer, name)) is not type(keras.initializers.get(kind))
+    }

@@ -1,0 +1,185 @@
+"""Put stock layers behind the inputs, in front of a layer or behind the output of the user's own model, in place.
+
+Only how the layers are connected is exchanged; what else the user's object holds (metrics, other layers, what it was compiled
+with) stays as it is, and closing `undo` connects the layers as they were.
+"""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from nanfix.changes.scaling import Affine, Power, TargetScaling
+from nanfix.model.addresses import declared_inputs
+from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
+from nanfix.private.objects import COMPILED, all_layers, compile_config, direct_layers, graph_of, outputs_struct
+
+Maker = Callable[[], Any]
+KEEPING = (keras.layers.Wrapper, keras.layers.Bidirectional, keras.layers.RNN, keras.layers.StackedRNNCells)
+SCALES = (1e-7, 1e18)  # a Normalization layer divides by no less, and holds the square
+
+
+def can_rebuild(model: Any) -> bool:
+    """Say whether layers can be added to this very object, and will be there when it is saved and loaded.
+
+    Sequential and Functional models, but none with a `call` of its own, nor one that its own constructor makes anew.
+    """
+    if "call" in vars(model) or not is_graph(model):
+        return False
+    return not isinstance(model, keras.Sequential) or graph_of(model) is not None
+
+
+def sharers(model: Any) -> list[Any]:
+    """Return the models that compute with layers of this one: those nested in it, and others in this process."""
+    own = all_layers(model)
+    nested = [layer for layer in own if layer is not model and is_connected(layer)]
+    known = {id(part) for layer in own for part in (layer, graph_of(layer))}
+    gc.collect()  # graphs that nobody uses any more refer to themselves
+    alive = [it for it in gc.get_objects() if is_connected(it) and id(it) not in known]
+    layers = known - {id(layer) for layer in own if isinstance(layer, keras.layers.InputLayer)}
+    return [*nested, *(it for it in alive if any(id(layer) in layers for layer in it.layers))]
+
+
+def outputs_are_named(model: Any) -> bool:
+    """Say whether losses, metrics or outputs go by the name of the last layer, which must then stay the last."""
+    held = compile_config(model)
+    given = {} if held is None else held.config
+    parts = (outputs_struct(model), *(given.get(name) for name in ("loss", "metrics", "weighted_metrics")))
+    return any(isinstance(part, dict) for part in parts)
+
+
+def insert_at_ends(model: Any, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack) -> None:
+    """Run inputs, by name, through new layers before everything else, and the single output through others.
+
+    The new layers stand in the order given; all others keep their weights.
+    """
+    if isinstance(model, keras.Sequential):
+        entry, *rest = direct_layers(model)
+        given = [make() for makers in front.values() for make in makers]
+        restack(model, [entry, *given, *rest, *(make() for make in back)], undo)
+    else:
+        made = {name: [make() for make in makers] for name, makers in front.items()}
+        behind = [made.get(name, ()) for name in declared_inputs(model)]
+        reconnect(model, behind, {}, [make() for make in back], undo)
+    _forget_compiled(model, undo)
+
+
+def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: ExitStack) -> None:
+    """Run what goes into each of the layers, also of a nested model, through a new layer; all layers keep their weights.
+
+    `layers` are layers, each with a `container`, by their id.
+    """
+    owners: dict[int, tuple[Any, dict[int, Any]]] = {}
+    for key, layer in layers.items():
+        owner = container(model, layer)
+        assert owner is not None, "asked only for layers that have a container"
+        owners.setdefault(id(owner), (owner, {}))[1][key] = make()
+    for owner, before in owners.values():
+        if isinstance(owner, keras.Sequential):
+            stack = [part for held in direct_layers(owner) for part in (before.get(id(held)), held) if part is not None]
+            restack(owner, stack, undo)
+        else:
+            reconnect(owner, [()] * len(owner.inputs), before, [], undo)
+    _forget_compiled(model, undo)
+
+
+def container(model: Any, layer: Any) -> Any:
+    """Return the model, this one or one nested in it, that can be rebuilt round that layer of its own; None if there is none."""
+    owners = all_layers(model)
+    return next((o for o in owners if can_rebuild(o) and any(held is layer for held in o.layers)), None)
+
+
+def remade(model: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by address the layers that the code of an owner makes anew when a saved model is loaded, each with that owner.
+
+    What is changed about them is then gone. Models that are graphs, wrappers and recurrent layers keep what they hold.
+    """
+    found = {}
+    for address in members:
+        parts = address.split("/")
+        owners = [model, *(members[path] for path in ("/".join(parts[:end]) for end in range(1, len(parts))) if path in members)]
+        maker = next((owner for owner in owners if not (isinstance(owner, KEEPING) or is_graph(owner))), None)
+        if maker is not None:
+            found[address] = maker
+    return found
+
+
+def layer_normalization() -> Any:
+    """Return a layer without weights that gives its inputs the mean 0 and the variance 1 over the last axis, in float32."""
+    return keras.layers.LayerNormalization(center=False, scale=False, dtype="float32")
+
+
+def scaling(model: Any, name: str, change: Affine | Power) -> Maker:
+    """Return a maker of what scales that input of `model` with stock layers or operations."""
+    stock = isinstance(change, Affine) and all(SCALES[0] <= scale <= SCALES[1] for scale in change.scale)
+    return normalization(change) if stock and isinstance(change, Affine) else _of_input(model, name, change, "scale_inputs")
+
+
+def normalization(affine: Affine) -> Maker:
+    """Return a maker of the stock layer that computes (x - center) / scale, in float32: raw inputs may exceed half precision."""
+
+    def make() -> Any:
+        if len(affine.center) == 1:
+            return keras.layers.Normalization(
+                axis=None,  # pyright: ignore[reportArgumentType]
+                mean=affine.center[0],  # pyright: ignore[reportArgumentType]
+                variance=affine.scale[0] ** 2,  # pyright: ignore[reportArgumentType]
+                dtype="float32",
+            )
+        center, scale = np.asarray(affine.center, "float32"), np.asarray(affine.scale, "float32")
+        return keras.layers.Normalization(axis=-1, mean=center, variance=scale**2, dtype="float32")
+
+    return make
+
+
+def imputation(model: Any, name: str, fills: tuple[float, ...]) -> Maker:
+    """Return a maker of a small model of stock operations: where an input is NaN or inf, the fill of its feature.
+
+    What goes in and comes out has the shape and type of that input of `model`; `fills` has a number per feature.
+    """
+
+    def filled(inputs: Any) -> Any:
+        fill = np.asarray(fills, keras.backend.standardize_dtype(inputs.dtype))
+        return ops.where(ops.isfinite(inputs), inputs, fill)
+
+    return _of_input(model, name, filled, "impute_nonfinite")
+
+
+def target_scaling(model: Any, change: TargetScaling) -> Maker:
+    """Return a maker of a small model of stock operations that brings outputs back to the user's units, as `Gate` does.
+
+    It gives the weights the gradient of the scaled targets, so that a training goes on as it went.
+    """
+
+    def unscaled(outputs: Any) -> Any:
+        outputs = ops.cast(outputs, "float32") if outputs.dtype in ("float16", "bfloat16") else outputs
+        back = change.scale ** (1.0 - change.degree)
+        return ops.stop_gradient(change.center + change.scale * outputs) + back * (outputs - ops.stop_gradient(outputs))
+
+    return lambda: _computed(model.outputs[0], unscaled, "unscale_targets")
+
+
+def _of_input(model: Any, name: str, function: Callable[[Any], Any], called: str) -> Maker:
+    return lambda: _computed(model.inputs[declared_inputs(model).index(name)], function, called)
+
+
+def _computed(given: Any, function: Callable[[Any], Any], name: str) -> Any:
+    """Return a small model that computes `function` of such a tensor."""
+    inputs = keras.Input(batch_shape=given.shape, dtype=given.dtype)
+    return keras.Model(inputs, function(inputs), name=_unique(name))
+
+
+def _unique(name: str) -> str:
+    """Return a name for a model as Keras counts the names that it gives."""
+    count = keras.backend.get_uid(name) - 1
+    return f"{name}_{count}" if count else name
+
+
+def _forget_compiled(model: Any, undo: ExitStack) -> None:
+    undo.callback(vars(model).update, {name: getattr(model, name, None) for name in COMPILED})
+    for name in COMPILED:
+        setattr(model, name, None)

@@ -1,0 +1,111 @@
+"""Attributes of layers: activation, constants, constraint, precision, what a Normalization layer was adapted to."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from nanfix.changes.change import Change
+
+
+@dataclass(frozen=True)
+class LayerAttributes(Change):
+    """Give layers other attributes, by address.
+
+    `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean, variance), for what a
+    Normalization layer is adapted to. The layers keep all of it.
+    """
+
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    kind: ClassVar[str] = "layers"
+    order: ClassVar[int] = 10
+
+    @classmethod
+    def of(cls, addresses: Iterator[str] | list[str], **attributes: Any) -> "LayerAttributes":
+        """Return the change that gives every layer at these addresses the same attributes."""
+        return cls(dict.fromkeys(addresses, attributes))
+
+    @property
+    def addresses(self):
+        return frozenset(self.attributes)
+
+    @property
+    def rebuilds(self):
+        return frozenset(self.attributes)
+
+    def joined(self, later):
+        addresses = {**self.attributes, **later.attributes}
+        return LayerAttributes({a: {**self.attributes.get(a, {}), **later.attributes.get(a, {})} for a in addresses})
+
+    def graph_key(self, shop):
+        return sorted((address, sorted(attributes.items())) for address, attributes in self.attributes.items())
+
+    def install(self, shop, plan):
+        for address, attributes in self.attributes.items():
+            for name, value in attributes.items():
+                _change(shop.layers[address], name, value, shop.repair)
+
+    def in_source(self, run, plan, call):
+        from nanfix.source.layer_source import arguments_of_layers
+
+        arguments = {}
+        for address, attributes in self.attributes.items():
+            changed = dict(attributes)
+            statistics = changed.pop("statistics", None)  # what it is adapted to is no argument
+            if statistics is not None:
+                yield from _adapted_in_source(run.members[address], statistics, call)
+            arguments[address] = _arguments(changed, run.members[address])
+        yield from arguments_of_layers(run, call, arguments)
+
+
+def _change(layer: Any, name: str, value: Any, undo: Any) -> None:
+    import keras  # loads TensorFlow
+
+    from nanfix.model.activations import change_activation
+    from nanfix.model.normalization import adapt_to, statistics
+    from nanfix.model.run import kernels
+    from nanfix.model.undo import put
+
+    if name == "statistics":
+        undo.callback(adapt_to, layer, *statistics(layer))
+        adapt_to(layer, *value)
+    elif name == "max_norm":
+        constraint = keras.constraints.MaxNorm(value)
+        for kernel, argument in kernels(layer).items():
+            put(undo, layer, argument, constraint)
+            put(undo, getattr(layer, kernel), "constraint", constraint)
+    elif name == "activation":
+        change_activation(undo, layer, keras.activations.get(value))
+    else:
+        put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
+
+
+def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
+    """Return the arguments, as source, that give a layer the changed attributes."""
+    from nanfix.model.run import kernels
+    from nanfix.source.layer_source import literal
+
+    arguments = {}
+    for name, value in changed.items():
+        if name == "max_norm":
+            arguments.update(dict.fromkeys(kernels(layer).values(), f"keras.constraints.MaxNorm({value:g})"))
+        else:
+            arguments["dtype" if name == "dtype_policy" else name] = literal(value)
+    return arguments
+
+
+def _adapted_in_source(layer: Any, statistics: Any, call: Any) -> Iterator[Any]:
+    from nanfix.records.source_changes import UNKNOWN_CALL, AdaptChange, NoPlace
+
+    target = call.places.of(layer)
+    if target is None:
+        yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
+    elif _is_by_feature(layer):
+        yield AdaptChange(target=target, fill=list(statistics[0]))
+    else:
+        yield NoPlace(reason=f"{layer.name} has an axis of its own")
+
+
+def _is_by_feature(layer: Any) -> bool:
+    """Say whether a Normalization has a mean and a variance for each index of the last axis, and for nothing else."""
+    rank = len(layer.get_build_config()["input_shape"])
+    return {axis % rank for axis in layer.axis} == {rank - 1}

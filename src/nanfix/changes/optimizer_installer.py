@@ -1,0 +1,257 @@
+"""Installs what a plan changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.model.optimizers import Slot, base, slots, trained_optimizers, trained_slots
+from nanfix.model.schedules import ScaledSchedule, constant_schedule, scaled_schedule
+from nanfix.model.snapshot import Snapshot, read, restore
+from nanfix.model.undo import override, put
+from nanfix.private.objects import (
+    ALL_REDUCE,
+    CLIP_GRADIENTS,
+    LEARNING_RATE,
+    compile_config,
+    learning_rate_of,
+    loss_tracker,
+    moments,
+    updated_variables,
+)
+
+NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
+OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone
+ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
+
+
+class Optimizing:
+    """Installs the optimizer of one plan after the other in a model."""
+
+    def __init__(self, model: Any):
+        self._model = model
+        self._made: dict[str, tuple[Any, Snapshot]] = {}
+        self._numbers: dict[str, Any] = {}
+
+    def in_variables(self, wanted: OptimizerSettings) -> set[str]:
+        """Return what of the settings a traced graph reads from variables, as long as it is only tried.
+
+        In half precision a variable is no equal of a number: an epsilon of 1e-8 is 0 there.
+        """
+        single = all(variable.dtype == "float32" for variable in self._model.trainable_variables)
+        numbers = {name for name in NUMBERS if single and isinstance(wanted.settings.get(name), float)}
+        return numbers | {"rate_share"} | ({"global_clipnorm"} if wanted.settings.get("global_clipnorm") else set())
+
+    def install(self, wanted: OptimizerSettings, undo: ExitStack, *, trying: bool = False) -> None:
+        """Make the optimizer what is `wanted`; closing `undo` brings the one there was back, but not its state.
+
+        As long as it is only `trying`, numbers stand in variables, so that the next plan needs no new trace.
+        """
+        trained = trained_slots(self._model)
+        for number, slot in enumerate(trained):
+            if wanted.class_name is not None:
+                self._exchange(undo, slot, wanted.class_name, getattr(keras.optimizers, wanted.class_name))
+            self._install_in(base(slot.optimizer), number, wanted, undo, trying)
+        if wanted.fresh_moments:
+            forget(self._model)
+        if wanted.loss_scale is not None:
+            self._scale_loss(undo, trained[0], wanted.loss_scale)
+
+    def _install_in(self, optimizer: Any, number: int, wanted: OptimizerSettings, undo: ExitStack, trying: bool) -> None:
+        """Change one of the optimizers; the `number` tells it from others."""
+        for name, value in wanted.settings.items():
+            if name in NUMBERS and trying and name in self.in_variables(wanted):
+                value = self._number(name, value, "float32")
+            if name != "learning_rate" and hasattr(optimizer, name):  # of several, some may have no such thing
+                put(undo, optimizer, name, value)
+        if wanted.settings.get("global_clipnorm"):
+            norm = self._number("global_clipnorm", wanted.settings["global_clipnorm"], "float32")
+            override(undo, optimizer, CLIP_GRADIENTS, lambda gradients: _clipped(gradients, norm))
+        if self._model.distribute_strategy.num_replicas_in_sync == 1:
+            # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
+            override(undo, optimizer, ALL_REDUCE, list)
+        if wanted.adaptive_clip is not None:
+            override(undo, optimizer, CLIP_GRADIENTS, self._adaptive(optimizer, number, wanted.adaptive_clip))
+        if wanted.skip_nonfinite:
+            override(undo, optimizer, "apply", self._finite_only(optimizer))
+        self._set_rate(undo, optimizer, wanted, trying)
+
+    def settle(self, wanted: OptimizerSettings) -> list[str]:
+        """Leave with the optimizers what stock ones can hold of the changes, and say how they worked out."""
+        each, notes, clip = trained_optimizers(self._model), [], wanted.adaptive_clip
+        held = compile_config(self._model)
+        if held is not None:  # Keras saves the optimizer that `compile` was given
+            held.config["optimizer"] = self._model.optimizer
+        for number, optimizer in enumerate(each):
+            for name in OVERRIDDEN:
+                vars(optimizer).pop(name, None)
+            if clip is not None:
+                quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
+                optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
+                notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
+        if wanted.skip_nonfinite:
+            skipped, taken = int(np.asarray(self._numbers["skipped"])), sum(int(np.asarray(each.iterations)) for each in each)
+            notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
+        return notes
+
+    def _exchange(self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], Any]) -> None:
+        """Let the model train with a fresh optimizer in a slot, made once and kept for the next plan that wants it."""
+        before = slot.optimizer
+        known = f"{key} in {slot.key}"
+        if known not in self._made:
+            with self._model.distribute_strategy.scope():
+                optimizer = make()
+                optimizer.build(_variables_of(before, self._model))
+            variables = tuple(optimizer.variables)
+            self._made[known] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
+        optimizer, fresh = self._made[known]
+        for same in slots(self._model):
+            if same.optimizer is before:
+                undo.callback(same.put, before)
+                same.put(optimizer)
+        restore(fresh)
+
+    def _scale_loss(self, undo: ExitStack, slot: Slot, scale: float) -> None:
+        if not isinstance(slot.optimizer, keras.optimizers.LossScaleOptimizer):
+            inner = slot.optimizer
+            put(undo, inner, "loss_scale_factor", None)
+            key = f"loss scale of {type(inner).__name__}"
+            self._exchange(undo, slot, key, lambda: keras.optimizers.LossScaleOptimizer(inner))
+        slot.optimizer.dynamic_scale.assign(scale)
+
+    def _set_rate(self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool) -> None:
+        """Set the learning rate, or a share of what it is; of a schedule, whatever makes it, by a factor."""
+        rate, share, held = wanted.settings.get("learning_rate"), wanted.rate_share, learning_rate_of(optimizer)
+        if isinstance(held, keras.Variable):
+            if rate is not None or share != 1.0:
+                held.assign(share * (float(np.asarray(held)) if rate is None else rate))
+        elif rate is not None:
+            put(undo, optimizer, LEARNING_RATE, constant_schedule(share * rate))
+        elif share != 1.0 and trying:
+            put(undo, optimizer, LEARNING_RATE, ScaledSchedule(held, self._number("rate_share", share, "float32")))
+        elif share != 1.0:
+            put(undo, optimizer, LEARNING_RATE, scaled_schedule(held, share))
+
+    def _number(self, name: str, value: float, dtype: str) -> Any:
+        """Return a number of ours that the graph changes, set to `value`."""
+        if name not in self._numbers:
+            self._numbers[name] = keras.Variable(value, dtype=dtype, trainable=False)
+        self._numbers[name].assign(value)
+        return self._numbers[name]
+
+    def _adaptive(self, optimizer: Any, number: int, clip: AdaptiveClip) -> Callable[..., Any]:
+        """Return what clips at a share of the norm's running quantile.
+
+        The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm lies below it that often.
+        """
+        quantile = self._number(f"quantile {number}", clip.norm, "float32")
+
+        def clipped(gradients):
+            norm = _norm(gradients)
+            below: Any = ops.cast(norm < quantile, "float32")
+            limit = clip.share * quantile
+            clipped = _scaled_to(limit, norm, gradients)
+            optimizer.assign(quantile, quantile * ops.exp(ADAPTING * (clip.quantile - below)))
+            return clipped
+
+        return clipped
+
+    def _finite_only(self, optimizer: Any) -> Callable[..., Any]:
+        """Return what takes only the steps whose gradients are all finite, and counts the others."""
+        skipped = self._number("skipped", 0, "int32")
+        apply = optimizer.apply
+
+        def apply_if_finite(grads, trainable_variables=None):
+            present = [getattr(g, "values", g) for g in grads if g is not None]
+            finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in present]))
+
+            def step() -> None:
+                apply(grads, trainable_variables)
+
+            def skip() -> None:
+                optimizer.assign_add(skipped, 1)
+
+            ops.cond(finite, step, skip)
+
+        return apply_if_finite
+
+
+def forget(model: Any) -> None:
+    """Set what the optimizers remember of earlier steps to what new ones with the same constants would start with.
+
+    The number of steps taken goes back to 0 too, since moments are corrected by it, but for a schedule that counts on it.
+    """
+    for optimizer in trained_optimizers(model):
+        if not optimizer.built:
+            continue
+        with model.distribute_strategy.scope():
+            fresh = type(optimizer).from_config(optimizer.get_config())
+            fresh.build(_variables_of(optimizer, model))
+        rate = learning_rate_of(optimizer)
+        counts = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+        kept = {id(rate)} | ({id(optimizer.iterations)} if counts else set())
+        for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+            if id(variable) not in kept:
+                variable.assign(new)
+
+
+def _variables_of(optimizer: Any, model: Any) -> list[Any]:
+    """Return the variables that an optimizer updates, of which a GAN's has only some of the model's."""
+    return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables
+
+
+def _norm(gradients: list[Any]) -> Any:
+    """Return the norm over all gradients in float32, whatever they are in."""
+    present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
+    return ops.norm(ops.stack([ops.norm(ops.reshape(g, (-1,))) for g in present]))
+
+
+def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
+    return _scaled_to(limit, _norm(gradients), gradients)
+
+
+def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
+    """Return the gradients of this norm, made so small that it is at most `limit`."""
+    factor = ops.minimum(1.0, limit / ops.maximum(norm, keras.config.epsilon()))
+    return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]
+
+
+def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
+    """Set what the optimizers remember of these weights to what new ones would start with, until `undo` is closed."""
+    for optimizer in trained_optimizers(model):
+        own = updated_variables(optimizer) if optimizer.built else []
+        chosen = [index for index, variable in enumerate(own) if any(variable is weight for weight in weights)]
+        for each, start in moments(optimizer):
+            for slot in (each[index] for index in chosen if isinstance(each[index], keras.Variable)):
+                undo.callback(slot.assign, read(slot))
+                slot.assign(ops.full(slot.shape, start, slot.dtype))
+
+
+def without_skipped(model: Any, undo: ExitStack) -> None:
+    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch.
+
+    In training alone: an evaluation shows what the model really gives.
+    """
+    tracker, train_step, training = loss_tracker(model), model.train_step, []
+    update = tracker.update_state
+
+    def update_state(values, sample_weight=None):
+        if not training:
+            return update(values, sample_weight=sample_weight)
+        finite = ops.isfinite(values)
+        weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
+
+    def watched_step(data):
+        training.append(True)
+        try:
+            return train_step(data)
+        finally:
+            training.pop()
+
+    override(undo, tracker, "update_state", update_state)
+    override(undo, model, "train_step", watched_step)

@@ -1,0 +1,145 @@
+"""Repair a saved model, given with its data as files, and prove the fix on the model loaded afresh."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nanfix.api.diagnose import FINITE, train_and_explain
+from nanfix.api.fit import fit
+from nanfix.api.plan import train_and_plan
+from nanfix.api.preconditions import check_state
+from nanfix.cli._loading import load_data, load_model
+from nanfix.model.snapshot import nonfinite_variables
+from nanfix.records.budget import Budget
+from nanfix.records.errors import InputError
+from nanfix.remedies.registry import check_choice
+from nanfix.report.atomic import check_writable, unwritable, write_text
+from nanfix.report.export import save_model
+from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
+from nanfix.report.report import Outcome, Report
+from nanfix.scripts.parent import INTERRUPTED, NOTHING, CallResult, Proof, ScriptResult
+from nanfix.search.workers.crew import ALONE, Workers
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A compiled model in a file, and its training: the data file, the column of a .csv to predict, `model.fit`'s arguments.
+
+    `trusted` lets Python code in the model file be loaded; `seed` is that of the training and of the search.
+    """
+
+    model: Path
+    data: Path
+    target: str | None = None
+    epochs: int = 1
+    batch_size: int = 32
+    trusted: bool = False
+    seed: int = 0
+    verbose: int = 2
+
+    def loaded(self) -> tuple[Any, dict[str, Any]]:
+        """Return the model, and the arguments to fit it with; seeded. Raises InputError for what cannot be loaded."""
+        data = load_data(self.data, self.target)
+        arguments = {"epochs": self.epochs, "batch_size": self.batch_size, "verbose": self.verbose}
+        model = load_model(self.model, trusted=self.trusted)
+        keras.utils.set_random_seed(self.seed)
+        return model, {**data, **arguments}
+
+
+def repair_saved(
+    saved: SavedModel,
+    *,
+    out: Path,
+    model_out: Path,
+    budget: Mapping[str, Any] = NOTHING,
+    strategies: Sequence[str] | None = None,
+    forbid: Sequence[str] = (),
+    run_dir: Path | None = None,
+    workers: Workers = ALONE,
+) -> ScriptResult:
+    """Train the saved model; if it has to be repaired, prove the fix on a fresh copy, and write fix and repaired model.
+
+    Args:
+        out: the fix.json to write; also written into `run_dir`.
+        model_out: the .keras file that the repaired model goes to.
+        budget: arguments of `nanfix.Budget`.
+        run_dir: folder for the search, in "call-0" as for the first fit call of a script.
+        workers: the processes that try fixes at the same time.
+
+    Raises:
+        InputError: model or data cannot be used, `model_out` is no .keras, or `forbid` leaves no strategy.
+        UnknownStrategyError: a strategy is not installed.
+        NanfixError: something cannot be written, or `run_dir` belongs to another run.
+    """
+    check_choice(strategies, forbid)
+    targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
+    if model_out.suffix != ".keras":
+        raise InputError(
+            f"Keras saves models to .keras files. Expected: a path that ends in .keras. Received: {str(model_out)!r}. Rename it."
+        )
+    for path in (model_out, *targets):
+        check_writable(path, folders=path not in (out, model_out))
+    model, arguments = saved.loaded()
+    options = {"budget": Budget(**budget), "strategies": strategies, "forbid": forbid, "run_dir": run_dir and run_dir / "call-0"}
+    report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
+    if report.outcome is not Outcome.REPAIRED:
+        return ScriptResult(INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),))
+    fresh, arguments = saved.loaded()
+    again = fit(fresh, seed=saved.seed, throw=False, fix=report.fix, **arguments)
+    held = again.outcome is Outcome.REPAIRED and not nonfinite_variables(again.model)
+    call = _call(report, "held" if held else "did not hold", again)
+    if not held:
+        return ScriptResult(0, (call,))
+    content = str(FixFile(runs=[call.record] if call.record else []))
+    for path in targets:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, content)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    save_model(model, model_out)
+    return ScriptResult(0, (call,), written=out, model=model_out)
+
+
+def diagnose_saved(saved: SavedModel) -> ScriptResult:
+    """Train the saved model until it goes non-finite, and say why; nothing is written.
+
+    Raises:
+        InputError: model or data cannot be used.
+    """
+    model, arguments = saved.loaded()
+    check_state(model)
+    _, diagnosis = train_and_explain(model, **arguments)
+    text = FINITE if diagnosis is None else str(diagnosis)
+    found = None if diagnosis is None else diagnosis_record(diagnosis)
+    return ScriptResult(0, (CallResult(0, model.name, text, diagnosis=found),))
+
+
+def plan_saved(
+    saved: SavedModel,
+    *,
+    budget: Mapping[str, Any] = NOTHING,
+    strategies: Sequence[str] | None = None,
+    forbid: Sequence[str] = (),
+) -> ScriptResult:
+    """Train the saved model until it fails, and list what `repair_saved` would try, in order; nothing is written.
+
+    Raises:
+        InputError, UnknownStrategyError: as in `repair_saved`.
+    """
+    check_choice(strategies, forbid)
+    model, arguments = saved.loaded()
+    _, plan = train_and_plan(model, budget=Budget(**budget), strategies=strategies, forbid=forbid, **arguments)
+    found = None if plan.diagnosis is None else diagnosis_record(plan.diagnosis)
+    candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]
+    return ScriptResult(0, (CallResult(0, model.name, str(plan), diagnosis=found, candidates=candidates),))
+
+
+def _call(report: Report, proof: Proof | None = None, proved_by: Report | None = None) -> CallResult:
+    record = run_record(report).model_copy(update={"proof": proof})
+    last = {name: repr(values[-1]) for name, values in (proved_by or report).history.items() if values}
+    finite = not nonfinite_variables(report.model)
+    return CallResult(0, report.model.name, str(report), report.outcome, finite, last, record, proof=proof)

@@ -1,0 +1,117 @@
+"""What the command line says, in words on standard error or as a document on standard output."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nanfix.cli import json_documents
+from nanfix.cli.json_documents import as_number
+from nanfix.records.errors import PatchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nanfix.patch.patch import Patch
+    from nanfix.scripts.parent import CallResult, ScriptResult
+
+INTERRUPTED = 130
+
+
+def announce(quiet: bool) -> None:
+    """Let the remarks that the engine logs on its way appear on standard error."""
+    log = logging.getLogger("nanfix")
+    if not quiet and not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("nanfix: %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+def console() -> "Console":
+    """Return where to speak: on standard error, since standard output belongs to the script; plain off a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+    """Say how a script or a training ended, as a document, in words, or not at all."""
+    if as_json:
+        typer.echo(json_documents.to_text(json_documents.of_result(command, result)))
+    elif not quiet:
+        _show(result, console())
+
+
+def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+    """Write explanations, which were asked for, to standard output, and remarks on standard error."""
+    if not as_json:
+        for call in result.calls:
+            typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
+            for line in call.text.splitlines():
+                typer.echo(f"  {line}")
+        result = replace(result, calls=())
+    tell(command, result, as_json, quiet)
+
+
+def tell_written(result: "ScriptResult", script: str) -> None:
+    told = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
+    if result.model is not None:
+        told = f"Repaired model written to {result.model}, the fix to {result.written}."
+    console().print(told, markup=False)
+    if result.model is None and result.written is not None:
+        _offer_patch(result.written)
+
+
+def _show(result: "ScriptResult", screen: "Console") -> None:
+    """Print, for each fit call, what was seen, what was changed and whether it is proved."""
+    for call in result.calls:
+        style = "green" if result.code == 0 else "bold"
+        ending = call.outcome.name if call.outcome else "NOT WATCHED"
+        screen.print(f"nanfix: fit call {call.call + 1}, model {call.model}: {ending}", style=style, markup=False)
+        for line in _details(call):
+            screen.print(f"  {line}", markup=False)
+    for note in result.notes:
+        screen.print(f"nanfix: {note}", markup=False)
+    if result.code == INTERRUPTED:
+        screen.print("nanfix: interrupted; nothing was written.", markup=False)
+    elif result.exit_code:
+        screen.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)
+
+
+def _details(call: "CallResult") -> list[str]:
+    text = call.summary or call.text
+    lines = text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else text.splitlines()
+    if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
+        lines[0] = "Training stayed finite with the fix applied from the start."
+    if call.record is not None:
+        lines += [f"Place in the source: {change.where}, {change}." for change in call.record.source if change.where]
+    if call.proof is not None:
+        last = ", ".join(f"{name} {number:.4g}" for name, text in call.history.items() if (number := as_number(text)) is not None)
+        lines.append(
+            f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
+        )
+    return lines
+
+
+def _offer_patch(fix: Path) -> None:
+    """Say how to write the fix into the script, and what of it has no place there."""
+    try:
+        made = patch_of_file(fix)
+    except PatchError as error:  # the script has changed itself; the fix is good all the same
+        console().print(f"nanfix: {error}", markup=False)
+        return
+    if made.after:
+        console().print(f"Or change the script itself: nanfix patch {fix} --write", markup=False)
+    for left_over in made.left_over:
+        console().print(f"nanfix: not in the patch: {left_over}.", markup=False)
+
+
+def patch_of_file(path: Path) -> "Patch":
+    """Return the patch of a fix.json, for the files as they are in the working folder."""
+    from nanfix.patch.patch import patch_of
+    from nanfix.report.fix_file import load
+
+    return patch_of(load(path), Path())

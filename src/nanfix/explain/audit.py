@@ -1,0 +1,146 @@
+"""Look at data without training: holes, scales and labels, in one pass over what there is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanfix.changes.row_rules import finite_in_training
+from nanfix.data.arrays import NUMERIC
+from nanfix.explain.oddities import CHUNK, finite, remarks
+from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
+from nanfix.model.run import Run
+
+COUNTS = "poisson"  # a loss of counts, which no scale may change
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or of the failing batch.
+
+    Scales are root mean squares over finite cells; `continuous_target` says whether the targets are measured values
+    rather than classes. `holes_ahead` says of rows with non-finite cells that training has not reached them yet but would
+    fail of them. `remarks` are what else is odd, a sentence each. `hopeless` is the reason why these data cannot be learned
+    from at all, or None.
+    """
+
+    batch_inputs_nonfinite: bool = False
+    batch_targets_nonfinite: bool = False
+    input_evidence: str = ""
+    target_evidence: str = ""
+    label_evidence: str = ""
+    weight_evidence: str = ""
+    rows: tuple[int, ...] = ()
+    rows_of: str = "the batch"
+    input_scale: float = 1.0
+    input_peak: float = 1.0
+    target_scale: float = 1.0
+    continuous_target: bool = False
+    made_on_the_fly: bool = False
+    holes_ahead: bool = False
+    remarks: tuple[str, ...] = ()
+    hopeless: str | None = None
+
+
+def audit(run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool) -> Audit:
+    """Look at flattened inputs, targets and sample weights.
+
+    Args:
+        inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all the user passed.
+        targets, weights: the same for the targets and the sample weights.
+        whole: whether these are the user's whole arrays, so that row numbers are theirs.
+    """
+    sample = run.sample
+    bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
+    return Audit(
+        batch_inputs_nonfinite=bool(bad_inputs.size),
+        batch_targets_nonfinite=bool(bad_targets.size),
+        input_evidence=_told("inputs", inputs, bad_inputs),
+        target_evidence=_told("targets", targets, bad_targets),
+        label_evidence=_labels(run, targets),
+        weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
+        rows=tuple(int(row) for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)),
+        rows_of="the data" if whole else "the batch",
+        input_scale=_scale(list(sample.measured)),
+        input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0),
+        target_scale=_scale(list(sample.targets)),
+        continuous_target=_continuous(run),
+        made_on_the_fly=not whole,
+        remarks=tuple(remarks(run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
+        hopeless=_hopeless(run),
+    )
+
+
+def _holes(arrays: list[Any]) -> np.ndarray:
+    """Return the rows in which any array has a non-finite cell."""
+    found: list[np.ndarray] = []
+    for array in arrays:
+        if getattr(array, "dtype", np.dtype("O")).kind != "f":
+            continue
+        for start in range(0, len(array), CHUNK):
+            part = np.asarray(array[start : start + CHUNK])
+            bad = ~finite_in_training(part).reshape(len(part), -1).all(axis=1)
+            found.append(np.flatnonzero(bad) + start)
+    return np.unique(np.concatenate(found)) if found else np.empty(0, int)
+
+
+def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
+    if not rows.size:
+        return f"the {name} are finite"
+    cells = [np.asarray(array)[rows[rows < len(array)]] for array in arrays if array.dtype.kind == "f"]
+    nan = sum(int(np.isnan(part).sum()) for part in cells)
+    inf = sum(int((~finite_in_training(part)).sum()) for part in cells) - nan
+    counts = " and ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count)
+    return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
+
+
+def _labels(run: Run, targets: list[Any]) -> str:
+    """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
+    if not targets or targets[0].dtype.kind not in NUMERIC:
+        return ""
+    crossentropy = crossentropy_of(run.user_loss)
+    if crossentropy is not None and crossentropy.targets is Targets.EACH:
+        shares = np.asarray(targets[0])
+        shares = shares[np.isfinite(shares)]
+        if shares.size and (shares.min() < 0 or shares.max() > 1):
+            return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
+        return ""
+    classes = class_count(run.model, run.user_loss)
+    if classes is None:
+        return ""
+    labels = np.asarray(targets[0])
+    labels = labels[np.isfinite(labels)]
+    if not labels.size:
+        return ""
+    low, high = labels.min(), labels.max()
+    if low >= 0 and high < classes:
+        return ""
+    return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
+
+
+def _continuous(run: Run) -> bool:
+    targets, loss = run.sample.targets, run.user_loss
+    measured = crossentropy_of(loss) is None and loss_name(loss) != COUNTS
+    return len(targets) == 1 and measured and targets[0].dtype.kind in "fiu"
+
+
+def _hopeless(run: Run) -> str | None:
+    targets = [array for array in run.sample.targets if array.dtype.kind == "f" and array.size]
+    if targets and not any(np.isfinite(array).any() for array in targets):
+        return "every target is NaN or inf, so there is nothing to learn; the labels have to be found again"
+    inputs = [array for array in run.sample.inputs if array.size]
+    if inputs and all(array.dtype.kind == "f" and not np.isfinite(array).any() for array in inputs):
+        return "every input value is NaN or inf, so there is nothing to learn from; the features have to be found again"
+    return None
+
+
+def _scale(arrays: list[np.ndarray]) -> float:
+    """Return the largest root mean square of a feature."""
+    scales = [1.0]
+    for array in arrays:
+        if array.dtype.kind in "fiu" and array.size:
+            width = array.shape[-1] if array.ndim > 1 else 1
+            squares = np.square(finite(array)).reshape(-1, width).sum(axis=0)
+            cells = np.isfinite(array).reshape(-1, width).sum(axis=0)
+            scales.append(float(np.sqrt(squares / np.maximum(cells, 1)).max()))
+    return max(scales)

@@ -1,0 +1,120 @@
+"""A training run as data: what the model is made of, what it is fed, and where the two meet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.changes.insertion import can_rebuild, container, outputs_are_named
+from nanfix.data.arrays import NUMERIC, flat_arrays, is_dense, last_axes, rows_in, unpacked
+from nanfix.data.datasets import batch_size_of
+from nanfix.data.row_filter import unfilterable
+from nanfix.data.streams import first_batches
+from nanfix.data.training_data import TrainingData
+from nanfix.install.folding import OTHERWISE, UNSEEN, Site, Sites, find_sites, first_rows
+from nanfix.model.addresses import input_names, walk
+from nanfix.model.normalization import fed_by, ruined
+from nanfix.model.quiet import quiet
+from nanfix.model.randomness import preserved_randomness
+from nanfix.model.run import Run, Sample
+from nanfix.recorder.callbacks import user_callbacks
+from nanfix.recorder.recording import Recording
+
+WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+FEW = 2  # rows that the model is run on to see where its inputs go
+# What a call raises that is given what it is not meant for.
+REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError)
+
+
+@quiet()
+def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
+    """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
+    x, y = data.sample(recorded)
+    inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
+    if not all(map(is_dense, tree.flatten(y))):  # of targets that are ragged or sparse no number is told
+        targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
+    with preserved_randomness():
+        sites = _sites(model, x)
+    rebuildable, names = can_rebuild(model), input_names(model, x)
+    given = list(zip(names, inputs, _steady(tree.flatten(x), recorded), strict=True))
+    quantities = tuple(
+        name is not None and array.dtype.kind in NUMERIC and dense and _is_quantity(sites.inputs[name], array)
+        for name, array, dense in given
+    )
+    takes_layers = rebuildable and sites.output.blocked not in UNSEEN
+    scalable = tuple(
+        quantity and name is not None and (takes_layers or sites.foldable_alone(name))
+        for quantity, name in zip(quantities, names, strict=True)
+    )
+    imputable = tuple(name is not None and array.dtype.kind == "f" and dense and takes_layers for name, array, dense in given)
+    whole = tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight)) if data.is_arrays else None
+    marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded), "names": names}
+    sample = Sample(inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks)
+    steps = data.training_part().steps_per_epoch()
+    planned = None if steps is None else steps * data.epochs
+    entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
+    behind = tuple(address for address, layer in _normalizable(model) if id(layer) not in entries)
+    run = Run.of(
+        model,
+        sample,
+        output_foldable=sites.output.foldable or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
+        normalizable=behind,
+        rebuildable=rebuildable,
+        ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
+        planned_steps=planned,
+        rate_varies=any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data)),
+    )
+    return run, sites
+
+
+def _sites(model: Any, x: Any) -> Sites:
+    """Return where the inputs go. A training step of the user's own may give `call` something else: then that is not known."""
+    few = first_rows(model, x, FEW)
+    if type(model).train_step is keras.Model.train_step:
+        return find_sites(model, few)
+    try:
+        return find_sites(model, few)
+    except REFUSED:
+        unseen = Site(blocked=OTHERWISE)
+        return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen)
+
+
+def _steady(leaves: Sequence[Any], recorded: list[Any]) -> list[bool]:
+    """Say of each input whether it has a value in every cell, and as many features in each batch."""
+    lengths = last_axes(unpacked(batch)[0] for batch in recorded) if recorded else [set()] * len(leaves)
+    return [is_dense(leaf) and len(axes) < 2 for leaf, axes in zip(leaves, lengths, strict=True)]
+
+
+def _is_quantity(site: Site, array: np.ndarray) -> bool:
+    """Say whether numbers mean a quantity: the model computes with them, and looks up nothing by them.
+
+    Where its use of them is not seen, whole numbers may be class indices, unless they are those of images.
+    """
+    if site.blocked in UNSEEN:
+        return array.dtype.kind == "f" or array.dtype == np.uint8
+    return not site.looked_up and bool(site.layers or site.blocked)
+
+
+def _normalizable(model: Any) -> list[tuple[str, Any]]:
+    """Return address and layer of the layers of weights, the first apart, that another layer can be put in front of."""
+    weighted = [(address, layer) for address, layer in walk(model) if isinstance(layer, WEIGHTED)]
+    return [(address, layer) for address, layer in weighted[1:] if container(model, layer) is not None]
+
+
+def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:
+    """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained on, None for a stream."""
+    if data.is_arrays:
+        part = data.training_part()
+        return batch_size_of(part), rows_in(part.x)
+    return max((rows for batch in recorded if (rows := rows_in(batch)) is not None), default=None), None
+
+
+def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
+    """Return the batches of a stream that are still at hand, or else its first ones; arrays need none."""
+    if data.is_arrays:
+        return []
+    held = [step.whole_batch for step in recording.steps] or [recording.first_batch]
+    return [batch for batch in held if batch is not None] or first_batches(data.x)

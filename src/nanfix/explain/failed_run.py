@@ -1,0 +1,26 @@
+"""What is known of a run that failed: all that candidates for a repair are judged by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nanfix.data.training_data import TrainingData
+from nanfix.model.run import Run
+from nanfix.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """What is known of a run that failed: verified snapshots, oldest first, what each epoch came to, and its length in steps.
+
+    `held` are the data to judge on, `sampled` rows of those that are trained on.
+    """
+
+    run: Run
+    data: TrainingData
+    held: TrainingData
+    sampled: TrainingData
+    snapshots: tuple[Snapshot, ...]
+    epoch_losses: Mapping[int, float]
+    steps: int
+    steps_per_epoch: int | None
+    seed: int

@@ -1,0 +1,142 @@
+"""What is odd about data or about how they meet the model, whether or not it is why a training failed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nanfix.changes.row_rules import keep
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Affine
+from nanfix.model.activations import activation_name
+from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
+from nanfix.model.run import Run, Sample
+from nanfix.private.objects import all_layers
+from nanfix.records.features import feature_table, short
+
+CHUNK = 65_536  # rows looked at in one go
+FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
+HUGE_RANGE = 1e4  # times the median magnitude of a column, its largest value spans too much for one scale
+FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
+FEW = 0.05  # of the rows, at most so many are outliers; more are how the data are
+DEVIATION = 1.4826  # standard deviations in a median absolute deviation, for normally distributed values
+HALF_MAX = 65_504.0
+SHOWN = 5
+PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What one pass over an array showed, per column (feature on the last axis), over its finite cells."""
+
+    constant: tuple[int, ...]
+    wide: tuple[int, ...]
+    outlying_rows: tuple[int, ...]
+    zero_rows: int
+    peak: float
+    count: int
+
+
+def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
+    """Yield a sentence for everything odd about the inputs, the targets, and how the model takes them."""
+    normalized = [type(layer).__name__ for layer in all_layers(run.model) if type(layer).__name__ in PER_SAMPLE]
+    half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
+    for name, arrays in (("inputs", inputs), ("targets", targets)):
+        for array in arrays:
+            if array.dtype.kind not in "fiu" or array.ndim == 0 or not len(array):
+                continue
+            seen = look(array)
+            if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
+                yield f"constant: {_named(seen.constant, 'column')} of the {name}"
+            if seen.wide:
+                yield f"over {HUGE_RANGE:.0e} times its usual value: {_named(seen.wide, 'column')} of the {name}"
+            if seen.outlying_rows:
+                yield f"{_named(seen.outlying_rows, 'row')} of the {name} far out, over {FAR:.0f} robust standard deviations"
+            if seen.zero_rows and normalized and name == "inputs":
+                yield f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} divides by their deviation"
+            if half and seen.peak > HALF_MAX:
+                yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
+    yield from _output(run)
+    yield from _last_batch(run, inputs)
+
+
+def look(array: Any) -> Columns:
+    """Go once over an array in chunks; what is usual in a column is judged by a sample of its rows."""
+    width = array.shape[-1] if array.ndim > 1 else 1
+    sample = finite(np.asarray(array[:: max(1, len(array) // 4096)])).reshape(-1, width)
+    center = np.median(sample, axis=0)
+    spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
+    usual = np.median(np.abs(sample), axis=0)
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    outlying, zeros = [], 0
+    for start in range(0, len(array), CHUNK):
+        part = finite(np.asarray(array[start : start + CHUNK]))
+        cells = part.reshape(-1, width)
+        low, high = np.minimum(low, cells.min(axis=0)), np.maximum(high, cells.max(axis=0))
+        far = (np.abs(part - center) > FAR * spread) & (spread > 0)
+        outlying.append(np.flatnonzero(far.reshape(len(part), -1).any(axis=1)) + start)
+        zeros += int((~part.reshape(len(part), -1).any(axis=1)).sum())
+    peak = np.maximum(np.abs(low), np.abs(high))
+    return Columns(
+        constant=tuple(int(i) for i in np.flatnonzero(low == high)),
+        wide=tuple(int(i) for i in np.flatnonzero((usual > 0) & (peak > HUGE_RANGE * usual))),
+        outlying_rows=tuple(int(i) for i in np.concatenate(outlying)),
+        zero_rows=zeros,
+        peak=float(peak.max()),
+        count=width,
+    )
+
+
+def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
+    """Return the band in which the values of each feature are usual, for each array of floats, inputs first and then targets.
+
+    It is median +- z * 1.4826 * median absolute deviation, the mean absolute deviation where most values are the same.
+    """
+    arrays = enumerate([*sample.inputs, *sample.targets])
+    return tuple((index, _band(array, z)) for index, array in arrays if array.dtype.kind == "f" and array.size)
+
+
+def outlying_share(sample: Sample) -> float:
+    """Return the share of the rows of the sample that have a value `FAR_OUT` of what is usual for its feature."""
+    return 1.0 - float(keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean())
+
+
+def _band(array: np.ndarray, z: float) -> Affine:
+    table = feature_table(array)
+    center = np.nanmedian(table, axis=0)
+    away = np.abs(table - center)
+    spread = DEVIATION * np.nanmedian(away, axis=0)
+    spread = np.where(spread > 0, spread, np.nanmean(away, axis=0))
+    width = np.where(spread > 0, z * spread, np.finfo("float32").max)  # a constant feature has no outliers
+    return Affine(short(center), short(width))
+
+
+def finite(array: np.ndarray) -> np.ndarray:
+    """Return the values as float64, 0 where they are not finite."""
+    values = array.astype("float64")
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _output(run: Run) -> Iterator[str]:
+    """A crossentropy that takes probabilities, and a last layer that gives none."""
+    wanted = crossentropy_of(run.user_loss)
+    if wanted is None or not run.activations or takes_logits(run.user_loss):
+        return
+    given = activation_name(run.activations[-1][1])
+    if given not in PROBABILITIES:
+        instead = f"{given} outputs instead of {wanted.activation}"
+        yield f"the loss takes probabilities, and the last layer with weights gives {instead}"
+
+
+def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:
+    """A last batch of a single row under batch normalization."""
+    batched = any(type(layer).__name__ == "BatchNormalization" for layer in all_layers(run.model))
+    if batched and run.sample.batch_size and inputs and len(inputs[0]) % run.sample.batch_size == 1:
+        yield "the last batch of an epoch has a single row, over which BatchNormalization has no variance"
+
+
+def _named(numbers: tuple[int, ...], word: str) -> str:
+    shown = ", ".join(map(str, numbers[:SHOWN]))
+    more = ", ..." if len(numbers) > SHOWN else ""
+    return f"{word} {shown}" if len(numbers) == 1 else f"{len(numbers)} {word}s ({shown}{more})"

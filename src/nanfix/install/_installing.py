@@ -1,0 +1,121 @@
+"""Installs a plan in the user's model, so that it trains with it, and takes everything back."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nanfix.changes.change import Change
+from nanfix.changes.guards import Guards
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.changes.scaling import Scaling
+from nanfix.changes.scaling_call import Gate
+from nanfix.model.run import Run
+from nanfix.model.snapshot import Snapshot, restore
+from nanfix.model.training_step import RecordingStep, recordable
+from nanfix.private.objects import COMPILED
+
+GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
+ALWAYS = (OptimizerSettings, Scaling)  # what they change stands in variables, which the last plan has set
+
+T = TypeVar("T")
+
+
+class Installer:
+    """Installs plans in the model, one after the other, and takes everything back on `close`. See `Workshop`.
+
+    Functions once traced are kept for the next plan that needs the same graph: learning rate, scalings and initial
+    weights are variables, so they never need a new one.
+    """
+
+    def __init__(self, run: Run):
+        self.run, self.model = run, run.model
+        self.layers = dict(run.members)
+        self.gate = Gate(run.model, run.sample)
+        self.repair = contextlib.ExitStack()
+        self.training = contextlib.ExitStack()
+        self.trying, self.seed = False, 0
+        self._kept: dict[str, Any] = {}
+        self._functions: dict[str, dict[str, Any]] = {}
+        self._graph = "the user's own"
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make()` made when something of this name was first asked for: it is kept from one plan to the next."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def open(self) -> None:
+        """Keep the user's own compiled functions aside and put the gate in place."""
+        self.gate.open()
+        self._switch(self._graph_of(Plan()))
+
+    def prepare(self, plan: Plan, start: Snapshot, seed: int = 0, *, trying: bool = False) -> None:
+        """Make the model ready to train with `plan` from `start`: state, optimizer, layers, loss, scalings, rate.
+
+        What is only tried costs as few new traces as possible, but its optimizer is nothing to be saved.
+        """
+        restore(start)
+        self.put_back()
+        self.trying, self.seed = trying, seed
+        for change in _each(plan):
+            change.install(self, plan)
+        self._install_for_training(plan)
+        self._switch(self._graph_of(plan))
+        if self.model.train_function is None and recordable(self.model):
+            self.model.train_function = RecordingStep(self.model)  # so that the adopted training needs no new trace
+
+    def put_back(self) -> None:
+        """Take back what the last plan changed, apart from the values of variables."""
+        self.training.close()
+        self.repair.close()
+
+    def close(self) -> None:
+        """Put back everything the user's object had before, except the values of its variables."""
+        self.put_back()
+        self.gate.close()
+        self.forget_functions()
+
+    def lay_down(self, plan: Plan, undo: contextlib.ExitStack) -> None:
+        """Close the gate and take away what is of use in training alone, until `undo` is closed."""
+        if self.gate.is_open:
+            undo.callback(self.gate.open)
+            self.gate.close()
+            plan.of(Guards).install_on_call(self, undo)  # they stood round the gate
+        undo.callback(self._install_for_training, plan)
+        self.training.close()
+
+    def settle(self, plan: Plan) -> list[str]:
+        """Leave what the last plan changed with the model for good, and return notes for the user."""
+        notes = [note for change in _each(plan) for note in change.settle(self)]
+        self.repair.pop_all()
+        self.forget_functions()
+        return notes
+
+    def forget_functions(self) -> None:
+        for name in COMPILED:
+            setattr(self.model, name, None)
+
+    def _install_for_training(self, plan: Plan) -> None:
+        for change in _each(plan):
+            change.install_for_training(self, plan)
+
+    def _graph_of(self, plan: Plan) -> str:
+        """Name what of a plan is built into the traced graph, as what stands in variables and what is done to data are not."""
+        keys = [(change.kind, change.graph_key(self)) for change in _each(plan)]
+        return repr([pair for pair in keys if pair[1] is not None])
+
+    def _switch(self, graph: str) -> None:
+        """Use the functions traced for `graph`, or let Keras trace new ones; the least recent are forgotten."""
+        self._functions[self._graph] = {name: getattr(self.model, name) for name in COMPILED}
+        self._graph = graph
+        for name, function in self._functions.pop(graph, dict.fromkeys(COMPILED)).items():
+            setattr(self.model, name, function)
+        while len(self._functions) > GRAPHS:
+            del self._functions[next(iter(self._functions))]
+
+
+def _each(plan: Plan) -> list[Change]:
+    """Return the changes of a plan in their order, with those that have to be installed even if they change nothing."""
+    whole = Plan({**{kind.kind: kind() for kind in ALWAYS}, **plan.changes})
+    return list(whole)

@@ -1,0 +1,201 @@
+"""Trains with a plan for a bounded number of steps, and judges it on held data."""
+
+import contextlib
+import copy
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.data.datasets import judged_on, trained_on, untuned
+from nanfix.data.row_filter import filtered, judged, unknown_length
+from nanfix.data.training_data import TrainingData
+from nanfix.install._installing import Installer
+from nanfix.install.folding import OTHERWISE, Sites, callable_alone
+from nanfix.model.snapshot import Snapshot, nonfinite_variables
+from nanfix.model.training_step import RecordingStep, is_running_mean, loss_of, named_loss
+from nanfix.private.objects import has_compiled_loss
+
+SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
+LAST = 16  # losses of single steps, of which the mean is taken
+SEEDS = "seed_generator_state"  # of dropout and the like
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a bounded training came to: steps survived, and the held loss in the user's units (None if non-finite)."""
+
+    steps: int
+    loss: float | None
+    seconds: float
+
+
+class _Enough(Exception):
+    """Ends a probe that has run its steps or turned non-finite."""
+
+
+class Prober:
+    """Trains and judges on the user's data; what is left out of them and fed is built once for all probes that share it."""
+
+    def __init__(self, installer: Installer, data: TrainingData, held: TrainingData, sites: Sites):
+        model = installer.model
+        self.judges = _can_evaluate(model, sites)
+        self._installer = installer
+        self._model = model
+        self._data = data
+        self._held = held
+        self._rows = RowFilter()
+        self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
+        self._held_feeds: dict[RowFilter, TrainingData] = {}
+        self._ranks: list[int | None] | None = None
+
+    def leave_out(self, rows: RowFilter) -> None:
+        """Judge without these rows from now on."""
+        self._rows = rows
+
+    def probe(
+        self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+    ) -> Probe:
+        """Train with `plan` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`.
+
+        A `variation` other than 0 changes what chance decides: weights that the plan draws, masks of dropout, and the
+        composition of the batches where the user lets them be shuffled.
+        """
+        begun = time.perf_counter()
+        rows = plan.of(RowFilter)
+        self._installer.prepare(plan, start, seed + variation, trying=True)
+        self.leave_out(rows)
+        watch = _ProbeWatch(steps, lost)
+        if variation:
+            self._vary_masks(variation)
+        part = self._fed(rows, variation)
+        arguments = {**untuned(part.fit_arguments()), "verbose": 0, "epochs": self._most_epochs, "initial_epoch": start.epoch}
+        for name in ("validation_freq", "validation_steps", "validation_batch_size"):
+            arguments.pop(name, None)
+        arguments["callbacks"] = [watch, *plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))]
+        with contextlib.suppress(_Enough), unknown_length(rows):
+            self._model.fit(**arguments)
+        if isinstance(self._model.train_function, RecordingStep):
+            self._model.train_function.abandon()
+        finite = watch.finite and not nonfinite_variables(self._model)
+        loss = self.held_loss() if finite else math.nan
+        loss = loss if self.judges or not finite else watch.loss
+        self._installer.put_back()
+        return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
+
+    def held_loss(self) -> float:
+        """Return the loss of the prepared plan on the held data, in the user's units; NaN for a model that only trains."""
+        return self.loss_on(self._held)
+
+    def loss_on(self, data: TrainingData) -> float:
+        """Return the loss of the prepared plan on these data; NaN for a model that only trains, or whose figures name none."""
+        loss = named_loss(self.figures_on(data)) if self.judges else None
+        self.judges = self.judges and loss is not None
+        return math.nan if loss is None else loss
+
+    def figures_on(self, data: TrainingData) -> dict[str, float]:
+        """Return loss and metrics of the prepared plan on these data, in the user's units."""
+        arguments = data.arguments or {}
+        held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
+        steps = None if data.is_arrays else arguments.get("validation_steps")
+        if data.is_arrays and (ranks := _ranks(held.x)) != self._ranks:
+            self._model.test_function = None  # traced for two ranks, TensorFlow would give it data of none
+            self._ranks = ranks
+        with unknown_length(self._rows):
+            logs = self._model.evaluate(
+                held.x, held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
+            )
+        return {name: float(figure) for name, figure in logs.items()}
+
+    def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
+        """Return what a probe is trained on; built once for the probes that leave out the same rows."""
+        if (rows, variation) not in self._feeds:
+            part = filtered(self._data.training_part(), rows)
+            others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}  # a proof goes to and fro between its seeds
+            part = part.shuffled(variation) if variation else part
+            own = type(self._model).fit is not keras.Model.fit  # it may do something to the arrays first
+            self._feeds = {**others, (rows, variation): part if own else trained_on(part)}
+        return self._feeds[rows, variation]
+
+    def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
+        if data is not self._held:
+            return judged_on(judged(data, self._rows), batch_size)
+        if self._rows not in self._held_feeds:
+            self._held_feeds = {self._rows: judged_on(judged(data, self._rows), batch_size)}
+        return self._held_feeds[self._rows]
+
+    @property
+    def _most_epochs(self) -> int:
+        """The epochs that a probe may have: as many as its steps take; of a generator that ends no more than the user wants."""
+        ends = self._data.one_shot and not (self._data.arguments or {}).get("steps_per_epoch")
+        return self._data.epochs if ends else 1_000_000
+
+    def _vary_masks(self, variation: int) -> None:
+        for variable in self._model.non_trainable_variables:
+            if variable.name == SEEDS:
+                variable.assign(variable + variation)
+
+
+def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
+    return [spec.shape.rank for spec in tf.nest.flatten(dataset.element_spec) if isinstance(spec, tf.TensorSpec)]
+
+
+def _can_evaluate(model: Any, sites: Sites) -> bool:
+    """Say whether `model.evaluate` can work on the batches that the model is trained on."""
+    if type(model).test_step is not keras.Model.test_step:
+        return True
+    return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
+
+
+def _has_loss(model: Any) -> bool:
+    """Say whether Keras' own evaluation has a loss to compute: not where only a training step of the user's knows of one."""
+    return has_compiled_loss(model) or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
+
+
+class _ProbeWatch(keras.callbacks.Callback):
+    """Ends a probe at its first non-finite loss, when it has run its steps, or when it is lost.
+
+    Lost is a probe whose mean loss stands far above that of the untrained model.
+    """
+
+    def __init__(self, limit: int, lost: float):
+        super().__init__()
+        self.steps, self.loss = 0, 0.0
+        self.finite = True
+        self._last: deque[float] = deque(maxlen=LAST)
+        self._running_mean: bool | None = None
+        self._limit = limit
+        self._lost = lost
+        self._batch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._batch = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += batch + 1 - self._batch
+        self._batch = batch + 1
+        loss = loss_of(logs)
+        if loss is not None and not math.isfinite(loss):
+            self.finite = False
+            raise _Enough
+        self._last.append(0.0 if loss is None else loss)
+        if self._running_mean is None and self.steps > 1 and loss is not None:
+            self._running_mean = is_running_mean(self.model, logs)
+        self.loss = self._last[-1] if self._running_mean else sum(self._last) / len(self._last)
+        if self.steps >= self._limit or (batch >= 10 and self.loss > self._lost):
+            raise _Enough
+
+
+def schedules(callbacks: Any) -> list[Any]:
+    """Return copies of the callbacks that set the learning rate, without which a probe would not be the run."""
+    flat = getattr(callbacks, "callbacks", callbacks) or []
+    copies = [copy.copy(callback) for callback in keras.tree.flatten(flat) if isinstance(callback, SCHEDULES)]
+    for callback in copies:
+        callback.verbose = 0
+    return copies

@@ -1,0 +1,81 @@
+"""The one place where a plan meets the user's model: install it, train a probe with it, hand it back."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
+from nanfix.data.training_data import TrainingData
+from nanfix.install._hand_back import HandBack
+from nanfix.install._installing import Installer
+from nanfix.install.folding import Sites
+from nanfix.install.probing import Probe, Prober
+from nanfix.model.quiet import quiet
+from nanfix.model.run import Run
+from nanfix.model.snapshot import Snapshot
+
+
+class Workbench:
+    """Takes plans, one after the other, and takes everything back on `close`."""
+
+    def __init__(self, run: Run, data: TrainingData, held: TrainingData, sites: Sites):
+        self.run, self.model = run, run.model
+        self._installer = Installer(run)
+        self._prober = Prober(self._installer, data, held, sites)
+        self._hand_back = HandBack(self._installer, sites)
+
+    @property
+    def judges(self) -> bool:
+        """Whether the held loss of a model can be told; else it is known by its training alone."""
+        return self._prober.judges
+
+    def open(self) -> None:
+        """Keep the user's own compiled functions aside and put the gate in place."""
+        self._installer.open()
+
+    def prepare(self, plan: Plan, start: Snapshot, seed: int = 0) -> None:
+        """Make the model ready to train with `plan` from `start`: state, optimizer, layers, loss, scalings, rate."""
+        self._installer.prepare(plan, start, seed)
+        self._prober.leave_out(plan.of(RowFilter))
+
+    def probe(
+        self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+    ) -> Probe:
+        """Train with `plan` as `Prober.probe` does."""
+        return self._prober.probe(plan, start, steps, seed, variation=variation, lost=lost)
+
+    def held_loss(self) -> float:
+        """Return the loss of the prepared plan on the held data, in the user's units; NaN for a model that only trains."""
+        return self._prober.held_loss()
+
+    def loss_on(self, data: TrainingData) -> float:
+        """Return the loss of the prepared plan on these data; NaN for a model that only trains."""
+        return self._prober.loss_on(data)
+
+    def figures_on(self, data: TrainingData) -> dict[str, float]:
+        """Return loss and metrics of the prepared plan on these data, in the user's units."""
+        return self._prober.figures_on(data)
+
+    @quiet()
+    def hand_back(self, plan: Plan) -> list[str]:
+        """Make the repair part of the user's object, and return what was done. Raises CannotHandBack as `HandBack.for_good`."""
+        return self._hand_back.for_good(plan)
+
+    def idle(self, plan: Plan) -> list[Guard]:
+        """Return the guards that have found nothing to guard in any traced graph, so that they did nothing."""
+        return plan.of(Guards).idle(self._installer)
+
+    def saving(self, plan: Plan) -> contextlib.AbstractContextManager[None]:
+        """Let whoever saves the model in the training with `plan` save it as it is handed back."""
+        return self._hand_back.saving(plan)
+
+    def adapted(self, plan: Plan) -> Callable[[list[Any]], list[Any]]:
+        """Return what makes of the user's callbacks those that are trained with under `plan`."""
+        return lambda callbacks: plan.callbacks(self.run, callbacks)
+
+    def close(self) -> None:
+        """Put back everything the user's object had before, except the values of its variables."""
+        self._installer.close()

@@ -1,0 +1,58 @@
+"""The statistics that Normalization layers were adapted to: constants of a model, which data with holes make NaN for good."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from nanfix.model.addresses import declared_inputs, walk
+from nanfix.private.objects import all_layers, graph_of
+from nanfix.records.features import short
+
+
+def constants(model: Any) -> set[int]:
+    """Return the ids of the variables that `adapt` has set and no training changes."""
+    layers = [layer for layer in all_layers(model) if _is_adapted(layer)]
+    return {id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)}
+
+
+def ruined(model: Any) -> list[tuple[str, Any]]:
+    """Return address and layer of each Normalization that holds a non-finite mean or variance."""
+    layers = [(address, layer) for address, layer in walk(model) if _is_adapted(layer)]
+    return [(address, layer) for address, layer in layers if not all(np.isfinite(a).all() for a in statistics(layer))]
+
+
+def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance that a layer was adapted to."""
+    return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
+
+
+def fed_by(model: Any, layer: Any) -> str | None:
+    """Return the name of the input of the model that goes straight into the layer; None where that cannot be told."""
+    try:
+        given = layer.input
+    except (AttributeError, ValueError):  # it is called in code, or in several places
+        return None
+    named = zip(declared_inputs(model), getattr(graph_of(model), "inputs", ()), strict=True)
+    return next((name for name, tensor in named if tensor is given), None)
+
+
+def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt` would; 0 and 1 of none."""
+    held = np.ma.masked_invalid(array.astype("float64"))
+    kept = {axis % array.ndim for axis in layer.axis}
+    others = tuple(axis for axis in range(array.ndim) if axis not in kept)
+    mean, variance = held.mean(axis=others), held.var(axis=others)
+    return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(short(np.ravel(np.ma.filled(variance, 1.0))))
+
+
+def adapt_to(layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray) -> None:
+    """Give a layer these statistics."""
+    layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
+    layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
+    layer.finalize_state()
+
+
+def _is_adapted(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Normalization) and hasattr(layer, "adapt_mean")

@@ -1,0 +1,115 @@
+"""See every single TensorFlow operation of an eager computation: what it is, whose it is, what went in and out.
+
+Stands on the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nanfix.model.user_code import Line, is_own, line, outward
+from nanfix.private.tensorflow import called_with_operations
+
+# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
+_WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py", "optimizers.py"))
+UPDATES = ("apply", "apply_gradients")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One executed operation. `layers` stands from the outermost layer to the innermost; the model is not in it."""
+
+    kind: str
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    layers: tuple[Any, ...]
+    functions: frozenset[str]  # names of the Python functions on the stack
+    updates: bool  # whether an optimizer computes it
+    line: Line | None  # innermost line of the user's own code
+
+    @property
+    def layer(self) -> Any:
+        return self.layers[-1] if self.layers else None
+
+
+@contextmanager
+def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
+    """Call `visit` with every operation that is executed eagerly inside the `with` block, in order."""
+
+    def callback(op_type, inputs, attrs, outputs, op_name=None, graph=None):
+        if graph is None:
+            visit(_operation(op_type, inputs, outputs))
+
+    with called_with_operations(callback):
+        yield
+
+
+@contextmanager
+def functions_inlined() -> Iterator[None]:
+    """Run what is a `tf.function` as plain Python inside the `with` block, whether it has been traced or not."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextmanager
+def functions_compiled() -> Iterator[None]:
+    """Let functions be compiled inside, also where those of the user are looked into one operation at a time."""
+    eagerly = tf.config.functions_run_eagerly()
+    if not eagerly:
+        yield
+        return
+    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(True)
+
+
+def kind_of(op_type: str | bytes) -> str:
+    """Return the type of an operation as text."""
+    return op_type.decode() if isinstance(op_type, bytes) else op_type
+
+
+def innermost_layer(frame: FrameType | None) -> Any:
+    """Return the innermost layer whose computation is on the stack, or None; a model does not count."""
+    return next((layer for layer in map(_layer, outward(frame)) if layer is not None), None)
+
+
+def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
+    layers: list[Any] = []
+    functions: set[str] = set()
+    updates = False
+    innermost = None
+    for frame in outward(sys._getframe(2)):
+        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:  # beyond nanfix stands who called it
+            break
+        functions.add(frame.f_code.co_name)
+        updates = updates or _updates(frame)
+        layer = _layer(frame)
+        if layer is not None and layer not in layers:
+            layers.append(layer)
+        innermost = innermost or line(frame)
+    around = tuple(reversed(layers)), frozenset(functions), updates, innermost
+    return Operation(kind_of(kind), tuple(inputs), tuple(outputs), *around)
+
+
+def _layer(frame: FrameType) -> Any:
+    """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node of the model like a layer."""
+    owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
+    return owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
+
+
+def _updates(frame: FrameType) -> bool:
+    """Say whether a frame is that of an optimizer which changes variables."""
+    return frame.f_code.co_name in UPDATES and isinstance(frame.f_locals.get("self"), keras.Optimizer)

@@ -1,0 +1,113 @@
+"""Which optimizers a model has, and which of them its training step really calls. Loads nothing but the standard library."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from nanfix.model.undo import override
+
+# The keys of the slots whose optimizer was seen to take a step, by model.
+_CALLED: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An attribute of a model, or an entry of a list or dict in one, that holds an optimizer."""
+
+    model: Any
+    name: str
+    entry: Any = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.name, self.entry
+
+    @property
+    def optimizer(self) -> Any:
+        held = getattr(self.model, self.name)
+        return held if self.entry is None else held[self.entry]
+
+    def put(self, optimizer: Any) -> None:
+        """Let the model hold another optimizer here."""
+        if self.entry is None:
+            setattr(self.model, self.name, optimizer)
+        else:
+            held = getattr(self.model, self.name)
+            keys = held if isinstance(held, Mapping) else range(len(held))
+            changed = {key: optimizer if key == self.entry else held[key] for key in keys}
+            setattr(self.model, self.name, changed if isinstance(held, Mapping) else list(changed.values()))
+
+
+def slots(model: Any) -> list[Slot]:
+    """Return every place in which the model holds an optimizer; `model.optimizer` comes first."""
+    import keras  # loads TensorFlow
+
+    found = [Slot(model, "optimizer")] if isinstance(getattr(model, "optimizer", None), keras.Optimizer) else []
+    for name, value in vars(model).items():
+        if isinstance(value, keras.Optimizer) and name != "optimizer":
+            found.append(Slot(model, name))
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+        found += [Slot(model, name, entry) for entry, item in entries if isinstance(item, keras.Optimizer)]
+    return found
+
+
+def optimizers(model: Any) -> list[Any]:
+    """Return the optimizers of a model, of which a GAN has several, each once."""
+    return list({id(slot.optimizer): slot.optimizer for slot in slots(model)}.values())
+
+
+def trained_slots(model: Any) -> list[Slot]:
+    """Return one slot for each optimizer that takes steps: those that were seen to, else those that have, else all.
+
+    `super().compile()` without an optimizer makes one that a training step of the user's own never calls.
+    """
+    if not slots(model):
+        return []
+    once = {id(slot.optimizer): slot for slot in reversed(slots(model))}
+    each = list(reversed(once.values()))
+    called = _CALLED.get(model, set())
+    seen = {id(slot.optimizer) for slot in slots(model) if slot.key in called}
+    return [s for s in each if id(s.optimizer) in seen] or [s for s in each if _steps(s.optimizer)] or each
+
+
+def trained_optimizers(model: Any) -> list[Any]:
+    """Return the optimizers that clip and update: the inner ones where a loss scale is wrapped round them."""
+    return [base(slot.optimizer) for slot in trained_slots(model)]
+
+
+def base(optimizer: Any) -> Any:
+    """Return the optimizer inside one that scales the loss; any other itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def note_called(model: Any, optimizer: Any) -> None:
+    """Remember that the training step calls an optimizer."""
+    _CALLED.setdefault(model, set()).update(slot.key for slot in slots(model) if slot.optimizer is optimizer)
+
+
+@contextmanager
+def told_of_updates(model: Any, listen: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given gradients, by whichever method."""
+    with ExitStack() as during:
+        for optimizer in optimizers(model):
+            override(during, optimizer, "apply", _telling(optimizer, listen))
+        yield
+
+
+def _telling(optimizer: Any, listen: Callable[[Any, Any], None]) -> Callable[..., Any]:
+    apply = optimizer.apply
+
+    def told(grads, *args, **kwargs):
+        gradients = list(grads)
+        listen(optimizer, gradients)
+        return apply(gradients, *args, **kwargs)
+
+    return told
+
+
+def _steps(optimizer: Any) -> int:
+    import numpy as np
+
+    return int(np.asarray(base(optimizer).iterations)) if base(optimizer).built else 0

@@ -1,0 +1,170 @@
+"""Where each kind of change goes in the source; here those of arguments: of layers, optimizers, schedules and `compile`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import libcst as cst
+
+from nanfix.patch._formatting import argument, with_argument
+from nanfix.patch._layers import add_layers, scale_in_call
+from nanfix.patch._operations import guard_operation
+from nanfix.patch._rows import adapt_to_filled, feed_otherwise
+from nanfix.patch._shared_lines import Alike, only
+from nanfix.patch._source_files import Files, Source
+from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import ArgumentChange, LossChange, OptimizerChange, SourceChange
+
+WRAPPED = "keras.optimizers.LossScaleOptimizer({optimizer}, initial_scale={scale:g})"
+
+
+def plan(files: Files, change: SourceChange, alike: Alike) -> None:
+    """Plan one change in the files of a script.
+
+    Raises:
+        NoPlaceError: it has no place there, with the reason; nothing is planned then.
+    """
+    with files.attempt():
+        _PLANS[change.kind](files, change, alike)
+
+
+def _argument(files: Files, change: ArgumentChange, alike: Alike) -> None:
+    source, call = only(files, change.target, alike)
+    _set(source, call, {change.name: change.value}, {change.name: change.position})
+
+
+def _loss(files: Files, change: LossChange, alike: Alike) -> None:
+    source, call = only(files, change.compiled, alike)
+    if change.weight is not None and argument(call, "loss_weights", 2) is not None:
+        raise NoPlaceError("compile is given loss_weights already")
+    wanted = {"loss": change.loss, "loss_weights": change.weight}
+    _set(source, call, {name: value for name, value in wanted.items() if value is not None}, {"loss": 1, "loss_weights": 2})
+
+
+def _optimizer(files: Files, change: OptimizerChange, alike: Alike) -> None:
+    if change.new_class is not None:
+        _exchange(files, change, alike)
+    elif change.arguments:
+        _set_attributes(files, change, alike)
+    if change.loss_scale is not None:
+        _wrap(files, change, alike)
+
+
+def _exchange(files: Files, change: OptimizerChange, alike: Alike) -> None:
+    """Make another optimizer in the place of the one there is."""
+    new = _call(change.new_class or "", change.arguments)
+    made = _made_here(files, change, alike)
+    if made is not None:
+        source, call = made
+        value = source.expression(new)
+        source.change(call, lambda updated: value.with_changes(lpar=updated.lpar, rpar=updated.rpar))
+    elif not _name_in_compile(files, change, alike, new):
+        raise NoPlaceError("the optimizer is made elsewhere, so its class cannot be changed here")
+
+
+def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None:
+    """Give the optimizer other arguments where it is made; what the script computes there is set in front of `fit`."""
+    made = _made_here(files, change, alike)
+    if made is None:
+        if not _name_in_compile(files, change, alike, _call(change.name, change.arguments)):
+            _before_fit(files, change, change.arguments, alike)
+        return
+    source, call = made
+    given = {name: argument(call, name, change.positions.get(name)) for name in change.arguments}
+    computed = {name for name, each in given.items() if each is not None and _computed(each.value)}
+    _set(source, call, {name: value for name, value in change.arguments.items() if name not in computed}, change.positions)
+    if computed:
+        _before_fit(files, change, {name: change.arguments[name] for name in change.arguments if name in computed}, alike)
+
+
+def _made_here(files: Files, change: OptimizerChange, alike: Alike) -> tuple[Source, cst.Call] | None:
+    """Return the call that makes the optimizer, if the script has it and it makes no other."""
+    if change.target is None or not alike(change.target):
+        return None
+    try:
+        return files.call(change.target)
+    except NoPlaceError:
+        return None
+
+
+def _name_in_compile(files: Files, change: OptimizerChange, alike: Alike, new: str) -> bool:
+    """Give compile an optimizer where it has the name of one, or leaves it to Keras; say whether that is so."""
+    if change.compiled is None or not alike(change.compiled):
+        return False
+    source, call = files.call(change.compiled)
+    given = argument(call, "optimizer", 0)
+    if given is not None and not isinstance(given.value, cst.SimpleString):
+        return False
+    _set(source, call, {"optimizer": new}, {"optimizer": 0})
+    return True
+
+
+def _computed(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or any(map(_computed, node.children))
+
+
+def _before_fit(files: Files, change: OptimizerChange, values: Mapping[str, str | None], alike: Alike) -> None:
+    if change.fit is None:
+        raise NoPlaceError("neither the optimizer nor fit stands in the script's own code")
+    source, call = only(files, change.fit, alike)
+    optimizer = f"{_receiver(source, call)}.optimizer{'.inner_optimizer' if change.inner else ''}"
+    lines = [f"{optimizer}.{name} = {'None' if value is None else source.written(value)}" for name, value in values.items()]
+    source.insert(source.statement(call), "before", lines)
+
+
+def _receiver(source: Source, call: cst.Call) -> str:
+    """Return the expression that a method is called on, where it can be written again."""
+    owner = call.func.value if isinstance(call.func, cst.Attribute) else None
+    if owner is None or any(isinstance(node, cst.Call) for node in source.within(owner)):
+        raise NoPlaceError("the model has no name where it is trained")
+    return source.code(owner)
+
+
+def _wrap(files: Files, change: OptimizerChange, alike: Alike) -> None:
+    """Put a LossScaleOptimizer round what compile is given."""
+    if change.compiled is None:
+        raise NoPlaceError("the call of compile is not in the script's own code")
+    source, call = only(files, change.compiled, alike)
+    if argument(call, "optimizer", 0) is None:
+        raise NoPlaceError("compile is given no optimizer")
+
+    def wrap(updated: cst.Call) -> cst.Call:
+        inner = argument(updated, "optimizer", 0)
+        assert inner is not None, "it was there before"
+        code = source.code(inner.value)
+        optimizer = f"keras.optimizers.get({code})" if isinstance(inner.value, cst.SimpleString) else code
+        wrapped = source.expression(WRAPPED.format(optimizer=optimizer, scale=change.loss_scale))
+        return with_argument(updated, "optimizer", wrapped, 0)
+
+    source.written("keras.optimizers")  # imports are planned before anything is changed
+    source.change(call, wrap)
+
+
+def _set(source: Source, call: cst.Call, values: Mapping[str, str | None], positions: Mapping[str, int | None]) -> None:
+    """Plan arguments of a call; None takes one away."""
+    new = {name: None if value is None else source.expression(value) for name, value in values.items()}
+    for name in new:
+        argument(call, name, positions.get(name))  # or it has no place
+
+    def changed(updated: cst.Call) -> cst.Call:
+        for name, value in new.items():
+            updated = with_argument(updated, name, value, positions.get(name))
+        return updated
+
+    source.change(call, changed)
+
+
+def _call(name: str, arguments: Mapping[str, str | None]) -> str:
+    given = ", ".join(f"{argument}={value}" for argument, value in arguments.items() if value is not None)
+    return f"keras.optimizers.{name}({given})"
+
+
+_PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
+    "argument": _argument,
+    "optimizer": _optimizer,
+    "loss": _loss,
+    "layer": add_layers,
+    "call": scale_in_call,
+    "guard": guard_operation,
+    "adapt": adapt_to_filled,
+    "rows": feed_otherwise,
+}

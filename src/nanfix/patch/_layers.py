@@ -1,0 +1,191 @@
+"""New layers in the source: in a list, by a call of `add`, in a graph of tensors, or in the `call` of a model class."""
+
+from typing import Any
+
+import libcst as cst
+
+from nanfix.patch._formatting import with_argument
+from nanfix.patch._shared_lines import Alike, only
+from nanfix.patch._source_files import Files, Source
+from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import CallChange, LayerChange
+
+MODELS = ("Model", "Functional")
+SHAPES = ("input_shape", "input_dim")
+
+
+def add_layers(files: Files, change: LayerChange, alike: Alike) -> None:
+    """Plan new layers beside the one that `change` names. Raises NoPlaceError."""
+    if change.target is not None:
+        try:
+            with files.attempt():
+                return _beside(*only(files, change.target, alike), change)
+        except NoPlaceError:
+            if change.otherwise is None:
+                raise
+    assert change.otherwise is not None, "one of the two is known"
+    _beside(*only(files, change.otherwise, alike), change.model_copy(update={"side": "before"}))
+
+
+def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
+    """Put the layer beside what `call` makes: in a list, by a call of `add`, or in a graph of tensors."""
+    parent = source.parent(call)
+    if isinstance(parent, cst.Element) and isinstance(source.parent(parent), cst.List | cst.Tuple):
+        return _in_list(source, call, parent, change)
+    if isinstance(parent, cst.Call) and parent.func is call:
+        return _on_tensor(source, parent, change)
+    if isinstance(parent, cst.Arg):
+        outer = source.parent(parent)
+        if source.called(outer) in ("add", "append") and isinstance(source.parent(outer), cst.Expr):
+            return _by_add(source, call, outer, change)
+    if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
+        return _behind_input(source, call, parent, change)
+    raise NoPlaceError(f"{source.called(call)} stands neither in a list of layers nor in a call of add, nor is it called there")
+
+
+def _in_list(source: Source, call: cst.Call, element: cst.CSTNode, change: LayerChange) -> None:
+    new = _new_layers(source, change)
+    if change.side == "before":
+        new = [*_taken_shape(source, call), *new]
+    source.insert_elements(element, change.side, new)
+
+
+def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> None:
+    new = _new_layers(source, change)
+    if change.side == "before":
+        new = [*_taken_shape(source, call), *new]
+    lines = [f"{source.code(outer.func)}({source.code(layer)})" for layer in new]
+    source.insert(source.statement(outer), change.side, lines)
+
+
+def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.BaseExpression]:
+    """Return the new layers as this file writes them; the vectors and the class they need are defined in it."""
+    layers = change.layers if isinstance(change, LayerChange) else change.inputs
+    vectors = source.vectors(change.numbers)
+    if change.definition is not None:
+        source.define(change.definition)
+    return [source.expression(layer, vectors) for layer in layers]
+
+
+def _through(layers: list[cst.BaseExpression], value: cst.BaseExpression) -> cst.BaseExpression:
+    """Return the expression of a value that goes through one layer after the other."""
+    for layer in layers:
+        value = cst.Call(layer, [cst.Arg(value)])
+    return value
+
+
+def _taken_shape(source: Source, call: cst.Call) -> list[cst.BaseExpression]:
+    """Take the input's shape away from the first layer and return the Input of that shape, if the layer has one."""
+    given = next((each for each in call.args if each.keyword is not None and each.keyword.value in SHAPES), None)
+    if given is None or given.keyword is None:
+        return []
+    name, value = given.keyword.value, source.code(given.value)
+    source.change(call, lambda updated: with_argument(updated, name, None))
+    return [source.expression(f"keras.Input(shape={value if name == 'input_shape' else f'({value},)'})")]
+
+
+def _on_tensor(source: Source, outer: cst.Call, change: LayerChange) -> None:
+    """Let `Dense(1)(x)` be `Rescaling(...)(Dense(1)(x))`, or `Dense(8)(LayerNormalization()(x))`."""
+    new = _new_layers(source, change)
+    if change.side == "after":
+        source.change(outer, lambda updated: _through(new, updated))
+        return
+    if not outer.args or outer.args[0].star:
+        raise NoPlaceError("what goes into the layer is not written there")
+
+    def before(updated: cst.Call) -> cst.Call:
+        first, *others = updated.args
+        return updated.with_changes(args=[first.with_changes(value=_through(new, first.value)), *others])
+
+    source.change(outer, before)
+
+
+def _behind_input(source: Source, call: cst.Call, assignment: cst.Assign, change: LayerChange) -> None:
+    """Let all that is computed from the tensor `inputs = keras.Input(...)` be computed from the scaled one."""
+    target = assignment.targets[0].target
+    if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
+        raise NoPlaceError("the input tensor has no name of its own")
+    scope, name = source.scope(call), target.value
+    model = source.call_at(change.model) if change.model is not None else None
+    named = [node for node in source.within(scope) if isinstance(node, cst.Name) and node.value == name]
+    uses = [node for node in named if source.start(node) > source.start(call) and _is_use(source, node, model)]
+    if not uses:
+        raise NoPlaceError("nothing is computed from the input where it is made")
+    statement = source.statement(call)
+    scaled = source.unused(f"scaled_{name}")
+    source.insert(statement, "after", [f"{scaled} = {source.code(_through(_new_layers(source, change), cst.Name(name)))}"])
+    for node in uses:
+        source.change(node, lambda updated: updated.with_changes(value=scaled))
+
+
+def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
+    """Say whether a name stands for its value, and not as an end of the model that is made of the graph."""
+    parent = source.parent(node)
+    if isinstance(parent, cst.AssignTarget) or (isinstance(parent, cst.Attribute) and parent.attr is node):
+        return False
+    if isinstance(parent, cst.Arg) and parent.keyword is node:
+        return False
+    innermost = next((outer for outer in source.ancestors(node) if isinstance(outer, cst.Call)), None)
+    return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
+
+
+def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
+    """Plan what a model class has to do in its own `call`. Raises NoPlaceError."""
+    source = files.source(change.file)
+    functions = [node for node in source.within(source.module) if isinstance(node, cst.FunctionDef) and node.name.value == "call"]
+    function = next((each for each in functions if change.line in _head(source, each)), None)
+    owner = None if function is None else next((o for o in source.ancestors(function) if isinstance(o, cst.ClassDef)), None)
+    if function is None or owner is None:
+        raise NoPlaceError(f"no call is defined in line {change.line}")
+    if not alike(change.target):
+        raise NoPlaceError(f"other models are made of {change.target.callee} too")
+    if change.inputs:
+        _scale_inputs(source, owner, function, change)
+    if change.outputs is not None:
+        scale, center = change.outputs
+        returns = [n for n in source.within(function) if isinstance(n, cst.Return) and source.scope(n) is function]
+        for each in returns:
+            source.change(each, lambda updated: updated.with_changes(value=_rescaled(updated.value, scale, center)))
+
+
+def _scale_inputs(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, change: CallChange) -> None:
+    init = next((n for n in _block(owner).body if isinstance(n, cst.FunctionDef) and n.name.value == "__init__"), None)
+    if init is None:
+        raise NoPlaceError(f"{owner.name.value} has no __init__ to make a layer in")
+    if len(function.params.params) < 2:
+        raise NoPlaceError("call takes no named inputs")
+    itself, given = (parameter.name.value for parameter in function.params.params[:2])
+    layers = [source.code(layer) for layer in _new_layers(source, change)]
+    layer = layers[0] if len(layers) == 1 else f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
+    source.insert(_block(init).body[-1], "after", [f"{init.params.params[0].name.value}.scale_inputs = {layer}"])
+    source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
+
+
+def _rescaled(value: Any, scale: float, center: float) -> cst.BaseExpression:
+    inner = value if value.lpar or isinstance(value, cst.Name | cst.Call | cst.Attribute) else _parenthesized(value)
+    product = cst.BinaryOperation(cst.parse_expression(f"{scale:.7g}"), cst.Multiply(), inner)
+    sign, size = (cst.Subtract(), -center) if center < 0 else (cst.Add(), center)
+    return cst.BinaryOperation(product, sign, cst.parse_expression(f"{size:.7g}"))
+
+
+def _parenthesized(value: Any) -> Any:
+    return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def _head(source: Source, function: cst.FunctionDef) -> range:
+    """Return the lines from the decorators of a function to the one in front of its first statement."""
+    lines = source.lines(function)
+    decorators = [source.lines(decorator).start for decorator in function.decorators]
+    return range(min([lines.start, *decorators]), source.lines(_block(function).body[0]).start + 1)
+
+
+def _block(owner: cst.FunctionDef | cst.ClassDef) -> cst.IndentedBlock:
+    if not isinstance(owner.body, cst.IndentedBlock):
+        raise NoPlaceError(f"{owner.name.value} is written on one line")
+    return owner.body
+
+
+def _first(function: cst.FunctionDef) -> cst.CSTNode:
+    """Return the first statement behind the docstring."""
+    body = _block(function).body
+    return body[1] if function.get_docstring() is not None and len(body) > 1 else body[0]

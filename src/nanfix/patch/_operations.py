@@ -1,0 +1,100 @@
+"""Write a guarded operation into the source: `tf.math.log(p)` becomes `tf.math.log(tf.maximum(p, 1e-07))`, on that line alone."""
+
+import re
+from typing import Any
+
+import libcst as cst
+
+from nanfix.patch._shared_lines import Alike
+from nanfix.patch._source_files import Files, Source
+from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import GuardChange
+from nanfix.records.unsafe_operations import BASE, UNSAFE_OPERATIONS, Domain, UnsafeOperation, domain_of_base
+
+OPERATORS: dict[str, Any] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
+OPS = re.compile(r"\bops\.(\w+)")
+
+
+class _Package:
+    """The functions that the guarded operand is computed with: TensorFlow's or Keras' own, as the operation itself is."""
+
+    def __init__(self, source: Source, tensorflow: bool):
+        self._source, self._tensorflow = source, tensorflow
+        self._package = "tf" if tensorflow else "keras.ops"
+
+    def name(self, function: str) -> str:
+        if self._tensorflow:
+            return self._source.written(f"tf.{'clip_by_value' if function == 'clip' else function}")
+        return self._source.written(f"keras.ops.{function}")
+
+    def kept(self, domain: Domain, epsilon: float) -> str:
+        """Return what keeps an operand `{x}` in a domain, after a definition of what it calls."""
+        text, helper = domain.source(epsilon)
+        if helper is not None:
+            self._source.define(helper.code.format(package=self._package, max="reduce_max" if self._tensorflow else "max"))
+        return OPS.sub(lambda found: self.name(found[1]), text)
+
+
+def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
+    """Plan the guard of every such operation on the line; there is no harm in it for others that come to that line.
+
+    Raises:
+        NoPlaceError: no call on the line is known to compute it.
+    """
+    source = files.source(change.file)
+    operation = UNSAFE_OPERATIONS.get(change.operation)
+    nodes = [] if operation is None else [node for node in source.within(source.module) if _computes(source, node, operation)]
+    nodes = [node for node in nodes if change.line in source.lines(node)]
+    nodes = [node for node in nodes if source.start(node)[0] == change.line] or nodes
+    if operation is None or not nodes:
+        raise NoPlaceError(f"line {change.line} has no call that is known to compute {change.operation}")
+    planned = [(node, operation.domain, _operand(node, operation)) for node in nodes]
+    if operation.domain is BASE:
+        planned = [(node, domain_of_base(_exponent(node)), operand) for node, _, operand in planned]
+    planned = [(node, domain, operand) for node, domain, operand in planned if domain is not None and _value(operand) is None]
+    if not planned:
+        raise NoPlaceError(f"what {change.operation} takes in line {change.line} cannot be kept in its domain by itself")
+    for node, domain, operand in planned:
+        kept = _Package(source, _is_tensorflow(source, node)).kept(domain, change.epsilon)
+        source.change(operand, lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))))
+
+
+def _computes(source: Source, node: cst.CSTNode, operation: UnsafeOperation) -> bool:
+    if isinstance(node, cst.BinaryOperation):
+        return operation.operator is not None and isinstance(node.operator, OPERATORS[operation.operator])
+    return isinstance(node, cst.Call) and source.called(node) in operation.functions and len(node.args) > operation.operand
+
+
+def _operand(node: Any, operation: UnsafeOperation) -> Any:
+    """Return the expression that is kept in the domain."""
+    return node.args[operation.operand].value if isinstance(node, cst.Call) else (node.left, node.right)[operation.operand]
+
+
+def _exponent(node: Any) -> float | None:
+    """Return the exponent of a power where it is written out as a number."""
+    return _value(node.args[1].value if isinstance(node, cst.Call) else node.right)
+
+
+def _is_tensorflow(source: Source, node: Any) -> bool:
+    """Say whether a function is TensorFlow's own, an operator whether it stands among such functions."""
+    if isinstance(node, cst.Call):
+        return _of_tensorflow(source, node.func)
+    return any(_of_tensorflow(source, n.func) for n in source.within(source.scope(node)) if isinstance(n, cst.Call))
+
+
+def _of_tensorflow(source: Source, function: cst.BaseExpression) -> bool:
+    full = source.package(function)
+    return full.startswith("tensorflow.") and not full.startswith("tensorflow.keras.")
+
+
+def _value(node: cst.CSTNode) -> float | None:
+    """Return the number that an expression writes out, or None."""
+    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):
+        inner = _value(node.expression)
+        return None if inner is None else -inner
+    return float(node.evaluated_value) if isinstance(node, cst.Integer | cst.Float) else None
+
+
+def _bare(source: Source, node: Any) -> str:
+    """Return an expression without the parentheses round it; the function that is put there has its own."""
+    return source.code(node.with_changes(lpar=(), rpar=()))

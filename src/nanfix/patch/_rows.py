@@ -1,0 +1,136 @@
+"""Other data in the source: rows left out, holes filled and labels moved in front of `fit` and `adapt`."""
+
+import libcst as cst
+
+from nanfix.patch._formatting import argument, with_argument
+from nanfix.patch._shared_lines import Alike, only
+from nanfix.patch._source_files import Files, Source
+from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import AdaptChange, Band, RowsChange
+
+FIT = {"x": 0, "y": 1, "sample_weight": 10}
+
+
+def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
+    """Plan statements in front of `fit` and what it is given then. Raises NoPlaceError."""
+    source, call = only(files, change.fit, alike)
+    statement = source.statement(call)
+    given = {name: argument(call, name, position) for name, position in FIT.items()}
+    held = argument(call, "validation_data", 7)
+    weights = argument(call, "class_weight", 9) if change.renumber else None
+    if given["x"] is None:
+        raise NoPlaceError("fit is given no x")
+    lines: list[str] = []
+    named = {name: _name_for(source, lines, name, each.value) for name, each in given.items() if each is not None}
+    new = _cleaned(source, change, named, lines, "keep")
+    if change.batch_rows is not None:
+        new = _whole(source, change.batch_rows, {**named, **new}, lines)
+    if held is not None:
+        parts = _held_parts(source, lines, held.value, change.held)
+        kept = change.model_copy(update={"batch_rows": None})
+        cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
+        new["validation_data"] = f"({', '.join(cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))})"
+    if weights is not None:
+        new["class_weight"] = _renumbered(source, weights.value, change.first_label)
+    source.insert(statement, "before", lines)
+    values = {name: cst.parse_expression(value) for name, value in new.items()}
+    positions = {**FIT, "validation_data": 7, "class_weight": 9}
+
+    def fed(updated: cst.Call) -> cst.Call:
+        for name, value in values.items():
+            updated = with_argument(updated, name, value, positions[name])
+        return updated
+
+    source.change(call, fed)
+
+
+def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
+    """Plan what `adapt` is given, holes filled. Raises NoPlaceError where it cannot be told which `adapt` is the layer's."""
+    source = files.source(change.target.place.file)
+    calls = [node for node in source.within(source.module) if isinstance(node, cst.Call) and _adapts(node)]
+    if len(calls) != 1:
+        raise NoPlaceError(f"adapt is called {len(calls)} times in {change.target.place.file}")
+    call, lines = calls[0], list[str]()
+    given = argument(call, "data", 0)
+    if given is None:
+        raise NoPlaceError("adapt is given no data")
+    x = _name_for(source, lines, "x", given.value)
+    source.insert(source.statement(call), "before", lines)
+    filled = cst.parse_expression(_filled(source, x, change.fill))
+    source.change(call, lambda updated: with_argument(updated, "data", filled, 0))
+
+
+def _adapts(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute) and call.func.attr.value == "adapt"
+
+
+def _name_for(source: Source, lines: list[str], name: str, value: cst.BaseExpression) -> str:
+    """Return the name of what fit is given, one of its own made for an expression."""
+    if isinstance(value, cst.Name):
+        return value.value
+    made = source.unused({"x": "inputs", "y": "targets", "sample_weight": "weights"}[name])
+    lines.append(f"{made} = {source.code(value)}")
+    return made
+
+
+def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -> str:
+    """Return class weights, as source, for labels counted from 0."""
+    elements = weights.elements if isinstance(weights, cst.Dict) else ()
+    written = [(e.key, e.value) for e in elements if isinstance(e, cst.DictElement) and isinstance(e.key, cst.Integer)]
+    if elements and len(written) == len(elements):
+        told = [f"{key.evaluated_value - first_label}: {source.code(value)}" for key, value in written]
+        return f"{{{', '.join(told)}}}"
+    return f"{{label - {first_label}: weight for label, weight in {source.code(weights)}.items()}}"
+
+
+def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression, count: int) -> list[str]:
+    """Return the expressions of the validation data, a tuple of that many arrays."""
+    if isinstance(value, cst.Tuple) and not any(isinstance(each, cst.StarredElement) for each in value.elements):
+        return [source.code(each.value) for each in value.elements]
+    made = value.value if isinstance(value, cst.Name) else source.unused("held")
+    if not isinstance(value, cst.Name):
+        lines.append(f"{made} = {source.code(value)}")
+    return [f"{made}[{index}]" for index in range(count)]
+
+
+def _cleaned(source: Source, change: RowsChange, named: dict[str, str], lines: list[str], keep: str) -> dict[str, str]:
+    """Return what fit is to be given instead; what has to be computed before is added to `lines`."""
+    finite = "np.isfinite(np.reshape({0}, (len({0}), -1))).all(axis=1)"
+    checks = [finite.format(named[name]) for name in change.finite if name in named]
+    checks += [_inside(source, band, named[band.part]) for band in change.bands if band.part in named]
+    if change.classes is not None and "y" in named:
+        labels = f"np.ravel({named['y']})"
+        checks.append(f"({labels} >= 0) & ({labels} < {change.classes})")
+    new: dict[str, str] = {}
+    if checks:
+        mask = source.unused(keep)
+        first, *others = map(source.written, checks)
+        lines += [f"{mask} = {first}", *(f"{mask} &= {check}" for check in others)]
+        new = {name: f"{value}[{mask}]" for name, value in named.items()}
+    if change.fill is not None:
+        x, filled = new.get("x", named["x"]), source.unused("filled")
+        lines.append(f"{filled} = {_filled(source, x, change.fill)}")
+        new["x"] = filled
+    if "y" in named and (change.first_label or change.labels):
+        labels, (low, span) = new.get("y", named["y"]), change.labels or (float(change.first_label), 1.0)
+        moved = f"{labels} - {low:g}" if low else labels
+        new["y"] = moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
+    return new
+
+
+def _filled(source: Source, x: str, fill: list[float]) -> str:
+    return source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": fill}))
+
+
+def _inside(source: Source, band: Band, name: str) -> str:
+    vectors = source.vectors({"CENTER": band.center, "SCALE": band.scale})
+    inside = source.written(f"np.abs(np.asarray({name}) - CENTER) <= SCALE", vectors)
+    return f"np.reshape({inside}, (len({name}), -1)).all(axis=1)"
+
+
+def _whole(source: Source, rows: int, given: dict[str, str], lines: list[str]) -> dict[str, str]:
+    """Return the arrays without the rows that do not fill a batch."""
+    named = {name: _name_for(source, lines, name, cst.parse_expression(value)) for name, value in given.items()}
+    whole = source.unused("whole")
+    lines.append(f"{whole} = len({named['x']}) - len({named['x']}) % {rows}")
+    return {name: f"{value}[:{whole}]" for name, value in named.items()}

@@ -1,0 +1,32 @@
+"""From the plan of a fix to the changes of the user's source that make the same training: which call, line or argument."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nanfix.changes.plan import Plan
+from nanfix.model.run import Run
+from nanfix.records.source_changes import NoPlace, SourceChange
+from nanfix.source.fit_call import FitCall
+
+
+def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> list[SourceChange]:
+    """Return the changes of the source that make the last of the `stages`, each with the edits that want it.
+
+    `stages` is the plan after each edit. What has no place in the source is a NoPlace with the reason.
+    """
+    if run is None or not stages:
+        return []
+    told = [{change.subject: change for change in _changes(run, plan, call)} for plan in stages]
+    final = told[-1]
+    wanted: dict[Any, list[int]] = {subject: [] for subject in final}
+    for index, (before, after) in enumerate(zip([{}, *told[:-1]], told, strict=True)):
+        new = [subject for subject, change in after.items() if before.get(subject) != change and subject in final]
+        for subject in new:
+            wanted[subject].append(index)
+    found: list[SourceChange] = [change.model_copy(update={"edits": wanted[subject]}) for subject, change in final.items()]
+    idle = sorted(set(range(len(stages))) - {index for edits in wanted.values() for index in edits})
+    return [*found, *(NoPlace(edits=[index], reason="nothing in the source holds what it changes") for index in idle)]
+
+
+def _changes(run: Run, plan: Plan, call: FitCall) -> list[SourceChange]:
+    return [place for change in plan for place in change.in_source(run, plan, call)]

@@ -1,0 +1,208 @@
+"""Let a training that goes on from a snapshot look to the user's callbacks as if it had never stopped."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from nanfix.data.training_data import TrainingData
+from nanfix.model.object_state import remember
+from nanfix.model.undo import override
+from nanfix.recorder._event_files import forget
+
+WRITERS = (
+    keras.callbacks.BackupAndRestore,
+    keras.callbacks.CSVLogger,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.TensorBoard,
+)
+LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}  # where each writes
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
+States = Iterable[tuple[Any, dict[str, Any]]]
+
+
+def user_callbacks(data: TrainingData) -> list[Any]:
+    """Return the user's callbacks as a list, in whatever form they were given."""
+    return listed((data.arguments or {}).get("callbacks"))
+
+
+def listed(given: Any) -> list[Any]:
+    """Return as a list what fit was given as callbacks: a CallbackList, one, several or none."""
+    return keras.tree.flatten(getattr(given, "callbacks", given) or [])
+
+
+def without_writers(callbacks: Sequence[Any]) -> list[Any]:
+    """Return the callbacks but for those of Keras that only write files: what they wrote is of a later training already."""
+    return [callback for callback in callbacks if not isinstance(callback, WRITERS)]
+
+
+def broken_off(callbacks: Sequence[Any]) -> None:
+    """Let TensorBoard close its files when a training ends before its time, so that nothing is left to be written to them."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.TensorBoard):
+            callback.on_train_end()
+
+
+def logged(callbacks: Sequence[Any]) -> dict[str, int]:
+    """Return how many lines the files of CSVLoggers that append hold before a training: these are of earlier ones."""
+    appending = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and c.append and Path(c.filename).exists()]
+    return {logger.filename: len(_lines(logger)) for logger in appending}
+
+
+def still_training(callbacks: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the callbacks, each once, that were told of no end when a training was broken off."""
+    return tuple({id(c): c for c in callbacks if not isinstance(c, keras.callbacks.TensorBoard)}.values())
+
+
+def resumed(
+    callbacks: Sequence[Any],
+    states: States,
+    epoch: int,
+    *,
+    rolled_back: float | None,
+    begun: Sequence[Any],
+    during: ExitStack,
+    earlier: Mapping[str, int] = NOTHING,
+) -> list[Any]:
+    """Return the callbacks to train with from `epoch` on.
+
+    Those in `begun` have gone through the training that was rolled back: until `during` is closed they are not told that
+    another begins, and so keep what they know, their files and their runs. Others begin anew and go on with `states`, since
+    Keras' callbacks forget everything when a training begins. A CSVLogger's file loses the rows of the epochs that are
+    trained again, and only those; so do the files of TensorBoard after a rollback. BackupAndRestore, which would load a
+    state of its own, only backs up; after a rollback, when the weights may be meant for scaled data, it only deletes its
+    files at the end. A callback with a method `on_rollback(epoch)` is told of one.
+
+    Args:
+        rolled_back: when the state was reached that the training was rolled back to, in seconds since 1970; None when it was not.
+        earlier: what `logged` returned before the training began.
+    """
+    going_on = {id(callback) for callback in begun}
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.CSVLogger):
+            _cut(callback, epoch, earlier.get(callback.filename, 0))
+        if rolled_back is not None and isinstance(callback, keras.callbacks.TensorBoard):
+            forget(callback, rolled_back)
+        hears = getattr(callback, "on_rollback", None)
+        if rolled_back is not None and hears is not None:
+            hears(epoch)
+        if id(callback) in going_on:
+            override(during, callback, "on_train_begin", _ignore)
+    anew = [callback for callback in callbacks if id(callback) not in going_on]
+    told = [
+        _Backup(callback, rolled_back is not None) if isinstance(callback, keras.callbacks.BackupAndRestore) else callback
+        for callback in callbacks
+    ]
+    known = {id(callback) for callback in anew}
+    loggers = [callback for callback in anew if isinstance(callback, keras.callbacks.CSVLogger)]
+    return [*told, _Reminder([(callback, state) for callback, state in states if id(callback) in known], loggers)]
+
+
+def put_off_end(callbacks: Sequence[Any], during: ExitStack) -> None:
+    """Tell callbacks of no end of a training until `during` is closed: whether the training counts is judged after it.
+
+    EarlyStopping restores its best weights then, which are what is judged, and TensorBoard's files are closed each time.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.EarlyStopping | keras.callbacks.TensorBoard):
+            override(during, callback, "on_train_end", _ignore)
+
+
+def end(callbacks: Sequence[Any], history: Mapping[str, Sequence[float]]) -> None:
+    """Tell callbacks of the end of a training, with the last figures of its history."""
+    for callback in callbacks:
+        callback.on_train_end({name: values[-1] for name, values in history.items() if values})
+
+
+def _ignore(logs: Any = None) -> None:
+    """Stand in for a method of a callback that is in the midst of a training."""
+
+
+@contextmanager
+def logging_to(folder: Path, callbacks: Sequence[Any]) -> Iterator[None]:
+    """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written elsewhere stays as it is."""
+    moved = []
+    for number, callback in enumerate(callbacks):
+        attribute = next((name for kind, name in LOGS.items() if isinstance(callback, kind)), None)
+        if attribute is not None:
+            before = getattr(callback, attribute)
+            moved.append((callback, attribute, before))
+            setattr(callback, attribute, str(folder / f"{number}-{Path(before).name}"))
+    try:
+        yield
+    finally:
+        for callback, attribute, before in moved:
+            setattr(callback, attribute, before)
+
+
+class _Reminder(keras.callbacks.Callback):
+    """Comes after the user's callbacks, so that what they reset when the training begins is put back."""
+
+    def __init__(self, states: States, loggers: Sequence[Any]):
+        super().__init__()
+        self._states = [(callback, state) for callback, state in states if callback not in loggers]
+        self._append = [(logger, logger.append) for logger in loggers]
+        for logger in loggers:
+            logger.append = True
+
+    def on_train_begin(self, logs=None):
+        remember(self._states)
+        for logger, append in self._append:
+            logger.append = append
+
+
+class _Backup(keras.callbacks.Callback):
+    """A BackupAndRestore that does not restore, and backs up only where its files will mean what it says."""
+
+    def __init__(self, backup: Any, rolled_back: bool):
+        super().__init__()
+        self._backup, self._backs_up = backup, not rolled_back
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._backup.set_model(model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._backs_up:
+            self._backup.on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._backs_up:
+            self._backup.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        self._backup.on_train_end(logs)
+
+
+def _lines(logger: Any) -> list[bytes]:
+    """Return the lines of a CSVLogger's file, ends included."""
+    return Path(logger.filename).read_bytes().splitlines(keepends=True)
+
+
+def _cut(logger: Any, epoch: int, earlier: int) -> None:
+    """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained again, but no `earlier` line."""
+    opened = None if logger.csv_file is None or logger.csv_file.closed else logger.csv_file
+    if opened is not None:
+        opened.flush()
+    if not Path(logger.filename).exists():
+        return
+    lines, following = _lines(logger), None
+    while len(lines) > max(earlier, 1):
+        first = lines[-1].decode(errors="replace").split(logger.sep)[0].strip()
+        if first and not first.isdigit():
+            break
+        if first:
+            row = int(first)
+            if row < epoch or (following is not None and row != following - 1):  # rows of an earlier training stay
+                break
+            following = row
+        lines.pop()
+    with Path(logger.filename).open("r+b") as file:  # the callback may hold the file open: it is cut, not replaced
+        file.truncate(sum(map(len, lines)))
+    if opened is not None:
+        opened.seek(0, os.SEEK_END)

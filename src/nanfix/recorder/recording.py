@@ -1,0 +1,129 @@
+"""What a flight recorder leaves behind: snapshots, and the batches since the newest of them."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanfix.model.snapshot import Snapshot
+from nanfix.model.training_step import Drawn, RecordingStep, whole
+from nanfix.records.diagnosis import Onset
+
+EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
+OUTGROWN = 100.0  # times their first norm, weights have
+REFUSED_LABEL = "Received a label value of"  # so begins what TensorFlow says of a label without a class
+
+
+class Nonfinite(Exception):
+    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the logs of the step show it.
+
+    `refused` is what TensorFlow said where it would not compute a step, as some devices do where others give NaN.
+    """
+
+    def __init__(self, detected: Onset, what: str, *, logged: bool = False, refused: str = ""):
+        super().__init__(f"{what} at {detected}")
+        self.detected = detected
+        self.what = what
+        self.logged = logged
+        self.refused = refused
+
+
+def refuses_label(error: object) -> bool:
+    """Say whether TensorFlow refused to compute the loss of a class label that has no class."""
+    return REFUSED_LABEL in str(error)
+
+
+def refused_label(error: object) -> str:
+    """Return what TensorFlow says of such a label, in one line and without the labels of the whole batch."""
+    return (REFUSED_LABEL + str(error).partition(REFUSED_LABEL)[2].partition("Label values")[0]).strip().rstrip(".").strip()
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of the training function: `step` (from 1) of `epoch` (from 0) was the first step in it.
+
+    `rates` pairs variables of learning rates with what they held, where a callback may have set them since the last snapshot.
+    """
+
+    epoch: int
+    step: int
+    rates: tuple[tuple[Any, Any], ...]
+    drawn: Drawn
+
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """One step of training: its batch as it was drawn, and where in the run it stood (epoch and step from 1)."""
+
+    at: Onset
+    batch: Any
+    rates: tuple[tuple[Any, Any], ...] = ()
+
+    @property
+    def whole_batch(self) -> Any:
+        """The batch of all replicas together."""
+        return whole(self.batch)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Snapshots, oldest first; the steps since the newest; and the series the recorder kept.
+
+    `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps, `epoch_losses` what each
+    epoch came to (validation, where there was one), `steps_per_epoch` the steps of the last whole one.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    steps: tuple[RecordedStep, ...]
+    step_of_keras: RecordingStep | None
+    first_batch: Any = None
+    losses: tuple[float, ...] = ()
+    epoch_losses: Mapping[int, float] = field(default_factory=dict)
+    steps_per_epoch: int | None = None
+    loss_at: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def initial(self) -> Snapshot:
+        return self.snapshots[0]
+
+    @property
+    def newest(self) -> Snapshot:
+        return self.snapshots[-1]
+
+    @property
+    def good(self) -> Snapshot:
+        """The newest snapshot of a model that is still of use: its loss has not exploded and its weights are of a usual size."""
+        return next((snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)), self.initial)
+
+    def _is_good(self, snapshot: Snapshot) -> bool:
+        first, loss = self.loss_at.get(self.initial.total, math.nan), self.loss_at.get(snapshot.total, math.nan)
+        best = min((known for known in (*self.loss_at.values(), *self.losses) if math.isfinite(known)), default=math.nan)
+        exploded = loss - best > EXPLODED * max(first - best, abs(best))
+        outgrown = snapshot.weight_norm > OUTGROWN * self.initial.weight_norm > 0
+        return not (exploded or outgrown)
+
+
+@dataclass(frozen=True)
+class RecorderUsage:
+    """What recording cost: snapshots kept, the most bytes held in memory and the bytes allowed, seconds, and the folder
+    of the snapshots that did not fit into memory (None when all did)."""
+
+    snapshots: int
+    peak_bytes: int
+    memory_bytes: int
+    seconds: float
+    folder: Path | None = None
+
+    def __str__(self):
+        held = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
+        told = f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {held}"
+        return told + (f"; they did not fit and were kept on disk in {self.folder}." if self.folder else ".")
+
+
+def recorded_steps(executions: list[Execution]) -> Iterator[RecordedStep]:
+    """Yield the single steps of executions, in order."""
+    for execution in executions:
+        for index, batch in enumerate(execution.drawn.batches()):
+            at = Onset(execution.epoch + 1, execution.step + index)
+            yield RecordedStep(at, batch, execution.rates if index == 0 else ())

@@ -1,0 +1,153 @@
+"""Train with the user's own `model.fit` while the flight recorder listens."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanfix.data.training_data import TrainingData
+from nanfix.model.faults import Net
+from nanfix.model.object_state import plain_state
+from nanfix.model.quiet import heard
+from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
+from nanfix.recorder._flight_recorder import FlightRecorder
+from nanfix.recorder.callbacks import broken_off, put_off_end, resumed, still_training, user_callbacks, without_writers
+from nanfix.recorder.recording import Nonfinite, Recording
+from nanfix.recorder.snapshot_files import SnapshotStore, joined
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a training is to be watched: bytes of memory, where snapshots go on disk, and whether to write some there
+    in any case so that a killed run can be gone on with.
+
+    `writes` is False for a training that is only there to fail again, since a later one has written its files already.
+    `earlier` tells how many lines of a CSVLogger's file, by its name, are of trainings before this one.
+    `net` keeps what nanfix itself fails of.
+    """
+
+    memory_bytes: int | None = None
+    store: SnapshotStore | None = None
+    durable: bool = False
+    writes: bool = True
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    net: Net = field(default_factory=Net)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A finished or broken-off training: its history, what was recorded, and the incident, if there was one.
+
+    `begun` are the callbacks of the user's to which a training has begun and not ended: after an incident, and in a training
+    with a fix, which may not be the last. `knew` is what callbacks remembered when an incident ended the training.
+    """
+
+    history: Mapping[str, list[float]]
+    epoch: list[int]
+    params: Mapping[str, Any]
+    recorder: FlightRecorder
+    incident: Nonfinite | None
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+    begun: tuple[Any, ...] = ()
+    knew: tuple[tuple[Any, dict[str, Any]], ...] = ()
+
+
+def watch(
+    model: Any,
+    data: TrainingData,
+    watching: Watching | None = None,
+    *,
+    adapt: Callable[[list[Any]], list[Any]] = list,
+    start: Snapshot | None = None,
+    begun: Sequence[Any] = (),
+) -> Watched:
+    """Run `model.fit` on `data` until it ends or turns non-finite.
+
+    A durable run that was killed goes on from the newest snapshot in the store.
+
+    Args:
+        adapt: makes of the user's callbacks those to train with.
+        start: the snapshot that a rolled-back training goes on from; its state is the model's already.
+        begun: the callbacks that went through the training that was rolled back: to them this is still the same one.
+
+    Raises:
+        Whatever the user's own code raises, and KeyboardInterrupt. The model is left as Keras leaves it or, where that is
+        non-finite, in its last verified state.
+    """
+    watching = watching or Watching()
+    saved = watching.store.saved() if watching.store is not None and watching.durable else []
+    resume = (saved[0], saved[-1]) if saved else None
+    callbacks = user_callbacks(data)
+    recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume, watching.net)
+    arguments = data.fit_arguments()
+    taking_part = callbacks if watching.writes else without_writers(callbacks)
+    origin = (start.epoch, start.callbacks) if start is not None else None
+    if resume is not None:
+        origin = (resume[1].epoch, resume[1].states(callbacks))
+    incident, time_begun = None, time.perf_counter()
+    with ExitStack() as during:
+        told = taking_part
+        if origin is not None:
+            arguments["initial_epoch"], states = origin
+            told = resumed(
+                taking_part,
+                states,
+                origin[0],
+                rolled_back=start and start.taken,
+                begun=begun,
+                during=during,
+                earlier=watching.earlier,
+            )
+        if start is not None:
+            put_off_end(taking_part, during)
+        arguments["callbacks"] = [recorder, *adapt(told)]
+        recorder.attach(model)
+        during.callback(recorder.detach)
+        try:
+            with heard():
+                model.fit(**arguments)
+        except Nonfinite as nonfinite:
+            incident = nonfinite.with_traceback(None)
+        except BaseException as failed:
+            incident = recorder.refused(failed)
+            if incident is None:
+                recorder.abandon()
+                restore_if_ruined(model, recorder.recording())
+                raise
+        incident = incident or recorder.incident  # a `fit` of the user's own may have swallowed it
+        knew = tuple((callback, plain_state(callback)) for callback in taking_part) if incident is not None else ()
+        if incident is not None:
+            recorder.abandon()
+            broken_off(told)
+    kept = model.history
+    history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
+    return Watched(
+        history,
+        epochs,
+        dict(kept.params or {}),
+        recorder,
+        incident,
+        time.perf_counter() - time_begun,
+        (str(resume[1]),) if resume else (),
+        still_training((*begun, *taking_part)) if incident is not None or start is not None else (),
+        knew,
+    )
+
+
+def restore_if_ruined(model: Any, recording: Recording) -> None:
+    """Put the model back to its last verified state when a training that somebody else ended has left it non-finite."""
+    if recording.snapshots and nonfinite_variables(model):
+        restore(recording.good)
+
+
+def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[dict[str, list[float]], list[int]]:
+    """Return one history: the epochs before the rollback and those trained after it."""
+    kept = [index for index, epoch in enumerate(before.epoch) if epoch < start_epoch]
+    names = list(dict.fromkeys([*before.history, *after.history])) if kept else list(after.history)
+    history = {
+        name: [before.history[name][i] for i in kept if name in before.history] + list(after.history.get(name, []))
+        for name in names
+    }
+    return history, [before.epoch[i] for i in kept] + after.epoch

@@ -1,0 +1,82 @@
+"""What nanfix.fit hands back: how it ended, why, and what was changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanfix.changes.plan import Plan
+from nanfix.model.faults import Fault
+from nanfix.model.run import Run
+from nanfix.records.diagnosis import Diagnosis
+from nanfix.remedies.fix import Fix
+from nanfix.report.trial import TrialRecord
+
+if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
+    from nanfix.recorder.recording import RecorderUsage
+
+
+class Outcome(Enum):
+    """How a run ended. The value tells the user what it means and what to do next."""
+
+    HEALTHY = "Training stayed finite; nothing was changed."
+    REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
+    UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
+    EXHAUSTED = "No fix held within the budget; the model is in its last finite state. Allow more trials or strategies."
+    INTERRUPTED = (
+        "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
+    )
+
+
+@dataclass(frozen=True)
+class Report:
+    """The one result of nanfix.fit, whatever the ending.
+
+    `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
+    not among them, `fingerprint` the model's layers and the shapes of the data, as `run_dir.fingerprint` describes them.
+    `run` are the facts of the run, as it was before it was repaired, without its data; `stages` is the plan after each edit of
+    the fix. `faults` are exceptions of nanfix's
+    own, which have cost the user no more than nanfix.
+    """
+
+    outcome: Outcome
+    model: Any
+    history: dict[str, list[float]]
+    epoch: list[int]
+    params: dict[str, Any]
+    diagnosis: Diagnosis | None = None
+    fix: Fix = field(default_factory=Fix)
+    trials: tuple[TrialRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    seconds: float = 0.0
+    recorder: "RecorderUsage | None" = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    run: Run | None = None
+    stages: tuple[Plan, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def export(self, path: str | Path) -> None:
+        """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.
+
+        Raises:
+            NanfixError: the folder cannot be written, or the model cannot be saved by Keras.
+        """
+        from nanfix.report.export import export
+
+        export(self, Path(path))
+
+    def __str__(self):
+        parts = [f"{self.outcome.name}: {self.outcome.value}"]
+        if self.diagnosis is not None:
+            parts.append(str(self.diagnosis))
+        if self.fix:
+            parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
+        if self.outcome is Outcome.EXHAUSTED:
+            parts += [f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()]
+        parts += self.notes
+        if self.recorder is not None and self.recorder.folder is not None:
+            parts.append(str(self.recorder))
+        return "\n".join(parts)

@@ -1,0 +1,70 @@
+"""Prove a fix before the user's epochs are trained with it: other seeds, more steps, and each edit left out in turn."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.search.judge import Judge
+from nanfix.search.ladder import limit
+
+SEEDS = (1, 2)  # by which a fix is tried anew
+HORIZON = 2.0  # and how much longer than in the search
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is left of a fix that held, and the loss that it reached with each of the other seeds."""
+
+    fix: Fix
+    losses: tuple[float, ...]
+
+    def __str__(self):
+        losses = " and ".join(f"{loss:.3g}" for loss in self.losses)
+        return f"Proved: it holds with {len(self.losses)} other seeds, too, and over more steps (loss {losses})."
+
+
+class OutOfTime(Exception):
+    """The deadline has passed before a fix was proved."""
+
+
+def prove(
+    judge: Judge, fix: Fix, *, keep: Sequence[Edit] = (), bar: float = math.inf, deadline: float = math.inf
+) -> Proof | None:
+    """Return the proof of what of `fix` is needed; None when it does not hold.
+
+    A probe that runs at the `deadline`, in seconds of `time.monotonic`, is finished. Edits not left out by then stay.
+
+    Args:
+        keep: edits that are not left out: changes to the data, without which no loss is comparable.
+        bar: the loss of a model that has learned nothing; differences are judged against it.
+
+    Raises:
+        OutOfTime: the fix held as far as it was tried, but not with every seed in time.
+    """
+    losses = _losses(judge, fix, deadline=deadline)
+    if losses is None:
+        return None
+    for edit in reversed([edit for edit in fix.edits if edit not in keep]):
+        smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
+        try:
+            without = _losses(judge, smaller, limit(max(losses), bar), deadline) if smaller else None
+        except OutOfTime:
+            break
+        if without is not None:
+            fix, losses = smaller, without
+    return Proof(fix, losses)
+
+
+def _losses(judge: Judge, fix: Fix, highest: float = math.inf, deadline: float = math.inf) -> tuple[float, ...] | None:
+    """Return the loss of a longer probe for each seed; None as soon as one does not hold or ends above `highest`."""
+    losses = []
+    for seed in SEEDS:
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        record = judge(fix, seed, HORIZON)
+        if record.verdict != "held" or record.loss is None or record.loss > highest:
+            return None
+        losses.append(record.loss)
+    return tuple(losses)

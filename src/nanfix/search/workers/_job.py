@@ -1,0 +1,194 @@
+"""What a worker process needs to know of a failed run, as files: the model, the snapshots, and everything else."""
+
+import importlib
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import keras
+
+from nanfix.changes.insertion import can_rebuild
+from nanfix.data.arrays import unpacked
+from nanfix.data.datasets import batches_of
+from nanfix.data.training_data import TrainingData
+from nanfix.explain.description import describe
+from nanfix.explain.failed_run import FailedRun
+from nanfix.install.probing import schedules
+from nanfix.install.workbench import Workbench
+from nanfix.model.object_state import plain_variables
+from nanfix.model.run import walk
+from nanfix.model.snapshot import restore, state_variables
+from nanfix.recorder.snapshot_files import SnapshotStore
+from nanfix.records.diagnosis import Diagnosis
+from nanfix.records.errors import NanfixError
+from nanfix.remedies.fix import Fix
+from nanfix.remedies.registry import select
+from nanfix.report.export import MODEL, SAVE_ERRORS
+from nanfix.search.judge import Judge, Marks
+from nanfix.search.search import Space, build_space
+
+FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
+
+
+class CannotShare(Exception):
+    """Says why a run cannot be handed to another process."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The part of a job that is neither model nor snapshot; `modules` hold the classes of the model's own code."""
+
+    modules: tuple[str, ...]
+    data: TrainingData
+    epoch_losses: dict[int, float]
+    steps: int
+    steps_per_epoch: int | None
+    seed: int
+    strategies: tuple[str, ...]
+    diagnosis: Diagnosis
+    ground: Fix
+    marks: Marks
+    directory: Path
+
+
+def share(folder: Path, run: FailedRun) -> None:
+    """Write the model, as it was compiled, and the snapshots; `hand_out` adds what is to be tried.
+
+    Raises:
+        CannotShare: the model cannot be made anew elsewhere, or the data are no arrays.
+    """
+    model = run.run.model
+    if not run.data.is_arrays:
+        raise CannotShare("the data are a stream, which one process alone can draw from")
+    if not can_rebuild(model) or run.run.replicas > 1:
+        raise CannotShare("the model is a subclass with a call of its own, or spread over several devices")
+    if plain_variables(model):
+        raise CannotShare("the model holds variables that Keras does not save")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model.save(folder / MODEL)
+        keras.saving.load_model(folder / MODEL)
+    except (*SAVE_ERRORS, ImportError) as error:
+        raise CannotShare(f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})") from error
+    for own in _registered(folder / MODEL):
+        _check_known_elsewhere(own)
+    store = SnapshotStore(folder / SNAPSHOTS)
+    store.clear()
+    for snapshot in run.snapshots:
+        store.save(replace(snapshot, callbacks=()))
+
+
+def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Marks, directory: Path) -> None:
+    """Write what is to be tried next, in the search that is kept in `directory`.
+
+    Raises:
+        CannotShare: an argument of the training cannot be written down.
+    """
+    arguments = {**(run.data.arguments or {})}
+    arguments["callbacks"] = schedules(arguments.get("callbacks"))
+    facts = Facts(
+        _modules(run.run.model, _registered(folder / MODEL)),
+        replace(run.data, arguments=arguments),
+        dict(run.epoch_losses),
+        run.steps,
+        run.steps_per_epoch,
+        run.seed,
+        tuple(space.strategies),
+        space.diagnosis,
+        ground,
+        marks,
+        directory,
+    )
+    text = io.BytesIO()
+    try:
+        _Pickler(text).dump(facts)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise CannotShare(f"the training's arguments cannot be handed to another process ({error})") from error
+    (folder / FACTS).write_bytes(text.getvalue())
+
+
+def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
+    """Rebuild what `share` and `hand_out` wrote: the space of the search, a judge with a model of its own, its directory.
+
+    Raises:
+        NanfixError: the model that was loaded is not the one that was saved.
+    """
+    facts: Facts = pickle.loads((folder / FACTS).read_bytes())
+    for module in facts.modules:
+        importlib.import_module(module)
+    model: Any = keras.saving.load_model(folder / MODEL)
+    (batch,) = batches_of(facts.data.training_part(), [0], 1)
+    model.test_on_batch(*unpacked(batch))  # makes its metrics
+    model.optimizer.build(model.trainable_variables)
+    variables = state_variables(model)
+    snapshots = tuple(saved.bound(variables) for saved in SnapshotStore(folder / SNAPSHOTS).saved())
+    if not snapshots:
+        raise NanfixError(f"{folder} holds no snapshot. Expected: the job of a search. Received: a folder without one.")
+    restore(snapshots[-1])
+    run, sites = describe(model, facts.data, [])
+    held, sampled = facts.data.held([]), facts.data.rows([])
+    failed = FailedRun(
+        run=run,
+        data=facts.data,
+        held=held,
+        sampled=sampled,
+        snapshots=snapshots,
+        epoch_losses=facts.epoch_losses,
+        steps=facts.steps,
+        steps_per_epoch=facts.steps_per_epoch,
+        seed=facts.seed,
+    )
+    bench = Workbench(run, facts.data, held, sites)
+    space = build_space(select(facts.strategies), facts.diagnosis, run, facts.ground.plan(run))
+    bench.open()
+    return space, Judge(failed, bench, facts.marks, facts.ground), facts.directory
+
+
+def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:
+    """Return the modules that define the model's own code: classes of its parts, and what it has registered with Keras."""
+    parts: Sequence[Any] = [model, model.optimizer, *(layer for _, layer in walk(model))]
+    names = dict.fromkeys([*(type(part).__module__ for part in parts), *(own.__module__ for own in registered)])
+    return tuple(name for name in names if name.partition(".")[0] != "keras")
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what the script itself defines: another process does not run the script, so it could not be read there."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type | FunctionType):
+            _check_known_elsewhere(value)
+        return NotImplemented
+
+
+def _check_known_elsewhere(own: Any) -> None:
+    """Raise CannotShare for a class or function of the user's script or notebook itself."""
+    if own.__module__ == "__main__":
+        raise CannotShare(
+            f"{own.__qualname__} is defined in the script itself, which no other process runs; they would find it in a module"
+        )
+
+
+def _registered(path: Path) -> list[Any]:
+    """Return the user's classes and functions that a saved model names: layers, losses, metrics, initializers, all of it."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    found = map(keras.saving.get_registered_object, dict.fromkeys(_names(config)))
+    return [own for own in found if own is not None and own.__module__.partition(".")[0] != "keras"]
+
+
+def _names(config: Any) -> Iterator[str]:
+    if isinstance(config, list):
+        for part in config:
+            yield from _names(part)
+    if isinstance(config, dict):
+        name = config.get("config" if config.get("class_name") == "function" else "registered_name")
+        if isinstance(name, str):
+            yield name
+        for part in config.values():
+            yield from _names(part)

@@ -1,0 +1,110 @@
+"""Where the user's own code makes layers, models and optimizers, compiles and fits them: noted while the script runs."""
+
+import functools
+import os
+import sys
+import weakref
+from collections import Counter
+from types import FrameType
+from typing import Any
+
+from nanfix.model.user_code import is_users, span, users_call
+from nanfix.records.source_changes import Made, Span
+
+
+class Places:
+    """Remembers for every object of Keras the call of the user's own code that made it, and how many each call made.
+
+    Objects that a library or nanfix makes by itself have no place. Nothing is kept alive.
+    """
+
+    def __init__(self):
+        self._folder = os.getcwd()  # the script may leave it
+        self._made: dict[int, tuple[weakref.ref[Any], Span]] = {}
+        self._compiled: dict[int, tuple[weakref.ref[Any], Span]] = {}
+        self._counts: Counter[tuple[Span, str]] = Counter()
+
+    def install(self, keras: Any) -> None:
+        """Watch what is made from now on. `keras` is the package, which has just been imported."""
+        for base in (keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule):
+            self._watch(base)
+        # Where Keras defines it: a model class that has another compile counts as one that cannot be compiled when it is loaded.
+        owner = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
+        compile_ = owner.compile
+
+        @functools.wraps(compile_)
+        def compile_at(model, *args, **kwargs):
+            self._note(self._compiled, model, "compile", sys._getframe(1))
+            return compile_(model, *args, **kwargs)
+
+        owner.compile = compile_at
+
+    def called(self, callee: str, frame: FrameType) -> Made | None:
+        """Note a call by the user's own code, seen from inside it, and return its place."""
+        place = self._place(frame)
+        return None if place is None else self._counted(place, callee)
+
+    def of(self, made: Any) -> Made | None:
+        """Return the call that made an object, or None where it is not the user's own."""
+        return self._found(self._made, made, type(made).__name__)
+
+    def compiled(self, model: Any) -> Made | None:
+        """Return the call that compiled a model, or None where it is not the user's own."""
+        return self._found(self._compiled, model, "compile")
+
+    @property
+    def counts(self) -> list[tuple[Span, str, int]]:
+        """How many objects of which class each place has made so far."""
+        return [(place, callee, count) for (place, callee), count in self._counts.items()]
+
+    def file(self, name: str) -> str | None:
+        """Return the path of the user's own loaded file of that name, or None where there is none or several."""
+        paths = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+        found = {os.path.abspath(path) for path in paths if os.path.basename(path) == name and is_users(path)}
+        return self.relative(found.pop()) if len(found) == 1 else None
+
+    def relative(self, path: str) -> str:
+        """Return a path as seen from the folder the script was started in; the path itself where it lies elsewhere."""
+        relative = os.path.relpath(os.path.join(self._folder, path), self._folder)
+        return os.path.abspath(path) if relative.startswith(os.pardir) else relative.replace(os.sep, "/")
+
+    def absolute(self, path: str) -> str:
+        """Return the absolute path of one that `relative` gave."""
+        return os.path.join(self._folder, path)
+
+    def _watch(self, base: Any) -> None:
+        """Note every object of `base` and its subclasses as soon as there is one; how it is initialized stays Keras'."""
+        new = base.__new__
+
+        @functools.wraps(new)
+        def noted(cls, *args, **kwargs):
+            made = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
+            self._note(self._made, made, type(made).__name__, sys._getframe(1))
+            return made
+
+        base.__new__ = staticmethod(noted)
+
+    def _note(self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str, frame: FrameType) -> None:
+        place = self._place(frame)
+        if place is not None:
+            places[id(made)] = weakref.ref(made), place
+            self._counts[place, callee] += 1
+
+    def _place(self, frame: FrameType) -> Span | None:
+        frame_of_user = users_call(frame)
+        position = None if frame_of_user is None else span(frame_of_user)
+        if frame_of_user is None or position is None:
+            return None
+        line, column, end_line, end_column = position
+        file = self.relative(frame_of_user.f_code.co_filename)
+        return Span(file=file, line=line, column=column, end_line=end_line, end_column=end_column)
+
+    def _found(self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str) -> Made | None:
+        reference, place = places.get(id(made), (None, None))
+        if reference is None or place is None or reference() is not made:
+            return None
+        return Made(place=place, callee=callee, made=self._counts[place, callee])
+
+    def _counted(self, place: Span, callee: str) -> Made:
+        self._counts[place, callee] += 1
+        return Made(place=place, callee=callee, made=self._counts[place, callee])

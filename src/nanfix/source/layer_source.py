@@ -1,0 +1,129 @@
+"""Numbers, and the layers that scale by them, as a person writes them in source."""
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from nanfix.changes.scaling import Affine, Power
+from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
+
+SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
+TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
+NEAR_LIMIT = 1e-5  # so near to 0 or 2, a power is its limit to the digits of a float32
+# keras.utils, since tf.keras has no keras.saving.
+YEO_JOHNSON = '''@keras.utils.register_keras_serializable()
+class YeoJohnson(keras.layers.Layer):
+    """Draw in the long tails of each feature by Yeo-Johnson's power of it."""
+
+    def __init__(self, exponent, **kwargs):
+        super().__init__(**kwargs)
+        self.exponent = exponent
+
+    def call(self, inputs):
+        up = np.array(self.exponent, "float32")
+        above = keras.ops.expm1(up * keras.ops.log1p(keras.ops.relu(inputs))) / up
+        below = keras.ops.expm1((2 - up) * keras.ops.log1p(keras.ops.relu(-inputs))) / (2 - up)
+        return above - below
+
+    def get_config(self):
+        return {**super().get_config(), "exponent": self.exponent}'''
+
+
+def arguments_of_layers(run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]) -> Iterator[ArgumentChange | NoPlace]:
+    """Yield, once for each call that makes layers, the `arguments` that it has to be given, by address of the layer."""
+    wanted: dict[Any, list[ArgumentChange]] = {}
+    for address in (address for address in run.members if arguments.get(address)):
+        layer = run.members[address]
+        owner = next((m for m in run.members.values() if getattr(m, "cell", None) is layer), layer)
+        target = call.places.of(owner) if isinstance(owner, keras.Layer) else None
+        if target is None:
+            yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
+            continue
+        for name, value in arguments[address].items():
+            taken, position_of = parameter(type(owner), name)
+            if taken:
+                change = ArgumentChange(target=target, name=name, value=value, position=position_of)
+                wanted.setdefault((change.subject, value), []).append(change)
+            else:
+                yield NoPlace(reason=f"{target.callee} takes no argument {name}")
+    for alike in wanted.values():
+        target = alike[0].target.model_copy(update={"changed": len(alike)})
+        yield alike[0].model_copy(update={"target": target})
+
+
+def parameter(kind: Any, name: str) -> tuple[bool, int | None]:
+    """Say whether a class takes an argument, and at which position it may be given without its name."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    for index, parameter in enumerate(parameters):
+        if parameter.name == name:
+            return True, index if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else None
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), None
+
+
+def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
+    """Return the layers, as source, that scale like this, with the vectors they name and what has to be defined for them.
+
+    None where a scale is smaller than what a Normalization layer divides by.
+    """
+    affine = [scaling] if isinstance(scaling, Affine) else [scaling.first, scaling.last]
+    if min(scale for each in affine for scale in each.scale) < SMALLEST_SCALE:
+        return None
+    if isinstance(scaling, Affine):
+        layer, numbers = _normalization(scaling, "")
+        return {"layers": [layer], "numbers": numbers}
+    (first, given), (last, more) = _normalization(scaling.first, ""), _normalization(scaling.last, "POWER_")
+    exponents = [_regular(exponent) for exponent in scaling.exponent]
+    return {
+        "layers": [first, "YeoJohnson(EXPONENT)", last],
+        "numbers": {**given, "EXPONENT": exponents, **more},
+        "definition": YEO_JOHNSON,
+    }
+
+
+def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
+    """Return the stock layer, as source, that computes (x - center) / scale, and the vectors it names."""
+    centers, scales = scaling.center, scaling.scale
+    alike = len({*centers}) == 1 and len({*scales}) == 1
+    if alike and centers[0] == 0:
+        return f"keras.layers.Rescaling(1 / {number(scales[0])}{float32_argument()})", {}
+    if alike:
+        mean, variance = digits(centers[0], scales[0]), number(scales[0] ** 2)
+        return f"keras.layers.Normalization(axis=None, mean={number(mean)}, variance={variance}{float32_argument()})", {}
+    means = [digits(c, s) for c, s in zip(centers, scales, strict=True)]
+    numbers = {f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales]}
+    mean = f"{prefix}MEAN"
+    if len({*means}) == 1:
+        mean = f"[{number(means[0])}] * {len(means)}"
+    else:
+        numbers = {mean: means, **numbers}
+    return f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{float32_argument()})", numbers
+
+
+def _regular(exponent: float) -> float:
+    """Return an exponent of Yeo-Johnson's power, or the nearest at which its formula needs no limit."""
+    near = next((limit for limit in (0.0, 2.0) if abs(exponent - limit) < NEAR_LIMIT), None)
+    return float(f"{exponent:.6g}") if near is None else near + NEAR_LIMIT
+
+
+def digits(center: float, scale: float) -> float:
+    """Round a center to six digits, or to so many that what is cut off is small beside the scale."""
+    digits = 6 if center == 0 else max(6, math.ceil(math.log10(abs(center) / scale)) + 4)
+    return float(f"{center:.{digits}g}")
+
+
+def float32_argument() -> str:
+    """Return the argument that keeps raw numbers out of half precision, where that is the policy."""
+    return ', dtype="float32"' if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else ""
+
+
+def literal(value: Any) -> str:
+    return number(value) if isinstance(value, float) else repr(value)
+
+
+def number(value: float) -> str:
+    """Return a number as a person writes it, to the digits that a float32 holds."""
+    text = f"{value:.7g}"
+    return text if any(sign in text for sign in ".e") else f"{text}.0"

@@ -1,0 +1,287 @@
+"""What nanfix relies on in every strategy, built-in or installed: run it over yours.
+
+from nanfix import testing
+
+def test_my_strategy():
+    run = testing.run_of(model, x, y)  # a compiled model and data that the strategy is for
+    testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
+
+def test_my_strategy_repairs():
+    # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
+    testing.check_repair("my-strategy", build, expert)
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+
+from nanfix.api.fit import fit
+from nanfix.changes.plan import Plan
+from nanfix.data.training_data import TrainingData
+from nanfix.explain.description import describe
+from nanfix.model.crossentropies import Targets, crossentropy_of
+from nanfix.model.run import base_optimizer
+from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.remedies.fix import Edit
+from nanfix.remedies.registry import GROUP, catalogue
+from nanfix.remedies.strategy import Tier
+from nanfix.report.report import Outcome
+from nanfix.search.search import build_space
+
+AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
+NOTHING = Plan()
+
+
+def diagnosis(*causes, **facts):
+    """Return the diagnosis of these causes, each certain; `facts` are other fields of `Diagnosis`."""
+    known = {"learning_rate": 0.1, "gradient_norm": 5.0, "weight_norm": 2.0}
+    return Diagnosis(Onset(1, 1), tuple(Finding(cause, 1.0, "as the test says") for cause in causes), **{**known, **facts})
+
+
+def run_of(model, x, y):
+    """Return the run that nanfix.fit makes of a compiled model and its data."""
+    return describe(model, TrainingData.of(x, y, {}), [])[0]
+
+
+def applies(strategy, diagnosis, run, plan=NOTHING):
+    """Say whether the search would try the strategy: it answers a cause of the diagnosis, and does not refuse."""
+    return strategy.answers(diagnosis) and strategy.refusal(diagnosis, run, plan) is None
+
+
+def levels(strategy, diagnosis, run, plan=NOTHING):
+    """Return what the strategy's `space` gives at each of its levels, mild to strong."""
+    name, found = strategy.name, []
+    space = build_space({name: strategy}, diagnosis, run, plan)
+    for values in space.levels[name]:
+        hp: keras_tuner.HyperParameters = space.hyperparameters.copy()
+        hp.values = {name: True, **values}
+        with hp.conditional_scope(name, [True]), hp.name_scope(name):
+            found.append(strategy.space(hp, diagnosis, run, plan))
+    return found
+
+
+def check_strategy(strategy, diagnosis, run, plan=NOTHING):
+    """Run every check; an AssertionError says which rule is broken and how.
+
+    Args:
+        strategy: an instance of the strategy, installed in the entry-point group.
+        diagnosis: one that the strategy treats.
+        run: one that it can be applied to.
+        plan: what is changed about it already; nothing as a rule.
+    """
+    for check in CHECKS:
+        check(strategy, diagnosis, run, plan)
+
+
+def check_repair(name, build, expert=None, **changed):
+    """Repair a training that goes non-finite with one strategy alone; return the report and the rows held back.
+
+    Args:
+        name: of the strategy.
+        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them, for targets of the
+            output's shape or class indices.
+        expert: takes what a fresh `build` returns, makes the change by hand that a person with experience would make, and
+            returns the held-out loss, in the user's units, that the training ends at; the repair has to be as good.
+        changed: arguments of fit to put in the place of build's.
+    """
+    model, x, y, arguments = build()
+    plain = {"callbacks": [keras.callbacks.TerminateOnNaN()], **arguments, **changed}
+    losses = model.fit(x, y, **plain).history["loss"]
+    assert not (_finite(model) and np.isfinite(losses).all()), "training stays finite without nanfix: nothing to repair"
+    model, x, y, arguments = build()
+    arguments = {**arguments, **changed}
+    report = fit(model, x, y, strategies=[name], throw=False, **arguments)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert [edit.strategy for edit in report.fix.edits] == [name] and report.model is model
+    assert _finite(model), "the repaired model has non-finite weights"
+    predicted = _finite_rows(model.predict(x, verbose=0))
+    assert predicted[_finite_rows(x)].all(), "the repaired model predicts non-finite values from finite raw inputs"
+    kept = training_rows(y, arguments)
+    held_x, held_y = x[kept:], y[kept:]
+    nothing = _nothing_learned(model, held_y)
+    reached = report.history["val_loss"][-1]
+    assert reached < nothing, f"the repaired run ends at a loss of {reached:.3g}; predicting the mean gives {nothing:.3g}"
+    if expert is not None:
+        fresh, x, y, arguments = build()
+        by_hand = expert(fresh, x, y, {**arguments, **changed})
+        assert reached <= by_hand + (AS_GOOD - 1) * abs(by_hand), (
+            f"the repaired run ends at a loss of {reached:.4g}, the expert's at {by_hand:.4g}"
+        )
+    return report, held_x, held_y
+
+
+def trained(model, x, y, arguments):
+    """Train as a user does; return the held-out loss at the end."""
+    return model.fit(x, y, **arguments).history["val_loss"][-1]
+
+
+def training_rows(y, arguments):
+    """Return how many rows, the first ones, Keras trains on; it holds the others back."""
+    return int(len(y) * (1.0 - arguments["validation_split"]))
+
+
+def check_class_attributes(strategy, diagnosis, run, plan):
+    """The name is what a fix.json says, tier and causes are what the search goes by."""
+    words = r"[a-z]+(-[a-z]+)*"
+    assert re.fullmatch(words, strategy.name), f"name is lower-case words joined by hyphens, not {strategy.name!r}"
+    assert isinstance(strategy.tier, Tier), f"{strategy.name}: tier is a nanfix.Tier, not {strategy.tier!r}"
+    for name in ("treats", "eases"):
+        causes = getattr(strategy, name)
+        known = isinstance(causes, frozenset) and all(isinstance(cause, Cause) for cause in causes)
+        assert known, f"{strategy.name}: {name} is a frozenset of nanfix.Cause, not {causes!r}"
+    assert strategy.treats | strategy.eases, f"{strategy.name}: treats or eases names at least one nanfix.Cause"
+    assert not strategy.treats & strategy.eases, f"{strategy.name}: a cause that it treats is not one that it eases"
+
+
+def check_docstring(strategy, diagnosis, run, plan):
+    """The docstring opens with the effect and says when it does not help and where it comes from."""
+    text = type(strategy).__doc__ or ""
+    first, *_ = text.strip().splitlines() or [""]
+    assert first.endswith("."), f"{strategy.name}: the docstring's first line is a sentence ending with a period, not {first!r}"
+    assert "does not help" in " ".join(text.lower().split()), f"{strategy.name}: the docstring says when it does not help"
+    assert "Reference:" in text, f"{strategy.name}: the docstring names its source after 'Reference:'"
+
+
+def check_installed(strategy, diagnosis, run, plan):
+    """A fix names its strategies, so each has to be found by name."""
+    assert strategy.name in catalogue(), f"{strategy.name} is not installed: declare it as entry point in the group {GROUP!r}"
+
+
+def check_refusal(strategy, diagnosis, run, plan):
+    """It answers its own causes alone, gives no reason against itself where it can be applied, and changes nothing."""
+    before = _state(run, plan)
+    assert strategy.answers(diagnosis), f"{strategy.name}: none of the diagnosis' causes is in `treats` or `eases`"
+    reason = strategy.refusal(diagnosis, run, plan)
+    assert reason is None, f"{strategy.name}: refusal gives {reason!r} for the given diagnosis and run, not None"
+    foreign = tuple(Finding(cause, 1.0, "foreign") for cause in Cause if cause not in strategy.treats | strategy.eases)
+    assert not strategy.answers(replace(diagnosis, findings=foreign)), f"{strategy.name}: answers a cause that it does not name"
+    _assert_same(before, _state(run, plan), f"{strategy.name}: refusal changes")
+
+
+def check_space(strategy, diagnosis, run, plan):
+    """Every level's parameters are plain JSON and say what was drawn; drawing them changes nothing."""
+    before = _state(run, plan)
+    for params in levels(strategy, diagnosis, run, plan):
+        try:
+            again = json.loads(json.dumps(params, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{strategy.name}: space returns what JSON cannot hold ({error}): {params!r}") from error
+        assert again == params and type(params) is dict, f"{strategy.name}: JSON makes {again!r} of {params!r}"
+    _assert_same(before, _state(run, plan), f"{strategy.name}: space changes")
+
+
+def check_apply(strategy, diagnosis, run, plan):
+    """`apply` is a pure function: the same changed plan each time, the given one and the model as they were."""
+    for params in levels(strategy, diagnosis, run, plan):
+        before = _state(run, plan)
+        changed = strategy.apply(run, plan, **params)
+        _assert_same(before, _state(run, plan), f"{strategy.name}: apply changes what it is given:")
+        assert isinstance(changed, Plan), f"{strategy.name}: apply returns a Plan, not {type(changed).__name__}"
+        assert content(changed) != content(plan), f"{strategy.name}: apply with {params!r} changes nothing"
+        again = strategy.apply(run, plan, **params)
+        assert content(again) == content(changed), f"{strategy.name}: apply with {params!r} gives another plan each time"
+
+
+def check_edit(strategy, diagnosis, run, plan):
+    """A written edit, read again, is the same edit and makes the same plan."""
+    for params in levels(strategy, diagnosis, run, plan):
+        edit = Edit(strategy.name, params)
+        again = Edit.from_json(json.loads(json.dumps(edit.as_json())))
+        assert again == edit, f"{strategy.name}: read from JSON, {edit!r} is {again!r}"
+        same = content(strategy.apply(run, plan, **again.params)) == content(strategy.apply(run, plan, **params))
+        assert same, f"{strategy.name}: read from JSON, {edit!r} makes another plan"
+
+
+def check_words(strategy, diagnosis, run, plan):
+    """`explain` is one sentence for a user, `snippet` is Python."""
+    for params in levels(strategy, diagnosis, run, plan):
+        told, written = strategy.explain(params), strategy.snippet(params)
+        one = told.endswith(".") and ". " not in told and "\n" not in told
+        assert one, f"{strategy.name}: explain is one sentence ending with a period, not {told!r}"
+        assert "None" not in told, f"{strategy.name}: explain says None: {told!r}"
+        try:
+            compile(written, "snippet", "exec")
+        except SyntaxError as error:
+            raise AssertionError(f"{strategy.name}: snippet is no Python ({error}): {written!r}") from error
+
+
+CHECKS = (
+    check_class_attributes,
+    check_docstring,
+    check_installed,
+    check_refusal,
+    check_space,
+    check_apply,
+    check_edit,
+    check_words,
+)
+
+
+def _finite(model):
+    return all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def _finite_rows(array):
+    return np.isfinite(array).reshape(len(array), -1).all(axis=1)
+
+
+def _nothing_learned(model, y):
+    """Return the loss of a model that predicts the same for every row: the mean, or the shares of the classes."""
+    crossentropy = crossentropy_of(model.loss)
+    if crossentropy is not None and crossentropy.targets is Targets.CLASS:
+        _, counts = np.unique(y, return_counts=True)
+        shares = counts / len(y)
+        return float(-np.sum(shares * np.log(shares)))
+    loss: Any = keras.losses.get(model.loss)
+    mean = np.broadcast_to(y.mean(axis=0), y.shape)
+    return float(np.mean(np.asarray(loss(y, mean))))
+
+
+def content(value):
+    """Return what a record holds, for comparison: arrays by their bytes, everything else by its value."""
+    if is_dataclass(value):
+        return type(value).__name__, _fields(value)
+    if isinstance(value, Mapping):
+        return {key: content(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [content(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return value
+
+
+def _fields(record) -> dict[str, Any]:
+    """Return by name what the fields of a record hold, for comparison."""
+    return {field.name: content(getattr(record, field.name)) for field in fields(record)}
+
+
+def _state(run, plan):
+    """Return by name all that a strategy must leave alone: run and plan, the model's variables, and its attributes."""
+    model, optimizer = run.model, base_optimizer(run.model)
+    state = {f"run.{name}": held for name, held in _fields(run).items()}
+    state |= {f"plan.{kind}": content(change) for kind, change in plan.changes.items()}
+    state |= {f"variable {v.path}": np.asarray(v).tobytes() for v in (*model.variables, *optimizer.variables)}
+    owners = {"model": model, "optimizer": optimizer}
+    owners |= {f"layer {address}": layer for address, layer in run.members.items()}
+    return state | {f"{owner}.{name}": _Object(value) for owner, it in owners.items() for name, value in vars(it).items()}
+
+
+class _Object:
+    """An attribute's value, equal to itself alone: what it holds is the model's business."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Object) and self.value is other.value
+
+
+def _assert_same(before, after, what):
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert not changed, f"{what} {', '.join(changed)}"

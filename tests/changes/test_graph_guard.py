@@ -1,0 +1,340 @@
+"""Guards: the guarded operation and its gradient in exact numbers, and nothing else touched."""
+
+import inspect
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from nanfix.changes.graph_guard import IN_GRAPH, guarded, install
+from nanfix.changes.guards import Guard
+from nanfix.records.unsafe_operations import BASE, REGULAR, UNSAFE_OPERATIONS, domain_of_base
+
+E = 1e-4
+FILE = Path(__file__).name
+
+
+def line_of(function, offset=0):
+    """Return "file.py:LINE" of the line `offset` below the head of a function of this file."""
+    return f"{FILE}:{function.__code__.co_firstlineno + offset}"
+
+
+def guard_of(operation, function, offset=0, epsilon=E):
+    return Guard(operation, line_of(function, offset), None, epsilon)
+
+
+def value_and_slope(function, guard, x, **compiled):
+    """Return f(x) and df/dx, traced with the guard."""
+
+    @tf.function(autograph=False, **compiled)
+    def both(x):
+        with guarded(guard), tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return y, tape.gradient(y, x)
+
+    return [np.asarray(tensor, "float64") for tensor in both(tf.constant(x))]
+
+
+CASES = [
+    ("Sqrt", lambda x: ops.sqrt(x), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
+    ("Rsqrt", lambda x: ops.rsqrt(x), [-1, 0, 4], [100, 100, 0.5], [0, 0, -0.0625]),
+    ("Log", lambda x: ops.log(x), [-1, 0, 4], [np.log(E), np.log(E), np.log(4)], [0, 0, 0.25]),
+    ("Log1p", lambda x: ops.log1p(x), [-2, -1, 3], [np.log(E), np.log(E), np.log(4)], [0, 0, 0.25]),
+    ("RealDiv", lambda x: 1 / x, [-1e-6, 0, 1e-6, 2], [-1e4, 1e4, 1e4, 0.5], [0, 0, 0, -0.25]),
+    ("RealDiv", lambda x: x / ops.stop_gradient(x), [0, -2], [0, 1], [1e4, -0.5]),
+    ("DivNoNan", lambda x: tf.math.divide_no_nan(1.0, x), [0, -1e-6, 2], [0, -1e4, 0.5], [0, 0, -0.25]),
+    ("Reciprocal", lambda x: tf.math.reciprocal(x), [-1e-6, 0, 2], [-1e4, 1e4, 0.5], [0, 0, -0.25]),
+    ("Exp", lambda x: ops.exp(x), [1000, 100, 1], [1e4, 1e4, np.e], [0, 0, np.e]),
+    ("Pow", lambda x: ops.power(x, 0.5), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
+    ("Pow", lambda x: ops.power(x, -1.0), [-1e-6, 0, -2], [-1e4, 1e4, -0.5], [0, 0, -0.25]),
+    ("Pow", lambda x: ops.power(x, 3.0), [-2, 0, 1e-5], [-8, 0, 1e-15], [12, 0, 3e-10]),
+    ("Expm1", lambda x: ops.expm1(x), [1000, 0], [1e4 - 1, 0], [0, 1]),
+    ("Cosh", lambda x: tf.math.cosh(x), [-1000, 1000, 0], [5000, 5000, 1], [0, 0, 0]),
+    ("Sinh", lambda x: tf.math.sinh(x), [-1000, 1000, 0], [-5000, 5000, 0], [0, 0, 1]),
+    ("Softmax", lambda x: tf.nn.softmax(x), [-np.inf, -np.inf], [0.5, 0.5], [0, 0]),
+    ("Softmax", lambda x: tf.nn.softmax(x), [-np.inf, 3], [0, 1], [0, 0]),
+    ("LogSoftmax", lambda x: tf.nn.log_softmax(x), [-np.inf, -np.inf], [np.log(0.5)] * 2, [0, 0]),
+    ("Xlogy", lambda x: tf.math.xlogy(2 * tf.ones_like(x), x), [0, 1], [2 * np.log(E), 0], [0, 2]),
+    ("Xlog1py", lambda x: tf.math.xlog1py(2 * tf.ones_like(x), x), [-2, 0], [2 * np.log(E), 0], [0, 2]),
+    ("Lgamma", lambda x: tf.math.lgamma(x), [0, 1], [-np.log(E), 0], [0, -0.5772]),
+    ("Digamma", lambda x: tf.math.digamma(x), [0, 1], [-1 / E, -0.5772], [0, np.pi**2 / 6]),
+    ("Erfinv", lambda x: tf.math.erfinv(x), [0], [0], [np.sqrt(np.pi) / 2]),
+    ("Atan2", lambda x: tf.math.atan2(tf.zeros_like(x), x), [0, 2], [0, 0], [0, 0]),
+    ("FloorMod", lambda x: tf.math.floormod(tf.ones_like(x), x), [2], [1], [0]),
+    ("Acos", lambda x: ops.arccos(x), [1, 2, 0], [np.arccos(1 - E)] * 2 + [np.pi / 2], [0, 0, -1]),
+    ("Asin", lambda x: ops.arcsin(x), [-1, -2, 0], [np.arcsin(E - 1)] * 2 + [0], [0, 0, 1]),
+    ("Acosh", lambda x: ops.arccosh(x), [0, 1, 2], [np.arccosh(1 + E)] * 2 + [np.arccosh(2)], [0, 0, 3**-0.5]),
+    ("Atanh", lambda x: ops.arctanh(x), [-1, 2, 0], [np.arctanh(E - 1), np.arctanh(1 - E), 0], [0, 0, 1]),
+]
+
+
+NOT_IN_HALF = {"Lgamma", "Digamma", "Erfinv"}
+MATRICES = {"Cholesky", "MatrixInverse"}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize(
+    ("operation", "function", "x", "value", "slope"), CASES, ids=lambda case: case if isinstance(case, str) else ""
+)
+def test_value_and_gradient_at_the_edge(operation, function, x, value, slope, jit_compile):
+    found = value_and_slope(function, guard_of(operation, function), np.float32(x), jit_compile=jit_compile)
+    np.testing.assert_allclose(found[0], value, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found[1], slope, rtol=1e-3)
+
+
+def test_every_operation_has_a_case_and_every_domain_what_keeps_it_in_a_graph():
+    assert set(UNSAFE_OPERATIONS) == {case[0] for case in CASES} | MATRICES
+    assert set(IN_GRAPH) == {operation.domain for operation in UNSAFE_OPERATIONS.values()}
+
+
+DOMAINS = [
+    (domain, e) for domain in IN_GRAPH if domain is not BASE for e in (1e-7, E, *([] if domain.at_zero is None else [0.0]))
+]
+
+
+@pytest.mark.parametrize(("domain", "e"), LEVELS, ids=lambda part: getattr(part, "name", part))
+def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
+    x = tf.constant(np.float32([[0.5, 0], [0, -2]] if domain is REGULAR else [-1e3, -2, -1, -1e-9, 0, 1e-9, 0.5, 1, 2, 1e3]))
+    names = {"x": x, "ops": ops, "inf": np.inf}
+    text, helper = domain.source(e)
+    if helper is not None:
+        exec(helper.code.format(package="ops", max="max"), names)
+    expected = IN_GRAPH[domain](x, e).numpy()
+    np.testing.assert_allclose(eval(text.format(x="x"), names), expected, rtol=1e-3)
+    np.testing.assert_allclose(eval(domain.words("x", e), names), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5, -1.0, -2.0, 2.0, 1.0])
+def test_a_base_is_kept_where_its_exponent_asks(exponent):
+    x, domain = tf.constant(np.float32([-2, -1e-9, 0, 1e-9, 3])), domain_of_base(exponent)
+    expected = x if domain is None else IN_GRAPH[domain](x, E)
+    np.testing.assert_array_equal(IN_GRAPH[BASE](x, E, tf.constant(exponent)), expected)
+
+
+def test_singular_matrices_get_an_epsilon_on_their_diagonal():
+    def factored(x):
+        return tf.linalg.cholesky(x[:, None] * x[None, :])
+
+    value, slope = value_and_slope(factored, guard_of("Cholesky", factored, 1), np.float32([1, 1]))
+    np.testing.assert_allclose(value @ value.T, [[1 + E, 1], [1, 1 + E]], rtol=1e-4)
+    assert np.isfinite(slope).all()
+
+    def inverted(x):
+        return tf.linalg.inv(x[:, None] * x[None, :])
+
+    value, _ = value_and_slope(inverted, guard_of("MatrixInverse", inverted, 1), np.float32([0, 0]))
+    np.testing.assert_allclose(value, np.eye(2) / E, rtol=1e-3)
+
+
+@pytest.mark.parametrize("epsilon", [1e-10, 1e-4])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("operation", "function"), [(case[0], case[1]) for case in CASES], ids=[case[0] for case in CASES])
+def test_gradient_is_finite_at_the_edge_in_every_precision(operation, function, dtype, epsilon):
+    if operation in NOT_IN_HALF and dtype in ("float16", "bfloat16"):
+        pytest.skip("TensorFlow has no such operation on CPU")
+    x = np.float64([-1, -1e-12, 0, 1e-12, 1, 3]).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    found = value_and_slope(function, guard_of(operation, function, epsilon=epsilon), x)
+    assert np.isfinite(found[0]).all() and np.isfinite(found[1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_what_is_divided_by_zero_counts_as_nothing_without_an_epsilon(dtype, jit_compile):
+    def shares(x):
+        return ops.stop_gradient(x + 1) / x
+
+    x = np.array([0, 2, -0.5], dtype)
+    value, slope = value_and_slope(shares, guard_of("RealDiv", shares, 1, epsilon=0.0), x, jit_compile=jit_compile)
+    np.testing.assert_array_equal(value, [0, 1.5, -1])
+    np.testing.assert_array_equal(slope, [0, -0.75, -2])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_exponentials_relative_to_the_largest_leave_a_softmax_as_it_is(jit_compile):
+    def shares(x):
+        e = ops.exp(x)
+        return (e / ops.sum(e, axis=-1, keepdims=True))[..., 0]
+
+    guard = guard_of("Exp", shares, 1, epsilon=0.0)
+    value, slope = value_and_slope(shares, guard, np.float32([[500, 500], [1, 0]]), jit_compile=jit_compile)
+    p = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(value, [0.5, p], rtol=1e-6)
+    np.testing.assert_allclose(slope, [[0.25, -0.25], [p * (1 - p), -p * (1 - p)]], rtol=1e-5)
+
+
+def test_exponentials_can_still_be_added_up():
+    function = CASES[8][1]
+    value, _ = value_and_slope(function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000]))
+    assert np.isfinite(np.float32(1000) * np.float32(value[0]))
+
+
+def two_lines(x):
+    """Return sqrt(x) + log(x) on one line, sqrt(x) on the next."""
+    first = ops.sqrt(x) + ops.log(x)
+    return first, ops.sqrt(x)
+
+
+def test_other_operations_and_other_lines_are_untouched():
+    zero = tf.zeros((1,))
+
+    @tf.function(autograph=False)
+    def traced(guard_line):
+        with guarded(guard_of("Sqrt", two_lines, guard_line)):
+            return two_lines(zero)
+
+    first, second = traced(2)
+    assert np.isneginf(first) and not np.any(second)  # the logarithm on the guarded line is not
+    first, second = traced(3)
+    np.testing.assert_allclose(second, 0.01)
+    assert np.isneginf(first)
+
+
+def test_two_guards_at_once():
+    @tf.function(autograph=False)
+    def traced(x):
+        with guarded(guard_of("Sqrt", two_lines, 2)), guarded(guard_of("Log", two_lines, 2)):
+            return two_lines(x)
+
+    first, second = traced(tf.zeros((1,)))
+    np.testing.assert_allclose(first, 0.01 + np.log(E), rtol=1e-5)
+    assert not np.any(second)
+
+
+def test_operations_in_loops_and_branches_are_guarded():
+    def looped(x):
+        return tf.while_loop(
+            lambda i, a: i < 3, lambda i, a: (i + 1, a + tf.sqrt(x)), [0, tf.zeros_like(x)], maximum_iterations=3
+        )[1]
+
+    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 2), np.float32([0, 4]))
+    np.testing.assert_allclose(value, [0.03, 6.0])
+    np.testing.assert_allclose(slope, [0.0, 0.75])
+
+    def branched(x):
+        return tf.cond(x[1] > 0.0, lambda: tf.sqrt(x), lambda: x)
+
+    value, slope = value_and_slope(branched, guard_of("Sqrt", branched, 1), np.float32([0, 4]))
+    np.testing.assert_allclose(value, [0.01, 2.0])
+    np.testing.assert_allclose(slope, [0.0, 0.25])
+
+
+class Distance(layers.Layer):
+    """The square root of the sum of squares, which it also adds to the loss."""
+
+    def call(self, x):
+        squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+        self.add_loss(ops.mean(squares))
+        return ops.sqrt(squares)
+
+
+def distances():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((2,))
+    outputs = layers.Concatenate()([Distance(name="left")(inputs), Distance(name="right")(-inputs), inputs])
+    return keras.Model(inputs, layers.Dense(1, kernel_initializer="ones")(outputs))
+
+
+def sqrt_guard(layer="right"):
+    return Guard("Sqrt", line_of(Distance.call, 3), layer, E)
+
+
+def gradient(model, x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x)
+    return np.asarray(tape.gradient(y, x))
+
+
+def test_layer_called_directly_is_guarded_too_and_its_siblings_on_the_same_line():
+    model, x = distances(), tf.zeros((3, 2))
+    assert np.isnan(gradient(model, x)).all()
+    install(model, [sqrt_guard()], ExitStack())
+    assert {layer.name for layer in model.layers if "call" in vars(layer)} == {"left", "right"}
+    np.testing.assert_allclose(model(x), np.full((3, 1), 0.02), rtol=1e-6)
+    np.testing.assert_array_equal(gradient(model, x), np.ones((3, 2)))
+    np.testing.assert_allclose(model.predict(np.zeros((3, 2)), verbose=0), np.full((3, 1), 0.02), rtol=1e-6)
+
+
+def test_losses_added_in_a_guarded_layer_are_those_of_the_call():
+    model = distances()
+    install(model, [sqrt_guard()], ExitStack())
+    for scale in (1.0, 2.0):
+        model(scale * tf.ones((3, 2)))
+        assert [float(loss) for loss in model.losses] == pytest.approx([2.0 * scale**2] * 2)
+
+
+def test_removed_hooks_leave_nothing_behind():
+    model = distances()
+    before = [dict(vars(layer)) for layer in (model, *model.layers)]
+    with ExitStack() as undo:
+        install(model, [sqrt_guard(), Guard("Sqrt", "loss.py:1", None, E)], undo)
+        assert {"train_step", "test_step"} <= set(vars(model)) and "call" in vars(model.layers[1])
+    assert before == [dict(vars(layer)) for layer in (model, *model.layers)]
+
+
+def test_stock_layer_without_a_line_is_guarded_by_its_address():
+    inputs = keras.Input((2,))
+    bare = [layers.LayerNormalization(epsilon=0.0, center=False, scale=False) for _ in range(2)]
+    model = keras.Model(inputs, [layer(inputs) for layer in bare])
+    install(model, [Guard("Rsqrt", None, "layer_normalization[0]", E)], ExitStack())
+    guarded_outputs, others = model(tf.ones((1, 2)))
+    assert np.isfinite(guarded_outputs).all() and np.isnan(others).all()
+
+
+def test_guarded_model_can_be_saved_and_its_signature_stays(tmp_path):
+    model = distances()
+    signature = inspect.signature(model.layers[1].call)
+    install(model, [sqrt_guard()], ExitStack())
+    assert inspect.signature(model.layers[1].call) == signature
+    model.save(tmp_path / "model.keras")
+    x = np.float32([[1, 2]])
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Distance": Distance})
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+class Root(layers.Layer):
+    """A layer whose call TensorFlow compiles, with control flow or without."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call = tf.function(call)
+
+
+def root(x):
+    return ops.sqrt(x)
+
+
+def root_if_asked(x):
+    return ops.sqrt(x) if tf.reduce_any(x < 1) else x
+
+
+@pytest.mark.parametrize("call", [root, root_if_asked], ids=lambda call: call.__name__)
+def test_compiled_layer_is_guarded_though_it_was_traced_before(call):
+    model = keras.Sequential([keras.Input((1,)), Root(call)])
+    assert np.isnan(model.predict(-np.ones((1, 1)), verbose=0)).all()
+    model.predict_function = None
+    matches = Counter()
+    install(model, [Guard("Sqrt", line_of(call, 1), "root[0]", E)], ExitStack(), matches)
+    np.testing.assert_allclose(model.predict(-np.ones((1, 1)), verbose=0), [[0.01]], rtol=1e-5)
+    assert sum(matches.values()) > 0
+
+
+def test_guard_without_a_match_is_counted_as_idle():
+    matches, elsewhere = Counter(), Guard("Sqrt", "loss.py:1", None, E, "loss.root: return ops.sqrt(x)")
+    model = distances()
+    install(model, [sqrt_guard(), elsewhere], ExitStack(), matches)
+    model.predict(np.ones((1, 2)), verbose=0)
+    assert matches[sqrt_guard()] == 2 and not matches[elsewhere]
+
+
+def test_line_that_has_moved_is_guarded_by_its_function_and_its_text():
+    moved = Guard("Sqrt", f"{FILE}:1", "right", E, f"{__name__}.call: return ops.sqrt(squares)")
+    model = distances()
+    install(model, [moved], ExitStack())
+    np.testing.assert_allclose(model(tf.zeros((3, 2))), np.full((3, 1), 0.02), rtol=1e-6)

@@ -1,0 +1,84 @@
+"""From evidence to cause: each small explosion is named for what it is."""
+
+import functools
+
+import explosions
+import pytest
+
+from nanfix.api.diagnose import diagnose
+from nanfix.records.diagnosis import Cause, Phase
+
+EXPECTED = {
+    explosions.missing_cells: Cause.NONFINITE_INPUT,
+    explosions.nan_target: Cause.NONFINITE_TARGET,
+    explosions.missing_weights: Cause.NONFINITE_WEIGHT,
+    explosions.labels_from_one: Cause.INVALID_LABEL,
+    explosions.masks_of_bytes: Cause.INVALID_LABEL,
+    explosions.sentinel_values: Cause.OUTLIER,
+    explosions.velocity_of_another_training: Cause.STALE_MOMENTS,
+    explosions.adapted_to_holes: Cause.RUINED_STATISTICS,
+    explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
+    explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
+    explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
+    explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
+    explosions.large_targets: Cause.UNSCALED_TARGET,
+    explosions.overflowing_mean: Cause.UNSCALED_TARGET,
+    explosions.learning_rate: Cause.LEARNING_RATE,
+    explosions.schedule: Cause.LEARNING_RATE,
+    explosions.deep_gradient: Cause.EXPLODING_GRADIENT,
+    explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
+    explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,
+    explosions.feedback: Cause.UNSTABLE_RECURRENCE,
+    explosions.initialization: Cause.BAD_INITIALIZATION,
+    explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
+    explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
+    explosions.root_of_distance: Cause.GRADIENT_SINGULARITY,
+    explosions.handwritten_log: Cause.LOGITS_BY_HAND,
+    explosions.adam_without_epsilon: Cause.OPTIMIZER_CONSTANT,
+    explosions.half_precision: Cause.REDUCED_PRECISION,
+    explosions.constant_feature_without_epsilon: Cause.BATCH_STATISTICS,
+    explosions.nothing_but_padding: Cause.EMPTY_REDUCTION,
+    explosions.black_frame: Cause.POISON_BATCH,
+    explosions.validation_hole: Cause.VALIDATION_ONLY,
+    explosions.glitch: Cause.TRANSIENT,
+    explosions.foreign_state: Cause.UNKNOWN,
+}
+
+
+def test_every_cause_has_an_explosion():
+    assert set(EXPECTED.values()) == set(Cause)
+
+
+@functools.cache
+def diagnosed(build):
+    """Explain an explosion, once for all tests that look at it."""
+    model, x, y, arguments = build()
+    return diagnose(model, x, y, **arguments)
+
+
+@pytest.mark.parametrize("build", EXPECTED, ids=lambda build: build.__name__)
+def test_first_cause(build):
+    diagnosis = diagnosed(build)
+    assert diagnosis.cause is EXPECTED[build], str(diagnosis)
+    assert len(str(diagnosis).splitlines()) <= 12
+
+
+def test_scale_of_inputs_is_among_the_causes_with_its_figure():
+    findings = {finding.cause: finding for finding in diagnosed(explosions.unscaled_inputs).findings}
+    assert "root mean square" in findings[Cause.UNSCALED_INPUT].evidence
+
+
+def test_rows_with_holes_are_those_of_the_users_data():
+    diagnosis = diagnosed(explosions.missing_cells)
+    assert diagnosis.rows == (70, 90) and diagnosis.rows_of == "the data"
+    assert diagnosis.place.phase is Phase.INPUT
+    assert "1 NaN and 1 inf in 2 of 128 rows" in diagnosis.findings[0].evidence
+
+
+def test_rows_with_nan_targets():
+    assert diagnosed(explosions.nan_target).rows == (5,)
+
+
+def test_learning_rate_is_not_told_where_the_steps_fail_without_one():
+    told = str(diagnosed(explosions.log_in_a_layer))
+    assert "with a learning rate of 0 the steps fail all the same" in told and "too high" not in told

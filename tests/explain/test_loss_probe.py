@@ -1,0 +1,155 @@
+"""Losses at outputs that the model does not give yet: without a minimum, defined with another last activation, unmoved."""
+
+from pathlib import Path
+
+import explosions
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from nanfix.changes.guards import Guard
+from nanfix.explain.loss_probe import falls_without_end, needed_activation, relative_exponents
+from nanfix.records.diagnosis import Phase, Place
+from nanfix.testing import contract
+
+
+def log_of_probability(y, p):
+    return -ops.sum(y * ops.log(p), axis=-1)
+
+
+def log_of_squares(y, p):
+    return ops.square(ops.log(1.0 + y) - ops.log(1.0 + p))
+
+
+def both_sides(y, p):
+    return -ops.mean(y * ops.log(p) + (1.0 - y) * ops.log(1.0 - p), axis=-1)
+
+
+def gaussian(y, p):
+    mean, deviation = p[:, :1], p[:, 1:2]
+    return ops.log(deviation) + 0.5 * ops.square((y[:, :1] - mean) / deviation)
+
+
+def mixture(y, p):
+    """Mixture density, whose logarithm is of 0 where every component is far away."""
+    return -ops.log(ops.sum(ops.exp(-ops.square(100.0 * y - p)), axis=-1))
+
+
+def root_of_difference(y, p):
+    return ops.square(ops.sqrt(p) - ops.sqrt(y))
+
+
+def impossible(y, p):
+    return ops.log(-1.0 - ops.square(p - y))
+
+
+def line_of(function, offset=1):
+    return f"{Path(function.__code__.co_filename).name}:{function.__code__.co_firstlineno + offset}"
+
+
+def setup_of(loss, last=None):
+    x, _ = explosions.table(rows=16)
+    y = np.eye(3, dtype="float32")[np.arange(16) % 3]
+    return contract.run_of(explosions.mlp(loss=loss, outputs=3, last=last), 10 * x, y)
+
+
+@pytest.mark.parametrize(
+    ("loss", "operation", "line", "last", "endless"),
+    [
+        (log_of_probability, "Log", 1, None, True),
+        (log_of_probability, "Log", 1, "softplus", True),
+        (log_of_probability, "Log", 1, "softmax", False),
+        (log_of_squares, "Log", 1, None, False),
+        (explosions.poisson, "Log", 1, None, True),
+        (gaussian, "Log", 2, None, True),
+        (root_of_difference, "Sqrt", 1, None, False),
+        (mixture, "Log", 2, None, False),
+    ],
+)
+def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, endless):
+    assert falls_without_end(Guard(operation, line_of(loss, line), None, 1e-7), setup_of(loss, last)) is endless
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "needed"),
+    [
+        (explosions.poisson, None, "softplus"),
+        (explosions.poisson, "leaky_relu", "softplus"),
+        (root_of_difference, None, "softplus"),
+        (both_sides, None, "sigmoid"),
+        (log_of_probability, None, "sigmoid"),  # with softplus it falls for ever
+        (log_of_probability, "softmax", None),
+        (impossible, None, None),
+    ],
+)
+def test_activation_with_which_the_loss_is_defined(loss, last, needed):
+    run = setup_of(loss, last)
+    before = run.activations[-1][1].activation
+    assert needed_activation(run, ("softplus", "sigmoid")) == needed
+    assert run.activations[-1][1].activation is before
+
+
+def test_activation_is_the_same_whatever_weights_a_trial_has_left():
+    run = setup_of(explosions.poisson)
+    for weight in run.model.weights:
+        weight.assign(weight * np.nan)
+    assert needed_activation(run, ("softplus", "sigmoid")) == "softplus"
+
+
+def test_loss_without_targets_is_not_judged():
+    model = explosions.mlp()
+    model.compile("sgd", loss=None)
+    run = contract.run_of(model, explosions.table(rows=16)[0], None)
+    assert needed_activation(run, ("softplus",)) is None
+    assert falls_without_end(Guard("Log", "test_loss_probe.py:1", None, 1e-7), run) is False
+    assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_loss_probe.py:1"), run)
+
+
+def test_loss_of_several_targets_is_not_judged():
+    run = setup_of(explosions.poisson)
+    several = contract.run_of(run.model, run.sample.inputs[0], [run.sample.targets[0]] * 2)
+    assert needed_activation(several, ("softplus",)) is None
+    assert falls_without_end(Guard("Log", "test_loss_probe.py:1", None, 1e-7), several) is False
+
+
+def shares(x):
+    e = ops.exp(x)
+    return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+def over_the_rows(x):
+    e = ops.exp(x)
+    return e / ops.sum(e, axis=0, keepdims=True)
+
+
+def sizes(x):
+    return ops.exp(x) / 3.0
+
+
+def contrast(y, p):
+    e = ops.exp(p)
+    return -ops.log(e[:, 0] / ops.sum(e, axis=-1))
+
+
+def growth(y, p):
+    return ops.mean(ops.exp(p) - y * p, axis=-1)
+
+
+@pytest.mark.parametrize(("activation", "relative"), [(shares, True), (over_the_rows, False), (sizes, False)])
+def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relative):
+    x, _ = explosions.table(rows=16)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")])
+    model.compile("sgd", "mse")
+    run = contract.run_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
+    weights = model.get_weights()
+    place = Place(Phase.FORWARD, "last", "Exp", line_of(activation))
+    assert relative_exponents(place, run) is relative
+    assert not relative_exponents(Place(Phase.FORWARD, "last", "Log", line_of(activation)), run)
+    assert all(map(np.array_equal, weights, model.get_weights())) and "call" not in vars(model.layers[-1])
+
+
+@pytest.mark.parametrize(("loss", "relative"), [(contrast, True), (growth, False)])
+def test_exponents_in_a_loss_of_which_only_differences_matter(loss, relative):
+    run = setup_of(loss)
+    assert relative_exponents(Place(Phase.LOSS, None, "Exp", line_of(loss)), run) is relative

@@ -1,0 +1,78 @@
+"""What is odd about data is found in one pass, whatever the size of its chunks."""
+
+import explosions
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanfix.explain import oddities
+from nanfix.explain.oddities import look, remarks
+from nanfix.model.addresses import SINGLE
+from nanfix.model.run import Run, Sample
+
+
+def table():
+    x = np.random.default_rng(0).normal(size=(500, 4)).astype("float32")
+    x[:, 1] = 7.0
+    x[[3, 400], 2] = 1e3
+    x[77] = 0.0
+    x[10, 0] = np.nan
+    return x
+
+
+def test_constant_columns_outliers_and_zero_rows():
+    seen = look(table())
+    assert seen.constant == ()  # row 77 is 0 there as well
+    assert seen.outlying_rows == (3, 400)
+    assert seen.zero_rows == 1
+    assert seen.peak == 1e3 and seen.count == 4
+
+
+def test_column_of_one_value_is_constant():
+    assert look(table()[:50]).constant == (1,)
+
+
+@given(st.integers(1, 600))
+@settings(max_examples=20, deadline=None)
+def test_chunks_change_nothing(chunk):
+    whole, before = look(table()), oddities.CHUNK
+    oddities.CHUNK = chunk
+    try:
+        assert look(table()) == whole
+    finally:
+        oddities.CHUNK = before
+
+
+def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer, keras.layers.Dense(2, activation=last)])
+    model.compile("sgd", loss)
+    return Run.of(model, Sample((x,), (y,), (True,), batch_size=batch_size, names=(SINGLE,)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "rows", "loss", "said"),
+    [
+        (keras.layers.LayerNormalization, 500, "mse", "1 rows of the inputs are all zero, and LayerNormalization divides"),
+        (keras.layers.BatchNormalization, 481, "mse", "the last batch of an epoch has a single row"),
+        (keras.layers.Flatten, 500, "binary_crossentropy", "gives linear outputs instead of sigmoid"),
+    ],
+)
+def test_what_does_not_go_with_the_model_is_said(layer, rows, loss, said):
+    x, y = table()[:rows], np.zeros((rows, 2), "float32")
+    assert any(said in remark for remark in remarks(setup_of(layer(), x, y, loss), [x], [y]))
+
+
+def test_healthy_data_are_not_remarked_on():
+    x, y = explosions.table()
+    assert list(remarks(setup_of(keras.layers.Dense(3, "relu"), x, y), [x], [y])) == []
+
+
+def test_values_beyond_half_precision_are_said():
+    x, y = table() * 100.0, np.zeros((500, 2), "float32")
+    run = setup_of(keras.layers.Dense(3), x, y)
+    half = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    half.dtype_policy = keras.DTypePolicy("mixed_float16")
+    half.compile("sgd", "mse")
+    assert any("beyond float16's 65504" in remark for remark in remarks(Run.of(half, run.sample), [x], [y]))

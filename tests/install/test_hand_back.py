@@ -1,0 +1,308 @@
+"""The model that is handed back is whole: it predicts, evaluates, trains on, is saved and shared as the trained one."""
+
+import explosions
+import keras
+import numpy as np
+import pytest
+import structures
+import tensorflow as tf
+from keras import layers, ops
+
+import nanfix
+from nanfix import Edit, Fix, Outcome
+from nanfix.changes.plan import Plan
+from nanfix.changes.scaling import Affine, Scaling, TargetScaling
+from nanfix.data.training_data import TrainingData
+from nanfix.explain.description import describe
+from nanfix.install.workbench import Workbench
+from nanfix.model.snapshot import take
+from nanfix.private.graphs import calls_of
+from nanfix.private.objects import INPUTS_SPEC, all_layers
+from nanfix.records.errors import CannotHandBack, InputError
+from nanfix.testing import contract
+
+TARGETS = TargetScaling(300.0, 40.0, 2)
+
+
+def affine(width, factor=1.0):
+    return Affine(tuple(factor * 10.0 * (i + 1) for i in range(width)), tuple(factor * (i + 2.0) for i in range(width)))
+
+
+def raw(*shape, factor=1.0, seed=0):
+    scaling = affine(shape[-1], factor)
+    x = np.random.default_rng(seed).normal(size=(24, *shape))
+    return (x * np.float32(scaling.scale) + np.float32(scaling.center)).astype("float32")
+
+
+def on_the_bench(model, x, targets=None, **scalings):
+    """Return a workbench of the compiled model, with a plan of these scalings prepared; and what it predicts then."""
+    model(x)
+    y = np.zeros((24, 1), "float32")
+    data = TrainingData.of(x, y, {"verbose": 0})
+    run, sites = describe(model, data, [])
+    model.optimizer.build(model.trainable_variables)
+    inputs = scalings or {name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()}
+    plan = Plan().with_change(Scaling(inputs=inputs, targets=targets))
+    plan.check(run)
+    bench = Workbench(run, data, data.held([]), sites)
+    bench.open()
+    bench.prepare(plan, take(model))
+    return bench, plan, np.asarray(model(x))
+
+
+def compiled(model):
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    return model
+
+
+def listed():
+    """Built from a list whose order is not that of the sorted names."""
+    wide, deep = keras.Input((2,), name="wide"), keras.Input((2,), name="deep")
+    both = layers.Concatenate()([layers.Dense(3, "relu")(wide), layers.Dense(3, "relu")(deep)])
+    return compiled(keras.Model([wide, deep], layers.Dense(1)(both)))
+
+
+class Siamese(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.shared, self.last = layers.Dense(3, "relu"), layers.Dense(1)
+
+    def call(self, inputs):
+        return self.last(ops.concatenate([self.shared(inputs["a"]), self.shared(inputs["b"])], axis=-1))
+
+
+def two_towers():
+    a, b, shared = keras.Input((2,), name="a"), keras.Input((2,), name="b"), layers.Dense(3, "relu")
+    return compiled(keras.Model([a, b], layers.Dense(1)(layers.Concatenate()([shared(a), shared(b)]))))
+
+
+def inside():
+    """Its first layers are a model of their own."""
+    inputs = keras.Input((2,))
+    block = keras.Sequential([keras.Input((2,)), layers.Dense(3, "relu")], name="encoder")
+    return compiled(keras.Model(inputs, layers.Dense(1)(block(inputs))))
+
+
+def own_step():
+    class Model(keras.Model):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.spare, self.seen = layers.Dense(1), keras.metrics.Mean(name="seen")
+
+        def train_step(self, data):
+            self.seen.update_state(1.0)
+            return {**super().train_step(data), "seen": self.seen.result()}
+
+    inputs = keras.Input((2,))
+    return compiled(Model(inputs, layers.Dense(1)(layers.Dense(3, "relu")(inputs))))
+
+
+def plain():
+    return compiled(keras.Sequential([keras.Input((2,)), layers.Dense(3, "relu"), layers.Dense(1)]))
+
+
+def by_dict():
+    return {"wide": raw(2), "deep": raw(2, factor=100.0, seed=1)}
+
+
+CASES = {
+    "sequential": (plain, lambda: raw(2), {"input[0]": affine(2)}),
+    "a list fed a dict": (listed, by_dict, {"wide": affine(2), "deep": affine(2, 100.0)}),
+    "a dict with a key too many": (
+        listed,
+        lambda: {**by_dict(), "another": raw(2)},
+        {"wide": affine(2), "deep": affine(2, 100.0)},
+    ),
+    "one layer for two inputs": (
+        two_towers,
+        lambda: [raw(2), raw(2, factor=100.0, seed=1)],
+        {"a": affine(2), "b": affine(2, 100.0)},
+    ),
+    "a model inside": (inside, lambda: raw(2), {"input[0]": affine(2)}),
+    "a step of its own": (own_step, lambda: raw(2), {"input[0]": affine(2)}),
+    "narrower than Normalization can tell": (plain, lambda: raw(2, factor=1e-9), {"input[0]": affine(2, 1e-9)}),
+    "a subclass": (
+        lambda: compiled(structures_subclass()),
+        lambda: raw(2),
+        {"input[0]": affine(2)},
+    ),
+}
+
+
+def structures_subclass():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.Dense(3, "relu"), layers.Dense(1)
+
+        def call(self, inputs):
+            return self.last(self.first(inputs))
+
+    return Own()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predictions_are_those_of_the_trained_scaled_model(case):
+    build, data, scalings = CASES[case]
+    model, x = build(), data()
+    unscaled = np.asarray(model(x))
+    bench, plan, trained = on_the_bench(model, x, TARGETS, **scalings)
+    assert np.abs(trained - unscaled).max() > 1.0
+    bench.hand_back(plan)
+    bench.close()
+    np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(model.predict(x, verbose=0), trained, rtol=1e-4, atol=1e-3)
+    assert "call" not in vars(model)
+    model.fit(x, trained, verbose=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
+    build, data, scalings = CASES[case]
+    model, x = build(), data()
+    bench, plan, trained = on_the_bench(model, x, TARGETS, **scalings)
+    before, weights = {name: id(value) for name, value in vars(model).items()}, model.get_weights()
+    nodes = [len(layer._inbound_nodes) for layer in model.layers]
+    with bench.saving(plan):
+        model.save_weights(tmp_path / "some.weights.h5")
+    after = {name: id(value) for name, value in vars(model).items()}
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {"call", "compute_loss", INPUTS_SPEC}, changed
+    assert [len(calls_of(layer)) for layer in model.layers] == nodes
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_array_equal(model(x), trained)
+    bench.close()
+
+
+def test_a_shared_layer_of_a_class_takes_no_two_scalings():
+    model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
+    run = contract.run_of(model, x, np.zeros((24, 1), "float32"))
+    assert run.sample.scalable == (False, False)
+
+
+def test_what_cannot_be_handed_back_is_refused_and_the_model_put_back():
+    model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
+    bench, plan, _ = on_the_bench(model, x, a=affine(2), b=affine(2, 100.0))
+    weights = model.get_weights()
+    with pytest.raises(CannotHandBack, match=r"Expected: the predictions of the trained model\."):
+        bench.hand_back(plan)
+    bench.close()
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "call" not in vars(model)
+
+
+def test_a_narrow_feature_folds_into_batch_normalization():
+    class Normalized(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.BatchNormalization(), layers.Dense(1)
+
+        def call(self, inputs):
+            return self.last(self.first(inputs))
+
+    model, x = compiled(Normalized()), raw(2, factor=1e-6)
+    bench, plan, trained = on_the_bench(model, x, None, **{"input[0]": affine(2, 1e-6)})
+    bench.hand_back(plan)
+    bench.close()
+    np.testing.assert_allclose(model(x), trained, rtol=1e-3, atol=1e-3)
+    assert (np.asarray(model.first.moving_variance) >= 0).all()
+
+
+def test_models_that_share_the_layers_are_scaled_too():
+    inputs = keras.Input((2,))
+    code = layers.Dense(3, "relu")(inputs)
+    encoder, model = keras.Model(inputs, code), compiled(keras.Model(inputs, layers.Dense(1)(code)))
+    x, scaling = raw(2), affine(2)
+    expected = np.asarray(encoder(scaling(x)))
+    bench, plan, _ = on_the_bench(model, x, None, **{"input[0]": scaling})
+    (told, again) = bench.hand_back(plan)
+    bench.close()
+    assert "folded into layer" in told and again.startswith("Folded, since other models share its layers")
+    np.testing.assert_allclose(encoder(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_made_of_the_repaired_one_afterwards_is_scaled():
+    model, x = plain(), raw(2)
+    expected = np.asarray(model.layers[0](affine(2)(x)))
+    bench, plan, _ = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
+    bench.close()
+    hidden = next(layer for layer in model.layers if layer.name.startswith("dense"))
+    np.testing.assert_allclose(keras.Model(model.inputs[0], hidden.output)(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_class_tracks_stays_tracked():
+    model, x = own_step(), raw(2)
+    bench, plan, _ = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
+    bench.close()
+    assert any(layer is model.spare for layer in all_layers(model)) and model.seen in model.metrics
+    assert "seen" in model.fit(x, np.zeros((24, 1), "float32"), verbose=0).history
+
+
+def test_a_call_of_the_users_own_survives():
+    model, x = plain(), raw(2)
+    own = tf.function(model.call)
+    model.call = own
+    bench, plan, trained = on_the_bench(model, x, TARGETS)
+    bench.hand_back(plan)
+    bench.close()
+    assert vars(model)["call"] is own
+    np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-3)
+
+
+def test_a_further_fit_goes_on_as_the_repaired_one():
+    model, x, y, arguments = explosions.large_targets()
+    report = nanfix.fit(model, x, y, **arguments, strategies=["scale-targets"])
+    assert report.outcome is Outcome.REPAIRED
+    history = model.fit(x, y, **arguments).history
+    assert history["val_loss"][-1] <= 1.1 * report.history["val_loss"][-1]
+
+
+@pytest.mark.parametrize(
+    ("build", "strategy"), [(explosions.handwritten_log, "logits-loss"), (explosions.outlying_targets, "robust-loss")]
+)
+def test_loss_of_the_repaired_model_is_one_that_stays_finite(build, strategy, tmp_path):
+    model, x, y, arguments = build()
+    report = nanfix.fit(model, x, y, **arguments, strategies=[strategy])
+    assert report.outcome is Outcome.REPAIRED and any("is compiled with keras.losses." in note for note in report.notes)
+    evaluated = model.evaluate(x, y, verbose=0)
+    assert np.isfinite(evaluated).all()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.evaluate(x, y, verbose=0), evaluated, rtol=1e-4)
+    for trained in (model, again):
+        assert np.isfinite(trained.fit(x, y, **arguments).history["loss"]).all()
+
+
+def test_a_class_trained_with_a_known_fix_is_saved_with_its_weights(tmp_path):
+    x, y = structures.subclass()[1:]
+    model = compiled(structures.Subclass())  # not built
+    fix = Fix((Edit("clip-gradients", {"global_clipnorm": 1.0}),))
+    nanfix.apply(model, fix, x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit("swap-activation", {"layers": ["dense[7]"], "activation": "tanh"}),
+        Edit("reinitialize", {"initializers": {"head": "he_normal"}}),
+        Edit("impute-nonfinite", {"fills": {"wide": [0.0, 0.0]}}),
+        Edit("scale-inputs", {"scaler": "robust", "inputs": {"wide": {"center": [0.0, 0.0], "scale": [1.0, 1.0]}}}),
+    ],
+    ids=lambda edit: edit.strategy,
+)
+def test_a_fix_for_another_model_is_refused_before_anything_is_changed(edit):
+    model, x = plain(), raw(2)
+    before = model.get_weights()
+    with pytest.raises(
+        InputError, match=r"The model has no (layer|input) '.*'\. Expected: .* (dense\[0\], dense\[1\]|input\[0\])"
+    ):
+        nanfix.fit(model, x, np.zeros((24, 1), "float32"), fix=Fix((edit,)), verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

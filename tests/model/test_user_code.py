@@ -1,0 +1,60 @@
+"""Whose a line of code is."""
+
+import linecache
+import os
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nanfix.model import user_code
+
+
+def test_libraries_are_not_the_users_own_wherever_they_are_installed(monkeypatch):
+    monkeypatch.setattr(user_code, "_LIBRARIES", ())  # as if installed by `pip install --target`, outside site-packages
+    assert not any(user_code.is_users(module.__file__) for module in (keras, keras.layers, np, tf))
+    assert user_code.is_users(__file__)
+
+
+@pytest.mark.parametrize("folder", ["_OWN", "_STDLIB"])
+def test_folder_whose_name_only_begins_like_another_is_the_users_own(folder):
+    assert user_code.is_users(f"{getattr(user_code, folder).rstrip(os.sep)}_experiments{os.sep}train.py")
+    assert not user_code.is_users(f"{getattr(user_code, folder)}train.py")
+
+
+def loaded(tmp_path, folder, text):
+    """Return the module that a file of this text is, its functions called by `losses` in the folder."""
+    path = tmp_path / folder / "losses.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    linecache.checkcache(str(path))
+    module = types.ModuleType(f"{folder}.losses")
+    exec(compile(text, str(path), "exec"), vars(module))
+    return module
+
+
+ROOT = "import sys\n\ndef root(look):\n    y = 1\n    return look(sys._getframe())\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "found"),
+    [
+        ("a", ROOT, True),
+        ("a", "\n# A line more.\n" + ROOT, True),
+        ("a", ROOT.replace("y = 1\n", "y = 1\n    z = 2 * y\n"), True),
+        ("a", ROOT.replace("look(sys", "look (sys"), True),  # no line reads so any more: anywhere in the function
+        (
+            "a",
+            ROOT.replace("y = 1", "y = look( sys._getframe())\n    if y is not None:\n        return y"),
+            False,
+        ),  # the line is there, but further down
+        ("b", ROOT, False),
+        ("a", ROOT.replace("def root", "def square") + "root = square\n", False),
+    ],
+)
+def test_line_is_found_again_by_its_function_and_its_text(tmp_path, folder, text, found):
+    written = loaded(tmp_path, "a", ROOT).root(user_code.line).code
+    assert written == "a.losses.root: return look(sys._getframe())"
+    assert loaded(tmp_path, folder, text).root(lambda frame: user_code.line(frame).is_that_of(written)) is found
