@@ -35,7 +35,8 @@ def test_a_folder_of_that_name_does_not_shadow_the_package(tmp_path):
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     strategy = SOURCES / "nanfix" / "strategies" / "clip_gradients.py"
     assert shown.stdout.splitlines() == [str(SOURCES / "nanfix" / "__init__.py"), str(strategy)]
-    assert user_code.is_own(str(strategy)) and not user_code.is_users(str(strategy))
+    imported = str(user_code.PACKAGE / "strategies" / "clip_gradients.py")
+    assert user_code.is_own(imported) and not user_code.is_users(imported)
 
 
 def test_an_editable_install_is_an_entry_of_the_path():

@@ -2,14 +2,17 @@
 
 import linecache
 import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nanfix.model import user_code
+from nanfix.model import operations, user_code
 
 
 def test_libraries_are_not_the_users_own_wherever_they_are_installed(monkeypatch):
@@ -22,6 +25,21 @@ def test_libraries_are_not_the_users_own_wherever_they_are_installed(monkeypatch
 def test_folder_whose_name_only_begins_like_another_is_the_users_own(folder):
     assert user_code.is_users(f"{getattr(user_code, folder).rstrip(os.sep)}_experiments{os.sep}train.py")
     assert not user_code.is_users(f"{getattr(user_code, folder)}train.py")
+
+
+def test_every_room_is_nanfix_own_also_where_the_package_is_reached_by_a_link(tmp_path):
+    (tmp_path / "link").symlink_to(user_code.PACKAGE.parent)
+    code = (
+        "from nanfix.model.user_code import is_own, is_users; from nanfix.scripts import parent;"
+        "files = is_own.__code__.co_filename, parent.__file__;"
+        "assert all('link' in file and is_own(file) and not is_users(file) for file in files), files"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "link")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_files_whose_frames_stand_inside_the_users_call_are_there():
+    assert operations._WITHIN and all(Path(name).is_file() and user_code.is_own(name) for name in operations._WITHIN)
 
 
 def loaded(tmp_path, folder, text):

@@ -7,18 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from nanfix.model.user_code import Line, is_own, line, outward
+from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
 
 # What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
-_WITHIN = tuple(str(Path(__file__).resolve().parent / name) for name in ("guard.py", "loops.py", "optimizers.py"))
+_WITHIN = tuple(str(PACKAGE / name) for name in ("changes/graph_guard.py", "scripts/_hand_written_loops.py", "model/optimizers.py"))
 UPDATES = ("apply", "apply_gradients")
 
 

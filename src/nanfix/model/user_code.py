@@ -18,7 +18,8 @@ _PACKAGES = tuple(  # wherever they lie: `pip install --target` puts them into a
     for folder in (getattr(find_spec(name), "submodule_search_locations", None) or ())
 )
 GENERATED = "__autograph_generated_file"  # by TensorFlow, of a tf.function of the user's
-_OWN = f"{Path(__file__).resolve().parent}{os.sep}"  # a folder beside it may begin with the same name
+PACKAGE = Path(__file__).absolute().parents[1]  # links kept: code objects name their files as they were imported
+_OWN = f"{PACKAGE}{os.sep}"  # a folder beside it may begin with the same name
 _STDLIB = f"{Path(contextmanager.__code__.co_filename).parent}{os.sep}"
 
 

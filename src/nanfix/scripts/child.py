@@ -27,10 +27,10 @@ from typing import Any, NoReturn
 
 import wrapt
 
+from nanfix.model.user_code import is_own
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.source.creation_sites import Places
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 USAGE_ERROR = 2
 NO_MODULE = (
     "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: {name!r}, not found from "
@@ -292,7 +292,7 @@ def script_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return `traceback` without the frames of nanfix and of those that started it."""
     frames, from_file = [], False
     while traceback is not None:
-        if os.path.dirname(traceback.tb_frame.f_code.co_filename) == HERE:
+        if is_own(traceback.tb_frame.f_code.co_filename):
             if traceback.tb_frame.f_code in (run_as_main.__code__, run_module_as_main.__code__):
                 frames.clear()
                 from_file = traceback.tb_frame.f_code is run_as_main.__code__
