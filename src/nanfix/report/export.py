@@ -3,14 +3,16 @@
 import shutil
 from pathlib import Path
 from pprint import pformat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
 from nanfix.report.atomic import replacing, unwritable, write_text
 from nanfix.report.fix_file import FixFile, load, read_fix, repaired_call, run_record
-from nanfix.report.report import Report
+
+if TYPE_CHECKING:  # a report exports itself
+    from nanfix.report.report import Report
 
 __all__ = [
     "FIX",
@@ -27,12 +29,12 @@ FIX, MODEL, SNIPPET = "fix.json", "model.keras", "snippet.py"
 SAVE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError)
 
 
-def to_json(report: Report) -> str:
+def to_json(report: "Report") -> str:
     """Return the text of the report's fix.json. Numbers that are not finite become null."""
     return str(FixFile(runs=[run_record(report)]))
 
 
-def export(report: Report, folder: Path) -> None:
+def export(report: "Report", folder: Path) -> None:
     """Write fix.json, snippet.py and model.keras into `folder`, each of them whole or not at all.
 
     Raises:

@@ -6,7 +6,7 @@ import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,8 +15,10 @@ from nanfix.records.errors import FixFormatError
 from nanfix.records.source_changes import SourceChange
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
-from nanfix.report.report import Report
 from nanfix.report.trial import TrialRecord
+
+if TYPE_CHECKING:  # a report exports itself
+    from nanfix.report.report import Report
 
 SCHEMA_VERSION = 1
 
@@ -119,7 +121,7 @@ def installed(package: str) -> str:
     return getattr(sys.modules.get(package), "__version__", "unknown")  # tensorflow-cpu and the like
 
 
-def run_record(report: Report, *, call: int = 0) -> RunRecord:
+def run_record(report: "Report", *, call: int = 0) -> RunRecord:
     """Return the part of a fix.json that describes one report."""
     return RunRecord(
         call=call,

@@ -11,6 +11,7 @@ from nanfix.model.faults import Fault
 from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Fix
+from nanfix.report.export import export
 from nanfix.report.trial import TrialRecord
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
@@ -64,8 +65,6 @@ class Report:
         Raises:
             NanfixError: the folder cannot be written, or the model cannot be saved by Keras.
         """
-        from nanfix.report.export import export
-
         export(self, Path(path))
 
     def __str__(self):
