@@ -1,0 +1,6 @@
+"""Words and records that every other room speaks in: errors, budgets, diagnoses, changes to a run and to source code.
+
+Its business: what nanfix has to say, as exceptions and frozen records that can be compared and written down.
+Not its business: to measure or to change anything. Importing it loads neither Keras nor TensorFlow; `model` is the first room
+that looks at a model.
+"""
