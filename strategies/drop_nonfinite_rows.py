@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nanfix.changes.row_rules import keep
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
+from nanfix.data.row_rules import keep
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "nanfix"
 TESTS = Path(__file__).parent
 # A room imports from itself and from those before it, inside functions and for types too.
 ROOMS = (
-    *("records", "model", "data", "recorder", "remedies", "report", "install"),
-    *("explain", "strategies", "search", "api", "patch", "scripts", "cli"),
+    *("records", "private", "model", "source", "changes", "data", "recorder", "remedies", "report", "install"),
+    *("explain", "strategies", "search", "api", "patch", "scripts", "cli", "testing"),
 )
 FILES = [path for room in ROOMS for path in sorted((PACKAGE / room).rglob("*.py"))]
 MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}

@@ -4,8 +4,8 @@ import explosions
 import numpy as np
 import pytest
 
-from nanfix.changes.row_rules import keep
 from nanfix.changes.rows import RowFilter
+from nanfix.data.row_rules import keep
 from nanfix.explain.oddities import bands
 from nanfix.model.run import Sample
 from nanfix.records.diagnosis import Cause

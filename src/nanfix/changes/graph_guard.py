@@ -4,6 +4,8 @@ An operation that a guard names gets other inputs while its graph is traced: `Sq
 change is made in the graph itself, so the gradient is that of the guarded expression, with and without XLA.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import sys
@@ -11,14 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
-from nanfix.changes.guards import Guard
 from nanfix.model.operations import functions_compiled, functions_inlined, innermost_layer, kind_of
 from nanfix.model.run import walk
 from nanfix.model.undo import override
@@ -41,6 +42,9 @@ from nanfix.records.unsafe_operations import (
     Domain,
     UnsafeOperation,
 )
+
+if TYPE_CHECKING:
+    from nanfix.changes.guards import Guard
 
 STEPS = ("train_step", "test_step")
 
@@ -135,7 +139,7 @@ IN_GRAPH: dict[Domain, Callable[..., Any]] = {
 }
 
 
-Matches = Counter[Guard]
+Matches = Counter["Guard"]
 
 
 def install(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None) -> None:

@@ -30,7 +30,7 @@ class InitialWeights(Change):
                 _draw(shop.layers[address], self.initializers[address], shop.seed + number)
 
     def in_source(self, run, plan, call):
-        from nanfix.source.layer_source import arguments_of_layers
+        from nanfix.changes.layer_source import arguments_of_layers
 
         told = {address: _arguments(kind, run.members[address]) for address, kind in self.initializers.items()}
         yield from arguments_of_layers(run, call, told)

@@ -45,7 +45,7 @@ class LayerAttributes(Change):
                 _change(shop.layers[address], name, value, shop.repair)
 
     def in_source(self, run, plan, call):
-        from nanfix.source.layer_source import arguments_of_layers
+        from nanfix.changes.layer_source import arguments_of_layers
 
         arguments = {}
         for address, attributes in self.attributes.items():
@@ -81,8 +81,8 @@ def _change(layer: Any, name: str, value: Any, undo: Any) -> None:
 
 def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     """Return the arguments, as source, that give a layer the changed attributes."""
+    from nanfix.changes.layer_source import literal
     from nanfix.model.run import kernels
-    from nanfix.source.layer_source import literal
 
     arguments = {}
     for name, value in changed.items():

@@ -58,9 +58,9 @@ class RobustLoss(Loss):
 
 def loss_in_source(run: Any, plan: Any, call: Any) -> Iterator[Any]:
     """Yield what `compile` has to be given for the loss of the plan, and for its scaling of the targets."""
+    from nanfix.changes.layer_source import number
     from nanfix.changes.scaling import Scaling
     from nanfix.records.source_changes import LossChange, NoPlace
-    from nanfix.source.layer_source import number
 
     wanted, targets = plan.of(Loss), plan.of(Scaling).targets
     if call.compiled is None:

@@ -40,8 +40,8 @@ class Normalized(Change):
         return []
 
     def in_source(self, run, plan, call):
+        from nanfix.changes.layer_source import float32_argument
         from nanfix.records.source_changes import UNKNOWN_CALL, LayerChange, NoPlace
-        from nanfix.source.layer_source import float32_argument
 
         for address in (address for address in run.members if address in self.layers):
             layer = run.members[address]

@@ -128,9 +128,9 @@ def _in_source(wanted: OptimizerSettings, run: Any, call: Any) -> Iterator[Any]:
 def _of_one(wanted: OptimizerSettings, call: Any, made: Any) -> Iterator[Any]:
     import keras  # loads TensorFlow
 
+    from nanfix.changes.layer_source import literal, number, parameter
     from nanfix.records.source_changes import UNKNOWN_CALL, NoPlace, OptimizerChange
     from nanfix.source.fit_call import CLIPPING
-    from nanfix.source.layer_source import literal, number, parameter
 
     given, first = dict(wanted.settings), made.key == ("optimizer", None)
     if wanted.adaptive_clip is not None:
@@ -180,9 +180,9 @@ def _callbacks(call: Any) -> list[Any]:
 
 def _of_schedule(call: Any, schedule: Any, share: float) -> Iterator[Any]:
     """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
+    from nanfix.changes.layer_source import number, parameter
     from nanfix.model.schedules import ScaledSchedule, scaled_schedule
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
-    from nanfix.source.layer_source import number, parameter
 
     target, scaled = call.places.of(schedule), scaled_schedule(schedule, share)
     if isinstance(scaled, ScaledSchedule):

@@ -150,8 +150,8 @@ class Scaling(Change):
 
 def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     """Yield the layers that scale what goes into a Sequential or Functional model, and back what comes out."""
+    from nanfix.changes.layer_source import TOO_NARROW, float32_argument, number, scaling_layers
     from nanfix.records.source_changes import UNKNOWN_CALL, LayerChange, NoPlace
-    from nanfix.source.layer_source import TOO_NARROW, float32_argument, number, scaling_layers
 
     for name, scaling in wanted.inputs.items():
         layers = scaling_layers(scaling)
@@ -177,8 +177,8 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
 
 def _in_call(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     """Yield what a subclassed model has to do in its own `call`."""
+    from nanfix.changes.layer_source import TOO_NARROW, scaling_layers
     from nanfix.records.source_changes import CallChange, NoPlace
-    from nanfix.source.layer_source import TOO_NARROW, scaling_layers
 
     if not (wanted.inputs or wanted.targets):
         return

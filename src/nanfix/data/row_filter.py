@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 from keras import tree
 
-from nanfix.changes.row_rules import is_single, keep, keep_tensors, relabeled, relabeled_tensors, rows_of
 from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import flat_arrays, gathered, rows_in, take_rows, unpacked
+from nanfix.data.row_rules import is_single, keep, keep_tensors, relabeled, relabeled_tensors, rows_of
 from nanfix.data.streams import Rewindable, as_dataset
 from nanfix.data.training_data import TrainingData
 from nanfix.model.run import Sample

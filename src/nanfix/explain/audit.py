@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nanfix.changes.row_rules import finite_in_training
 from nanfix.data.arrays import NUMERIC
+from nanfix.data.row_rules import finite_in_training
 from nanfix.explain.oddities import CHUNK, finite, remarks
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.model.run import Run

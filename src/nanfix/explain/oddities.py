@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nanfix.changes.row_rules import keep
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Affine
+from nanfix.data.row_rules import keep
 from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample

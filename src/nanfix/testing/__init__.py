@@ -1,0 +1,1 @@
+"""The contract suite for strategies: run it over yours. It is in `testing.contract`."""
