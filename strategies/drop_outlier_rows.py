@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine
 from nanfix.data.row_rules import keep
 from nanfix.explain.oddities import DEVIATION, FEW, bands, outlying_share
 from nanfix.records.diagnosis import Cause

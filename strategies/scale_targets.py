@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from nanfix.changes.scaling import Scaling, TargetScaling
+from nanfix.changes.maps import TargetScaling
+from nanfix.changes.scaling import Scaling
 from nanfix.model.crossentropies import loss_name
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.strategy import Strategy, Tier

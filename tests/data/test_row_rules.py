@@ -8,8 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine
 from nanfix.data.arrays import flat_arrays, unpacked
 from nanfix.data.row_rules import finite_in_training, keep, keep_tensors, relabeled, relabeled_tensors
 

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from nanfix.changes.insertion import can_rebuild, insert_at_ends, normalization
-from nanfix.changes.scaling import Affine, TargetScaling
+from nanfix.changes.maps import Affine, TargetScaling
 from nanfix.changes.scaling_call import Gate
 from nanfix.install.folding import find_sites, fold_inputs, fold_output, foldable_with
 from nanfix.model.addresses import SINGLE, declared_inputs

@@ -10,8 +10,9 @@ from keras import layers, ops
 
 import nanfix
 from nanfix import Edit, Fix, Outcome
+from nanfix.changes.maps import Affine, TargetScaling
 from nanfix.changes.plan import Plan
-from nanfix.changes.scaling import Affine, Scaling, TargetScaling
+from nanfix.changes.scaling import Scaling
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.install.workbench import Workbench

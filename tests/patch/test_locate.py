@@ -14,10 +14,11 @@ from nanfix.changes.guards import Guard, Guards
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.loss import LogitsLoss, RobustLoss
+from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine, Power, Scaling, TargetScaling
+from nanfix.changes.scaling import Scaling
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.model.addresses import SINGLE

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 import nanfix
+from nanfix.changes.maps import Affine
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.registry import get
 from nanfix.report.report import Outcome

@@ -10,8 +10,9 @@ from scipy.stats import yeojohnson
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 import nanfix
+from nanfix.changes.maps import Affine, Power
 from nanfix.changes.plan import Plan
-from nanfix.changes.scaling import Affine, Power, Scaling
+from nanfix.changes.scaling import Scaling
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get

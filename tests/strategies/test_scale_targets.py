@@ -7,8 +7,9 @@ import pytest
 from keras import layers
 from sklearn.preprocessing import RobustScaler
 
+from nanfix.changes.maps import TargetScaling
 from nanfix.changes.plan import Plan
-from nanfix.changes.scaling import Scaling, TargetScaling
+from nanfix.changes.scaling import Scaling
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nanfix.changes.scaling import Affine, Power, TargetScaling
+from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import declared_inputs
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import COMPILED, all_layers, compile_config, direct_layers, graph_of, outputs_struct

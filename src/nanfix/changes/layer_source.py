@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from nanfix.changes.scaling import Affine, Power
+from nanfix.changes.maps import Affine, Power
 from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
 
 SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less

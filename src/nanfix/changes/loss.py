@@ -1,6 +1,6 @@
 """The loss that is trained on: a crossentropy from logits, or one whose gradient is bounded."""
 
-from collections.abc import Iterator
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,23 +9,10 @@ from nanfix.changes.change import Change
 
 @dataclass(frozen=True)
 class Loss(Change):
-    """Train on another loss."""
+    """Train on another loss; this one stands for the user's own."""
 
     kind: ClassVar[str] = "loss"
     order: ClassVar[int] = 50
-
-    def install_for_training(self, shop, plan):
-        from nanfix.changes._loss_installer import install_objective
-
-        install_objective(shop.model, shop.run, self, shop.training)
-
-    def hand_back(self, shop, plan, undo):
-        from nanfix.changes._loss_installer import compile_with
-
-        return compile_with(shop.model, self, undo)
-
-    def in_source(self, run, plan, call):
-        yield from loss_in_source(run, plan, call)
 
 
 @dataclass(frozen=True)
@@ -43,6 +30,35 @@ class LogitsLoss(Loss):
     def joined(self, later):
         return later
 
+    def install_for_training(self, shop, plan):
+        from nanfix.changes.loss_installer import train_from_logits
+
+        layer = None if self.raw_outputs else shop.run.activations[-1][1]
+        train_from_logits(shop.model, self._stock(from_logits=True), self.factor, layer, shop.training)
+
+    def hand_back(self, shop, plan, undo):
+        from nanfix.changes.loss_installer import compile_with
+
+        told = compile_with(shop.model, self._stock(from_logits=self.raw_outputs), self.factor, "", undo)
+        return [f"{told}; it is your loss, computed so that it stays finite."]
+
+    def in_source(self, run, plan, call):
+        from nanfix.records.source_changes import NoPlace
+
+        loss = _crossentropy(run, plan, self)
+        if loss is None:
+            yield NoPlace(reason="without its last activation the model would predict logits")
+        else:
+            yield compile_change(run, call, loss, _weight(self.factor))
+
+    def _stock(self, *, from_logits: bool) -> Any:
+        import keras  # loads TensorFlow
+
+        from nanfix.model.crossentropies import CROSSENTROPIES
+
+        kind = getattr(keras.losses, CROSSENTROPIES[self.name].class_name)
+        return kind(from_logits=from_logits, reduction=self.reduction)
+
 
 @dataclass(frozen=True)
 class RobustLoss(Loss):
@@ -55,35 +71,42 @@ class RobustLoss(Loss):
     def joined(self, later):
         return later
 
+    def install_for_training(self, shop, plan):
+        from nanfix.changes.loss_installer import train_on
 
-def loss_in_source(run: Any, plan: Any, call: Any) -> Iterator[Any]:
-    """Yield what `compile` has to be given for the loss of the plan, and for its scaling of the targets."""
-    from nanfix.changes.layer_source import number
-    from nanfix.changes.scaling import Scaling
+        train_on(shop.model, self._stock(), self.factor, shop.training)
+
+    def hand_back(self, shop, plan, undo):
+        from nanfix.changes.loss_installer import compile_with
+
+        shown = ", ".join(f"{name}={value:g}" for name, value in self.arguments)
+        told = compile_with(shop.model, self._stock(), self.factor, shown, undo)
+        return [f"{told}, no longer with your own loss: give compile a metric to see that."]
+
+    def in_source(self, run, plan, call):
+        from nanfix.changes.layer_source import number
+
+        arguments = ", ".join(f"{name}={number(value)}" for name, value in self.arguments)
+        yield compile_change(run, call, f"keras.losses.{self.name}({arguments})", _weight(self.factor))
+
+    def _stock(self) -> Any:
+        import keras  # loads TensorFlow
+
+        loss = getattr(keras.losses, self.name)(**dict(self.arguments))
+        whole = {**loss.get_config(), **dict(self.arguments)}
+        loss.get_config = functools.partial(dict, whole)  # Keras leaves the arguments out of Huber's
+        return loss
+
+
+def compile_change(run: Any, call: Any, loss: str | None = None, weight: str | None = None) -> Any:
+    """Return the change of the call of `compile` by which it is given this loss, as source, and this weight of it."""
     from nanfix.records.source_changes import LossChange, NoPlace
 
-    wanted, targets = plan.of(Loss), plan.of(Scaling).targets
     if call.compiled is None:
-        yield NoPlace(reason="the call of compile is not in the script's own code")
-        return
-    loss, factor = None, 1.0
-    if isinstance(wanted, RobustLoss):
-        arguments = ", ".join(f"{name}={number(value)}" for name, value in wanted.arguments)
-        loss, factor = f"keras.losses.{wanted.name}({arguments})", wanted.factor
-    elif isinstance(wanted, LogitsLoss):
-        loss, factor = _crossentropy(run, plan, wanted), wanted.factor
-        if loss is None:
-            yield NoPlace(reason="without its last activation the model would predict logits")
-            return
-    scale = None if targets is None else f"{number(targets.scale)}{'**2' if targets.degree == 2 else ''}"
-    weight = None if factor == 1.0 else number(factor)
+        return NoPlace(reason="the call of compile is not in the script's own code")
     if loss is None and isinstance(run.user_loss, list | tuple | dict):
-        yield NoPlace(reason="compile is given losses in a list or dict")
-        return
-    if scale is not None:
-        weight = f"{weight or 1} / {scale}"
-    if loss or weight:
-        yield LossChange(compiled=call.compiled, loss=loss, weight=weight)
+        return NoPlace(reason="compile is given losses in a list or dict")
+    return LossChange(compiled=call.compiled, loss=loss, weight=weight)
 
 
 def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
@@ -104,3 +127,9 @@ def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
     if not wanted.raw_outputs and (activation not in PROBABILITIES or own in COMPUTED_FROM_LOGITS):
         return None
     return f"keras.losses.{CROSSENTROPIES[wanted.name].class_name}({', '.join(given)})"
+
+
+def _weight(factor: float) -> str | None:
+    from nanfix.changes.layer_source import number
+
+    return None if factor == 1.0 else number(factor)

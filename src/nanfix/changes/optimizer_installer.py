@@ -1,14 +1,15 @@
 """Installs what a plan changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.model.optimizers import Slot, base, slots, trained_optimizers, trained_slots
 from nanfix.model.schedules import ScaledSchedule, constant_schedule, scaled_schedule
 from nanfix.model.snapshot import Snapshot, read, restore
@@ -23,6 +24,9 @@ from nanfix.private.objects import (
     moments,
     updated_variables,
 )
+
+if TYPE_CHECKING:
+    from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 
 NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
 OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone

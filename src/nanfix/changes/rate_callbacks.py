@@ -1,16 +1,20 @@
 """Callbacks that hold a fix's learning rate."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.run import has_schedule
 from nanfix.private.objects import learning_rate_of
+
+if TYPE_CHECKING:
+    from nanfix.changes.optimizer import OptimizerSettings
 
 
 class RateLimit(keras.callbacks.Callback):

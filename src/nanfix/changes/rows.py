@@ -1,13 +1,12 @@
 """Rows: which of them training, validation and judging leave out, and where the class labels begin."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from nanfix.changes.change import Change
-from nanfix.changes.scaling import Affine
+from nanfix.changes.maps import Affine
 
 
 @dataclass(frozen=True)
@@ -36,47 +35,40 @@ class RowFilter(Change):
         return None
 
     def in_source(self, run, plan, call):
-        yield from rows_in_source(run, plan, call)
+        from nanfix.records.source_changes import Band
+
+        weight, weights = call.arguments.get("sample_weight"), call.arguments.get("class_weight")
+        finite = ["x"] if self.finite_inputs and _is_floating(call.arguments.get("x")) else []
+        finite += ["y"] if self.finite_targets and _is_floating(call.arguments.get("y")) else []
+        finite += ["sample_weight"] if self.finite_weights and weight is not None else []
+        bands = [Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale)) for i, b in self.bands]
+        yield fit_change(
+            run,
+            call,
+            finite=finite,
+            classes=self.classes if not self.first_label else None,
+            first_label=self.first_label,
+            labels=None if self.labels is None else (self.labels.center[0], self.labels.scale[0]),
+            bands=bands,
+            batch_rows=self.batch_rows,
+            renumber=bool(self.first_label and weights and all(label >= self.first_label for label in weights)),
+        )
 
 
-def rows_in_source(run: Any, plan: Any, call: Any) -> Iterator[Any]:
-    """Yield what is done to the data before `fit`: rows left out, labels counted anew, holes filled."""
-    from nanfix.changes.scaling import Scaling
-    from nanfix.records.source_changes import Band, NoPlace, RowsChange
+def fit_change(run: Any, call: Any, **what: Any) -> Any:
+    """Return the change by which the data are treated before `fit`; `what` are the fields of a RowsChange."""
+    from nanfix.records.source_changes import NoPlace, RowsChange
 
-    rows, fill = plan.of(RowFilter), next(iter(plan.of(Scaling).fills.values()), None)
-    x, y = call.arguments.get("x"), call.arguments.get("y")
+    x, y, held = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:
-        yield NoPlace(reason="the call of fit is not in the script's own code")
-        return
+        return NoPlace(reason="the call of fit is not in the script's own code")
     if run.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
-        yield NoPlace(reason="the data are not one array of inputs and one of targets")
-        return
-    held = call.arguments.get("validation_data")
+        return NoPlace(reason="the data are not one array of inputs and one of targets")
     if held is not None and not (isinstance(held, tuple | list) and all(map(_is_array, held))):
-        yield NoPlace(reason="the validation data are no tuple of arrays")
-        return
-    if rows.batch_rows and call.arguments.get("validation_split"):
-        yield NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
-        return
-    finite: list[Any] = ["x"] if rows.finite_inputs and _is_floating(x) else []
-    finite += ["y"] if rows.finite_targets and _is_floating(y) else []
-    weight = call.arguments.get("sample_weight")
-    finite += ["sample_weight"] if rows.finite_weights and weight is not None else []
-    bands = [Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale)) for i, b in rows.bands]
-    weights = call.arguments.get("class_weight")
-    yield RowsChange(
-        fit=call.fit,
-        finite=finite,
-        classes=rows.classes if not rows.first_label else None,
-        first_label=rows.first_label,
-        labels=None if rows.labels is None else (rows.labels.center[0], rows.labels.scale[0]),
-        bands=bands,
-        batch_rows=rows.batch_rows,
-        fill=None if fill is None else list(fill),
-        held=0 if held is None else len(held),
-        renumber=bool(rows.first_label and weights and all(label >= rows.first_label for label in weights)),
-    )
+        return NoPlace(reason="the validation data are no tuple of arrays")
+    if what.get("batch_rows") and call.arguments.get("validation_split"):
+        return NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
+    return RowsChange(fit=call.fit, held=0 if held is None else len(held), **what)
 
 
 def _is_array(part: Any) -> bool:
@@ -84,4 +76,5 @@ def _is_array(part: Any) -> bool:
 
 
 def _is_floating(part: Any) -> bool:
-    return np.asarray(part).dtype.kind == "f"
+    """Say whether the numbers of an array are floats; a stream has none of its own."""
+    return _is_array(part) and np.asarray(part).dtype.kind == "f"

@@ -4,83 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-
 from nanfix.changes.change import Change, check_known
+from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.records.errors import InputError
-
-TINY_EXPONENT = 1e-6  # nearer to its limit, Yeo-Johnson's map is a logarithm
-
-
-@dataclass(frozen=True)
-class Affine:
-    """The map v -> (v - center) / scale over the last axis; one number per feature, or one in all."""
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    @property
-    def width(self) -> int:
-        """The number of features."""
-        return len(self.center)
-
-    def __call__(self, values):
-        return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
-
-    def within(self, values):
-        """Return where every value, shape (rows, ..., features), lies at most `scale` away from the center."""
-        return abs(self(values)) <= 1.0
-
-    def tiled(self, width: int) -> "Affine":
-        """Return the same map repeated to `width` features, as flattening images repeats their channels."""
-        times = width // len(self.center)
-        return Affine(self.center * times, self.scale * times)
-
-
-@dataclass(frozen=True)
-class Power:
-    """A scaling that also draws in long tails: `first`, then Yeo-Johnson's power of each feature, then `last`.
-
-    Yeo-Johnson's map with the exponent e, one per feature, is ((v + 1)**e - 1) / e for v >= 0 and
-    -((1 - v)**(2 - e) - 1) / (2 - e) below, with logarithms in the limits e = 0 and e = 2.
-
-    Reference: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954; sklearn.preprocessing.PowerTransformer.
-    """
-
-    first: Affine
-    exponent: tuple[float, ...]
-    last: Affine
-
-    @property
-    def width(self) -> int:
-        """The number of features."""
-        return self.first.width
-
-    def __call__(self, values):
-        from keras import ops  # loads TensorFlow
-
-        e = np.asarray(self.exponent, "float32")
-        v = self.first(values)
-        upper, lower = np.where(abs(e) < TINY_EXPONENT, 1.0, e), np.where(abs(e - 2) < TINY_EXPONENT, 1.0, 2 - e)
-        above: Any
-        below: Any
-        above, below = ops.log1p(ops.maximum(v, 0.0)), ops.log1p(ops.maximum(-v, 0.0))
-        above = ops.where(abs(e) < TINY_EXPONENT, above, ops.expm1(above * upper) / upper)
-        below = ops.where(abs(e - 2) < TINY_EXPONENT, below, ops.expm1(below * lower) / lower)
-        return self.last(ops.where(v >= 0, above, -below))
-
-
-@dataclass(frozen=True)
-class TargetScaling:
-    """Train on (y - center) / scale while the model goes on predicting y.
-
-    A loss that grows with the `degree`-th power of the error (2 for squared, 1 for absolute) has a gradient
-    that is scale**degree / scale too large for the last layer; the scaling takes that factor out.
-    """
-
-    center: float
-    scale: float
-    degree: int
 
 
 @dataclass(frozen=True)
@@ -120,14 +46,16 @@ class Scaling(Change):
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
-        from nanfix.changes.loss import loss_in_source
-        from nanfix.changes.rows import rows_in_source
+        from nanfix.changes.layer_source import number
+        from nanfix.changes.loss import compile_change
+        from nanfix.changes.rows import fit_change
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
         if self.targets is not None:
-            yield from loss_in_source(run, plan, call)
-        if self.fills:
-            yield from rows_in_source(run, plan, call)
+            scale = f"{number(self.targets.scale)}{'**2' if self.targets.degree == 2 else ''}"
+            yield compile_change(run, call, weight=f"1 / {scale}")
+        for fill in list(self.fills.values())[:1]:
+            yield fit_change(run, call, fill=list(fill))
 
     @property
     def affine(self) -> dict[str, Affine]:

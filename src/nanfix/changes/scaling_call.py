@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.changes.scaling import Affine, Power, TargetScaling
+from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import input_names
 from nanfix.model.run import Sample
 from nanfix.model.undo import override

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Affine
 from nanfix.data.row_rules import keep
 from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.optimizer_installer import forget
-from nanfix.changes.scaling import Affine
 from nanfix.data.arrays import is_dense, repacked, rows_in, take_rows, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.training_data import TrainingData

@@ -18,11 +18,12 @@ from nanfix.changes.insertion import (
     sharers,
     target_scaling,
 )
+from nanfix.changes.maps import Power
 from nanfix.changes.normalization import Normalized
 from nanfix.changes.optimizer_installer import forget_of
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.changes.scaling import Power, Scaling
+from nanfix.changes.scaling import Scaling
 from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, tree
 
-from nanfix.changes.scaling import Affine, Power, TargetScaling
+from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.data.arrays import rows_in, take_rows
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced

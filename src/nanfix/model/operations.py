@@ -17,9 +17,8 @@ from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
 
 # What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
-_WITHIN = tuple(
-    str(PACKAGE / name) for name in ("changes/graph_guard.py", "scripts/_hand_written_loops.py", "model/optimizers.py")
-)
+_INSIDE = ("changes/graph_guard.py", "scripts/_hand_written_loops.py", "model/optimizers.py")
+_WITHIN = tuple(str(PACKAGE / name) for name in _INSIDE)
 UPDATES = ("apply", "apply_gradients")
 
 

@@ -16,7 +16,7 @@ def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> li
     """
     if run is None or not stages:
         return []
-    told = [{change.subject: change for change in _changes(run, plan, call)} for plan in stages]
+    told = [_changes(run, plan, call) for plan in stages]
     final = told[-1]
     wanted: dict[Any, list[int]] = {subject: [] for subject in final}
     for index, (before, after) in enumerate(zip([{}, *told[:-1]], told, strict=True)):
@@ -28,5 +28,10 @@ def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> li
     return [*found, *(NoPlace(edits=[index], reason="nothing in the source holds what it changes") for index in idle)]
 
 
-def _changes(run: Run, plan: Plan, call: FitCall) -> list[SourceChange]:
-    return [place for change in plan for place in change.in_source(run, plan, call)]
+def _changes(run: Run, plan: Plan, call: FitCall) -> dict[Any, SourceChange]:
+    """Return by subject the changes of the source that a plan wants; those of one subject come to one."""
+    found: dict[Any, SourceChange] = {}
+    for place in (place for change in plan for place in change.in_source(run, plan, call)):
+        before = found.get(place.subject)
+        found[place.subject] = place if before is None else before.joined(place)
+    return found

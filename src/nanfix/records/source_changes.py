@@ -52,6 +52,10 @@ class _Change(_Frozen):
         """The place as "file.py:LINE"."""
         raise NotImplementedError
 
+    def joined(self, later: Any) -> Any:
+        """Return what this and a later change of the same subject, by another kind of change of one plan, come to."""
+        return later
+
     @property
     def paths(self) -> list[str]:
         """The paths of the files it may go into."""
@@ -130,6 +134,13 @@ class LossChange(_Change):
     @property
     def where(self):
         return str(self.compiled.place)
+
+    def joined(self, later):
+        """The loss of either, and the product of the weights: the later one is a quotient "1 / ..."."""
+        weight = (
+            f"{self.weight} {later.weight.removeprefix('1 ')}" if self.weight and later.weight else self.weight or later.weight
+        )
+        return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
 
     def __str__(self):
         told = [f"loss={self.loss}"] if self.loss else []
@@ -271,6 +282,10 @@ class RowsChange(_Change):
     @property
     def where(self):
         return str(self.fit.place)
+
+    def joined(self, later):
+        """The holes are filled of what is kept."""
+        return later.model_copy(update={"fill": self.fill})
 
     def __str__(self):
         told = ["rows left out"] if self.finite or self.bands or self.batch_rows or self.classes else []
