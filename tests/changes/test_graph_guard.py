@@ -98,7 +98,7 @@ DOMAINS = [
 ]
 
 
-@pytest.mark.parametrize(("domain", "e"), LEVELS, ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize(("domain", "e"), DOMAINS, ids=lambda part: getattr(part, "name", part))
 def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
     x = tf.constant(np.float32([[0.5, 0], [0, -2]] if domain is REGULAR else [-1e3, -2, -1, -1e-9, 0, 1e-9, 0.5, 1, 2, 1e3]))
     names = {"x": x, "ops": ops, "inf": np.inf}
