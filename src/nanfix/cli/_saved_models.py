@@ -14,13 +14,13 @@ from nanfix.api.preconditions import check_state
 from nanfix.cli._loading import load_data, load_model
 from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.budget import Budget
-from nanfix.records.errors import InputError
+from nanfix.records.errors import ExitCode, InputError
 from nanfix.remedies.registry import check_choice
 from nanfix.report.atomic import check_writable, unwritable, write_text
 from nanfix.report.export import save_model
 from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
 from nanfix.report.report import Outcome, Report
-from nanfix.scripts.parent import INTERRUPTED, NOTHING, CallResult, Proof, ScriptResult
+from nanfix.scripts.parent import NOTHING, CallResult, Proof, ScriptResult
 from nanfix.search.workers.crew import ALONE, Workers
 
 
@@ -86,7 +86,7 @@ def repair_saved(
     options = {"budget": Budget(**budget), "strategies": strategies, "forbid": forbid, "run_dir": run_dir and run_dir / "call-0"}
     report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
     if report.outcome is not Outcome.REPAIRED:
-        return ScriptResult(INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),))
+        return ScriptResult(ExitCode.INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),))
     fresh, arguments = saved.loaded()
     again = fit(fresh, seed=saved.seed, throw=False, fix=report.fix, **arguments)
     held = again.outcome is Outcome.REPAIRED and not nonfinite_variables(again.model)

@@ -9,15 +9,13 @@ import typer
 
 from nanfix.cli import json_documents
 from nanfix.cli.json_documents import as_number
-from nanfix.records.errors import PatchError
+from nanfix.records.errors import ExitCode, PatchError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nanfix.patch.patch import Patch
     from nanfix.scripts.parent import CallResult, ScriptResult
-
-INTERRUPTED = 130
 
 
 def announce(quiet: bool) -> None:
@@ -75,7 +73,7 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
             screen.print(f"  {line}", markup=False)
     for note in result.notes:
         screen.print(f"nanfix: {note}", markup=False)
-    if result.code == INTERRUPTED:
+    if result.code == ExitCode.INTERRUPTED:
         screen.print("nanfix: interrupted; nothing was written.", markup=False)
     elif result.exit_code:
         screen.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)

@@ -19,10 +19,9 @@ from nanfix.cli._options import Format
 from nanfix.cli._refusals import check_new, check_subject, names, program
 from nanfix.cli._words import announce, console, patch_of_file, tell, tell_explained, tell_written
 from nanfix.model.quiet import load_tensorflow
-from nanfix.records.errors import InputError, NanfixError
+from nanfix.records.errors import ExitCode, InputError, NanfixError
 from nanfix.search.workers.crew import Workers
 
-USAGE_ERROR = 2
 REPAIRED = Path("repaired.keras")
 EPILOG = (
     "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix held within "
@@ -49,7 +48,7 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except NanfixError as error:
             if ctx.params["as_json"]:
-                typer.echo(json_documents.to_text(json_documents.of_error(self.name or "", error, USAGE_ERROR)))
+                typer.echo(json_documents.to_text(json_documents.of_error(self.name or "", error, ExitCode.USAGE_ERROR)))
             raise
 
 
@@ -282,7 +281,7 @@ def patch(
 
     made = patch_of_file(run_dir / "fix.json" if run_dir.is_dir() else run_dir)
     copies = apply_patch(made, Path()) if write else {}
-    code = 0 if made.after or made.done else USAGE_ERROR
+    code = 0 if made.after or made.done else ExitCode.USAGE_ERROR
     if as_json:
         typer.echo(json_documents.to_text(json_documents.of_patch(made, copies, code)))
         raise typer.Exit(code)
@@ -307,7 +306,7 @@ def main() -> None:
         app(prog_name="nanfix")
     except NanfixError as error:
         typer.echo(f"nanfix: {error}", err=True)
-        raise SystemExit(USAGE_ERROR) from None
+        raise SystemExit(ExitCode.USAGE_ERROR) from None
 
 
 @contextlib.contextmanager

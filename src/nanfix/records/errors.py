@@ -1,4 +1,15 @@
-"""Every error nanfix raises on purpose: what is wrong, what was expected and received, what to do."""
+"""Every error nanfix raises on purpose: what is wrong, what was expected and received, what to do. And its exit codes."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How the command `nanfix` ends when something is wrong; a script that fails by itself keeps its own exit code."""
+
+    USAGE_ERROR = 2
+    UNREPAIRABLE = 3
+    EXHAUSTED = 4
+    INTERRUPTED = 130  # as a shell has it for Ctrl-C
 
 
 class NanfixError(Exception):

@@ -28,10 +28,10 @@ from typing import Any, NoReturn
 import wrapt
 
 from nanfix.model.user_code import is_own
+from nanfix.records.errors import ExitCode
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.source.creation_sites import Places
 
-USAGE_ERROR = 2
 NO_MODULE = (
     "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: {name!r}, not found from "
     "{folder!r}. Check the name and the working folder; a file is run without -m."
@@ -89,7 +89,7 @@ class Interceptor:
     def refuse(self, error: str, text: str) -> NoReturn:
         """End the script with an error of nanfix's own, by the name of its class."""
         self._emit(kind="error", error=error, text=text)
-        raise SystemExit(USAGE_ERROR)
+        raise SystemExit(ExitCode.USAGE_ERROR)
 
     def _handle(self, model: Any, original: Any, arguments: dict[str, Any], place: Any) -> Any:
         from nanfix.model.faults import Net

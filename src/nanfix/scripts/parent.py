@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from nanfix.records import errors
-from nanfix.records.errors import NanfixError, ScriptError
+from nanfix.records.errors import ExitCode, NanfixError, ScriptError
 from nanfix.records.source_changes import Span, recounted
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
@@ -29,7 +29,6 @@ log = logging.getLogger("nanfix")
 
 Proof = Literal["held", "did not hold"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-USAGE_ERROR, UNREPAIRABLE, EXHAUSTED, INTERRUPTED = 2, 3, 4, 130
 NO_FIT = (
     "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
     "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
@@ -100,11 +99,11 @@ class ScriptResult:
         if self.exit_code:
             return self.exit_code
         if not self.calls:
-            return USAGE_ERROR
+            return ExitCode.USAGE_ERROR
         if Outcome.UNREPAIRABLE in outcomes:
-            return UNREPAIRABLE
+            return ExitCode.UNREPAIRABLE
         if Outcome.EXHAUSTED in outcomes or any(call.proof == "did not hold" for call in self.calls):
-            return EXHAUSTED
+            return ExitCode.EXHAUSTED
         return 0
 
 
