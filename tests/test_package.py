@@ -43,6 +43,8 @@ def test_an_editable_install_is_an_entry_of_the_path():
     """As setuptools decides it: one parent folder, from which every package can be imported. Wheels get the same files."""
     told = tomllib.loads((SOURCES.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert told["package-dir"] == {"": "src"}
+    found = {".".join(path.parent.relative_to(SOURCES).parts) for path in (SOURCES / "nanfix").rglob("__init__.py")}
+    assert set(told["packages"]) == found | {"nanfix.strategies"}
     for package in told["packages"]:
         assert (SOURCES / package.replace(".", "/") / "__init__.py").is_file()
     assert (SOURCES / "nanfix" / "strategies").resolve() == SOURCES.parent / "strategies"

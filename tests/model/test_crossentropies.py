@@ -52,7 +52,9 @@ def test_frequencies_are_the_best_constant_prediction_unless_it_is_focal(each):
     assert each.focal or losses[0.0] == min(losses.values())
 
 
-@pytest.mark.parametrize("loss", ["mse", keras.losses.Huber(), lambda y, p: p, None, {"a": "mse"}], ids=["mse", "huber", "function", "none", "dict"])
+@pytest.mark.parametrize(
+    "loss", ["mse", keras.losses.Huber(), lambda y, p: p, None, {"a": "mse"}], ids=["mse", "huber", "function", "none", "dict"]
+)
 def test_other_losses_are_none(loss):
     assert crossentropy_of(loss) is None
 

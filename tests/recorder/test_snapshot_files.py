@@ -62,7 +62,7 @@ def test_files_are_listed_oldest_first_and_torn_ones_passed_over(tmp_path):
     for total in (20, 3):
         store.save(take(model, total=total))
     (tmp_path / "000000000030.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{torn")
-    (tmp_path / "000000000031.part").write_bytes(b"half")
+    (tmp_path / ".000000000031.123.safetensors").write_bytes(b"half")
     assert [saved.total for saved in store.saved()] == [3, 20]
     store.clear()
     assert not tmp_path.exists()

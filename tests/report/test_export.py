@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from nanfix.records.atomic import write_text
 from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.errors import FixFormatError, NanfixError, UnknownStrategyError
 from nanfix.remedies import registry
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.strategy import Strategy, Tier
-from nanfix.report.atomic import check_writable, write_text
 from nanfix.report.export import copy_model, export, read_fix, snippet, to_json
 from nanfix.report.fix_file import FixFile, RunRecord
 from nanfix.report.report import Outcome, Report
@@ -235,25 +235,7 @@ def test_a_model_that_is_not_kept_or_not_chosen_is_refused(tmp_path):
     assert not (tmp_path / "copy.keras").exists()
 
 
-def test_checking_a_path_leaves_nothing_there(tmp_path):
-    check_writable(tmp_path / "a.json")
-    check_writable(tmp_path / "new" / "folder" / "a.json", folders=True)
-    with pytest.raises(NanfixError, match="Cannot write to"):
-        check_writable(tmp_path / "new" / "a.json")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(NanfixError, match="Cannot write to"):
-        check_writable(tmp_path / "file" / "folder" / "a.json", folders=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 def test_an_unwritable_folder_is_said(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NanfixError, match=r"Cannot write to .*Choose another path"):
         export(report, tmp_path / "file" / "folder")
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-    write_text(tmp_path / "a.json", "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "a.json", "new \ud800")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]

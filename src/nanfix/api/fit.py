@@ -25,6 +25,7 @@ from nanfix.model.snapshot import nonfinite_variables, restore, take
 from nanfix.recorder.callbacks import logged, user_callbacks
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
+from nanfix.records.atomic import write_text
 from nanfix.records.budget import Budget
 from nanfix.records.errors import (
     CannotHandBack,
@@ -39,7 +40,6 @@ from nanfix.records.errors import (
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import broken, select
 from nanfix.remedies.strategy import Strategy
-from nanfix.report.atomic import write_text
 from nanfix.report.export import FIX, MODEL, read_fix, save_model, to_json
 from nanfix.report.report import Outcome, Report
 from nanfix.report.run_dir import ADOPTED, SNAPSHOTS, fingerprint, opened

@@ -13,10 +13,10 @@ from nanfix.api.plan import train_and_plan
 from nanfix.api.preconditions import check_state
 from nanfix.cli._loading import load_data, load_model
 from nanfix.model.snapshot import nonfinite_variables
+from nanfix.records.atomic import check_writable, unwritable, write_text
 from nanfix.records.budget import Budget
 from nanfix.records.errors import ExitCode, InputError
 from nanfix.remedies.registry import check_choice
-from nanfix.report.atomic import check_writable, unwritable, write_text
 from nanfix.report.export import save_model
 from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
 from nanfix.report.report import Outcome, Report

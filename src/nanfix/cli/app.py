@@ -235,7 +235,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a fix, or the repaired model, to standard output or to a file."""
-    from nanfix.report.atomic import check_writable, write_bytes
+    from nanfix.records.atomic import check_writable, write_bytes
     from nanfix.report.export import copy_model, read_fix, snippet
     from nanfix.report.fix_file import load
 

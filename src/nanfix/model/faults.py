@@ -16,6 +16,7 @@ from types import CodeType, TracebackType
 from typing import TypeVar
 
 from nanfix.model.user_code import is_own, is_users
+from nanfix.records.atomic import write_text
 from nanfix.records.errors import NanfixError
 
 DEBUG = "NANFIX_DEBUG"
@@ -107,7 +108,7 @@ class Net:
         place = "report.faults"
         if folder is not None:
             path = folder / FILE
-            path.write_text("\n".join(fault.traceback for fault in self.faults), encoding="utf-8")
+            write_text(path, "\n".join(fault.traceback for fault in self.faults))
             place = str(path)
         return (*dict.fromkeys(map(str, self.faults)), REPORT.format(place=place, debug=DEBUG))
 

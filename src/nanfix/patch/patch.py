@@ -12,9 +12,9 @@ from pathlib import Path
 from nanfix.patch._arguments import plan
 from nanfix.patch._shared_lines import Sharing, described
 from nanfix.patch._source_files import Files
+from nanfix.records.atomic import unwritable, write_bytes
 from nanfix.records.errors import NoPlaceError, PatchError
 from nanfix.records.source_changes import NoPlace
-from nanfix.report.atomic import unwritable, write_bytes
 from nanfix.report.fix_file import FixFile
 
 COPY = ".orig"

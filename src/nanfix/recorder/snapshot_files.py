@@ -1,7 +1,6 @@
 """Snapshots as files of one folder, each of them whole or not there at all."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nanfix.model.snapshot import Snapshot
+from nanfix.records.atomic import replacing
 from nanfix.records.errors import RunDirError
 
 SUFFIX = ".safetensors"
+SNAPSHOTS = f"[0-9]*{SUFFIX}"  # a half-written file begins with a dot
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class SnapshotStore:
     @property
     def is_empty(self) -> bool:
         """Say whether neither this store nor any part of it holds a snapshot."""
-        return next(self.folder.rglob(f"*{SUFFIX}"), None) is None
+        return next(self.folder.rglob(SNAPSHOTS), None) is None
 
     def save(self, snapshot: Snapshot, history: Mapping[str, Any] | None = None, epochs: Sequence[int] = ()) -> Snapshot:
         """Write a snapshot and return it as one that lives in the file.
@@ -146,16 +147,13 @@ class SnapshotStore:
             weight_norm=snapshot.weight_norm,
         )
         path = self.folder / f"{snapshot.total:012d}{SUFFIX}"
-        part = path.with_suffix(".part")
-        save_file(tensors, part, {"nanfix": facts.model_dump_json()})
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"nanfix": facts.model_dump_json()})
         return replace(snapshot, tensors=StoredTensors(path, len(arrays)))
 
     def saved(self) -> list[Saved]:
         """Return what the folder holds, oldest first. A file that is not a snapshot is passed over."""
-        found = [_described(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))]
+        found = [_described(path) for path in sorted(self.folder.glob(SNAPSHOTS))]
         return [saved for saved in found if saved is not None]
 
     def discard(self, snapshot: Snapshot) -> None:
@@ -167,7 +165,7 @@ class SnapshotStore:
         """Delete every snapshot, of the parts too; half-written ones as well."""
         for part in self.folder.glob("*/"):
             self.part(part.name).clear()
-        for path in (*self.folder.glob(f"*{SUFFIX}"), *self.folder.glob("*.part")):
+        for path in self.folder.glob(f"*{SUFFIX}"):
             path.unlink(missing_ok=True)
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -5,10 +5,10 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
+from nanfix.records.atomic import replacing, unwritable, write_text
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
-from nanfix.report.atomic import replacing, unwritable, write_text
 from nanfix.report.fix_file import FixFile, load, read_fix, repaired_call, run_record
 
 if TYPE_CHECKING:  # a report exports itself

@@ -20,8 +20,8 @@ from nanfix.data.training_data import TrainingData
 from nanfix.model.addresses import described, walk
 from nanfix.model.quiet import quiet
 from nanfix.private.objects import given_loss, given_loss_weights, given_metrics, learning_rate_of
+from nanfix.records.atomic import write_text
 from nanfix.records.errors import RunDirError
-from nanfix.report.atomic import write_text
 
 RUN = "run.json"
 SNAPSHOTS = "snapshots"

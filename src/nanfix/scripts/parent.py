@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from nanfix.records import errors
+from nanfix.records.atomic import check_writable, unwritable, write_text
 from nanfix.records.errors import ExitCode, NanfixError, ScriptError
 from nanfix.records.source_changes import Span, recounted
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
-from nanfix.report.atomic import check_writable, unwritable, write_text
 from nanfix.report.fix_file import DiagnosisRecord, FixFile, RunRecord, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.search.workers.crew import ALONE, Workers

@@ -24,11 +24,11 @@ from nanfix.changes.plan import Plan
 from nanfix.model.faults import Net, one_line
 from nanfix.model.run import Run
 from nanfix.private.tuner import StrictTuner, forget, project_dir
+from nanfix.records.atomic import replacing, write_text
 from nanfix.records.budget import Budget
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.strategy import Strategy, Tier
-from nanfix.report.atomic import write_text
 from nanfix.report.fix_file import read_trial, tried_record
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
@@ -231,7 +231,7 @@ class LadderOracle(keras_tuner.Oracle):
         return read_trial(path.read_text()) if path.exists() else None
 
     def record_path(self, trial_id: str) -> Path:
-        return Path(project_dir(self), f"trial_{trial_id}", RECORD)
+        return project_dir(self) / f"trial_{trial_id}" / RECORD
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the records of all finished trials, of earlier calls too, in order."""
@@ -240,9 +240,8 @@ class LadderOracle(keras_tuner.Oracle):
 
     def save(self) -> None:
         super().save()
-        partial = Path(project_dir(self), f".{COPY}")
-        shutil.copyfile(Path(project_dir(self), ORACLE), partial)
-        os.replace(partial, partial.with_name(COPY))
+        with replacing(project_dir(self) / COPY) as temporary:
+            shutil.copyfile(project_dir(self) / ORACLE, temporary)
 
     def finished(self) -> dict[Candidate, Tried]:
         """Return every candidate tried and what came of it."""

@@ -43,19 +43,33 @@ def write_bytes(path: Path, content: bytes, *, like: Path | None = None) -> None
     with replacing(path) as temporary:
         with temporary.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         if like is not None:
             shutil.copymode(like, temporary)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary path beside `path`, which takes its place when all went well."""
+    """Hand out a temporary path beside `path`, which takes its place when all went well.
+
+    The content is on disk before it gets its name, and the name when this returns: a machine that loses its power keeps the
+    old file or the new one.
+    """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     temporary.unlink(missing_ok=True)
     try:
         yield temporary
+        _synchronize(temporary)
         os.replace(temporary, path)
+        with contextlib.suppress(OSError):  # some file systems cannot do that to a folder
+            _synchronize(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _synchronize(path: Path) -> None:
+    """Wait until the system has written a file or a folder to disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
