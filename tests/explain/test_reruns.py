@@ -6,7 +6,6 @@ import pytest
 
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
-from nanfix.explain.reruns import Rerun
 from nanfix.model.snapshot import restore, state_variables
 from nanfix.recorder.watch import Watching, watch
 
@@ -86,13 +85,6 @@ def test_batch_with_a_hole_fails_on_the_initial_weights_too(reruns):
 def test_half_precision_is_tried_in_full(reruns):
     assert reruns[explosions.half_precision].full_precision is True
     assert "in float32 it stays finite" in str(reruns[explosions.half_precision])
-
-
-def test_rerun_whose_loss_rises_is_no_cure():
-    assert Rerun("", 3, 3, before=1.0, after=0.5).cured
-    assert Rerun("", 3, 3, before=-1.0, after=-1.5).cured
-    assert not Rerun("", 8, 8, before=1.0, after=9.0).cured
-    assert not Rerun("", 2, 3).cured
 
 
 def test_nothing_is_tried_when_there_is_no_time():

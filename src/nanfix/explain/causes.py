@@ -11,8 +11,8 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.data.arrays import rows_in
 from nanfix.explain.audit import Audit
+from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.replay import Observation, Replay
-from nanfix.explain.reruns import Counterfactuals, Rerun
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.crossentropies import PROBABILITIES, loss_name
 from nanfix.model.normalization import ruined, statistics

@@ -14,10 +14,11 @@ from nanfix.data.datasets import batches_of
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
 from nanfix.explain.causes import Growth, measure_growth, reason
+from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.description import describe, recorded_batches
 from nanfix.explain.failed_run import FailedRun
 from nanfix.explain.replay import Observation, Replay, flat_batch, observe, replay
-from nanfix.explain.reruns import Counterfactuals, try_otherwise
+from nanfix.explain.reruns import try_otherwise
 from nanfix.model.quiet import quiet
 from nanfix.model.run import current_learning_rate
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore

@@ -10,8 +10,8 @@ from pathlib import Path
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
+from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.incident import Incident, say, shows
-from nanfix.explain.reruns import Counterfactuals
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.quiet import quiet

@@ -1,0 +1,81 @@
+"""Batches with one cause taken away: brought to unit scale, or without values that lie far out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.changes.maps import Affine
+from nanfix.data.arrays import is_dense, repacked, unpacked
+from nanfix.model.run import Sample
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation: of each feature, shape (features,), or of all numbers, shape ()."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, array: np.ndarray, axis: tuple[int, ...] | None) -> "Moments":
+        """Return the moments of the finite cells over `axis`; 1 for a deviation of 0."""
+        seen = np.isfinite(array)
+        count = np.maximum(seen.sum(axis=axis), 1)
+        mean = np.where(seen, array, 0.0).sum(axis=axis, dtype="float64") / count
+        squares = np.where(seen, array - mean, 0.0) ** 2
+        deviation = np.sqrt(squares.sum(axis=axis, dtype="float64") / count)
+        return cls(mean, np.where(deviation > 0.0, deviation, 1.0))
+
+
+def input_moments(sample: Sample) -> list[Moments | None]:
+    """Return the moments of each feature of the inputs; None for an input that is no quantity."""
+    measured = {id(array) for array in sample.measured}
+    axes = [tuple(range(max(array.ndim - 1, 1))) for array in sample.inputs]
+    return [Moments.of(array, axis) if id(array) in measured else None for array, axis in zip(sample.inputs, axes, strict=True)]
+
+
+def target_moments(sample: Sample) -> Moments:
+    """Return the moments of all numbers of the first targets."""
+    return Moments.of(sample.targets[0], axis=None)
+
+
+def of_unit_scale(batch: Any, *, inputs: list[Moments | None] | None = None, targets: Moments | None = None) -> Any:
+    """Return a batch with its inputs or its targets, or both, brought to unit scale."""
+    x, y, weight = unpacked(batch)
+    if inputs is not None:
+        pairs = zip(tree.flatten(x), inputs, strict=True)
+        x = tree.pack_sequence_as(x, [_scaled(leaf, moments) for leaf, moments in pairs])
+    if targets is not None:
+        y = tree.map_structure(lambda leaf: _scaled(leaf, targets), y)
+    return repacked(batch, x, y, weight)
+
+
+def _scaled(leaf: Any, moments: Moments | None) -> Any:
+    if moments is None or leaf is None:
+        return leaf
+    if isinstance(leaf, tf.distribute.DistributedValues):
+        return type(leaf)([_scaled(part, moments) for part in leaf.values])
+    centered = tf.cast(leaf, tf.float32) - np.float32(moments.mean)
+    values = centered / np.float32(moments.deviation)
+    return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
+
+
+def drawn_in(batch: Any, usual: tuple[tuple[int, Affine], ...]) -> Any:
+    """Return a batch whose values lie in the band that is usual for their feature.
+
+    Args:
+        usual: pairs of the index of an array, inputs before targets, and its band: center +- scale.
+    """
+    x, y, weight = unpacked(batch)
+    leaves, count = [*tree.flatten(x), *tree.flatten(y)], len(tree.flatten(x))
+    for index, band in usual:
+        leaf = leaves[index]
+        if is_dense(leaf):
+            low, high = np.subtract(band.center, band.scale), np.add(band.center, band.scale)
+            low, high = tf.cast(low, leaf.dtype), tf.cast(high, leaf.dtype)
+            leaves[index] = tf.clip_by_value(leaf, low, high)
+    x, y = tree.pack_sequence_as(x, leaves[:count]), tree.pack_sequence_as(y, leaves[count:])
+    return repacked(batch, x, y, weight)

@@ -1,0 +1,152 @@
+"""Runs steps of Keras again from a snapshot, with one thing changed."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nanfix.explain.counterfactuals import Rerun
+from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.schedules import ScaledSchedule
+from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
+from nanfix.model.training_step import RecordingStep, loss_of
+from nanfix.model.undo import put
+from nanfix.private.objects import LEARNING_RATE, learning_rate_of
+from nanfix.recorder.recording import RecordedStep, Recording
+
+LOSS_STEPS = 5  # last steps whose mean loss is compared: one alone depends on its batch
+
+BatchChange = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Steps to run one after another, from the state of a snapshot."""
+
+    start: Snapshot
+    steps: list[RecordedStep]
+
+
+class Rerunner:
+    """Runs steps of Keras from a snapshot, with the compiled step of the recording or one traced anew.
+
+    Args:
+        deadline: in seconds of `time.perf_counter`; no step begins after it.
+    """
+
+    def __init__(self, model: keras.Model, recording: Recording, deadline: float):
+        self.model, self.recording = model, recording
+        self._step, self._deadline = recording.step_of_keras, deadline
+        self._optimizers = trained_optimizers(model)
+        # Schedules are built into the graph; they are multiplied by this variable.
+        self._schedule_factor = keras.Variable(1.0, trainable=False, dtype="float32", name="share")
+
+    @property
+    def has_time(self) -> bool:
+        return time.perf_counter() < self._deadline
+
+    def rerun(
+        self,
+        change: str,
+        course: Course,
+        *,
+        of_batch: BatchChange | None = None,
+        rate: float = 1.0,
+        of_state: Callable[[], None] | None = None,
+    ) -> Rerun | None:
+        """Run the steps of a course and say what came of it; None when there is no time left.
+
+        Args:
+            change: what is changed, in words.
+            of_batch: returns the batch to train on instead of the recorded one.
+            rate: multiplies every learning rate.
+            of_state: changes the state at the start.
+        """
+
+        def loss_at(step: RecordedStep) -> float:
+            return self.loss_of(step.batch if of_batch is None else of_batch(step.batch))
+
+        if not self.has_time:
+            return None
+        steps = course.steps
+        self._begin(course.start, rate, of_state)
+        scaled = {id(variable) for variable in self._rates()}
+        losses: list[float] = []
+        for step in steps:
+            if not self.has_time:
+                return None
+            for variable, value in step.rates:
+                variable.assign(value * rate if id(variable) in scaled else value)
+            loss = loss_at(step)
+            if not math.isfinite(loss):
+                return Rerun(change, len(losses), len(steps))
+            losses.append(loss)
+        if nonfinite_variables(self.model):
+            return Rerun(change, len(losses) - 1, len(steps))
+        before = []
+        for step in steps[-LOSS_STEPS:]:
+            self._begin(course.start, rate, of_state)
+            before.append(loss_at(step))
+        return Rerun(
+            change,
+            len(losses),
+            len(steps),
+            before=float(np.mean(before)),
+            after=float(np.mean(losses[-LOSS_STEPS:])),
+        )
+
+    def _begin(self, start: Snapshot, rate: float, of_state: Callable[[], None] | None) -> None:
+        restore(start)
+        if of_state is not None:
+            of_state()
+        self._schedule_factor.assign(rate)
+        if rate != 1.0:
+            for variable in self._rates():
+                variable.assign(np.asarray(variable) * rate)
+
+    def _rates(self) -> list[keras.Variable]:
+        """Return the variables that hold the learning rates which no schedule sets."""
+        rates = (learning_rate_of(optimizer) for optimizer in self._optimizers)
+        return [rate for rate in rates if isinstance(rate, keras.Variable)]
+
+    def loss_of(self, batch: Any) -> float:
+        """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
+        assert self._step is not None
+        self.model.reset_metrics()
+        try:
+            logs = self._step.replay(batch)
+        except tf.errors.InvalidArgumentError:
+            return math.nan
+        loss = loss_of(logs)
+        return 0.0 if loss is None else loss
+
+    def stays_finite(self, start: Snapshot, batch: Any) -> bool:
+        restore(start)
+        return math.isfinite(self.loss_of(batch)) and not nonfinite_variables(self.model)
+
+    @contextmanager
+    def with_scalable_rates(self) -> Iterator[None]:
+        """Let a rerun multiply the rates of schedules, which are built into the graph, as others."""
+        scheduled = [optimizer for optimizer in self._optimizers if not isinstance(learning_rate_of(optimizer), keras.Variable)]
+        with ExitStack() as during:
+            for optimizer in scheduled:
+                schedule = ScaledSchedule(learning_rate_of(optimizer), self._schedule_factor)
+                put(during, optimizer, LEARNING_RATE, schedule)
+            if scheduled:
+                during.enter_context(self.traced_anew())
+            yield
+
+    @contextmanager
+    def traced_anew(self) -> Iterator[None]:
+        """Trace a step of its own for what is built into the graph."""
+        kept, self._step = self._step, RecordingStep(self.model)
+        try:
+            yield
+        finally:
+            self._step = kept

@@ -1,0 +1,92 @@
+"""What would have happened otherwise, as records: steps that were run again with one thing changed."""
+
+import math
+from dataclasses import dataclass
+
+LOSS_NOISE = 0.05  # share of the loss: by so much dropout and the like may raise it from step to step
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Steps that were run again with one change: how many of those planned stayed finite.
+
+    `before` and `after` are the mean loss on the last few batches, with the weights at the start
+    and in these last steps.
+    """
+
+    change: str
+    steps: int
+    planned: int
+    before: float = math.nan
+    after: float = math.nan
+
+    @property
+    def finite(self) -> bool:
+        return self.steps == self.planned
+
+    @property
+    def cured(self) -> bool:
+        """Whether every step stayed finite and the loss did not rise."""
+        return self.finite and self.after <= self.before + LOSS_NOISE * abs(self.before)
+
+    @property
+    def learned(self) -> bool:
+        """Whether every step stayed finite and the loss fell."""
+        return self.finite and self.after < self.before - LOSS_NOISE * abs(self.before)
+
+    def __str__(self):
+        if not self.finite:
+            return f"{self.change}, it fails at step {self.steps + 1}"
+        course = f"the loss goes from {self.before:.3g} to {self.after:.3g}"
+        return f"{self.change}, the same {self.planned} steps stay finite and {course}"
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """What the failing steps came to with one thing changed; None where it was not tried.
+
+    From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the
+    mildest learning rate with which the run learns, or at least stays finite, else the lowest
+    tried; `no_update` says whether weights left alone stay finite; `drawn_in` has outlying values
+    moved to where values are usual, `forgotten` an optimizer that remembers no earlier training.
+    At the failing step: the same batch on the `initial` weights; how many of the `others` tried
+    fail on the failing weights; the batch without its suspicious rows (`clean`); in
+    `full_precision`. `relative` says whether only the differences of the exponents that overflowed
+    matter.
+    """
+
+    unchanged: Rerun | None = None
+    rate: Rerun | None = None
+    inputs: Rerun | None = None
+    targets: Rerun | None = None
+    scaled: Rerun | None = None
+    weights: Rerun | None = None
+    drawn_in: Rerun | None = None
+    forgotten: Rerun | None = None
+    activation: Rerun | None = None
+    no_update: bool | None = None
+    initial: bool | None = None
+    others: tuple[int, int] | None = None
+    clean: bool | None = None
+    full_precision: bool | None = None
+    relative: bool = False
+
+    def __str__(self):
+        parts = []
+        if self.initial is not None:
+            verdict = "stays finite" if self.initial else "fails too"
+            parts.append(f"on the initial weights the same batch {verdict}")
+        if self.no_update is not None:
+            verdict = "stay finite" if self.no_update else "fail all the same"
+            parts.append(f"with a learning rate of 0 the steps {verdict}")
+        if self.others is not None and self.others[1]:
+            parts.append(f"{self.others[0]} of {self.others[1]} other batches fail at this state")
+        if self.clean is not None:
+            verdict = "stays finite" if self.clean else "fails all the same"
+            parts.append(f"without the rows named it {verdict}")
+        if self.full_precision is not None:
+            verdict = "stays finite" if self.full_precision else "fails too"
+            parts.append(f"in float32 it {verdict}")
+        if self.relative:
+            parts.append("the largest exponent taken off first changes nothing else")
+        return "; ".join(parts)
