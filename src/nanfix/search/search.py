@@ -1,6 +1,6 @@
 """The search for a fix, driven by keras-tuner: an oracle that climbs the ladder and a tuner that runs the probes.
 
-With `crew`, the only module that imports keras_tuner.
+With `private.tuner`, the only module that imports keras_tuner.
 """
 
 import contextlib
