@@ -1,6 +1,7 @@
 """The rooms of the house: which may import which, and what is private to one."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -69,3 +70,19 @@ def test_records_remedies_and_the_way_from_a_fix_to_a_patch_load_neither_keras_n
     names = [name for name in MODULES if room_of(name) in ("records", "remedies")]
     code = f"import sys, {', '.join([*names, 'nanfix.patch.patch'])}; print({{'keras', 'tensorflow'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_tour_names_every_room_in_order_and_every_module_once():
+    """docs/design.md; `strategies` has a page of its own."""
+    text = (PACKAGE.parents[1] / "docs" / "design.md").read_text()
+    table = text.partition("| room | its business |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == ROOMS
+    files = text.partition("## The files")[2]
+    named, room = [], None
+    for line in files.splitlines():
+        if found := re.match(r"(\w+)/ ", line + " "):
+            room = found[1]
+        elif found := re.match(r"  ([\w/]+)\.py ", line):
+            named.append(f"nanfix.{room}.{found[1].replace('/', '.')}")
+    there = {name for name in MODULES if not name.endswith("__init__") and room_of(name) != "strategies"}
+    assert sorted(named) == sorted(there)
