@@ -32,7 +32,7 @@ def autotrainer_order(case, seconds):
 
 
 def random_search(case, seconds, space):
-    """Let keras-tuner draw from the space that nanfix searches, whole trainings, and keep the one of the lowest held loss."""
+    """Let keras-tuner draw whole trainings from the space that nanfix searches; keep that of the lowest validation loss."""
     import keras_tuner
 
     import nanfix

@@ -22,8 +22,8 @@ from nanfix.install.workbench import Workbench
 from nanfix.recorder.watch import Watching, watch
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
-from nanfix.search.judge import Judge, Marks
-from nanfix.search.search import build_space
+from nanfix.search.judge import Baselines, Judge
+from nanfix.search.space import build_space
 
 EVERY = 20
 
@@ -40,7 +40,7 @@ def main():
     fixes = [Fix(pair) for pair in itertools.combinations(edits, 2) if pair[0].strategy != pair[1].strategy]
     bench = Workbench(incident.run, data, incident.held, incident.sites)
     bench.open()
-    judge, process = Judge(incident.failed, bench, Marks()), psutil.Process()
+    judge, process = Judge(incident.failed, bench, Baselines()), psutil.Process()
     print(f"{len(fixes)} candidates\n| trials | resident memory, MB |\n|---|---|")
     for number, fix in zip(range(1, trials + 1), itertools.cycle(fixes)):
         judge(fix)

@@ -133,7 +133,7 @@ def _space(case):
     from nanfix.explain.incident import Incident
     from nanfix.recorder.watch import Watching, watch
     from nanfix.remedies.registry import select
-    from nanfix.search.search import build_space
+    from nanfix.search.space import build_space
 
     model, x, y, arguments = case.build()
     data = TrainingData.of(x, y, {**arguments, "verbose": 0})

@@ -19,7 +19,7 @@ from nanfix.records.diagnosis import Cause, Phase, Place
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Tier
-from nanfix.search.ladder import Rung, in_order
+from nanfix.search.ladder import Family, in_order
 from nanfix.testing import contract
 
 LEVELS = {"mild": 0, "strong": -1}
@@ -45,9 +45,9 @@ for path in sys.argv[1:]:
 def everything(run, level):
     """Return the fix of all strategies that apply to a run, one on top of the other, each at this level."""
     place = Place(Phase.UPDATE)
-    rungs = tuple(Rung(name, int(strategy.tier), 1) for name, strategy in catalogue().items())
+    families = tuple(Family(name, int(strategy.tier), 1) for name, strategy in catalogue().items())
     fix, plan = Fix(), Plan()
-    for name, _ in in_order(tuple((name, 0) for name in catalogue()), rungs):
+    for name, _ in in_order(tuple((name, 0) for name in catalogue()), families):
         strategy = catalogue()[name]
         if strategy.tier is Tier.ARCHITECTURE and isinstance(run.model, structures.Subclass):
             continue  # loaded, the class makes its layers anew

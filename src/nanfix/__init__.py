@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nanfix.report.export import read_fix as read_fix
     from nanfix.report.report import Outcome as Outcome
     from nanfix.report.report import Report as Report
-    from nanfix.search.workers.crew import Workers as Workers
+    from nanfix.search.workers.pool import Workers as Workers
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,7 @@ _HOME = {
     "apply": "api.fit",
     "Budget": "records.budget",
     "diagnose": "api.diagnose",
-    "Workers": "search.workers.crew",
+    "Workers": "search.workers.pool",
     "Cause": "records.diagnosis",
     "Diagnosis": "records.diagnosis",
     "NanfixError": "records.errors",

@@ -9,7 +9,7 @@ from nanfix import Budget, Cause
 from nanfix.api.plan import train_and_plan
 from nanfix.records.errors import InputError, UnknownStrategyError
 from nanfix.report.trial import TrialRecord
-from nanfix.search.search import ProbeTuner
+from nanfix.search.tuner import ProbeTuner
 
 
 def test_plan_begins_as_the_search_does_and_ends_with_the_budget(monkeypatch):

@@ -20,7 +20,7 @@ from nanfix.report.fix_file import FixFile, RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts import parent
 from nanfix.scripts.parent import CallResult, ScriptResult
-from nanfix.search.workers.crew import ALONE
+from nanfix.search.workers.pool import ALONE
 
 
 class Halve(Strategy):

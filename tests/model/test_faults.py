@@ -55,7 +55,7 @@ AFTER_THE_FAILURE = (
     "nanfix.explain.incident.try_otherwise",
     "nanfix.explain.incident.reason",
     "nanfix.search.repair.build_space",
-    "nanfix.search.repair.measure_marks",
+    "nanfix.search.repair.measure_baselines",
     "nanfix.search.repair.search",
     "nanfix.search.search.choose",
     "nanfix.search.repair.prove",
@@ -278,7 +278,7 @@ def test_a_refusal_of_keras_or_tensorflow_is_no_fault():
 PHASES = (
     "nanfix.explain.incident.replay",
     "nanfix.explain.incident.try_otherwise",
-    "nanfix.search.repair.measure_marks",
+    "nanfix.search.repair.measure_baselines",
     "nanfix.search.judge.Judge.__call__",
     "nanfix.search.repair.prove",
     "nanfix.search.repair.merged_history",

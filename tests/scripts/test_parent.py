@@ -29,7 +29,7 @@ from nanfix.scripts.parent import (
     repair_script,
     run_script_with_fix,
 )
-from nanfix.search.workers.crew import ALONE
+from nanfix.search.workers.pool import ALONE
 
 LOOK = """
 import os, sys

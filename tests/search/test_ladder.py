@@ -2,18 +2,18 @@
 
 import math
 
-from nanfix.search.ladder import Rung, Tried, choose, ladder
+from nanfix.search.ladder import Family, Tried, choose, ladder
 
-RATE = Rung("rate", 2, 4)
-CLIP = Rung("clip", 2, 2)
-INPUTS = Rung("inputs", 3, 1, called_for=True)
-TARGETS = Rung("targets", 3, 1, called_for=True)
+RATE = Family("rate", 2, 4)
+CLIP = Family("clip", 2, 2)
+INPUTS = Family("inputs", 3, 1, called_for=True)
+TARGETS = Family("targets", 3, 1, called_for=True)
 
 
-def climb(rungs, loss, bar=math.inf, steps=lambda candidate: 0):
+def climb(families, loss, baseline=math.inf, steps=lambda candidate: 0):
     """Walk a ladder with `loss` and `steps` of a candidate as judges; return what was tried, in order."""
     tried = {}
-    walk = ladder(rungs, bar)
+    walk = ladder(families, baseline)
     try:
         candidate = next(walk)
         while True:
@@ -41,15 +41,15 @@ def test_combination_is_tried_though_no_single_one_holds():
 
 
 def test_what_weak_evidence_points_to_is_tried_only_when_the_rest_does_not_learn_well():
-    weak = Rung("weak", 2, 1, indicated=False)
-    assert (("weak", 0),) not in climb((CLIP, weak), lambda c: 1.0, bar=10.0)
-    assert (("weak", 0),) in climb((CLIP, weak), lambda c: 9.0, bar=10.0)
+    weak = Family("weak", 2, 1, indicated=False)
+    assert (("weak", 0),) not in climb((CLIP, weak), lambda c: 1.0, baseline=10.0)
+    assert (("weak", 0),) in climb((CLIP, weak), lambda c: 9.0, baseline=10.0)
 
 
 def test_superfluous_edits_are_pruned():
-    rungs = (RATE, INPUTS, TARGETS)
-    tried = climb(rungs, lambda c: 1.0 if "inputs" in c else None)
-    assert choose(tried, rungs)[0] == (("inputs", 0),)
+    families = (RATE, INPUTS, TARGETS)
+    tried = climb(families, lambda c: 1.0 if "inputs" in c else None)
+    assert choose(tried, families)[0] == (("inputs", 0),)
 
 
 def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
@@ -67,49 +67,51 @@ def test_walk_fed_with_old_results_goes_on_where_it_stood():
     assert rest == whole[2:]
 
 
-FILL, DROP = Rung("fill", 1, 1, called_for=True), Rung("drop", 1, 1)
+FILL, DROP = Family("fill", 1, 1, called_for=True), Family("drop", 1, 1)
 
 
 def test_a_called_for_change_to_the_data_is_in_every_candidate():
-    rungs = (FILL, DROP, RATE, INPUTS)
-    tried = climb(rungs, lambda c: 1.0 if "inputs" in c else 5.0)
+    families = (FILL, DROP, RATE, INPUTS)
+    tried = climb(families, lambda c: 1.0 if "inputs" in c else 5.0)
     assert next(iter(tried)) == (("fill", 0),)
     assert all(candidate[0] == ("fill", 0) for candidate in tried)
-    assert choose(tried, rungs)[0] == (("fill", 0), ("inputs", 0))
+    assert choose(tried, families)[0] == (("fill", 0), ("inputs", 0))
 
 
 def test_another_change_to_the_data_is_tried_when_nothing_holds_with_the_first():
-    rungs = (FILL, DROP, RATE)
-    tried = climb(rungs, lambda c: 1.0 if "drop" in c else None, steps=lambda c: c.get("rate", 0))
+    families = (FILL, DROP, RATE)
+    tried = climb(families, lambda c: 1.0 if "drop" in c else None, steps=lambda c: c.get("rate", 0))
     assert list(tried)[:6] == [(("fill", 0),), *((("fill", 0), ("rate", level)) for level in range(4)), (("drop", 0),)]
-    assert choose(tried, rungs)[0] == (("drop", 0),)
+    assert choose(tried, families)[0] == (("drop", 0),)
     assert all({"fill", "drop"} & set(dict(candidate)) for candidate in tried)
 
 
 def test_two_called_for_changes_to_the_data_are_combined_and_pruned():
-    rungs = (FILL, Rung("drop", 1, 1, called_for=True))
-    assert next(iter(climb(rungs, lambda c: 1.0))) == (("fill", 0), ("drop", 0))
-    assert choose(climb(rungs, lambda c: 1.0), rungs)[0] == (("fill", 0),)
-    assert (("drop", 0),) not in climb(rungs, lambda c: 1.0)
+    families = (FILL, Family("drop", 1, 1, called_for=True))
+    assert next(iter(climb(families, lambda c: 1.0))) == (("fill", 0), ("drop", 0))
+    assert choose(climb(families, lambda c: 1.0), families)[0] == (("fill", 0),)
+    assert (("drop", 0),) not in climb(families, lambda c: 1.0)
 
 
 def test_levels_that_change_nothing_are_passed_over():
-    tried = list(climb((Rung("clip", 2, 4),), lambda c: None))
+    tried = list(climb((Family("clip", 2, 4),), lambda c: None))
     assert tried == [(("clip", 0),), (("clip", 1),), (("clip", 3),)]
 
 
 def test_levels_that_move_the_onset_are_climbed_one_by_one():
-    tried = list(climb((Rung("clip", 2, 4),), lambda c: None, steps=lambda c: c["clip"]))
+    tried = list(climb((Family("clip", 2, 4),), lambda c: None, steps=lambda c: c["clip"]))
     assert [level for ((_, level),) in tried] == [0, 1, 2, 3]
 
 
 def test_what_moved_the_onset_latest_is_combined_first():
-    rungs = [Rung(name, 2, 1) for name in ("a", "b", "c")]
-    tried = list(climb(rungs, lambda c: 1.0 if len(c) == 2 else None, steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))]))
+    families = [Family(name, 2, 1) for name in ("a", "b", "c")]
+    tried = list(
+        climb(families, lambda c: 1.0 if len(c) == 2 else None, steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))])
+    )
     assert {name for name, _ in tried[3]} == {"b", "c"}
 
 
 def test_where_a_single_edit_leaves_nothing_to_gain_no_larger_change_is_tried():
-    tried = list(climb((CLIP, INPUTS, TARGETS), lambda c: 0.01 if "inputs" in c else None, bar=1.0))
+    tried = list(climb((CLIP, INPUTS, TARGETS), lambda c: 0.01 if "inputs" in c else None, baseline=1.0))
     assert tried[-1] == (("inputs", 0),)
-    assert len(climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, bar=1.0)) > len(tried)
+    assert len(climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, baseline=1.0)) > len(tried)

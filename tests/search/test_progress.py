@@ -38,5 +38,5 @@ def test_a_search_with_nothing_left_to_try_leaves_no_table_behind():
     console = Console(file=io.StringIO(), force_terminal=True, width=150)
     with Progress(shown=True, console=console):
         pass
-    erased = console.file.getvalue().rpartition("held loss")[2]
+    erased = console.file.getvalue().rpartition("val. loss")[2]
     assert "\x1b[1A\x1b[2K" in erased  # each line of it is taken back

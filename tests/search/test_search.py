@@ -1,7 +1,6 @@
 """The search by keras-tuner: budget, resumption, and files a killed process left torn."""
 
 import gc
-import math
 import os
 import weakref
 
@@ -9,23 +8,16 @@ import explosions
 import pytest
 
 import nanfix
-from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Run, Sample
 from nanfix.private.tuner import oracles_kept
 from nanfix.records.budget import Budget
 from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
 from nanfix.remedies.registry import select
 from nanfix.report.trial import TrialRecord
-from nanfix.search.search import NOTHING, PROJECT, LadderOracle, ProbeTuner, build_space, search
-
-
-@pytest.fixture(scope="module")
-def space():
-    model, x, y, _ = explosions.learning_rate()
-    findings = (Finding(Cause.LEARNING_RATE, 0.9, ""), Finding(Cause.UNSCALED_INPUT, 0.8, ""))
-    diagnosis = Diagnosis(Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0)
-    chosen = select(["lower-learning-rate", "scale-inputs", "clip-gradients"])
-    return build_space(chosen, diagnosis, Run.of(model, Sample((x,), (y,), (True,), x, names=(SINGLE,))))
+from nanfix.search.oracle import NOT_REVISED
+from nanfix.search.search import search
+from nanfix.search.space import build_space
+from nanfix.search.tuner import PROJECT
 
 
 def judge(tried):
@@ -40,18 +32,13 @@ def judge(tried):
     return judged
 
 
-def run(space, directory, tried, revised=NOTHING, **budget):
+def run(space, directory, tried, revised=NOT_REVISED, **budget):
     limits = Budget(**{"trials": 50, **budget})
     return search(space, judge(tried), budget=limits, seed=0, directory=directory, revised=revised)
 
 
 def first(found):
     return next(iter(found.fixes.items()))
-
-
-def test_candidates_and_values_stand_for_each_other(space):
-    candidate = (("scale-inputs", 1), ("lower-learning-rate", 3))
-    assert space.candidate(space.values(candidate)) == candidate
 
 
 def test_best_combination_is_found_and_put_first(space, tmp_path):
@@ -103,20 +90,6 @@ def test_what_turned_out_worse_later_is_found_behind_the_others(space, tmp_path)
     best, _ = first(run(space, tmp_path, []))
     assert first(run(space, tmp_path, [], revised={best: 5.0}))[0] != best
     assert best in run(space, tmp_path, [], revised={best: 5.0}).fixes
-
-
-def test_where_trials_run_elsewhere_the_next_ones_do_not_wait_for_them(space, tmp_path):
-    oracle = LadderOracle(space, max_trials=50, deadline=math.inf, seed=0, bar=math.inf)
-    ProbeTuner(oracle, space, judge([]), tmp_path)
-    trials = [oracle.create_trial(f"worker-{number}") for number in range(3)]
-    assert all(trial.status == "RUNNING" for trial in trials)
-    assert len({str(trial.hyperparameters.values) for trial in trials}) == 3
-
-
-def test_a_worker_that_was_started_again_takes_up_its_own_trial(space, tmp_path):
-    oracle = LadderOracle(space, max_trials=50, deadline=math.inf, seed=0, bar=math.inf)
-    ProbeTuner(oracle, space, judge([]), tmp_path)
-    assert oracle.create_trial("worker-0").trial_id == oracle.create_trial("worker-0").trial_id
 
 
 def test_torn_oracle_file_is_survived(space, tmp_path):

@@ -45,7 +45,7 @@ from nanfix.report.report import Outcome, Report
 from nanfix.report.run_dir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.search.repair import Repair
 from nanfix.search.validation_repair import ValidationIncident
-from nanfix.search.workers.crew import ALONE, Workers
+from nanfix.search.workers.pool import ALONE, Workers
 
 REFUSED = (
     InputError,

@@ -21,7 +21,8 @@ from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
 from nanfix.remedies.strategy import Strategy
 from nanfix.report.trial import TrialRecord
-from nanfix.search.search import build_space, search
+from nanfix.search.search import search
+from nanfix.search.space import build_space
 from nanfix.search.validation_repair import ValidationIncident
 
 
@@ -88,7 +89,7 @@ def _planned(run: Incident, strategies: dict[str, Strategy], budget: Budget) -> 
     diagnosis = run.diagnose()
     space = None if diagnosis.hopeless else build_space(strategies, diagnosis, run.run, net=run.net)
     fixes: tuple[Fix, ...] = ()
-    if space is not None and space.rungs:
+    if space is not None and space.families:
         with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
             found = search(space, _untried, budget=budget, seed=0, directory=Path(folder))
         fixes = tuple(Fix(trial.edits) for trial in found.trials)

@@ -11,7 +11,7 @@ from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.budget import Budget
 from nanfix.records.errors import InputError
 from nanfix.remedies.fix import Fix
-from nanfix.search.workers.crew import Workers
+from nanfix.search.workers.pool import Workers
 
 
 def check_arguments(*, budget: Any, strategies: Any, forbid: Any, seed: Any, workers: Any, fix: Any) -> None:

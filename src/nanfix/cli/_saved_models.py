@@ -21,7 +21,7 @@ from nanfix.report.export import save_model
 from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
 from nanfix.report.report import Outcome, Report
 from nanfix.scripts.parent import NOTHING, CallResult, Proof, ScriptResult
-from nanfix.search.workers.crew import ALONE, Workers
+from nanfix.search.workers.pool import ALONE, Workers
 
 
 @dataclass(frozen=True)

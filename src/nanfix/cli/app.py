@@ -20,7 +20,7 @@ from nanfix.cli._refusals import check_new, check_subject, names, program
 from nanfix.cli._words import announce, console, patch_of_file, tell, tell_explained, tell_written
 from nanfix.model.quiet import load_tensorflow
 from nanfix.records.errors import ExitCode, InputError, NanfixError
-from nanfix.search.workers.crew import Workers
+from nanfix.search.workers.pool import Workers
 
 REPAIRED = Path("repaired.keras")
 EPILOG = (
@@ -121,8 +121,8 @@ def repair(
         proof = {"seed": seed, "prove": not no_prove}
         plan, mend = partial(plan_script, runs, args or []), partial(repair_script, runs, args or [], **proof)
     with _standard_output_kept(as_json or model is not None):
-        crew = Workers(workers, host, port)
-        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=crew)
+        pool = Workers(workers, host, port)
+        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=pool)
     if dry_run:
         tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
     else:

@@ -1,4 +1,4 @@
-"""What a model that has learned nothing reaches: the marks a repair has to beat."""
+"""What a model that has learned nothing reaches: the baselines a repair has to beat."""
 
 import numpy as np
 

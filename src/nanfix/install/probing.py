@@ -1,4 +1,4 @@
-"""Trains with a plan for a bounded number of steps, and judges it on held data."""
+"""Trains with a plan for a bounded number of steps, and judges it on validation data."""
 
 import contextlib
 import copy
@@ -29,7 +29,7 @@ SEEDS = "seed_generator_state"  # of dropout and the like
 
 @dataclass(frozen=True)
 class Probe:
-    """What a bounded training came to: steps survived, and the held loss in the user's units (None if non-finite)."""
+    """What a bounded training came to: steps survived, and the validation loss in the user's units (None if non-finite)."""
 
     steps: int
     loss: float | None
@@ -62,7 +62,7 @@ class Prober:
     def probe(
         self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
     ) -> Probe:
-        """Train with `plan` from `start` for `steps` steps and judge it on held data; give up at a mean loss above `lost`.
+        """Train with `plan` from `start` for `steps` steps and judge it on validation data; give up at a mean loss above `lost`.
 
         A `variation` other than 0 changes what chance decides: weights that the plan draws, masks of dropout, and the
         composition of the batches where the user lets them be shuffled.
@@ -84,13 +84,13 @@ class Prober:
         if isinstance(self._model.train_function, RecordingStep):
             self._model.train_function.abandon()
         finite = watch.finite and not nonfinite_variables(self._model)
-        loss = self.held_loss() if finite else math.nan
+        loss = self.validation_loss() if finite else math.nan
         loss = loss if self.judges or not finite else watch.loss
         self._installer.put_back()
         return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
 
-    def held_loss(self) -> float:
-        """Return the loss of the prepared plan on the held data, in the user's units; NaN for a model that only trains."""
+    def validation_loss(self) -> float:
+        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for a model that only trains."""
         return self.loss_on(self._held)
 
     def loss_on(self, data: TrainingData) -> float:

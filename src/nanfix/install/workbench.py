@@ -29,7 +29,7 @@ class Workbench:
 
     @property
     def judges(self) -> bool:
-        """Whether the held loss of a model can be told; else it is known by its training alone."""
+        """Whether the validation loss of a model can be told; else it is known by its training alone."""
         return self._prober.judges
 
     def open(self) -> None:
@@ -47,9 +47,9 @@ class Workbench:
         """Train with `plan` as `Prober.probe` does."""
         return self._prober.probe(plan, start, steps, seed, variation=variation, lost=lost)
 
-    def held_loss(self) -> float:
-        """Return the loss of the prepared plan on the held data, in the user's units; NaN for a model that only trains."""
-        return self._prober.held_loss()
+    def validation_loss(self) -> float:
+        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for a model that only trains."""
+        return self._prober.validation_loss()
 
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared plan on these data; NaN for a model that only trains."""

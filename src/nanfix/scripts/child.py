@@ -120,7 +120,7 @@ class Interceptor:
         from nanfix.api.fit import fit
         from nanfix.records.budget import Budget
         from nanfix.remedies.fix import Fix
-        from nanfix.search.workers.crew import Workers
+        from nanfix.search.workers.pool import Workers
 
         job = self._job
         if job["mode"] == "run":

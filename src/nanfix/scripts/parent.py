@@ -23,7 +23,7 @@ from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
 from nanfix.report.fix_file import DiagnosisRecord, FixFile, RunRecord, fixes, load
 from nanfix.report.report import Outcome
-from nanfix.search.workers.crew import ALONE, Workers
+from nanfix.search.workers.pool import ALONE, Workers
 
 log = logging.getLogger("nanfix")
 

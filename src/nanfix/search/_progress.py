@@ -11,7 +11,7 @@ from rich.text import Text
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.report.trial import TrialRecord
 
-COLUMNS = ("fix", "started from", "steps", "held loss", "verdict", "seconds")
+COLUMNS = ("fix", "started from", "steps", "val. loss", "verdict", "seconds")
 STYLES = {"held": "green", "non-finite": "red", "not learning": "yellow"}
 NEWEST = 12  # finished trials are shown, so that the running ones stay in sight
 PER_SECOND = 4  # how often the seconds of a running trial are drawn anew

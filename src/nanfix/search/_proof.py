@@ -30,7 +30,7 @@ class OutOfTime(Exception):
 
 
 def prove(
-    judge: Judge, fix: Fix, *, keep: Sequence[Edit] = (), bar: float = math.inf, deadline: float = math.inf
+    judge: Judge, fix: Fix, *, keep: Sequence[Edit] = (), baseline: float = math.inf, deadline: float = math.inf
 ) -> Proof | None:
     """Return the proof of what of `fix` is needed; None when it does not hold.
 
@@ -38,7 +38,7 @@ def prove(
 
     Args:
         keep: edits that are not left out: changes to the data, without which no loss is comparable.
-        bar: the loss of a model that has learned nothing; differences are judged against it.
+        baseline: the loss of a model that has learned nothing; differences are judged against it.
 
     Raises:
         OutOfTime: the fix held as far as it was tried, but not with every seed in time.
@@ -49,7 +49,7 @@ def prove(
     for edit in reversed([edit for edit in fix.edits if edit not in keep]):
         smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
         try:
-            without = _losses(judge, smaller, limit(max(losses), bar), deadline) if smaller else None
+            without = _losses(judge, smaller, limit(max(losses), baseline), deadline) if smaller else None
         except OutOfTime:
             break
         if without is not None:

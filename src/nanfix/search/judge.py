@@ -19,14 +19,14 @@ from nanfix.report.trial import TrialRecord
 
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 SHARE = 0.04  # or this share of a long run
-LEARNED = 0.01  # a run has learned when it is better than the marks by this share
+LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
 NOTHING_LEFT = "no rows left"
 LOST = 100.0  # times the untrained loss, a probe has diverged
 
 
 @dataclass(frozen=True)
-class Marks:
-    """Held losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown.
+class Baselines:
+    """Validation losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown.
 
     `on_training_rows` is the untrained loss on rows that are trained on, among which single ones may be far off.
     """
@@ -38,46 +38,48 @@ class Marks:
     @property
     def highest(self) -> float:
         """The loss to begin with, whatever the rows."""
-        known = [mark for mark in (self.untrained, self.on_training_rows) if mark is not None]
+        known = [loss for loss in (self.untrained, self.on_training_rows) if loss is not None]
         return max(known, default=math.inf)
 
     @property
-    def bar_of_a_constant(self) -> float:
+    def constant_or_inf(self) -> float:
         """The loss of predicting the best constant; inf where that is not known."""
         return math.inf if self.constant is None else self.constant
 
     @property
-    def bar(self) -> float:
+    def threshold(self) -> float:
         """The loss that a repaired run has to stay below, by a margin that noise does not make."""
-        bar = min((mark for mark in (self.untrained, self.constant) if mark is not None), default=math.inf)
-        return bar - LEARNED * abs(bar) if math.isfinite(bar) else bar
+        best = min((loss for loss in (self.untrained, self.constant) if loss is not None), default=math.inf)
+        return best - LEARNED * abs(best) if math.isfinite(best) else best
 
 
-def measure_marks(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Marks:
-    """Measure the marks on data in which a change to the data, if one is called for, is made already."""
+def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Baselines:
+    """Measure the baselines on data in which a change to the data, if one is called for, is made already."""
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
-    untrained, begun = (_known(loss) for loss in (bench.held_loss(), bench.loss_on(failed.sampled)))
+    untrained, begun = (_known(loss) for loss in (bench.validation_loss(), bench.loss_on(failed.sampled)))
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
-    return Marks(untrained, constant_loss(kept, judged(failed.held, rows)), begun)
+    return Baselines(untrained, constant_loss(kept, judged(failed.held, rows)), begun)
 
 
 class Judge:
     """Trains candidates as probes on a workbench."""
 
-    def __init__(self, failed: FailedRun, bench: Workbench, marks: Marks, ground: Fix | None = None, net: Net | None = None):
-        self._failed, self._bench, self._marks = failed, bench, marks
-        self._ground = ground or Fix()
+    def __init__(
+        self, failed: FailedRun, bench: Workbench, baselines: Baselines, base_fix: Fix | None = None, net: Net | None = None
+    ):
+        self._failed, self._bench, self._baselines = failed, bench, baselines
+        self._base_fix = base_fix or Fix()
         self._net = net or Net()
 
     def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
-        """Train `fix` on top of the ground for `horizon` times the usual length.
+        """Train `fix` on top of the base fix for `horizon` times the usual length.
 
         Another `seed` draws new weights where the fix draws any, other masks of dropout, and other batches. A fix that
         TensorFlow refuses to compute, or nanfix fails to install, is "refused".
         """
-        fix = Fix((*self._ground.edits, *fix.edits))
+        fix = Fix((*self._base_fix.edits, *fix.edits))
         begun = time.perf_counter()
         try:
             return self._probed(fix, seed, horizon)
@@ -90,9 +92,9 @@ class Judge:
 
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         plan = fix.plan(self._failed.run)
-        start = beginning(self._failed, self._marks, plan)
+        start = beginning(self._failed, self._baselines, plan)
         self._failed.data.rewind(start.total)
-        lost = LOST * self._marks.highest
+        lost = LOST * self._baselines.highest
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
             probe = self._bench.probe(
@@ -101,7 +103,7 @@ class Judge:
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
-        if probe.loss is not None and self._marks.untrained is not None and probe.loss >= self._marks.untrained:
+        if probe.loss is not None and self._baselines.untrained is not None and probe.loss >= self._baselines.untrained:
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
@@ -113,14 +115,14 @@ class Judge:
         return min(math.ceil(horizon * usual), max(planned, usual))
 
 
-def beginning(failed: FailedRun, marks: Marks, plan: Plan) -> Snapshot:
+def beginning(failed: FailedRun, baselines: Baselines, plan: Plan) -> Snapshot:
     """Return the snapshot to train with `plan` from: the best epoch before the failure, or the initial weights."""
     initial, losses = failed.snapshots[0], failed.epoch_losses
     if not plan.keeps_weights:
         return initial
     begins = {s.epoch: s for s in failed.snapshots if s.total and s.step == 0}
     judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
-    judged = {epoch: loss for epoch, loss in judged.items() if marks.untrained is None or loss < marks.untrained}
+    judged = {epoch: loss for epoch, loss in judged.items() if baselines.untrained is None or loss < baselines.untrained}
     if not judged:
         return initial
     best = min(judged.values())

@@ -27,13 +27,13 @@ class Tried:
 
 
 FAILED = Tried(None)
-Walk = Generator[Candidate, Tried, None]
+Proposals = Generator[Candidate, Tried, None]
 Results = Mapping[Candidate, Tried]
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One strategy on the ladder: its tier and how many levels it has.
+class Family:
+    """The candidates that one strategy gives: its tier and how many levels it has.
 
     `indicated` says that strong evidence names a cause it treats, `called_for` that it belongs to what is tried together,
     `last_resort` that it does not remove any of the causes, but may ease one.
@@ -51,169 +51,169 @@ class Rung:
 class _Results:
     """The candidates tried so far and what they reached; asks for each only once."""
 
-    rungs: tuple[Rung, ...]
-    bar: float
+    families: tuple[Family, ...]
+    baseline: float
     tried: dict[Candidate, Tried] = field(default_factory=dict)
 
     def ask(self, candidate: Candidate) -> Generator[Candidate, Tried, Tried]:
-        candidate = in_order(candidate, self.rungs)
+        candidate = in_order(candidate, self.families)
         if candidate not in self.tried:
             self.tried[candidate] = yield candidate
         return self.tried[candidate]
 
     def known(self, candidate: Candidate) -> Tried:
-        return self.tried.get(in_order(candidate, self.rungs), FAILED)
+        return self.tried.get(in_order(candidate, self.families), FAILED)
 
     def best(self) -> Candidate | None:
-        held = held_losses(self.tried)
-        return min(held, key=lambda candidate: held[candidate]) if held else None
+        stable = stable_losses(self.tried)
+        return min(stable, key=lambda candidate: stable[candidate]) if stable else None
 
     def learns_well(self) -> bool:
         best = self.best()
         loss = None if best is None else self.tried[best].loss
-        return loss is not None and (not math.isfinite(self.bar) or loss <= LEARNS_WELL * self.bar)
+        return loss is not None and (not math.isfinite(self.baseline) or loss <= LEARNS_WELL * self.baseline)
 
     def settled(self) -> bool:
         """Say whether nothing is left to gain that would count, as losses end at 0: every later candidate is a larger change."""
         best = self.best()
         loss = None if best is None else self.tried[best].loss
-        return loss is not None and math.isfinite(self.bar) and 0.0 <= loss <= EQUAL_GAIN * self.bar
+        return loss is not None and math.isfinite(self.baseline) and 0.0 <= loss <= EQUAL_GAIN * self.baseline
 
 
-def ladder(rungs: Iterable[Rung], bar: float = math.inf) -> Walk:
-    """Walk the rungs: each alone, then what the evidence calls for together, then the best one refined and pruned.
+def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
+    """Propose each family alone, then what the evidence calls for together, then the best one refined and pruned.
 
     Strategies for which the evidence is weak, and those that change numerics or architecture without being called for, are
     tried only when the others do not learn well, and the last resorts only when nothing else has held.
 
     Args:
-        bar: the loss of a model that has learned nothing.
+        baseline: the loss of a model that has learned nothing.
     """
-    rungs = tuple(rungs)
-    results = _Results(rungs, bar)
-    for ground in grounds(rungs):
-        yield from _walk(results, ground)
+    families = tuple(families)
+    results = _Results(families, baseline)
+    for base in bases(families):
+        yield from _walk(results, base)
         if results.best() is not None:
             yield from _improve(results)
             yield from _prune(results)
             return
 
 
-def grounds(rungs: Iterable[Rung]) -> list[Candidate]:
-    """Return what the other edits can stand on: the changes to the data that the evidence calls for, then the other ones.
+def bases(families: Iterable[Family]) -> list[Candidate]:
+    """Return what other edits are made on top of: the changes to the data that are called for, then the others.
 
-    Where the data themselves are at fault, nothing holds without a change to them. A single empty ground where they are not.
+    Where the data themselves are at fault, nothing holds without a change to them. Where they are not, one empty base.
     """
-    data = [rung for rung in rungs if rung.tier == Tier.DATA]
-    called = tuple((rung.strategy, 0) for rung in data if rung.called_for)
-    return [called, *(((rung.strategy, 0),) for rung in data if not rung.called_for)] if called else [()]
+    data = [family for family in families if family.tier == Tier.DATA]
+    called = tuple((family.strategy, 0) for family in data if family.called_for)
+    return [called, *(((family.strategy, 0),) for family in data if not family.called_for)] if called else [()]
 
 
-def _walk(results: _Results, ground: Candidate) -> Walk:
-    """Walk the rungs, each candidate with the changes to the data that are the `ground`."""
-    everything = [rung for rung in results.rungs if not (ground and rung.tier == Tier.DATA)]
-    rungs = [rung for rung in everything if not rung.last_resort]
-    mild = [rung for rung in rungs if (rung.indicated and rung.tier <= Tier.SCALING) or rung.called_for]
-    rest = [rung for rung in rungs if rung not in mild]
-    knobs = [rung for rung in mild if rung.tier <= Tier.OPTIMIZER]
-    called = (*ground, *((rung.strategy, 0) for rung in rungs if rung.called_for))
-    if ground:
-        yield from results.ask(ground)
-    for rung in mild:
+def _walk(results: _Results, base: Candidate) -> Proposals:
+    """Propose the families, each candidate on top of the changes to the data that are the `base`."""
+    everything = [family for family in results.families if not (base and family.tier == Tier.DATA)]
+    families = [family for family in everything if not family.last_resort]
+    mild = [family for family in families if (family.indicated and family.tier <= Tier.SCALING) or family.called_for]
+    rest = [family for family in families if family not in mild]
+    knobs = [family for family in mild if family.tier <= Tier.OPTIMIZER]
+    called = (*base, *((family.strategy, 0) for family in families if family.called_for))
+    if base:
+        yield from results.ask(base)
+    for family in mild:
         if results.settled():
             return
-        yield from _climb(results, ground, rung)
+        yield from _climb(results, base, family)
     if called and not results.settled():
         yield from results.ask(called)
-        for rung in knobs:
-            yield from _climb(results, called, rung)
+        for family in knobs:
+            yield from _climb(results, called, family)
     if not results.learns_well():
-        for rung in rest:
-            yield from _climb(results, ground, rung)
-            yield from _climb(results, called, rung)
+        for family in rest:
+            yield from _climb(results, base, family)
+            yield from _climb(results, called, family)
     if results.best() is None:
-        for rung in (rung for rung in everything if rung.last_resort):
-            yield from _climb(results, ground, rung)
+        for family in (family for family in everything if family.last_resort):
+            yield from _climb(results, base, family)
     if results.best() is None:
-        yield from _pairs(results, ground, rungs)
+        yield from _pairs(results, base, families)
 
 
-def held_losses(results: Results) -> dict[Candidate, float]:
-    """Return the loss of each candidate that held."""
+def stable_losses(results: Results) -> dict[Candidate, float]:
+    """Return the loss of each candidate that stayed finite."""
     return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}
 
 
-def choose(results: Results, rungs: Iterable[Rung], bar: float = math.inf) -> list[Candidate]:
+def choose(results: Results, families: Iterable[Family], baseline: float = math.inf) -> list[Candidate]:
     """Return the candidates that held, the one to adopt first: the smallest change among the equally good, then by loss."""
-    held = held_losses(results)
-    if not held:
+    stable = stable_losses(results)
+    if not stable:
         return []
-    highest = limit(min(held.values()), bar)
-    tiers = {rung.strategy: rung.tier for rung in rungs}
+    highest = limit(min(stable.values()), baseline)
+    tiers = {family.strategy: family.tier for family in families}
 
     def size(candidate: Candidate) -> tuple[int, int, float]:
-        return len(candidate), sum(tiers[name] for name, _ in candidate), held[candidate]
+        return len(candidate), sum(tiers[name] for name, _ in candidate), stable[candidate]
 
-    good = sorted((c for c in held if held[c] <= highest), key=size)
-    return good + sorted((c for c in held if held[c] > highest), key=lambda c: held[c])
+    good = sorted((c for c in stable if stable[c] <= highest), key=size)
+    return good + sorted((c for c in stable if stable[c] > highest), key=lambda c: stable[c])
 
 
-def in_order(candidate: Candidate, rungs: tuple[Rung, ...]) -> Candidate:
+def in_order(candidate: Candidate, families: tuple[Family, ...]) -> Candidate:
     """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer tuned on top of them."""
-    place = {rung.strategy: (rung.tier != Tier.DATA, -rung.tier, index) for index, rung in enumerate(rungs)}
+    place = {family.strategy: (family.tier != Tier.DATA, -family.tier, index) for index, family in enumerate(families)}
     return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
 
 
-def limit(best: float, bar: float) -> float:
+def limit(best: float, baseline: float) -> float:
     """Return the highest loss that counts as equal to the best."""
-    gained = bar - best if math.isfinite(bar) else 0.0
+    gained = baseline - best if math.isfinite(baseline) else 0.0
     return best + max(EQUAL * abs(best), EQUAL_GAIN * gained)
 
 
-def _climb(results: _Results, base: Candidate, rung: Rung) -> Walk:
-    """Try a rung's levels from mild to strong on top of `base`, until one holds and a stronger one is no better.
+def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
+    """Try a family's levels from mild to strong on top of `base`, until one holds and a stronger one is no better.
 
     Long ladders are climbed in four strides; the levels between are for `_improve`. Where a stronger level fails no later
     than the milder one before it, only the strongest is tried still.
     """
-    if rung.strategy in {name for name, _ in base}:
+    if family.strategy in {name for name, _ in base}:
         return
     best, survived = results.known(base).loss if base else None, None
-    stride = max(1, rung.levels // 4)
-    levels = list(range(stride - 1, rung.levels, stride))
+    stride = max(1, family.levels // 4)
+    levels = list(range(stride - 1, family.levels, stride))
     while levels:
-        tried = yield from results.ask((*base, (rung.strategy, levels.pop(0))))
+        tried = yield from results.ask((*base, (family.strategy, levels.pop(0))))
         if tried.loss is None and best is None:
             if survived is not None and tried.steps <= survived:
                 levels = levels[-1:]
             survived = tried.steps
             continue
-        if tried.loss is None or (best is not None and limit(tried.loss, results.bar) >= best):
+        if tried.loss is None or (best is not None and limit(tried.loss, results.baseline) >= best):
             return
         best = tried.loss
 
 
-def _pairs(results: _Results, ground: Candidate, rungs: list[Rung]) -> Walk:
+def _pairs(results: _Results, base: Candidate, families: list[Family]) -> Proposals:
     """When nothing held: two at a time, each at its strongest, until one pair holds.
 
     What has moved the onset latest by itself is combined first.
     """
-    strongest = {rung.strategy: (rung.strategy, rung.levels - 1) for rung in rungs}
-    survived = {name: results.known((*ground, edit)).steps for name, edit in strongest.items()}
+    strongest = {family.strategy: (family.strategy, family.levels - 1) for family in families}
+    survived = {name: results.known((*base, edit)).steps for name, edit in strongest.items()}
     for first, second in itertools.combinations(sorted(strongest, key=lambda name: -survived[name]), 2):
-        tried = yield from results.ask((*ground, strongest[first], strongest[second]))
+        tried = yield from results.ask((*base, strongest[first], strongest[second]))
         if tried.loss is not None:
             return
 
 
-def _improve(results: _Results) -> Walk:
+def _improve(results: _Results) -> Proposals:
     """Move each edit of the best candidate to neighboring levels as long as that helps; the mildest may be left out."""
-    levels = {rung.strategy: rung.levels for rung in results.rungs}
-    tiers = {rung.strategy: rung.tier for rung in results.rungs}
+    levels = {family.strategy: family.levels for family in results.families}
+    tiers = {family.strategy: family.tier for family in results.families}
     taken = {tiers[name] for name, _ in results.best() or ()}
     # A finely graded knob may have been strode over; but what another edit of its tier has set is not set twice.
-    others = [] if results.settled() else [rung for rung in results.rungs if rung.tier not in taken]
-    strode_over = [rung.strategy for rung in others if rung.levels > 3]
+    others = [] if results.settled() else [family for family in results.families if family.tier not in taken]
+    strode_over = [family.strategy for family in others if family.levels > 3]
     for name in [*(name for name, _ in results.best() or ()), *strode_over]:
         for direction in (-1, 1):
             while True:
@@ -227,14 +227,14 @@ def _improve(results: _Results) -> Walk:
                     break
 
 
-def _prune(results: _Results) -> Walk:
+def _prune(results: _Results) -> Proposals:
     """Take edits of the best candidate away again, one at a time, as long as what is left is as good.
 
     Where the data themselves are at fault, the first change to them stays: a later one may do, but not keep as much.
     """
     current = results.best() or ()
-    highest = limit(results.known(current).loss or 0.0, results.bar)
-    for edit in reversed(current[1:] if any(grounds(results.rungs)) else current):
+    highest = limit(results.known(current).loss or 0.0, results.baseline)
+    for edit in reversed(current[1:] if any(bases(results.families)) else current):
         smaller = tuple(kept for kept in current if kept != edit)
         if smaller:
             tried = yield from results.ask(smaller)

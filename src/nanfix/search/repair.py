@@ -28,14 +28,15 @@ from nanfix.report.report import Outcome, Report
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
 from nanfix.search._proof import OutOfTime, Proof, prove
-from nanfix.search.judge import Judge, Marks, beginning, measure_marks
+from nanfix.search.judge import Baselines, Judge, beginning, measure_baselines
 from nanfix.search.ladder import Candidate
-from nanfix.search.search import Found, Space, build_space, search
-from nanfix.search.workers._job import CannotShare, hand_out, share
-from nanfix.search.workers.crew import ALONE, Crew, Workers
+from nanfix.search.search import Found, search
+from nanfix.search.space import Space, build_space
+from nanfix.search.workers._worker_input import CannotShare, hand_out, share
+from nanfix.search.workers.pool import ALONE, WorkerPool, Workers
 
 SOON = 1e-3  # seconds of a budget that is all but spent
-TURNS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
+ROUNDS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 PROOFS = 8  # fixes that are proved at most
 UNJUDGED = (
@@ -46,16 +47,16 @@ UNPROVED = "Not proved: it holds in this training, but not with another seed or 
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One search: its space, on top of the edits of the turns before it, who judges, and the folder it is kept in."""
+class SearchRound:
+    """One search: its space, on top of the edits of the rounds before it, who judges, and the folder it is kept in."""
 
     space: Space
-    ground: Fix
+    base_fix: Fix
     judge: Judge
     folder: Path
 
     def whole(self, fix: Fix) -> Fix:
-        return Fix((*self.ground.edits, *fix.edits))
+        return Fix((*self.base_fix.edits, *fix.edits))
 
 
 class Repair:
@@ -66,8 +67,8 @@ class Repair:
         self._net = run.net
         self._workers = workers
         self._bench = Workbench(run.run, run.data, run.held, run.sites)
-        self._marks = Marks()
-        self._job: Path | None = None
+        self._baselines = Baselines()
+        self._input_folder: Path | None = None
         self._trials: tuple[TrialRecord, ...] = ()
         self._refused: Mapping[str, str] = {}
         self._told: list[str] = []
@@ -82,29 +83,33 @@ class Repair:
         After the `deadline`, in seconds of `time.monotonic`, no trial and no proof begins, and no training but one with the
         best fix found by then.
         """
-        self._job = self._shared(folder / "job")  # before the model is changed
+        self._input_folder = self._shared(folder / "worker-input")  # before the model is changed
         self._bench.open()
-        ground, shown = Fix(), diagnosis
+        base_fix, shown = Fix(), diagnosis
         try:
-            for number in range(TURNS):
-                space = build_space(strategies, shown, self._run.run, ground.plan(self._run.run), self._net)
+            for number in range(ROUNDS):
+                space = build_space(strategies, shown, self._run.run, base_fix.plan(self._run.run), self._net)
                 self._refused = {**space.refused, **self._refused}
-                if not space.rungs:
+                if not space.families:
                     break
                 if number == 0:
                     cleaned = next(iter(space.data_fixes()), Fix())
-                    measure = partial(measure_marks, self._run.failed, self._bench, cleaned)
-                    self._marks = self._net.attempt("measuring what a model that has learned nothing reaches", measure, Marks())
-                judge = Judge(self._run.failed, self._bench, self._marks, ground, self._net)
+                    measure = partial(measure_baselines, self._run.failed, self._bench, cleaned)
+                    self._baselines = self._net.attempt(
+                        "measuring what a model that has learned nothing reaches", measure, Baselines()
+                    )
+                judge = Judge(self._run.failed, self._bench, self._baselines, base_fix, self._net)
                 left = replace(budget, trials=budget.trials - len(self._trials))
-                report = self._searched(Turn(space, ground, judge, folder / f"turn-{number + 1}"), diagnosis, left, deadline)
+                report = self._searched(
+                    SearchRound(space, base_fix, judge, folder / f"round-{number + 1}"), diagnosis, left, deadline
+                )
                 if report is not None:
                     return report
-                ground = Fix((*ground.edits, *space.called_for().edits))
+                base_fix = Fix((*base_fix.edits, *space.called_for().edits))
                 late = time.monotonic() + self._run.watched.seconds > deadline  # so long it may take to fail again
-                if len(self._trials) >= budget.trials or late or not self._uncovers(ground):
+                if len(self._trials) >= budget.trials or late or not self._uncovers(base_fix):
                     break
-                found = self._net.attempt("looking for another cause", partial(self._fails_of, ground), None)
+                found = self._net.attempt("looking for another cause", partial(self._fails_of, base_fix), None)
                 if found is None or replace(found.place, values=None) == replace(shown.place, values=None):
                     break
                 shown = found
@@ -115,19 +120,19 @@ class Repair:
         notes = (*self._told, *(() if self._trials else ("No installed strategy treats this cause.",)))
         return self._run.unrepaired(Outcome.EXHAUSTED, diagnosis, notes, trials=self._trials, refused=self._refused)
 
-    def _searched(self, turn: Turn, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
+    def _searched(self, this_round: SearchRound, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
         """Search, prove and train with the best; None when nothing held.
 
         A trial that was only lucky counts with what its proof comes to, and what fails in its proof or in the whole training
         goes back to the search. When nothing else is left, what held here but not with other seeds is trained with after all,
         and the report says so.
         """
-        earlier, bar, adoptions = self._trials, self._marks.bar_of_a_constant, 0
+        earlier, baseline, adoptions = self._trials, self._baselines.constant_or_inf, 0
         revised, proofs, unproved = dict[Candidate, float | None](), dict[Candidate, Proof](), list[Fix]()
-        data = [edit for whole in turn.space.data_fixes()[:1] for edit in whole.edits]
+        data = [edit for whole in this_round.space.data_fixes()[:1] for edit in whole.edits]
         while adoptions < (1 if time.monotonic() > deadline else ADOPTIONS):
             left = replace(budget, seconds=None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON))
-            found = self._net.attempt("searching for a fix", partial(self._found, turn, left, bar, revised), None)
+            found = self._net.attempt("searching for a fix", partial(self._found, this_round, left, baseline, revised), None)
             if found is None:
                 break
             self._trials = (*earlier, *found.trials)
@@ -135,18 +140,20 @@ class Repair:
             if candidate is None:
                 break
             if candidate not in proofs:
-                proving = partial(prove, turn.judge, found.fixes[candidate], keep=data, bar=bar, deadline=deadline)
+                proving = partial(
+                    prove, this_round.judge, found.fixes[candidate], keep=data, baseline=baseline, deadline=deadline
+                )
                 try:
                     proof = self._net.attempt("proving a fix", proving, None, (OutOfTime,))
                 except OutOfTime:
-                    return self._adopted(turn.whole(found.fixes[candidate]), diagnosis, NO_TIME)
+                    return self._adopted(this_round.whole(found.fixes[candidate]), diagnosis, NO_TIME)
                 if proof is None:
                     unproved.append(found.fixes[candidate])
                 else:
                     proofs[candidate] = proof
                 revised[candidate] = proof and max(min(proof.losses), found.losses[candidate])
                 continue
-            report = self._adopted(turn.whole(proofs[candidate].fix), diagnosis, str(proofs[candidate]))
+            report = self._adopted(this_round.whole(proofs[candidate].fix), diagnosis, str(proofs[candidate]))
             if report is not None:
                 return report
             revised[candidate] = None
@@ -154,35 +161,37 @@ class Repair:
         for fix in unproved[: ADOPTIONS - adoptions]:
             if adoptions and time.monotonic() > deadline:
                 break
-            report = self._adopted(turn.whole(fix), diagnosis, UNPROVED)
+            report = self._adopted(this_round.whole(fix), diagnosis, UNPROVED)
             if report is not None:
                 return report
             adoptions += 1
         return None
 
-    def _found(self, turn: Turn, budget: Budget, bar: float, revised: Mapping[Candidate, float | None]) -> Found:
+    def _found(
+        self, this_round: SearchRound, budget: Budget, baseline: float, revised: Mapping[Candidate, float | None]
+    ) -> Found:
         """Search on, by the workers where there are any; without them where they fail."""
         with Progress(shown=shows(self._run.data)) as progress:
             go_on = partial(
                 search,
-                turn.space,
-                turn.judge,
+                this_round.space,
+                this_round.judge,
                 budget=budget,
                 seed=self._run.seed,
-                directory=turn.folder,
-                bar=bar,
+                directory=this_round.folder,
+                baseline=baseline,
                 revised=revised,
                 progress=progress,
                 net=self._net,
             )
-            crew = self._crew(turn)
+            pool = self._worker_pool(this_round)
             try:
-                return go_on(crew=crew)
+                return go_on(pool=pool)
             except NanfixError as failed:
-                if crew is None:
+                if pool is None:
                     raise
                 self._told.append(f"Searched by one process in the end, since the workers failed: {failed}")
-                self._job = None
+                self._input_folder = None
                 return go_on()
 
     def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
@@ -194,27 +203,29 @@ class Repair:
                 self._net.caught("training with the fix", error)
             return None
 
-    def _shared(self, job: Path) -> Path | None:
+    def _shared(self, folder: Path) -> Path | None:
         """Return the folder from which worker processes take up the run, or None where this process searches alone."""
         if self._workers == ALONE:
             return None
         try:
-            share(job, self._run.failed)
+            share(folder, self._run.failed)
         except CannotShare as reason:
             self._tell_alone(reason)
             return None
-        return job
+        return folder
 
-    def _crew(self, turn: Turn) -> Crew | None:
-        if self._job is None:
+    def _worker_pool(self, this_round: SearchRound) -> WorkerPool | None:
+        if self._input_folder is None:
             return None
         try:
-            hand_out(self._job, self._run.failed, turn.space, turn.ground, self._marks, turn.folder)
+            hand_out(
+                self._input_folder, self._run.failed, this_round.space, this_round.base_fix, self._baselines, this_round.folder
+            )
         except CannotShare as reason:
             self._tell_alone(reason)
-            self._job = None
+            self._input_folder = None
             return None
-        return Crew(self._workers, self._job)
+        return WorkerPool(self._workers, self._input_folder)
 
     def _tell_alone(self, reason: CannotShare) -> None:
         self._told.append(f"Searched by one process, since {reason}.")
@@ -228,7 +239,7 @@ class Repair:
 
         A durable run that was killed in this very training goes on with it. `then` tells the user what follows the rollback.
         """
-        run, start = self._run, beginning(self._run.failed, self._marks, plan)
+        run, start = self._run, beginning(self._run.failed, self._baselines, plan)
         whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         run.written.keep()
@@ -272,8 +283,8 @@ class Repair:
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
-        loss = bench.held_loss()
-        if bench.judges and (not math.isfinite(loss) or loss >= self._marks.bar):
+        loss = bench.validation_loss()
+        if bench.judges and (not math.isfinite(loss) or loss >= self._baselines.threshold):
             say(
                 run.data,
                 "nanfix: finite with the fix, but no better than a constant prediction; searching on.",

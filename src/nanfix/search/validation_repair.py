@@ -20,7 +20,7 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Strategy
-from nanfix.search.search import build_space
+from nanfix.search.space import build_space
 
 AGAIN = (
     "The validation figures of the last epoch were measured again, with the repaired model; those of the epochs before it are "

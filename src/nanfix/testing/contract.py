@@ -32,7 +32,7 @@ from nanfix.remedies.fix import Edit
 from nanfix.remedies.registry import GROUP, catalogue
 from nanfix.remedies.strategy import Tier
 from nanfix.report.report import Outcome
-from nanfix.search.search import build_space
+from nanfix.search.space import build_space
 
 AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
 NOTHING = Plan()

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from nanfix.search.search import work
-from nanfix.search.workers._job import taken_up
+from nanfix.search.workers._worker_input import taken_up
 
 PARENT_SECONDS = 0.5  # how often a worker looks whether the process that leads still lives
 
 
 def main() -> None:
-    """Take up the job in the folder and run its trials."""
+    """Take up the input in the folder and run its trials."""
     _end_with(os.getppid())
     space, judge, directory = taken_up(Path(sys.argv[1]))
     work(space, judge, directory)

@@ -30,8 +30,8 @@ from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
 from nanfix.report.export import MODEL, SAVE_ERRORS
-from nanfix.search.judge import Judge, Marks
-from nanfix.search.search import Space, build_space
+from nanfix.search.judge import Baselines, Judge
+from nanfix.search.space import Space, build_space
 
 FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
 
@@ -41,8 +41,8 @@ class CannotShare(Exception):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """The part of a job that is neither model nor snapshot; `modules` hold the classes of the model's own code."""
+class WorkerInput:
+    """The part of it that is neither model nor snapshot; `modules` hold the classes of the model's own code."""
 
     modules: tuple[str, ...]
     data: TrainingData
@@ -52,8 +52,8 @@ class Facts:
     seed: int
     strategies: tuple[str, ...]
     diagnosis: Diagnosis
-    ground: Fix
-    marks: Marks
+    base_fix: Fix
+    baselines: Baselines
     directory: Path
 
 
@@ -84,7 +84,7 @@ def share(folder: Path, run: FailedRun) -> None:
         store.save(replace(snapshot, callbacks=()))
 
 
-def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Marks, directory: Path) -> None:
+def hand_out(folder: Path, run: FailedRun, space: Space, base_fix: Fix, baselines: Baselines, directory: Path) -> None:
     """Write what is to be tried next, in the search that is kept in `directory`.
 
     Raises:
@@ -92,18 +92,18 @@ def hand_out(folder: Path, run: FailedRun, space: Space, ground: Fix, marks: Mar
     """
     arguments = {**(run.data.arguments or {})}
     arguments["callbacks"] = schedules(arguments.get("callbacks"))
-    facts = Facts(
-        _modules(run.run.model, _registered(folder / MODEL)),
-        replace(run.data, arguments=arguments),
-        dict(run.epoch_losses),
-        run.steps,
-        run.steps_per_epoch,
-        run.seed,
-        tuple(space.strategies),
-        space.diagnosis,
-        ground,
-        marks,
-        directory,
+    facts = WorkerInput(
+        modules=_modules(run.run.model, _registered(folder / MODEL)),
+        data=replace(run.data, arguments=arguments),
+        epoch_losses=dict(run.epoch_losses),
+        steps=run.steps,
+        steps_per_epoch=run.steps_per_epoch,
+        seed=run.seed,
+        strategies=tuple(space.strategies),
+        diagnosis=space.diagnosis,
+        base_fix=base_fix,
+        baselines=baselines,
+        directory=directory,
     )
     text = io.BytesIO()
     try:
@@ -119,7 +119,7 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     Raises:
         NanfixError: the model that was loaded is not the one that was saved.
     """
-    facts: Facts = pickle.loads((folder / FACTS).read_bytes())
+    facts: WorkerInput = pickle.loads((folder / FACTS).read_bytes())
     for module in facts.modules:
         importlib.import_module(module)
     model: Any = keras.saving.load_model(folder / MODEL)
@@ -129,7 +129,9 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     variables = state_variables(model)
     snapshots = tuple(saved.bound(variables) for saved in SnapshotStore(folder / SNAPSHOTS).saved())
     if not snapshots:
-        raise NanfixError(f"{folder} holds no snapshot. Expected: the job of a search. Received: a folder without one.")
+        raise NanfixError(
+            f"{folder} holds no snapshot. Expected: the input of a search's workers. Received: a folder without one."
+        )
     restore(snapshots[-1])
     run, sites = describe(model, facts.data, [])
     held, sampled = facts.data.held([]), facts.data.rows([])
@@ -145,9 +147,9 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
         seed=facts.seed,
     )
     bench = Workbench(run, facts.data, held, sites)
-    space = build_space(select(facts.strategies), facts.diagnosis, run, facts.ground.plan(run))
+    space = build_space(select(facts.strategies), facts.diagnosis, run, facts.base_fix.plan(run))
     bench.open()
-    return space, Judge(failed, bench, facts.marks, facts.ground), facts.directory
+    return space, Judge(failed, bench, facts.baselines, facts.base_fix), facts.directory
 
 
 def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:

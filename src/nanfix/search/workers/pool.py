@@ -48,11 +48,11 @@ class Workers:
 ALONE = Workers()
 
 
-class Crew:
-    """Worker processes for one search, each started with the folder of its job. One that dies is started again."""
+class WorkerPool:
+    """Worker processes for one search, each started with the folder of its input. One that dies is started again."""
 
-    def __init__(self, workers: Workers, job: Path):
-        self._workers, self._job = workers, job
+    def __init__(self, workers: Workers, folder: Path):
+        self._workers, self._folder = workers, folder
 
     def run(self, oracle: Any) -> None:
         """Serve the oracle until every worker has been told that there is no more to do.
@@ -84,7 +84,7 @@ class Crew:
                         continue
                     restarts[name] += 1
                     if restarts[name] > RESTARTS:
-                        raise NanfixError(self._told(name, code))
+                        raise NanfixError(self._death(name, code))
                     log.warning("%s ended with exit code %d and is started again.", name, code)
                     running[name] = self._started(name, port)
         finally:
@@ -112,13 +112,13 @@ class Crew:
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         }
         with self._output(name).open("ab") as output:
-            command = [sys.executable, "-m", "nanfix.search.workers.worker", str(self._job)]
+            command = [sys.executable, "-m", "nanfix.search.workers.worker", str(self._folder)]
             return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def _output(self, name: str) -> Path:
-        return self._job / f"{name}.log"
+        return self._folder / f"{name}.log"
 
-    def _told(self, name: str, code: int) -> str:
+    def _death(self, name: str, code: int) -> str:
         tail = self._output(name).read_text(errors="replace").splitlines()[-TAIL:]
         return f"{name} of the search died {RESTARTS + 1} times, last with exit code {code}. Its output ends with:\n" + "\n".join(
             tail

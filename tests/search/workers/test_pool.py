@@ -13,8 +13,8 @@ import pytest
 import nanfix
 from nanfix.records.errors import InputError, NanfixError
 from nanfix.report.report import Outcome
-from nanfix.search.workers import crew
-from nanfix.search.workers.crew import Crew, Workers
+from nanfix.search.workers import pool
+from nanfix.search.workers.pool import WorkerPool, Workers
 
 STRATEGIES = ("lower-learning-rate", "scale-inputs", "scale-targets")
 
@@ -36,7 +36,7 @@ def kill_the_first_worker(log):
 
 
 def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog):
-    killer = threading.Thread(target=kill_the_first_worker, args=(tmp_path / "job" / "worker-0.log",))
+    killer = threading.Thread(target=kill_the_first_worker, args=(tmp_path / "worker-input" / "worker-0.log",))
     killer.start()
     report, x = repaired(workers=2, run_dir=tmp_path)
     killer.join()
@@ -78,12 +78,12 @@ def in_main(name):
 def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
     """A layer, a loss and a callback's function; the workers would not find them, and are not started."""
 
-    @keras.saving.register_keras_serializable("test_crew")
+    @keras.saving.register_keras_serializable("test_pool")
     class Twice(keras.layers.Layer):
         def call(self, inputs):
             return 2.0 * inputs
 
-    @keras.saving.register_keras_serializable("test_crew")
+    @keras.saving.register_keras_serializable("test_pool")
     def absolute(truth, prediction):
         return keras.ops.mean(keras.ops.abs(truth - prediction))
 
@@ -93,7 +93,7 @@ def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
         report = nanfix.fit(model, x, y, **{**fit, **arguments}, **repair)
         return [note for note in report.notes if "Searched by one process" in note]
 
-    monkeypatch.setattr(crew.Crew, "run", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr(pool.WorkerPool, "run", lambda *_: pytest.fail("workers were started"))
     for own in (Twice, absolute):
         monkeypatch.setattr(own, "__module__", "__main__")
     model = keras.Sequential([keras.Input((4,)), Twice(), keras.layers.Dense(1)])
@@ -108,14 +108,14 @@ def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_search_with_its_output(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "RESTARTS", 0)
+    monkeypatch.setattr(pool, "RESTARTS", 0)
     with pytest.raises(NanfixError, match=r"(?s)worker-0 of the search died 1 times.*FileNotFoundError"):
-        Crew(Workers(1), tmp_path).run(None)
+        WorkerPool(Workers(1), tmp_path).run(None)
 
 
 def test_a_port_in_use_is_told(tmp_path):
     with pytest.raises(NanfixError, match="Expected: an address of this machine and a free port"):
-        Crew(Workers(1, host="203.0.113.1"), tmp_path).run(None)
+        WorkerPool(Workers(1, host="203.0.113.1"), tmp_path).run(None)
 
 
 def test_numbers_that_make_no_sense_are_refused():

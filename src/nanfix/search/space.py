@@ -1,0 +1,143 @@
+"""The space of a search: which strategies apply, with which parameters, and the fix that a candidate means."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras_tuner
+
+from nanfix.changes.plan import Plan
+from nanfix.model.faults import Net, one_line
+from nanfix.model.run import Run
+from nanfix.records.diagnosis import Diagnosis
+from nanfix.remedies.fix import Edit, Fix
+from nanfix.remedies.strategy import Strategy, Tier
+from nanfix.search.ladder import Candidate, Family, bases, in_order
+
+STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
+# Where keras-tuner has a range instead of values, it is tried at these shares of its probability: the two ends and thirds.
+QUANTILES = (0.01, 0.33, 0.66, 0.99)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The applicable strategies as one keras-tuner space: a switch for each, its parameters in a scope under it.
+
+    `levels` lists, mild to strong, the values of each strategy's parameters; `refused` gives the reason for each strategy
+    that treats or eases the cause but cannot be applied here.
+    """
+
+    strategies: Mapping[str, Strategy]
+    families: tuple[Family, ...]
+    levels: Mapping[str, tuple[Mapping[str, Any], ...]]
+    hyperparameters: keras_tuner.HyperParameters
+    diagnosis: Diagnosis
+    run: Run
+    plan: Plan
+    refused: Mapping[str, str]
+
+    def values(self, candidate: Candidate) -> dict[str, Any]:
+        """Return the values by which keras-tuner knows a candidate."""
+        chosen = dict(candidate)
+        values: dict[str, Any] = {name: name in chosen for name in self.strategies}
+        for name, level in candidate:
+            values.update(self.levels[name][level])
+        return values
+
+    def candidate(self, values: Mapping[str, Any]) -> Candidate:
+        """Return the candidate that these values stand for."""
+        pairs = []
+        for name in self.strategies:
+            if values.get(name):
+                own = {key: value for key, value in values.items() if key.startswith(f"{name}/")}
+                pairs.append((name, self.levels[name].index(own)))
+        return in_order(tuple(pairs), self.families)
+
+    def data_fixes(self) -> list[Fix]:
+        """Return the changes to the data alone: those that the evidence calls for first, then the other ones."""
+        return [self.fix_of(base) for base in bases(self.families) if base]
+
+    def called_for(self) -> Fix:
+        """Return what strong evidence calls for, each strategy at its mildest."""
+        called = tuple((family.strategy, 0) for family in self.families if family.called_for)
+        return self.fix_of(in_order(called, self.families))
+
+    def fix_of(self, candidate: Candidate) -> Fix:
+        """Return the fix that a candidate means for this run."""
+        hp = self.hyperparameters.copy()
+        hp.values = self.values(candidate)
+        return self.fix(hp)
+
+    def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
+        """Return the fix that the values in `hp` mean for this run."""
+        fix, plan = Fix(), self.plan
+        for name, _ in self.candidate(hp.values):
+            with _scope(hp, name):
+                edit = Edit(name, self.strategies[name].space(hp, self.diagnosis, self.run, plan))
+            plan = Fix((edit,)).plan(self.run, plan)
+            fix = Fix((*fix.edits, edit))
+        return fix
+
+
+def build_space(
+    strategies: Mapping[str, Strategy], diagnosis: Diagnosis, run: Run, plan: Plan | None = None, net: Net | None = None
+) -> Space:
+    """Ask every strategy that applies for its parameters, each in a conditional scope of its own.
+
+    A strategy that raises an exception is left out, which is a fault for the `net`.
+    """
+    net, plan = net or Net(), plan or Plan()
+    hp = keras_tuner.HyperParameters()
+    strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
+    refused: dict[str, str] = {}
+    applicable: dict[str, Strategy] = {}
+    families, levels, covered = [], {}, set()
+    for name, strategy in strategies.items():
+        if not strategy.answers(diagnosis):
+            continue
+        try:
+            reason = strategy.refusal(diagnosis, run, plan)
+            declared = _declared(hp, name, strategy, diagnosis, run, plan) if reason is None else hp
+        except Exception as error:  # whatever somebody's strategy does
+            net.kept(f"asking the strategy {name}", error)
+            reason, declared = f"it failed ({one_line(error)})", hp
+        hp = declared
+        if reason is not None:
+            refused[name] = reason
+            continue
+        applicable[name] = strategy
+        levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
+        treated = strategy.treats & strong
+        indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
+        if strategy.tier == Tier.DATA:  # a second change to the data for the same cause is an alternative
+            treated, covered = treated - covered, covered | treated
+        called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
+        families.append(Family(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
+    hp.values = dict.fromkeys(applicable, False)
+    return Space(applicable, tuple(families), levels, hp, diagnosis, run, plan, refused)
+
+
+def _declared(
+    hp: keras_tuner.HyperParameters, name: str, strategy: Strategy, diagnosis: Diagnosis, run: Run, plan: Plan
+) -> keras_tuner.HyperParameters:
+    """Return `hp` with a switch for the strategy and, in a scope under it, its parameters."""
+    hp = hp.copy()
+    hp.Boolean(name)
+    hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
+    with _scope(hp, name):
+        strategy.space(hp, diagnosis, run, plan)
+    return hp
+
+
+@contextlib.contextmanager
+def _scope(hp: keras_tuner.HyperParameters, name: str) -> Iterator[None]:
+    with hp.conditional_scope(name, [True]), hp.name_scope(name):
+        yield
+
+
+def _levels(parameters: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the levels, mild to strong; where several parameters vary, they grow stronger together."""
+    columns = {p.name: list(getattr(p, "values", None) or [p.prob_to_value(q) for q in QUANTILES]) for p in parameters}
+    count = max(map(len, columns.values()), default=1)
+    return [{name: column[min(level, len(column) - 1)] for name, column in columns.items()} for level in range(count)]
