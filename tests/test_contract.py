@@ -233,7 +233,7 @@ BROKEN = {
     TreatsNothing: "at least one nanfix.Cause",
     PromisesTooMuch: "says when it does not help",
     IsFromNowhere: "names its source",
-    TrailsOff: "first line is a sentence ending with a period, not 'Lower the learning rate'",
+    TrailsOff: "first paragraph is a sentence ending with a period, not 'Lower the learning rate'",
     NotInstalled: "not-installed is not installed",
     AnswersEverything: "answers a cause that it does not name",
     AnswersNothing: "none of the diagnosis' causes is in `treats` or `eases`",

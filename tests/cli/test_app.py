@@ -449,7 +449,7 @@ def test_the_command_line_starts_without_the_heavy_packages():
 
 def test_the_installed_strategies_can_all_be_shown():
     for strategy in catalogue().values():
-        assert strategy.__doc__ and strategy.treats | strategy.eases and isinstance(strategy.parameters, tuple)
+        assert strategy.summary and strategy.treats | strategy.eases and isinstance(strategy.parameters, tuple)
 
 
 def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):

@@ -144,11 +144,12 @@ def servicer() -> Any:
 
 OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     functional: (
-        "_flatten_layers", "_layers", "_losses", "_inputs_struct", "_outputs_struct", "_inputs", "_outputs", "_nodes",
-        "_nodes_by_depth", "_operations", "_operations_by_depth", "_run_through_graph", "_compile_config", "_compile_loss",
-        "_compile_metrics", "_loss_tracker", "_autoconvert_optionals", "_symbolic_build", "_make_function",
-        "_saved_model_inputs_spec", "_dtype_policy", "train_function", "test_function", "predict_function",
-        "make_train_function",
+        "_flatten_layers", "_layers", "_losses", "_inputs_struct", "_outputs_struct", "_inputs",
+        "_outputs", "_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth",
+        "_run_through_graph", "_compile_config", "_compile_loss", "_compile_metrics",
+        "_loss_tracker", "_autoconvert_optionals", "_symbolic_build", "_make_function",
+        "_saved_model_inputs_spec", "_dtype_policy", "train_function", "test_function",
+        "predict_function", "make_train_function",
     ),
     compile_config: ("config",),
     compile_loss: ("_user_loss", "_user_loss_weights"),
@@ -158,8 +159,8 @@ OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     symbolic_input: ("_keras_history",),
     sequential: ("_functional", "_maybe_rebuild", "_build_shapes_dict", "built"),
     adagrad: (
-        "_learning_rate", "_trainable_variables", "_accumulators", "initial_accumulator_value", "_clip_gradients",
-        "_all_reduce_sum_gradients",
+        "_learning_rate", "_trainable_variables", "_accumulators", "initial_accumulator_value",
+        "_clip_gradients", "_all_reduce_sum_gradients",
     ),
     tensor_of_logits: ("_keras_logits",),
     model_gone_on_with: ("_initial_epoch",),
@@ -178,9 +179,12 @@ MODULES = {
     "keras.src.ops.node": ("KerasHistory",),
     "keras.src.trainers.compile_utils": ("CompileLoss",),
     "keras.src.trainers.data_adapters": ("get_data_adapter",),
-    "keras.src.trainers.data_adapters.array_data_adapter": ("ArrayDataAdapter", "can_convert_arrays"),
+    "keras.src.trainers.data_adapters.array_data_adapter": (
+        "ArrayDataAdapter", "can_convert_arrays",
+    ),
     "keras.src.trainers.data_adapters.array_slicing": (
-        "TensorflowSparseWrapper", "convert_to_sliceable", "slice_tensorflow_sparse_wrapper", "to_tensorflow_sparse_wrapper",
+        "TensorflowSparseWrapper", "convert_to_sliceable", "slice_tensorflow_sparse_wrapper",
+        "to_tensorflow_sparse_wrapper",
     ),
     "keras.src.utils.naming": ("to_snake_case",),
     "tensorflow.python.eager.context": ("context",),

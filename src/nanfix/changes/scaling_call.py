@@ -19,9 +19,11 @@ class Gate:
     """Stands in front of and behind `model.call` as long as it is open.
 
     In:  x -> the fill of its feature where x is non-finite, for every input that is imputed; then
-         x -> (x - center) / scale for every scalable input, or the power transform in the place of that.
-    Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes of the scale, so
-    that the weights see the gradient of the scaled targets while loss and metrics stay in the user's units.
+         x -> (x - center) / scale for every scalable input, or the power transform instead.
+    Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes
+         of the scale, so that the weights see the gradient of the scaled targets while loss and
+         metrics stay in the user's units.
+
     The numbers live in variables: a new scaling costs no new trace, but for a power transform.
     """
 

@@ -201,7 +201,7 @@ def strategies(as_json: options.AsJson = False, quiet: options.NamesOnly = False
             _named(strategy.treats),
             _named(strategy.eases),
             ", ".join(strategy.parameters),
-            (strategy.__doc__ or "").strip().partition("\n")[0],
+            strategy.summary,
             strategy.reference,
         )
         for strategy in catalogue().values()

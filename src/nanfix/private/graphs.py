@@ -19,8 +19,8 @@ from nanfix.private.objects import direct_layers
 
 # What of a model says how its layers are connected: of a Functional one, and of a Sequential one.
 CONNECTIONS = (
-    "_inputs_struct", "_outputs_struct", "_inputs", "_outputs", "_nodes", "_nodes_by_depth", "_operations",
-    "_operations_by_depth", "output_names",
+    "_inputs_struct", "_outputs_struct", "_inputs", "_outputs", "_nodes", "_nodes_by_depth",
+    "_operations", "_operations_by_depth", "output_names",
 )  # fmt: skip
 STACK = ("_layers", "_functional", "_build_shapes_dict", "built")
 

@@ -53,6 +53,11 @@ class Strategy(ABC):
         return bool((self.treats | self.eases) & diagnosis.causes)
 
     @property
+    def summary(self) -> str:
+        """What it does, on one line: the first paragraph of its docstring."""
+        return " ".join(inspect.cleandoc(type(self).__doc__ or "").partition("\n\n")[0].split())
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters of `apply`, which an edit in a fix.json has."""
         given = inspect.signature(self.apply).parameters.values()

@@ -7,7 +7,8 @@ def test_my_strategy():
     testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
 
 def test_my_strategy_repairs():
-    # build() returns model, x, y, arguments of a training that dies; expert(*build()) repairs it by hand, and says how well
+    # build() returns model, x, y, arguments of a training that dies;
+    # expert(*build()) repairs it by hand, and says how well
     testing.check_repair("my-strategy", build, expert)
 """
 
@@ -142,8 +143,9 @@ def check_class_attributes(strategy, diagnosis, run, plan):
 def check_docstring(strategy, diagnosis, run, plan):
     """The docstring opens with the effect and says when it does not help and where it comes from."""
     text = type(strategy).__doc__ or ""
-    first, *_ = text.strip().splitlines() or [""]
-    assert first.endswith("."), f"{strategy.name}: the docstring's first line is a sentence ending with a period, not {first!r}"
+    assert strategy.summary.endswith("."), (
+        f"{strategy.name}: the docstring's first paragraph is a sentence ending with a period, not {strategy.summary!r}"
+    )
     assert "does not help" in " ".join(text.lower().split()), f"{strategy.name}: the docstring says when it does not help"
     assert "Reference:" in text, f"{strategy.name}: the docstring names its source after 'Reference:'"
 
