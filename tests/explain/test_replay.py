@@ -1,6 +1,4 @@
-"""The microscope: exact onset, operation, layer and line."""
-
-import weakref
+"""Replays: exact onset, and the operation, layer and line of a failing step."""
 
 import explosions
 import keras
@@ -9,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from nanfix.data.training_data import TrainingData
-from nanfix.explain.replay import _Microscope, observe, replay
-from nanfix.model.operations import traced
+from nanfix.explain.replay import replay
 from nanfix.model.snapshot import is_finite, read, restore, state_variables
 from nanfix.recorder.watch import watch
 from nanfix.records.diagnosis import Phase
@@ -148,31 +145,3 @@ def test_step_that_cannot_run_eagerly_is_missing_evidence_and_no_failure():
     _, _, replayed = seen(compiled(Symbolic(), keras.optimizers.SGD(1e30)))
     assert replayed.onset is not None and replayed.failing.operation is None
     assert replayed.failing.error.startswith("AttributeError: ")
-
-
-def test_gradient_of_a_scaled_loss_is_told_unscaled():
-    plain = keras.optimizers.SGD(0.1)
-    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**10)
-    batch = tuple(map(tf.constant, explosions.table(rows=8)))
-    norms = [observe(explosions.mlp(optimizer), batch).gradient_norm for optimizer in (plain, scaled)]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-
-
-def test_microscope_holds_no_tensor_but_the_culprits():
-    """What a step lets go of, the look at it lets go of too."""
-    model, x, y, _ = explosions.healthy()
-    alive = []
-
-    class Watched(keras.layers.Layer):
-        def call(self, x):
-            product = x * 2.0
-            alive.append(weakref.ref(product))
-            return product + 1.0
-
-    model = keras.Sequential([Watched(), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    observe(model, (tf.constant(x[:8]), tf.constant(y[:8])))
-    microscope = _Microscope()
-    with traced(microscope.visit):
-        model(tf.constant(x[:8]))
-        assert alive[-1]() is None

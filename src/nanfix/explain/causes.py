@@ -1,24 +1,22 @@
 """From what the replay measured to ranked causes: pure functions of the evidence."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
 
-from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.changes.plan import Plan
 from nanfix.data.arrays import rows_in
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
-from nanfix.explain.replay import Observation, Replay
+from nanfix.explain.growth import Growth
+from nanfix.explain.microscope import Observation
+from nanfix.explain.replay import Replay
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.crossentropies import PROBABILITIES, loss_name
 from nanfix.model.normalization import ruined, statistics
 from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
-from nanfix.private.objects import all_layers, own_kernel
-from nanfix.recorder.recording import Recording, refused_label, refuses_label
+from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
@@ -26,9 +24,7 @@ HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
 SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.93, 0.92, 0.9, 0.86, 0.8  # weights of causes that a rerun has settled
-RISEN = 10.0  # times what it was, a loss or a norm has risen
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
-WIDE = 2.5  # a layer that multiplies its input by more has weights that are too large for its width
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NOTHING_SEEN = "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
 UNSEEN = "the batches could not be recorded, as the model draws them by itself: the failing step was not looked into"
@@ -38,31 +34,6 @@ NORMALIZATIONS = (
     keras.layers.GroupNormalization,
     keras.layers.UnitNormalization,
 )
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What speaks for an explosion: the scale of the weights at the start, and the first step against them."""
-
-    gains: tuple[tuple[str, float], ...]  # of each layer: root mean square of the kernel times sqrt(fan-in)
-    first_gradient_norm: float | None
-    weight_norm: float
-    learning_rate: float | None
-    decay_of_a_step: float = 0.0  # the share of itself that a weight loses at each step
-    gradient_rise: float = 1.0  # of the first step's gradient norm, from the last layer's to the first one's
-    trend: str = ""
-
-    @property
-    def wide(self) -> list[tuple[str, float]]:
-        """The layers whose initial weights are large for their width, with how much each multiplies its input."""
-        return [(name, gain) for name, gain in self.gains if gain > WIDE]
-
-    @property
-    def first_step(self) -> float | None:
-        """The first step of plain gradient descent as a share of the weights."""
-        if self.first_gradient_norm is None or self.learning_rate is None or not self.weight_norm:
-            return None
-        return self.learning_rate * self.first_gradient_norm / self.weight_norm
 
 
 def reason(seen: Replay, audit: Audit, growth: Growth, run: Run, detected: Onset, tried: Counterfactuals) -> Diagnosis:
@@ -103,43 +74,6 @@ def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
     if audit.label_evidence:
         findings.append(Finding(Cause.INVALID_LABEL, 0.8, f"in the validation data, {audit.label_evidence}"))
     return Diagnosis(onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data")
-
-
-def measure_growth(run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
-    """Measure the initial weights and how the loss and the weights went from there."""
-    initial = recording.initial
-    held = {id(v): np.asarray(tensor) for v, tensor in zip(initial.variables, initial.tensors, strict=True)}
-    trainable = [held[id(v)] for v in run.model.trainable_variables if id(v) in held]
-    gains = []
-    for layer in all_layers(run.model)[1:]:
-        kernel = held.get(id(own_kernel(layer)))
-        if kernel is not None and kernel.ndim >= 2:
-            gains.append((layer.name, float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * np.prod(kernel.shape[:-1])))))
-    first = seen.first.gradient_norm if seen.first is not None else None
-    norm = float(np.sqrt(sum(float(np.square(w, dtype="float64").sum()) for w in trainable)))
-    decay = plan.of(OptimizerSettings).decay_of_a_step(run)
-    return Growth(tuple(gains), first, norm, learning_rate, decay, _rise(seen), _trend(recording))
-
-
-def _rise(seen: Replay) -> float:
-    """Return how much the gradient grows on its way back through the layers."""
-    norms = [norm for norm in (seen.first.gradient_norms if seen.first is not None else ()) if math.isfinite(norm) and norm > 0.0]
-    return norms[0] / norms[-1] if norms else 1.0
-
-
-def _trend(recording: Recording) -> str:
-    """Tell how far loss and weights rose before the failure, where they did."""
-    losses, norms = recording.losses, [snapshot.weight_norm for snapshot in recording.snapshots]
-    told = []
-    if losses:
-        lowest = min(range(len(losses)), key=losses.__getitem__)
-        if losses[-1] > RISEN * abs(losses[lowest]):
-            steps = len(losses) - 1 - lowest
-            within = "in one step" if steps == 1 else f"within {steps} steps"
-            told.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} {within}")
-    if norms[-1] > RISEN * norms[0]:
-        told.append(f"the norm of the weights from {norms[0]:.3g} to {norms[-1]:.3g}")
-    return ", ".join(told)
 
 
 def _findings(

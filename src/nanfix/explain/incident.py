@@ -13,11 +13,13 @@ from nanfix.data.arrays import flat_arrays
 from nanfix.data.datasets import batches_of
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
-from nanfix.explain.causes import Growth, measure_growth, reason
+from nanfix.explain.causes import reason
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.description import describe, recorded_batches
 from nanfix.explain.failed_run import FailedRun
-from nanfix.explain.replay import Observation, Replay, flat_batch, observe, replay
+from nanfix.explain.growth import Growth, measure_growth
+from nanfix.explain.microscope import Observation, observe
+from nanfix.explain.replay import Replay, flat_batch, replay
 from nanfix.explain.reruns import try_otherwise
 from nanfix.model.quiet import quiet
 from nanfix.model.run import current_learning_rate
@@ -114,7 +116,7 @@ class Incident:
         growth = self._evidence(
             "the growth of the weights",
             lambda: measure_growth(self.run, plan, recording, seen, rate),
-            Growth((), None, 0.0, rate),
+            Growth(gains=(), first_gradient_norm=None, weight_norm=0.0, learning_rate=rate),
         )
         return seen, self._evidence("the data", lambda: self._audited(seen), Audit()), growth
 

@@ -1,62 +1,31 @@
-"""Replay a recording one step at a time, find the exact onset, and put the failing step under the microscope."""
+"""Replays a recording one step at a time to find the exact onset, and has the failing step looked at."""
 
 import math
-import weakref
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import keras
 import tensorflow as tf
 
 from nanfix.data.arrays import flat_arrays, unpacked
-from nanfix.model.operations import Operation, functions_inlined, traced
-from nanfix.model.optimizers import told_of_updates
+from nanfix.explain.microscope import Observation, observe
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import Snapshot, restore, take
 from nanfix.model.training_step import RecordingStep, loss_of
 from nanfix.recorder.recording import RecordedStep, Recording
-from nanfix.records.diagnosis import Onset, Phase, Place
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.records.diagnosis import Onset
 
-SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
-OVERFLOWING = 1e30  # losses beyond this overflow float32 when they are summed, each as often as it has rows
-REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
-GRADIENT_DEPTH = 6  # operations in a row that compute the gradient of a single one
-DIVISIONS = {"RealDiv", "Div", "Xdivy"}
-PIECE = 1_000_000  # numbers of which a copy is made at a time
-# What a step that trains in a graph may raise when it is run eagerly: the look at it is missing then, not the training wrong.
-NOT_EAGERLY = (tf.errors.OpError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
-COMPUTED = {"Exp", "Softmax", "Square", "Sqrt", "Log", "Pow", "MatMul", "Sigmoid", "Tanh", "Relu", "SquaredDifference"}  # no mask
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One training step seen through the microscope.
-
-    `place` is the first operation with finite inputs and a non-finite output, if any, or else with the first NaN;
-    `magnitude` the largest finite number that went into it; `over_nothing` says that it is a mean or maximum of no elements,
-    or of masked ones alone; norms are over all variables. `error` is what the step raised when it was
-    run eagerly, as when TensorFlow refuses to compute something.
-    """
-
-    place: Place = field(default_factory=Place)
-    phase: Phase = Phase.UNKNOWN
-    operation: str | None = None
-    layer: Any = None
-    magnitude: float = 0.0
-    half: bool = False
-    over_nothing: bool = False
-    tainted_input: bool = False
-    loss: float | None = None
-    gradient_norm: float | None = None
-    gradient_norms: tuple[float, ...] = ()  # of each variable, in the order the optimizer is given them
-    error: str | None = None
+# A loss beyond this overflows float32 (3.4e38) when an epoch's losses are summed, each as often as it
+# has rows: 3e8 of them.
+OVERFLOWING_LOSS = 1e30
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What replaying a recording showed. `onset` is None when the replay stayed finite: the failure was transient."""
+    """What replaying a recording showed.
+
+    `onset` is None when the replay stayed finite: the failure was transient.
+    """
 
     onset: Onset | None
     before: Snapshot | None = None  # the state just before the failing step
@@ -67,8 +36,8 @@ class Replay:
     loss_trend: tuple[float, ...] = ()
 
 
-def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
-    """Step through the recorded batches until the state or the loss is non-finite; look closely at that step.
+def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
+    """Run the recorded batches until the state or the loss is non-finite; look closely at that step.
 
     The model is left in the state of the newest snapshot, its random state as it was.
     """
@@ -92,18 +61,30 @@ def replay(model: Any, recording: Recording, detected: Onset) -> Replay:
                 first = observe(model, recording.first_batch)
                 restore(recording.newest)
                 return Replay(
-                    step.at, before, step.whole_batch, failing, first, last.gradient_norm or first.gradient_norm, tuple(losses)
+                    step.at,
+                    before=before,
+                    batch=step.whole_batch,
+                    failing=failing,
+                    first=first,
+                    gradient_norm=last.gradient_norm or first.gradient_norm,
+                    loss_trend=tuple(losses),
                 )
             earlier, before = before, after
         restore(recording.newest)
     largest = max(map(abs, losses))
-    if largest > OVERFLOWING:  # every step is finite, but not the sum from which Keras takes the mean of the epoch
-        last = recording.steps[-1]
-        return Replay(detected, earlier, last.whole_batch, Observation(magnitude=largest), loss_trend=tuple(losses))
+    if largest > OVERFLOWING_LOSS:
+        # Every step is finite, but not the sum from which Keras takes the mean of the epoch.
+        return Replay(
+            detected,
+            before=earlier,
+            batch=recording.steps[-1].whole_batch,
+            failing=Observation(magnitude=largest),
+            loss_trend=tuple(losses),
+        )
     return Replay(None, loss_trend=tuple(losses))
 
 
-def _observed_from(state: Snapshot, model: Any, step: RecordedStep) -> Observation:
+def _observed_from(state: Snapshot, model: keras.Model, step: RecordedStep) -> Observation:
     restore(state)
     _set_rates(step)
     return observe(model, step.whole_batch)
@@ -115,152 +96,6 @@ def _set_rates(step: RecordedStep) -> None:
         variable.assign(value)
 
 
-def observe(model: Any, batch: Any) -> Observation:
-    """Run one training step eagerly on `batch` and say where it first turned non-finite. Changes the state."""
-    microscope = _Microscope()
-    error = None
-    norms: list[float] = []
-
-    def listen(optimizer: Any, gradients: list[Any]) -> None:
-        scale = getattr(optimizer, "dynamic_scale", getattr(optimizer, "initial_scale", 1.0))  # of the loss
-        norms.extend(_norm(gradient) / float(scale) for gradient in gradients if gradient is not None)
-
-    with told_of_updates(model, listen), functions_inlined(), traced(microscope.visit):
-        try:
-            logs = model.train_step(batch)
-        except NOT_EAGERLY as refused:
-            logs, error = {}, f"{type(refused).__name__}: {refused}".split("\n")[0]
-    norm = math.sqrt(sum(n * n for n in norms)) if norms else None
-    culprit = microscope.culprit or microscope.turned
-    seen = Observation(
-        tainted_input=microscope.tainted,
-        loss=loss_of(logs),
-        gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
-        gradient_norms=tuple(norms),
-        error=error,
-    )
-    if culprit is None:
-        return seen
-    phase = _phase(culprit)
-    origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
-    inputs = [np.asarray(tensor) for tensor in culprit.inputs if _is_float(tensor) and tensor.shape.num_elements()]
-    magnitude = max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0)
-    name = origin.layer.name if origin.layer is not None else None
-    source, code = (origin.line.source, origin.line.code) if origin.line is not None else (None, None)
-    values = f"{culprit.kind} of {', '.join(map(_range, inputs)) or 'nothing'} gave {_range(_first_nonfinite(culprit))}"
-    return replace(
-        seen,
-        place=Place(phase, name, origin.kind, source, values, code),
-        phase=phase,
-        operation=origin.kind,
-        layer=origin.layer,
-        magnitude=magnitude,
-        over_nothing=microscope.is_over_nothing(culprit),
-        half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
-    )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """An operation without its tensors, which would fill the memory: these by the numbers they were given."""
-
-    operation: Operation
-    takes: tuple[int, ...]
-    makes: tuple[int, ...]
-
-
-class _Microscope:
-    """Looks, over one step, for the first culprit: the operation that made a non-finite value of finite ones.
-
-    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the one that `turned` them to NaN.
-    """
-
-    def __init__(self):
-        self.culprit: Operation | None = None
-        self.turned: Operation | None = None
-        self.tainted = False  # a non-finite value came in from outside
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # id of a tensor that lives -> its number
-        self._finite: list[bool] = []  # by number
-        self._ranks: list[int | None] = []
-        self._touching: dict[int, list[_Seen]] = {}
-
-    def visit(self, operation: Operation) -> None:
-        if self.culprit is not None:
-            return
-        inputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.inputs)
-        outputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.outputs)
-        takes, makes = (tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs))
-        seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
-        for number in (*takes, *makes):
-            self._touching.setdefault(number, []).append(seen)
-        reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
-        if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
-            self.culprit = operation
-        elif not inputs_finite and operation.kind not in ("IsNan", "IsInf", "IsFinite") and not outputs_finite:
-            self.tainted = True
-            computed = "compute_metrics" not in operation.functions
-            if self.turned is None and computed and _has_nan(operation.outputs) and not _has_nan(operation.inputs):
-                self.turned = operation
-
-    def forward_of(self, culprit: Operation) -> Operation:
-        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it.
-
-        A gradient of several operations, as that of acos, shares none but at its beginning: there a singular one is looked for.
-        """
-        numbers = [self._number(tensor) for tensor in culprit.inputs]
-        touching = self._forward(numbers)
-        for _ in range(GRADIENT_DEPTH):
-            if touching:
-                break
-            makers = [seen for number in numbers for seen in self._makers(number) if _phase(seen.operation) is Phase.GRADIENT]
-            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]  # scalars are shared
-            touching = [operation for operation in self._forward(numbers) if operation.kind in SINGULAR]
-        singular = [operation for operation in touching if operation.kind in SINGULAR]
-        return (singular or touching or [culprit])[-1]
-
-    def is_over_nothing(self, culprit: Operation) -> bool:
-        """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
-        if culprit.kind in REDUCTIONS:
-            return culprit.inputs[0].shape.num_elements() == 0
-        if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
-            return False
-        kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=6))
-        return bool(kinds & {"Sum", "Mean", "Size", "Prod"}) and not kinds & COMPUTED
-
-    def _forward(self, numbers: Iterable[int]) -> list[Operation]:
-        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
-        touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
-        return [operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)]
-
-    def _made_by(self, number: int, depth: int) -> Iterator[str]:
-        """Yield the kinds of the operations that a tensor comes from."""
-        for seen in self._makers(number) if depth else []:
-            yield seen.operation.kind
-            for made_from in seen.takes:
-                yield from self._made_by(made_from, depth - 1)
-
-    def _makers(self, number: int) -> list[_Seen]:
-        return [seen for seen in self._touching.get(number, []) if number in seen.makes]
-
-    def _number(self, tensor: Any) -> int:
-        """Return the number of a tensor, which is looked at when it is first met."""
-        reference, number = self._numbers.get(id(tensor), (None, -1))
-        if reference is None or reference() is not tensor:
-            number = len(self._finite)
-            self._numbers[id(tensor)] = weakref.ref(tensor), number
-            self._finite.append(not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all()))
-            self._ranks.append(tensor.shape.rank)
-        return number
-
-
-def _is_float(tensor: Any) -> bool:
-    return getattr(tensor, "dtype", tf.int32).is_floating
-
-
-def _has_nan(tensors: Iterable[Any]) -> bool:
-    return any(_is_float(tensor) and bool(np.isnan(np.asarray(tensor)).any()) for tensor in tensors)
-
-
 def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
     try:
         logs = step.replay(batch)
@@ -268,39 +103,6 @@ def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
         return math.nan, str(refused)
     loss = loss_of(logs)
     return (0.0 if loss is None else loss), None
-
-
-def _norm(gradient: Any) -> float:
-    """Return the norm of a gradient, in float64 but piece by piece."""
-    values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
-    pieces = (values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE))
-    return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
-
-
-def _phase(operation: Operation) -> Phase:
-    if operation.updates:
-        return Phase.UPDATE
-    if "gradient" in operation.functions:
-        return Phase.GRADIENT
-    if "compute_loss" in operation.functions:
-        return Phase.LOSS
-    return Phase.FORWARD
-
-
-def _first_nonfinite(operation: Operation) -> np.ndarray:
-    arrays = [np.asarray(tensor) for tensor in operation.outputs if _is_float(tensor)]
-    return next(a for a in arrays if not np.isfinite(a).all())
-
-
-def _range(values: np.ndarray) -> str:
-    """Describe the values of an array in a few words."""
-    finite = values[np.isfinite(values)].astype("float64")
-    counts = [f"{n} {word}" for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf")) if n]
-    if finite.size and finite.min() == finite.max():
-        counts.insert(0, f"{finite.min():.4g}")
-    elif finite.size:
-        counts.insert(0, f"{finite.min():.4g}..{finite.max():.4g}")
-    return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
 
 
 def flat_batch(batch: Any) -> tuple[list[Any], list[Any], list[Any]]:

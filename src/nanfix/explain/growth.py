@@ -1,0 +1,105 @@
+"""What speaks for an explosion: how large the weights were, and how loss, weights and gradient grew."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.changes.plan import Plan
+from nanfix.explain.replay import Replay
+from nanfix.model.run import Run
+from nanfix.private.objects import all_layers, own_kernel
+from nanfix.recorder.recording import Recording
+
+RISEN = 10.0  # a loss or a norm of this many times its earlier value has risen
+# A layer that multiplies its input by more has weights too large for its width: those that
+# LeCun's, Glorot's and He's initializers draw multiply it by at most 1.42.
+WIDE_GAIN = 2.5
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What speaks for an explosion: the initial weights, the first step against them, the course.
+
+    Attributes:
+        gains: name of each layer, and how much it multiplies its input: the root mean square of the
+            initial kernel times sqrt(fan-in).
+        first_gradient_norm: over all variables, in the first step.
+        weight_norm: over all trainable variables, at the start.
+        learning_rate: at the failure.
+        decay_of_a_step: the share of itself that a weight loses at each step.
+        gradient_rise: the norm of the first step's gradient at the first variable, as a multiple of
+            that at the last one.
+        trend: how far loss and weights rose before the failure, in words.
+    """
+
+    gains: tuple[tuple[str, float], ...]
+    first_gradient_norm: float | None
+    weight_norm: float
+    learning_rate: float | None
+    decay_of_a_step: float = 0.0
+    gradient_rise: float = 1.0
+    trend: str = ""
+
+    @property
+    def wide(self) -> list[tuple[str, float]]:
+        """The layers whose initial weights are too large for their width, with the gain of each."""
+        return [(name, gain) for name, gain in self.gains if gain > WIDE_GAIN]
+
+    @property
+    def first_step(self) -> float | None:
+        """The first step of plain gradient descent as a share of the weights."""
+        if self.first_gradient_norm is None or self.learning_rate is None or not self.weight_norm:
+            return None
+        return self.learning_rate * self.first_gradient_norm / self.weight_norm
+
+
+def measure_growth(run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
+    """Measure the initial weights and how the loss and the weights went from there."""
+    pairs = zip(recording.initial.variables, recording.initial.tensors, strict=True)
+    initial = {id(variable): np.asarray(tensor) for variable, tensor in pairs}
+    trainable = [initial[id(v)] for v in run.model.trainable_variables if id(v) in initial]
+    gains = []
+    for layer in all_layers(run.model)[1:]:
+        kernel = initial.get(id(own_kernel(layer)))
+        if kernel is not None and kernel.ndim >= 2:
+            gains.append((layer.name, _gain(kernel)))
+    squares = sum(float(np.square(weight, dtype="float64").sum()) for weight in trainable)
+    return Growth(
+        gains=tuple(gains),
+        first_gradient_norm=seen.first.gradient_norm if seen.first is not None else None,
+        weight_norm=float(np.sqrt(squares)),
+        learning_rate=learning_rate,
+        decay_of_a_step=plan.of(OptimizerSettings).decay_of_a_step(run),
+        gradient_rise=_gradient_rise(seen),
+        trend=_trend(recording),
+    )
+
+
+def _gain(kernel: np.ndarray) -> float:
+    """Return by how much a kernel, shape (..., units), multiplies the deviation of its input."""
+    fan_in = np.prod(kernel.shape[:-1])
+    return float(np.sqrt(np.mean(np.square(kernel, dtype="float64")) * fan_in))
+
+
+def _gradient_rise(seen: Replay) -> float:
+    """Return how much the gradient grows on its way back through the layers."""
+    norms = seen.first.gradient_norms if seen.first is not None else ()
+    norms = [norm for norm in norms if math.isfinite(norm) and norm > 0.0]
+    return norms[0] / norms[-1] if norms else 1.0
+
+
+def _trend(recording: Recording) -> str:
+    """Say how far loss and weights rose before the failure, where they did."""
+    losses, norms = recording.losses, [snapshot.weight_norm for snapshot in recording.snapshots]
+    parts = []
+    if losses:
+        lowest = min(range(len(losses)), key=losses.__getitem__)
+        if losses[-1] > RISEN * abs(losses[lowest]):
+            steps = len(losses) - 1 - lowest
+            within = "in one step" if steps == 1 else f"within {steps} steps"
+            parts.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} {within}")
+    if norms[-1] > RISEN * norms[0]:
+        parts.append(f"the norm of the weights from {norms[0]:.3g} to {norms[-1]:.3g}")
+    return ", ".join(parts)

@@ -1,0 +1,263 @@
+"""One training step under the microscope: where it first turns non-finite, and by how much."""
+
+import math
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nanfix.model.operations import Operation, functions_inlined, traced
+from nanfix.model.optimizers import told_of_updates
+from nanfix.model.training_step import loss_of
+from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+
+SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
+REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
+DIVISIONS = {"RealDiv", "Div", "Xdivy"}
+COUNTS = {"Sum", "Mean", "Size", "Prod"}  # a divisor made by one of these may be the size of a mask
+# A divisor made by one of these is no mask, however it was summed up.
+COMPUTED = {
+    "Exp",
+    "Log",
+    "MatMul",
+    "Pow",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Square",
+    "SquaredDifference",
+    "Tanh",
+}
+GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
+MASK_DEPTH = 6  # operations between a mask and the division by its size: cast, reshape, sum and the like
+PIECE = 1_000_000  # numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole
+# What a step that trains in a graph may raise when it is run eagerly: then the look at it is missing,
+# not the training wrong.
+NOT_EAGERLY = (
+    tf.errors.OpError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One training step seen through the microscope.
+
+    `place` is the first operation with finite inputs and a non-finite output, if any, or else with the first NaN;
+    `magnitude` the largest finite number that went into it; `over_nothing` says that it is a mean or maximum of no elements,
+    or of masked ones alone; norms are over all variables. `error` is what the step raised when it was
+    run eagerly, as when TensorFlow refuses to compute something.
+    """
+
+    place: Place = field(default_factory=Place)
+    phase: Phase = Phase.UNKNOWN
+    operation: str | None = None
+    layer: Any = None
+    magnitude: float = 0.0
+    half: bool = False
+    over_nothing: bool = False
+    tainted_input: bool = False
+    loss: float | None = None
+    gradient_norm: float | None = None
+    gradient_norms: tuple[float, ...] = ()  # of each variable, in the order the optimizer is given them
+    error: str | None = None
+
+
+def observe(model: keras.Model, batch: Any) -> Observation:
+    """Run one training step eagerly on `batch` and say where it first turned non-finite.
+
+    Changes the state of the model.
+    """
+    microscope = _Microscope()
+    error = None
+    norms: list[float] = []
+
+    def listen(optimizer: Any, gradients: list[Any]) -> None:
+        initial_scale = getattr(optimizer, "initial_scale", 1.0)
+        loss_scale = float(getattr(optimizer, "dynamic_scale", initial_scale))
+        norms.extend(_norm(each) / loss_scale for each in gradients if each is not None)
+
+    with told_of_updates(model, listen), functions_inlined(), traced(microscope.visit):
+        try:
+            logs = model.train_step(batch)
+        except NOT_EAGERLY as refused:
+            logs, error = {}, f"{type(refused).__name__}: {refused}".split("\n")[0]
+    norm = math.sqrt(sum(n * n for n in norms)) if norms else None
+    seen = Observation(
+        tainted_input=microscope.tainted,
+        loss=loss_of(logs),
+        gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
+        gradient_norms=tuple(norms),
+        error=error,
+    )
+    culprit = microscope.culprit or microscope.turned
+    return seen if culprit is None else _located(seen, microscope, culprit)
+
+
+def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -> Observation:
+    """Return the observation with what the culprit is, where it is, and the numbers it was given."""
+    phase = _phase(culprit)
+    origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
+    inputs = [np.asarray(tensor) for tensor in culprit.inputs if _is_float(tensor) and tensor.shape.num_elements()]
+    given = ", ".join(map(_range, inputs)) or "nothing"
+    return replace(
+        seen,
+        place=Place(
+            phase,
+            layer=origin.layer.name if origin.layer is not None else None,
+            operation=origin.kind,
+            source=origin.line.source if origin.line is not None else None,
+            values=f"{culprit.kind} of {given} gave {_range(_first_nonfinite(culprit))}",
+            code=origin.line.code if origin.line is not None else None,
+        ),
+        phase=phase,
+        operation=origin.kind,
+        layer=origin.layer,
+        magnitude=max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0),
+        over_nothing=microscope.is_over_nothing(culprit),
+        half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An operation without its tensors, which would fill the memory: these by the numbers they were given."""
+
+    operation: Operation
+    takes: tuple[int, ...]
+    makes: tuple[int, ...]
+
+
+class _Microscope:
+    """Looks, over one step, for the first culprit: the operation that made a non-finite value of finite ones.
+
+    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the one that `turned` them to NaN.
+    """
+
+    def __init__(self):
+        self.culprit: Operation | None = None
+        self.turned: Operation | None = None
+        self.tainted = False  # a non-finite value came in from outside
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # id of a tensor that lives -> its number
+        self._finite: list[bool] = []  # by number
+        self._ranks: list[int | None] = []
+        self._touching: dict[int, list[_Seen]] = {}
+
+    def visit(self, operation: Operation) -> None:
+        if self.culprit is not None:
+            return
+        inputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.inputs)
+        outputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.outputs)
+        takes, makes = (tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs))
+        seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
+        for number in (*takes, *makes):
+            self._touching.setdefault(number, []).append(seen)
+        reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
+        if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
+            self.culprit = operation
+        elif not inputs_finite and operation.kind not in ("IsNan", "IsInf", "IsFinite") and not outputs_finite:
+            self.tainted = True
+            computed = "compute_metrics" not in operation.functions
+            if self.turned is None and computed and _has_nan(operation.outputs) and not _has_nan(operation.inputs):
+                self.turned = operation
+
+    def forward_of(self, culprit: Operation) -> Operation:
+        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it.
+
+        A gradient of several operations, as that of acos, shares none but at its beginning: there a singular one is looked for.
+        """
+        numbers = [self._number(tensor) for tensor in culprit.inputs]
+        touching = self._forward(numbers)
+        for _ in range(GRADIENT_DEPTH):
+            if touching:
+                break
+            makers = [seen for number in numbers for seen in self._makers(number) if _phase(seen.operation) is Phase.GRADIENT]
+            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]  # scalars are shared
+            touching = [operation for operation in self._forward(numbers) if operation.kind in SINGULAR]
+        singular = [operation for operation in touching if operation.kind in SINGULAR]
+        return (singular or touching or [culprit])[-1]
+
+    def is_over_nothing(self, culprit: Operation) -> bool:
+        """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
+        if culprit.kind in REDUCTIONS:
+            return culprit.inputs[0].shape.num_elements() == 0
+        if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
+            return False
+        kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
+        return bool(kinds & COUNTS) and not kinds & COMPUTED
+
+    def _forward(self, numbers: Iterable[int]) -> list[Operation]:
+        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
+        touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
+        return [operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)]
+
+    def _made_by(self, number: int, depth: int) -> Iterator[str]:
+        """Yield the kinds of the operations that a tensor comes from."""
+        for seen in self._makers(number) if depth else []:
+            yield seen.operation.kind
+            for made_from in seen.takes:
+                yield from self._made_by(made_from, depth - 1)
+
+    def _makers(self, number: int) -> list[_Seen]:
+        return [seen for seen in self._touching.get(number, []) if number in seen.makes]
+
+    def _number(self, tensor: Any) -> int:
+        """Return the number of a tensor, which is looked at when it is first met."""
+        reference, number = self._numbers.get(id(tensor), (None, -1))
+        if reference is None or reference() is not tensor:
+            number = len(self._finite)
+            self._numbers[id(tensor)] = weakref.ref(tensor), number
+            self._finite.append(not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all()))
+            self._ranks.append(tensor.shape.rank)
+        return number
+
+
+def _is_float(tensor: Any) -> bool:
+    return getattr(tensor, "dtype", tf.int32).is_floating
+
+
+def _has_nan(tensors: Iterable[Any]) -> bool:
+    return any(_is_float(tensor) and bool(np.isnan(np.asarray(tensor)).any()) for tensor in tensors)
+
+
+def _norm(gradient: Any) -> float:
+    """Return the norm of a gradient, in float64 but piece by piece."""
+    values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
+    pieces = (values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE))
+    return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
+
+
+def _phase(operation: Operation) -> Phase:
+    if operation.updates:
+        return Phase.UPDATE
+    if "gradient" in operation.functions:
+        return Phase.GRADIENT
+    if "compute_loss" in operation.functions:
+        return Phase.LOSS
+    return Phase.FORWARD
+
+
+def _first_nonfinite(operation: Operation) -> np.ndarray:
+    arrays = [np.asarray(tensor) for tensor in operation.outputs if _is_float(tensor)]
+    return next(a for a in arrays if not np.isfinite(a).all())
+
+
+def _range(values: np.ndarray) -> str:
+    """Describe the values of an array in a few words."""
+    finite = values[np.isfinite(values)].astype("float64")
+    counts = [f"{n} {word}" for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf")) if n]
+    if finite.size and finite.min() == finite.max():
+        counts.insert(0, f"{finite.min():.4g}")
+    elif finite.size:
+        counts.insert(0, f"{finite.min():.4g}..{finite.max():.4g}")
+    return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
