@@ -29,7 +29,8 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
         parts = _held_parts(source, lines, held.value, change.held)
         kept = change.model_copy(update={"batch_rows": None})
         cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
-        new["validation_data"] = f"({', '.join(cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))})"
+        fed_held = (cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))
+        new["validation_data"] = f"({', '.join(fed_held)})"
     if weights is not None:
         new["class_weight"] = _renumbered(source, weights.value, change.first_label)
     source.insert(statement, "before", lines)
