@@ -64,7 +64,7 @@ AFTER_THE_FAILURE = (
     "nanfix.install.workbench.Workbench.prepare",
     "nanfix.install.workbench.Workbench.open",
     "nanfix.install.workbench.Workbench.hand_back",
-    "nanfix.strategies.lower_learning_rate.LowerLearningRate.applies",
+    "nanfix.strategies.lower_learning_rate.LowerLearningRate.refusal",
     "nanfix.strategies.lower_learning_rate.LowerLearningRate.space",
     "nanfix.strategies.lower_learning_rate.LowerLearningRate.apply",
 )
