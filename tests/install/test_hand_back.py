@@ -1,5 +1,8 @@
 """The model that is handed back is whole: it predicts, evaluates, trains on, is saved and shared as the trained one."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import explosions
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ from keras import layers, ops
 
 import nanfix
 from nanfix import Edit, Fix, Outcome
+from nanfix.changes.change import Change
 from nanfix.changes.maps import Affine, TargetScaling
 from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
@@ -17,6 +21,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.install.workbench import Workbench
 from nanfix.model.snapshot import take
+from nanfix.model.undo import override
 from nanfix.private.graphs import calls_of
 from nanfix.private.objects import INPUTS_SPEC, all_layers
 from nanfix.records.errors import CannotHandBack, InputError
@@ -35,15 +40,20 @@ def raw(*shape, factor=1.0, seed=0):
     return (x * np.float32(scaling.scale) + np.float32(scaling.center)).astype("float32")
 
 
-def on_the_bench(model, x, targets=None, **scalings):
-    """Return a workbench of the compiled model, with a plan of these scalings prepared; and what it predicts then."""
+def on_the_bench(model, x, targets=None, *changes, **scalings):
+    """Return a workbench of the compiled model, with a plan of these scalings prepared; and what it predicts then.
+
+    With `changes`, the plan holds these alone.
+    """
     model(x)
     y = np.zeros((24, 1), "float32")
     data = TrainingData.of(x, y, {"verbose": 0})
     run, sites = describe(model, data, [])
     model.optimizer.build(model.trainable_variables)
     inputs = scalings or {name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()}
-    plan = Plan().with_change(Scaling(inputs=inputs, targets=targets))
+    plan = Plan()
+    for change in changes or [Scaling(inputs=inputs, targets=targets)]:
+        plan = plan.with_change(change)
     plan.check(run)
     bench = Workbench(run, data, data.held([]), sites)
     bench.open()
@@ -192,6 +202,43 @@ def test_what_cannot_be_handed_back_is_refused_and_the_model_put_back():
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert "call" not in vars(model)
+
+
+@dataclass(frozen=True)
+class Doubled(Change):
+    """A kind of somebody else's: the outputs of a model are `factor` times as large, if `stays` also after the training."""
+
+    factor: float = 1.0
+    stays: bool = False
+    kind: ClassVar[str] = "doubled outputs"
+
+    def install_for_training(self, shop, plan):
+        call = shop.model.call
+        override(shop.training, shop.model, "call", lambda *args, **kwargs: self.factor * call(*args, **kwargs))
+
+    def hand_back(self, shop, plan, undo):
+        kernel, bias = shop.model.layers[-1].weights
+        for variable in (kernel, bias) if self.stays else ():
+            undo.callback(variable.assign, np.array(variable))
+            variable.assign(self.factor * variable)
+        return []
+
+
+def test_predictions_are_compared_for_a_kind_of_change_of_somebody_elses():
+    model, x = plain(), raw(2)
+    model.layers[-1].bias.assign([1.0])  # a relu that gives 0 everywhere would leave nothing to double
+    unchanged, weights = np.asarray(model(x)), model.get_weights()
+    bench, plan, trained = on_the_bench(model, x, None, Doubled(2.0))
+    np.testing.assert_allclose(trained, 2.0 * unchanged, rtol=1e-5)
+    with pytest.raises(CannotHandBack, match=r"Received: others, by .* times what rounding explains"):
+        bench.hand_back(plan)
+    bench.close()
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    bench, plan, trained = on_the_bench(model, x, None, Doubled(2.0, stays=True))
+    bench.hand_back(plan)
+    bench.close()
+    np.testing.assert_allclose(model(x), trained, rtol=1e-5)
 
 
 def test_a_narrow_feature_folds_into_batch_normalization():

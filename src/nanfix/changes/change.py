@@ -53,12 +53,29 @@ class Change:
     A subclass is a frozen dataclass whose fields all have defaults that change nothing; it overrides what applies to it.
 
     Attributes:
-        kind: the name under which a plan holds it; one plan holds one change of each kind.
+        kind: the name under which a plan holds it; one plan holds one change of each kind. A class takes a name of its own, or
+            inherits that of a kind to be another form of it.
         order: changes are installed, and written into the source, in this order.
     """
 
     kind: ClassVar[str] = ""
     order: ClassVar[int] = 100
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if not cls.kind:
+            raise TypeError(
+                f"The kind of change {cls.__qualname__} has no name. Expected: a class attribute such as "
+                "kind: ClassVar[str] = 'frozen layers'. Received: none. A plan holds changes by the names of their kinds."
+            )
+        for other in _derived(Change):
+            # A class that is defined again, as in a notebook, takes the place of its older self.
+            same = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
+            if other.kind == cls.kind and not same and "kind" in vars(cls):
+                raise TypeError(
+                    f"Two kinds of change have the same name. Expected: a kind of its own for {cls.__qualname__}. Received: "
+                    f"{cls.kind!r}, the kind of {other.__module__}.{other.__qualname__}. Choose another name."
+                )
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -69,6 +86,16 @@ class Change:
     def rebuilds(self) -> frozenset[str]:
         """Those of them that a saved model would make anew, without the change, if its own code makes them."""
         return frozenset()
+
+    @property
+    def may_change_predictions(self) -> bool:
+        """Whether the model could predict something else after the hand-back: then its predictions are compared.
+
+        True for every kind that takes something out of the model after training, or puts something in.
+        """
+        kind = type(self)
+        taken_out = kind.install_for_training is not Change.install_for_training
+        return taken_out or kind.hand_back is not Change.hand_back
 
     def joined(self, later: Self) -> Self:
         """Return this change with a later one of the same kind: what that one sets comes in the place of what is set here."""
@@ -110,6 +137,12 @@ class Change:
         from nanfix.records.source_changes import NoPlace
 
         yield NoPlace(reason=f"nobody has said where a change of the kind {self.kind!r} goes")
+
+
+def _derived(kind: type[Change]) -> Iterator[type[Change]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _derived(each)
 
 
 def check_known(what: str, wanted: Iterable[str], known: Collection[str]) -> None:

@@ -14,6 +14,10 @@ class Loss(Change):
     kind: ClassVar[str] = "loss"
     order: ClassVar[int] = 50
 
+    @property
+    def may_change_predictions(self):
+        return False
+
 
 @dataclass(frozen=True)
 class LogitsLoss(Loss):

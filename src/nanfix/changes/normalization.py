@@ -22,6 +22,10 @@ class Normalized(Change):
     def rebuilds(self):
         return frozenset(self.layers)
 
+    @property
+    def may_change_predictions(self):
+        return bool(self.layers)
+
     def joined(self, later):
         return Normalized(tuple(dict.fromkeys((*self.layers, *later.layers))))
 

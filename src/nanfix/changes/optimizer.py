@@ -42,6 +42,10 @@ class OptimizerSettings(Change):
     kind: ClassVar[str] = "optimizer"
     order: ClassVar[int] = 20
 
+    @property
+    def may_change_predictions(self):
+        return False
+
     def joined(self, later):
         joined = super().joined(later)
         return replace(joined, settings=later.settings) if later.class_name is not None else joined

@@ -25,6 +25,10 @@ class Scaling(Change):
     kind: ClassVar[str] = "scaling"
     order: ClassVar[int] = 55
 
+    @property
+    def may_change_predictions(self):
+        return bool(self.inputs or self.fills) or self.targets is not None
+
     def check(self, run):
         widths = {name: scaling.width for name, scaling in self.inputs.items()}
         widths |= {name: len(fill) for name, fill in self.fills.items()}

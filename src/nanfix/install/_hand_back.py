@@ -152,9 +152,8 @@ class HandBack:
         return [f"{notes[0]}; predictions {told}.", *notes[1:]]
 
     def _rows(self, plan: Plan) -> Any:
-        """Return rows to predict for; None where nothing is changed that could make a difference, or nothing predicts."""
-        wanted = plan.of(Scaling)
-        changes = wanted.inputs or wanted.fills or wanted.targets is not None or plan.of(Normalized).layers
+        """Return rows to predict for; None where no change could make a difference, or nothing predicts."""
+        changes = any(change.may_change_predictions for change in plan)
         sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
         seen = self._sites.output.blocked not in UNSEEN
         return first_rows(self._model, sample.x, ROWS) if changes and seen else None

@@ -78,12 +78,12 @@ class Installer:
 
     def lay_down(self, plan: Plan, undo: contextlib.ExitStack) -> None:
         """Close the gate and take away what is of use in training alone, until `undo` is closed."""
+        undo.callback(self._install_for_training, plan)
+        self.training.close()  # before the gate: it was installed on it
         if self.gate.is_open:
             undo.callback(self.gate.open)
             self.gate.close()
             plan.of(Guards).install_on_call(self, undo)  # they stood round the gate
-        undo.callback(self._install_for_training, plan)
-        self.training.close()
 
     def settle(self, plan: Plan) -> list[str]:
         """Leave what the last plan changed with the model for good, and return notes for the user."""

@@ -1,15 +1,15 @@
 """What nanfix relies on in every strategy, built-in or installed: run it over yours.
 
-from nanfix import testing
+from nanfix.testing import contract
 
 def test_my_strategy():
-    run = testing.run_of(model, x, y)  # a compiled model and data that the strategy is for
-    testing.check_strategy(MyStrategy(), testing.diagnosis(Cause.LEARNING_RATE), run)
+    run = contract.run_of(model, x, y)  # a compiled model and data that the strategy is for
+    contract.check_strategy(MyStrategy(), contract.diagnosis(Cause.LEARNING_RATE), run)
 
 def test_my_strategy_repairs():
     # build() returns model, x, y, arguments of a training that dies;
     # expert(*build()) repairs it by hand, and says how well
-    testing.check_repair("my-strategy", build, expert)
+    contract.check_repair("my-strategy", build, expert)
 """
 
 import json
