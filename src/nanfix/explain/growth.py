@@ -101,5 +101,5 @@ def _trend(recording: Recording) -> str:
             within = "in one step" if steps == 1 else f"within {steps} steps"
             parts.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} {within}")
     if norms[-1] > RISEN * norms[0]:
-        parts.append(f"the norm of the weights from {norms[0]:.3g} to {norms[-1]:.3g}")
-    return ", ".join(parts)
+        parts.append(f"the norm of the weights {'' if parts else 'rose '}from {norms[0]:.3g} to {norms[-1]:.3g}")
+    return " and ".join(parts)

@@ -259,5 +259,5 @@ def _range(values: np.ndarray) -> str:
     if finite.size and finite.min() == finite.max():
         counts.insert(0, f"{finite.min():.4g}")
     elif finite.size:
-        counts.insert(0, f"{finite.min():.4g}..{finite.max():.4g}")
+        counts.insert(0, f"{finite.min():.4g} to {finite.max():.4g}")
     return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]

@@ -48,11 +48,13 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
                 continue
             seen = look(array)
             if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
-                yield f"constant: {_named(seen.constant, 'column')} of the {name}"
+                yield f"the same value in every row in {_named(seen.constant, 'column')} of the {name}"
             if seen.wide:
-                yield f"over {HUGE_RANGE:.0e} times its usual value: {_named(seen.wide, 'column')} of the {name}"
+                where = f"{_named(seen.wide, 'column')} of the {name}"
+                yield f"values over {HUGE_RANGE:.0e} times the usual one in {where}"
             if seen.outlying_rows:
-                yield f"{_named(seen.outlying_rows, 'row')} of the {name} far out, over {FAR:.0f} robust standard deviations"
+                where = f"{_named(seen.outlying_rows, 'row')} of the {name}"
+                yield f"values over {FAR:.0f} robust standard deviations from the median in {where}"
             if seen.zero_rows and normalized and name == "inputs":
                 yield f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} divides by their deviation"
             if half and seen.peak > HALF_MAX:

@@ -21,7 +21,7 @@ def only(files: Files, made: Made, alike: Alike) -> tuple[Source, cst.Call]:
     """
     source, call = files.call(made)
     if not alike(made):
-        raise NoPlaceError(f"the same line is also that of others, which stay as they are: {made.place}")
+        raise NoPlaceError(f"the call at {made.place} also makes others, which have to stay as they are")
     return source, call
 
 

@@ -62,7 +62,7 @@ class Cause(Enum):
         "learning-rate",
         "the learning rate is too high for this model and data",
         "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",
-        "Lower the learning rate by the factor named, or clip the gradients to their usual norm.",
+        "Lower the learning rate, or clip the gradients to their usual norm.",
     )
     EXPLODING_GRADIENT = (
         "exploding-gradient",

@@ -114,7 +114,7 @@ class Repair:
                     break
                 shown = found
                 told = f"{found.cause.sentence}, {found.place}"
-                self._told.append(f"With the edits that treat this cause, another shows: {told}.")
+                self._told.append(f"Once this cause was treated, another one appeared: {told}.")
         finally:
             self._bench.close()
         notes = (*self._told, *(() if self._trials else ("No installed strategy treats this cause.",)))
