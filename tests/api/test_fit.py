@@ -76,9 +76,7 @@ def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
     report = nanfix.fit(model, x, y, forbid=["constrain-outputs"], **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert [edit.params["operation"] for edit in report.fix.edits] == ["Sqrt", "Log"]
-    assert report.notes[0].startswith(
-        "Once this cause was treated, another one appeared: the loss computes an operation outside"
-    )
+    assert report.notes[0].startswith("Once this cause was treated, another one appeared: the loss computes an operation outside")
     assert np.isfinite(report.history["val_loss"]).all() and report.history["val_loss"][-1] < report.history["val_loss"][0]
     with pytest.raises(UnrepairedError):
         model, x, y, arguments = explosions.root_and_then_logarithm()
