@@ -56,7 +56,7 @@ def test_an_explosive_training_ends_well(training, tmp_path):
     if training.ends is not None:
         assert broken.result.outcome.name == training.ends, str(broken.result)
     if SOAK and broken.result is not None and broken.result.outcome is Outcome.REPAIRED:
-        if training.saves and training.predicts:
+        if training.saves and training.predicts and training.loads_alone:
             harness.check_loaded_elsewhere(training, broken.model, tmp_path)
         harness.check_repaired_again(training, broken.model, **SEARCH)
 

@@ -18,6 +18,7 @@ class Absent:
 
 
 def compare(name, folder):
+    keras.utils.set_random_seed(0)  # as `harness.predictions` does
     _, x, _, arguments = legal.TABLE[name].build(False)
     model = keras.models.load_model(folder / "model.keras")
     steps, rows = arguments.get("steps_per_epoch"), arguments.get("batch_size")

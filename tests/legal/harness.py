@@ -143,14 +143,16 @@ def check_loaded_elsewhere(training: Training, model: Any, folder: Path) -> None
 def check_repaired_again(training: Training, model: Any, **search: Any) -> None:
     """A repaired model that is compiled to explode again is repaired again, or comes to an honest end."""
     fresh = training.build(True)[0]
-    if type(model).compile is keras.Model.compile and fresh.compiled:
-        model.compile(fresh.optimizer, fresh.loss)
+    if training.compiles_anew and type(model).compile is keras.Model.compile and fresh.compiled:
+        optimizer = type(fresh.optimizer).from_config(fresh.optimizer.get_config())
+        model.compile(optimizer, fresh.loss, run_eagerly=fresh.run_eagerly)
     run(training, True, partial(nanfix.fit, throw=False, **search), model=model)
     assert_finite(model)
 
 
 def predictions(training: Training, model: Any) -> Any:
     """Return what the model predicts for the healthy data, all of it finite."""
+    keras.utils.set_random_seed(0)  # a stream may shuffle
     _, x, _, arguments = training.build(False)
     steps, rows = arguments.get("steps_per_epoch"), arguments.get("batch_size")
     with _keras_may_warn():

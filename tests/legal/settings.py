@@ -126,7 +126,7 @@ class OwnFields(keras.optimizers.schedules.LearningRateSchedule):
         return {"d_model": self.d_model, "half": self.half}
 
 
-@legal()
+@legal(loads_alone=False)
 def schedule_with_own_fields(explosive):
     return _scheduled(OwnFields(1.0 / rate(explosive), 20.0))
 

@@ -147,7 +147,7 @@ class GraphStep(AppliesGradients):
     train_step = tf.function(AppliesGradients.train_step)
 
 
-@legal(quick=True)
+@legal(quick=True, compiles_anew=False)  # the graph holds the optimizer that it was traced with
 def graph_step(explosive):
     return compiled(GraphStep(), explosive), *table(), dict(ARGUMENTS)
 

@@ -30,7 +30,9 @@ class Training:
     `build(explosive)` returns a new model, x, y and the arguments of fit; who calls it seeds. `ends` is the outcome that the
     explosive form has to come to, None where several are right. `predicts`, `evaluates` and `saves` say what the model can do
     at all, `raises` what the user's own code raises out of fit, `run` how fit is called, `needs` a module that may be missing,
-    `devices` how many devices the process has to have. Of those that
+    `devices` how many devices the process has to have,
+    `compiles_anew` whether Keras trains it on after another `compile`, `loads_alone` whether the repaired
+    model can be loaded, optimizer and all, where nanfix is not. Of those that
     are not `quick` the explosive form is run in `make soak` alone.
     """
 
@@ -44,6 +46,8 @@ class Training:
     run: Callable[..., Any] = called
     needs: str | None = None
     devices: int = 1
+    compiles_anew: bool = True
+    loads_alone: bool = True
     quick: bool = False
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
 OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone
+OWN_SCHEDULE = (
+    "Your own schedule is multiplied in a class of nanfix's: where nanfix is not installed, load a saved model with "
+    "compile=False, or multiply the schedule in your source."
+)
 ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
 
 
@@ -97,6 +101,8 @@ class Optimizing:
                 quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
                 optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
                 notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
+        if any(isinstance(learning_rate_of(optimizer), ScaledSchedule) for optimizer in each):
+            notes.append(OWN_SCHEDULE)
         if wanted.skip_nonfinite:
             skipped, taken = int(np.asarray(self._numbers["skipped"])), sum(int(np.asarray(each.iterations)) for each in each)
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")

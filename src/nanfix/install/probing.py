@@ -7,6 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import tensorflow as tf
@@ -53,7 +54,8 @@ class Prober:
         self._rows = RowFilter()
         self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
         self._held_feeds: dict[RowFilter, TrainingData] = {}
-        self._ranks: list[int | None] | None = None
+        # The ranks of the data that each traced test step was last given.
+        self._traced_for: WeakKeyDictionary[Any, list[int | None]] = WeakKeyDictionary()
 
     def leave_out(self, rows: RowFilter) -> None:
         """Judge without these rows from now on."""
@@ -104,13 +106,16 @@ class Prober:
         arguments = data.arguments or {}
         held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
         steps = None if data.is_arrays else arguments.get("validation_steps")
-        if data.is_arrays and (ranks := _ranks(held.x)) != self._ranks:
-            self._model.test_function = None  # traced for two ranks, TensorFlow would give it data of none
-            self._ranks = ranks
+        ranks, known = _ranks(held.x) if data.is_arrays else [], self._model.test_function
+        if known is not None and self._traced_for.get(known, ranks) != ranks:
+            # Traced for two ranks, TensorFlow would give it data of none.
+            self._model.test_function = None
         with unknown_length(self._rows):
             logs = self._model.evaluate(
                 held.x, held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
             )
+        if self._model.test_function is not None:
+            self._traced_for[self._model.test_function] = ranks
         return {name: float(figure) for name, figure in logs.items()}
 
     def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
