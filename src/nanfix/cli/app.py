@@ -24,7 +24,7 @@ from nanfix.search.workers.pool import Workers
 
 REPAIRED = Path("repaired.keras")
 EPILOG = (
-    "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix held within "
+    "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix worked within "
     "the budget; 130 interrupted; any other code is the script's own."
 )
 SCRIPT_OPTIONS = {"allow_interspersed_args": False}  # what stands after the script belongs to the script

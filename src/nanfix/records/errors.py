@@ -56,7 +56,7 @@ class CannotHandBack(NanfixError):
 
 
 class UnrepairedError(NanfixError):
-    """No fix held. The model is in its last verified finite state; `report` says what was seen and tried."""
+    """No fix worked. The model is in its last verified finite state; `report` says what was seen and tried."""
 
     def __init__(self, message, report):
         super().__init__(message)

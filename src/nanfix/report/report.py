@@ -24,7 +24,7 @@ class Outcome(Enum):
     HEALTHY = "Training stayed finite; nothing was changed."
     REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
-    EXHAUSTED = "No fix held within the budget; the model is in its last finite state. Allow more trials or strategies."
+    EXHAUSTED = "No fix worked within the budget; the model is in its last finite state. Allow more trials or strategies."
     INTERRUPTED = (
         "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
     )

@@ -22,7 +22,7 @@ class Proof:
 
     def __str__(self):
         losses = " and ".join(f"{loss:.3g}" for loss in self.losses)
-        return f"Proved: it holds with {len(self.losses)} other seeds, too, and over more steps (loss {losses})."
+        return f"Proved: it also works with {len(self.losses)} other seeds and over more steps (loss {losses})."
 
 
 class OutOfTime(Exception):
