@@ -580,7 +580,7 @@ def test_a_line_shared_by_several_is_changed_only_for_all_of_them():
     change = lambda changed, value="'tanh'": ArgumentChange(  # noqa: E731
         target=script.made("Dense", made=3, changed=changed), name="activation", value=value, position=1
     )
-    assert "others, which stay as they are" in script.reasons(change(2))[0]
+    assert "others, which have to stay as they are" in script.reasons(change(2))[0]
     assert "Dense(8, 'tanh')" in script.after(change(3))
     assert "Dense(8, 'tanh')" in script.after(runs=[[change(1)], [change(2)]])
     reasons = script.reasons(runs=[[change(1)], [change(2, "'sigmoid'")]])
@@ -621,7 +621,7 @@ def test_a_change_of_which_a_part_has_no_place_is_not_made_at_all():
     script = Script(SEQUENTIAL)
     change = optimizer(script.made("SGD"), compiled=script.made("compile", made=2), arguments={"clipnorm": "1.0"}, loss_scale=1.0)
     patch = script.patch(change)
-    assert patch.after == {} and "others, which stay as they are" in patch.left_over[0].reason
+    assert patch.after == {} and "others, which have to stay as they are" in patch.left_over[0].reason
 
 
 def test_different_changes_on_one_line_are_told_apart():
