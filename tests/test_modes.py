@@ -422,13 +422,13 @@ def test_onset_in_half_precision_is_the_step_that_ruins_a_weight():
 
 def seldom(monkeypatch):
     """Let the recorder keep hardly any snapshots, so that much is replayed."""
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.KEEPING", 1e-9)
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 0.0)
+    monkeypatch.setattr("nanfix.recorder._timing.SNAPSHOT_TIME_SHARE", 1e-9)
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 0.0)
 
 
 def always(monkeypatch):
     """Let the recorder keep a snapshot before every execution."""
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.KEEPING", 1e9)
+    monkeypatch.setattr("nanfix.recorder._timing.SNAPSHOT_TIME_SHARE", 1e9)
 
 
 @pytest.mark.parametrize("pace", [seldom, always], ids=named)
@@ -513,7 +513,7 @@ class LossesSpy(keras.callbacks.Callback):
 def test_replay_repeats_the_recorded_losses_bit_for_bit(settings, monkeypatch):
     """Many steps of Dropout, BatchNormalization and a schedule are replayed."""
     seldom(monkeypatch)
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 0.0)
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 0.0)
     spy = LossesSpy()
 
     def fit(model, x, y, **arguments):

@@ -289,7 +289,7 @@ def test_search_goes_on_in_its_run_dir(tmp_path):
 
 def test_repaired_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)  # so that every snapshot of so short a run is written
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 1e9)  # and there is one at each epoch
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)  # and there is one at each epoch
 
     def called(logger, seen, stop=None):
         class Epochs(keras.callbacks.Callback):

@@ -98,7 +98,7 @@ def test_what_a_fault_leaves_out_does_not_end_the_repair(under_the_net):
     [
         "nanfix.recorder._flight_recorder.take",
         "nanfix.recorder._flight_recorder.loss_of",
-        "nanfix.recorder._flight_recorder.batch_bytes",
+        "nanfix.recorder._batches.batch_bytes",
         "nanfix.recorder._flight_recorder.recordable",
     ],
 )

@@ -99,7 +99,7 @@ def test_backup_is_kept_when_no_fix_holds(tmp_path):
 
 def test_model_goes_back_to_a_state_that_is_of_use_and_not_merely_finite(monkeypatch):
     """The loss rises by many orders of magnitude before it overflows, and snapshots are taken all the way."""
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.KEEPING", 1e9)
+    monkeypatch.setattr("nanfix.recorder._timing.SNAPSHOT_TIME_SHARE", 1e9)
     keras.utils.set_random_seed(0)
     x, y = explosions.table()
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

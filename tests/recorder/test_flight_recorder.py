@@ -149,14 +149,14 @@ def test_batches_beyond_their_share_of_memory_make_snapshots_closer():
     model.train_on_batch(x[:16], y[:16])
     batch_bytes = 16 * 5 * 4
     recorder = FlightRecorder(memory_bytes=6 * take(model).nbytes)
-    recorder._keeping = Pace(1e-9)  # by the clock alone, none would be due
-    held = []
-    recorder.drawn, plain = lambda batches: (plain(batches), held.append(recorder.nbytes)), recorder.drawn
+    recorder._timing._snapshots = Pace(1e-9)  # by the clock alone, none would be due
+    used = []
+    recorder.drawn, plain = lambda batches: (plain(batches), used.append(recorder.nbytes)), recorder.drawn
     recorder.attach(model)
     model.fit(x, y, **{**arguments, "epochs": 40, "callbacks": [recorder]})
     recorder.detach()
     assert recorder.usage().snapshots > 1
-    assert max(held) <= recorder.memory_bytes + batch_bytes
+    assert max(used) <= recorder.memory_bytes + batch_bytes
 
 
 def test_learning_rates_set_by_callbacks_are_replayed():
@@ -204,7 +204,7 @@ def test_series_of_losses_is_that_of_the_steps():
 
 def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)  # so that every snapshot of so short a run is written
-    monkeypatch.setattr("nanfix.recorder._flight_recorder.CHEAP", 1e9)  # and there is one at each epoch
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)  # and there is one at each epoch
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from nanfix.model.snapshot import Snapshot
 from nanfix.model.training_step import Drawn, RecordingStep, whole
 from nanfix.records.diagnosis import Onset
@@ -13,6 +15,10 @@ from nanfix.records.diagnosis import Onset
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
 OUTGROWN = 100.0  # times their first norm, weights have
 REFUSED_LABEL = "Received a label value of"  # so begins what TensorFlow says of a label without a class
+
+
+# Variables of learning rates, with what they held.
+Rates = tuple[tuple[keras.Variable, Any], ...]
 
 
 class Nonfinite(Exception):
@@ -48,7 +54,7 @@ class Execution:
 
     epoch: int
     step: int
-    rates: tuple[tuple[Any, Any], ...]
+    rates: Rates
     drawn: Drawn
 
 
@@ -58,7 +64,7 @@ class RecordedStep:
 
     at: Onset
     batch: Any
-    rates: tuple[tuple[Any, Any], ...] = ()
+    rates: Rates = ()
 
     @property
     def whole_batch(self) -> Any:

@@ -1,0 +1,76 @@
+"""The batches since the newest snapshot, with what they take of the memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from nanfix.model.optimizers import base, optimizers
+from nanfix.model.snapshot import read
+from nanfix.model.training_step import Drawn, batch_bytes, whole
+from nanfix.private.objects import learning_rate_of
+from nanfix.recorder.recording import Execution, Rates, RecordedStep, recorded_steps
+
+BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+
+
+class RecordedBatches:
+    """Holds, by reference, the batches of every execution since the newest snapshot.
+
+    `first` is the first batch of the training.
+
+    Args:
+        callbacks: the user's; one that acts between steps may change the learning rates there.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
+        self.first: Any = None
+        self._executions: list[Execution] = []
+        self._bytes_of_an_execution = 0
+        self._rates: Rates = ()
+        self._rates_change = any(_has_batch_hooks(callback) for callback in callbacks)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self._executions) * self._bytes_of_an_execution
+
+    @property
+    def steps_of_the_epoch(self) -> int | None:
+        """The steps of the epoch up to the last batch; None right after a snapshot."""
+        if not self._executions:
+            return None
+        last = self._executions[-1]
+        return last.step + last.drawn.count - 1
+
+    def steps(self) -> tuple[RecordedStep, ...]:
+        return tuple(recorded_steps(self._executions))
+
+    def read_rates(self, model: keras.Model, *, epoch_begins: bool) -> None:
+        """Note the learning rates of the execution to come, where a callback may have set them."""
+        self._rates = ()
+        if self._rates_change or epoch_begins:
+            rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
+            variables = (rate for rate in rates if isinstance(rate, keras.Variable))
+            self._rates = tuple((rate, read(rate)) for rate in variables)
+
+    def add(self, drawn: Drawn, *, epoch: int, step: int) -> None:
+        """Hold the batches of an execution whose first step is `step` (from 1) of `epoch` (from 0)."""
+        self._executions.append(Execution(epoch, step, self._rates, drawn))
+        if self.first is None:
+            self.first = whole(drawn.first)
+        # The batches of one source are about alike, so only the 1st, 2nd, 4th, 8th ... is measured.
+        count = len(self._executions)
+        if count & (count - 1) == 0:
+            measured = drawn.count * batch_bytes(drawn.first)
+            self._bytes_of_an_execution = max(self._bytes_of_an_execution, measured)
+
+    def clear(self) -> None:
+        """Let go of the batches: a snapshot was taken after them."""
+        self._executions = []
+
+
+def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
+    """Say whether a callback acts between steps, and so may change the learning rate there."""
+    hooks = {name: getattr(callback, name) for name in BATCH_HOOKS}
+    inherited = keras.callbacks.Callback
+    return any(getattr(hook, "__func__", hook) is not getattr(inherited, name) for name, hook in hooks.items())
