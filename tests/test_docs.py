@@ -15,7 +15,7 @@ from nanfix.model.run import Run
 from nanfix.records.diagnosis import Cause
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Strategy
-from nanfix.scripts.parent import CallResult, ScriptResult
+from nanfix.scripts.results import CallResult, ScriptResult
 
 ROOT = Path(__file__).parents[1]
 

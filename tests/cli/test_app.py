@@ -19,7 +19,8 @@ from nanfix.remedies.strategy import Strategy, Tier
 from nanfix.report.fix_file import FixFile, RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts import parent
-from nanfix.scripts.parent import CallResult, ScriptResult
+from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.script import Module
 from nanfix.search.workers.pool import ALONE
 
 
@@ -250,7 +251,7 @@ def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
     repaired["result"] = replace(repaired["result"], written=Path("made.json"))
     code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
     assert code == 0
-    assert (repaired["script"], repaired["args"]) == (parent.Module("pack.train"), ["-m", "--epochs", "3"])
+    assert (repaired["script"], repaired["args"]) == (Module("pack.train"), ["-m", "--epochs", "3"])
     assert "Use it: nanfix run --fix made.json -m pack.train -m --epochs 3\nnanfix: train.py has changed since.\n" in errors
 
 

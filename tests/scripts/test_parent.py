@@ -1,11 +1,11 @@
 """Scripts run as they are: arguments, folder, output, exit code and traceback stay theirs; their fits are repaired."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -19,17 +19,13 @@ from nanfix.remedies.fix import Edit, Fix
 from nanfix.report.fix_file import RunRecord, load
 from nanfix.report.report import Outcome, Report
 from nanfix.scripts import parent as module
-from nanfix.scripts.child import Interceptor
-from nanfix.scripts.parent import (
-    CallResult,
-    Module,
-    ScriptResult,
-    diagnose_script,
-    plan_script,
-    repair_script,
-    run_script_with_fix,
-)
-from nanfix.search.workers.pool import ALONE
+from nanfix.scripts._interceptor import Interceptor
+from nanfix.scripts._job import Job, KnownFix
+from nanfix.scripts._process import result_of
+from nanfix.scripts.parent import diagnose_script, plan_script, repair_script, run_script_with_fix
+from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.script import Module
+from nanfix.search.workers.pool import ALONE, Workers
 
 LOOK = """
 import os, sys
@@ -252,17 +248,8 @@ def intercepted(model, monkeypatch, folder):
         controller = ModuleType("nanfix.api.fit")
         vars(controller).update(fit=answer)
         monkeypatch.setitem(sys.modules, "nanfix.api.fit", controller)
-        base = {
-            "mode": "repair",
-            "events": str(folder / "events"),
-            "budget": {},
-            "strategies": None,
-            "forbid": [],
-            "workers": asdict(ALONE),
-            "seed": 1,
-            "run_dir": None,
-        }
-        Interceptor({**base, **job}).install(keras)
+        asked = Job.model_validate({"mode": "repair", "seed": 1, **job})
+        Interceptor(asked, folder / "events").install(keras)
         return lambda: [json.loads(line) for line in (folder / "events").read_text().splitlines()]
 
     return start
@@ -362,14 +349,14 @@ def test_another_runs_folder_ends_the_script(model, intercepted, data):
         model.fit(*data)
     assert ending.value.code == 2
     with pytest.raises(RunDirError, match="of another run"):
-        module._result(2, events())
+        result_of(2, events())
 
 
 def test_an_interrupted_fit_interrupts_the_script(model, intercepted, data):
     events = intercepted(lambda trained, **_: report_of(trained, Outcome.INTERRUPTED))
     with pytest.raises(KeyboardInterrupt):
         model.fit(*data)
-    assert module._result(130, events()).calls[0].outcome is Outcome.INTERRUPTED
+    assert result_of(130, events()).calls[0].outcome is Outcome.INTERRUPTED
 
 
 def test_run_mode_gives_each_call_its_fix_and_never_searches(model, intercepted, data, monkeypatch):
@@ -429,7 +416,7 @@ def ended(outcome, *, finite=True, call=0, exit_code=0):
 )
 def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
     runs = iter([ended(Outcome.REPAIRED), second])
-    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    monkeypatch.setattr(module, "run", lambda *_: next(runs))
     result = repair_script(write("train.py", ""), out=Path("fix.json"), run_dir=Path("run"))
     assert (result.calls[0].proof, result.code) == (proof, code)
     for path in (Path("fix.json"), Path("run/fix.json")):
@@ -443,14 +430,14 @@ def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, c
 
     def run(script, args, job):
         jobs.append(job)
-        if "logs" in job:
-            Path(job["logs"], "call-0").mkdir()
+        if job.logs is not None:
+            Path(job.logs, "call-0").mkdir()
         return next(runs)
 
-    monkeypatch.setattr(module, "_run", run)
+    monkeypatch.setattr(module, "run", run)
     with caplog.at_level("INFO", "nanfix"):
         repair_script(write("train.py", ""))
-    assert "logs" not in jobs[0] and not Path(jobs[1]["logs"]).exists()
+    assert jobs[0].logs is None and not Path(jobs[1].logs).exists()
     assert [record.message.partition("\n")[0] for record in caplog.records] == [
         "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).",
         "---- End of the second run.",
@@ -459,7 +446,7 @@ def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, c
 
 def test_a_repair_may_do_without_the_proof(monkeypatch):
     runs = iter([ended(Outcome.REPAIRED)])
-    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    monkeypatch.setattr(module, "run", lambda *_: next(runs))
     result = repair_script(write("train.py", ""), out=Path("fix.json"), prove=False)
     assert (result.code, result.calls[0].proof, result.written) == (0, None, Path("fix.json"))
     assert result.notes == (module.NOT_RUN_AGAIN,) and load(Path("fix.json")).runs[0].proof is None
@@ -477,15 +464,24 @@ def test_what_a_call_makes_is_counted_to_the_end_of_the_script():
     dense = ArgumentChange(target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'")
     net = CallChange(file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0))
     last = [(place, "Dense", 3), (elsewhere, "Dense", 1), (place, "Net", 1), (elsewhere, "Net", 1)]
-    result = module._result(0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)])
+    result = result_of(0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)])
     first = result.calls[0]
     assert [change.target.made for change in first.record.source] == [3, 2]  # one call of a class, wherever its models are made
     assert first.files == {"train.py": "0" * 64}
 
 
+def test_a_job_arrives_as_it_was_sent():
+    """Infinity and NaN too, wherever a fix has them."""
+    known = KnownFix(edits=[{"strategy": "a", "params": {"limit": math.inf, "rows": [1, 2.5]}}])
+    budget = {"trials": 3, "seconds": 1e-300}
+    job = Job(mode="run", fixes={2: known}, budget=budget, workers=Workers(2, port=7))
+    assert Job.model_validate_json(job.model_dump_json()) == job
+    assert type(Job.model_validate_json(job.model_dump_json()).budget["trials"]) is int
+
+
 def test_a_script_that_fails_after_its_repair_is_not_run_again(monkeypatch):
     runs = iter([ended(Outcome.REPAIRED, exit_code=5)])
-    monkeypatch.setattr(module, "_run", lambda *_: next(runs))
+    monkeypatch.setattr(module, "run", lambda *_: next(runs))
     result = repair_script(write("train.py", ""), out=Path("fix.json"))
     assert result.code == 5 and "could not be proved" in result.notes[0] and not Path("fix.json").exists()
 

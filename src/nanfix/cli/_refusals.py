@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nanfix.records.errors import InputError
 
 if TYPE_CHECKING:
-    from nanfix.scripts.parent import Script
+    from nanfix.scripts.script import Script
 
 
 def names(option: str, text: str) -> list[str]:
@@ -28,7 +28,7 @@ def program(script: Path | None, module: bool) -> "Script":
         InputError: none is given.
         ScriptError: there is no such script.
     """
-    from nanfix.scripts.parent import Module, check_script
+    from nanfix.scripts.script import Module, check_script
 
     if script is None:
         raise InputError("Missing argument SCRIPT. Expected: a script, or a module with -m. Received: none.")

@@ -20,7 +20,8 @@ from nanfix.remedies.registry import check_choice
 from nanfix.report.export import save_model
 from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
 from nanfix.report.report import Outcome, Report
-from nanfix.scripts.parent import NOTHING, CallResult, Proof, ScriptResult
+from nanfix.scripts.parent import NOTHING
+from nanfix.scripts.results import CallResult, Proof, ScriptResult
 from nanfix.search.workers.pool import ALONE, Workers
 
 

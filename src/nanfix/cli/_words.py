@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nanfix.patch.patch import Patch
-    from nanfix.scripts.parent import CallResult, ScriptResult
+    from nanfix.scripts.results import CallResult, ScriptResult
 
 
 def announce(quiet: bool) -> None:

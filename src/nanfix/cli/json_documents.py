@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nanfix.patch.patch import Patch
     from nanfix.remedies.strategy import Strategy
-    from nanfix.scripts.parent import CallResult, ScriptResult
+    from nanfix.scripts.results import CallResult, ScriptResult
 
 
 def to_text(document: Mapping[str, Any]) -> str:

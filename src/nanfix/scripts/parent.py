@@ -1,110 +1,32 @@
 """Run a training script unmodified in a child process, repair what goes NaN in it, and prove the fix by a second run."""
 
-import json
 import logging
-import shlex
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from nanfix.records import errors
 from nanfix.records.atomic import check_writable, unwritable, write_text
-from nanfix.records.errors import ExitCode, NanfixError, ScriptError
-from nanfix.records.source_changes import Span, recounted
-from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
-from nanfix.report.fix_file import DiagnosisRecord, FixFile, RunRecord, fixes, load
+from nanfix.report.fix_file import FixFile, fixes, load
 from nanfix.report.report import Outcome
+from nanfix.scripts._job import Job, KnownFix
+from nanfix.scripts._process import run
+from nanfix.scripts.results import CallResult, Proof, ScriptResult
+from nanfix.scripts.script import Script, check_script
 from nanfix.search.workers.pool import ALONE, Workers
 
 log = logging.getLogger("nanfix")
 
-Proof = Literal["held", "did not hold"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-NO_FIT = (
-    "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
-    "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
-)
 SECOND_RUN = (
     "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).\n"
     "What the script writes, it writes once more; what CSVLogger and TensorBoard log in it is thrown away."
 )
 SECOND_RUN_ENDED = "---- End of the second run."
 NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
-
-
-@dataclass(frozen=True)
-class Module:
-    """A script given by the name of its module, as `python -m` takes it."""
-
-    name: str
-
-    def __str__(self):
-        return self.name
-
-
-Script = Path | Module
-
-
-@dataclass(frozen=True)
-class CallResult:
-    """One fit call of the script, counted from 0, and what came of it.
-
-    `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
-    `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
-    `summary` is the text without the diagnosis, where that was shown when the training failed.
-    `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was only explained, `candidates` what
-    would be tried for it: fixes as lists of edits.
-    """
-
-    call: int
-    model: str
-    text: str
-    outcome: Outcome | None = None
-    finite: bool | None = None
-    history: Mapping[str, str] = field(default_factory=dict)
-    record: RunRecord | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    proof: Proof | None = None
-    diagnosis: DiagnosisRecord | None = None
-    candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
-    summary: str | None = None
-
-
-@dataclass(frozen=True)
-class ScriptResult:
-    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any.
-
-    A saved model counts as a script with one fit call; `model` is where the repaired one was written.
-    """
-
-    exit_code: int
-    calls: tuple[CallResult, ...] = ()
-    notes: tuple[str, ...] = ()
-    written: Path | None = None
-    model: Path | None = None
-
-    @property
-    def code(self) -> int:
-        """The exit code of nanfix: the script's own failure, or how its worst fit call ended."""
-        outcomes = {call.outcome for call in self.calls}
-        if self.exit_code:
-            return self.exit_code
-        if not self.calls:
-            return ExitCode.USAGE_ERROR
-        if Outcome.UNREPAIRABLE in outcomes:
-            return ExitCode.UNREPAIRABLE
-        if Outcome.EXHAUSTED in outcomes or any(call.proof == "did not hold" for call in self.calls):
-            return ExitCode.EXHAUSTED
-        return 0
 
 
 def repair_script(
@@ -142,8 +64,16 @@ def repair_script(
     targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     for path in targets:
         check_writable(path, folders=path != out)
-    job = {"mode": "repair", "seed": seed, "run_dir": run_dir and str(run_dir.absolute()), "workers": asdict(workers)}
-    first = _run(script, args, {**job, **_search(budget, strategies, forbid)})
+    job = Job(
+        mode="repair",
+        budget=dict(budget),
+        strategies=None if strategies is None else list(strategies),
+        forbid=list(forbid),
+        seed=seed,
+        run_dir=run_dir and str(run_dir.absolute()),
+        workers=workers,
+    )
+    first = run(script, args, job)
     repaired = {call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record}
     if first.exit_code:
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
@@ -170,7 +100,7 @@ def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:
         ScriptError: there is no such script.
     """
     check_script(script)
-    return _run(script, args, {"mode": "diagnose"})
+    return run(script, args, Job(mode="diagnose"))
 
 
 def plan_script(
@@ -190,7 +120,13 @@ def plan_script(
     """
     check_choice(strategies, forbid)
     check_script(script)
-    return _run(script, args, {"mode": "plan", **_search(budget, strategies, forbid)})
+    job = Job(
+        mode="plan",
+        budget=dict(budget),
+        strategies=None if strategies is None else list(strategies),
+        forbid=list(forbid),
+    )
+    return run(script, args, job)
 
 
 def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> ScriptResult:
@@ -202,45 +138,21 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
     """
     known = fixes(load(fix))
     check_script(script)
-    result = _run(script, args, {"mode": "run", "fixes": {str(n): _written(f) for n, f in known.items()}})
+    held = {number: KnownFix.of(fix) for number, fix in known.items()}
+    result = run(script, args, Job(mode="run", fixes=held))
     unused = sorted(set(known) - {call.call for call in result.calls})
     notes = [f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} calls." for number in unused]
     return replace(result, notes=(*result.notes, *notes))
-
-
-def _search(budget: Mapping[str, Any], strategies: Sequence[str] | None, forbid: Sequence[str]) -> dict[str, Any]:
-    return {"budget": dict(budget), "strategies": strategies and list(strategies), "forbid": list(forbid)}
-
-
-def check_script(script: Script) -> None:
-    """Raise ScriptError unless there is a script to run; a module is looked for by the process that runs it."""
-    if isinstance(script, Path) and not script.is_file():
-        received = "a folder" if script.is_dir() else "no such file"
-        raise ScriptError(
-            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: {received}. Check the path; options "
-            "of nanfix stand before the script, options of the script after it."
-        )
-    if isinstance(script, Path) and script.suffix == ".ipynb":
-        raise ScriptError(
-            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: a notebook. In the notebook itself, call "
-            "nanfix.fit(model, ...) in the place of model.fit(...); or make a script of it: "
-            f"jupyter nbconvert --to script {shlex.quote(str(script))}"
-        )
-
-
-def _written(fix: Fix) -> dict[str, Any]:
-    """Return a fix as the job of a run holds it."""
-    return {"edits": [edit.as_json() for edit in fix.edits], "layers": fix.layers}
 
 
 def _proved(first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]) -> ScriptResult:
     """Run the script once more with the fixes alone; return `first` with what that came to."""
     records = {number: call.record for number, call in repaired.items() if call.record is not None}
     found = fixes(FixFile(runs=[record.model_copy(update={"call": number}) for number, record in records.items()]))
-    edits = {str(number): _written(fix) for number, fix in found.items()}
+    known = {number: KnownFix.of(fix) for number, fix in found.items()}
     log.info(SECOND_RUN)
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
-        second = _run(script, args, {"mode": "run", "fixes": edits, "logs": logs})
+        second = run(script, args, Job(mode="run", fixes=known, logs=logs))
     log.info(SECOND_RUN_ENDED)
     return _prove(first, second)
 
@@ -266,69 +178,3 @@ def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:
     if not repaired:
         return []
     return ["The script failed after its training was repaired, so the fix could not be proved and was not written."]
-
-
-def _run(script: Script, args: Sequence[str], job: Mapping[str, Any]) -> ScriptResult:
-    """Run the script once in a child process and return what it did. Raises the NanfixError that stopped it, if any."""
-    with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
-        events = Path(folder, "events.jsonl")
-        job_file = Path(folder, "job.json")
-        job_file.write_text(json.dumps({**job, "events": str(events), "module": isinstance(script, Module)}), encoding="utf-8")
-        # -P: the working folder must not shadow a module while nanfix starts; the script gets its own folder back.
-        command = [sys.executable, "-P", "-m", "nanfix.scripts.child", str(job_file), str(script), *args]
-        with subprocess.Popen(command) as process, _signals_passed_on(process):
-            code = _wait(process)
-        lines = events.read_text(encoding="utf-8").split("\n")[:-1] if events.exists() else []  # whole lines only
-    return _result(128 - code if code < 0 else code, [json.loads(line) for line in lines])
-
-
-def _result(code: int, events: Sequence[Mapping[str, Any]]) -> ScriptResult:
-    calls: list[CallResult] = []
-    notes: list[str] = []
-    counts = _counts(events)
-    for event in events:
-        if event["kind"] == "error":
-            raise getattr(errors, event["error"], NanfixError)(event["text"])
-        if event["kind"] == "note":
-            notes.append(event["text"])
-            continue
-        call = CallResult(event["call"], event["model"], event["text"])
-        if event["kind"] == "diagnosis":
-            diagnosis = event["diagnosis"] and DiagnosisRecord.model_validate_json(event["diagnosis"])
-            call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
-        if event["kind"] == "fit":
-            record = RunRecord.model_validate_json(event["record"])
-            record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
-            outcome, told = Outcome[record.outcome], {"history": event["history"], "files": event.get("files", {})}
-            told["summary"] = event.get("summary")
-            call = replace(call, outcome=outcome, finite=event["finite"], record=record, **told)
-        calls.append(call)
-    return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
-
-
-def _counts(events: Sequence[Mapping[str, Any]]) -> dict[tuple[Span, str], int]:
-    """Return how many objects each call in the script has made by its last fit."""
-    last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
-    return {(Span.model_validate(place), callee): made for place, callee, made in last}
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            if not sys.stdin.isatty():  # a terminal has sent it to the script as well
-                process.send_signal(signal.SIGINT)
-
-
-@contextmanager
-def _signals_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass a request to terminate on to the script, which would otherwise go on alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

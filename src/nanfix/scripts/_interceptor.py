@@ -1,0 +1,264 @@
+"""Stands in for `model.fit` in the process of a script, and writes down what came of each call."""
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nanfix.records.errors import ExitCode
+from nanfix.records.source_changes import Made
+from nanfix.scripts._hand_written_loops import LoopWatch
+from nanfix.scripts._job import Job
+from nanfix.source.creation_sites import Places
+
+if TYPE_CHECKING:
+    from keras import Model
+    from keras.callbacks import History
+
+    from nanfix.model.faults import Net
+    from nanfix.recorder.watch import Watched
+    from nanfix.records.diagnosis import Diagnosis
+    from nanfix.report.report import Report
+    from nanfix.source.fit_call import FitCall
+
+KerasFit = Callable[..., Any]  # Keras' own `Model.fit`, the model first
+FitArguments = dict[str, Any]  # what the script gave its call, by name
+
+
+class Interceptor:
+    """Takes the place of Keras' `Model.fit`; hands each call of the script to `nanfix.fit` and writes down what came of it.
+
+    Calls that nanfix itself makes, and calls made inside a fit by the script's own callbacks, are Keras' own.
+    """
+
+    def __init__(self, job: Job, events: Path):
+        self._job = job
+        self._events = events
+        self._process = os.getpid()
+        self._calls = itertools.count()
+        self._places = Places()
+        self._guard = threading.local()
+        self._loops = LoopWatch(self.note)
+        self._shown = False  # what nanfix found was shown when the training failed
+
+    def install(self, keras: ModuleType) -> None:
+        """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
+        if keras.backend.backend() != "tensorflow":
+            self.note(f"Keras runs on {keras.backend.backend()} here; nanfix repairs Keras on TensorFlow only.")
+            return
+        self._places.install(keras)
+        original = keras.Model.fit
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def fit(model, *args, **kwargs):
+            if getattr(self._guard, "busy", False) or os.getpid() != self._process:
+                return original(model, *args, **kwargs)
+            try:
+                arguments = dict(signature.bind(model, *args, **kwargs).arguments)
+            except TypeError:
+                return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
+            del arguments[next(iter(signature.parameters))]
+            with self._loops.fitting():
+                return self._handle(model, original, arguments, self._places.called("fit", sys._getframe(1)))
+
+        keras.Model.fit = fit
+        self._loops.install(keras)
+
+    def note(self, text: str) -> None:
+        self._emit(kind="note", text=text)
+
+    def refuse(self, error: str, text: str) -> NoReturn:
+        """End the script with an error of nanfix's own, by the name of its class."""
+        self._emit(kind="error", error=error, text=text)
+        raise SystemExit(ExitCode.USAGE_ERROR)
+
+    def _handle(self, model: "Model", original: KerasFit, arguments: FitArguments, place: Made | None) -> "History":
+        from nanfix.model.faults import Net
+        from nanfix.records.errors import InputError, NanfixError
+        from nanfix.source.fit_call import FitCall
+
+        call, net = next(self._calls), Net()
+        try:
+            with self._keras_own_fit(model, original):
+                if self._job.mode == "diagnose":
+                    return self._explain(model, call, arguments)
+                if self._job.mode == "plan":
+                    return self._plan(model, call, arguments)
+                begun = None
+                if getattr(model, "compiled", False):
+                    begun = net.attempt("noting the call", lambda: FitCall.of(self._places, model, place, arguments), None)
+                with self._logs_apart(call, arguments):
+                    report = self._fit(model, call, arguments)
+        except InputError as refusal:
+            self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
+        except NanfixError as error:
+            self.refuse(type(error).__name__, str(error))
+        else:
+            return self._hand_back(model, call, report, begun, net)
+        return original(model, **arguments)  # fails, or trains, just as it would without nanfix
+
+    def _fit(self, model: "Model", call: int, arguments: FitArguments) -> "Report":
+        from nanfix.api.fit import fit
+        from nanfix.records.budget import Budget
+        from nanfix.remedies.fix import Fix
+
+        job = self._job
+        if job.mode == "run":
+            known = job.fixes.get(call)
+            if known is None:  # watched and rolled back like every other, but not searched
+                return fit(model, throw=False, strategies=(), **arguments)
+            return fit(model, throw=False, fix=Fix.from_json(known.edits, known.layers), **arguments)
+        return fit(
+            model,
+            budget=Budget(**job.budget),
+            strategies=job.strategies,
+            forbid=job.forbid,
+            seed=job.seed,
+            run_dir=job.run_dir and str(Path(job.run_dir) / f"call-{call}"),
+            workers=job.workers,
+            throw=False,
+            **arguments,
+        )
+
+    @contextlib.contextmanager
+    def _logs_apart(self, call: int, arguments: FitArguments) -> Iterator[None]:
+        """Keep the logs of a training that is only a proof out of those of the repaired one."""
+        self._shown = arguments.get("verbose", "auto") != 0
+        if self._job.logs is None:
+            yield
+            return
+        from nanfix.recorder.callbacks import listed, logging_to
+
+        folder = Path(self._job.logs) / f"call-{call}"
+        folder.mkdir(parents=True)
+        with logging_to(folder, listed(arguments.get("callbacks"))):
+            yield
+
+    def _explain(self, model: "Model", call: int, arguments: FitArguments) -> "History":
+        """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
+        from nanfix.api.diagnose import FINITE, train_and_explain
+
+        watched, diagnosis = train_and_explain(model, **arguments)
+        text = str(diagnosis) if diagnosis is not None else FINITE
+        return self._explained(model, call, watched, diagnosis, text)
+
+    def _plan(self, model: "Model", call: int, arguments: FitArguments) -> "History":
+        """Do as `_explain` does, and write down too what a repair would try."""
+        from nanfix.api.plan import train_and_plan
+        from nanfix.records.budget import Budget
+
+        job = self._job
+        watched, plan = train_and_plan(
+            model,
+            budget=Budget(**job.budget),
+            strategies=job.strategies,
+            forbid=job.forbid,
+            **arguments,
+        )
+        candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]
+        return self._explained(model, call, watched, plan.diagnosis, str(plan), candidates)
+
+    def _explained(
+        self,
+        model: "Model",
+        call: int,
+        watched: "Watched",
+        diagnosis: "Diagnosis | None",
+        text: str,
+        candidates: Sequence[Sequence[Mapping[str, Any]]] = (),
+    ) -> "History":
+        """Write the event of a training that was explained; end the script if it failed, else return its History."""
+        from nanfix.report.fix_file import diagnosis_record
+
+        record = None if diagnosis is None else diagnosis_record(diagnosis).model_dump_json()
+        self._emit(
+            kind="diagnosis",
+            call=call,
+            model=model.name,
+            diagnosis=record,
+            text=text,
+            candidates=candidates,
+        )
+        if watched.incident is not None:
+            raise SystemExit(0)
+        return model.history
+
+    def _hand_back(self, model: "Model", call: int, report: "Report", begun: "FitCall | None", net: "Net") -> "History":
+        """Write the event and return the History object that the script expects from its fit call."""
+        import keras
+
+        from nanfix.patch.locate import source_changes
+        from nanfix.report.fix_file import run_record
+        from nanfix.report.report import Outcome
+
+        source = []
+        if begun is not None:
+            source = net.attempt("finding the fix's places", lambda: source_changes(report.run, report.stages, begun), [])
+        report = replace(report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults))
+        record = run_record(report, call=call).model_copy(update={"source": source})
+        paths = sorted({path for change in source for path in change.paths})
+        self._emit(
+            kind="fit",
+            call=call,
+            model=model.name,
+            finite=_is_finite(model, report.history),
+            text=str(report),
+            summary=str(replace(report, diagnosis=None)) if self._shown else None,
+            history={name: repr(values[-1]) for name, values in report.history.items() if values},
+            record=record.model_dump_json(),
+            counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],
+            files={path: _sha256(self._places.absolute(path)) for path in paths},
+        )
+        if report.outcome is Outcome.INTERRUPTED:
+            raise KeyboardInterrupt
+        history = getattr(model, "history", None)
+        if not isinstance(history, keras.callbacks.History):
+            history = keras.callbacks.History()
+            history.set_model(model)
+            model.history = history
+        if report.outcome is not Outcome.HEALTHY:
+            history.history, history.epoch, history.params = dict(report.history), list(report.epoch), dict(report.params)
+        return history
+
+    @contextlib.contextmanager
+    def _keras_own_fit(self, model: "Model", original: KerasFit) -> Iterator[None]:
+        """Let every `fit` inside be Keras' own, also on a model whose class overrides fit and called us by super()."""
+        import keras
+
+        overridden = type(model).fit is not keras.Model.fit
+        self._guard.busy = True
+        if overridden:
+            model.__dict__["fit"] = MethodType(original, model)
+        try:
+            yield
+        finally:
+            self._guard.busy = False
+            if overridden:
+                model.__dict__.pop("fit", None)
+
+    def _emit(self, **event: Any) -> None:
+        with self._events.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _is_finite(model: "Model", history: Mapping[str, list[float]]) -> bool:
+    import numpy as np
+
+    losses = [values[-1] for name, values in history.items() if name == "loss" and values]
+    floats = [w for w in model.get_weights() if w.dtype.kind not in "iubSUO"]
+    return all(bool(np.isfinite(np.asarray(values)).all()) for values in (*floats, losses))

@@ -1,0 +1,104 @@
+"""Run a script once in a process of its own, and read what happened there."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nanfix.records import errors
+from nanfix.records.errors import NanfixError
+from nanfix.records.source_changes import Span, recounted
+from nanfix.report.fix_file import DiagnosisRecord, RunRecord
+from nanfix.report.report import Outcome
+from nanfix.scripts._job import Job
+from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.script import Module, Script
+
+Event = Mapping[str, Any]  # a line of the events file; "kind" says which keys there are
+NO_FIT = (
+    "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
+    "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
+)
+
+
+def run(script: Script, args: Sequence[str], job: Job) -> ScriptResult:
+    """Run the script once in a child process and return what it did. Raises the NanfixError that stopped it, if any."""
+    with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
+        events = Path(folder, "events.jsonl")
+        job_file = Path(folder, "job.json")
+        told = job.model_copy(update={"module": isinstance(script, Module)})
+        job_file.write_text(told.model_dump_json(), encoding="utf-8")
+        # -P: the working folder must not shadow a module while nanfix starts; the script gets its own folder back.
+        child = ["nanfix.scripts.child", str(job_file), str(events), str(script)]
+        command = [sys.executable, "-P", "-m", *child, *args]
+        with subprocess.Popen(command) as process, _signals_passed_on(process):
+            code = _wait(process)
+        # Whole lines only.
+        lines = events.read_text(encoding="utf-8").split("\n")[:-1] if events.exists() else []
+    return result_of(128 - code if code < 0 else code, [json.loads(line) for line in lines])
+
+
+def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
+    """Return what a script did, from its exit code and the events of its process. Raises the NanfixError among them."""
+    calls: list[CallResult] = []
+    notes: list[str] = []
+    counts = _counts(events)
+    for event in events:
+        if event["kind"] == "error":
+            raise getattr(errors, event["error"], NanfixError)(event["text"])
+        if event["kind"] == "note":
+            notes.append(event["text"])
+            continue
+        call = CallResult(event["call"], event["model"], event["text"])
+        if event["kind"] == "diagnosis":
+            diagnosis = event["diagnosis"] and DiagnosisRecord.model_validate_json(event["diagnosis"])
+            call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
+        if event["kind"] == "fit":
+            record = RunRecord.model_validate_json(event["record"])
+            record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
+            call = replace(
+                call,
+                outcome=Outcome[record.outcome],
+                finite=event["finite"],
+                record=record,
+                history=event["history"],
+                files=event.get("files", {}),
+                summary=event.get("summary"),
+            )
+        calls.append(call)
+    return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
+
+
+def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:
+    """Return how many objects each call in the script has made by its last fit."""
+    last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
+    return {(Span.model_validate(place), callee): made for place, callee, made in last}
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():  # a terminal has sent it to the script as well
+                process.send_signal(signal.SIGINT)
+
+
+@contextmanager
+def _signals_passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass a request to terminate on to the script, which would otherwise go on alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,65 @@
+"""How a script ended, and what came of each of its fit calls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nanfix.records.errors import ExitCode
+from nanfix.report.fix_file import DiagnosisRecord, RunRecord
+from nanfix.report.report import Outcome
+
+Proof = Literal["held", "did not hold"]
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """One fit call of the script, counted from 0, and what came of it.
+
+    `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
+    `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
+    `summary` is the text without the diagnosis, where that was shown when the training failed.
+    `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was only explained, `candidates` what
+    would be tried for it: fixes as lists of edits.
+    """
+
+    call: int
+    model: str
+    text: str
+    outcome: Outcome | None = None
+    finite: bool | None = None
+    history: Mapping[str, str] = field(default_factory=dict)
+    record: RunRecord | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    proof: Proof | None = None
+    diagnosis: DiagnosisRecord | None = None
+    candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
+    summary: str | None = None
+
+
+@dataclass(frozen=True)
+class ScriptResult:
+    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any.
+
+    A saved model counts as a script with one fit call; `model` is where the repaired one was written.
+    """
+
+    exit_code: int
+    calls: tuple[CallResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    written: Path | None = None
+    model: Path | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of nanfix: the script's own failure, or how its worst fit call ended."""
+        outcomes = {call.outcome for call in self.calls}
+        if self.exit_code:
+            return self.exit_code
+        if not self.calls:
+            return ExitCode.USAGE_ERROR
+        if Outcome.UNREPAIRABLE in outcomes:
+            return ExitCode.UNREPAIRABLE
+        if Outcome.EXHAUSTED in outcomes or any(call.proof == "did not hold" for call in self.calls):
+            return ExitCode.EXHAUSTED
+        return 0
