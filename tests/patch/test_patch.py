@@ -23,12 +23,11 @@ from nanfix.records.source_changes import (
     GuardChange,
     LayerChange,
     LossChange,
-    Made,
     NoPlace,
     OptimizerChange,
     RowsChange,
-    Span,
 )
+from nanfix.records.source_places import Made, Span
 from nanfix.records.unsafe_operations import ABOVE_LOWEST, ABOVE_ONE, BASE, REGULAR, UNSAFE_OPERATIONS
 from nanfix.report.fix_file import FixFile, RunRecord
 

@@ -13,7 +13,7 @@ from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvide
 from nanfix.patch._formatting import Beside, after_imports, blank_lines, header, with_elements, wrapped
 from nanfix.patch._names import NOTHING, LocalNames
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import Made, Span
+from nanfix.records.source_places import Made, Span
 
 OTHER_NAMES = {"InputLayer": "Input", "Functional": "Model"}  # the function or class of Keras that a script calls for it
 INLINE = 4  # numbers that are written where they are used; more of them become a constant of the module

@@ -3,42 +3,19 @@
 Expressions in them are Python in which `keras`, `np` and `tf` stand for these packages, under whatever name the source has them.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from nanfix.records.source_places import FROZEN, Made
 
 CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Span(_Frozen):
-    """Where an expression stands: lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them."""
-
-    file: str
-    line: int
-    column: int
-    end_line: int
-    end_column: int
-
-    def __str__(self):
-        return f"{self.file}:{self.line}"
-
-
-class Made(_Frozen):
-    """The call that makes objects of the class `callee`: of `made` objects that it made, `changed` are changed alike."""
-
-    place: Span
-    callee: str
-    changed: int = 1
-    made: int = 1
-
-
-class _Change(_Frozen):
+class _Change(BaseModel):
     """One change of the source. `edits` are the positions, among the edits of the fix, of those that want it."""
+
+    model_config = FROZEN
 
     edits: list[int] = []
 
@@ -248,8 +225,10 @@ class AdaptChange(_Change):
         return f"holes filled in what {self.target.callee} is adapted to"
 
 
-class Band(_Frozen):
+class Band(BaseModel):
     """Where the values of one part of the data lie: at most `scale` from `center`, a number for each feature."""
+
+    model_config = FROZEN
 
     part: Literal["x", "y"]
     center: list[float]
@@ -319,16 +298,3 @@ SourceChange = Annotated[
     ArgumentChange | OptimizerChange | LossChange | LayerChange | CallChange | GuardChange | AdaptChange | RowsChange | NoPlace,
     Field(discriminator="kind"),
 ]
-
-
-def recounted(change: Any, counts: Mapping[tuple[Span, str], int]) -> Any:
-    """Return a change with the number of things that its calls have made in the end."""
-    update: dict[str, Any] = {}
-    for name in CALLS:
-        made = getattr(change, name, None)
-        if made is not None:
-            of_class = [count for (_, callee), count in counts.items() if callee == made.callee]
-            at_place = counts.get((made.place, made.callee), made.made)
-            count = sum(of_class) if isinstance(change, CallChange) else at_place
-            update[name] = made.model_copy(update={"made": count})
-    return change.model_copy(update=update)

@@ -16,7 +16,7 @@ from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nanfix.records.errors import ExitCode
-from nanfix.records.source_changes import Made
+from nanfix.records.source_places import Made
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.scripts._job import Job
 from nanfix.source.creation_sites import Places

@@ -14,7 +14,8 @@ from typing import Any
 
 from nanfix.records import errors
 from nanfix.records.errors import NanfixError
-from nanfix.records.source_changes import Span, recounted
+from nanfix.records.source_changes import CALLS, CallChange, SourceChange
+from nanfix.records.source_places import Span
 from nanfix.report.fix_file import DiagnosisRecord, RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job
@@ -62,7 +63,7 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
             call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
         if event["kind"] == "fit":
             record = RunRecord.model_validate_json(event["record"])
-            record = record.model_copy(update={"source": [recounted(change, counts) for change in record.source]})
+            record = record.model_copy(update={"source": [_recounted(change, counts) for change in record.source]})
             call = replace(
                 call,
                 outcome=Outcome[record.outcome],
@@ -80,6 +81,19 @@ def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:
     """Return how many objects each call in the script has made by its last fit."""
     last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
     return {(Span.model_validate(place), callee): made for place, callee, made in last}
+
+
+def _recounted(change: SourceChange, counts: Mapping[tuple[Span, str], int]) -> Any:
+    """Return a change with the number of things that its calls have made in the end."""
+    update: dict[str, Any] = {}
+    for name in CALLS:
+        made = getattr(change, name, None)
+        if made is not None:
+            of_class = [count for (_, callee), count in counts.items() if callee == made.callee]
+            at_place = counts.get((made.place, made.callee), made.made)
+            count = sum(of_class) if isinstance(change, CallChange) else at_place
+            update[name] = made.model_copy(update={"made": count})
+    return change.model_copy(update=update)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from nanfix.model.user_code import is_users, span, users_call
-from nanfix.records.source_changes import Made, Span
+from nanfix.records.source_places import Made, Span
 
 
 class Places:

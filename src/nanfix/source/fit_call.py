@@ -11,7 +11,7 @@ import numpy as np
 from nanfix.model.addresses import SINGLE, declared_inputs
 from nanfix.model.optimizers import Slot, base, slots
 from nanfix.private.objects import direct_layers, learning_rate_of
-from nanfix.records.source_changes import Made
+from nanfix.records.source_places import Made
 from nanfix.source.creation_sites import Places
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
