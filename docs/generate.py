@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Strategy, Tier
 from nanfix.report.fix_file import FixFile

@@ -1,7 +1,7 @@
 """Normalize what goes into the layer that overflowed, so that its inputs cannot grow with depth."""
 
 from nanfix.changes.normalization import Normalized
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -3,7 +3,7 @@
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.run import unbounded_recurrences
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -1,7 +1,7 @@
 """Clip the gradient's global norm, so one bad batch cannot throw the weights far away."""
 
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -3,7 +3,8 @@
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import takes_logits
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.remedies.strategy import Strategy, Tier
 
 INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1

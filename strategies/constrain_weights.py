@@ -2,7 +2,7 @@
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.run import kernels
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -1,7 +1,7 @@
 """Leave out what does not fill a batch, over whose single row nothing has a variance."""
 
 from nanfix.changes.rows import RowFilter
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

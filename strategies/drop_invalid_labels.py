@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.model.crossentropies import class_count
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

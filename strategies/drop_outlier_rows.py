@@ -6,7 +6,7 @@ from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain.oddities import DEVIATION, FEW, bands, outlying_share
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -1,7 +1,8 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
 from nanfix.changes.guards import Guard, Guards
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 from nanfix.remedies.strategy import Strategy, Tier
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nanfix.changes.scaling import Scaling
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short
 from nanfix.remedies.strategy import Strategy, Tier
 

@@ -6,7 +6,7 @@ from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.loss import LogitsLoss as Change
 from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, Crossentropy, Targets, crossentropy_of
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 TOLERANCE = 1e-3

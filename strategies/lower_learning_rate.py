@@ -1,7 +1,7 @@
 """Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
 
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

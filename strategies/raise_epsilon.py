@@ -2,7 +2,8 @@
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.run import base_optimizer
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.remedies.strategy import Strategy, Tier
 
 SMALLEST = 1e-12  # below, the constant is out of any range, which is another remedy's business

@@ -1,7 +1,7 @@
 """Compute in float32 what exceeds the range of half precision."""
 
 from nanfix.changes.layers import LayerAttributes
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 HALF = ("float16", "bfloat16")

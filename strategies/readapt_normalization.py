@@ -1,7 +1,7 @@
 """Adapt Normalization layers to the finite values of their data."""
 
 from nanfix.changes.layers import LayerAttributes
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -2,7 +2,7 @@
 
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.model.activations import activations_of_kernels
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")

@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.model.crossentropies import Targets, crossentropy_of
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

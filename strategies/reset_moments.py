@@ -2,7 +2,7 @@
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.optimizers import trained_optimizers
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

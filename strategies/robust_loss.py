@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes.loss import Loss
 from nanfix.changes.loss import RobustLoss as Change
 from nanfix.model.crossentropies import loss_name
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -4,7 +4,7 @@ from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.run import DECAYS, fades
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 # What Keras takes when nothing is said.

@@ -5,7 +5,7 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.changes.maps import Affine, Power
 from nanfix.changes.scaling import Scaling
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short
 from nanfix.remedies.strategy import Strategy, Tier
 

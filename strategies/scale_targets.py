@@ -5,7 +5,7 @@ import numpy as np
 from nanfix.changes.maps import TargetScaling
 from nanfix.changes.scaling import Scaling
 from nanfix.model.crossentropies import loss_name
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}

@@ -1,7 +1,7 @@
 """Take no step whose gradient is not finite, so that single batches cannot ruin the weights."""
 
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -3,7 +3,8 @@
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.remedies.strategy import Strategy, Tier
 
 TRAINED = "prelu"  # it has weights, which a saved model holds

@@ -2,7 +2,7 @@
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.run import has_schedule
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 

@@ -8,7 +8,8 @@ from keras import layers, ops
 import nanfix
 from nanfix import Outcome
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import catalogue
 from nanfix.testing import contract

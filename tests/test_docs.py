@@ -12,7 +12,7 @@ from nanfix.changes.change import Change
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.cli import app, json_documents
 from nanfix.model.run import Run
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Strategy
 from nanfix.scripts.results import CallResult, ScriptResult

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from nanfix.patch.patch import apply_patch, patch_of
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.report.fix_file import load
 from nanfix.report.report import Outcome
 from nanfix.scripts.parent import repair_script

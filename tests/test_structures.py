@@ -15,7 +15,8 @@ import structures
 import nanfix
 from nanfix import Outcome
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Tier

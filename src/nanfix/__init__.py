@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from nanfix.api.fit import apply as apply
     from nanfix.api.fit import fit as fit
     from nanfix.records.budget import Budget as Budget
-    from nanfix.records.diagnosis import Cause as Cause
+    from nanfix.records.cause import Cause as Cause
     from nanfix.records.diagnosis import Diagnosis as Diagnosis
     from nanfix.records.errors import NanfixError as NanfixError
     from nanfix.records.errors import UnrepairedError as UnrepairedError
@@ -30,7 +30,7 @@ _HOME = {
     "Budget": "records.budget",
     "diagnose": "api.diagnose",
     "Workers": "search.workers.pool",
-    "Cause": "records.diagnosis",
+    "Cause": "records.cause",
     "Diagnosis": "records.diagnosis",
     "NanfixError": "records.errors",
     "UnrepairedError": "records.errors",

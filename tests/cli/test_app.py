@@ -12,7 +12,7 @@ import pytest
 
 from nanfix.cli import _words as telling
 from nanfix.cli import app
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.records.errors import PatchError
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Strategy, Tier

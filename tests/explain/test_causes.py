@@ -6,7 +6,8 @@ import explosions
 import pytest
 
 from nanfix.api.diagnose import diagnose
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 
 EXPECTED = {
     explosions.missing_cells: Cause.NONFINITE_INPUT,

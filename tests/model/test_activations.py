@@ -11,7 +11,7 @@ from keras import layers
 from nanfix.explain.oddities import remarks
 from nanfix.model.activations import activation_name, activation_of, change_activation, is_bounded
 from nanfix.model.run import linear_throughout
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 
 
 @pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.value)

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from nanfix.records.atomic import write_text
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.errors import FixFormatError, NanfixError, UnknownStrategyError
 from nanfix.remedies import registry
 from nanfix.remedies.fix import Edit, Fix

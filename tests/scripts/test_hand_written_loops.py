@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import nanfix
-from nanfix.records.diagnosis import Cause, Phase
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.scripts._hand_written_loops import LoopWatch
 
 X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")

@@ -5,7 +5,8 @@ import pytest
 
 from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Run, Sample
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.remedies.registry import select
 from nanfix.search.space import build_space
 

@@ -11,7 +11,8 @@ import nanfix
 from nanfix.model.run import Run, Sample
 from nanfix.private.tuner import oracles_kept
 from nanfix.records.budget import Budget
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.remedies.registry import select
 from nanfix.report.trial import TrialRecord
 from nanfix.search.oracle import NOT_REVISED

@@ -11,7 +11,7 @@ from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.changes.optimizer_installer import ADAPTING, Optimizing
 from nanfix.changes.plan import Plan
 from nanfix.private.objects import CLIP_GRADIENTS
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -7,7 +7,8 @@ import pytest
 import structures
 from keras import layers
 
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import nanfix
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.report.report import Outcome
 from nanfix.testing import contract

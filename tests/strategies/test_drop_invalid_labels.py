@@ -11,7 +11,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

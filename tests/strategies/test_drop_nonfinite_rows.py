@@ -11,7 +11,7 @@ from nanfix import Outcome
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

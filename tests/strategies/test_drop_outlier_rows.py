@@ -8,7 +8,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain.oddities import bands
 from nanfix.model.run import Sample
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

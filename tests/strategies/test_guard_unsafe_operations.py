@@ -10,7 +10,8 @@ from keras import layers, ops
 import nanfix
 from nanfix.changes.guards import Guard, Guards
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

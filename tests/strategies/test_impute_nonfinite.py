@@ -17,7 +17,7 @@ from nanfix import Outcome
 from nanfix.changes.scaling_call import Gate
 from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Sample
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -6,7 +6,8 @@ import pytest
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

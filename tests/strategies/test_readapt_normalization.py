@@ -9,7 +9,7 @@ from keras import layers
 import nanfix
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from nanfix.changes.initial_weights import InitialWeights
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
 from nanfix.testing import contract

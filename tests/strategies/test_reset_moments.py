@@ -10,7 +10,7 @@ import pytest
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.optimizer_installer import Optimizing, forget
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

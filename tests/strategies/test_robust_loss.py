@@ -7,7 +7,7 @@ import pytest
 
 from nanfix.changes.loss import RobustLoss
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

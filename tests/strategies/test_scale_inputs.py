@@ -13,7 +13,7 @@ import nanfix
 from nanfix.changes.maps import Affine, Power
 from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
 from nanfix.testing import contract

@@ -10,7 +10,7 @@ from sklearn.preprocessing import RobustScaler
 from nanfix.changes.maps import TargetScaling
 from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -12,7 +12,7 @@ from nanfix import Outcome
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.optimizer_installer import Optimizing, without_skipped
 from nanfix.changes.plan import Plan
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix.records.diagnosis import Cause, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

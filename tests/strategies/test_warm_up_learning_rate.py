@@ -6,7 +6,7 @@ import pytest
 
 from nanfix.changes.plan import Plan
 from nanfix.changes.rate_callbacks import WarmUp
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 

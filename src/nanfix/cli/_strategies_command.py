@@ -7,7 +7,7 @@ import typer
 
 from nanfix.cli import _options as options
 from nanfix.cli import json_documents
-from nanfix.records.diagnosis import Cause
+from nanfix.records.cause import Cause
 
 
 def strategies(as_json: options.AsJson = False, quiet: options.NamesOnly = False) -> None:

@@ -17,7 +17,8 @@ from nanfix.model.crossentropies import PROBABILITIES, loss_name
 from nanfix.model.normalization import ruined, statistics
 from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
 from nanfix.recorder.recording import refused_label, refuses_label
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset, Phase, Place
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 HUGE = 1e9  # numbers beyond this have grown; an operation that fails on smaller ones left its domain

@@ -30,7 +30,8 @@ from nanfix.recorder.ending import ended
 from nanfix.recorder.recording import Recording
 from nanfix.recorder.watch import Watched, Watching
 from nanfix.recorder.written_files import Written
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.report.report import Outcome, Report
 
 log = logging.getLogger("nanfix")

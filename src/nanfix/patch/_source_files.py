@@ -1,16 +1,15 @@
 """The files of a script into which changes are planned and then made at once, everything else of them kept as it is."""
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from nanfix.patch._formatting import Beside, after_imports, blank_lines, header, with_elements, wrapped
+from nanfix.patch._file_plan import FilePlan
+from nanfix.patch._formatting import Beside, wrapped
 from nanfix.patch._names import NOTHING, LocalNames
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_places import Made, Span
@@ -51,7 +50,7 @@ class Files:
             yield
         except NoPlaceError:
             for path, source in self._sources.items():
-                source.plan = before.get(path, Plan())
+                source.plan = before.get(path, FilePlan())
             raise
 
     @property
@@ -59,28 +58,6 @@ class Files:
         """The new content of the files that change."""
         contents = {path: source.content for path, source in self._sources.items()}
         return {path: content for path, content in contents.items() if content != self._contents[path]}
-
-
-@dataclass
-class Plan:
-    """What is to be changed in one file: its nodes, statements and elements beside them, and what comes behind its imports."""
-
-    changes: dict[cst.CSTNode, list[Callable[[Any], Any]]] = field(default_factory=lambda: defaultdict(list))
-    before: dict[cst.CSTNode, list[str]] = field(default_factory=lambda: defaultdict(list))
-    after: dict[cst.CSTNode, list[str]] = field(default_factory=lambda: defaultdict(list))
-    elements: dict[cst.CSTNode, list[Beside]] = field(default_factory=lambda: defaultdict(list))
-    imports: list[str] = field(default_factory=list)
-    constants: list[str] = field(default_factory=list)
-    definitions: list[str] = field(default_factory=list)
-
-    def copy(self) -> "Plan":
-        """Return a plan to which more can be added, this one staying as it is."""
-        changes, before, after, elements = map(_copied, (self.changes, self.before, self.after, self.elements))
-        return Plan(changes, before, after, elements, list(self.imports), list(self.constants), list(self.definitions))
-
-
-def _copied(planned: Mapping[cst.CSTNode, list[Any]]) -> dict[cst.CSTNode, list[Any]]:
-    return defaultdict(list, {node: list(each) for node, each in planned.items()})
 
 
 class Source:
@@ -96,7 +73,7 @@ class Source:
         except (cst.ParserSyntaxError, UnicodeDecodeError) as error:
             raise NoPlaceError("libcst cannot parse the file") from error
         self.module = wrapper.module
-        self.plan = Plan()
+        self.plan = FilePlan()
         self._positions = wrapper.resolve(PositionProvider)
         self._parents = wrapper.resolve(ParentNodeProvider)
         self._lines = re.split("\r\n|\r|\n", content.decode(self.module.encoding))
@@ -108,16 +85,7 @@ class Source:
     @property
     def content(self) -> bytes:
         """The file with every planned change in it."""
-        plan = self.plan
-        changed = self.module.visit(_Changer(plan))
-        place = after_imports(changed)
-        added = [*header(plan.imports, 0), *header(plan.constants, 1), *header(plan.definitions, 2)]
-        rest = list(changed.body[place:])
-        if rest and added:
-            apart = 2 if plan.definitions else 1 if plan.constants else 0
-            blank = [line for line in rest[0].leading_lines if line.comment is None]
-            rest[0] = rest[0].with_changes(leading_lines=[*blank_lines(apart - len(blank)), *rest[0].leading_lines])
-        return changed.with_changes(body=[*changed.body[:place], *added, *rest]).bytes
+        return self.plan.made_in(self.module).bytes
 
     # Finding
 
@@ -257,30 +225,3 @@ class Source:
             return 0, 0
         line = self._lines[place.end_line - 1].encode()
         return place.end_line, len(line[: place.end_column].decode(errors="replace"))
-
-
-class _Changer(cst.CSTTransformer):
-    """Makes the planned changes, those inside a node before its own."""
-
-    def __init__(self, plan: Plan):
-        super().__init__()
-        self._plan = plan
-
-    def on_leave(self, original_node, updated_node):
-        plan, updated = self._plan, super().on_leave(original_node, updated_node)
-        if original_node in plan.elements:
-            updated = with_elements(updated, plan.elements[original_node])
-        for change in plan.changes.get(original_node, ()):
-            updated = change(updated)
-        before, after = (_statements(lines.get(original_node, ())) for lines in (plan.before, plan.after))
-        if not before and not after:
-            return updated
-        statement: Any = updated
-        if before:  # comments and blank lines in front of the statement stay in front of all
-            before[0] = before[0].with_changes(leading_lines=statement.leading_lines)
-            statement = statement.with_changes(leading_lines=())
-        return cst.FlattenSentinel([*before, statement, *after])
-
-
-def _statements(lines: Iterable[str]) -> list[Any]:
-    return [statement for line in lines for statement in cst.parse_module(f"{line}\n").body]

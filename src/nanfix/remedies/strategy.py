@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nanfix.records.diagnosis import Cause, Diagnosis
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     from nanfix.changes.plan import Plan

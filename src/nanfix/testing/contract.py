@@ -28,7 +28,8 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.model.crossentropies import Targets, crossentropy_of
 from nanfix.model.run import base_optimizer
-from nanfix.records.diagnosis import Cause, Diagnosis, Finding, Onset
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.remedies.fix import Edit
 from nanfix.remedies.registry import GROUP, catalogue
 from nanfix.remedies.strategy import Tier

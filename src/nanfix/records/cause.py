@@ -1,0 +1,188 @@
+"""The table of causes: why a run went non-finite, how that looks, and what helps."""
+
+from enum import Enum
+
+
+class Cause(Enum):
+    """Why a run went non-finite.
+
+    `value` is the short name that never changes; the rest is prose for people, which may. Members stand in the order of
+    docs/strategies.md, which has an anchor for each: its short name.
+
+    Attributes:
+        sentence: what is wrong, as a report says it.
+        symptom: what a person sees of it without nanfix, in Markdown.
+        remedy: what an expert would do about it.
+    """
+
+    NONFINITE_INPUT = (
+        "nonfinite-input",
+        "the input data contain NaN or inf",
+        "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` is False",
+        "Fill the holes (median of the column) inside the model, or leave those rows out.",
+    )
+    NONFINITE_TARGET = (
+        "nonfinite-target",
+        "the targets contain NaN or inf",
+        "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
+        "Leave out the rows whose target is missing.",
+    )
+    NONFINITE_WEIGHT = (
+        "nonfinite-weight",
+        "the sample weights contain NaN or inf",
+        "nan from the first batch with such a row; inputs and targets are finite",
+        "Give every row a finite weight, 0 for those that do not count.",
+    )
+    INVALID_LABEL = (
+        "invalid-label",
+        "labels lie outside the classes of the output layer",
+        '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
+        "Count the labels from 0 and leave out those without a class, or widen the output layer.",
+    )
+    RUINED_STATISTICS = (
+        "ruined-statistics",
+        "a Normalization layer was adapted to data with NaN or inf",
+        "`loss: nan` from the first batch; the mean of a `Normalization` layer is nan after `adapt`",
+        "Fill the holes before the layer is adapted, and fill those of what is trained on, too.",
+    )
+    UNSCALED_INPUT = (
+        "unscaled-input",
+        "the inputs are far from unit scale",
+        "the first losses are huge, the next ones inf and nan; raw columns or pixels go in",
+        "Scale the inputs: RobustScaler or StandardScaler, or a Normalization layer in front.",
+    )
+    UNSCALED_TARGET = (
+        "unscaled-target",
+        "the targets are far from unit scale",
+        "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",
+        "Train on scaled targets and scale the predictions back.",
+    )
+    LEARNING_RATE = (
+        "learning-rate",
+        "the learning rate is too high for this model and data",
+        "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",
+        "Lower the learning rate, or clip the gradients to their usual norm.",
+    )
+    EXPLODING_GRADIENT = (
+        "exploding-gradient",
+        "the gradient grows from layer to layer until it overflows",
+        "the loss of a deep model jumps up by orders of magnitude, then it is nan",
+        "Clip the gradients to the norm they had before, or normalize between the layers.",
+    )
+    UNSTABLE_ACTIVATION = (
+        "unstable-activation",
+        "an unbounded or unsuitable activation lets values grow without limit",
+        "the loss jumps to inf; hidden layers use relu, exponential or nothing, or a softmax is missing",
+        "Use an activation that suits: tanh or relu inside, softmax or sigmoid before a crossentropy.",
+    )
+    UNSTABLE_RECURRENCE = (
+        "unstable-recurrence",
+        "a recurrent layer with an unbounded activation feeds its growing output back into itself",
+        'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the sequences',
+        "Give the recurrent layer its usual tanh.",
+    )
+    BAD_INITIALIZATION = (
+        "bad-initialization",
+        "the initial weights are too large for the width of the layers",
+        "the very first loss is huge although inputs and targets are of unit scale",
+        "Draw the weights to suit the width of the layers: he_normal before relu, else glorot_uniform.",
+    )
+    LOSS_DOMAIN = (
+        "loss-domain",
+        "the loss computes an operation outside its domain",
+        "a loss of your own, with a log, a root or a division in it, is nan while it was small",
+        "Keep the operation inside its domain, for instance by clipping what goes into it to [1e-7, 1 - 1e-7].",
+    )
+    LAYER_DOMAIN = (
+        "layer-domain",
+        "a layer computes an operation outside its domain",
+        "predictions are nan though every weight is finite; a layer has a log, a root or a division in it",
+        "Keep the operation inside its domain by clipping what goes into it, or use Keras' own stable layer.",
+    )
+    GRADIENT_SINGULARITY = (
+        "gradient-singularity",
+        "an operation is finite but its gradient is not",
+        "the loss is finite, and nan at the next step; there is a root, norm or power of 0 in the model",
+        "Keep the operation away from the point where its slope is infinite: add an epsilon inside it.",
+    )
+    LOGITS_BY_HAND = (
+        "logits-by-hand",
+        "the loss takes the logarithm of a probability that rounds to 0",
+        "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid in it",
+        "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
+    )
+    OPTIMIZER_CONSTANT = (
+        "optimizer-constant",
+        "a constant of the optimizer makes its update divide by zero, turn the weights over or never fade",
+        "every weight is nan after a step or two while loss and gradient were small",
+        "Set that constant of the optimizer (epsilon, beta, decay) back to its default.",
+    )
+    REDUCED_PRECISION = (
+        "reduced-precision",
+        "a value exceeds the range of half precision",
+        "`loss: nan` with `mixed_float16` or `float16`; in float32 the same training is fine",
+        "Scale what grows, or compute this layer in float32.",
+    )
+    STALE_MOMENTS = (
+        "stale-moments",
+        "the optimizer still remembers the gradients of another training",
+        "the first training is fine, a second one with the same optimizer is nan within a few steps",
+        "Make a new optimizer (or compile again) whenever the weights are set back.",
+    )
+    OUTLIER = (
+        "outlier",
+        "a few rows have values far outside all others",
+        "the loss falls, then one batch throws it up; with other shuffling that is at another step",
+        "Leave these rows out if they are wrong; else a robust loss or a power transform of the inputs.",
+    )
+    BATCH_STATISTICS = (
+        "batch-statistics",
+        "a normalization layer divides by a variance of zero",
+        "nan at the last, small batch of an epoch, or with a constant column, in a model that normalizes",
+        "Set the layer's epsilon back to its default, and see that no batch is constant or of one row.",
+    )
+    EMPTY_REDUCTION = (
+        "empty-reduction",
+        "a mean or maximum is taken over nothing",
+        "nan at a batch with a row that is all padding or masked",
+        "Divide by at least 1 (or use divide_no_nan) where everything may be masked.",
+    )
+    POISON_BATCH = (
+        "poison-batch",
+        "single batches carry non-finite values",
+        "data are made batch by batch, and the loss is nan at certain batches only",
+        "Leave out the rows of these batches, or fill their holes.",
+    )
+    VALIDATION_ONLY = (
+        "validation-only",
+        "only the validation data give a non-finite loss; training is fine",
+        "`val_loss: nan` while `loss` is fine",
+        "Clean the validation data as the training data were; the trained weights are fine.",
+    )
+    TRANSIENT = (
+        "transient",
+        "replaying the failed steps stays finite",
+        "`loss: nan` once; the same training, run again, is fine",
+        "Train on; if it comes back, look at what is not repeatable: random data, hardware.",
+    )
+    UNKNOWN = (
+        "unknown",
+        "the cause could not be determined",
+        "`loss: nan`, and nothing else in this table fits",
+        "Let nanfix.fit search: it tries what helps such runs most often.",
+    )
+
+    _value_: str
+    sentence: str
+    symptom: str
+    remedy: str
+
+    def __new__(cls, value: str, sentence: str, symptom: str, remedy: str) -> "Cause":
+        self = object.__new__(cls)
+        self._value_, self.sentence, self.symptom, self.remedy = value, sentence, symptom, remedy
+        return self
+
+    @property
+    def page(self) -> str:
+        """Where the documentation tells more: the strategies for it, mildest first."""
+        return f"docs/strategies.md#{self.value}"
