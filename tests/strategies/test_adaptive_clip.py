@@ -13,7 +13,7 @@ from nanfix.changes.plan import Plan
 from nanfix.private.objects import CLIP_GRADIENTS
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "adaptive-clip"
 DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
@@ -55,8 +55,8 @@ def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
 def test_repairs_wrong_targets_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.spikes, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.spikes, expert)
     norm = report.model.optimizer.global_clipnorm
     assert norm and report.notes[0] == f"The clipping norm ended at {norm:.3g} and stays as global_clipnorm."

@@ -10,7 +10,7 @@ from keras import layers
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "add-normalization"
 
@@ -52,9 +52,9 @@ def test_repairs_wide_weights_as_well_as_an_expert(tmp_path):
         normalized = [part for layer in others for part in (layers.LayerNormalization(), layer)]
         model = keras.Sequential([keras.Input((4,)), first, *normalized])
         model.compile(keras.optimizers.SGD(0.01), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, x, _ = contract.check_repair(NAME, explosions.initialization, expert, epochs=40)
+    report, x, _ = repairs.check_repair(NAME, explosions.initialization, expert, epochs=40)
     kinds = [type(layer).__name__ for layer in report.model.layers]
     assert kinds == ["Dense"] + ["LayerNormalization", "Dense"] * 8
     report.model.save(tmp_path / "model.keras")

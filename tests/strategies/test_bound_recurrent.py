@@ -11,7 +11,7 @@ from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "bound-recurrent"
 DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_RECURRENCE)
@@ -63,7 +63,7 @@ def test_repairs_a_state_that_feeds_itself_as_well_as_an_expert():
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24), layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.02), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, last_step, expert)
+    report, *_ = repairs.check_repair(NAME, last_step, expert)
     assert report.model.layers[0].cell.activation is keras.activations.tanh

@@ -8,7 +8,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "clip-gradients"
 DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
@@ -49,7 +49,7 @@ def test_apply_sets_one_clipping_option_and_clears_the_others(run):
 
 
 def test_repairs_a_run_with_a_few_wrong_targets():
-    report, *_ = contract.check_repair(NAME, explosions.outlying_targets)
+    report, *_ = repairs.check_repair(NAME, explosions.outlying_targets)
     assert report.model.optimizer.global_clipnorm == report.fix.edits[0].params["global_clipnorm"]
 
 
@@ -57,6 +57,6 @@ def test_repairs_a_run_with_a_few_wrong_targets():
 def test_is_as_good_as_the_usual_clipping_by_hand():
     def clipped_at_one(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1.0), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)
+    repairs.check_repair(NAME, explosions.runaway_recurrence, clipped_at_one)

@@ -9,7 +9,7 @@ from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "constrain-outputs"
 IN_LOSS = contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.LOSS, None, "Log", "loss.py:3"))
@@ -47,7 +47,7 @@ def test_is_left_alone_where_the_outputs_are_not_at_fault(diagnosis, loss, last)
 def test_is_as_good_as_softplus_by_hand():
     def with_softplus(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.softplus
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.counts, with_softplus)
+    report, *_ = repairs.check_repair(NAME, explosions.counts, with_softplus)
     assert (report.model.predict(explosions.counts()[1], verbose=0) > 0).all()

@@ -9,7 +9,7 @@ from keras import layers
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "constrain-weights"
 DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
@@ -34,9 +34,9 @@ def test_repairs_a_critic_whose_weights_grow_as_well_as_an_expert(tmp_path):
         for layer in model.layers:
             layer.kernel.constraint = keras.constraints.MaxNorm(3.0)
         model.compile(keras.optimizers.SGD(0.1), model.loss)
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, x, _ = contract.check_repair(NAME, explosions.critic, expert)
+    report, x, _ = repairs.check_repair(NAME, explosions.critic, expert)
     limit = report.fix.edits[0].params["max_norm"]
     norms = [np.linalg.norm(layer.kernel, axis=0).max() for layer in report.model.layers]
     assert max(norms) <= limit * 1.0001

@@ -11,7 +11,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.report.report import Outcome
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "drop-incomplete-batch"
 ONE = contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=1)
@@ -38,9 +38,9 @@ def test_repairs_a_single_row_as_well_as_an_expert():
         held = int(len(y) * (1.0 - arguments["validation_split"]))
         whole = held - held % arguments["batch_size"]
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
-        return contract.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
+        return repairs.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
 
-    contract.check_repair(NAME, explosions.single_row_left_over, expert)
+    repairs.check_repair(NAME, explosions.single_row_left_over, expert)
 
 
 @pytest.mark.parametrize("kind", ["dataset", "generator"])

@@ -13,7 +13,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "drop-invalid-labels"
 DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
@@ -90,7 +90,7 @@ def test_stream_of_labels_from_one_is_learned():
 def test_shift_is_as_good_as_one_by_hand():
     x, labels = explosions.noisy_classes()
     build = explosions.with_data(explosions.labels_from_one, x, labels + 1, epochs=6)
-    contract.check_repair(NAME, build, lambda model, x, y, arguments: contract.trained(model, x, y - 1, arguments))
+    repairs.check_repair(NAME, build, lambda model, x, y, arguments: repairs.trained(model, x, y - 1, arguments))
 
 
 @pytest.mark.soak
@@ -100,11 +100,11 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand():
     labels[strays] = np.where(strays % 4, -1, 255)
 
     def left_out(model, x, y, arguments):
-        kept = contract.training_rows(y, arguments)
+        kept = repairs.training_rows(y, arguments)
         valid = np.flatnonzero((y[:kept] >= 0) & (y[:kept] < 3))
         held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
-        return contract.trained(model, x[valid], y[valid], {**arguments, **held})
+        return repairs.trained(model, x[valid], y[valid], {**arguments, **held})
 
     build = explosions.with_data(explosions.labels_from_one, x, labels, epochs=6)
-    report, *_ = contract.check_repair(NAME, build, left_out)
+    report, *_ = repairs.check_repair(NAME, build, left_out)
     assert report.fix.edits[0].params["rows"] == sorted(strays.tolist())

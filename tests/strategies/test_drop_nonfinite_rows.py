@@ -13,7 +13,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "drop-nonfinite-rows"
 DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_TARGET)
@@ -130,10 +130,10 @@ def test_known_fix_leaves_rows_out_without_a_search():
 
 
 def left_out_by_hand(model, x, y, arguments):
-    kept = contract.training_rows(y, arguments)
+    kept = repairs.training_rows(y, arguments)
     finite = np.flatnonzero(np.isfinite(x[:kept]).all(axis=1) & np.isfinite(y[:kept]).all(axis=1))
     held = {"validation_split": 0.0, "validation_data": (x[kept:], y[kept:])}
-    return contract.trained(model, x[finite], y[finite], {**arguments, **held})
+    return repairs.trained(model, x[finite], y[finite], {**arguments, **held})
 
 
 @pytest.mark.soak
@@ -146,7 +146,7 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
         y[hurt] = np.nan
     else:
         x[hurt, rng.integers(0, 4, size=40)] = np.nan
-    contract.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
+    repairs.check_repair(NAME, explosions.with_data(build, x, y, epochs=6), left_out_by_hand)
 
 
 def test_rows_with_a_missing_weight_are_left_out():

@@ -10,7 +10,7 @@ from nanfix.explain.oddities import bands
 from nanfix.model.run import Sample
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "drop-outlier-rows"
 DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
@@ -50,8 +50,8 @@ def test_repairs_codes_for_missing_values_as_well_as_an_expert():
         held = int(len(y) * 0.8)
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
         train = kept[:held]
-        return contract.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
+        return repairs.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
 
-    report, *_ = contract.check_repair(NAME, explosions.sentinel_values, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.sentinel_values, expert)
     assert report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
     assert report.diagnosis.cause is Cause.OUTLIER

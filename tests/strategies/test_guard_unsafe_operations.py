@@ -13,7 +13,7 @@ from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "guard-unsafe-operations"
 
@@ -148,9 +148,9 @@ def test_softmax_by_hand_is_as_good_as_the_stock_one():
         next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(
             inputs, axis=-1
         )
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, overflowing_softmax, stock)
+    report, *_ = repairs.check_repair(NAME, overflowing_softmax, stock)
     assert "largest exponent taken off first" in str(report.diagnosis)
     assert report.fix.edits[0].params["epsilon"] == 0 and len(report.trials) == 1
     assert "exp(x - max(x, axis=-1, keepdims=True))" in str(report.fix)
@@ -167,7 +167,7 @@ def assert_finite_on_zeros(model):
 
 
 def test_repairs_a_gradient_that_is_infinite_at_zero():
-    report, *_ = contract.check_repair(NAME, explosions.root_of_distance)
+    report, *_ = repairs.check_repair(NAME, explosions.root_of_distance)
     assert report.fix.edits[0].params["operation"] == "Sqrt"
     assert_finite_on_zeros(report.model)
 
@@ -183,7 +183,7 @@ def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
 
 
 def test_model_trains_on_after_its_repair():
-    report, x, y = contract.check_repair(NAME, explosions.root_of_distance)
+    report, x, y = repairs.check_repair(NAME, explosions.root_of_distance)
     report.model.fit(np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0)
     assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
 
@@ -218,12 +218,12 @@ def root_in_the_model():
 
 
 def test_repairs_a_loss():
-    report, *_ = contract.check_repair(NAME, root_in_the_loss)
+    report, *_ = repairs.check_repair(NAME, root_in_the_loss)
     assert report.fix.edits[0].params["layer"] is None
 
 
 def test_repairs_a_model_that_computes_in_its_own_call():
-    report, *_ = contract.check_repair(NAME, root_in_the_model)
+    report, *_ = repairs.check_repair(NAME, root_in_the_model)
     assert_finite_on_zeros(report.model)
 
 
@@ -254,12 +254,12 @@ def test_is_as_good_as_a_guard_written_by_hand():
 
     def guarded(model, x, y, arguments):
         model.layers[2].function = lambda h: ops.sqrt(ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7))
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
-    contract.check_repair(NAME, build, guarded)
+    repairs.check_repair(NAME, build, guarded)
 
 
 def test_softmax_over_padding_alone_is_guarded():
-    report, *_ = contract.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
+    report, *_ = repairs.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
     assert report.fix.edits[0].params["operation"] == "Softmax"

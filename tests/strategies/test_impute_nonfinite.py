@@ -19,7 +19,7 @@ from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Sample
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "impute-nonfinite"
 DIAGNOSIS = contract.diagnosis(Cause.NONFINITE_INPUT)
@@ -158,8 +158,8 @@ def test_is_as_good_as_medians_filled_in_by_hand():
     x[rng.choice(1024, size=100, replace=False), rng.integers(0, 4, size=100)] = NAN
 
     def imputed(model, x, y, arguments):
-        imputer = SimpleImputer(strategy="median").fit(x[: contract.training_rows(y, arguments)])
-        return contract.trained(model, imputer.transform(x), y, arguments)
+        imputer = SimpleImputer(strategy="median").fit(x[: repairs.training_rows(y, arguments)])
+        return repairs.trained(model, imputer.transform(x), y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
+    report, *_ = repairs.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
     assert np.isfinite(report.model.predict(x, verbose=0)).all()

@@ -11,7 +11,7 @@ from nanfix.changes.loss import LogitsLoss
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "logits-loss"
 DIAGNOSIS = contract.diagnosis(Cause.LOGITS_BY_HAND)
@@ -191,13 +191,13 @@ def assert_probabilities(predictions, truth):
 
 
 def test_repaired_model_still_predicts_probabilities():
-    report, x, y = contract.check_repair(NAME, explosions.handwritten_binary)
+    report, x, y = repairs.check_repair(NAME, explosions.handwritten_binary)
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
 def test_outputs_that_were_no_probabilities_become_some():
-    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
+    report, x, y = repairs.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
     assert report.model.layers[-1].activation is keras.activations.sigmoid
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
@@ -210,7 +210,7 @@ def test_three_classes_sum_to_one_after_the_repair():
 
 
 def test_raw_outputs_stay_raw():
-    report, x, y = contract.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
+    report, x, y = repairs.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
     assert report.model.layers[-1].activation is keras.activations.linear
     outputs = report.model.predict(x, verbose=0)
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
@@ -226,7 +226,7 @@ def test_is_as_good_as_logits_by_hand(last):
     def from_logits(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.linear
         model.compile(keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True))
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
     build = explosions.with_data(lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64)
-    contract.check_repair(NAME, build, from_logits)
+    repairs.check_repair(NAME, build, from_logits)

@@ -8,7 +8,7 @@ import pytest
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "loss-scale"
 DIAGNOSIS = contract.diagnosis(Cause.REDUCED_PRECISION)
@@ -28,9 +28,9 @@ def test_refuses_an_optimizer_that_scales_already():
 def test_repairs_a_gradient_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, x, _ = contract.check_repair(NAME, explosions.half_gradient, expert)
+    report, x, _ = repairs.check_repair(NAME, explosions.half_gradient, expert)
     assert isinstance(report.model.optimizer, keras.optimizers.LossScaleOptimizer)
     report.model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")

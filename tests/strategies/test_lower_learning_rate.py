@@ -12,7 +12,7 @@ from nanfix.changes.plan import Plan
 from nanfix.private.objects import learning_rate_of
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "lower-learning-rate"
 
@@ -48,7 +48,7 @@ def test_apply_sets_the_rate_and_keeps_other_changes(run):
 
 
 def test_repairs_a_rate_that_is_too_high():
-    report, *_ = contract.check_repair(NAME, explosions.learning_rate)
+    report, *_ = repairs.check_repair(NAME, explosions.learning_rate)
     rate = report.fix.edits[0].params["learning_rate"]
     assert float(report.model.optimizer.learning_rate) == np.float32(rate) and rate < 30.0
 
@@ -59,7 +59,7 @@ def test_schedule_is_scaled_as_a_whole():
         model.compile(keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([16], [30.0, 15.0])), "mse")
         return model, x, y, arguments
 
-    report, *_ = contract.check_repair(NAME, build)
+    report, *_ = repairs.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
     assert learning_rate_of(report.model.optimizer).values == pytest.approx([30.0 * share, 15.0 * share])
 
@@ -78,7 +78,7 @@ def test_whatever_makes_the_rate_goes_on_making_it(rate):
         model.compile(keras.optimizers.SGD(rate), "mse")
         return model, x, y, arguments
 
-    report, *_ = contract.check_repair(NAME, build)
+    report, *_ = repairs.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
     assert share < 1.0 and float(report.model.optimizer.learning_rate) == pytest.approx(30.0 * share)
     assert str(report.fix).startswith(f"Train with {share:.3g} times each of your learning rates.")
@@ -92,7 +92,7 @@ def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
         return 30.0 if epoch == 0 else rate / 2
 
     callback = keras.callbacks.LearningRateScheduler(falling)
-    report, *_ = contract.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
+    report, *_ = repairs.check_repair(NAME, explosions.learning_rate, callbacks=[callback])
     share = report.fix.edits[0].params["share"]
     assert float(report.model.optimizer.learning_rate) == pytest.approx(30.0 / 4 * share)
     assert seen[-3:] == pytest.approx([30.0, 30.0, 15.0])
@@ -108,6 +108,6 @@ def test_is_as_good_as_a_tenth_by_hand():
 
     def a_tenth(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.1), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, build, a_tenth)
+    repairs.check_repair(NAME, build, a_tenth)

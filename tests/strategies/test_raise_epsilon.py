@@ -9,7 +9,7 @@ from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "raise-epsilon"
 DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.UPDATE))
@@ -37,7 +37,7 @@ def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
 def test_repairs_weights_of_half_precision_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01, epsilon=1e-4), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.half_weights, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.half_weights, expert)
     assert report.model.optimizer.epsilon == report.fix.edits[0].params["epsilon"]

@@ -8,7 +8,7 @@ from keras import layers
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "raise-precision"
 
@@ -39,7 +39,7 @@ def test_repairs_a_sum_beyond_float16_as_well_as_an_expert(tmp_path):
     def expert(model, x, y, arguments):
         model.layers[1].dtype_policy = "float32"
         model.compile(keras.optimizers.Adam(0.03), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.sum_in_half_precision, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.sum_in_half_precision, expert)
     assert report.model.layers[1].compute_dtype == "float32"

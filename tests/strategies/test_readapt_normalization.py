@@ -11,7 +11,7 @@ from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "readapt-normalization"
 
@@ -46,13 +46,13 @@ def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_pa
         normalization.adapt(filled)
         model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.02), "mse")
-        return contract.trained(model, filled, y, arguments)
+        return repairs.trained(model, filled, y, arguments)
 
     model, x, y, arguments = explosions.adapted_to_holes()
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED and report.diagnosis.cause is Cause.RUINED_STATISTICS
     assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite", NAME]
-    assert report.history["val_loss"][-1] <= contract.AS_GOOD * by_hand(*explosions.adapted_to_holes())
+    assert report.history["val_loss"][-1] <= repairs.AS_GOOD * by_hand(*explosions.adapted_to_holes())
     predicted = model.predict(x, verbose=0)
     assert np.isfinite(predicted).all() and all(np.isfinite(np.asarray(v)).all() for v in model.variables)
     model.save(tmp_path / "model.keras")

@@ -10,7 +10,7 @@ from nanfix.changes.initial_weights import InitialWeights
 from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "reinitialize"
 DIAGNOSIS = contract.diagnosis(Cause.BAD_INITIALIZATION)
@@ -70,7 +70,7 @@ def test_apply_starts_again_from_new_weights():
 
 
 def test_repairs_weights_drawn_too_large():
-    report, *_ = contract.check_repair(NAME, explosions.initialization)
+    report, *_ = repairs.check_repair(NAME, explosions.initialization)
     for layer in report.model.layers[1:8]:  # He: sqrt(2 / 64), drawn with 1.0 by the user
         assert np.std(layer.kernel) == pytest.approx(np.sqrt(2.0 / 64.0), rel=0.1)
 
@@ -82,7 +82,7 @@ def test_is_as_good_as_weights_drawn_by_hand():
         for layer in (*hidden, last):
             initializer = keras.initializers.HeNormal() if layer is not last else keras.initializers.GlorotUniform()
             layer.kernel.assign(initializer(layer.kernel.shape))
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64)
-    contract.check_repair(NAME, build, drawn_by_he)
+    repairs.check_repair(NAME, build, drawn_by_he)

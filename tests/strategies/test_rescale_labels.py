@@ -13,7 +13,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.report.report import Outcome
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "rescale-labels"
 DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
@@ -44,7 +44,7 @@ def test_shares_and_other_losses_are_left_alone():
 @pytest.mark.soak
 def test_repairs_masks_of_bytes_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        return contract.trained(model, x, y / 255.0, arguments)
+        return repairs.trained(model, x, y / 255.0, arguments)
 
     model, x, y, arguments = explosions.masks_of_bytes()
     by_hand = expert(model, x, y, arguments)

@@ -12,7 +12,7 @@ from nanfix.changes.optimizer_installer import Optimizing, forget
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "reset-moments"
 DIAGNOSIS = contract.diagnosis(Cause.STALE_MOMENTS)
@@ -56,7 +56,7 @@ def test_refuses_an_optimizer_without_memory_and_a_second_time():
 def test_repairs_a_second_fold_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.velocity_of_another_training, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.velocity_of_another_training, expert)
     assert report.diagnosis.cause is Cause.STALE_MOMENTS

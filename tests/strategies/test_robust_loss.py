@@ -9,7 +9,7 @@ from nanfix.changes.loss import RobustLoss
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "robust-loss"
 DIAGNOSIS = contract.diagnosis(Cause.OUTLIER)
@@ -49,7 +49,7 @@ def test_repairs_wrong_targets_as_well_as_an_expert_and_gives_the_loss_back():
         model.compile(keras.optimizers.SGD(0.1), keras.losses.Huber(1.0), metrics=["mse"])
         return model.fit(x, y, **arguments).history["val_mse"][-1]
 
-    report, x, y = contract.check_repair(NAME, explosions.spikes, expert)
+    report, x, y = repairs.check_repair(NAME, explosions.spikes, expert)
     squared = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert report.model.evaluate(x, y, verbose=0) == pytest.approx(squared, rel=1e-5)
     assert report.history["val_loss"][-1] == pytest.approx(squared, rel=1e-5)

@@ -10,7 +10,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "sane-constants"
 DIAGNOSIS = contract.diagnosis(Cause.OPTIMIZER_CONSTANT)
@@ -100,9 +100,9 @@ def with_dead_feature(build):
 def test_is_as_good_as_the_default_epsilon_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(0.01), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
+    report, *_ = repairs.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
     assert report.model.optimizer.epsilon == 1e-7
 
 
@@ -110,9 +110,9 @@ def test_is_as_good_as_the_default_epsilon_by_hand():
 def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
     def default(model, x, y, arguments):
         model.layers[0].epsilon = 1e-3
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
+    report, *_ = repairs.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
     assert report.model.layers[0].epsilon == 1e-3
 
 
@@ -132,16 +132,16 @@ def negative_accumulator():
 def test_is_as_good_as_the_default_accumulator_by_hand():
     def default(model, x, y, arguments):
         model.compile(keras.optimizers.Adagrad(0.1), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, negative_accumulator, default)
+    repairs.check_repair(NAME, negative_accumulator, default)
 
 
 @pytest.mark.soak
 def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
     def expert(model, x, y, arguments):
         model.compile(keras.optimizers.AdamW(0.1), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair("sane-constants", explosions.decay_beyond_one, expert)
+    report, *_ = repairs.check_repair("sane-constants", explosions.decay_beyond_one, expert)
     assert report.fix.edits[0].params["optimizer"] == {"weight_decay": 0.004}

@@ -16,7 +16,7 @@ from nanfix.changes.scaling import Scaling
 from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "scale-inputs"
 DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_INPUT)
@@ -179,7 +179,7 @@ def test_apply_turns_the_numbers_into_a_map():
 
 
 def test_repaired_model_takes_raw_inputs():
-    report, x, y = contract.check_repair(NAME, explosions.unscaled_inputs)
+    report, x, y = repairs.check_repair(NAME, explosions.unscaled_inputs)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
@@ -188,11 +188,11 @@ def test_repaired_model_takes_raw_inputs():
 @pytest.mark.parametrize("scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__)
 def test_is_as_good_as_inputs_scaled_by_hand(scaler):
     def scaled(model, x, y, arguments):
-        fitted = scaler().fit(x[: contract.training_rows(y, arguments)])
-        return contract.trained(model, fitted.transform(x), y, arguments)
+        fitted = scaler().fit(x[: repairs.training_rows(y, arguments)])
+        return repairs.trained(model, fitted.transform(x), y, arguments)
 
     x, y = explosions.noisy_table()
-    contract.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
+    repairs.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
 
 
 def test_long_tails_are_drawn_in_inside_the_model():
@@ -200,9 +200,9 @@ def test_long_tails_are_drawn_in_inside_the_model():
     build = explosions.with_data(explosions.unscaled_inputs, 1e3 * np.exp(3.0 * x), y, epochs=6)
 
     def logged(model, x, y, arguments):
-        return contract.trained(model, PowerTransformer().fit_transform(x), y, arguments)
+        return repairs.trained(model, PowerTransformer().fit_transform(x), y, arguments)
 
-    report, x, y = contract.check_repair(NAME, build, logged)
+    report, x, y = repairs.check_repair(NAME, build, logged)
     assert report.fix.edits[0].params["scaler"] == "power"
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
@@ -211,9 +211,9 @@ def test_long_tails_are_drawn_in_inside_the_model():
 @pytest.mark.soak
 def test_bytes_are_scaled_as_well_as_by_hand():
     def divided(model, x, y, arguments):
-        return contract.trained(model, x / 255.0, y, arguments)
+        return repairs.trained(model, x / 255.0, y, arguments)
 
-    contract.check_repair(NAME, explosions.byte_images, divided)
+    repairs.check_repair(NAME, explosions.byte_images, divided)
 
 
 def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
@@ -228,6 +228,6 @@ def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
         "GlobalAveragePooling2D",
         "Dense",
     ]
-    held = contract.training_rows(y, arguments)
+    held = repairs.training_rows(y, arguments)
     lost = float(np.mean((report.model.predict(x[held:], verbose=0) - y[held:]) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)

@@ -12,7 +12,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "scale-targets"
 DIAGNOSIS = contract.diagnosis(Cause.UNSCALED_TARGET)
@@ -99,7 +99,7 @@ def test_apply_turns_the_numbers_into_a_scaling():
 
 
 def test_repaired_model_predicts_in_the_users_units():
-    report, x, y = contract.check_repair(NAME, explosions.large_targets)
+    report, x, y = repairs.check_repair(NAME, explosions.large_targets)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
 
@@ -107,10 +107,10 @@ def test_repaired_model_predicts_in_the_users_units():
 @pytest.mark.soak
 def test_is_as_good_as_targets_scaled_by_hand():
     def scaled(model, x, y, arguments):
-        scaler = RobustScaler().fit(y[: contract.training_rows(y, arguments)])
+        scaler = RobustScaler().fit(y[: repairs.training_rows(y, arguments)])
         assert scaler.scale_ is not None
-        return contract.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
+        return repairs.trained(model, x, scaler.transform(y), arguments) * scaler.scale_[0] ** 2
 
     x, y = explosions.noisy_table()
     build = explosions.with_data(explosions.large_targets, x, y * 1e6 + 3e6, epochs=6)
-    contract.check_repair(NAME, build, scaled)
+    repairs.check_repair(NAME, build, scaled)

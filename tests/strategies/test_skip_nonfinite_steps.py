@@ -14,7 +14,7 @@ from nanfix.changes.optimizer_installer import Optimizing, without_skipped
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "skip-nonfinite-steps"
 
@@ -70,11 +70,11 @@ def one_missing_target():
 @pytest.mark.soak
 def test_repairs_a_missing_target_as_well_as_an_expert():
     def expert(model, x, y, arguments):
-        held = contract.training_rows(y, arguments)
+        held = repairs.training_rows(y, arguments)
         x, y, given = np.delete(x, 5, axis=0), np.delete(y, 5, axis=0), {**arguments, "validation_data": (x[held:], y[held:])}
         del given["validation_split"]
-        return contract.trained(model, x[: held - 1], y[: held - 1], given)
+        return repairs.trained(model, x[: held - 1], y[: held - 1], given)
 
-    report, *_ = contract.check_repair(NAME, one_missing_target, expert)
+    report, *_ = repairs.check_repair(NAME, one_missing_target, expert)
     assert report.notes[0] == "30 steps with a non-finite gradient were skipped, 1170 taken."
     assert "apply" not in vars(report.model.optimizer)

@@ -9,7 +9,7 @@ from keras import layers
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "swap-activation"
 DIAGNOSIS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION)
@@ -84,7 +84,7 @@ def test_layers_are_told_by_their_address():
 
 
 def test_repairs_an_activation_without_bound():
-    report, *_ = contract.check_repair(NAME, explosions.exponential)
+    report, *_ = repairs.check_repair(NAME, explosions.exponential)
     first, second, last = (layer.activation for layer in report.model.layers)
     assert first is second is keras.activations.get(report.fix.edits[0].params["activation"])
     assert last is keras.activations.linear
@@ -96,13 +96,13 @@ def test_activation_given_as_a_layer_does_not_stop_a_repair():
         model = explosions.mlp(keras.optimizers.SGD(30.0), activation=layers.LeakyReLU())
         return model, x, y, dict(explosions.ARGUMENTS)
 
-    contract.check_repair("lower-learning-rate", build)
+    repairs.check_repair("lower-learning-rate", build)
 
 
 @pytest.mark.soak
 def test_is_as_good_as_sigmoid_by_hand():
     def with_sigmoid(model, x, y, arguments):  # tanh goes non-finite here with other seeds
         model.layers[0].cell.activation = keras.activations.sigmoid
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    contract.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)
+    repairs.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)

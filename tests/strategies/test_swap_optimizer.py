@@ -9,7 +9,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "swap-optimizer"
 DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
@@ -39,7 +39,7 @@ def test_apply_leaves_nothing_of_the_other_optimizer():
 
 
 def test_repairs_a_rate_that_is_too_high_for_plain_descent():
-    report, *_ = contract.check_repair(NAME, explosions.learning_rate, epochs=10)
+    report, *_ = repairs.check_repair(NAME, explosions.learning_rate, epochs=10)
     optimizer = report.model.optimizer
     assert type(optimizer) is keras.optimizers.Adam
     assert float(optimizer.learning_rate) == np.float32(report.fix.edits[0].params["learning_rate"])
@@ -50,7 +50,7 @@ def test_repairs_a_rate_that_is_too_high_for_plain_descent():
 def test_is_as_good_as_adam_by_hand():
     def with_adam(model, x, y, arguments):
         model.compile(keras.optimizers.Adam(1e-3), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.learning_rate, *explosions.noisy_table(), epochs=10)
-    contract.check_repair(NAME, build, with_adam)
+    repairs.check_repair(NAME, build, with_adam)

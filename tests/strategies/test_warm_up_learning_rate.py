@@ -8,7 +8,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rate_callbacks import WarmUp
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 NAME = "warm-up-learning-rate"
 DIAGNOSIS = contract.diagnosis(Cause.LEARNING_RATE)
@@ -50,7 +50,7 @@ def test_repairs_large_first_steps_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         rises = keras.optimizers.schedules.PolynomialDecay(0.02 / 48, 48, end_learning_rate=0.02)
         model.compile(keras.optimizers.SGD(rises), "mse")
-        return contract.trained(model, x, y, arguments)
+        return repairs.trained(model, x, y, arguments)
 
-    report, *_ = contract.check_repair(NAME, explosions.far_from_the_targets, expert)
+    report, *_ = repairs.check_repair(NAME, explosions.far_from_the_targets, expert)
     assert float(report.model.optimizer.learning_rate) == pytest.approx(0.02)

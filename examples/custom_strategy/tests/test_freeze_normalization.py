@@ -6,7 +6,7 @@ from nanfix_freeze_normalization import FreezeNormalization, Frozen
 
 import nanfix
 from nanfix import Cause, Outcome
-from nanfix.testing import contract
+from nanfix.testing import contract, repairs
 
 
 def constant_feature():
@@ -39,7 +39,7 @@ def test_two_changes_of_the_kind_freeze_the_layers_of_both():
 
 
 def test_repairs_a_training_and_the_fix_repairs_a_fresh_model(tmp_path):
-    report, *_ = contract.check_repair("freeze-normalization", constant_feature)
+    report, *_ = repairs.check_repair("freeze-normalization", constant_feature)
     frozen, *others = report.model.layers
     assert not frozen.trainable and all(layer.trainable for layer in others)
     np.testing.assert_array_equal(frozen.moving_variance, 1.0)

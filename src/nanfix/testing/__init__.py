@@ -1,1 +1,1 @@
-"""The contract suite for strategies: run it over yours. It is in `testing.contract`."""
+"""The suite for strategies: run it over yours. `contract` checks what nanfix relies on, `repairs` a repair with it."""
