@@ -16,7 +16,7 @@ from nanfix.model.faults import Net, is_refusal, is_users_own
 from nanfix.records.errors import InputError
 from nanfix.remedies.registry import catalogue
 from nanfix.search.judge import Judge
-from nanfix.search.repair import NO_TIME
+from nanfix.search.search_round import NO_TIME
 
 QUICK = {"strategies": ["lower-learning-rate"], "budget": nanfix.Budget(trials=4)}
 
@@ -56,10 +56,10 @@ AFTER_THE_FAILURE = (
     "nanfix.explain.incident.reason",
     "nanfix.search.repair.build_space",
     "nanfix.search.repair.measure_baselines",
-    "nanfix.search.repair.search",
+    "nanfix.search.search_round.search",
     "nanfix.search.search.choose",
-    "nanfix.search.repair.prove",
-    "nanfix.search.repair.merged_history",
+    "nanfix.search.search_round.prove",
+    "nanfix.search.adoption.merged_history",
     "nanfix.install.workbench.Workbench.probe",
     "nanfix.install.workbench.Workbench.prepare",
     "nanfix.install.workbench.Workbench.open",
@@ -280,8 +280,8 @@ PHASES = (
     "nanfix.explain.incident.try_otherwise",
     "nanfix.search.repair.measure_baselines",
     "nanfix.search.judge.Judge.__call__",
-    "nanfix.search.repair.prove",
-    "nanfix.search.repair.merged_history",
+    "nanfix.search.search_round.prove",
+    "nanfix.search.adoption.merged_history",
     "nanfix.install.workbench.Workbench.hand_back",
 )
 

@@ -10,7 +10,7 @@ from test_callbacks import Board, events, rows
 
 import nanfix
 from nanfix.recorder.written_files import Written
-from nanfix.search import repair
+from nanfix.search import search_round
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_run_that_no_fix_saves_has_the_logs_and_checkpoints_of_its_own(monkeyp
                 self.best = self.best or Path("best.keras").read_bytes()
                 self.model.optimizer.learning_rate = 1e6
 
-    monkeypatch.setattr(repair, "ADOPTIONS", 1)
+    monkeypatch.setattr(search_round, "ADOPTIONS", 1)
     x, y = explosions.table()
     jump, logger = Jump(), keras.callbacks.CSVLogger("log.csv")
     callbacks = [jump, logger, Board("board"), keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True)]

@@ -287,7 +287,7 @@ def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, se
         restore(initial)  # what is trained so far may be meant for scaled data
         raise
     bench.close()
-    return unrepaired(model, data, after, Outcome.EXHAUSTED, state=initial, fix=fix)
+    return replace(unrepaired(model, data, after, Outcome.EXHAUSTED, state=initial), fix=fix)
 
 
 def _left_out(report: Report) -> tuple[str, ...]:

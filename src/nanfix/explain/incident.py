@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import keras
+
 from nanfix.changes.plan import Plan
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.datasets import batches_of
@@ -146,12 +148,12 @@ class Incident:
             self.model, self.data, self.run, self.recording, seen, looked, wide=bool(growth.wide), seconds=seconds
         )
 
-    def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = (), **searched: Any) -> Report:
-        """Leave the model in its last good state, and report what was `searched` in vain."""
+    def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()) -> Report:
+        """Leave the model in its last good state, and report that."""
         if outcome is not Outcome.INTERRUPTED:  # a later call may go on with what was being trained
             self.written.put_back()
         watched = replace(self.watched, begun=self.begun)
-        return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes, **searched)
+        return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes)
 
     def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
         """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
@@ -181,7 +183,14 @@ def rolled_back(recording: Recording) -> Iterator[None]:
 
 
 def unrepaired(
-    model: Any, data: TrainingData, watched: Watched, outcome: Outcome, *, state: Snapshot | None = None, **more: Any
+    model: keras.Model,
+    data: TrainingData,
+    watched: Watched,
+    outcome: Outcome,
+    *,
+    diagnosis: Diagnosis | None = None,
+    notes: tuple[str, ...] = (),
+    state: Snapshot | None = None,
 ) -> Report:
     """Put the model into its last good state, or into `state`, end the training as Keras would have, and report it.
 
@@ -193,9 +202,16 @@ def unrepaired(
     say(data, outcome.value)
     if outcome is not Outcome.INTERRUPTED:
         history, epoch = ended(model, data, watched)
-    notes = (*watched.notes, *more.pop("notes", ()))
-    usage = watched.recorder.usage()
-    return Report(outcome, model, history, epoch, dict(watched.params), notes=notes, recorder=usage, **more)
+    return Report(
+        outcome=outcome,
+        model=model,
+        history=history,
+        epoch=epoch,
+        params=dict(watched.params),
+        diagnosis=diagnosis,
+        notes=(*watched.notes, *notes),
+        recorder=watched.recorder.usage(),
+    )
 
 
 def shows(data: TrainingData) -> bool:

@@ -69,7 +69,7 @@ class Judge:
     def __init__(
         self, failed: FailedRun, bench: Workbench, baselines: Baselines, base_fix: Fix | None = None, net: Net | None = None
     ):
-        self._failed, self._bench, self._baselines = failed, bench, baselines
+        self._failed, self._bench, self.baselines = failed, bench, baselines
         self._base_fix = base_fix or Fix()
         self._net = net or Net()
 
@@ -92,9 +92,9 @@ class Judge:
 
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         plan = fix.plan(self._failed.run)
-        start = beginning(self._failed, self._baselines, plan)
+        start = beginning(self._failed, self.baselines, plan)
         self._failed.data.rewind(start.total)
-        lost = LOST * self._baselines.highest
+        lost = LOST * self.baselines.highest
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
             probe = self._bench.probe(
@@ -103,7 +103,7 @@ class Judge:
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
-        if probe.loss is not None and self._baselines.untrained is not None and probe.loss >= self._baselines.untrained:
+        if probe.loss is not None and self.baselines.untrained is not None and probe.loss >= self.baselines.untrained:
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 

@@ -1,0 +1,132 @@
+"""One search, on top of what an earlier one has left: search, prove, and train the user's epochs with the best."""
+
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from nanfix.explain.incident import Incident, shows
+from nanfix.records.budget import Budget
+from nanfix.records.diagnosis import Diagnosis
+from nanfix.records.errors import NanfixError
+from nanfix.remedies.fix import Fix
+from nanfix.report.report import Report
+from nanfix.report.trial import TrialRecord
+from nanfix.search._progress import Progress
+from nanfix.search._proof import OutOfTime, Proof, prove
+from nanfix.search.adoption import Adoption
+from nanfix.search.judge import Judge
+from nanfix.search.ladder import Candidate
+from nanfix.search.search import Found, search
+from nanfix.search.space import Space
+from nanfix.search.workers.shared_run import SharedRun
+
+SOON = 1e-3  # seconds of a budget that is all but spent
+ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
+PROOFS = 8  # fixes that are proved at most
+NO_TIME = "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
+UNPROVED = "Not proved: it holds in this training, but not with another seed or over more steps; nothing else did better."
+
+
+class SearchRound:
+    """One search through `space` for what is to be added to `base_fix`, kept in `folder`."""
+
+    def __init__(
+        self,
+        run: Incident,
+        space: Space,
+        base_fix: Fix,
+        *,
+        judge: Judge,
+        adoption: Adoption,
+        shared: SharedRun,
+        folder: Path,
+    ):
+        self._run, self._space, self._base_fix, self._folder = run, space, base_fix, folder
+        self._judge, self._adoption, self._shared = judge, adoption, shared
+        self._baseline = judge.baselines.constant_or_inf
+        self._revised: dict[Candidate, float | None] = {}  # losses found out after the trial, None for what failed
+        self._proofs: dict[Candidate, Proof] = {}
+        self._unproved: list[Fix] = []
+        self.trials: tuple[TrialRecord, ...] = ()
+
+    def report(self, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
+        """Search, prove and train with the best; None when nothing held.
+
+        A trial that was only lucky counts with what its proof comes to, and what fails in its proof or in the whole training
+        goes back to the search. When nothing else is left, what held here but not with other seeds is trained with after all,
+        and the report says so.
+        """
+        adoptions = 0
+        while adoptions < (1 if time.monotonic() > deadline else ADOPTIONS):
+            left = None if math.isinf(deadline) else max(deadline - time.monotonic(), SOON)
+            searching = partial(self._found, replace(budget, seconds=left))
+            found = self._run.net.attempt("searching for a fix", searching, None)
+            if found is None:
+                break
+            self.trials = found.trials
+            candidate = next((c for c in found.fixes if c in self._proofs or len(self._revised) < PROOFS), None)
+            if candidate is None:
+                break
+            if candidate not in self._proofs:
+                try:
+                    self._prove(candidate, found, deadline)
+                except OutOfTime:
+                    return self._adopted(found.fixes[candidate], diagnosis, NO_TIME)
+                continue
+            proof = self._proofs[candidate]
+            report = self._adopted(proof.fix, diagnosis, str(proof))
+            if report is not None:
+                return report
+            self._revised[candidate] = None
+            adoptions += 1
+        for fix in self._unproved[: ADOPTIONS - adoptions]:
+            if adoptions and time.monotonic() > deadline:
+                break
+            report = self._adopted(fix, diagnosis, UNPROVED)
+            if report is not None:
+                return report
+            adoptions += 1
+        return None
+
+    def _prove(self, candidate: Candidate, found: Found, deadline: float) -> None:
+        """Prove what a search has found, and let the result count in the next. Raises OutOfTime at the `deadline`."""
+        fix = found.fixes[candidate]
+        data = [edit for whole in self._space.data_fixes()[:1] for edit in whole.edits]
+        proving = partial(prove, self._judge, fix, keep=data, baseline=self._baseline, deadline=deadline)
+        proof = self._run.net.attempt("proving a fix", proving, None, (OutOfTime,))
+        if proof is None:
+            self._unproved.append(fix)
+            self._revised[candidate] = None
+        else:
+            self._proofs[candidate] = proof
+            self._revised[candidate] = max(min(proof.losses), found.losses[candidate])  # a lucky trial counts no more
+
+    def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
+        return self._adoption.adopt(Fix((*self._base_fix.edits, *fix.edits)), diagnosis, proof)
+
+    def _found(self, budget: Budget) -> Found:
+        """Search on, by the workers where there are any; without them where they fail."""
+        failed = self._run.failed
+        with Progress(shown=shows(self._run.data)) as progress:
+            go_on = partial(
+                search,
+                self._space,
+                self._judge,
+                budget=budget,
+                seed=self._run.seed,
+                directory=self._folder,
+                baseline=self._baseline,
+                revised=self._revised,
+                progress=progress,
+                net=self._run.net,
+            )
+            pool = self._shared.pool(failed, self._space, self._base_fix, self._judge.baselines, self._folder)
+            try:
+                return go_on(pool=pool)
+            except NanfixError as error:
+                if pool is None:
+                    raise
+                self._shared.give_up(error)
+                return go_on()
