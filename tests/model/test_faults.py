@@ -126,7 +126,7 @@ def test_a_fault_before_the_training_leaves_it_to_keras(piece, under_the_net):
     assert report.outcome is Outcome.HEALTHY and report.history == history and len(report.faults) == 1
 
 
-@pytest.mark.parametrize("piece", ["nanfix.api.fit.describe", "nanfix.install.workbench.Workbench.hand_back"])
+@pytest.mark.parametrize("piece", ["nanfix.api._known_fix.describe", "nanfix.install.workbench.Workbench.hand_back"])
 def test_a_fault_with_a_known_fix_trains_without_it(piece, under_the_net):
     model, x, y, arguments = exploding()
     fix = nanfix.fit(model, x, y, **QUICK, **arguments).fix

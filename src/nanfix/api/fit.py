@@ -1,60 +1,32 @@
-"""nanfix.fit: watch, diagnose, search, adopt, finish."""
+"""nanfix.fit: the front door. What it refuses, what it keeps in a folder, and what it reports or raises."""
 
-import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
+
+from nanfix.api._known_fix import train_with_known
+from nanfix.api._training import SearchSettings, is_ruined, watch_and_repair
 from nanfix.api.preconditions import check_arguments, check_memory, check_model, check_state
-from nanfix.changes.guards import Guards
-from nanfix.changes.plan import Plan
-from nanfix.changes.rows import RowFilter
-from nanfix.data.row_filter import filtered, unknown_length
-from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
-from nanfix.explain.description import describe
-from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
-from nanfix.install.workbench import Workbench
 from nanfix.model.faults import Net
-from nanfix.model.randomness import preserved_randomness
-from nanfix.model.snapshot import nonfinite_variables, restore, take
 from nanfix.recorder.callbacks import logged, user_callbacks
 from nanfix.recorder.snapshot_files import SnapshotStore
-from nanfix.recorder.watch import Watched, Watching, watch
+from nanfix.recorder.watch import Watching
 from nanfix.records.atomic import write_text
 from nanfix.records.budget import Budget
-from nanfix.records.errors import (
-    CannotHandBack,
-    FixFormatError,
-    InputError,
-    NanfixError,
-    NothingLeftError,
-    RunDirError,
-    UnknownStrategyError,
-    UnrepairedError,
-)
+from nanfix.records.errors import REFUSALS, NanfixError, UnrepairedError
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import broken, select
-from nanfix.remedies.strategy import Strategy
 from nanfix.report.export import FIX, MODEL, read_fix, save_model, to_json
 from nanfix.report.report import Outcome, Report
 from nanfix.report.run_dir import ADOPTED, SNAPSHOTS, fingerprint, opened
-from nanfix.search.repair import Repair
-from nanfix.search.validation_repair import ValidationIncident
-from nanfix.search.workers.pool import ALONE, Workers
-
-REFUSED = (
-    InputError,
-    NothingLeftError,
-    RunDirError,
-    UnknownStrategyError,
-    FixFormatError,
-    CannotHandBack,
-)  # what is refused on purpose
+from nanfix.search.workers.pool import Workers
 
 
 def fit(
@@ -114,33 +86,21 @@ def fit(
     check_model(model)
     check_memory(memory_bytes)
     check_state(model)
-    chosen = select(strategies, forbid)
-    budget, seed, workers = budget or Budget(), seed or 0, workers if isinstance(workers, Workers) else Workers(workers)
-    data = net.attempt("reading the data", lambda: TrainingData.of(x, y, fit_kwargs), None, REFUSED)
-    identity = net.attempt("describing the run", lambda: data and fingerprint(model, data), None, REFUSED)
+    settings = SearchSettings(
+        strategies=select(strategies, forbid),
+        budget=budget or Budget(),
+        seed=seed or 0,
+        workers=workers if isinstance(workers, Workers) else Workers(workers),
+    )
+    data = net.attempt("reading the data", partial(TrainingData.of, x, y, fit_kwargs), None, REFUSALS)
+    describing = "describing the run"
+    identity = data and net.attempt(describing, partial(fingerprint, model, data), None, REFUSALS)
     if data is None or identity is None:
         report = _unwatched(model, x, y, fit_kwargs)
         report = replace(report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun)
     else:
-        net.data_failed = lambda: data.failed
-        with opened(run_dir, {**identity, "strategies": sorted(chosen)}, data) as folder:
-            store = SnapshotStore(folder / SNAPSHOTS)
-            earlier = logged(user_callbacks(data)) if store.is_empty else {}
-            watching = Watching(memory_bytes, store, durable=run_dir is not None, earlier=earlier, net=net)
-            known = fix if fix is not None else _fix_found_before(folder)
-            if known is not None:
-                report = _train_with_known(known, model, data, replace(watching, durable=False), seed, folder)
-            else:
-                report = _watch_and_repair(model, data, watching, chosen, budget, seed, folder, workers)
-            found = replace(report.fix, layers=identity["model"]) if report.fix else report.fix
-            report = replace(report, fix=found, seed=seed, seconds=time.perf_counter() - begun, fingerprint=identity)
-            if run_dir is not None and report.outcome is Outcome.REPAIRED:
-                report = net.attempt("keeping the repaired model", partial(_kept, report, folder), report)
-            notes = (*report.notes, *_left_out(report), *net.notes(folder if run_dir is not None else None))
-            report = replace(report, faults=tuple(net.faults), notes=notes)
-            if report.outcome is not Outcome.INTERRUPTED:
-                store.clear()
-                SnapshotStore(folder / ADOPTED).clear()
+        watching = Watching(memory_bytes, durable=run_dir is not None, net=net)
+        report = _watched(model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun)
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
     if throw and report.outcome is Outcome.INTERRUPTED:
@@ -153,141 +113,52 @@ def apply(model: Any, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any)
     return fit(model, x, y, fix=fix, **fit_kwargs)
 
 
-def _unwatched(model: Any, x: Any, y: Any, fit_kwargs: Mapping[str, Any]) -> Report:
+def _watched(
+    model: keras.Model,
+    data: TrainingData,
+    identity: dict[str, Any],
+    watching: Watching,
+    settings: SearchSettings,
+    *,
+    fix: Fix | None,
+    run_dir: str | os.PathLike[str] | None,
+    begun: float,
+) -> Report:
+    """Train with the recorder on, with a known fix or with a search where one is needed; keep the result in `run_dir`."""
+    net = watching.net
+    net.data_failed = lambda: data.failed
+    with opened(run_dir, {**identity, "strategies": sorted(settings.strategies)}, data) as folder:
+        store = SnapshotStore(folder / SNAPSHOTS)
+        earlier = logged(user_callbacks(data)) if store.is_empty else {}
+        watching = replace(watching, store=store, earlier=earlier)
+        known = fix if fix is not None else _fix_found_before(folder)
+        if known is not None:
+            report = train_with_known(known, model, data, replace(watching, durable=False), settings.seed, folder)
+        else:
+            report = watch_and_repair(model, data, watching, settings, folder)
+        found = replace(report.fix, layers=identity["model"]) if report.fix else report.fix
+        seconds = time.perf_counter() - begun
+        report = replace(report, fix=found, seed=settings.seed, seconds=seconds, fingerprint=identity)
+        if run_dir is not None and report.outcome is Outcome.REPAIRED:
+            report = net.attempt("keeping the repaired model", partial(_kept, report, folder), report)
+        notes = (*report.notes, *_left_out(report), *net.notes(folder if run_dir is not None else None))
+        if report.outcome is not Outcome.INTERRUPTED:
+            store.clear()
+            SnapshotStore(folder / ADOPTED).clear()
+        return replace(report, faults=tuple(net.faults), notes=notes)
+
+
+def _unwatched(model: keras.Model, x: Any, y: Any, fit_kwargs: Mapping[str, Any]) -> Report:
     """Train as plain Keras does, since nanfix itself has failed before it could watch."""
     history = model.fit(x, y, **fit_kwargs)
-    outcome = Outcome.EXHAUSTED if _is_ruined(model, history.history) else Outcome.HEALTHY
-    return Report(outcome, model, history.history, history.epoch, dict(history.params or {}))
-
-
-def _is_ruined(model: Any, history: Mapping[str, Sequence[float]]) -> bool:
-    """Say whether a training that was not watched, or not to its end, has left NaN or inf in the loss or in the model."""
-    losses = history.get("loss", ())
-    return bool(nonfinite_variables(model)) or (bool(losses) and not math.isfinite(losses[-1]))
-
-
-def _watch_and_repair(
-    model: Any,
-    data: TrainingData,
-    watching: Watching,
-    strategies: dict[str, Strategy],
-    budget: Budget,
-    seed: int,
-    folder: Path,
-    workers: Workers,
-) -> Report:
-    adopted = SnapshotStore(folder / ADOPTED)
-    try:
-        watched = watch(model, data, replace(watching, writes=adopted.is_empty))
-    except KeyboardInterrupt:
-        return _interrupted(model)
-    if watched.incident is None:
-        return _finished(model, data, watched, strategies, seed, watching.net)
-    deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
-    recording = watched.recorder.recording()
-    say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
-    if not recording.snapshots:
-        return unrepaired(model, data, watched, Outcome.EXHAUSTED, notes=(NOTHING_KEPT,))
-    left = watched.recorder.memory_bytes - watched.recorder.nbytes
-    incident_watching = replace(watching, memory_bytes=max(left, 1), store=adopted)
-    diagnosis, outcome = None, Outcome.EXHAUSTED
-    with rolled_back(recording):
-        try:
-            with preserved_randomness():
-                run = Incident(model, data, watched, incident_watching, seed)
-                diagnosis = run.diagnose(deadline)
-            say(data, str(diagnosis))
-            if not diagnosis.hopeless:
-                return Repair(run, workers).report(diagnosis, strategies, budget, deadline, folder)
-            outcome = Outcome.UNREPAIRABLE
-        except KeyboardInterrupt:
-            outcome = Outcome.INTERRUPTED
-        except Exception as error:
-            watching.net.caught("repairing the training", error)
-        return unrepaired(model, data, watched, outcome, diagnosis=diagnosis)
-
-
-def _interrupted(model: Any) -> Report:
-    """Report a training that the user has ended: the model is as Keras leaves it or, where that is non-finite, rolled back."""
-    history = getattr(model, "history", None)
-    seen = dict(getattr(history, "history", {})), list(getattr(history, "epoch", []))
-    return Report(Outcome.INTERRUPTED, model, *seen, dict(getattr(history, "params", None) or {}))
-
-
-def _reported(outcome: Outcome, model: Any, watched: Watched, **more: Any) -> Report:
-    """Return the report of one training from its beginning."""
-    told = {"notes": watched.notes, **more}
-    history, usage = dict(watched.history), watched.recorder.usage()
-    return Report(outcome, model, history, watched.epoch, dict(watched.params), recorder=usage, **told)
-
-
-def _finished(model: Any, data: TrainingData, watched: Watched, strategies: dict[str, Strategy], seed: int, net: Net) -> Report:
-    """Report a run that stayed finite; a non-finite validation loss is explained, and repaired where the data cause it."""
-    report = _reported(Outcome.HEALTHY, model, watched)
-    if watched.recorder.failed:
-        return replace(report, outcome=Outcome.EXHAUSTED) if _is_ruined(model, watched.history) else report
-    incident = net.attempt("looking at the validation data", lambda: ValidationIncident.of(model, data, watched), None)
-    if incident is None:
-        return report
-    say(data, str(incident.diagnosis))
-    with preserved_randomness():
-        repaired = net.attempt("repairing the validation", lambda: incident.repair(strategies, seed), None)
-    if repaired is None:
-        return replace(report, diagnosis=incident.diagnosis)
-    told = {"fix": repaired.fix, "notes": repaired.notes, "history": repaired.history(report.history)}
-    return replace(report, outcome=Outcome.REPAIRED, diagnosis=incident.diagnosis, **told)
-
-
-def _train_with_known(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int, folder: Path) -> Report:
-    """Train with a known fix. Where that cannot be, train without, as plain Keras does, and repair nothing."""
-    notes: tuple[str, ...] = ()
-    report = None
-    try:
-        report = watching.net.attempt(
-            "training with the fix", lambda: _train_with(fix, model, data, watching, seed), None, REFUSED
-        )
-    except KeyboardInterrupt:
-        return _interrupted(model)
-    except CannotHandBack as refused:
-        notes = (str(refused), "Trained without the fix.")
-    if report is None:
-        data.rewind(0)
-        report = _watch_and_repair(model, data, watching, {}, Budget(), seed, folder, ALONE)
-    return replace(report, notes=(*notes, *report.notes))
-
-
-def _train_with(fix: Fix, model: Any, data: TrainingData, watching: Watching, seed: int) -> Report:
-    """Train with a known fix from the start."""
-    first = _first_batches(data)
-    run, sites = describe(model, data, first)
-    stages = fix.stages(run)
-    plan = (Plan(), *stages)[-1]
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    initial = take(model)
-    if initial is None:
-        raise InputError(
-            "The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew."
-        )
-    rows = plan.of(RowFilter)
-    fed = filtered(data, rows)  # where no row is left it says so, before anything is changed
-    bench = Workbench(run, data, data.held(first), sites)
-    try:
-        bench.open()
-        bench.prepare(plan, initial, seed)
-        with unknown_length(rows), bench.saving(plan):
-            after = watch(model, fed, watching, adapt=bench.adapted(plan))
-        if after.incident is None:
-            notes = tuple(bench.hand_back(plan))
-            useless = plan.of(Guards).guards and len(bench.idle(plan)) == len(fix.edits)  # what stays finite was not fixed by it
-            outcome = Outcome.HEALTHY if useless else Outcome.REPAIRED
-            return _reported(outcome, model, after, fix=fix, notes=notes, run=run.outline(), stages=stages)
-    except BaseException:
-        bench.close()
-        restore(initial)  # what is trained so far may be meant for scaled data
-        raise
-    bench.close()
-    return replace(unrepaired(model, data, after, Outcome.EXHAUSTED, state=initial), fix=fix)
+    outcome = Outcome.EXHAUSTED if is_ruined(model, history.history) else Outcome.HEALTHY
+    return Report(
+        outcome=outcome,
+        model=model,
+        history=history.history,
+        epoch=history.epoch,
+        params=dict(history.params or {}),
+    )
 
 
 def _left_out(report: Report) -> tuple[str, ...]:
@@ -296,7 +167,10 @@ def _left_out(report: Report) -> tuple[str, ...]:
 
 
 def _kept(report: Report, folder: Path) -> Report:
-    """Keep the fix and the repaired model in the run's folder; a model that Keras cannot save is no failure, but is noted."""
+    """Keep the fix and the repaired model in the run's folder.
+
+    A model that Keras cannot save is no failure, but is noted.
+    """
     try:
         save_model(report.model, folder / MODEL)
     except NanfixError as unsaved:
@@ -307,8 +181,3 @@ def _kept(report: Report, folder: Path) -> Report:
 
 def _fix_found_before(folder: Path) -> Fix | None:
     return read_fix(folder / FIX) if (folder / FIX).exists() else None
-
-
-def _first_batches(data: TrainingData) -> list[Any]:
-    """Return a few batches of a stream to learn its shapes from; a generator is rewound."""
-    return [] if data.is_arrays else first_batches(data.x)

@@ -55,6 +55,10 @@ class CannotHandBack(NanfixError):
     """A fix has trained the model but cannot be made part of it, so that it would predict something else; nothing was changed."""
 
 
+REFUSALS = (InputError, NothingLeftError, RunDirError, UnknownStrategyError, FixFormatError, CannotHandBack)
+"""What refuses a call on purpose, and is no fault of nanfix's own."""
+
+
 class UnrepairedError(NanfixError):
     """No fix worked. The model is in its last verified finite state; `report` says what was seen and tried."""
 

@@ -123,10 +123,7 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
         if results.settled():
             return
         yield from _climb(results, base, family)
-    if called and not results.settled():
-        yield from results.ask(called)
-        for family in knobs:
-            yield from _climb(results, called, family)
+    yield from _together(results, called, knobs)
     if not results.learns_well():
         for family in rest:
             yield from _climb(results, base, family)
@@ -136,6 +133,14 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
             yield from _climb(results, base, family)
     if results.best() is None:
         yield from _pairs(results, base, families)
+
+
+def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Proposals:
+    """Propose all that the evidence calls for, and each of the `knobs` on top of it."""
+    if called and not results.settled():
+        yield from results.ask(called)
+        for family in knobs:
+            yield from _climb(results, called, family)
 
 
 def stable_losses(results: Results) -> dict[Candidate, float]:
