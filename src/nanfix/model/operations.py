@@ -4,6 +4,7 @@ Stands on the private hook under `tf.debugging.enable_check_numerics`; only `gua
 """
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,29 +52,44 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
         yield
 
 
+class _Eagerly:
+    """How many `with` blocks, in whatever threads, want functions to run as plain Python; and what was so before them."""
+
+    lock = threading.Lock()
+    blocks = 0
+    before = False
+
+
 @contextmanager
 def functions_inlined() -> Iterator[None]:
     """Run what is a `tf.function` as plain Python inside the `with` block, whether it has been traced or not."""
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
+    with _Eagerly.lock:
+        if not _Eagerly.blocks:
+            _Eagerly.before = tf.config.functions_run_eagerly()
+        _Eagerly.blocks += 1
+        tf.config.run_functions_eagerly(True)
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(before)
+        with _Eagerly.lock:  # the switch is one for all threads: the last block puts it back
+            _Eagerly.blocks -= 1
+            tf.config.run_functions_eagerly(_Eagerly.blocks > 0 or _Eagerly.before)
 
 
 @contextmanager
 def functions_compiled() -> Iterator[None]:
     """Let functions be compiled inside, also where those of the user are looked into one operation at a time."""
-    eagerly = tf.config.functions_run_eagerly()
-    if not eagerly:
+    if not tf.config.functions_run_eagerly():
         yield
         return
-    tf.config.run_functions_eagerly(False)
+    with _Eagerly.lock:
+        by_user = not _Eagerly.blocks
+        tf.config.run_functions_eagerly(False)
     try:
         yield
     finally:
-        tf.config.run_functions_eagerly(True)
+        with _Eagerly.lock:
+            tf.config.run_functions_eagerly(by_user or _Eagerly.blocks > 0 or _Eagerly.before)
 
 
 def kind_of(op_type: str | bytes) -> str:
