@@ -29,7 +29,7 @@ from nanfix.report.run_dir import ADOPTED, SNAPSHOTS, fingerprint, opened
 from nanfix.search.workers.pool import Workers
 
 
-def fit(
+def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     model: Any,
     x: Any = None,
     y: Any = None,

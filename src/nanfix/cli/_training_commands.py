@@ -22,7 +22,7 @@ REPAIRED = Path("repaired.keras")
 DRY_RUN = "Dry run: nothing was repaired or written."
 
 
-def repair(
+def repair(  # noqa: PLR0913  # long: an argument for each option of the command
     script: options.ScriptOrNone = None,
     args: options.Args = None,
     module: options.AsModule = False,
@@ -96,7 +96,7 @@ def repair(
     raise typer.Exit(result.code)
 
 
-def diagnose(
+def diagnose(  # noqa: PLR0913
     script: options.ScriptOrNone = None,
     args: options.Args = None,
     module: options.AsModule = False,

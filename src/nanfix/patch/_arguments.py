@@ -108,15 +108,15 @@ def _before_fit(files: Files, change: OptimizerChange, values: Mapping[str, str 
     source, call = only(files, change.fit, alike)
     optimizer = f"{_receiver(source, call)}.optimizer{'.inner_optimizer' if change.inner else ''}"
     lines = [f"{optimizer}.{name} = {'None' if value is None else source.written(value)}" for name, value in values.items()]
-    source.insert(source.statement(call), "before", lines)
+    source.insert(source.syntax.statement(call), "before", lines)
 
 
 def _receiver(source: Source, call: cst.Call) -> str:
     """Return the expression that a method is called on, where it can be written again."""
     owner = call.func.value if isinstance(call.func, cst.Attribute) else None
-    if owner is None or any(isinstance(node, cst.Call) for node in source.within(owner)):
+    if owner is None or any(isinstance(node, cst.Call) for node in source.syntax.within(owner)):
         raise NoPlaceError("the model has no name where it is trained")
-    return source.code(owner)
+    return source.syntax.code(owner)
 
 
 def _wrap(files: Files, change: OptimizerChange, alike: Alike) -> None:
@@ -130,7 +130,7 @@ def _wrap(files: Files, change: OptimizerChange, alike: Alike) -> None:
     def wrap(updated: cst.Call) -> cst.Call:
         inner = argument(updated, "optimizer", 0)
         assert inner is not None, "it was there before"
-        code = source.code(inner.value)
+        code = source.syntax.code(inner.value)
         optimizer = f"keras.optimizers.get({code})" if isinstance(inner.value, cst.SimpleString) else code
         wrapped = source.expression(WRAPPED.format(optimizer=optimizer, scale=change.loss_scale))
         return with_argument(updated, "optimizer", wrapped, 0)

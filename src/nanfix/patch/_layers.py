@@ -29,14 +29,14 @@ def add_layers(files: Files, change: LayerChange, alike: Alike) -> None:
 
 def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
     """Put the layer beside what `call` makes: in a list, by a call of `add`, or in a graph of tensors."""
-    parent = source.parent(call)
-    if isinstance(parent, cst.Element) and isinstance(source.parent(parent), cst.List | cst.Tuple):
+    parent = source.syntax.parent(call)
+    if isinstance(parent, cst.Element) and isinstance(source.syntax.parent(parent), cst.List | cst.Tuple):
         return _in_list(source, call, parent, change)
     if isinstance(parent, cst.Call) and parent.func is call:
         return _on_tensor(source, parent, change)
     if isinstance(parent, cst.Arg):
-        outer = source.parent(parent)
-        if source.called(outer) in ("add", "append") and isinstance(source.parent(outer), cst.Expr):
+        outer = source.syntax.parent(parent)
+        if source.called(outer) in ("add", "append") and isinstance(source.syntax.parent(outer), cst.Expr):
             return _by_add(source, call, outer, change)
     if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
         return _behind_input(source, call, parent, change)
@@ -54,8 +54,8 @@ def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> 
     new = _new_layers(source, change)
     if change.side == "before":
         new = [*_taken_shape(source, call), *new]
-    lines = [f"{source.code(outer.func)}({source.code(layer)})" for layer in new]
-    source.insert(source.statement(outer), change.side, lines)
+    lines = [f"{source.syntax.code(outer.func)}({source.syntax.code(layer)})" for layer in new]
+    source.insert(source.syntax.statement(outer), change.side, lines)
 
 
 def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.BaseExpression]:
@@ -79,7 +79,7 @@ def _taken_shape(source: Source, call: cst.Call) -> list[cst.BaseExpression]:
     given = next((each for each in call.args if each.keyword is not None and each.keyword.value in SHAPES), None)
     if given is None or given.keyword is None:
         return []
-    name, value = given.keyword.value, source.code(given.value)
+    name, value = given.keyword.value, source.syntax.code(given.value)
     source.change(call, lambda updated: with_argument(updated, name, None))
     return [source.expression(f"keras.Input(shape={value if name == 'input_shape' else f'({value},)'})")]
 
@@ -105,36 +105,42 @@ def _behind_input(source: Source, call: cst.Call, assignment: cst.Assign, change
     target = assignment.targets[0].target
     if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
         raise NoPlaceError("the input tensor has no name of its own")
-    scope, name = source.scope(call), target.value
-    model = source.call_at(change.model) if change.model is not None else None
-    named = [node for node in source.within(scope) if isinstance(node, cst.Name) and node.value == name]
-    uses = [node for node in named if source.start(node) > source.start(call) and _is_use(source, node, model)]
+    scope, name = source.syntax.scope(call), target.value
+    model = source.syntax.call_at(change.model) if change.model is not None else None
+    named = [node for node in source.syntax.within(scope) if isinstance(node, cst.Name) and node.value == name]
+    uses = [node for node in named if source.syntax.start(node) > source.syntax.start(call) and _is_use(source, node, model)]
     if not uses:
         raise NoPlaceError("nothing is computed from the input where it is made")
-    statement = source.statement(call)
+    statement = source.syntax.statement(call)
     scaled = source.unused(f"scaled_{name}")
-    source.insert(statement, "after", [f"{scaled} = {source.code(_through(_new_layers(source, change), cst.Name(name)))}"])
+    source.insert(statement, "after", [f"{scaled} = {source.syntax.code(_through(_new_layers(source, change), cst.Name(name)))}"])
     for node in uses:
         source.change(node, lambda updated: updated.with_changes(value=scaled))
 
 
 def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
     """Say whether a name stands for its value, and not as an end of the model that is made of the graph."""
-    parent = source.parent(node)
+    parent = source.syntax.parent(node)
     if isinstance(parent, cst.AssignTarget) or (isinstance(parent, cst.Attribute) and parent.attr is node):
         return False
     if isinstance(parent, cst.Arg) and parent.keyword is node:
         return False
-    innermost = next((outer for outer in source.ancestors(node) if isinstance(outer, cst.Call)), None)
+    innermost = next((outer for outer in source.syntax.ancestors(node) if isinstance(outer, cst.Call)), None)
     return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
 
 
 def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
     """Plan what a model class has to do in its own `call`. Raises NoPlaceError."""
     source = files.source(change.file)
-    functions = [node for node in source.within(source.module) if isinstance(node, cst.FunctionDef) and node.name.value == "call"]
+    functions = [
+        node
+        for node in source.syntax.within(source.syntax.module)
+        if isinstance(node, cst.FunctionDef) and node.name.value == "call"
+    ]
     function = next((each for each in functions if change.line in _head(source, each)), None)
-    owner = None if function is None else next((o for o in source.ancestors(function) if isinstance(o, cst.ClassDef)), None)
+    owner = (
+        None if function is None else next((o for o in source.syntax.ancestors(function) if isinstance(o, cst.ClassDef)), None)
+    )
     if function is None or owner is None:
         raise NoPlaceError(f"no call is defined in line {change.line}")
     if not alike(change.target):
@@ -143,7 +149,7 @@ def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
         _scale_inputs(source, owner, function, change)
     if change.outputs is not None:
         scale, center = change.outputs
-        returns = [n for n in source.within(function) if isinstance(n, cst.Return) and source.scope(n) is function]
+        returns = [n for n in source.syntax.within(function) if isinstance(n, cst.Return) and source.syntax.scope(n) is function]
         for each in returns:
             source.change(each, lambda updated: updated.with_changes(value=_rescaled(updated.value, scale, center)))
 
@@ -155,7 +161,7 @@ def _scale_inputs(source: Source, owner: cst.ClassDef, function: cst.FunctionDef
     if len(function.params.params) < 2:
         raise NoPlaceError("call takes no named inputs")
     itself, given = (parameter.name.value for parameter in function.params.params[:2])
-    layers = [source.code(layer) for layer in _new_layers(source, change)]
+    layers = [source.syntax.code(layer) for layer in _new_layers(source, change)]
     layer = layers[0] if len(layers) == 1 else f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
     source.insert(_block(init).body[-1], "after", [f"{init.params.params[0].name.value}.scale_inputs = {layer}"])
     source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
@@ -174,9 +180,9 @@ def _parenthesized(value: Any) -> Any:
 
 def _head(source: Source, function: cst.FunctionDef) -> range:
     """Return the lines from the decorators of a function to the one in front of its first statement."""
-    lines = source.lines(function)
-    decorators = [source.lines(decorator).start for decorator in function.decorators]
-    return range(min([lines.start, *decorators]), source.lines(_block(function).body[0]).start + 1)
+    lines = source.syntax.lines(function)
+    decorators = [source.syntax.lines(decorator).start for decorator in function.decorators]
+    return range(min([lines.start, *decorators]), source.syntax.lines(_block(function).body[0]).start + 1)
 
 
 def _block(owner: cst.FunctionDef | cst.ClassDef) -> cst.IndentedBlock:

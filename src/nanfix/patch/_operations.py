@@ -43,9 +43,13 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     """
     source = files.source(change.file)
     operation = UNSAFE_OPERATIONS.get(change.operation)
-    nodes = [] if operation is None else [node for node in source.within(source.module) if _computes(source, node, operation)]
-    nodes = [node for node in nodes if change.line in source.lines(node)]
-    nodes = [node for node in nodes if source.start(node)[0] == change.line] or nodes
+    nodes = (
+        []
+        if operation is None
+        else [node for node in source.syntax.within(source.syntax.module) if _computes(source, node, operation)]
+    )
+    nodes = [node for node in nodes if change.line in source.syntax.lines(node)]
+    nodes = [node for node in nodes if source.syntax.start(node)[0] == change.line] or nodes
     if operation is None or not nodes:
         raise NoPlaceError(f"line {change.line} has no call that is known to compute {change.operation}")
     planned = [(node, operation.domain, _operand(node, operation)) for node in nodes]
@@ -79,7 +83,7 @@ def _is_tensorflow(source: Source, node: Any) -> bool:
     """Say whether a function is TensorFlow's own, an operator whether it stands among such functions."""
     if isinstance(node, cst.Call):
         return _of_tensorflow(source, node.func)
-    return any(_of_tensorflow(source, n.func) for n in source.within(source.scope(node)) if isinstance(n, cst.Call))
+    return any(_of_tensorflow(source, n.func) for n in source.syntax.within(source.syntax.scope(node)) if isinstance(n, cst.Call))
 
 
 def _of_tensorflow(source: Source, function: cst.BaseExpression) -> bool:
@@ -97,4 +101,4 @@ def _value(node: cst.CSTNode) -> float | None:
 
 def _bare(source: Source, node: Any) -> str:
     """Return an expression without the parentheses round it; the function that is put there has its own."""
-    return source.code(node.with_changes(lpar=(), rpar=()))
+    return source.syntax.code(node.with_changes(lpar=(), rpar=()))

@@ -14,7 +14,7 @@ FIT = {"x": 0, "y": 1, "sample_weight": 10}
 def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     """Plan statements in front of `fit` and what it is given then. Raises NoPlaceError."""
     source, call = only(files, change.fit, alike)
-    statement = source.statement(call)
+    statement = source.syntax.statement(call)
     given = {name: argument(call, name, position) for name, position in FIT.items()}
     held = argument(call, "validation_data", 7)
     weights = argument(call, "class_weight", 9) if change.renumber else None
@@ -48,7 +48,7 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
 def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
     """Plan what `adapt` is given, holes filled. Raises NoPlaceError where it cannot be told which `adapt` is the layer's."""
     source = files.source(change.target.place.file)
-    calls = [node for node in source.within(source.module) if isinstance(node, cst.Call) and _adapts(node)]
+    calls = [node for node in source.syntax.within(source.syntax.module) if isinstance(node, cst.Call) and _adapts(node)]
     if len(calls) != 1:
         raise NoPlaceError(f"adapt is called {len(calls)} times in {change.target.place.file}")
     call, lines = calls[0], list[str]()
@@ -56,7 +56,7 @@ def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
     if given is None:
         raise NoPlaceError("adapt is given no data")
     x = _name_for(source, lines, "x", given.value)
-    source.insert(source.statement(call), "before", lines)
+    source.insert(source.syntax.statement(call), "before", lines)
     filled = cst.parse_expression(_filled(source, x, change.fill))
     source.change(call, lambda updated: with_argument(updated, "data", filled, 0))
 
@@ -70,7 +70,7 @@ def _name_for(source: Source, lines: list[str], name: str, value: cst.BaseExpres
     if isinstance(value, cst.Name):
         return value.value
     made = source.unused({"x": "inputs", "y": "targets", "sample_weight": "weights"}[name])
-    lines.append(f"{made} = {source.code(value)}")
+    lines.append(f"{made} = {source.syntax.code(value)}")
     return made
 
 
@@ -79,18 +79,18 @@ def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -
     elements = weights.elements if isinstance(weights, cst.Dict) else ()
     written = [(e.key, e.value) for e in elements if isinstance(e, cst.DictElement) and isinstance(e.key, cst.Integer)]
     if elements and len(written) == len(elements):
-        told = [f"{key.evaluated_value - first_label}: {source.code(value)}" for key, value in written]
+        told = [f"{key.evaluated_value - first_label}: {source.syntax.code(value)}" for key, value in written]
         return f"{{{', '.join(told)}}}"
-    return f"{{label - {first_label}: weight for label, weight in {source.code(weights)}.items()}}"
+    return f"{{label - {first_label}: weight for label, weight in {source.syntax.code(weights)}.items()}}"
 
 
 def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression, count: int) -> list[str]:
     """Return the expressions of the validation data, a tuple of that many arrays."""
     if isinstance(value, cst.Tuple) and not any(isinstance(each, cst.StarredElement) for each in value.elements):
-        return [source.code(each.value) for each in value.elements]
+        return [source.syntax.code(each.value) for each in value.elements]
     made = value.value if isinstance(value, cst.Name) else source.unused("held")
     if not isinstance(value, cst.Name):
-        lines.append(f"{made} = {source.code(value)}")
+        lines.append(f"{made} = {source.syntax.code(value)}")
     return [f"{made}[{index}]" for index in range(count)]
 
 

@@ -54,7 +54,7 @@ class Watched:
     knew: tuple[tuple[Any, dict[str, Any]], ...] = ()
 
 
-def watch(
+def watch(  # long: a third is its docstring, a fifth its answer
     model: Any,
     data: TrainingData,
     watching: Watching | None = None,
@@ -86,7 +86,7 @@ def watch(
     origin = (start.epoch, start.callbacks) if start is not None else None
     if resume is not None:
         origin = (resume[1].epoch, resume[1].states(callbacks))
-    incident, time_begun = None, time.perf_counter()
+    time_begun = time.perf_counter()
     with ExitStack() as during:
         told = taking_part
         if origin is not None:
@@ -105,35 +105,42 @@ def watch(
         arguments["callbacks"] = [recorder, *adapt(told)]
         recorder.attach(model)
         during.callback(recorder.detach)
-        try:
-            with heard():
-                model.fit(**arguments)
-        except Nonfinite as nonfinite:
-            incident = nonfinite.with_traceback(None)
-        except BaseException as failed:
-            incident = recorder.refused(failed)
-            if incident is None:
-                recorder.abandon()
-                restore_if_ruined(model, recorder.recording())
-                raise
-        incident = incident or recorder.incident  # a `fit` of the user's own may have swallowed it
+        incident = _fit(model, arguments, recorder)
         knew = tuple((callback, plain_state(callback)) for callback in taking_part) if incident is not None else ()
         if incident is not None:
             recorder.abandon()
             broken_off(told)
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
+    in_training = incident is not None or start is not None
     return Watched(
-        history,
-        epochs,
-        dict(kept.params or {}),
-        recorder,
-        incident,
-        time.perf_counter() - time_begun,
-        (str(resume[1]),) if resume else (),
-        still_training((*begun, *taking_part)) if incident is not None or start is not None else (),
-        knew,
+        history=history,
+        epoch=epochs,
+        params=dict(kept.params or {}),
+        recorder=recorder,
+        incident=incident,
+        seconds=time.perf_counter() - time_begun,
+        notes=(str(resume[1]),) if resume else (),
+        begun=still_training((*begun, *taking_part)) if in_training else (),
+        knew=knew,
     )
+
+
+def _fit(model: Any, arguments: dict[str, Any], recorder: FlightRecorder) -> Nonfinite | None:
+    """Run `model.fit`, and return what it was left for; None when it came to its end."""
+    incident = None
+    try:
+        with heard():
+            model.fit(**arguments)
+    except Nonfinite as nonfinite:
+        incident = nonfinite.with_traceback(None)
+    except BaseException as failed:
+        incident = recorder.refused(failed)
+        if incident is None:
+            recorder.abandon()
+            restore_if_ruined(model, recorder.recording())
+            raise
+    return incident or recorder.incident  # a `fit` of the user's own may have swallowed it
 
 
 def restore_if_ruined(model: Any, recording: Recording) -> None:

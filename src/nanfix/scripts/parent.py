@@ -29,7 +29,7 @@ SECOND_RUN_ENDED = "---- End of the second run."
 NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
 
 
-def repair_script(
+def repair_script(  # long: half of it explains the arguments
     script: Script,
     args: Sequence[str] = (),
     *,
@@ -84,13 +84,17 @@ def repair_script(
         return proved
     files = {path: digest for call in proved.calls for path, digest in call.files.items()}
     content = FixFile(script=script.name, files=files, runs=[call.record for call in proved.calls if call.record])
+    _write(targets, str(content))
+    return replace(proved, written=targets[0] if targets else None)
+
+
+def _write(targets: Sequence[Path], content: str) -> None:
     for path in targets:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, str(content))
+            write_text(path, content)
         except OSError as error:
             raise unwritable(path, error) from error
-    return replace(proved, written=targets[0] if targets else None)
 
 
 def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:

@@ -1,0 +1,90 @@
+"""A parsed file: where its nodes stand, and what stands round them."""
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
+
+from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_places import Made, Span
+
+
+class Syntax:
+    """The syntax tree of a file.
+
+    Raises:
+        NoPlaceError: the file is no Python that libcst can parse.
+    """
+
+    def __init__(self, content: bytes):
+        try:
+            wrapper = MetadataWrapper(cst.parse_module(content))
+        except (cst.ParserSyntaxError, UnicodeDecodeError) as error:
+            raise NoPlaceError("libcst cannot parse the file") from error
+        self.module = wrapper.module
+        self._positions = wrapper.resolve(PositionProvider)
+        self._parents = wrapper.resolve(ParentNodeProvider)
+        self._lines = re.split("\r\n|\r|\n", content.decode(self.module.encoding))
+        self._calls = {self._end(node): node for node in self._positions if isinstance(node, cst.Call)}
+
+    def call_at(self, made: Made) -> cst.Call | None:
+        """Return the call that ends at the place of `made`, whatever it calls."""
+        return self._calls.get(self._character(made.place))
+
+    def parent(self, node: cst.CSTNode) -> cst.CSTNode:
+        return self._parents[node]
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        while node in self._parents:
+            node = self._parents[node]
+            yield node
+
+    def statement(self, node: cst.CSTNode) -> cst.SimpleStatementLine:
+        """Return the statement a node stands in, in front of which others can be put without being run at another time."""
+        for outer in self.ancestors(node):
+            if isinstance(outer, cst.Lambda | cst.BaseComp | cst.BooleanOperation | cst.IfExp):
+                break
+            if isinstance(outer, cst.SimpleStatementLine):
+                return outer
+            if isinstance(outer, cst.BaseCompoundStatement | cst.SimpleStatementSuite):
+                break
+        raise NoPlaceError("no statement can be put in front of it")
+
+    def scope(self, node: cst.CSTNode) -> cst.CSTNode:
+        """Return the function or module whose names a node uses."""
+        return next(outer for outer in self.ancestors(node) if isinstance(outer, cst.FunctionDef | cst.Module))
+
+    def within(self, node: cst.CSTNode) -> list[cst.CSTNode]:
+        """Return a node and all inside it, in the order of the source."""
+        return [node, *self._inside(node)]
+
+    def start(self, node: cst.CSTNode) -> tuple[int, int]:
+        """Return line and column where a node begins."""
+        position = self._positions[node].start
+        return position.line, position.column
+
+    def lines(self, node: cst.CSTNode) -> range:
+        """Return the lines that a node stands on."""
+        position = self._positions[node]
+        return range(position.start.line, position.end.line + 1)
+
+    def code(self, node: cst.CSTNode) -> str:
+        return self.module.code_for_node(node)
+
+    def _inside(self, node: cst.CSTNode) -> list[cst.CSTNode]:
+        found = []
+        for child in node.children:
+            found += [child, *self._inside(child)]
+        return found
+
+    def _end(self, node: cst.CSTNode) -> tuple[int, int]:
+        position = self._positions[node].end
+        return position.line, position.column
+
+    def _character(self, place: Span) -> tuple[int, int]:
+        """Return the end of a place in characters, as libcst counts, where Python counts bytes."""
+        if place.end_line > len(self._lines):
+            return 0, 0
+        line = self._lines[place.end_line - 1].encode()
+        return place.end_line, len(line[: place.end_column].decode(errors="replace"))
