@@ -1,6 +1,8 @@
-"""What people do instead of nanfix, each given the same seconds: every attempt is a whole training of a freshly built model.
+"""What people do instead of nanfix, each given the same seconds: every attempt is a whole training
+of a freshly built model.
 
-An attempt that runs when the seconds are spent is finished. Each returns the model and the history to keep, and the attempts.
+An attempt that runs when the seconds are spent is finished. Each returns the model and the history
+to keep, and the attempts.
 """
 
 import math
@@ -10,7 +12,8 @@ import time
 import numpy as np
 
 FOLK_RESTARTS = 5
-ADVANCED = ("selu", "relu", "clip", "tanh", "batch normalization")  # the order that AutoTrainer publishes for exploding gradients
+# The order that AutoTrainer publishes for exploding gradients.
+ADVANCED = ("selu", "relu", "clip", "tanh", "batch normalization")
 
 
 def folk_remedy(case, seconds):
@@ -18,7 +21,9 @@ def folk_remedy(case, seconds):
 
     def attempt(index):
         def changed(model):
-            model.optimizer.learning_rate = float(np.asarray(model.optimizer.learning_rate)) * 0.1 ** (index + 1)
+            model.optimizer.learning_rate = float(
+                np.asarray(model.optimizer.learning_rate)
+            ) * 0.1 ** (index + 1)
             return model
 
         return changed
@@ -32,7 +37,9 @@ def autotrainer_order(case, seconds):
 
 
 def random_search(case, seconds, space):
-    """Let keras-tuner draw whole trainings from the space that nanfix searches; keep that of the lowest validation loss."""
+    """Let keras-tuner draw whole trainings from the space that nanfix searches; keep that of the
+    lowest validation loss.
+    """
     import keras_tuner
 
     import nanfix
@@ -71,7 +78,9 @@ def random_search(case, seconds, space):
 
 def finite(model):
     """Say whether every weight is finite."""
-    return model is not None and all(np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f")
+    return model is not None and all(
+        np.isfinite(weight).all() for weight in model.get_weights() if weight.dtype.kind == "f"
+    )
 
 
 def _first_finite(case, changes, seconds):
@@ -94,7 +103,9 @@ def _activation(name):
 
         from nanfix.private.objects import all_layers
 
-        hidden = [layer for layer in all_layers(model) if callable(vars(layer).get("activation"))][:-1]
+        hidden = [layer for layer in all_layers(model) if callable(vars(layer).get("activation"))][
+            :-1
+        ]
         for layer in hidden:
             layer.activation = keras.activations.get(name)
         return model
@@ -108,7 +119,9 @@ def _clipped(model):
 
 
 def _batch_normalized(model):
-    """Put a BatchNormalization behind every hidden layer of weights of a Sequential model; others are left as they are."""
+    """Put a BatchNormalization behind every hidden layer of weights of a Sequential model; others
+    are left as they are.
+    """
     import keras
 
     if not isinstance(model, keras.Sequential):

@@ -2,10 +2,11 @@
 
 usage: python benchmarks/diagnosis.py FOLDER_OR_CASE.py ...
 
-A case is a Python file with build() -> (model, x, y, fit_arguments) and CAUSE, one of the names in SAME below; where
-several single changes are known to cure it, CURES lists them, and a cause that one of them takes away is right too. The onset
-is compared with that of plain Keras, every variable and the loss looked at after every step. Seconds are those of
-nanfix.diagnose less those of the failed run itself.
+A case is a Python file with build() -> (model, x, y, fit_arguments) and CAUSE, one of
+the names in SAME below; where several single changes are known to cure it, CURES lists
+them, and a cause that one of them takes away is right too. The onset is compared with
+that of plain Keras, every variable and the loss looked at after every step. Seconds are
+those of nanfix.diagnose less those of the failed run itself.
 """
 
 import os
@@ -22,7 +23,8 @@ SAME = {
     "inf_in_data": {"NONFINITE_INPUT", "NONFINITE_TARGET"},
     "bad_labels": {"INVALID_LABEL"},
     "loss_domain": {"LOSS_DOMAIN", "LOGITS_BY_HAND"},
-    "custom_loss": {"LOSS_DOMAIN", "LOGITS_BY_HAND", "GRADIENT_SINGULARITY"},  # told apart by place and operation
+    # Told apart by place and operation.
+    "custom_loss": {"LOSS_DOMAIN", "LOGITS_BY_HAND", "GRADIENT_SINGULARITY"},
     "custom_layer": {"LAYER_DOMAIN", "EMPTY_REDUCTION"},
     "gradient_singularity": {"GRADIENT_SINGULARITY"},
     "activation": {"UNSTABLE_ACTIVATION"},
@@ -45,7 +47,9 @@ TAKEN_AWAY = {
 
 
 def plain_run(case):
-    """Train with Keras alone and return the first step with a non-finite loss or variable, and the seconds it took."""
+    """Train with Keras alone and return the first step with a non-finite loss or
+    variable, and the seconds it took.
+    """
     import keras
     import numpy as np
 
@@ -59,7 +63,9 @@ def plain_run(case):
         def on_train_batch_end(self, batch, logs=None):
             state = [*self.model.variables, *getattr(self.model.optimizer, "variables", [])]
             held = [np.asarray(v).astype("float64") for v in state if "float" in str(v.dtype)]
-            if not all(np.isfinite(value).all() for value in (*held, (logs or {}).get("loss", 0.0))):
+            if not all(
+                np.isfinite(value).all() for value in (*held, (logs or {}).get("loss", 0.0))
+            ):
                 self.onset = [self.epoch, batch + 1]
                 raise Found
 
@@ -84,8 +90,14 @@ def measure(path):
     diagnosis = nanfix.diagnose(model, x, y, **{**arguments, "verbose": 0})
     seconds = time.perf_counter() - begun
     validation = diagnosis is not None and diagnosis.cause.name == "VALIDATION_ONLY"
-    said = [finding.cause.name for finding in diagnosis.findings] if diagnosis is not None else ["-"]
-    seen = [diagnosis.onset.epoch, diagnosis.onset.step] if diagnosis is not None and not validation else None
+    said = (
+        [finding.cause.name for finding in diagnosis.findings] if diagnosis is not None else ["-"]
+    )
+    seen = (
+        [diagnosis.onset.epoch, diagnosis.onset.step]
+        if diagnosis is not None and not validation
+        else None
+    )
     right = set(SAME[case.CAUSE]).union(*(TAKEN_AWAY[cure] for cure in getattr(case, "CURES", [])))
     return {
         "case": path.stem,
@@ -103,7 +115,10 @@ def measure(path):
 
 def main():
     files = files_named(__doc__, measure)
-    print("| case | its cause | named | place | right | onset | seconds |\n|---|---|---|---|---|---|---|")
+    print(
+        "| case | its cause | named | place | right | onset | seconds |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     rows = []
     for file in files:
         row = measured(__file__, file)
@@ -114,13 +129,28 @@ def main():
         right = "first" if row["first"] else "second" if row["second"] else "no"
         named = ", ".join(row["said"]).lower().replace("_", " ")
         onset = "exact" if row["onset"] else "differs"
-        cells = (row["case"], row["cause"], named, row["place"], right, onset, f"{row['seconds']:.1f}")
+        cells = (
+            row["case"],
+            row["cause"],
+            named,
+            row["place"],
+            right,
+            onset,
+            f"{row['seconds']:.1f}",
+        )
         print(f"| {' | '.join(cells)} |", flush=True)
     share = lambda name: f"{sum(row[name] for row in rows)} of {len(rows)}"  # noqa: E731
-    print(f"\nright cause first: {share('first')}; among the first two: {share('second')}; the very label: {share('labelled')}")
-    print(f"onset exact: {share('onset')}; within 3 s or half of the failed run: {share('affordable')}")
     print(
-        f"seconds: median {statistics.median(row['seconds'] for row in rows):.1f}, most {max(row['seconds'] for row in rows):.1f}"
+        f"\nright cause first: {share('first')}; among the first two: {share('second')}; the very "
+        f"label: {share('labelled')}"
+    )
+    print(
+        f"onset exact: {share('onset')}; within 3 s or half of the failed run: "
+        f"{share('affordable')}"
+    )
+    print(
+        f"seconds: median {statistics.median(row['seconds'] for row in rows):.1f}, most "
+        f"{max(row['seconds'] for row in rows):.1f}"
     )
 
 

@@ -1,10 +1,12 @@
-"""Kill a training at random moments, call again, and see that it goes on from the newest snapshot and ends well.
+"""Kill a training at random moments, call again, and see that it goes on from the
+newest snapshot and ends well.
 
 usage: python benchmarks/durability.py [--kills 20] [--seed 0] [--seconds 8]
 
-One run with a run_dir, whose training goes NaN half-way, is started again and again; each time its process is killed (SIGKILL)
-after a random part of --seconds of training. After each kill every snapshot on disk must be whole. In the end the
-call is left alone: it must finish with a finite model that has learned.
+One run with a run_dir, whose training goes NaN half-way, is started again and again; each time its
+process is killed (SIGKILL) after a random part of --seconds of training. After each kill every
+snapshot on disk must be whole. In the end the call is left alone: it must finish with a finite
+model that has learned.
 """
 
 import argparse
@@ -40,12 +42,14 @@ for note in report.notes:
     print("note:", note)
 print("outcome:", report.outcome.name, "finite:", finite, "epochs:", report.epoch[0], report.epoch[-1], len(report.epoch))
 print("R2:", 1 - float(np.mean((model.predict(x, verbose=0) - y) ** 2) / np.var(y)))
-"""
+"""  # noqa: E501
 
 
 def started(folder):
     command = [sys.executable, "-c", RUN, str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip() == "training":
@@ -54,7 +58,9 @@ def started(folder):
 
 
 def snapshots(folder):
-    """Return how many snapshots there are, all of them readable, the steps behind the newest, and of which training it is."""
+    """Return how many snapshots there are, all of them readable, the steps behind the newest, and
+    of which training it is.
+    """
     from nanfix.recorder.snapshot_files import SnapshotStore
     from nanfix.report.run_dir import ADOPTED
 
@@ -67,7 +73,9 @@ def snapshots(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=8.0)

@@ -2,8 +2,9 @@
 
 usage: python benchmarks/memory.py [--trials 200]
 
-Runs that many trials of one failed run, over and over through candidates with different graphs (activations, optimizers,
-clipping, scalings), and prints the resident memory of the process on the way.
+Runs that many trials of one failed run, over and over through candidates with different
+graphs (activations, optimizers, clipping, scalings), and prints the resident memory of
+the process on the way.
 """
 
 import argparse
@@ -29,7 +30,9 @@ EVERY = 20
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=200)
     trials = parser.parse_args().trials
     model, x, y, arguments = _drawn.case(0).build()
@@ -37,7 +40,11 @@ def main():
     incident = Incident(model, data, watch(model, data), Watching(), 0)
     space = build_space(select(None), incident.diagnose(), incident.run)
     edits = [edit for name in space.strategies for edit in _levels(space, name)]
-    fixes = [Fix(pair) for pair in itertools.combinations(edits, 2) if pair[0].strategy != pair[1].strategy]
+    fixes = [
+        Fix(pair)
+        for pair in itertools.combinations(edits, 2)
+        if pair[0].strategy != pair[1].strategy
+    ]
     bench = Workbench(incident.run, data, incident.held, incident.sites)
     bench.open()
     judge, process = Judge(incident.failed, bench, Baselines()), psutil.Process()

@@ -1,11 +1,14 @@
-"""What watching costs: the wall time of nanfix.fit over that of model.fit, on healthy runs, in paired interleaved runs.
+"""What watching costs: the wall time of nanfix.fit over that of model.fit, on healthy runs, in
+paired interleaved runs.
 
 usage: python benchmarks/overhead.py [--rounds 9] [--seconds 1.2] [NAME ...]
 
-Each row is one model in one mode; each round trains it plainly and in every other way, in random order, for about --seconds
-each, after the graph has been traced. Each cell has the ratio of wall time (median, least and most) and of CPU time (median).
-Beside nanfix stand a second plain run (the noise), Keras' TerminateOnNaN, a BackupAndRestore at every epoch, and
-tf.debugging.enable_check_numerics. Memory is the most that snapshots and batches held, and what they might have.
+Each row is one model in one mode; each round trains it plainly and in every other way,
+in random order, for about --seconds each, after the graph has been traced. Each cell
+has the ratio of wall time (median, least and most) and of CPU time (median). Beside
+nanfix stand a second plain run (the noise), Keras' TerminateOnNaN, a BackupAndRestore
+at every epoch, and tf.debugging.enable_check_numerics. Memory is the most that
+snapshots and batches held, and what they might have.
 """
 
 import argparse
@@ -24,7 +27,11 @@ from keras import layers
 
 import nanfix
 
-MODES = {"plain": {}, "steps_per_execution=8": {"steps_per_execution": 8}, "jit_compile": {"jit_compile": True}}
+MODES = {
+    "plain": {},
+    "steps_per_execution=8": {"steps_per_execution": 8},
+    "jit_compile": {"jit_compile": True},
+}
 
 
 def tiny_mlp():
@@ -33,7 +40,13 @@ def tiny_mlp():
 
 def cnn():
     return keras.Sequential(
-        [keras.Input((28, 28, 1)), layers.Conv2D(16, 3, activation="relu"), layers.MaxPool2D(), layers.Flatten(), layers.Dense(1)]
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPool2D(),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
     ), (28, 28, 1)
 
 
@@ -42,9 +55,14 @@ def lstm():
 
 
 def wide_mlp():
-    return keras.Sequential([keras.Input((512,)), layers.Dense(3000, "relu"), layers.Dense(2800, "relu"), layers.Dense(1)]), (
-        512,
-    )
+    return keras.Sequential(
+        [
+            keras.Input((512,)),
+            layers.Dense(3000, "relu"),
+            layers.Dense(2800, "relu"),
+            layers.Dense(1),
+        ]
+    ), (512,)
 
 
 MODELS = {"tiny MLP": tiny_mlp, "CNN": cnn, "LSTM": lstm, "10 M-parameter MLP": wide_mlp}
@@ -59,7 +77,9 @@ def compiled(make, mode):
 
 def data(shape, rows):
     rng = np.random.default_rng(0)
-    return rng.normal(size=(rows, *shape)).astype("float32"), rng.normal(size=(rows, 1)).astype("float32")
+    return rng.normal(size=(rows, *shape)).astype("float32"), rng.normal(size=(rows, 1)).astype(
+        "float32"
+    )
 
 
 def plain(model, x, y, **arguments):
@@ -106,7 +126,9 @@ def seconds_of(way, model, x, y, epochs):
 
 
 def traced(name, make, mode):
-    """Return a model whose step has been traced; None where TensorFlow cannot, as it cannot check numbers under XLA."""
+    """Return a model whose step has been traced; None where TensorFlow cannot, as it
+    cannot check numbers under XLA.
+    """
     model, shape = compiled(make, mode)
     x, y = data(shape, 64)
     try:
@@ -117,7 +139,9 @@ def traced(name, make, mode):
 
 
 def measure(make, mode, rounds, seconds):
-    """Return for each way its ratios to plain fit, a pair (wall, CPU) a round, and what the recorder held."""
+    """Return for each way its ratios to plain fit, a pair (wall, CPU) a round, and what
+    the recorder held.
+    """
     models = {name: traced(name, make, mode) for name in WAYS}
     x, y = data(models[PLAIN].input_shape[1:], 2048)
     once = seconds_of(plain, models[PLAIN], x, y, 2)[0] / 2
@@ -125,20 +149,29 @@ def measure(make, mode, rounds, seconds):
     ratios = {name: [] for name, model in models.items() if model is not None}
     order = random.Random(0)
     for _ in range(rounds):
-        took = {name: seconds_of(WAYS[name], models[name], x, y, epochs) for name in order.sample(list(ratios), len(ratios))}
+        took = {
+            name: seconds_of(WAYS[name], models[name], x, y, epochs)
+            for name in order.sample(list(ratios), len(ratios))
+        }
         for name, (wall, cpu) in took.items():
             ratios[name].append((wall / took[PLAIN][0], cpu / took[PLAIN][1]))
     return ratios, watched(models[NANFIX], x, y, epochs=epochs, batch_size=32, verbose=0).recorder
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="models to measure: " + ", ".join(MODELS))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.2)
     options = parser.parse_args()
     compared = [name for name in WAYS if name != PLAIN]
-    print("| model | mode | " + " | ".join(f"{name}: wall (min to max), CPU" for name in compared) + " | memory |")
+    print(
+        "| model | mode | "
+        + " | ".join(f"{name}: wall (min to max), CPU" for name in compared)
+        + " | memory |"
+    )
     print("|---|---|" + "---|" * (len(compared) + 1))
     for name in options.names or MODELS:
         for mode, arguments in MODES.items():
@@ -152,7 +185,10 @@ def cell(ratios):
     if ratios is None:
         return "fails"
     wall, cpu = zip(*ratios, strict=True)
-    return f"{statistics.median(wall):.3f} ({min(wall):.2f} to {max(wall):.2f}), {statistics.median(cpu):.3f}"
+    return (
+        f"{statistics.median(wall):.3f} ({min(wall):.2f} to {max(wall):.2f}), "
+        f"{statistics.median(cpu):.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,27 @@
-"""How well, how small and how dear nanfix's repairs are, beside what people do instead in the same time.
+"""How well, how small and how dear nanfix's repairs are, beside what people do instead
+in the same time.
 
-usage: python benchmarks/repair.py [--drawn 6] [--long 6] [--only METHODS] [--rows FILE] [CASE.py or FOLDER ...]
+usage: python benchmarks/repair.py [--drawn 6] [--long 6] [--only METHODS] [--rows FILE]
+[CASE.py or FOLDER ...]
        python benchmarks/repair.py --summary FILE
 
-A case is a Python file with build() and expert_fix(), each -> (model, x, y, fit_arguments), CAUSE, and EXPERT_METRIC, whose
-first item names a figure in the history. Without case files, `--drawn` trainings are drawn at random (see _drawn.py). Each
-method trains each case in a process of its own, one after the other:
+A case is a Python file with build() and expert_fix(), each -> (model, x, y, fit_arguments), CAUSE,
+and EXPERT_METRIC, whose first item names a figure in the history. Without case files, `--drawn`
+trainings are drawn at random (see _drawn.py). Each method trains each case in a process of its own,
+one after the other:
 
 - expert: model.fit of expert_fix(), the yardstick of quality and time;
-- nanfix: nanfix.fit of build(), the whole call from the run that fails to the end of the repaired training;
-- random search, folk remedy, AutoTrainer's order (see _baselines.py), for as many seconds as nanfix took.
+- nanfix: nanfix.fit of build(), the whole call from the run that fails to the end of
+  the repaired training;
+- random search, folk remedy, AutoTrainer's order (see _baselines.py), for as many
+  seconds as nanfix took.
 
-Repaired: all weights finite, and more than half of the way from the untrained model to the expert. Expert level: within 5 % of
-the expert's figure, or 0.02 for shares such as R2 and accuracies. Right-sized: no edit can be left out without losing that much.
-Fix alone: what was found, written as JSON, read again and applied to a fresh model without a search, repairs as well.
-`--long` lengthens that many of the cases to about a minute of the expert's training and gives the ratio of the two times.
+Repaired: all weights finite, and more than half of the way from the untrained model to the expert.
+Expert level: within 5 % of the expert's figure, or 0.02 for shares such as R2 and accuracies.
+Right-sized: no edit can be left out without losing that much.
+Fix alone: what was found, written as JSON, read again and applied to a fresh model without a
+search, repairs as well. `--long` lengthens that many of the cases to about a minute of the expert's
+training and gives the ratio of the two times.
 """
 
 import argparse
@@ -36,12 +43,16 @@ TIMEOUT = 900
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", type=Path)
     parser.add_argument("--drawn", type=int, default=6)
     parser.add_argument("--long", type=int, default=0)
     parser.add_argument("--only", default=",".join(METHODS))
-    parser.add_argument("--rows", type=Path, help="append each measurement to this file, one JSON object a line")
+    parser.add_argument(
+        "--rows", type=Path, help="append each measurement to this file, one JSON object a line"
+    )
     parser.add_argument("--summary", type=Path, help="print the tables of such a file")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -51,12 +62,24 @@ def main():
         return
     if options.summary:
         rows = [json.loads(line) for line in options.summary.read_text().splitlines()]
-        _tables([row for row in rows if row["factor"] == 1.0], [row for row in rows if row["factor"] != 1.0])
+        _tables(
+            [row for row in rows if row["factor"] == 1.0],
+            [row for row in rows if row["factor"] != 1.0],
+        )
         return
-    names = [str(file) for file in _files(options.cases)] or [f"drawn:{number}" for number in range(options.drawn)]
+    names = [str(file) for file in _files(options.cases)] or [
+        f"drawn:{number}" for number in range(options.drawn)
+    ]
     methods = [method for method in METHODS if method in options.only]
     rows = [row for name in names for row in _compared(name, methods, 1.0, options.rows)]
-    _tables(rows, [row for chosen in _to_lengthen(rows, options.long) for row in _lengthened(chosen, options.rows)])
+    _tables(
+        rows,
+        [
+            row
+            for chosen in _to_lengthen(rows, options.long)
+            for row in _lengthened(chosen, options.rows)
+        ],
+    )
 
 
 def measure(name, method, seconds, lengthened):
@@ -88,16 +111,24 @@ def _expert(case, metric):
     name = metric.removeprefix("val_")
     given = arguments.get("validation_data") or (x, y)
     untrained = (
-        model.evaluate(*given[:2], verbose=0, return_dict=True).get(name, math.nan) if isinstance(given, tuple) else math.nan
+        model.evaluate(*given[:2], verbose=0, return_dict=True).get(name, math.nan)
+        if isinstance(given, tuple)
+        else math.nan
     )
     model, x, y, arguments = case.expert_fix()
     begun = time.perf_counter()
     history = model.fit(x, y, **{**arguments, "verbose": 0}).history
-    return {"seconds": time.perf_counter() - begun, "untrained": untrained, "figure": _figure(model, history, metric)}
+    return {
+        "seconds": time.perf_counter() - begun,
+        "untrained": untrained,
+        "figure": _figure(model, history, metric),
+    }
 
 
 def _nanfix(case, metric, sized):
-    """Return what nanfix comes to; `sized`, also what its fix comes to alone and without each edit: a training each."""
+    """Return what nanfix comes to; `sized`, also what its fix comes to alone and
+    without each edit: a training each.
+    """
     import nanfix
 
     model, x, y, arguments = case.build()
@@ -106,16 +137,27 @@ def _nanfix(case, metric, sized):
     spent = time.perf_counter() - begun
     figure = _figure(report.model, report.history, metric)
     edits = json.loads(json.dumps([edit.as_json() for edit in report.fix.edits]))
-    row = {"seconds": spent, "trials": len(report.trials), "figure": figure, "outcome": report.outcome.name}
+    row = {
+        "seconds": spent,
+        "trials": len(report.trials),
+        "figure": figure,
+        "outcome": report.outcome.name,
+    }
     row["fix"] = [edit["strategy"] for edit in edits]
     if not sized:
         return row
     removable = [
         edit["strategy"]
         for edit in (edits if len(edits) > 1 else ())
-        if _level(metric, _applied(case, metric, [kept for kept in edits if kept is not edit]), figure)
+        if _level(
+            metric, _applied(case, metric, [kept for kept in edits if kept is not edit]), figure
+        )
     ]
-    return {**row, "removable": removable, "alone": _applied(case, metric, edits) if edits else math.nan}
+    return {
+        **row,
+        "removable": removable,
+        "alone": _applied(case, metric, edits) if edits else math.nan,
+    }
 
 
 def _applied(case, metric, edits):
@@ -123,7 +165,9 @@ def _applied(case, metric, edits):
     import nanfix
 
     model, x, y, arguments = case.build()
-    report = nanfix.apply(model, nanfix.Fix.from_json(edits), x, y, throw=False, **{**arguments, "verbose": 0})
+    report = nanfix.apply(
+        model, nanfix.Fix.from_json(edits), x, y, throw=False, **{**arguments, "verbose": 0}
+    )
     return _figure(report.model, report.history, metric)
 
 
@@ -181,12 +225,20 @@ def _repaired(row):
     start, expert = row["untrained"], row["expert"]
     if not math.isfinite(start) or start == expert:
         return _level(row["metric"], row["figure"], expert)
-    return (row["figure"] - start) / (expert - start) > 0.5 or _level(row["metric"], row["figure"], expert)
+    return (row["figure"] - start) / (expert - start) > 0.5 or _level(
+        row["metric"], row["figure"], expert
+    )
 
 
 def _files(paths):
-    found = sorted(file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path]))
-    return [file for file in found if "\nEXPERT_METRIC = (" in file.read_text() and "def expert_fix" in file.read_text()]
+    found = sorted(
+        file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path])
+    )
+    return [
+        file
+        for file in found
+        if "\nEXPERT_METRIC = (" in file.read_text() and "def expert_fix" in file.read_text()
+    ]
 
 
 def _compared(name, methods, lengthened, keep):
@@ -201,14 +253,29 @@ def _compared(name, methods, lengthened, keep):
         if row is None:
             continue
         seconds = row["seconds"] if method == "nanfix" else seconds
-        row |= {"case": Path(name).stem, "name": name, "method": method, "metric": metric, "factor": lengthened}
-        row |= {"expert": expert["figure"], "untrained": expert["untrained"], "expert_seconds": expert["seconds"]}
+        row |= {
+            "case": Path(name).stem,
+            "name": name,
+            "method": method,
+            "metric": metric,
+            "factor": lengthened,
+        }
+        row |= {
+            "expert": expert["figure"],
+            "untrained": expert["untrained"],
+            "expert_seconds": expert["seconds"],
+        }
         rows.append(row)
         told = f"{row['case']:34} {method:20} {row['figure']:9.4g} of {row['expert']:9.4g}"
         size = (
-            f"{'+'.join(row.get('fix', []))} {'(removable: ' + ', '.join(row['removable']) + ')' if row.get('removable') else ''}"
+            f"{'+'.join(row.get('fix', []))} "
+            f"{'(removable: ' + ', '.join(row['removable']) + ')' if row.get('removable') else ''}"
         )
-        print(f"{told} {row['seconds']:6.1f} s ({expert['seconds']:.1f}) {row['trials']:3} trials {size}", flush=True)
+        print(
+            f"{told} {row['seconds']:6.1f} s ({expert['seconds']:.1f}) {row['trials']:3} trials "
+            f"{size}",
+            flush=True,
+        )
         if keep:
             with keep.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -223,13 +290,20 @@ def _measured(name, method, seconds, lengthened):
         print(f"{Path(name).stem} {method}: more than {TIMEOUT} s", flush=True)
         return None
     if done.returncode:
-        print(f"{Path(name).stem} {method} failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:120]}", flush=True)
+        print(
+            f"{Path(name).stem} {method} failed: "
+            f"{(done.stderr.strip().splitlines() or ['?'])[-1][:120]}",
+            flush=True,
+        )
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _summarize(rows, title, cost):
-    print(f"\n| method | repaired | expert level | right-sized | trials (median) | {title}: median | p90 |")
+    print(
+        f"\n| method | repaired | expert level | right-sized | trials (median) | {title}: median | "
+        "p90 |"
+    )
     print("|---|---|---|---|---|---|---|")
     for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
@@ -237,7 +311,11 @@ def _summarize(rows, title, cost):
             continue
         repaired = [row for row in mine if _repaired(row)]
         level = sum(_level(row["metric"], row["figure"], row["expert"]) for row in repaired)
-        sized = f"{sum(not row['removable'] for row in repaired)} of {len(repaired)}" if "removable" in mine[0] else "-"
+        sized = (
+            f"{sum(not row['removable'] for row in repaired)} of {len(repaired)}"
+            if "removable" in mine[0]
+            else "-"
+        )
         costs = sorted(map(cost, mine))
         p90 = costs[min(len(costs) - 1, math.ceil(0.9 * len(costs)) - 1)]
         trials = statistics.median(row["trials"] for row in mine)
@@ -258,12 +336,17 @@ def _lengthened(row, keep):
 
 
 def _tables(rows, long):
-    print(f"\nthe fix alone repairs: {sum(_repaired({**row, 'figure': row['alone']}) for row in rows if 'alone' in row)}")
+    print(
+        "\nthe fix alone repairs: "
+        f"{sum(_repaired({**row, 'figure': row['alone']}) for row in rows if 'alone' in row)}"
+    )
     _summarize(rows, "extra seconds", lambda row: row["seconds"] - row["expert_seconds"])
     _summarize(rows, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"])
     if long:
         print("\nlengthened to about a minute:")
-        _summarize(long, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"])
+        _summarize(
+            long, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"]
+        )
 
 
 if __name__ == "__main__":

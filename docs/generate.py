@@ -1,4 +1,6 @@
-"""Write docs/strategies.md from the strategies themselves, and docs/fix.schema.json: `python docs/generate.py`."""
+"""Write docs/strategies.md from the strategies themselves, and docs/fix.schema.json:
+`python docs/generate.py`.
+"""
 
 import ast
 import inspect
@@ -34,7 +36,7 @@ tries the strategies in the last column, mild ones first and those after "else" 
 takes the smallest change with which the training holds and learns.
 
 | what you see | cause | remedy | strategies, mildest first |
-|---|---|---|---|"""
+|---|---|---|---|"""  # noqa: E501
 
 
 def schema() -> str:
@@ -44,7 +46,9 @@ def schema() -> str:
 
 def page() -> str:
     """Return the text of docs/strategies.md."""
-    strategies = [s for s in catalogue().values() if type(s).__module__.startswith("nanfix.strategies.")]
+    strategies = [
+        s for s in catalogue().values() if type(s).__module__.startswith("nanfix.strategies.")
+    ]
     parts = [HEAD, *(_row(cause, strategies) for cause in Cause)]
     for tier, members in groupby(strategies, key=lambda strategy: strategy.tier):
         parts.append(f"\n## {int(tier)}. {CHANGES[tier]}")
@@ -57,7 +61,10 @@ def _row(cause: Cause, strategies: list[Strategy]) -> str:
     first = _links(s for s in strategies if cause in s.treats)
     last = _links(s for s in strategies if cause in s.eases)
     remedies = "; else ".join(filter(None, (first, last))) or "none needed"
-    return f'| <a id="{_within_page(cause)[1:]}"></a>{cause.symptom} | {cause.sentence} | {cause.remedy} | {remedies} |'
+    return (
+        f'| <a id="{_within_page(cause)[1:]}"></a>{cause.symptom} | {cause.sentence} | '
+        f"{cause.remedy} | {remedies} |"
+    )
 
 
 def _within_page(cause: Cause) -> str:
@@ -71,13 +78,28 @@ def _links(strategies: Iterable[Strategy]) -> str:
 
 def _section(strategy: Strategy) -> Iterator[str]:
     """Yield what a strategy does, when it is tried, what it changes and where it comes from."""
-    text, _, reference = inspect.cleandoc(type(strategy).__doc__ or "").replace("**", r"\*\*").partition("\n\nReference: ")
+    text, _, reference = (
+        inspect.cleandoc(type(strategy).__doc__ or "")
+        .replace("**", r"\*\*")
+        .partition("\n\nReference: ")
+    )
     yield f"{(inspect.getmodule(type(strategy)).__doc__ or '').strip()}\n\n{text}"
-    for when, causes in (("tried when", strategy.treats), ("tried, when nothing else has held, where", strategy.eases)):
+    for when, causes in (
+        ("tried when", strategy.treats),
+        ("tried, when nothing else has held, where", strategy.eases),
+    ):
         if causes:
             yield f"\n| {when} you see | cause |\n|---|---|"
-            yield from (f"| {cause.symptom} | [{cause.sentence}]({_within_page(cause)}) |" for cause in Cause if cause in causes)
-    weights = "weights trained so far may stay" if strategy.keeps_weights else "training starts again from the initial weights"
+            yield from (
+                f"| {cause.symptom} | [{cause.sentence}]({_within_page(cause)}) |"
+                for cause in Cause
+                if cause in causes
+            )
+    weights = (
+        "weights trained so far may stay"
+        if strategy.keeps_weights
+        else "training starts again from the initial weights"
+    )
     rows = "rows may be left out" if strategy.discards_data else "every row is kept"
     yield f"\n- What changes: {CHANGES[strategy.tier].lower()}; {weights}; {rows}."
     parameters = ", ".join(f"`{name}`" for name in strategy.parameters)
@@ -95,7 +117,9 @@ def _levels(strategy: Strategy) -> Iterator[str]:
             written = levels.body if isinstance(levels, ast.IfExp) else levels
             if isinstance(written, ast.List):
                 values = eval(ast.unparse(written))
-                told = ", ".join(value if isinstance(value, str) else f"{value:g}" for value in values)
+                told = ", ".join(
+                    value if isinstance(value, str) else f"{value:g}" for value in values
+                )
                 yield f"`{ast.literal_eval(name)}` {told}"
             else:
                 yield f"`{ast.literal_eval(name)}`, as the run calls for"

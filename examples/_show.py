@@ -7,7 +7,9 @@ import numpy as np
 
 
 class LossPerStep(keras.callbacks.Callback):
-    """Remembers the first (epoch, step), counting from 1, at which Keras' running loss was not finite."""
+    """Remembers the first (epoch, step), counting from 1, at which Keras' running loss
+    was not finite.
+    """
 
     def __init__(self):
         super().__init__()
@@ -39,7 +41,9 @@ def plain(build):
 
 
 def _final(history):
-    return ", ".join(f"{name} {history[name][-1]:.4g}" for name in ("loss", "val_loss") if name in history)
+    return ", ".join(
+        f"{name} {history[name][-1]:.4g}" for name in ("loss", "val_loss") if name in history
+    )
 
 
 def show(build):

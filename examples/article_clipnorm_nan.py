@@ -1,8 +1,8 @@
 """Clipping does not help here: the gradient itself is non-finite before it can be clipped.
 
 Symptom: NaN from the first batch on in which one row is predicted exactly, whatever clipnorm is.
-Cause:   the loss is a distance, sqrt(sum of squares); at distance 0 the gradient of the square root is infinite, and
-         the chain rule makes inf * 0 = NaN of it before the clipping begins.
+Cause:   the loss is a distance, sqrt(sum of squares); at distance 0 the gradient of the square root
+         is infinite, and the chain rule makes inf * 0 = NaN of it before the clipping begins.
 Remedy:  keep the square root off 0 (a small constant under the root); no optimizer setting can.
 """
 

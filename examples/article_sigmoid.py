@@ -1,7 +1,9 @@
-"""A sigmoid network with binary crossentropy on soft targets of 0.01..0.99, often shown as going NaN. It does not.
+"""A sigmoid network with binary crossentropy on soft targets of 0.01..0.99, often shown
+as going NaN. It does not.
 
 Symptom: none; the loss falls and stays finite.
-Cause:   Keras computes its own crossentropy on the logits behind the sigmoid, so no logarithm of 0 is ever taken.
+Cause:   Keras computes its own crossentropy on the logits behind the sigmoid, so no
+         logarithm of 0 is ever taken.
 Remedy:  none needed. `article_sigmoid_log.py`, with the logarithms written by hand, fails for real.
 """
 

@@ -1,8 +1,10 @@
 """A sigmoid network that really goes NaN: binary crossentropy with the logarithms written by hand.
 
 Symptom: the loss falls nicely, then is NaN from one step to the next.
-Cause:   a saturated sigmoid rounds to exactly 0 or 1 in float32; log(0) is -inf, and 0 * -inf is NaN.
-Remedy:  compute the loss from the logits (`BinaryCrossentropy(from_logits=True)`), which never forms the probability.
+Cause:   a saturated sigmoid rounds to exactly 0 or 1 in float32; log(0) is -inf, and 0
+         * -inf is NaN.
+Remedy:  compute the loss from the logits (`BinaryCrossentropy(from_logits=True)`), which never
+         forms the probability.
 """
 
 import keras

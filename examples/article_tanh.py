@@ -1,8 +1,11 @@
-"""A tanh network on inputs of 0..100 with Adam, often shown as a program that goes NaN. It does not.
+"""A tanh network on inputs of 0..100 with Adam, often shown as a program that goes NaN.
+It does not.
 
 Symptom: none; the loss falls and stays finite.
-Cause:   tanh is bounded, so large inputs only saturate it, and Adam divides its step by the gradient's own size.
-Remedy:  none needed against NaN. Scaling the inputs makes it learn better. `article_tanh_sgd.py` fails for real.
+Cause:   tanh is bounded, so large inputs only saturate it, and Adam divides its step by the
+         gradient's own size.
+Remedy:  none needed against NaN. Scaling the inputs makes it learn better.
+         `article_tanh_sgd.py` fails for real.
 """
 
 import keras

@@ -1,7 +1,8 @@
 """A tanh network that really goes NaN: plain SGD, inputs and targets both far from unit scale.
 
 Symptom: the loss jumps to inf, then NaN, within the first steps.
-Cause:   the linear output layer multiplies an error of hundreds by the rate, overshoots, and overshoots further back.
+Cause:   the linear output layer multiplies an error of hundreds by the rate, overshoots, and
+         overshoots further back.
 Remedy:  scale the targets (and the inputs, which saturate the first tanh layer) to unit scale.
 """
 

@@ -1,8 +1,10 @@
 """House prices in dollars from raw columns: plain model.fit dies of NaN, nanfix.fit finishes.
 
 Symptom: the loss is inf, then NaN, from the first steps on, and every prediction is NaN.
-Cause:   prices of several hundred thousand dollars, areas in square feet and years of construction go into SGD as they are.
-Remedy:  scale inputs and targets; nanfix finds it and the model still takes raw columns and answers in dollars.
+Cause:   prices of several hundred thousand dollars, areas in square feet and years of construction
+         go into SGD as they are.
+Remedy:  scale inputs and targets; nanfix finds it and the model still takes raw columns
+         and answers in dollars.
 """
 
 import keras
@@ -14,7 +16,9 @@ import nanfix
 
 
 def load():
-    """Return made-up house sales: area (sq ft), rooms, year, lot (sq ft), distance (miles), and the price in dollars."""
+    """Return made-up house sales: area (sq ft), rooms, year, lot (sq ft), distance
+    (miles), and the price in dollars.
+    """
     random = np.random.default_rng(0)
     n = 2000
     area = random.normal(1800, 500, n).clip(400)
@@ -22,7 +26,14 @@ def load():
     year = random.integers(1920, 2024, n)
     lot = random.lognormal(8.7, 0.5, n)
     distance = random.uniform(0, 25, n)
-    price = 40_000 + 190 * area + 8_000 * rooms + 600 * (year - 1970) + 4 * lot - 35_000 * np.sqrt(distance)
+    price = (
+        40_000
+        + 190 * area
+        + 8_000 * rooms
+        + 600 * (year - 1970)
+        + 4 * lot
+        - 35_000 * np.sqrt(distance)
+    )
     price += random.normal(0, 25_000, n)
     x = np.stack([area, rooms, year, lot, distance], axis=1).astype("float32")
     return train_test_split(x, price.astype("float32"), test_size=0.25, random_state=0)

@@ -1,7 +1,8 @@
 """The logarithm of a softmax, written by hand.
 
 Symptom: the loss falls, accuracy is good, then the loss is NaN from one step to the next.
-Cause:   a confident softmax underflows to exactly 0 for the other classes; log(0) is -inf and 0 * -inf is NaN.
+Cause:   a confident softmax underflows to exactly 0 for the other classes; log(0) is
+         -inf and 0 * -inf is NaN.
 Remedy:  compute the crossentropy from the logits (`CategoricalCrossentropy(from_logits=True)`).
 """
 
@@ -26,7 +27,12 @@ def build():
         ]
     )
     model.compile(keras.optimizers.Adam(0.01), negative_log_likelihood, metrics=["accuracy"])
-    return model, (x / 16).astype("float32"), keras.utils.to_categorical(digits, 10), {"epochs": 30, "batch_size": 32}
+    return (
+        model,
+        (x / 16).astype("float32"),
+        keras.utils.to_categorical(digits, 10),
+        {"epochs": 30, "batch_size": 32},
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A learning rate that is too high, and nothing else wrong.
 
 Symptom: the loss grows from the first steps on and overflows within the first epoch.
-Cause:   SGD with momentum at a rate of 1.0: every step overshoots the minimum by more than it approached it.
+Cause:   SGD with momentum at a rate of 1.0: every step overshoots the minimum by more
+         than it approached it.
 Remedy:  lower the rate by one or two orders of magnitude; data and model are fine.
 """
 

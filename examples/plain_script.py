@@ -1,4 +1,5 @@
-"""An ordinary training script that knows nothing of nanfix and goes NaN: `nanfix repair plain_script.py`.
+"""An ordinary training script that knows nothing of nanfix and goes NaN:
+`nanfix repair plain_script.py`.
 
 Symptom: the loss is NaN from the first epoch on, and predictions are NaN.
 Cause:   the columns are fed raw, one of them in the thousands, to plain SGD.
@@ -11,7 +12,9 @@ import keras
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 
-parser = argparse.ArgumentParser(description="Estimate a wine's color intensity from its other properties.")
+parser = argparse.ArgumentParser(
+    description="Estimate a wine's color intensity from its other properties."
+)
 parser.add_argument("--epochs", type=int, default=30)
 args = parser.parse_args()
 
@@ -29,7 +32,11 @@ model = keras.Sequential(
         keras.layers.Dense(1),
     ]
 )
-model.compile(optimizer=keras.optimizers.SGD(learning_rate=0.01), loss="mean_squared_error", metrics=["mean_absolute_error"])
+model.compile(
+    optimizer=keras.optimizers.SGD(learning_rate=0.01),
+    loss="mean_squared_error",
+    metrics=["mean_absolute_error"],
+)
 model.fit(X_train, y_train, epochs=args.epochs, batch_size=16, verbose=2)
 
 loss, error = model.evaluate(X_test, y_test, verbose=0)

@@ -1,9 +1,10 @@
 """Raw feature columns in the thousands.
 
 Symptom: the loss overflows within the first few steps.
-Cause:   the gradient of the first layer grows with the square of the inputs' size; a rate of 0.01 is normal for
-         unit scale and ten thousand times too high for these columns.
-Remedy:  standardize the columns. Lowering the rate until it holds leaves the small columns unlearned.
+Cause:   the gradient of the first layer grows with the square of the inputs' size; a rate of 0.01
+         is normal for unit scale and ten thousand times too high for these columns.
+Remedy:  standardize the columns. Lowering the rate until it holds leaves the small
+         columns unlearned.
 """
 
 import keras

@@ -1,7 +1,8 @@
 """A recurrent layer whose activation has no bound.
 
 Symptom: the loss is noisy for a few epochs, then NaN; on shorter sequences the same layer trains.
-Cause:   with relu in the place of tanh the cell's state has no bound; fed back over 200 time steps it overflows.
+Cause:   with relu in the place of tanh the cell's state has no bound; fed back over 200
+         time steps it overflows.
 Remedy:  the bounded tanh, which an LSTM has by default.
 """
 

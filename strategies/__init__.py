@@ -1,1 +1,3 @@
-"""The built-in strategies, one remedy a file, found through the entry points in `pyproject.toml`."""
+"""The built-in strategies, one remedy a file, found through the entry points in
+`pyproject.toml`.
+"""

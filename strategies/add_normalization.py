@@ -6,11 +6,13 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class AddNormalization(Strategy):
-    """Put (h - mean(h)) / sqrt(var(h) + 1e-3), over the features of each row, in front of a layer of weights.
+    """Put (h - mean(h)) / sqrt(var(h) + 1e-3), over the features of each row, in front
+    of a layer of weights.
 
-    In front of the one that overflowed, or, as a stronger level, of all but the first. The LayerNormalization that is added
-    has no weights of its own, and the user's keep their initial values; training starts again from them. Does not help
-    when the loss or its targets are what grows, and is not for layers in a model with a `call` of its own.
+    In front of the one that overflowed, or, as a stronger level, of all but the first. The
+    LayerNormalization that is added has no weights of its own, and the user's keep their initial
+    values; training starts again from them. Does not help when the loss or its targets are what
+    grows, and is not for layers in a model with a `call` of its own.
 
     Reference: Ba, Kiros & Hinton (2016), Layer Normalization, arXiv:1607.06450.
     """
@@ -47,15 +49,22 @@ class AddNormalization(Strategy):
         return f"Put a LayerNormalization in front of {_listed(params['layers'])}."
 
     def snippet(self, params):
-        return f"# keras.layers.LayerNormalization(center=False, scale=False) in front of {_listed(params['layers'])}"
+        return (
+            "# keras.layers.LayerNormalization(center=False, scale=False) in front of "
+            f"{_listed(params['layers'])}"
+        )
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} layers, {names[0]} to {names[-1]}"
+    return (
+        ", ".join(names) if len(names) <= 3 else f"{len(names)} layers, {names[0]} to {names[-1]}"
+    )
 
 
 def _failed(diagnosis, run) -> list[str]:
-    """Return the address of the normalizable layer in which the first non-finite value appeared, or that holds its cell."""
+    """Return the address of the normalizable layer in which the first non-finite value appeared, or
+    that holds its cell.
+    """
     upto = []
     for address, layer in run.members.items():
         upto += [address] if address in run.normalizable else []

@@ -1,4 +1,6 @@
-"""Give recurrent layers back the bounded activations with which their state cannot grow without limit."""
+"""Give recurrent layers back the bounded activations with which their state cannot grow
+without limit.
+"""
 
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
@@ -8,19 +10,24 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class BoundRecurrent(Strategy):
-    """Compute the state h = tanh(W x + U h + b), |h| <= 1, in LSTM, GRU and SimpleRNN cells, with sigmoid gates.
+    """Compute the state h = tanh(W x + U h + b), |h| <= 1, in LSTM, GRU and SimpleRNN
+    cells, with sigmoid gates.
 
-    A stronger level draws the kernels anew, U orthogonal and so of gain 1. Training starts again from the initial weights.
-    Does not help when the recurrence is bounded already and something else grows.
+    A stronger level draws the kernels anew, U orthogonal and so of gain 1. Training
+    starts again from the initial weights. Does not help when the recurrence is bounded
+    already and something else grows.
 
-    Reference: Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Saxe, McClelland & Ganguli (2014), arXiv:1312.6120.
+    Reference: Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Saxe, McClelland & Ganguli
+    (2014), arXiv:1312.6120.
     """
 
     name = "bound-recurrent"
     tier = Tier.ARCHITECTURE
     treats = frozenset({Cause.UNSTABLE_RECURRENCE})
     keeps_weights = False
-    reference = "Hochreiter & Schmidhuber (1997); Saxe, McClelland & Ganguli (2014), arXiv:1312.6120"
+    reference = (
+        "Hochreiter & Schmidhuber (1997); Saxe, McClelland & Ganguli (2014), arXiv:1312.6120"
+    )
 
     def refusal(self, diagnosis, run, plan):
         return None if _unbounded(run) else "every recurrent layer is bounded"
@@ -33,18 +40,27 @@ class BoundRecurrent(Strategy):
         for address in layers:
             plan = plan.with_change(LayerAttributes.of([address], activation="tanh"))
             if hasattr(run.members[address], "recurrent_activation"):
-                plan = plan.with_change(LayerAttributes.of([address], recurrent_activation="sigmoid"))
+                plan = plan.with_change(
+                    LayerAttributes.of([address], recurrent_activation="sigmoid")
+                )
             if kernels == "orthogonal":
                 plan = plan.with_change(InitialWeights({address: "glorot_uniform"}))
         return plan
 
     def explain(self, params):
-        many = f"{len(params['layers'])} recurrent layers" if len(params["layers"]) > 1 else "the recurrent layer"
+        many = (
+            f"{len(params['layers'])} recurrent layers"
+            if len(params["layers"]) > 1
+            else "the recurrent layer"
+        )
         anew = " and draw orthogonal recurrent kernels" if params["kernels"] == "orthogonal" else ""
         return f"Use the activation tanh in {many}{anew}."
 
     def snippet(self, params):
-        return f"# cells {', '.join(params['layers'])}: activation='tanh', recurrent_initializer='orthogonal'"
+        return (
+            f"# cells {', '.join(params['layers'])}: activation='tanh', "
+            "recurrent_initializer='orthogonal'"
+        )
 
 
 def _unbounded(run) -> list[str]:

@@ -11,16 +11,19 @@ INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
 
 
 class ConstrainOutputs(Strategy):
-    """Let the last layer compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where its f(z) leaves the domain of the loss.
+    """Let the last layer compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where its f(z)
+    leaves the domain of the loss.
 
-    A logarithm or root of the outputs is not defined below 0; kept inside its domain at that very operation, it gives no
-    gradient there, and a loss that has other terms, as Poisson's, then falls for ever. Softplus keeps outputs above 0,
-    sigmoid between 0 and 1; taken is the first with which the loss is finite and has a minimum. The model then predicts
-    such values. Weights stay as they are drawn but training starts again, since they were trained for another function.
-    Does not help where some outputs only have to be positive, as the mean and the deviation of one layer, nor a loss that
-    fails for another reason than its outputs.
+    A logarithm or root of the outputs is not defined below 0; kept inside its domain at that very
+    operation, it gives no gradient there, and a loss that has other terms, as Poisson's, then falls
+    for ever. Softplus keeps outputs above 0, sigmoid between 0 and 1; taken is the first with which
+    the loss is finite and has a minimum. The model then predicts such values. Weights stay as they
+    are drawn but training starts again, since they were trained for another function. Does not help
+    where some outputs only have to be positive, as the mean and the deviation of one layer, nor a
+    loss that fails for another reason than its outputs.
 
-    Reference: Dugas et al. (2000), Incorporating Second-Order Functional Knowledge for Better Option Pricing (softplus).
+    Reference: Dugas et al. (2000), Incorporating Second-Order Functional Knowledge for Better
+    Option Pricing (softplus).
     """
 
     name = "constrain-outputs"
@@ -32,7 +35,11 @@ class ConstrainOutputs(Strategy):
     def refusal(self, diagnosis, run, plan):
         if diagnosis.place.phase is not Phase.LOSS or takes_logits(run.user_loss):
             return "it was not the loss of the outputs that failed"
-        return None if _needed(run) is not None else "no activation of the last layer makes this loss finite"
+        return (
+            None
+            if _needed(run) is not None
+            else "no activation of the last layer makes this loss finite"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         address, _ = run.activations[-1]
@@ -49,7 +56,8 @@ class ConstrainOutputs(Strategy):
 
 
 def _needed(run) -> str | None:
-    from nanfix.explain.loss_probe import needed_activation  # TensorFlow is loaded when it is needed, not with the catalogue
+    # TensorFlow is loaded when it is needed, not with the catalogue.
+    from nanfix.explain.loss_probe import needed_activation
 
     if not run.activations or activation_name(run.activations[-1][1]) in INTO_DOMAIN:
         return None

@@ -1,4 +1,6 @@
-"""Hold the norm of each unit's weights below a limit, for weights that nothing else keeps from growing."""
+"""Hold the norm of each unit's weights below a limit, for weights that nothing else
+keeps from growing.
+"""
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.run import kernels
@@ -9,11 +11,13 @@ from nanfix.remedies.strategy import Strategy, Tier
 class ConstrainWeights(Strategy):
     """After each step rescale every column w of a kernel to w * min(1, c / ||w||).
 
-    Keras' MaxNorm constraint, on the kernels of all layers of weights; it stays with the layers and is saved with them.
-    Searches c, mild to strong. Training starts again from the initial weights. Does not help when inputs or targets are
-    so large that the weights have to be large or small to fit them.
+    Keras' MaxNorm constraint, on the kernels of all layers of weights; it stays with
+    the layers and is saved with them. Searches c, mild to strong. Training starts again
+    from the initial weights. Does not help when inputs or targets are so large that the
+    weights have to be large or small to fit them.
 
-    Reference: Srivastava et al. (2014), Dropout, JMLR 15, section 5.1 (max-norm regularization); keras.constraints.MaxNorm.
+    Reference: Srivastava et al. (2014), Dropout, JMLR 15, section 5.1 (max-norm regularization);
+    keras.constraints.MaxNorm.
     """
 
     name = "constrain-weights"
@@ -31,7 +35,9 @@ class ConstrainWeights(Strategy):
     reference = "Srivastava et al. (2014), JMLR 15; keras.constraints.MaxNorm"
 
     def refusal(self, diagnosis, run, plan):
-        if not _weighted(run) or any("max_norm" in attributes for attributes in plan.of(LayerAttributes).attributes.values()):
+        if not _weighted(run) or any(
+            "max_norm" in attributes for attributes in plan.of(LayerAttributes).attributes.values()
+        ):
             return "no kernel is without a constraint"
         return None
 
@@ -44,13 +50,24 @@ class ConstrainWeights(Strategy):
         return plan
 
     def explain(self, params):
-        return f"Hold the weights of every unit below a norm of {params['max_norm']:g} in {len(params['layers'])} layers."
+        return (
+            f"Hold the weights of every unit below a norm of {params['max_norm']:g} in "
+            f"{len(params['layers'])} layers."
+        )
 
     def snippet(self, params):
-        return f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in {', '.join(params['layers'])}"
+        return (
+            f"# kernel_constraint=keras.constraints.MaxNorm({params['max_norm']:g}) in "
+            f"{', '.join(params['layers'])}"
+        )
 
 
 def _weighted(run) -> list[str]:
     """Return the addresses of layers that have kernels, none of them with a constraint."""
-    held = {address: [getattr(layer, argument) for argument in kernels(layer).values()] for address, layer in run.members.items()}
-    return [address for address, constraints in held.items() if constraints and not any(constraints)]
+    held = {
+        address: [getattr(layer, argument) for argument in kernels(layer).values()]
+        for address, layer in run.members.items()
+    }
+    return [
+        address for address, constraints in held.items() if constraints and not any(constraints)
+    ]

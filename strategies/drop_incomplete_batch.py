@@ -8,31 +8,48 @@ from nanfix.remedies.strategy import Strategy, Tier
 class DropIncompleteBatch(Strategy):
     """Train on batches of b rows only: of n rows the n mod b that would be left over are not used.
 
-    Of arrays the last rows are left out, of a stream every batch that is not full; validation keeps all of its rows.
-    Tried when the step that failed had a batch of a single row, as a layer that divides by b - 1 fails on it. Does not
-    help when full batches fail too, nor such a layer when it predicts a single row.
+    Of arrays the last rows are left out, of a stream every batch that is not full; validation keeps
+    all of its rows. Tried when the step that failed had a batch of a single row, as a layer that
+    divides by b - 1 fails on it. Does not help when full batches fail too, nor such a layer when it
+    predicts a single row.
 
-    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167, section 3; tf.data.Dataset.batch(drop_remainder=True).
+    Reference: Ioffe & Szegedy (2015), arXiv:1502.03167, section 3;
+    tf.data.Dataset.batch(drop_remainder=True).
     """
 
     name = "drop-incomplete-batch"
     tier = Tier.DATA
     treats = frozenset(
-        {Cause.BATCH_STATISTICS, Cause.EMPTY_REDUCTION, Cause.LAYER_DOMAIN, Cause.LOSS_DOMAIN, Cause.GRADIENT_SINGULARITY}
+        {
+            Cause.BATCH_STATISTICS,
+            Cause.EMPTY_REDUCTION,
+            Cause.LAYER_DOMAIN,
+            Cause.LOSS_DOMAIN,
+            Cause.GRADIENT_SINGULARITY,
+        }
     )
     discards_data = True
-    reference = "Ioffe & Szegedy (2015), arXiv:1502.03167; tf.data.Dataset.batch(drop_remainder=True)"
+    reference = (
+        "Ioffe & Szegedy (2015), arXiv:1502.03167; tf.data.Dataset.batch(drop_remainder=True)"
+    )
 
     def refusal(self, diagnosis, run, plan):
         if run.sample.unfilterable:
             return run.sample.unfilterable
         if plan.of(RowFilter).batch_rows is not None or (run.sample.batch_size or 1) == 1:
             return "batches are full already, or of one row"
-        return None if diagnosis.batch_rows == 1 else "the batch that failed had more than a single row"
+        return (
+            None
+            if diagnosis.batch_rows == 1
+            else "the batch that failed had more than a single row"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         size, rows = run.sample.batch_size or 1, run.sample.training_rows
-        return {"batch_rows": size, "rows": None if rows is None else list(range(rows - rows % size, rows))}
+        return {
+            "batch_rows": size,
+            "rows": None if rows is None else list(range(rows - rows % size, rows)),
+        }
 
     def apply(self, run, plan, *, batch_rows, rows):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.

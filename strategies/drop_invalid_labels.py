@@ -10,11 +10,12 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropInvalidLabels(Strategy):
-    """Subtract 1 from labels that all lie in 1..classes; else leave out the rows whose label is not in 0..classes - 1.
+    """Subtract 1 from labels that all lie in 1..classes; else leave out the rows whose
+    label is not in 0..classes - 1.
 
-    Class weights are renumbered with the labels. After a shift the model predicts the class counted from 0. Does not help
-    when labels are numbered with gaps, nor when the output layer has too few units for the classes there are: leaving
-    those rows out loses classes.
+    Class weights are renumbered with the labels. After a shift the model predicts the class counted
+    from 0. Does not help when labels are numbered with gaps, nor when the output layer has too few
+    units for the classes there are: leaving those rows out loses classes.
 
     Reference: keras.losses.SparseCategoricalCrossentropy, which takes integers in 0..classes - 1.
     """
@@ -50,7 +51,10 @@ class DropInvalidLabels(Strategy):
 
     def explain(self, params):
         if params["first_label"]:
-            return f"Count the class labels from 0 instead of {params['first_label']}, as the output layer does."
+            return (
+                f"Count the class labels from 0 instead of {params['first_label']}, as the output "
+                "layer does."
+            )
         which = f"label outside 0 to {params['classes'] - 1}"
         if not params["rows"]:
             return f"Leave out every row with a {which}."
@@ -70,7 +74,8 @@ def _classes(run) -> int | None:
 def _labels_kept(run, classes: int) -> RowFilter:
     """Return the shift under which all labels fit, or else the filter for those that do.
 
-    Of a stream only some labels are known: there it takes every label from 1 to classes to tell that none is 0.
+    Of a stream only some labels are known: there it takes every label from 1 to classes
+    to tell that none is 0.
     """
     whole = run.sample.whole
     seen = np.unique((run.sample.targets if whole is None else whole[1])[0])

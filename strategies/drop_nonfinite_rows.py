@@ -14,16 +14,20 @@ from nanfix.remedies.strategy import Strategy, Tier
 class DropNonfiniteRows(Strategy):
     """Train, validate and judge on the rows whose inputs and targets are all finite.
 
-    So too the rows whose sample weight is not finite. Arrays and frames are filtered with their sample weights; the batches
-    of a stream as they are drawn, and one of which nothing is left is skipped. Inputs whose holes are filled already count as
-    finite. Does not help when every row has a hole, nor at prediction time: a row with a hole still gets a prediction of NaN.
+    So too the rows whose sample weight is not finite. Arrays and frames are filtered with their
+    sample weights; the batches of a stream as they are drawn, and one of which nothing is left is
+    skipped. Inputs whose holes are filled already count as finite. Does not help when every row has
+    a hole, nor at prediction time: a row with a hole still gets a prediction of NaN.
 
-    Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2 (complete-case analysis).
+    Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2
+    (complete-case analysis).
     """
 
     name = "drop-nonfinite-rows"
     tier = Tier.DATA
-    treats = frozenset({Cause.NONFINITE_INPUT, Cause.NONFINITE_TARGET, Cause.NONFINITE_WEIGHT, Cause.POISON_BATCH})
+    treats = frozenset(
+        {Cause.NONFINITE_INPUT, Cause.NONFINITE_TARGET, Cause.NONFINITE_WEIGHT, Cause.POISON_BATCH}
+    )
     discards_data = True
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.2"
 
@@ -45,16 +49,25 @@ class DropNonfiniteRows(Strategy):
 
     def apply(self, run, plan, *, inputs, targets, rows, of, weights=False):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
-        return plan.with_change(RowFilter(finite_inputs=inputs, finite_targets=targets, finite_weights=weights))
+        return plan.with_change(
+            RowFilter(finite_inputs=inputs, finite_targets=targets, finite_weights=weights)
+        )
 
     def explain(self, params):
         where = " or ".join(name for name in ("inputs", "targets", "weights") if params.get(name))
         if not params["rows"]:
             return f"Leave out every row with NaN or inf in its {where}."
-        return f"Leave out {len(params['rows'])} of {params['of']} rows, those with NaN or inf in their {where}."
+        return (
+            f"Leave out {len(params['rows'])} of {params['of']} rows, those with NaN or inf in "
+            f"their {where}."
+        )
 
     def snippet(self, params):
-        names = [variable for variable, part in (("X", "inputs"), ("y", "targets"), ("w", "weights")) if params.get(part)]
+        names = [
+            variable
+            for variable, part in (("X", "inputs"), ("y", "targets"), ("w", "weights"))
+            if params.get(part)
+        ]
         masks = [f"np.isfinite({name}).reshape(len({name}), -1).all(axis=1)" for name in names]
         return f"keep = {' & '.join(masks)}\nX, y = X[keep], y[keep]"
 

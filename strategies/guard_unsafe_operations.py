@@ -8,18 +8,22 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class GuardUnsafeOperations(Strategy):
-    """Compute sqrt(max(x, e)), log(max(x, e)), a / max(|b|, e) and the like instead of the operation that failed.
+    """Compute sqrt(max(x, e)), log(max(x, e)), a / max(|b|, e) and the like instead of the
+    operation that failed.
 
-    Guarded is what the diagnosis names and nothing else: this operation on this line of the user's code or, where no line
-    is known, in this layer. Its gradient is that of the guarded expression, 0 beyond the edge; exp(x) is held below 1 / e
-    or, where only differences matter as in a softmax, taken of x - max(x) (e = 0), what is divided by exactly 0 may count
-    as 0 (e = 0), a softmax over nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild
-    to strong. The guard stays with the model object; a saved model does not hold it, so the source should be edited as the
-    snippet says. Does not help when many values lie outside the domain, where the gradient of 0 teaches nothing, nor when
-    the model runs eagerly. Not applied to a loss that has no minimum without the operation failing, as a crossentropy of
-    outputs that are no probabilities.
+    Guarded is what the diagnosis names and nothing else: this operation on this line of the user's
+    code or, where no line is known, in this layer. Its gradient is that of the guarded expression,
+    0 beyond the edge; exp(x) is held below 1 / e or, where only differences matter as in a softmax,
+    taken of x - max(x) (e = 0), what is divided by exactly 0 may count as 0 (e = 0), a softmax over
+    nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
+    strong. The guard stays with the model object; a saved model does not hold it, so the source
+    should be edited as the snippet says. Does not help when many values lie outside the domain,
+    where the gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss
+    that has no minimum without the operation failing, as a crossentropy of outputs that are no
+    probabilities.
 
-    Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1, Overflow and Underflow.
+    Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1,
+    Overflow and Underflow.
     """
 
     name = "guard-unsafe-operations"
@@ -40,7 +44,11 @@ class GuardUnsafeOperations(Strategy):
         place = diagnosis.place
         if run.model.run_eagerly:
             return "the model runs eagerly, where no operation can be replaced"
-        if place.operation not in UNSAFE_OPERATIONS or place.phase not in (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT):
+        if place.operation not in UNSAFE_OPERATIONS or place.phase not in (
+            Phase.FORWARD,
+            Phase.LOSS,
+            Phase.GRADIENT,
+        ):
             return "no operation with a guard was seen to fail"
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
             return "a stock normalization has an epsilon of its own"
@@ -48,30 +56,46 @@ class GuardUnsafeOperations(Strategy):
             return None
         if place.source is None:
             return "neither a layer nor a line of the user's code computes the operation"
-        return None if not _bottomless(diagnosis, run) else "kept inside its domain, the loss has no minimum"
+        return (
+            None
+            if not _bottomless(diagnosis, run)
+            else "kept inside its domain, the loss has no minimum"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place
         epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
         layer = _address(place.layer, run)
-        return {"operation": place.operation, "source": place.source, "layer": layer, "epsilon": epsilon, "code": place.code}
+        return {
+            "operation": place.operation,
+            "source": place.source,
+            "layer": layer,
+            "epsilon": epsilon,
+            "code": place.code,
+        }
 
     def apply(self, run, plan, *, operation, source, layer, epsilon, code=None):
         return plan.with_change(Guards((Guard(operation, source, layer, epsilon, code),)))
 
     def explain(self, params):
         guarded = _written(params).replace("ops.", "")
-        return f"Compute {guarded} {_place(params)}; a saved model does not hold this guard, so put it into the source."
+        return (
+            f"Compute {guarded} {_place(params)}; a saved model does not hold this guard, so put "
+            "it into the source."
+        )
 
     def snippet(self, params):
         return f"{_written(params)}  # {_place(params)}"
 
 
 def _bottomless(diagnosis, run) -> bool:
-    from nanfix.explain.loss_probe import falls_without_end  # TensorFlow is loaded when it is needed, not with the catalogue
+    # TensorFlow is loaded when it is needed, not with the catalogue.
+    from nanfix.explain.loss_probe import falls_without_end
 
     place = diagnosis.place
-    return falls_without_end(Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), run)
+    return falls_without_end(
+        Guard(place.operation, place.source, None, _epsilons(diagnosis)[0], place.code), run
+    )
 
 
 def _epsilons(diagnosis) -> list[float]:
@@ -87,7 +111,9 @@ def _written(params) -> str:
 
 
 def _place(params) -> str:
-    return f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
+    return (
+        f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
+    )
 
 
 def _address(name: str | None, run) -> str | None:

@@ -1,4 +1,6 @@
-"""Lower the learning rate, so that one step no longer throws the weights past where they were heading."""
+"""Lower the learning rate, so that one step no longer throws the weights past where
+they were heading.
+"""
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.records.cause import Cause
@@ -8,11 +10,13 @@ from nanfix.remedies.strategy import Strategy, Tier
 class LowerLearningRate(Strategy):
     """Use the rate share * r instead of r, in all optimizers that the training step calls.
 
-    Where a schedule or a callback sets r, it goes on doing so, and each rate is multiplied by the share. Searches the share
-    in half decades, so the range needs no retuning for another optimizer or loss. Does not help when a non-finite value comes
+    Where a schedule or a callback sets r, it goes on doing so, and each rate is
+    multiplied by the share. Searches the share in half decades, so the range needs no
+    retuning for another optimizer or loss. Does not help when a non-finite value comes
     from the data or from an operation outside its domain.
 
-    Reference: Bengio (2012), Practical Recommendations for Gradient-Based Training, arXiv:1206.5533, section 3.1.
+    Reference: Bengio (2012), Practical Recommendations for Gradient-Based Training,
+    arXiv:1206.5533, section 3.1.
     """
 
     name = "lower-learning-rate"
@@ -31,10 +35,16 @@ class LowerLearningRate(Strategy):
     reference = "Bengio (2012), arXiv:1206.5533"
 
     def refusal(self, diagnosis, run, plan):
-        return None if plan.of(OptimizerSettings).learning_rate(run) is not None else "the optimizer has no learning rate"
+        return (
+            None
+            if plan.of(OptimizerSettings).learning_rate(run) is not None
+            else "the optimizer has no learning rate"
+        )
 
     def space(self, hp, diagnosis, run, plan):
-        share = hp.Choice("share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6])
+        share = hp.Choice(
+            "share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6]
+        )
         if not plan.of(OptimizerSettings).has_one_rate(run):
             return {"share": share}
         rate = diagnosis.learning_rate or plan.of(OptimizerSettings).learning_rate(run) or 0.0
@@ -43,7 +53,9 @@ class LowerLearningRate(Strategy):
     def apply(self, run, plan, *, learning_rate=None, share=None):
         if learning_rate is not None:
             return plan.with_change(OptimizerSettings({"learning_rate": learning_rate}))
-        return plan.with_change(OptimizerSettings(rate_share=share * plan.of(OptimizerSettings).rate_share))
+        return plan.with_change(
+            OptimizerSettings(rate_share=share * plan.of(OptimizerSettings).rate_share)
+        )
 
     def explain(self, params):
         if "share" in params:
@@ -52,5 +64,8 @@ class LowerLearningRate(Strategy):
 
     def snippet(self, params):
         if "share" in params:
-            return f"# multiply what every schedule, callback or optimizer has as its learning rate by {params['share']:.3g}"
+            return (
+                "# multiply what every schedule, callback or optimizer has as its learning rate "
+                f"by {params['share']:.3g}"
+            )
         return f"optimizer.learning_rate = {params['learning_rate']:.3g}"

@@ -11,13 +11,16 @@ LARGEST = 1.0
 
 
 class RaiseEpsilon(Strategy):
-    """Divide by sqrt(v) + f * epsilon instead of sqrt(v) + epsilon, or sqrt(v + f * epsilon) as RMSprop does.
+    """Divide by sqrt(v) + f * epsilon instead of sqrt(v) + epsilon, or sqrt(v + f *
+    epsilon) as RMSprop does.
 
-    In half precision the square v of a small gradient is 0, and the variance that a centered RMSprop takes, v - m**2,
-    is negative by its rounding error. Searches f in factors of 100, up to an epsilon of 1. Does not help when the gradient
-    is non-finite, nor optimizers without an epsilon.
+    In half precision the square v of a small gradient is 0, and the variance that a
+    centered RMSprop takes, v - m**2, is negative by its rounding error. Searches f in
+    factors of 100, up to an epsilon of 1. Does not help when the gradient is
+    non-finite, nor optimizers without an epsilon.
 
-    Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Choi et al. (2019), arXiv:1910.05446 (epsilon is to be tuned).
+    Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Choi et al. (2019), arXiv:1910.05446
+    (epsilon is to be tuned).
     """
 
     name = "raise-epsilon"
@@ -32,7 +35,11 @@ class RaiseEpsilon(Strategy):
             return "it was not the weight update that failed"
         if "epsilon" in plan.of(OptimizerSettings).settings or not isinstance(epsilon, float):
             return "the optimizer has no epsilon, or another one already"
-        return None if SMALLEST <= epsilon < LARGEST / 100 else f"an epsilon of {epsilon:g} is not to be raised by factors"
+        return (
+            None
+            if SMALLEST <= epsilon < LARGEST / 100
+            else f"an epsilon of {epsilon:g} is not to be raised by factors"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         factor = hp.Choice("factor", [1e2, 1e4, 1e6, 1e8])

@@ -8,10 +8,11 @@ HALF = ("float16", "bfloat16")
 
 
 class RaisePrecision(Strategy):
-    """Let the layer that overflowed, then every layer, compute in float32, whose largest number is 3.4e38 and not 65504.
+    """Let the layer that overflowed, then every layer, compute in float32, whose largest number is
+    3.4e38 and not 65504.
 
-    Weights are kept: under a mixed policy they are float32 already. Does not help when values exceed float32 too, and is
-    not for models whose very weights are of half precision.
+    Weights are kept: under a mixed policy they are float32 already. Does not help when values
+    exceed float32 too, and is not for models whose very weights are of half precision.
 
     Reference: Micikevicius et al. (2018), Mixed Precision Training, arXiv:1710.03740, section 3.3.
     """

@@ -1,4 +1,6 @@
-"""Draw the initial weights anew, as large as the width and the activation of each layer call for."""
+"""Draw the initial weights anew, as large as the width and the activation of each layer
+call for.
+"""
 
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.model.activations import activations_of_kernels
@@ -10,10 +12,11 @@ SELF_NORMALIZING = ("selu",)
 
 
 class Reinitialize(Strategy):
-    """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun) before SELU, else Glorot's.
+    """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun)
+    before SELU, else Glorot's.
 
-    Biases become zero, recurrent kernels orthogonal. Training starts again. Does not help weights that were of the right
-    size and have grown.
+    Biases become zero, recurrent kernels orthogonal. Training starts again. Does not help weights
+    that were of the right size and have grown.
 
     Reference: He, Zhang, Ren & Sun (2015), arXiv:1502.01852; Glorot & Bengio (2010).
     """
@@ -37,10 +40,16 @@ class Reinitialize(Strategy):
 
     def explain(self, params):
         kinds = sorted(set(params["initializers"].values()))
-        return f"Draw the initial weights of {len(params['initializers'])} layers anew ({', '.join(kinds)})."
+        return (
+            f"Draw the initial weights of {len(params['initializers'])} layers anew "
+            f"({', '.join(kinds)})."
+        )
 
     def snippet(self, params):
-        return f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every layer"
+        return (
+            f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every "
+            "layer"
+        )
 
 
 def _weighted(run) -> list[tuple[str, str]]:
@@ -48,4 +57,10 @@ def _weighted(run) -> list[tuple[str, str]]:
 
 
 def _fitting(activation: str) -> str:
-    return "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation in SELF_NORMALIZING else "glorot_uniform"
+    return (
+        "he_normal"
+        if activation in RECTIFIERS
+        else "lecun_normal"
+        if activation in SELF_NORMALIZING
+        else "glorot_uniform"
+    )

@@ -7,11 +7,12 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ResetMoments(Strategy):
-    """Set m and v, or the velocity, and the count of steps to what a new optimizer starts with; the weights stay.
+    """Set m and v, or the velocity, and the count of steps to what a new optimizer
+    starts with; the weights stay.
 
-    A schedule goes on counting. Tried when the optimizer came with moments from an earlier `fit`, as when weights are set
-    back between the folds of a cross-validation and the optimizer is not. Does not help when the gradients themselves
-    grow.
+    A schedule goes on counting. Tried when the optimizer came with moments from an earlier `fit`,
+    as when weights are set back between the folds of a cross-validation and the optimizer is not.
+    Does not help when the gradients themselves grow.
 
     Reference: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1 (initialization of the moments).
     """
@@ -38,4 +39,7 @@ class ResetMoments(Strategy):
         return "Start with an optimizer that remembers nothing of earlier trainings."
 
     def snippet(self, params):
-        return "model.compile(optimizer=type(optimizer).from_config(optimizer.get_config()), loss=model.loss)"
+        return (
+            "model.compile(optimizer=type(optimizer).from_config(optimizer.get_config()), "
+            "loss=model.loss)"
+        )

@@ -1,4 +1,6 @@
-"""Put constants of optimizers and normalization layers back into the range in which they mean something."""
+"""Put constants of optimizers and normalization layers back into the range in which
+they mean something.
+"""
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
@@ -18,18 +20,22 @@ OPTIMIZER_DEFAULTS = {
 }
 WEIGHT_DECAY = 0.004
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
-SMALLEST_EPSILON = 1e-12  # a smaller one vanishes beside what it is added to, and the division is by zero after all
+# A smaller one vanishes beside what it is added to, and the division is by zero after all.
+SMALLEST_EPSILON = 1e-12
 
 
 class SaneConstants(Strategy):
-    """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0, 1), by Keras' default.
+    """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0,
+    1), by Keras' default.
 
-    So too an initial accumulator below 0, of which there is no root; the accumulators are filled anew then. And a weight
-    decay d with which a step w - r * d * w at the learning rate r turns the weights over. Looks at the optimizer and at
-    every normalization layer, and touches only what is out of range. A stronger level takes an epsilon 100 times the
-    default. Does not help when all constants are in range.
+    So too an initial accumulator below 0, of which there is no root; the accumulators are filled
+    anew then. And a weight decay d with which a step w - r * d * w at the learning rate r turns the
+    weights over. Looks at the optimizer and at every normalization layer, and touches only what is
+    out of range. A stronger level takes an epsilon 100 times the default. Does not help when all
+    constants are in range.
 
-    Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015), arXiv:1502.03167, Algorithm 1.
+    Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015),
+    arXiv:1502.03167, Algorithm 1.
     """
 
     name = "sane-constants"
@@ -38,7 +44,11 @@ class SaneConstants(Strategy):
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
 
     def refusal(self, diagnosis, run, plan):
-        return None if _optimizer(run, plan, 1.0) or _layers(run, 1.0) else "every constant is in range"
+        return (
+            None
+            if _optimizer(run, plan, 1.0) or _layers(run, 1.0)
+            else "every constant is in range"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         factor = hp.Choice("factor", [1.0, 100.0])
@@ -54,13 +64,23 @@ class SaneConstants(Strategy):
         return plan
 
     def explain(self, params):
-        told = [f"the optimizer's {name} to {value:.3g}" for name, value in params["optimizer"].items()]
-        told += [f"{name} of layer {p} to {v:.3g}" for p, constants in params["layers"].items() for name, v in constants.items()]
+        told = [
+            f"the optimizer's {name} to {value:.3g}" for name, value in params["optimizer"].items()
+        ]
+        told += [
+            f"{name} of layer {p} to {v:.3g}"
+            for p, constants in params["layers"].items()
+            for name, v in constants.items()
+        ]
         return f"Set {' and '.join(told)}."
 
     def snippet(self, params):
         lines = [f"optimizer.{name} = {value:.3g}" for name, value in params["optimizer"].items()]
-        lines += [f"# layer {p}: {name}={v:.3g}" for p, constants in params["layers"].items() for name, v in constants.items()]
+        lines += [
+            f"# layer {p}: {name}={v:.3g}"
+            for p, constants in params["layers"].items()
+            for name, v in constants.items()
+        ]
         return "\n".join(lines)
 
 

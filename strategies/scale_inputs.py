@@ -11,39 +11,51 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class ScaleInputs(Strategy):
-    """Replace each feature x by (x - median) / (interquartile range), as scikit-learn's RobustScaler does.
+    """Replace each feature x by (x - median) / (interquartile range), as scikit-learn's
+    RobustScaler does.
 
-    Features are the last axis: columns of a table, channels of an image or a sequence. A feature whose range is zero
-    although it varies (mostly one value) is divided by its standard deviation instead. Images of bytes are first tried as
-    x / 255. Stronger levels take mean and standard deviation (StandardScaler), then Yeo-Johnson's power of the scaled
-    feature, fitted by maximum likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
-    which goes on taking raw inputs. Does not help when the inputs are of unit scale already, and is not applied to class
-    indices.
+    Features are the last axis: columns of a table, channels of an image or a sequence. A feature
+    whose range is zero although it varies (mostly one value) is divided by its standard deviation
+    instead. Images of bytes are first tried as x / 255. Stronger levels take mean and standard
+    deviation (StandardScaler), then Yeo-Johnson's power of the scaled feature, fitted by maximum
+    likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
+    which goes on taking raw inputs. Does not help when the inputs are of unit scale already, and is
+    not applied to class indices.
 
-    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3; sklearn.preprocessing.RobustScaler,
-    StandardScaler and PowerTransformer.
+    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3;
+    sklearn.preprocessing.RobustScaler, StandardScaler and PowerTransformer.
     """
 
     name = "scale-inputs"
     tier = Tier.SCALING
     treats = frozenset({Cause.UNSCALED_INPUT, Cause.REDUCED_PRECISION, Cause.OUTLIER})
     keeps_weights = False
-    reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler, PowerTransformer"
+    reference = (
+        "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler, "
+        "PowerTransformer"
+    )
 
     def refusal(self, diagnosis, run, plan):
         if plan.of(Scaling).inputs:
             return "the inputs are scaled already"
-        return None if _scalable(run) else "no input is a quantity whose scaling the model can take up"
+        return (
+            None if _scalable(run) else "no input is a quantity whose scaling the model can take up"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         arrays = _scalable(run)
         levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
         levels += ["power"] if run.rebuildable else []
         scaler = hp.Choice("scaler", levels)
-        return {"scaler": scaler, "inputs": {name: _written(SCALERS[scaler](array)) for name, array in arrays.items()}}
+        return {
+            "scaler": scaler,
+            "inputs": {name: _written(SCALERS[scaler](array)) for name, array in arrays.items()},
+        }
 
     def apply(self, run, plan, *, scaler, inputs):
-        return plan.with_change(Scaling(inputs={name: _read(numbers) for name, numbers in inputs.items()}))
+        return plan.with_change(
+            Scaling(inputs={name: _read(numbers) for name, numbers in inputs.items()})
+        )
 
     def explain(self, params):
         widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
@@ -71,18 +83,27 @@ SNIPPETS = {
 
 def _scalable(run) -> dict[str, np.ndarray]:
     """Return the inputs whose numbers mean a quantity, by name."""
-    return {name: array for name, array in run.sample.named(run.sample.scalable).items() if array.size}
+    return {
+        name: array for name, array in run.sample.named(run.sample.scalable).items() if array.size
+    }
 
 
 def _bytes(array: np.ndarray) -> bool:
     """Say whether an array holds images, or other fields, of whole numbers from 0 to 255."""
     if array.ndim < 3 and array.dtype != np.uint8:
         return False
-    return array.size > 0 and array.min() >= 0 and 127 < array.max() <= 255 and bool((array == np.floor(array)).all())
+    return (
+        array.size > 0
+        and array.min() >= 0
+        and 127 < array.max() <= 255
+        and bool((array == np.floor(array)).all())
+    )
 
 
 def byte_scaling(array: np.ndarray) -> Affine:
-    """Return x / 255 for every feature. It has no shift, so that it folds into convolutions that pad with zeros."""
+    """Return x / 255 for every feature. It has no shift, so that it folds into
+    convolutions that pad with zeros.
+    """
     width = array.shape[-1] if array.ndim > 1 else 1
     return Affine((0.0,) * width, (255.0,) * width)
 
@@ -102,10 +123,12 @@ def standard_scaling(array: np.ndarray) -> Affine:
 
 
 def power_scaling(array: np.ndarray) -> Power:
-    """Return Yeo-Johnson's power of each scaled feature, brought to mean 0 and standard deviation 1.
+    """Return Yeo-Johnson's power of each scaled feature, brought to mean 0 and standard
+    deviation 1.
 
-    Yeo-Johnson's power is a logarithm far above 1 and a straight line far below: a feature without negative values is
-    measured by a small one of its own, any other by median and interquartile range.
+    Yeo-Johnson's power is a logarithm far above 1 and a straight line far below: a
+    feature without negative values is measured by a small one of its own, any other by
+    median and interquartile range.
     """
     table, robust = feature_table(array), robust_scaling(array)
     positive = (np.nanmin(table, axis=0) >= 0) & (table > 0).any(axis=0)
@@ -119,11 +142,18 @@ def power_scaling(array: np.ndarray) -> Power:
     return Power(first, short(np.asarray(power.lambdas_)), standard_scaling(transformed))
 
 
-SCALERS = {"bytes": byte_scaling, "robust": robust_scaling, "standard": standard_scaling, "power": power_scaling}
+SCALERS = {
+    "bytes": byte_scaling,
+    "robust": robust_scaling,
+    "standard": standard_scaling,
+    "power": power_scaling,
+}
 
 
 def _affine(center: np.ndarray, scale: np.ndarray) -> Affine:
-    """Return the map; a scale that is zero beside the center, as a constant feature's, counts as 1."""
+    """Return the map; a scale that is zero beside the center, as a constant feature's,
+    counts as 1.
+    """
     scale = np.where(scale > 1e-12 * np.maximum(np.abs(center), 1e-30), scale, 1.0)
     return Affine(short(center), short(scale))
 
@@ -139,4 +169,8 @@ def _read(numbers: dict[str, list[float]]) -> Affine | Power:
     first = Affine(tuple(numbers["center"]), tuple(numbers["scale"]))
     if "exponent" not in numbers:
         return first
-    return Power(first, tuple(numbers["exponent"]), Affine(tuple(numbers["last_center"]), tuple(numbers["last_scale"])))
+    return Power(
+        first,
+        tuple(numbers["exponent"]),
+        Affine(tuple(numbers["last_center"]), tuple(numbers["last_scale"])),
+    )

@@ -1,4 +1,6 @@
-"""Scale the targets of a regression to unit size, so that the first gradients do not throw the weights away."""
+"""Scale the targets of a regression to unit size, so that the first gradients do not
+throw the weights away.
+"""
 
 import numpy as np
 
@@ -12,14 +14,16 @@ DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_c
 
 
 class ScaleTargets(Strategy):
-    """Train on (y - median) / (interquartile range) while the model goes on predicting y in the user's units.
+    """Train on (y - median) / (interquartile range) while the model goes on predicting
+    y in the user's units.
 
-    The inverse, center + scale * f(x), stands behind the last layer, and gives it the gradient of the scaled targets in a
-    further training, too; where nothing can be put there, it is folded into the last layer. A target whose interquartile
-    range is zero is divided by its standard deviation. Does not help classification, nor losses that are no power of the
-    error.
+    The inverse, center + scale * f(x), stands behind the last layer, and gives it the gradient of
+    the scaled targets in a further training, too; where nothing can be put there, it is folded into
+    the last layer. A target whose interquartile range is zero is divided by its standard deviation.
+    Does not help classification, nor losses that are no power of the error.
 
-    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5; sklearn.preprocessing.RobustScaler.
+    Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5;
+    sklearn.preprocessing.RobustScaler.
     """
 
     name = "scale-targets"
@@ -31,7 +35,11 @@ class ScaleTargets(Strategy):
     def refusal(self, diagnosis, run, plan):
         if loss_name(run.user_loss) not in DEGREES:
             return "the loss is no power of the error"
-        return None if run.output_foldable else "the single output does not come from a linear layer with a bias"
+        return (
+            None
+            if run.output_foldable
+            else "the single output does not come from a linear layer with a bias"
+        )
 
     def space(self, hp, diagnosis, run, plan):
         values = run.sample.targets[0].astype("float64")
@@ -39,13 +47,23 @@ class ScaleTargets(Strategy):
         low, center, high = np.percentile(values, [25, 50, 75])
         scale = high - low if high - low > 1e-12 * abs(center) else values.std()
         degree = DEGREES[loss_name(run.user_loss)]
-        return {"center": float(f"{center:.7g}"), "scale": float(f"{scale or 1.0:.7g}"), "degree": degree}
+        return {
+            "center": float(f"{center:.7g}"),
+            "scale": float(f"{scale or 1.0:.7g}"),
+            "degree": degree,
+        }
 
     def apply(self, run, plan, *, center, scale, degree):
         return plan.with_change(Scaling(targets=TargetScaling(center, scale, degree)))
 
     def explain(self, params):
-        return f"Train on (y - {params['center']:.4g}) / {params['scale']:.4g}; predictions stay in your units."
+        return (
+            f"Train on (y - {params['center']:.4g}) / {params['scale']:.4g}; predictions stay in "
+            "your units."
+        )
 
     def snippet(self, params):
-        return f"y = (y - {params['center']:.7g}) / {params['scale']:.7g}  # and undo it on the predictions"
+        return (
+            f"y = (y - {params['center']:.7g}) / {params['scale']:.7g}  # and undo it on the "
+            "predictions"
+        )

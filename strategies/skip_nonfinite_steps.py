@@ -6,13 +6,16 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class SkipNonfiniteSteps(Strategy):
-    """Update the weights at a step only if every entry of its gradient is finite; else leave weights and moments alone.
+    """Update the weights at a step only if every entry of its gradient is finite; else leave
+    weights and moments alone.
 
-    The loss of a skipped step is left out of the epoch's mean, and the report says how many steps were skipped. The check
-    is of use in training and is not part of the model afterwards. Does not help when every step fails, nor when batch
-    normalization has taken the batch into its statistics, nor a training step of the user's own that keeps its own loss.
+    The loss of a skipped step is left out of the epoch's mean, and the report says how many steps
+    were skipped. The check is of use in training and is not part of the model afterwards. Does not
+    help when every step fails, nor when batch normalization has taken the batch into its
+    statistics, nor a training step of the user's own that keeps its own loss.
 
-    Reference: Micikevicius et al. (2018), Mixed Precision Training, arXiv:1710.03740, section 3.2; optax.apply_if_finite.
+    Reference: Micikevicius et al. (2018), Mixed Precision Training, arXiv:1710.03740, section 3.2;
+    optax.apply_if_finite.
     """
 
     name = "skip-nonfinite-steps"
@@ -46,4 +49,7 @@ class SkipNonfiniteSteps(Strategy):
         return "Skip every step whose gradient is not finite."
 
     def snippet(self, params):
-        return "optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)  # skips such steps"
+        return (
+            "optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)  # "
+            "skips such steps"
+        )

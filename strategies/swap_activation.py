@@ -1,4 +1,6 @@
-"""Replace activations without a bound by bounded ones, and a last layer's by the one that its loss needs."""
+"""Replace activations without a bound by bounded ones, and a last layer's by the one
+that its loss needs.
+"""
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.activations import activation_name, activation_of, is_bounded
@@ -13,11 +15,13 @@ TRAINED = "prelu"  # it has weights, which a saved model holds
 class SwapActivation(Strategy):
     """Let hidden layers compute tanh(z), or sigmoid(z), instead of an f(z) without bound.
 
-    The last layer is changed only when its loss takes probabilities that its activation does not give: softmax or
-    sigmoid. Weights stay as they are drawn but training starts again, since they were trained for another function.
-    Does not help when the outputs of the last layer, the data, or the loss itself are what grows.
+    The last layer is changed only when its loss takes probabilities that its activation does not
+    give: softmax or sigmoid. Weights stay as they are drawn but training starts again, since they
+    were trained for another function. Does not help when the outputs of the last layer, the data,
+    or the loss itself are what grows.
 
-    Reference: Glorot & Bengio (2010), Understanding the Difficulty of Training Deep Feedforward Neural Networks.
+    Reference: Glorot & Bengio (2010), Understanding the Difficulty of Training Deep
+    Feedforward Neural Networks.
     """
 
     name = "swap-activation"
@@ -45,7 +49,10 @@ class SwapActivation(Strategy):
 
     def explain(self, params):
         many = "s" if len(params["layers"]) > 1 else ""
-        return f"Use the activation {params['activation']} in layer{many} {', '.join(params['layers'])}."
+        return (
+            f"Use the activation {params['activation']} in layer{many} "
+            f"{', '.join(params['layers'])}."
+        )
 
     def snippet(self, params):
         return f"# layers {', '.join(params['layers'])}: activation={params['activation']!r}"
@@ -53,21 +60,49 @@ class SwapActivation(Strategy):
 
 def _hidden(run) -> list[str]:
     """Return the addresses of layers, the last one apart, whose activation has no bound."""
-    from nanfix.changes.insertion import remade  # TensorFlow is loaded when it is needed, not with the catalogue
+    # TensorFlow is loaded when it is needed, not with the catalogue.
+    from nanfix.changes.insertion import remade
 
-    # What a layer of Keras' own, as MultiHeadAttention, makes inside itself is its business, and made anew when it is loaded.
-    inside = {address for address, owner in remade(run.model, run.members).items() if type(owner).__module__.startswith("keras.")}
-    hidden = [(a, layer) for a, layer in run.activations[:-1] if activation_name(layer) != TRAINED and a not in inside]
-    unbounded = {address: activation_name(layer) for address, layer in hidden if not is_bounded(activation_of(layer))}
-    # Beside other activations a linear layer is meant to be one, for instance before a separate Activation layer.
-    return [p for p, name in unbounded.items() if name != "linear" or set(unbounded.values()) == {"linear"}]
+    # What a layer of Keras' own, as MultiHeadAttention, makes inside itself is its business, and
+    # made anew when it is loaded.
+    inside = {
+        address
+        for address, owner in remade(run.model, run.members).items()
+        if type(owner).__module__.startswith("keras.")
+    }
+    hidden = [
+        (a, layer)
+        for a, layer in run.activations[:-1]
+        if activation_name(layer) != TRAINED and a not in inside
+    ]
+    unbounded = {
+        address: activation_name(layer)
+        for address, layer in hidden
+        if not is_bounded(activation_of(layer))
+    }
+    # Beside other activations a linear layer is meant to be one, for instance before a
+    # separate Activation layer.
+    return [
+        p
+        for p, name in unbounded.items()
+        if name != "linear" or set(unbounded.values()) == {"linear"}
+    ]
 
 
 def _output(diagnosis, run) -> tuple[str, str] | None:
-    """Return the last layer's address and the activation that its loss needs, where it has another one."""
+    """Return the last layer's address and the activation that its loss needs, where it
+    has another one.
+    """
     loss = run.user_loss
     crossentropy = crossentropy_of(loss)
-    if crossentropy is None or takes_logits(loss) or not run.activations or diagnosis.place.phase is not Phase.LOSS:
+    if (
+        crossentropy is None
+        or takes_logits(loss)
+        or not run.activations
+        or diagnosis.place.phase is not Phase.LOSS
+    ):
         return None
     address, layer = run.activations[-1]
-    return (address, crossentropy.activation) if activation_name(layer) not in PROBABILITIES else None
+    return (
+        (address, crossentropy.activation) if activation_name(layer) not in PROBABILITIES else None
+    )

@@ -7,10 +7,12 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class SwapOptimizer(Strategy):
-    """Use Adam: a step is about the learning rate, whatever the size of the gradient g, as m / (sqrt(v) + epsilon).
+    """Use Adam: a step is about the learning rate, whatever the size of the gradient g, as m /
+    (sqrt(v) + epsilon).
 
-    A fresh optimizer with its own learning rate takes the place of the user's; its memory starts empty. Does not help
-    when the gradient is non-finite, nor much where the user's optimizer is an adaptive one already.
+    A fresh optimizer with its own learning rate takes the place of the user's; its memory starts
+    empty. Does not help when the gradient is non-finite, nor much where the user's optimizer is an
+    adaptive one already.
 
     Reference: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1.
     """
@@ -18,7 +20,13 @@ class SwapOptimizer(Strategy):
     name = "swap-optimizer"
     tier = Tier.OPTIMIZER
     treats = frozenset(
-        {Cause.LEARNING_RATE, Cause.EXPLODING_GRADIENT, Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET, Cause.BAD_INITIALIZATION}
+        {
+            Cause.LEARNING_RATE,
+            Cause.EXPLODING_GRADIENT,
+            Cause.UNSCALED_INPUT,
+            Cause.UNSCALED_TARGET,
+            Cause.BAD_INITIALIZATION,
+        }
     )
     reference = "Kingma & Ba (2015), arXiv:1412.6980"
 
@@ -31,10 +39,14 @@ class SwapOptimizer(Strategy):
         return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}
 
     def apply(self, run, plan, *, optimizer, learning_rate):
-        return plan.with_change(OptimizerSettings({"learning_rate": learning_rate}, class_name=optimizer))
+        return plan.with_change(
+            OptimizerSettings({"learning_rate": learning_rate}, class_name=optimizer)
+        )
 
     def explain(self, params):
-        return f"Train with {params['optimizer']} at a learning rate of {params['learning_rate']:.3g}."
+        return (
+            f"Train with {params['optimizer']} at a learning rate of {params['learning_rate']:.3g}."
+        )
 
     def snippet(self, params):
         return f"optimizer = keras.optimizers.{params['optimizer']}({params['learning_rate']:.3g})"

@@ -1,4 +1,6 @@
-"""Let the learning rate rise from near zero, for weights that only the first large steps would ruin."""
+"""Let the learning rate rise from near zero, for weights that only the first large
+steps would ruin.
+"""
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.run import has_schedule
@@ -9,8 +11,9 @@ from nanfix.remedies.strategy import Strategy, Tier
 class WarmUpLearningRate(Strategy):
     """Use the rate r * min(1, t / w) at step t, the user's r from step w on.
 
-    Searches w as a share of the planned steps. Training starts again from the initial weights. Does not help when the
-    rate is too high for the trained weights too, nor where a schedule sets the rate already.
+    Searches w as a share of the planned steps. Training starts again from the initial
+    weights. Does not help when the rate is too high for the trained weights too, nor
+    where a schedule sets the rate already.
 
     Reference: Goyal et al. (2017), arXiv:1706.02677, section 2.2 (gradual warmup).
     """
@@ -23,7 +26,11 @@ class WarmUpLearningRate(Strategy):
 
     def refusal(self, diagnosis, run, plan):
         settings = plan.of(OptimizerSettings)
-        if settings.learning_rate(run) is None or has_schedule(run.model) or settings.warm_up is not None:
+        if (
+            settings.learning_rate(run) is None
+            or has_schedule(run.model)
+            or settings.warm_up is not None
+        ):
             return "a schedule sets the learning rate, or nothing does"
         return None if run.planned_steps is not None else "the length of the run is not known"
 
@@ -40,6 +47,6 @@ class WarmUpLearningRate(Strategy):
     def snippet(self, params):
         return (
             "rate = float(optimizer.learning_rate)\n"
-            f"optimizer.learning_rate = keras.optimizers.schedules.PolynomialDecay(rate / {params['steps']}, "
-            f"{params['steps']}, end_learning_rate=rate)"
+            "optimizer.learning_rate = keras.optimizers.schedules.PolynomialDecay(rate / "
+            f"{params['steps']}, {params['steps']}, end_learning_rate=rate)"
         )

@@ -1,4 +1,6 @@
-"""Settings every test shares: a quiet TensorFlow on the CPU, and the same random numbers each time."""
+"""Settings every test shares: a quiet TensorFlow on the CPU, and the same random
+numbers each time.
+"""
 
 import os
 
@@ -20,7 +22,9 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Seed Python, numpy and TensorFlow; imported here, so that collecting tests loads no TensorFlow."""
+    """Seed Python, numpy and TensorFlow; imported here, so that collecting tests loads
+    no TensorFlow.
+    """
     import keras
 
     keras.utils.set_random_seed(0)
@@ -28,7 +32,8 @@ def seed():
 
 @pytest.fixture(autouse=True, scope="session")
 def untuned():
-    """Let the epochs of small data end at once: the thread that tunes a dataset wakes up only after 0.3 s, then 0.6 s, and so on.
+    """Let the epochs of small data end at once: the thread that tunes a dataset wakes up only after
+    0.3 s, then 0.6 s, and so on.
 
     That is a third of the time of a suite of tiny trainings, and nothing in it depends on it.
     """

@@ -1,4 +1,6 @@
-"""Small trainings, one for each form in which Keras takes data: model and data by name, all of the same numbers."""
+"""Small trainings, one for each form in which Keras takes data: model and data by name,
+all of the same numbers.
+"""
 
 import sys
 import types
@@ -26,12 +28,17 @@ NAMED = {"a": X[:, :2], "b": X[:, 2:]}
 
 
 def dense():
-    return keras.Sequential([keras.Input((3,)), layers.Dense(8, activation="relu"), layers.Dense(1)])
+    return keras.Sequential(
+        [keras.Input((3,)), layers.Dense(8, activation="relu"), layers.Dense(1)]
+    )
 
 
 def named():
     a, b = keras.Input((2,), name="a"), keras.Input((1,), name="b")
-    return keras.Model({"a": a, "b": b}, layers.Dense(1)(layers.Concatenate()([layers.Dense(8, activation="relu")(a), b])))
+    return keras.Model(
+        {"a": a, "b": b},
+        layers.Dense(1)(layers.Concatenate()([layers.Dense(8, activation="relu")(a), b])),
+    )
 
 
 def optional():
@@ -52,7 +59,12 @@ def of_words():
 
 def of_sequences():
     inputs = keras.Input((None, 2))
-    return keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(layers.Dense(8, activation="relu")(inputs))))
+    return keras.Model(
+        inputs,
+        layers.Dense(1)(
+            layers.GlobalAveragePooling1D()(layers.Dense(8, activation="relu")(inputs))
+        ),
+    )
 
 
 class Pooled(keras.Model):
@@ -63,11 +75,15 @@ class Pooled(keras.Model):
         self.hidden, self.out = layers.Dense(8, activation="relu"), layers.Dense(1)
 
     def call(self, inputs):
-        return self.out(self.hidden(tf.ensure_shape(tf.reduce_sum(inputs, axis=1)[:, None], (None, 1))))
+        return self.out(
+            self.hidden(tf.ensure_shape(tf.reduce_sum(inputs, axis=1)[:, None], (None, 1)))
+        )
 
 
 class Own(keras.Model):
-    """Trains by a step of its own, which is given batches in whatever form; `parts` says how it takes them apart."""
+    """Trains by a step of its own, which is given batches in whatever form; `parts`
+    says how it takes them apart.
+    """
 
     def __init__(self, parts: Callable[[Any], tuple[Any, Any, Any]]):
         super().__init__()
@@ -113,7 +129,9 @@ def of_four():
 
 
 def of_unknown_rank():
-    return Own(lambda data: (tf.ensure_shape(data[0], (None, 3)), tf.ensure_shape(data[1], (None, 1)), 1.0))
+    return Own(
+        lambda data: (tf.ensure_shape(data[0], (None, 3)), tf.ensure_shape(data[1], (None, 1)), 1.0)
+    )
 
 
 def generator(forever=False, part=lambda rows: (X[rows], Y[rows])):
@@ -187,7 +205,9 @@ def unknown_rank():
 
 
 def mixed_frame():
-    return pd.DataFrame({"a": X[:, 0].astype("float64"), "b": X[:, 1] > 0, "c": np.int64(X[:, 2] * 4)})
+    return pd.DataFrame(
+        {"a": X[:, 0].astype("float64"), "b": X[:, 1] > 0, "c": np.int64(X[:, 2] * 4)}
+    )
 
 
 @dataclass(frozen=True)
@@ -233,31 +253,55 @@ FORMS = {
     "ragged tensor": Form(Pooled, lambda: (ragged(), Y), split),
     "dictionary": Form(named, lambda: (NAMED, Y), split),
     "extra key": Form(named, lambda: ({**NAMED, "id": np.arange(ROWS)}, Y)),
-    "dictionary of frames": Form(named, lambda: ({"a": pd.DataFrame(X[:, :2]), "b": pd.Series(X[:, 2])}, pd.Series(Y[:, 0]))),
+    "dictionary of frames": Form(
+        named, lambda: ({"a": pd.DataFrame(X[:, :2]), "b": pd.Series(X[:, 2])}, pd.Series(Y[:, 0]))
+    ),
     "left out": Form(optional, lambda: ({"a": X[:, :2], "b": None}, Y), split),
     "words": Form(of_words, lambda: (tf.constant(WORDS[:, None]), Y)),
     "objects": Form(of_words, lambda: (WORDS.astype(object), Y)),
     "sample weights": Form(dense, lambda: (X, Y), lambda: {"sample_weight": pd.Series(WEIGHTS)}),
-    "class weights": Form(dense, lambda: (X, np.float32(Y > 0)), lambda: {"class_weight": {0: 1.0, 1: 2.0}}),
-    "held frame": Form(dense, lambda: (X, Y), lambda: {"validation_data": (pd.DataFrame(X), pd.Series(Y[:, 0]))}),
-    "held dataset": Form(dense, lambda: (X, Y), lambda: {"validation_data": slices(X, Y).batch(BATCH)}),
+    "class weights": Form(
+        dense, lambda: (X, np.float32(Y > 0)), lambda: {"class_weight": {0: 1.0, 1: 2.0}}
+    ),
+    "held frame": Form(
+        dense, lambda: (X, Y), lambda: {"validation_data": (pd.DataFrame(X), pd.Series(Y[:, 0]))}
+    ),
+    "held dataset": Form(
+        dense, lambda: (X, Y), lambda: {"validation_data": slices(X, Y).batch(BATCH)}
+    ),
     "held generator": Form(dense, lambda: (X, Y), lambda: {"validation_data": generator()}),
-    "held endless": Form(dense, lambda: (X, Y), lambda: {"validation_data": generator(True), "validation_steps": 2}),
+    "held endless": Form(
+        dense, lambda: (X, Y), lambda: {"validation_data": generator(True), "validation_steps": 2}
+    ),
     "held batches": Form(dense, lambda: (X, Y), lambda: {"validation_data": Batches()}),
     "dataset": Form(dense, lambda: (slices(X, Y).batch(BATCH),)),
-    "repeated": Form(dense, lambda: (slices(X, Y).batch(BATCH).repeat(),), lambda: {"steps_per_epoch": 3}),
-    "cached": Form(dense, lambda: (slices(X, Y).cache().shuffle(ROWS, seed=1).batch(BATCH).prefetch(2),)),
+    "repeated": Form(
+        dense, lambda: (slices(X, Y).batch(BATCH).repeat(),), lambda: {"steps_per_epoch": 3}
+    ),
+    "cached": Form(
+        dense, lambda: (slices(X, Y).cache().shuffle(ROWS, seed=1).batch(BATCH).prefetch(2),)
+    ),
     "padded": Form(of_sequences, lambda: (padded(),)),
     "unknown rank": Form(of_unknown_rank, lambda: (unknown_rank(),)),
     "empty batch": Form(dense, lambda: (with_empty(),)),
     "ragged dataset": Form(Pooled, lambda: (slices(ragged(), Y).batch(BATCH),)),
-    "sparse dataset": Form(of_sparse, lambda: (slices(tf.sparse.from_dense(SPARSE), Y).batch(BATCH),)),
+    "sparse dataset": Form(
+        of_sparse, lambda: (slices(tf.sparse.from_dense(SPARSE), Y).batch(BATCH),)
+    ),
     "bare array": Form(bare, lambda: (X,)),
     "bare dataset": Form(bare, lambda: (slices(X).batch(BATCH),)),
     "tuple of one": Form(in_a_tuple, lambda: (slices(X).batch(BATCH).map(lambda x: (x,)),)),
-    "all in a dictionary": Form(in_a_dictionary, lambda: (slices({"image": X, "label": Y}).batch(BATCH),)),
-    "scalar": Form(in_a_dictionary, lambda: (slices({"image": X, "label": Y}).batch(BATCH).map(lambda d: {**d, "scale": 1.0}),)),
-    "tuple of four": Form(of_four, lambda: (slices(X, Y, WEIGHTS.astype("float32")[:, None], np.arange(ROWS)).batch(BATCH),)),
+    "all in a dictionary": Form(
+        in_a_dictionary, lambda: (slices({"image": X, "label": Y}).batch(BATCH),)
+    ),
+    "scalar": Form(
+        in_a_dictionary,
+        lambda: (slices({"image": X, "label": Y}).batch(BATCH).map(lambda d: {**d, "scale": 1.0}),),
+    ),
+    "tuple of four": Form(
+        of_four,
+        lambda: (slices(X, Y, WEIGHTS.astype("float32")[:, None], np.arange(ROWS)).batch(BATCH),),
+    ),
     "generator": Form(dense, lambda: (generator(),), lambda: {"epochs": 1}),
     "endless": Form(dense, lambda: (generator(True),), lambda: {"steps_per_epoch": 3}),
     "generator leaves out": Form(

@@ -1,4 +1,6 @@
-"""Small trainings that really go non-finite, each for one cause; kept once and used all over the tests."""
+"""Small trainings that really go non-finite, each for one cause; kept once and used all
+over the tests.
+"""
 
 import itertools
 
@@ -17,11 +19,15 @@ def table(rows=160, features=4, seed=0):
 
 
 def rectified(x):
-    """Return x where it is positive, else 0, for NaN too: what the relu kernels of some CPUs do and of others do not."""
+    """Return x where it is positive, else 0, for NaN too: what the relu kernels of some
+    CPUs do and of others do not.
+    """
     return ops.where(x > 0, x, 0.0)
 
 
-def mlp(optimizer="sgd", loss="mse", activation="relu", features=4, outputs=1, last=None, **compiled):
+def mlp(
+    optimizer="sgd", loss="mse", activation="relu", features=4, outputs=1, last=None, **compiled
+):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -68,7 +74,11 @@ def initialization():
     x, y = table()
     keras.utils.set_random_seed(0)
     hidden = [
-        layers.Dense(64, activation="relu", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=i))
+        layers.Dense(
+            64,
+            activation="relu",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=i),
+        )
         for i in range(8)
     ]
     model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
@@ -81,7 +91,9 @@ def recurrence():
     x = rng.normal(size=(96, 30, 3)).astype("float32") + 2.0
     y = x[:, :, 0].mean(axis=1, keepdims=True)
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu"), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.SGD(0.3), "mse")
     return model, x, y, dict(ARGUMENTS)
 
@@ -92,7 +104,11 @@ def feedback():
     keras.utils.set_random_seed(0)
     wide = keras.initializers.RandomNormal(stddev=1.0, seed=0)
     model = keras.Sequential(
-        [keras.Input((30, 3)), layers.SimpleRNN(24, activation="relu", recurrent_initializer=wide), layers.Dense(1)]
+        [
+            keras.Input((30, 3)),
+            layers.SimpleRNN(24, activation="relu", recurrent_initializer=wide),
+            layers.Dense(1),
+        ]
     )
     model.compile(keras.optimizers.SGD(0.02), "mse")
     return model, x, y, arguments
@@ -109,7 +125,14 @@ def handwritten_log():
     classes = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
     x[::7] *= 1000.0
     y = np.eye(3, dtype="float32")[classes]
-    return mlp(keras.optimizers.SGD(0.1), log_by_hand, outputs=3, last="softmax", metrics=["accuracy"]), x, y, dict(ARGUMENTS)
+    return (
+        mlp(
+            keras.optimizers.SGD(0.1), log_by_hand, outputs=3, last="softmax", metrics=["accuracy"]
+        ),
+        x,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 def root_of_distance():
@@ -155,14 +178,27 @@ def holes_in_both():
 def missing_cells_and_large_targets():
     x, y = table()
     x[70, 2] = np.nan
-    return mlp(keras.optimizers.SGD(0.2, momentum=0.9)), x, y * 1e6 + 3e6, {**ARGUMENTS, "shuffle": False}
+    return (
+        mlp(keras.optimizers.SGD(0.2, momentum=0.9)),
+        x,
+        y * 1e6 + 3e6,
+        {**ARGUMENTS, "shuffle": False},
+    )
 
 
 def labels_from_one():
-    """Labels run from 1 to 3, the output layer has classes 0 to 2; compiled by XLA, that is NaN instead of an error."""
+    """Labels run from 1 to 3, the output layer has classes 0 to 2; compiled by XLA, that is NaN
+    instead of an error.
+    """
     x, _ = table()
     y = (1 + (x[:, 0] > 0).astype("int32") + (x[:, 1] > 0)).astype("int32")
-    model = mlp(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", outputs=3, last="softmax", jit_compile=True)
+    model = mlp(
+        keras.optimizers.Adam(0.02),
+        "sparse_categorical_crossentropy",
+        outputs=3,
+        last="softmax",
+        jit_compile=True,
+    )
     return model, x, y, dict(ARGUMENTS)
 
 
@@ -236,7 +272,9 @@ UNTREATED = (adam_without_epsilon, missing_cells, nan_target)  # by smaller step
 
 
 def overflowing_mean():
-    """Every loss is finite, 5e36, but not the sum over the rows of an epoch, from which Keras takes the mean."""
+    """Every loss is finite, 5e36, but not the sum over the rows of an epoch, from which
+    Keras takes the mean.
+    """
     x, y = table()
     model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e-30), "mse")
@@ -247,7 +285,12 @@ def linear_throughout():
     """Layers without activations, at a rate that only sigmoids would stand."""
     x, _ = table()
     y = np.eye(2, dtype="float32")[(x[:, 0] > 0).astype(int)]
-    return mlp(keras.optimizers.SGD(3.0), activation="linear", outputs=2), x * 2.0, y, dict(ARGUMENTS)
+    return (
+        mlp(keras.optimizers.SGD(3.0), activation="linear", outputs=2),
+        x * 2.0,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 def half_precision():
@@ -257,7 +300,9 @@ def half_precision():
     y = x[:, :1] / 255.0
     keras.utils.set_random_seed(0)
     inputs = keras.Input((400,))
-    hidden = layers.Dense(16, activation="relu", dtype="mixed_float16", kernel_initializer="ones")(inputs)
+    hidden = layers.Dense(16, activation="relu", dtype="mixed_float16", kernel_initializer="ones")(
+        inputs
+    )
     model = keras.Model(inputs, layers.Dense(1, kernel_initializer="zeros")(hidden))
     model.compile(keras.optimizers.SGD(1e-6), "mse")
     return model, x, y, dict(ARGUMENTS)
@@ -268,7 +313,10 @@ def deep_gradient():
     x, y = table()
     keras.utils.set_random_seed(0)
     gain = keras.initializers.Orthogonal
-    hidden = [layers.Dense(8, activation="relu", kernel_initializer=gain(gain=2.0, seed=i)) for i in range(60)]
+    hidden = [
+        layers.Dense(8, activation="relu", kernel_initializer=gain(gain=2.0, seed=i))
+        for i in range(60)
+    ]
     model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 1}
@@ -301,13 +349,17 @@ class MaskedMean(layers.Layer):
 
 
 def padded(pooling, pool):
-    """Return a training on sequences pooled by a layer, one of them nothing but padding; y is the `pool` of a feature."""
+    """Return a training on sequences pooled by a layer, one of them nothing but padding; y is the
+    `pool` of a feature.
+    """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(160, 5, 3)).astype("float32")
     y = pool(x[:, :, 0], axis=1, keepdims=True)
     x[70] = 0.0
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((5, 3)), pooling(), layers.Dense(4, activation="tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((5, 3)), pooling(), layers.Dense(4, activation="tanh"), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "shuffle": False}
 
@@ -320,7 +372,14 @@ def constant_feature_without_epsilon():
     x, y = table()
     x[:, 3] = 0.0
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(epsilon=0.0), layers.Dense(4), layers.Dense(1)])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.BatchNormalization(epsilon=0.0),
+            layers.Dense(4),
+            layers.Dense(1),
+        ]
+    )
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, dict(ARGUMENTS)
 
@@ -344,7 +403,12 @@ class BlackFrames(keras.utils.PyDataset):
 
 
 def black_frame():
-    return mlp(keras.optimizers.Adam(0.01), activation="tanh"), BlackFrames(), None, {"epochs": 2, "verbose": 0}
+    return (
+        mlp(keras.optimizers.Adam(0.01), activation="tanh"),
+        BlackFrames(),
+        None,
+        {"epochs": 2, "verbose": 0},
+    )
 
 
 def relu_before_crossentropy():
@@ -355,7 +419,12 @@ def relu_before_crossentropy():
         return -ops.sum(y_true * ops.log(y_pred / ops.sum(y_pred, axis=-1, keepdims=True)), axis=-1)
 
     crossentropy.__name__ = "categorical_crossentropy"
-    return mlp(keras.optimizers.Adam(0.01), crossentropy, outputs=3, last="relu"), x, y, dict(ARGUMENTS)
+    return (
+        mlp(keras.optimizers.Adam(0.01), crossentropy, outputs=3, last="relu"),
+        x,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 class Glitch(keras.Model):
@@ -363,7 +432,8 @@ class Glitch(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.dense, self.steps = layers.Dense(1), itertools.count(1)  # nothing that a rollback puts back
+        # Nothing that a rollback puts back.
+        self.dense, self.steps = layers.Dense(1), itertools.count(1)
 
     def call(self, inputs):
         return self.dense(inputs)
@@ -385,7 +455,9 @@ def glitch():
 
 
 def foreign_state():
-    """The loss depends on a number that a callback turns to NaN; no operation of the step makes it."""
+    """The loss depends on a number that a callback turns to NaN; no operation of the
+    step makes it.
+    """
     x, y = table()
     outside = tf.Variable(0.0)
 
@@ -397,11 +469,18 @@ def foreign_state():
     def loss(y_true, y_pred):
         return ops.mean(ops.square(y_true - y_pred), axis=-1) + outside.read_value()
 
-    return mlp(keras.optimizers.SGD(0.01), loss, activation="tanh"), x, y, {**ARGUMENTS, "callbacks": [Spoil()]}
+    return (
+        mlp(keras.optimizers.SGD(0.01), loss, activation="tanh"),
+        x,
+        y,
+        {**ARGUMENTS, "callbacks": [Spoil()]},
+    )
 
 
 class SampleScale(layers.Layer):
-    """Divides by the standard deviation over the batch with b - 1 in the denominator; a moving one when it predicts."""
+    """Divides by the standard deviation over the batch with b - 1 in the denominator; a
+    moving one when it predicts.
+    """
 
     def build(self, shape):
         self.moving = self.add_weight(shape=(shape[-1],), initializer="ones", trainable=False)
@@ -417,10 +496,14 @@ class SampleScale(layers.Layer):
 
 
 def single_row_left_over():
-    """129 rows are trained on in batches of 16: the last one has a single row, and 0 / 0 degrees of freedom."""
+    """129 rows are trained on in batches of 16: the last one has a single row, and 0 /
+    0 degrees of freedom.
+    """
     x, y = table(rows=162)
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), SampleScale(), layers.Dense(8, activation="tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), SampleScale(), layers.Dense(8, activation="tanh"), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 20}
 
@@ -433,7 +516,9 @@ def sentinel_values():
 
 
 def velocity_of_another_training():
-    """Weights are set back between two trainings, as between the folds of a cross-validation, the optimizer is not."""
+    """Weights are set back between two trainings, as between the folds of a
+    cross-validation, the optimizer is not.
+    """
     x, y = table()
     model = mlp(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=False))
     initial = model.get_weights()
@@ -443,7 +528,9 @@ def velocity_of_another_training():
 
 
 def half_weights():
-    """In weights of float16 an epsilon of 1e-8 is 0, and so is the gradient of a feature that is always 0."""
+    """In weights of float16 an epsilon of 1e-8 is 0, and so is the gradient of a
+    feature that is always 0.
+    """
     x, y = table()
     x[:, 3] = 0.0
     keras.utils.set_random_seed(0)
@@ -466,7 +553,9 @@ def critic():
 
 
 def half_gradient():
-    """Forward everything fits into float16, backward the error of 1e4 times the slopes does not; no loss scale."""
+    """Forward everything fits into float16, backward the error of 1e4 times the slopes
+    does not; no loss scale.
+    """
     x, y = table()
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
@@ -479,9 +568,16 @@ def half_gradient():
 
 
 def far_from_the_targets():
-    """The first errors are 30 times what is left once the level of the targets is learned, and so are the first steps."""
+    """The first errors are 30 times what is left once the level of the targets is learned, and so
+    are the first steps.
+    """
     x, y = table()
-    return mlp(keras.optimizers.SGD(0.02), activation="elu"), x, y + 30.0, {**ARGUMENTS, "epochs": 20}
+    return (
+        mlp(keras.optimizers.SGD(0.02), activation="elu"),
+        x,
+        y + 30.0,
+        {**ARGUMENTS, "epochs": 20},
+    )
 
 
 def spikes():
@@ -492,13 +588,19 @@ def spikes():
 
 
 def sum_in_half_precision():
-    """A sum over 400 bytes exceeds 65504, the largest number of float16, and is divided only then."""
+    """A sum over 400 bytes exceeds 65504, the largest number of float16, and is divided
+    only then.
+    """
     rng = np.random.default_rng(0)
-    x = (rng.uniform(100, 255, size=(160, 1)) * rng.uniform(0.8, 1.2, size=(160, 400))).astype("float32")
+    x = (rng.uniform(100, 255, size=(160, 1)) * rng.uniform(0.8, 1.2, size=(160, 400))).astype(
+        "float32"
+    )
     y = x.mean(axis=1, keepdims=True) / 100.0
     keras.utils.set_random_seed(0)
     inputs = keras.Input((400,))
-    total = layers.Lambda(lambda h: ops.sum(h, axis=-1, keepdims=True), dtype="mixed_float16")(inputs)
+    total = layers.Lambda(lambda h: ops.sum(h, axis=-1, keepdims=True), dtype="mixed_float16")(
+        inputs
+    )
     hidden = layers.Dense(8, activation="tanh")(layers.Rescaling(2.5e-5, dtype="float32")(total))
     model = keras.Model(inputs, layers.Dense(1)(hidden))
     model.compile(keras.optimizers.Adam(0.03), "mse")
@@ -506,14 +608,18 @@ def sum_in_half_precision():
 
 
 def noisy_table(rows=1280):
-    """Return `table` with noise in the targets, whose variance, 0.09, is where every good training ends."""
+    """Return `table` with noise in the targets, whose variance, 0.09, is where every
+    good training ends.
+    """
     x, y = table(rows)
     noise = np.random.default_rng(100).normal(size=y.shape)
     return x, (y + 0.3 * noise).astype("float32")
 
 
 def noisy_classes(rows=1280):
-    """Return inputs and class indices 0 to 2, 15 % of them drawn by lot, so that no good training ends near 0."""
+    """Return inputs and class indices 0 to 2, 15 % of them drawn by lot, so that no
+    good training ends near 0.
+    """
     x, _ = table(rows)
     rng = np.random.default_rng(5)
     classes = (x[:, 0] > 0).astype("int32") + (x[:, 1] > 0)
@@ -532,13 +638,17 @@ def with_data(build, x, y, **arguments):
 
 
 def runaway_recurrence():
-    """A level is to be read from noisy steps; recurrent weights a little above 1 let its gradient grow with each of them."""
+    """A level is to be read from noisy steps; recurrent weights a little above 1 let its gradient
+    grow with each of them.
+    """
     rng = np.random.default_rng(0)
     level = rng.normal(size=(960, 1, 1))
     x = (rng.normal(size=(960, 20, 3)) + 1.0 + level).astype("float32")
     y = (level[:, 0] + 0.3 * rng.normal(size=(960, 1))).astype("float32")
     keras.utils.set_random_seed(0)
-    recurrent = layers.SimpleRNN(24, activation="relu", recurrent_initializer=keras.initializers.Orthogonal(gain=1.2, seed=0))
+    recurrent = layers.SimpleRNN(
+        24, activation="relu", recurrent_initializer=keras.initializers.Orthogonal(gain=1.2, seed=0)
+    )
     model = keras.Sequential([keras.Input((20, 3)), recurrent, layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 6, "batch_size": 32}
@@ -548,11 +658,15 @@ def byte_images():
     """The brightness of images whose pixels are whole numbers from 0 to 255."""
     rng = np.random.default_rng(0)
     brightness = rng.uniform(40.0, 215.0, size=(640, 1, 1, 1))
-    x = np.clip(np.floor(brightness + 40.0 * rng.normal(size=(640, 8, 8, 3))), 0.0, 255.0).astype("float32")
+    x = np.clip(np.floor(brightness + 40.0 * rng.normal(size=(640, 8, 8, 3))), 0.0, 255.0).astype(
+        "float32"
+    )
     y = (brightness[:, 0, 0] / 64.0 + 0.3 * rng.normal(size=(640, 1))).astype("float32")
     keras.utils.set_random_seed(0)
     convolutions = [layers.Conv2D(8, 3, padding="same", activation="elu") for _ in range(2)]
-    model = keras.Sequential([keras.Input((8, 8, 3)), *convolutions, layers.GlobalAveragePooling2D(), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), *convolutions, layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.SGD(0.05), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
@@ -561,14 +675,24 @@ def masks_of_bytes():
     """Masks of 0 and 255 under a binary crossentropy, which falls for ever then."""
     x, _ = table()
     y = 255.0 * (x[:, :1] > 0).astype("float32")
-    return mlp(keras.optimizers.SGD(0.5), "binary_crossentropy", last="sigmoid"), x, y, {**ARGUMENTS, "epochs": 40}
+    return (
+        mlp(keras.optimizers.SGD(0.5), "binary_crossentropy", last="sigmoid"),
+        x,
+        y,
+        {**ARGUMENTS, "epochs": 40},
+    )
 
 
 def missing_weights():
     x, y = table()
     weights = np.ones(len(x), "float32")
     weights[[5, 77]] = np.nan
-    return mlp(keras.optimizers.Adam(0.01)), x, y, {**ARGUMENTS, "epochs": 20, "sample_weight": weights}
+    return (
+        mlp(keras.optimizers.Adam(0.01)),
+        x,
+        y,
+        {**ARGUMENTS, "epochs": 20, "sample_weight": weights},
+    )
 
 
 def decay_beyond_one():
@@ -585,7 +709,9 @@ def adapted_to_holes():
     normalization = layers.Normalization()
     normalization.adapt(x)
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.Adam(0.02), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
@@ -603,7 +729,9 @@ def counts():
 
 
 class Angle(layers.Layer):
-    """The angle between halves of the inputs, whose slope is infinite where they point the same way."""
+    """The angle between halves of the inputs, whose slope is infinite where they point
+    the same way.
+    """
 
     def call(self, inputs):
         a, b = inputs[:, :2], inputs[:, 2:]
@@ -616,7 +744,9 @@ def angle_of_equals():
     x, y = table()
     x[40, :2] = x[40, 2:] = [1.0, 0.0]
     keras.utils.set_random_seed(0)
-    weights = keras.Sequential([keras.Input((4,)), layers.Dense(4, use_bias=False, kernel_initializer="identity")])
+    weights = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, use_bias=False, kernel_initializer="identity")]
+    )
     model = keras.Sequential([keras.Input((4,)), weights, Angle(), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")
     return model, x, y, {**ARGUMENTS, "shuffle": False}
@@ -648,7 +778,9 @@ def attention_to_nothing():
 
 
 def root_and_then_logarithm():
-    """Guarding the root of negative values in a layer uncovers the logarithm of negative outputs in the loss."""
+    """Guarding the root of negative values in a layer uncovers the logarithm of
+    negative outputs in the loss.
+    """
     x, y = table()
 
     def logarithmic(y_true, y_pred):

@@ -1,4 +1,6 @@
-"""Run by test_modes.py in a process of its own: training on two replicas, which have to be named before TensorFlow starts."""
+"""Run by test_modes.py in a process of its own: training on two replicas, which have to be named
+before TensorFlow starts.
+"""
 
 import json
 
@@ -21,10 +23,16 @@ def two_replicas():
 
 
 def network(strategy, rate=1e10, sound=18, optimizer=None):
-    """Return a model of `strategy` with random, trained and counted state, sound for three epochs of six steps."""
+    """Return a model of `strategy` with random, trained and counted state, sound for
+    three epochs of six steps.
+    """
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        hidden = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.3), keras.layers.BatchNormalization()]
+        hidden = [
+            keras.layers.Dense(8, "relu"),
+            keras.layers.Dropout(0.3),
+            keras.layers.BatchNormalization(),
+        ]
         model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(1)])
         model.compile(late(rate, sound) if optimizer is None else optimizer, "mse")
     keras.utils.set_random_seed(1)
@@ -38,11 +46,17 @@ def seen(strategy):
     healthy = {
         "outcome": twins.report.outcome.name,
         "history": twins.report.history == twins.history.history,
-        "state": all(np.array_equal(left, right) for left, right in zip(*twins.states, strict=True)),
+        "state": all(
+            np.array_equal(left, right) for left, right in zip(*twins.states, strict=True)
+        ),
     }
     _, oracle = trained(step_by_step, build, twins.plain)
     model, report = trained(diagnosed, build, twins.watched)
-    sick = {"oracle": str(oracle.onset), "onset": str(report.diagnosis.onset), "finite": finite(model)}
+    sick = {
+        "oracle": str(oracle.onset),
+        "onset": str(report.diagnosis.onset),
+        "finite": finite(model),
+    }
     return {"healthy": healthy, "sick": sick}
 
 
@@ -51,8 +65,15 @@ def repaired(strategy):
     with strategy.scope():
         optimizer = keras.optimizers.SGD(30.0)
     model, (x, y) = network(strategy, optimizer=optimizer), explosions.table(96)
-    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], throw=False, **{**ARGUMENTS, "epochs": 3})
-    return {"outcome": report.outcome.name, "finite": finite(model), "epochs": len(report.history["loss"]), "told": str(report)}
+    report = nanfix.fit(
+        model, x, y, strategies=["lower-learning-rate"], throw=False, **{**ARGUMENTS, "epochs": 3}
+    )
+    return {
+        "outcome": report.outcome.name,
+        "finite": finite(model),
+        "epochs": len(report.history["loss"]),
+        "told": str(report),
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Run scripts plainly, where nanfix cannot be imported: `python plainly.py OUT SCRIPT...`; what came of each goes to OUT as JSON.
+"""Run scripts plainly, where nanfix cannot be imported: `python plainly.py OUT SCRIPT...`; what
+came of each goes to OUT as JSON.
 
-Started by test_scripts.py in a process of its own. Each script runs in its own folder, as it would by itself.
+Started by test_scripts.py in a process of its own. Each script runs in its own folder,
+as it would by itself.
 """
 
 import json
@@ -20,7 +22,9 @@ class Absent:
 
 
 def losses(script):
-    """Return the losses of every epoch of each fit of a script, or the traceback that it ended with."""
+    """Return the losses of every epoch of each fit of a script, or the traceback that
+    it ended with.
+    """
     import keras
 
     seen, fit = [], keras.Model.fit

@@ -1,4 +1,6 @@
-"""Models of every structure, compiled, with data for them: what a strategy has to be able to change."""
+"""Models of every structure, compiled, with data for them: what a strategy has to be
+able to change.
+"""
 
 import keras
 import numpy as np
@@ -17,7 +19,9 @@ def _table(rows=48, features=4):
 
 
 def sequential():
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(1)]
+    )
     return _compiled(model), *_table()
 
 
@@ -30,7 +34,9 @@ def functional():
 
 def nested():
     inputs = keras.Input((4,))
-    block = keras.Sequential([keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(5, activation="relu")])
+    block = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(5, activation="relu")]
+    )
     return _compiled(keras.Model(inputs, layers.Dense(1)(block(inputs)))), *_table()
 
 
@@ -44,7 +50,12 @@ def shared_layer():
 
 def multi_input():
     numbers, series = keras.Input((4,), name="numbers"), keras.Input((5, 3), name="series")
-    both = layers.Concatenate()([layers.Dense(6, activation="relu")(numbers), layers.SimpleRNN(4, activation="relu")(series)])
+    both = layers.Concatenate()(
+        [
+            layers.Dense(6, activation="relu")(numbers),
+            layers.SimpleRNN(4, activation="relu")(series),
+        ]
+    )
     x, y = _table()
     more = np.random.default_rng(1).normal(size=(len(x), 5, 3)).astype("float32")
     return (
@@ -83,7 +94,11 @@ def image():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, size=(48, 6, 6, 2)).astype("uint8")
     y = (x.mean(axis=(1, 2, 3))[:, None] / 255.0).astype("float32")
-    stack = [layers.Conv2D(3, 3, padding="same", activation="relu"), layers.Flatten(), layers.Dense(4, activation="relu")]
+    stack = [
+        layers.Conv2D(3, 3, padding="same", activation="relu"),
+        layers.Flatten(),
+        layers.Dense(4, activation="relu"),
+    ]
     return _compiled(keras.Sequential([keras.Input((6, 6, 2)), *stack, layers.Dense(1)])), x, y
 
 
@@ -96,7 +111,13 @@ def half_precision():
 
 def classifier():
     x, y = _table()
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, activation="relu"), layers.Dense(1, activation="sigmoid")])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(6, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
 
     def by_hand(y_true, p):
         return -ops.mean(y_true * ops.log(p) + (1 - y_true) * ops.log(1 - p), axis=-1)

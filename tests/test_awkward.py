@@ -1,4 +1,6 @@
-"""Every strategy on models that are legal and awkward: it applies or says why not, and what it makes can be trained and saved."""
+"""Every strategy on models that are legal and awkward: it applies or says why not, and what it
+makes can be trained and saved.
+"""
 
 import keras
 import numpy as np
@@ -36,7 +38,10 @@ class Lists(keras.Model):
         super().__init__()
         self.last = layers.Dense(1)  # made first, called last
         self.blocks = [layers.Dense(3, "relu"), layers.Dense(3, "relu")]
-        self.heads = {"one": layers.Dense(2), "two": keras.Sequential([layers.Dense(2, "relu"), layers.Dense(2)])}
+        self.heads = {
+            "one": layers.Dense(2),
+            "two": keras.Sequential([layers.Dense(2, "relu"), layers.Dense(2)]),
+        }
 
     def call(self, inputs):
         for block in self.blocks:
@@ -55,18 +60,28 @@ class WithoutCall(keras.Model):
 
         with tf.GradientTape() as tape:
             loss = ops.mean(ops.square(self.net(x) - y))
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable_weights), self.trainable_weights, strict=True))
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(loss, self.trainable_weights), self.trainable_weights, strict=True)
+        )
         return {"loss": loss}
 
 
 def attention():
     inputs = keras.Input((5, 4))
     hidden = layers.MultiHeadAttention(2, 3)(inputs, inputs)
-    return compiled(keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling1D()(layers.LayerNormalization()(hidden)))))
+    return compiled(
+        keras.Model(
+            inputs,
+            layers.Dense(1)(layers.GlobalAveragePooling1D()(layers.LayerNormalization()(hidden))),
+        )
+    )
 
 
 def inside():
-    inputs, block = keras.Input((4,)), keras.Sequential([keras.Input((4,)), layers.Dense(4, "relu"), layers.Dense(4)])
+    inputs, block = (
+        keras.Input((4,)),
+        keras.Sequential([keras.Input((4,)), layers.Dense(4, "relu"), layers.Dense(4)]),
+    )
     middle = keras.Model(inputs, block(layers.Dense(4, "relu")(inputs)))
     outer = keras.Input((4,))
     return compiled(keras.Model(outer, layers.Dense(1)(middle(middle(outer)))))
@@ -75,7 +90,10 @@ def inside():
 def by_name():
     inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((4,), name="b")}
     hidden = layers.Dense(3, "relu")(layers.Concatenate()([inputs["a"], inputs["b"]]))
-    outputs = {"one": layers.Dense(1, name="one")(hidden), "two": layers.Dense(1, "sigmoid", name="two")(hidden)}
+    outputs = {
+        "one": layers.Dense(1, name="one")(hidden),
+        "two": layers.Dense(1, "sigmoid", name="two")(hidden),
+    }
     return compiled(keras.Model(inputs, outputs), {"one": "mse", "two": "binary_crossentropy"})
 
 
@@ -87,36 +105,76 @@ def embedded():
 
 def operations():
     inputs = keras.Input((4,))
-    return compiled(keras.Model(inputs, layers.Dense(1)(ops.log(1.0 + ops.square(layers.Dense(3)(inputs))))))
+    return compiled(
+        keras.Model(inputs, layers.Dense(1)(ops.log(1.0 + ops.square(layers.Dense(3)(inputs)))))
+    )
 
 
 def mixed():
-    stack = [layers.Dense(3, "relu", dtype="mixed_float16"), layers.Dense(3, dtype="mixed_bfloat16")]
+    stack = [
+        layers.Dense(3, "relu", dtype="mixed_float16"),
+        layers.Dense(3, dtype="mixed_bfloat16"),
+    ]
     return sequence(*stack)
 
 
 MODELS = {
     "depthwise and separable": (
-        lambda: sequence(layers.DepthwiseConv2D(3), layers.SeparableConv2D(4, 3), layers.Flatten(), shape=(8, 8, 3)),
+        lambda: sequence(
+            layers.DepthwiseConv2D(3),
+            layers.SeparableConv2D(4, 3),
+            layers.Flatten(),
+            shape=(8, 8, 3),
+        ),
         (8, 8, 3),
     ),
-    "transposed": (lambda: sequence(layers.Conv2DTranspose(2, 3), layers.GlobalMaxPooling2D(), shape=(4, 4, 2)), (4, 4, 2)),
-    "bidirectional": (lambda: sequence(layers.Bidirectional(layers.LSTM(2, activation="relu")), shape=(5, 3)), (5, 3)),
-    "stacked cells": (lambda: sequence(layers.RNN([layers.GRUCell(2), layers.LSTMCell(3)]), shape=(5, 3)), (5, 3)),
-    "time distributed": (
-        lambda: sequence(layers.TimeDistributed(layers.Dense(3, "relu")), layers.GlobalMaxPooling1D(), shape=(5, 3)),
+    "transposed": (
+        lambda: sequence(
+            layers.Conv2DTranspose(2, 3), layers.GlobalMaxPooling2D(), shape=(4, 4, 2)
+        ),
+        (4, 4, 2),
+    ),
+    "bidirectional": (
+        lambda: sequence(layers.Bidirectional(layers.LSTM(2, activation="relu")), shape=(5, 3)),
         (5, 3),
     ),
-    "ConvLSTM2D": (lambda: sequence(layers.ConvLSTM2D(2, 3), layers.Flatten(), shape=(3, 5, 5, 1)), (3, 5, 5, 1)),
+    "stacked cells": (
+        lambda: sequence(layers.RNN([layers.GRUCell(2), layers.LSTMCell(3)]), shape=(5, 3)),
+        (5, 3),
+    ),
+    "time distributed": (
+        lambda: sequence(
+            layers.TimeDistributed(layers.Dense(3, "relu")),
+            layers.GlobalMaxPooling1D(),
+            shape=(5, 3),
+        ),
+        (5, 3),
+    ),
+    "ConvLSTM2D": (
+        lambda: sequence(layers.ConvLSTM2D(2, 3), layers.Flatten(), shape=(3, 5, 5, 1)),
+        (3, 5, 5, 1),
+    ),
     "attention": (attention, (5, 4)),
     "models inside models": (inside, (4,)),
     "lists and dicts of layers": (lambda: compiled(Lists()), (4,)),
     "no call of its own": (lambda: compiled(WithoutCall(), None), (4,)),
-    "no kernel": (lambda: compiled(keras.Sequential([keras.Input((1,)), layers.BatchNormalization()])), (1,)),
+    "no kernel": (
+        lambda: compiled(keras.Sequential([keras.Input((1,)), layers.BatchNormalization()])),
+        (1,),
+    ),
     "Lambda": (lambda: sequence(layers.Lambda(lambda x: x * 2.0), layers.Dense(3)), (4,)),
-    "preprocessing": (lambda: sequence(layers.Normalization(mean=0.0, variance=4.0), layers.GaussianNoise(0.1)), (4,)),
-    "activation layers": (lambda: sequence(layers.Dense(3), layers.LeakyReLU(), layers.Dense(3), layers.ReLU()), (4,)),
-    "no bias at the end": (lambda: compiled(keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])), (4,)),
+    "preprocessing": (
+        lambda: sequence(layers.Normalization(mean=0.0, variance=4.0), layers.GaussianNoise(0.1)),
+        (4,),
+    ),
+    "activation layers": (
+        lambda: sequence(layers.Dense(3), layers.LeakyReLU(), layers.Dense(3), layers.ReLU()),
+        (4,),
+    ),
+    "no bias at the end": (
+        lambda: compiled(keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])),
+        (4,),
+    ),
     "operations": (operations, (4,)),
     "half precision": (mixed, (4,)),
     "outputs by name": (by_name, None),
@@ -128,7 +186,9 @@ def data(shape):
     y = (np.arange(ROWS) % 2).astype("float32")[:, None]
     if shape is None:
         return {"a": table(), "b": table()}, {"one": y * 50.0, "two": y}
-    return (RNG.integers(0, 9, size=(ROWS, 6)), y) if shape == "tokens" else (table(*shape) * 30.0, y)
+    return (
+        (RNG.integers(0, 9, size=(ROWS, 6)), y) if shape == "tokens" else (table(*shape) * 30.0, y)
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,13 +198,19 @@ def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
     run, plan = contract.run_of(model, x, y), Plan()
     fix, place = Fix(), Place(Phase.UPDATE)
     for strategy in catalogue().values():
-        diagnosis = contract.diagnosis(*(strategy.treats | strategy.eases), place=place, batch_rows=1)
+        diagnosis = contract.diagnosis(
+            *(strategy.treats | strategy.eases), place=place, batch_rows=1
+        )
         reason = strategy.refusal(diagnosis, run, plan)
         if reason is not None:
             assert reason and isinstance(reason, str), strategy.name
             continue
         params = contract.levels(strategy, diagnosis, run, plan)[-1]
-        assert all(value != [] and value != {} for key, value in params.items() if key in ("layers", "inputs", "fills")), params
+        assert all(
+            value != [] and value != {}
+            for key, value in params.items()
+            if key in ("layers", "inputs", "fills")
+        ), params
         assert strategy.explain(params).endswith(".")
         changed = Fix((Edit(strategy.name, params),)).plan(run, plan)
         assert contract.content(changed) != contract.content(plan), strategy.name
@@ -159,7 +225,9 @@ def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
         fresh.save(tmp_path / "model.keras")
         if isinstance(fresh, Lists):
             return  # a class of a test is not registered
-        after = keras.tree.flatten(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0))
+        after = keras.tree.flatten(
+            keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0)
+        )
         for old, new in zip(before, after, strict=True):
             np.testing.assert_allclose(old, new, rtol=1e-5, atol=1e-5)
 
@@ -173,4 +241,8 @@ def test_kernels_of_every_kind_get_the_constraint_of_their_own():
     assert params["layers"] == ["depthwise_conv2d[0]", "separable_conv2d[0]", "dense[0]"]
     nanfix.fit(model, x, y, fix=Fix((Edit(strategy.name, params),)), verbose=0)
     depthwise, separable, *_ = model.layers
-    assert depthwise.depthwise_constraint.max_value == separable.pointwise_constraint.max_value == params["max_norm"]
+    assert (
+        depthwise.depthwise_constraint.max_value
+        == separable.pointwise_constraint.max_value
+        == params["max_norm"]
+    )

@@ -1,4 +1,6 @@
-"""Trainings composed at random of the table's parts: no fault of nanfix, a finite model, and where that is so, Keras' own."""
+"""Trainings composed at random of the table's parts: no fault of nanfix, a finite model, and where
+that is so, Keras' own.
+"""
 
 import os
 
@@ -33,13 +35,17 @@ def test_composed_trainings(part):
             plain = by_keras(training)
             tried.append(plain is not None)
             assume(plain is not None)
-            harness.check_composed(training, plain, strategies=recipe.strategies, budget=Budget(trials=2))
+            harness.check_composed(
+                training, plain, strategies=recipe.strategies, budget=Budget(trials=2)
+            )
         finally:
             keras.config.set_dtype_policy("float32")
             keras.config.set_floatx("float32")
 
     holds()
-    assert sum(tried) >= (1.0 - DISCARDS) * len(tried), f"{sum(tried)} of {len(tried)} recipes are legal"
+    assert sum(tried) >= (1.0 - DISCARDS) * len(tried), (
+        f"{sum(tried)} of {len(tried)} recipes are legal"
+    )
 
 
 def by_keras(training):

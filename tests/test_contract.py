@@ -1,4 +1,6 @@
-"""The contract suite over every installed strategy, and over strategies that break one rule each."""
+"""The contract suite over every installed strategy, and over strategies that break one
+rule each.
+"""
 
 import importlib.util
 from functools import cache
@@ -17,12 +19,18 @@ from nanfix.remedies.registry import catalogue, get
 from nanfix.testing import contract
 
 LOWER = type(get("lower-learning-rate"))
-PLACES = (Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"), Place(Phase.UPDATE), Place(Phase.LOSS))
+PLACES = (
+    Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"),
+    Place(Phase.UPDATE),
+    Place(Phase.LOSS),
+)
 
 
 @cache
 def situations():
-    """Return runs that strategies are for. One that only one strategy is for stands in its test, as `situations` too."""
+    """Return runs that strategies are for. One that only one strategy is for stands in
+    its test, as `situations` too.
+    """
     x, y = explosions.table(rows=16)
     classes = np.eye(3, dtype="float32")[np.arange(16) % 3]
     classifier = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
@@ -30,14 +38,22 @@ def situations():
         "regression": contract.run_of(explosions.mlp(), x, y),
         "classification": contract.run_of(classifier, x, classes),
         "labels from 1": contract.run_of(
-            explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"), x, 1 + np.arange(16) % 3
+            explosions.mlp(loss="sparse_categorical_crossentropy", outputs=3, last="softmax"),
+            x,
+            1 + np.arange(16) % 3,
         ),
-        "constants out of range": contract.run_of(explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y),
+        "constants out of range": contract.run_of(
+            explosions.mlp(keras.optimizers.Adam(epsilon=0.0)), x, y
+        ),
         "moments": contract.run_of(built(explosions.mlp("adam")), x, y),
         "half precision": contract.run_of(half(), x, y),
-        "recurrence": contract.run_of(explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])),
+        "recurrence": contract.run_of(
+            explosions.recurrence()[0], *(part[:16] for part in explosions.recurrence()[1:3])
+        ),
         "likelihood": contract.run_of(*explosions.counts()[:3]),
-        "one far out": contract.run_of(explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])),
+        "one far out": contract.run_of(
+            explosions.mlp(), *(part[:40] for part in explosions.sentinel_values()[1:3])
+        ),
     }
 
 
@@ -47,7 +63,9 @@ def built(model):
 
 
 def half():
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16"), keras.layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     return model
 
@@ -74,8 +92,13 @@ def test_installed_strategy_keeps_the_contract(name):
     strategy, checked = get(name), {}
     for cause in strategy.treats | strategy.eases:
         diagnoses = [contract.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
-        pairs = [(diagnosis, run) for diagnosis in diagnoses for run in fitting(strategy, diagnosis)]
-        assert pairs, f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Its test can add a run."
+        pairs = [
+            (diagnosis, run) for diagnosis in diagnoses for run in fitting(strategy, diagnosis)
+        ]
+        assert pairs, (
+            f"{name} treats {cause.name} but applies to none of: {', '.join(situations())}. Its "
+            "test can add a run."
+        )
         checked.update({id(run): (diagnosis, run) for diagnosis, run in pairs})
     for diagnosis, run in checked.values():
         contract.check_strategy(strategy, diagnosis, run)

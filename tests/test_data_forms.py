@@ -1,4 +1,6 @@
-"""Every form in which Keras takes data: a healthy run comes out as Keras makes it, a failing one is explained and repaired."""
+"""Every form in which Keras takes data: a healthy run comes out as Keras makes it, a failing one is
+explained and repaired.
+"""
 
 import keras
 import numpy as np
@@ -11,7 +13,8 @@ from nanfix import Budget, Cause, Outcome
 QUICK = {"strategies": ["lower-learning-rate"], "budget": Budget(trials=3), "throw": False}
 
 
-# Repaired in `make test`: one form of each kind. The others differ in what Keras makes of them, which the healthy runs show.
+# Repaired in `make test`: one form of each kind. The others differ in what Keras makes of them,
+# which the healthy runs show.
 REPAIRED = (
     "frame and series",
     "scipy",
@@ -55,11 +58,15 @@ def test_healthy_training_comes_out_as_keras_makes_it(form):
 
 
 @pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=() if form in REPAIRED else pytest.mark.soak) for form in FORMS], indirect=True
+    "form",
+    [pytest.param(form, marks=() if form in REPAIRED else pytest.mark.soak) for form in FORMS],
+    indirect=True,
 )
 @pytest.mark.filterwarnings("ignore")  # of Keras, which says what it makes of such data
 def test_failing_training_is_explained_and_repaired(form):
     model, report = trained(form, keras.optimizers.SGD(300.0), **QUICK)
     assert report.diagnosis.cause is Cause.LEARNING_RATE
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
-    assert report.outcome is Outcome.REPAIRED or any(trial.loss is not None for trial in report.trials)
+    assert report.outcome is Outcome.REPAIRED or any(
+        trial.loss is not None for trial in report.trials
+    )

@@ -38,7 +38,12 @@ def test_schema_of_a_fix_is_the_one_it_is_read_by(generate):
 
 def test_page_of_the_command_line_names_every_option_and_key():
     text = (ROOT / "docs" / "command-line.md").read_text()
-    options = {option for command in get_command(app.app).commands.values() for p in command.params for option in p.opts}
+    options = {
+        option
+        for command in get_command(app.app).commands.values()
+        for p in command.params
+        for option in p.opts
+    }
     call = json_documents.of_result("repair", ScriptResult(0, (CallResult(0, "net", ""),)))
     keys = [*call, *call["calls"][0], *json_documents.of_export("json", "{}", None)]
     named = [f"`{key}`" for key in keys] + [option for option in options if option.startswith("--")]
@@ -48,7 +53,9 @@ def test_page_of_the_command_line_names_every_option_and_key():
 @pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.value)
 def test_every_cause_has_its_line_on_the_page_that_it_names(cause):
     path, _, anchor = cause.page.partition("#")
-    (line,) = [line for line in (ROOT / path).read_text().splitlines() if f'<a id="{anchor}"></a>' in line]
+    (line,) = [
+        line for line in (ROOT / path).read_text().splitlines() if f'<a id="{anchor}"></a>' in line
+    ]
     assert all(text in line for text in (cause.symptom, cause.sentence, cause.remedy))
 
 
@@ -56,7 +63,10 @@ def test_page_tells_of_every_strategy_what_it_is_for_and_what_it_changes(generat
     sections = {text.partition("\n")[0]: text for text in generate.page().split("\n### ")[1:]}
     for name, strategy in catalogue().items():
         if type(strategy).__module__.startswith("nanfix.strategies."):
-            told = [f"| {cause.symptom} | [{cause.sentence}](#{cause.value}) |" for cause in strategy.treats | strategy.eases]
+            told = [
+                f"| {cause.symptom} | [{cause.sentence}](#{cause.value}) |"
+                for cause in strategy.treats | strategy.eases
+            ]
             told += ["- What changes: ", "- In a fix.json: ", "- Reference: "]
             assert [line for line in told if line not in sections[name]] == []
 
@@ -67,7 +77,9 @@ def public(kind):
 
 def facts(kind):
     """Return the names of the fields and properties of a record."""
-    return [field.name for field in fields(kind)] + [name for name, each in vars(kind).items() if isinstance(each, property)]
+    return [field.name for field in fields(kind)] + [
+        name for name, each in vars(kind).items() if isinstance(each, property)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,14 +111,18 @@ def derived(kind):
 
 
 def test_strategy_shown_in_the_readme_is_the_file_itself():
-    assert (ROOT / "strategies" / "clip_gradients.py").read_text() in (ROOT / "README.md").read_text()
+    assert (ROOT / "strategies" / "clip_gradients.py").read_text() in (
+        ROOT / "README.md"
+    ).read_text()
 
 
 def test_strategies_in_the_readme_are_there():
     """It shows some of them; all stand on the page that is made from their files."""
     text = (ROOT / "README.md").read_text()
     table = text.partition("| symptom | cause | remedy |")[2].partition("\n\n")[0]
-    named = {name.strip() for line in table.splitlines()[2:] for name in line.split("|")[3].split(",")}
+    named = {
+        name.strip() for line in table.splitlines()[2:] for name in line.split("|")[3].split(",")
+    }
     assert len(named) > 10 and named <= set(catalogue())
 
 
@@ -116,8 +132,13 @@ def test_a_strategy_is_its_file_its_test_and_one_line():
     lines = project["entry-points"]["nanfix.strategies"]
     files = {path.stem for path in (ROOT / "strategies").glob("[!_]*.py")}
     assert {name.replace("-", "_") for name in lines} == files
-    assert {path.stem for path in (ROOT / "tests" / "strategies").glob("test_*.py")} == {f"test_{stem}" for stem in files}
+    assert {path.stem for path in (ROOT / "tests" / "strategies").glob("test_*.py")} == {
+        f"test_{stem}" for stem in files
+    }
     for name, place in lines.items():
         strategy = catalogue()[name]
-        assert f"{type(strategy).__module__}:{type(strategy).__name__}" == place and strategy.name == name
+        assert (
+            f"{type(strategy).__module__}:{type(strategy).__name__}" == place
+            and strategy.name == name
+        )
         assert type(strategy).__module__ == f"nanfix.strategies.{name.replace('-', '_')}"

@@ -45,7 +45,9 @@ def test_label_that_tensorflow_refuses_is_diagnosed_and_repaired(settings):
 def test_of_a_stream_it_is_known_from_what_tensorflow_says():
     data = tf.data.Dataset.from_tensor_slices(table()).batch(16)
     report = nanfix.fit(classifier(), data, epochs=2, verbose=0, throw=False)
-    assert report.diagnosis.cause is Cause.INVALID_LABEL and "label value of 7" in str(report.diagnosis)
+    assert report.diagnosis.cause is Cause.INVALID_LABEL and "label value of 7" in str(
+        report.diagnosis
+    )
     assert report.outcome is Outcome.REPAIRED
 
 

@@ -1,7 +1,9 @@
-"""Every legal training goes through nanfix: healthy as Keras makes it, explosive to a finite model and an honest report.
+"""Every legal training goes through nanfix: healthy as Keras makes it, explosive to a finite model
+and an honest report.
 
-`make test` searches among a few cheap strategies. `make soak`, which sets NANFIX_SOAK, takes every explosive form, searches among
-all strategies, repairs each repaired model a second time, and loads it in a fresh process.
+`make test` searches among a few cheap strategies. `make soak`, which sets NANFIX_SOAK, takes every
+explosive form, searches among all strategies, repairs each repaired model a second time, and loads
+it in a fresh process.
 """
 
 import importlib.util
@@ -18,12 +20,17 @@ from legal import TABLE, harness
 from nanfix import Budget, Outcome
 
 SOAK = bool(os.environ.get("NANFIX_SOAK"))
-CHEAP = {"budget": Budget(trials=4), "strategies": ["lower-learning-rate", "scale-inputs", "drop-nonfinite-rows"]}
+CHEAP = {
+    "budget": Budget(trials=4),
+    "strategies": ["lower-learning-rate", "scale-inputs", "drop-nonfinite-rows"],
+}
 SEARCH = {"budget": Budget(trials=30)} if SOAK else CHEAP
 
 
 def cases(*, devices=1, quick=False):
-    """Return the trainings of the table as parameters; with `quick`, those that are not are long tests."""
+    """Return the trainings of the table as parameters; with `quick`, those that are not
+    are long tests.
+    """
     return [
         pytest.param(training, id=training.name, marks=marks(training, quick))
         for training in TABLE.values()
@@ -63,7 +70,9 @@ def test_an_explosive_training_ends_well(training, tmp_path):
 
 @pytest.fixture(scope="module")
 def on_two_devices(tmp_path_factory):
-    """Return by training what came of it in a process that has two devices: nothing, or the traceback."""
+    """Return by training what came of it in a process that has two devices: nothing, or
+    the traceback.
+    """
     names = [training.name for training in TABLE.values() if training.devices == 2]
     command = [sys.executable, "-m", "legal.alone", str(tmp_path_factory.mktemp("devices")), *names]
     ended = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)

@@ -1,4 +1,6 @@
-"""How large a part of the house may grow: a module, a class, a function. `ruff` limits how complex a function is."""
+"""How large a part of the house may grow: a module, a class, a function. `ruff` limits
+how complex a function is.
+"""
 
 import ast
 import re
@@ -18,13 +20,19 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def too_long(path: Path, text: str) -> Iterator[str]:
-    """Yield a line for each module, class and function of `text` that is over a limit and does not say why."""
+    """Yield a line for each module, class and function of `text` that is over a limit
+    and does not say why.
+    """
     lines = text.splitlines()
     if len(lines) > MODULE_LINES:
         yield f"{path}: {len(lines)} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
-            public = {part.name for part in node.body if isinstance(part, Function) and not part.name.startswith("_")}
+            public = {
+                part.name
+                for part in node.body
+                if isinstance(part, Function) and not part.name.startswith("_")
+            }
             if len(public) > CLASS_METHODS:
                 yield f"{path}: class {node.name} has {len(public)} public methods"
         if isinstance(node, Function) and node.end_lineno is not None:
@@ -34,7 +42,9 @@ def too_long(path: Path, text: str) -> Iterator[str]:
 
 
 def test_no_module_class_or_function_is_over_its_limit():
-    assert [line for path in SOURCES for line in too_long(path.relative_to(ROOT), path.read_text())] == []
+    assert [
+        line for path in SOURCES for line in too_long(path.relative_to(ROOT), path.read_text())
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -43,7 +53,10 @@ def test_no_module_class_or_function_is_over_its_limit():
         ("x = 1\n" * MODULE_LINES, []),
         ("x = 1\n" * (MODULE_LINES + 1), ["m.py: 351 lines"]),
         ("class A:\n" + "".join(f"    def f{n}(self): ...\n" for n in range(CLASS_METHODS)), []),
-        ("class A:\n" + "".join(f"    def f{n}(self): ...\n" for n in range(16)), ["m.py: class A has 16 public methods"]),
+        (
+            "class A:\n" + "".join(f"    def f{n}(self): ...\n" for n in range(16)),
+            ["m.py: class A has 16 public methods"],
+        ),
         ("class A:\n" + "".join(f"    def _f{n}(self): ...\n" for n in range(16)), []),
         ("def f():\n" + "    x = 1\n" * (FUNCTION_LINES - 1), []),
         ("def f():\n" + "    x = 1\n" * FUNCTION_LINES, ["m.py: f has 61 lines"]),

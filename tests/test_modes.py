@@ -1,4 +1,6 @@
-"""Every mode Keras trains in: a healthy run comes out untouched, and a sick one is caught at the exact step."""
+"""Every mode Keras trains in: a healthy run comes out untouched, and a sick one is
+caught at the exact step.
+"""
 
 import json
 import os
@@ -33,7 +35,9 @@ def adam():
 
 
 def late(rate=1e10, sound=SOUND):
-    """Return an optimizer with a schedule that explodes after `sound` steps; momentum gives it slots."""
+    """Return an optimizer with a schedule that explodes after `sound` steps; momentum
+    gives it slots.
+    """
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([sound - 1], [0.01, rate])
     return keras.optimizers.SGD(schedule, momentum=0.9)
 
@@ -43,10 +47,15 @@ def optimizers(model):
 
 
 def state(model):
-    """Return all that a training changes, metrics apart: weights, statistics, seeds, and every optimizer's variables."""
+    """Return all that a training changes, metrics apart: weights, statistics, seeds, and every
+    optimizer's variables.
+    """
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
-    return [np.asarray(v).copy() for v in (*own, *(v for optimizer in optimizers(model) for v in optimizer.variables))]
+    return [
+        np.asarray(v).copy()
+        for v in (*own, *(v for optimizer in optimizers(model) for v in optimizer.variables))
+    ]
 
 
 def finite(model):
@@ -54,7 +63,9 @@ def finite(model):
 
 
 class Oracle(keras.callbacks.Callback):
-    """Finds the onset by looking at the loss and at the whole state after every single step; keeps that step's loss."""
+    """Finds the onset by looking at the loss and at the whole state after every single
+    step; keeps that step's loss.
+    """
 
     def __init__(self):
         super().__init__()
@@ -90,7 +101,9 @@ diagnosed = partial(nanfix.fit, strategies=(), throw=False)
 
 
 def trained(fit, build, model=None):
-    """Train a new model, or go on with `model`, on the data of `build`; return it with what `fit` gave. Always seeded alike."""
+    """Train a new model, or go on with `model`, on the data of `build`; return it with what `fit`
+    gave. Always seeded alike.
+    """
     keras.utils.set_random_seed(0)
     new, x, y, arguments = build()
     keras.utils.set_random_seed(1)
@@ -130,7 +143,9 @@ def assert_untouched(twins):
 
 
 def assert_onset_is_exact(build, plain=None, watched=None):
-    """Check the reported onset against the oracle, which is returned, and that the watched model comes back finite."""
+    """Check the reported onset against the oracle, which is returned, and that the
+    watched model comes back finite.
+    """
     _, oracle = trained(step_by_step, build, plain)
     model, report = trained(diagnosed, build, watched)
     assert oracle.onset is not None
@@ -141,8 +156,15 @@ def assert_onset_is_exact(build, plain=None, watched=None):
 
 
 def body():
-    """Return layers with every kind of state: weights, the seed of Dropout, the statistics of BatchNormalization."""
-    return [layers.Dense(8, "relu"), layers.Dropout(0.3), layers.BatchNormalization(), layers.Dense(1)]
+    """Return layers with every kind of state: weights, the seed of Dropout, the
+    statistics of BatchNormalization.
+    """
+    return [
+        layers.Dense(8, "relu"),
+        layers.Dropout(0.3),
+        layers.BatchNormalization(),
+        layers.Dense(1),
+    ]
 
 
 class Network(keras.Model):
@@ -190,13 +212,20 @@ class Adversaries(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.generator = keras.Sequential([keras.Input((2,)), layers.Dense(8, "relu"), layers.Dense(4)])
-        self.discriminator = keras.Sequential([keras.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1)])
+        self.generator = keras.Sequential(
+            [keras.Input((2,)), layers.Dense(8, "relu"), layers.Dense(4)]
+        )
+        self.discriminator = keras.Sequential(
+            [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1)]
+        )
         self.noise = keras.random.SeedGenerator(3)
 
     def compile(self, generator_optimizer, discriminator_optimizer):
         super().compile()
-        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.generator_optimizer, self.discriminator_optimizer = (
+            generator_optimizer,
+            discriminator_optimizer,
+        )
         self.loss_fn = keras.losses.BinaryCrossentropy(from_logits=True)
 
     def train_step(self, real):
@@ -204,7 +233,10 @@ class Adversaries(keras.Model):
         noise = keras.random.normal((rows, 2), seed=self.noise)
         ones, zeros = keras.ops.ones((rows, 1)), keras.ops.zeros((rows, 1))
         with tf.GradientTape() as tape:
-            judged = self.discriminator(real, training=True), self.discriminator(self.generator(noise), training=True)
+            judged = (
+                self.discriminator(real, training=True),
+                self.discriminator(self.generator(noise), training=True),
+            )
             discriminated = self.loss_fn(ones, judged[0]) + self.loss_fn(zeros, judged[1])
         self._descend(tape, discriminated, self.discriminator, self.discriminator_optimizer)
         with tf.GradientTape() as tape:
@@ -243,7 +275,9 @@ def mixed_float16(optimizer):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model, x, y, arguments = compiled(keras.Sequential([*body(), layers.Activation("linear", dtype="float32")]), optimizer())
+        model, x, y, arguments = compiled(
+            keras.Sequential([*body(), layers.Activation("linear", dtype="float32")]), optimizer()
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -275,7 +309,12 @@ def exploding_generator(optimizer):
 def dataset(optimizer):
     model, x, y, arguments = plain(optimizer)
     del arguments["batch_size"]
-    return model, tf.data.Dataset.from_tensor_slices((x, y)).shuffle(ROWS, seed=2).batch(BATCH), None, arguments
+    return (
+        model,
+        tf.data.Dataset.from_tensor_slices((x, y)).shuffle(ROWS, seed=2).batch(BATCH),
+        None,
+        arguments,
+    )
 
 
 class Batches(keras.utils.PyDataset):
@@ -308,7 +347,10 @@ def generator(optimizer):
 def named_inputs_and_outputs(optimizer):
     first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
     hidden = layers.Dropout(0.3)(layers.Dense(8, "relu")(layers.Concatenate()([first, second])))
-    outputs = {"sum": layers.Dense(1, name="sum")(hidden), "product": layers.Dense(1, name="product")(hidden)}
+    outputs = {
+        "sum": layers.Dense(1, name="sum")(hidden),
+        "product": layers.Dense(1, name="product")(hidden),
+    }
     model = keras.Model({"first": first, "second": second}, outputs)
     model.compile(optimizer(), {"sum": "mse", "product": "mae"})
     x, y = explosions.table(ROWS)
@@ -316,13 +358,17 @@ def named_inputs_and_outputs(optimizer):
 
 
 def recurrent(optimizer):
-    model, _, _, arguments = compiled(keras.Sequential([layers.LSTM(4, dropout=0.2), layers.Dense(1)]), optimizer())
+    model, _, _, arguments = compiled(
+        keras.Sequential([layers.LSTM(4, dropout=0.2), layers.Dense(1)]), optimizer()
+    )
     x = np.random.default_rng(0).normal(size=(ROWS, 5, 3)).astype("float32")
     return model, x, x.mean(axis=(1, 2))[:, None], arguments
 
 
 def callbacks(optimizer):
-    """No epoch improves by 10, so that the rate falls after each and the third is the last, with the weights of the first."""
+    """No epoch improves by 10, so that the rate falls after each and the third is the last, with
+    the weights of the first.
+    """
     model, x, y, arguments = plain(optimizer)
     given = [
         keras.callbacks.EarlyStopping(min_delta=10.0, patience=2, restore_best_weights=True),
@@ -365,7 +411,9 @@ def test_onset_is_exact(twins):
     assert assert_onset_is_exact(twins.build, twins.plain, twins.watched).onset.epoch == 2
 
 
-@pytest.mark.parametrize("build", [mixed_float16, own_train_function, named_inputs_and_outputs, recurrent], ids=named)
+@pytest.mark.parametrize(
+    "build", [mixed_float16, own_train_function, named_inputs_and_outputs, recurrent], ids=named
+)
 def test_healthy_run_of_every_kind_of_model_is_untouched(build):
     assert_untouched(twins_of(partial(build, adam)))
 
@@ -378,7 +426,9 @@ def test_early_stopping_and_a_falling_rate_are_untouched():
 
 
 def fits_in_a_row(*fits):
-    """Train one model by each of `fits` in turn, each going on from the one before; return its state and the histories."""
+    """Train one model by each of `fits` in turn, each going on from the one before; return its
+    state and the histories.
+    """
     keras.utils.set_random_seed(0)
     model, x, y, arguments = plain(adam)
     keras.utils.set_random_seed(1)
@@ -400,7 +450,9 @@ def scaled(optimizer, scale):
 
 
 def test_skipped_steps_of_loss_scaling_are_no_incident():
-    """The first loss scale makes gradients overflow half precision; each step that is skipped halves it."""
+    """The first loss scale makes gradients overflow half precision; each step that is
+    skipped halves it.
+    """
     twins = twins_of(partial(mixed_float16, partial(scaled, adam, 2.0**18)))
     assert_untouched(twins)
     optimizer = twins.watched.optimizer
@@ -414,8 +466,12 @@ def test_onset_of_an_exploding_generator_is_exact():
 
 
 def test_onset_in_half_precision_is_the_step_that_ruins_a_weight():
-    """The loss scale is low enough for every step to be taken; the first one at the new rate is too large for a weight."""
-    oracle = assert_onset_is_exact(partial(mixed_float16, partial(scaled, partial(late, 3e38), 2.0**8)))
+    """The loss scale is low enough for every step to be taken; the first one at the new
+    rate is too large for a weight.
+    """
+    oracle = assert_onset_is_exact(
+        partial(mixed_float16, partial(scaled, partial(late, 3e38), 2.0**8))
+    )
     assert oracle.onset == Onset(2, SOUND + 1 - STEPS)
     assert np.isfinite(oracle.loss)
 
@@ -447,7 +503,9 @@ IN_ORDER = {**ARGUMENTS, "shuffle": False}
 
 
 def hole_in_a_row(**settings):
-    """The rectifier turns the NaN that spreads through the weights into 0, and the loss stays finite."""
+    """The rectifier turns the NaN that spreads through the weights into 0, and the loss
+    stays finite.
+    """
     model = explosions.mlp(adam(), activation=explosions.rectified, **settings)
     x, y = explosions.table(ROWS)
     x[ODD_ROW, 2] = np.nan
@@ -455,7 +513,9 @@ def hole_in_a_row(**settings):
 
 
 def overflowing_slot():
-    """RMSprop squares a gradient of 1e25 to inf and divides by its root: the weights stay finite."""
+    """RMSprop squares a gradient of 1e25 to inf and divides by its root: the weights
+    stay finite.
+    """
     model = explosions.mlp(keras.optimizers.RMSprop(0.01), "mae", activation="tanh")
     x, y = explosions.table(ROWS)
     weight = np.ones(ROWS, "float32")
@@ -472,7 +532,12 @@ def overflowing_statistic():
     return model, x, y, dict(IN_ORDER)
 
 
-SILENT = (hole_in_a_row, partial(hole_in_a_row, steps_per_execution=3), overflowing_slot, overflowing_statistic)
+SILENT = (
+    hole_in_a_row,
+    partial(hole_in_a_row, steps_per_execution=3),
+    overflowing_slot,
+    overflowing_statistic,
+)
 SILENT_NAMES = ["weights", "weights, steps_per_execution", "slot", "statistic"]
 
 
@@ -517,7 +582,9 @@ def test_replay_repeats_the_recorded_losses_bit_for_bit(settings, monkeypatch):
     spy = LossesSpy()
 
     def fit(model, x, y, **arguments):
-        return watch(model, TrainingData.of(x, y, {**arguments, "batch_size": 4, "callbacks": [spy]}))
+        return watch(
+            model, TrainingData.of(x, y, {**arguments, "batch_size": 4, "callbacks": [spy]})
+        )
 
     _, watched = trained(fit, lambda: compiled(OwnStep(), decaying_then_exploding(), **settings))
     recording = watched.recorder.recording()
@@ -561,14 +628,19 @@ def test_onset_on_two_replicas_is_exact_and_the_model_comes_back_finite(mirrored
 
 def test_run_on_two_replicas_is_repaired(mirrored):
     report = mirrored["repaired"]
-    assert report["outcome"] == "REPAIRED" and report["finite"] and report["epochs"] == 3, report["told"]
+    assert report["outcome"] == "REPAIRED" and report["finite"] and report["epochs"] == 3, report[
+        "told"
+    ]
 
 
-@pytest.mark.parametrize("build", [steps_per_execution, own_step, own_fit, dataset, generator], ids=named)
+@pytest.mark.parametrize(
+    "build", [steps_per_execution, own_step, own_fit, dataset, generator], ids=named
+)
 def test_run_of_every_mode_is_repaired(build):
     """The rate explodes in the second epoch; a share of it does not."""
     model, report = trained(
-        partial(nanfix.fit, strategies=["lower-learning-rate"], throw=False), partial(build, partial(late, 1e3))
+        partial(nanfix.fit, strategies=["lower-learning-rate"], throw=False),
+        partial(build, partial(late, 1e3)),
     )
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert finite(model) and np.isfinite(report.history["loss"]).all() and report.epoch == [0, 1]

@@ -1,4 +1,6 @@
-"""Scripts as users write them, each failing for another cause: repaired, proved, patched, and run plainly after that."""
+"""Scripts as users write them, each failing for another cause: repaired, proved,
+patched, and run plainly after that.
+"""
 
 import json
 import math
@@ -34,14 +36,17 @@ CAUSES = {
     "pipeline": Cause.OPTIMIZER_CONSTANT,
     "relative_error": Cause.LOSS_DOMAIN,
 }
-EVERY_TIME = ("house_prices", "cross_entropy", "distance")  # the others take minutes: `make scripts` runs all of them
+# The others take minutes: `make scripts` runs all of them.
+EVERY_TIME = ("house_prices", "cross_entropy", "distance")
 SCRIPTS = tuple(CAUSES) if os.environ.get("NANFIX_ALL_SCRIPTS") else EVERY_TIME
 LEARNED = 0.8  # times the loss of the first epoch
 
 
 @pytest.fixture(scope="module")
 def repaired(tmp_path_factory):
-    """Repair and patch every script, then run the patched ones; return what came of each, by name."""
+    """Repair and patch every script, then run the patched ones; return what came of
+    each, by name.
+    """
     folder, found = tmp_path_factory.mktemp("scripts"), {}
     before = Path.cwd()
     for name in SCRIPTS:
@@ -77,6 +82,8 @@ def test_a_script_is_repaired_and_the_fix_proved(repaired, name):
 def test_the_patch_alone_makes_the_plain_script_train_and_learn(repaired, name):
     seen = repaired[name]
     assert not isinstance(seen.losses, str), seen.losses
-    assert seen.patch.left_over == () and [copy.name for copy in seen.copies.values()] == [f"{name}.py.orig"]
+    assert seen.patch.left_over == () and [copy.name for copy in seen.copies.values()] == [
+        f"{name}.py.orig"
+    ]
     for losses in seen.losses:
         assert all(map(math.isfinite, losses)) and losses[-1] < LEARNED * losses[0], losses

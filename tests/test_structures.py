@@ -1,4 +1,6 @@
-"""All that can be changed at once, in models of every structure: trained, handed back, saved, and loaded without nanfix."""
+"""All that can be changed at once, in models of every structure: trained, handed back, saved, and
+loaded without nanfix.
+"""
 
 import json
 import os
@@ -25,7 +27,12 @@ from nanfix.testing import contract
 
 LEVELS = {"mild": 0, "strong": -1}
 BOTH = (structures.sequential, structures.multi_input, structures.image)
-CASES = [(build, level) for build in structures.STRUCTURES for level in LEVELS if level == "strong" or build in BOTH]
+CASES = [
+    (build, level)
+    for build in structures.STRUCTURES
+    for level in LEVELS
+    if level == "strong" or build in BOTH
+]
 NAMES = [f"{build.__name__}-{level}" for build, level in CASES]
 LOAD = """
 import sys
@@ -44,7 +51,9 @@ for path in sys.argv[1:]:
 
 
 def everything(run, level):
-    """Return the fix of all strategies that apply to a run, one on top of the other, each at this level."""
+    """Return the fix of all strategies that apply to a run, one on top of the other,
+    each at this level.
+    """
     place = Place(Phase.UPDATE)
     families = tuple(Family(name, int(strategy.tier), 1) for name, strategy in catalogue().items())
     fix, plan = Fix(), Plan()
@@ -81,7 +90,9 @@ def test_the_users_own_object_is_the_repaired_model(build, level):
         assert output.shape == target.shape and np.isfinite(output).all()
     losses = model.evaluate(x, y, verbose=0)
     assert np.isfinite(losses).all()
-    assert "call" not in vars(model) and "compute_loss" not in vars(model), "nothing of nanfix is left in the model"
+    assert "call" not in vars(model) and "compute_loss" not in vars(model), (
+        "nothing of nanfix is left in the model"
+    )
 
 
 def test_saved_models_predict_the_same_without_nanfix(tmp_path):
@@ -91,8 +102,18 @@ def test_saved_models_predict_the_same_without_nanfix(tmp_path):
         paths.append(str(tmp_path / f"{name}.keras"))
         report.model.save(paths[-1])
         np.savez(tmp_path / f"{name}.npz", *keras.tree.flatten(report.model.predict(x, verbose=0)))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    loaded = subprocess.run([sys.executable, "-c", LOAD, *paths], env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD, *paths],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert loaded.returncode == 0, loaded.stderr[-2000:]
 
 
@@ -108,4 +129,6 @@ def test_a_class_is_told_what_its_own_code_has_to_say():
     strategy = catalogue()["swap-activation"]
     params = contract.levels(strategy, contract.diagnosis(Cause.UNSTABLE_ACTIVATION), run)[0]
     report = nanfix.apply(model, Fix((Edit(strategy.name, params),)), x, y, verbose=0)
-    assert report.notes == ("A saved model is made anew by its own code when it is loaded: change dense[0] there, too.",)
+    assert report.notes == (
+        "A saved model is made anew by its own code when it is loaded: change dense[0] there, too.",
+    )

@@ -9,7 +9,8 @@ WATCHED = (keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.L
 def put_back(monkeypatch):
     """Give Keras' classes their `__new__` and `compile` back at the end of the test.
 
-    Python takes no arguments for object.__new__ again once a class has had one of its own, so that one of the same effect stays.
+    Python takes no arguments for object.__new__ again once a class has had one of its own, so that
+    one of the same effect stays.
     """
     for kind in WATCHED:
         if kind.__new__ is object.__new__:

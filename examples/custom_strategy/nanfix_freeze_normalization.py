@@ -1,4 +1,6 @@
-"""Freeze BatchNormalization layers, so that they use their moving statistics instead of those of the batch."""
+"""Freeze BatchNormalization layers, so that they use their moving statistics instead of
+those of the batch.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,14 +34,17 @@ class Frozen(Change):
             put(shop.repair, shop.layers[address], "trainable", False)
 
     def in_source(self, run, plan, call):
-        yield from arguments_of_layers(run, call, {address: {"trainable": "False"} for address in self.layers})
+        yield from arguments_of_layers(
+            run, call, {address: {"trainable": "False"} for address in self.layers}
+        )
 
 
 class FreezeNormalization(Strategy):
-    """Let BatchNormalization layers compute (x - m) / sqrt(v + epsilon) with the moving m and v, and keep these.
+    """Let BatchNormalization layers compute (x - m) / sqrt(v + epsilon) with the moving
+    m and v, and keep these.
 
-    A batch whose values are all equal has a variance of 0; the moving v starts at 1 and stays there. Does not help when the
-    inputs of the layer are not finite.
+    A batch whose values are all equal has a variance of 0; the moving v starts at 1 and stays
+    there. Does not help when the inputs of the layer are not finite.
 
     Reference: Keras guide, Transfer learning & fine-tuning.
     """
@@ -64,4 +69,8 @@ class FreezeNormalization(Strategy):
 
 def _normalizing(run):
     layers = run.members.items()
-    return [address for address, layer in layers if type(layer).__name__ == "BatchNormalization" and layer.trainable]
+    return [
+        address
+        for address, layer in layers
+        if type(layer).__name__ == "BatchNormalization" and layer.trainable
+    ]

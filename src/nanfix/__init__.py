@@ -1,4 +1,6 @@
-"""Keras' model.fit that does not die of NaN: it rolls back, explains, repairs and finishes the training."""
+"""Keras' model.fit that does not die of NaN: it rolls back, explains, repairs and
+finishes the training.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Names are imported when they are first used: `import nanfix` alone loads neither TensorFlow nor Keras.
+# Names are imported when they are first used: `import nanfix` alone loads neither
+# TensorFlow nor Keras.
 _HOME = {
     "fit": "api.fit",
     "apply": "api.fit",

@@ -19,7 +19,13 @@ def states(model):
     return variables, random.getstate(), np.random.get_state()[1].tolist()
 
 
-BUILDS = (explosions.learning_rate, explosions.missing_cells, explosions.validation_hole, explosions.healthy, explosions.feedback)
+BUILDS = (
+    explosions.learning_rate,
+    explosions.missing_cells,
+    explosions.validation_hole,
+    explosions.healthy,
+    explosions.feedback,
+)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
@@ -47,8 +53,13 @@ def test_callbacks_write_no_file_and_forget_what_they_saw(tmp_path):
     model, x, y, arguments = explosions.learning_rate()
     stopping = keras.callbacks.EarlyStopping()
     before = dict(vars(stopping))
-    writers = [keras.callbacks.ModelCheckpoint(tmp_path / "best.keras"), keras.callbacks.CSVLogger(tmp_path / "log.csv")]
-    assert nanfix.diagnose(model, x, y, **{**arguments, "callbacks": [stopping, *writers]}) is not None
+    writers = [
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    assert (
+        nanfix.diagnose(model, x, y, **{**arguments, "callbacks": [stopping, *writers]}) is not None
+    )
     assert not any(tmp_path.iterdir())
     assert {name: vars(stopping)[name] for name in ("wait", "best", "stopped_epoch")} == {
         name: before[name] for name in ("wait", "best", "stopped_epoch")
@@ -58,7 +69,11 @@ def test_callbacks_write_no_file_and_forget_what_they_saw(tmp_path):
 def test_validation_alone_is_explained():
     model, x, y, arguments = explosions.validation_hole()
     diagnosis = nanfix.diagnose(model, x, y, **arguments)
-    assert diagnosis is not None and diagnosis.cause is Cause.VALIDATION_ONLY and diagnosis.rows == (3,)
+    assert (
+        diagnosis is not None
+        and diagnosis.cause is Cause.VALIDATION_ONLY
+        and diagnosis.rows == (3,)
+    )
 
 
 def test_hopeless_data_are_said_to_be():

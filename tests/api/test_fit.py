@@ -1,4 +1,6 @@
-"""nanfix.fit as a user meets it: healthy runs untouched, sick ones repaired, bad input refused, endings honest."""
+"""nanfix.fit as a user meets it: healthy runs untouched, sick ones repaired, bad input
+refused, endings honest.
+"""
 
 import csv
 
@@ -65,7 +67,10 @@ def test_ruined_weights_and_a_ruined_optimizer_are_refused():
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
     model.optimizer.build(model.trainable_variables)
     model.optimizer.momentums[0].assign(np.full(model.optimizer.momentums[0].shape, np.nan))
-    with pytest.raises(InputError, match=r"remembers non-finite gradients .* Call model.compile with a new optimizer"):
+    with pytest.raises(
+        InputError,
+        match=r"remembers non-finite gradients .* Call model.compile with a new optimizer",
+    ):
         nanfix.fit(model, x, y, **arguments)
     for before, after in zip(initial, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -76,8 +81,13 @@ def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
     report = nanfix.fit(model, x, y, forbid=["constrain-outputs"], **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert [edit.params["operation"] for edit in report.fix.edits] == ["Sqrt", "Log"]
-    assert report.notes[0].startswith("Once this cause was treated, another one appeared: the loss computes an operation outside")
-    assert np.isfinite(report.history["val_loss"]).all() and report.history["val_loss"][-1] < report.history["val_loss"][0]
+    assert report.notes[0].startswith(
+        "Once this cause was treated, another one appeared: the loss computes an operation outside"
+    )
+    assert (
+        np.isfinite(report.history["val_loss"]).all()
+        and report.history["val_loss"][-1] < report.history["val_loss"][0]
+    )
     with pytest.raises(UnrepairedError):
         model, x, y, arguments = explosions.root_and_then_logarithm()
         nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
@@ -86,7 +96,10 @@ def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
 def test_a_second_cause_gets_the_remedy_with_which_the_run_learns_best():
     model, x, y, arguments = explosions.root_and_then_logarithm()
     report = nanfix.fit(model, x, y, **arguments)
-    assert [edit.strategy for edit in report.fix.edits] == ["guard-unsafe-operations", "constrain-outputs"]
+    assert [edit.strategy for edit in report.fix.edits] == [
+        "guard-unsafe-operations",
+        "constrain-outputs",
+    ]
     assert (model.predict(x, verbose=0) > 0).all()
 
 
@@ -103,7 +116,14 @@ def test_hopeless_run_says_why_and_leaves_the_model_finite(build):
 def test_exhausted_search_raises_with_the_report_and_leaves_the_model_finite(build):
     model, x, y, arguments = build()
     with pytest.raises(nanfix.UnrepairedError) as raised:
-        nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), strategies=["lower-learning-rate"], **arguments)
+        nanfix.fit(
+            model,
+            x,
+            y,
+            budget=nanfix.Budget(trials=2),
+            strategies=["lower-learning-rate"],
+            **arguments,
+        )
     assert raised.value.report.outcome is Outcome.EXHAUSTED
     assert raised.value.report.diagnosis is not None
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -121,13 +141,20 @@ def test_nonfinite_validation_data_are_repaired_without_touching_the_training():
     history = plain.fit(x, y, **arguments).history
     model, x, y, arguments = explosions.validation_hole()
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.REPAIRED and report.diagnosis.cause is nanfix.Cause.VALIDATION_ONLY
-    assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite"] and report.trials == ()
+    assert (
+        report.outcome is Outcome.REPAIRED
+        and report.diagnosis.cause is nanfix.Cause.VALIDATION_ONLY
+    )
+    assert [edit.strategy for edit in report.fix.edits] == [
+        "impute-nonfinite"
+    ] and report.trials == ()
     for name, values in history.items():
         np.testing.assert_equal(report.history[name][:-1], values[:-1])
     assert report.history["loss"] == history["loss"]
     now = model.evaluate(*arguments["validation_data"], verbose=0, return_dict=True)
-    assert np.isfinite(now["loss"]) and report.history["val_loss"][-1] == pytest.approx(now["loss"], rel=1e-4)
+    assert np.isfinite(now["loss"]) and report.history["val_loss"][-1] == pytest.approx(
+        now["loss"], rel=1e-4
+    )
     for left, right in zip(state(plain), state(model), strict=True):
         np.testing.assert_array_equal(left, right)
     assert_finite(model, arguments["validation_data"][0])
@@ -137,9 +164,18 @@ def test_holes_and_targets_out_of_scale_are_repaired_together():
     model, x, y, arguments = explosions.missing_cells_and_large_targets()
     report = nanfix.fit(model, x, y, **arguments)
     strategies = [edit.strategy for edit in report.fix.edits]
-    assert report.diagnosis.cause is nanfix.Cause.UNSCALED_TARGET and nanfix.Cause.NONFINITE_INPUT in report.diagnosis.causes
-    assert report.outcome is Outcome.REPAIRED and strategies[0] == "impute-nonfinite" and len(strategies) > 1
-    assert all("impute-nonfinite" in {edit.strategy for edit in trial.edits} for trial in report.trials)
+    assert (
+        report.diagnosis.cause is nanfix.Cause.UNSCALED_TARGET
+        and nanfix.Cause.NONFINITE_INPUT in report.diagnosis.causes
+    )
+    assert (
+        report.outcome is Outcome.REPAIRED
+        and strategies[0] == "impute-nonfinite"
+        and len(strategies) > 1
+    )
+    assert all(
+        "impute-nonfinite" in {edit.strategy for edit in trial.edits} for trial in report.trials
+    )
     assert_finite(model, x)
     assert report.history["val_loss"][-1] < np.var(y[128:])
 
@@ -148,18 +184,28 @@ def test_holes_that_the_model_handles_are_left_alone():
     _, x, y, arguments = explosions.missing_cells_and_large_targets()
     inputs = keras.Input((4,))
     known = keras.ops.where(keras.ops.isnan(inputs), 0.0, inputs)
-    hidden = keras.layers.Dense(8, activation="relu")(keras.layers.Dense(8, activation="relu")(known))
+    hidden = keras.layers.Dense(8, activation="relu")(
+        keras.layers.Dense(8, activation="relu")(known)
+    )
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
     model.compile(keras.optimizers.SGD(5.0), "mse")
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.REPAIRED and nanfix.Cause.NONFINITE_INPUT not in report.diagnosis.causes
-    assert "impute-nonfinite" not in {edit.strategy for trial in report.trials for edit in trial.edits}
+    assert (
+        report.outcome is Outcome.REPAIRED
+        and nanfix.Cause.NONFINITE_INPUT not in report.diagnosis.causes
+    )
+    assert "impute-nonfinite" not in {
+        edit.strategy for trial in report.trials for edit in trial.edits
+    }
 
 
 def test_holes_in_inputs_and_in_targets_are_repaired_together():
     model, x, y, arguments = explosions.holes_in_both()
     report = nanfix.fit(model, x, y, **arguments)
-    assert {edit.strategy for edit in report.fix.edits} == {"impute-nonfinite", "drop-nonfinite-rows"}
+    assert {edit.strategy for edit in report.fix.edits} == {
+        "impute-nonfinite",
+        "drop-nonfinite-rows",
+    }
     assert_finite(model, x)
 
 
@@ -185,14 +231,21 @@ def test_known_fix_is_applied_without_a_search():
     fresh, x, y, arguments = explosions.unscaled_inputs()
     report = nanfix.apply(fresh, found.fix, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED and report.trials == ()
-    np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_forbidden_strategies_are_not_tried():
     model, x, y, arguments = explosions.learning_rate()
-    allowed = {"strategies": ["lower-learning-rate", "clip-gradients"], "forbid": ["clip-gradients"]}
+    allowed = {
+        "strategies": ["lower-learning-rate", "clip-gradients"],
+        "forbid": ["clip-gradients"],
+    }
     report = nanfix.fit(model, x, y, **allowed, **arguments)
-    assert {edit.strategy for trial in report.trials for edit in trial.edits} == {"lower-learning-rate"}
+    assert {edit.strategy for trial in report.trials for edit in trial.edits} == {
+        "lower-learning-rate"
+    }
 
 
 def test_report_says_what_was_trained_on_what():
@@ -200,7 +253,10 @@ def test_report_says_what_was_trained_on_what():
     report = nanfix.fit(model, x, y, **arguments)
     shapes = [[list(weight.shape) for weight in layer.weights] for layer in model.layers]
     told = dict(report.fingerprint)
-    assert told.pop("compiled")["loss"] == "mse" and told.pop("fed")["batch_size"] == arguments["batch_size"]
+    assert (
+        told.pop("compiled")["loss"] == "mse"
+        and told.pop("fed")["batch_size"] == arguments["batch_size"]
+    )
     assert told == {
         "model": {f"dense[{index}]": ["Dense", held] for index, held in enumerate(shapes)},
         "optimizer": "Adam",
@@ -221,12 +277,18 @@ def another(*layers):
         (
             nanfix.Edit("swap-activation", {"activation": "tanh", "layers": ["dense[0]"]}),
             another(keras.layers.Dense(3, "relu"), keras.layers.Dense(1)),
-            r"layer 'dense\[0\]' differs. Expected: Dense with weights \[\[4, 8\], \[8\]\]. Received: .* \[\[4, 3\], \[3\]\]",
+            (
+                r"layer 'dense\[0\]' differs. Expected: Dense with weights \[\[4, 8\], \[8\]\]. "
+                r"Received: .* \[\[4, 3\], \[3\]\]"
+            ),
         ),
         (
             nanfix.Edit("swap-activation", {"activation": "tanh", "layers": ["dense[1]"]}),
             another(keras.layers.Dense(1)),
-            r"no layer 'dense\[1\]'. Expected: a fix that was made for this model, whose layers are dense\[0\]",
+            (
+                r"no layer 'dense\[1\]'. Expected: a fix that was made for this model, whose "
+                r"layers are dense\[0\]"
+            ),
         ),
         (
             nanfix.Edit("impute-nonfinite", {"fills": {"input[0]": [0.0, 0.0]}}),
@@ -240,7 +302,9 @@ def test_a_fix_of_another_model_is_refused_before_anything_changes(edit, model, 
     x, y = explosions.table()
     before = model.get_weights()
     with pytest.raises(InputError, match=words):
-        nanfix.apply(model, nanfix.Fix((edit,), {"dense[0]": ["Dense", [[4, 8], [8]]]}), x, y, verbose=0)
+        nanfix.apply(
+            model, nanfix.Fix((edit,), {"dense[0]": ["Dense", [[4, 8], [8]]]}), x, y, verbose=0
+        )
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -260,8 +324,12 @@ def test_run_dir_keeps_the_repaired_model_where_it_can_be_saved(tmp_path):
     model.save = save
     report = nanfix.fit(model, x, y, run_dir=tmp_path / "other", **quick)
     assert report.outcome is Outcome.REPAIRED
-    assert any("model.keras was not written" in note and "no get_config" in note for note in report.notes)
-    assert (tmp_path / "other" / "fix.json").exists() and not (tmp_path / "other" / "model.keras").exists()
+    assert any(
+        "model.keras was not written" in note and "no get_config" in note for note in report.notes
+    )
+    assert (tmp_path / "other" / "fix.json").exists() and not (
+        tmp_path / "other" / "model.keras"
+    ).exists()
 
 
 def test_same_seed_gives_the_same_fix():
@@ -274,13 +342,22 @@ def test_same_seed_gives_the_same_fix():
 
 def test_search_goes_on_in_its_run_dir(tmp_path):
     model, x, y, arguments = explosions.unscaled_targets()
-    first = nanfix.fit(model, x, y, run_dir=tmp_path / "run", budget=nanfix.Budget(trials=2), throw=False, **arguments)
+    first = nanfix.fit(
+        model,
+        x,
+        y,
+        run_dir=tmp_path / "run",
+        budget=nanfix.Budget(trials=2),
+        throw=False,
+        **arguments,
+    )
     assert len(first.trials) == 2
     (tmp_path / "run" / "fix.json").unlink(missing_ok=True)
     model, x, y, arguments = explosions.unscaled_targets()
     second = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
     assert second.outcome is Outcome.REPAIRED
-    assert second.trials[:2] == first.trials  # read from the folder, not run again: their seconds are the same
+    # Read from the folder, not run again: their seconds are the same.
+    assert second.trials[:2] == first.trials
     assert len({str(trial.edits) for trial in second.trials}) == len(second.trials)
     model, x, y, arguments = explosions.unscaled_targets()
     third = nanfix.fit(model, x, y, run_dir=tmp_path / "run", **arguments)
@@ -288,8 +365,10 @@ def test_search_goes_on_in_its_run_dir(tmp_path):
 
 
 def test_repaired_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)  # so that every snapshot of so short a run is written
-    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)  # and there is one at each epoch
+    # So that every snapshot of so short a run is written.
+    monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)
+    # and there is one at each epoch.
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)
 
     def called(logger, seen, stop=None):
         class Epochs(keras.callbacks.Callback):
@@ -307,8 +386,11 @@ def test_repaired_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         called(logger, [], stop=4)
     logger.csv_file.close()
     report = called(keras.callbacks.CSVLogger(logger.filename), begun := [])
-    assert report.outcome is Outcome.REPAIRED and any("Went on at epoch" in note for note in report.notes)
-    assert begun[-1] == 5 and 2 not in begun  # of the failing training it sees the beginning once more
+    assert report.outcome is Outcome.REPAIRED and any(
+        "Went on at epoch" in note for note in report.notes
+    )
+    # Of the failing training it sees the beginning once more.
+    assert begun[-1] == 5 and 2 not in begun
     assert report.epoch == list(range(6)) and all(np.isfinite(report.history["loss"]))
     with open(logger.filename) as file:
         assert [int(row["epoch"]) for row in csv.DictReader(file)] == report.epoch
@@ -385,17 +467,40 @@ def test_streams_are_repaired_too(kind):
 def bad_inputs():
     x, y = explosions.table()
     return {
-        "not compiled": (keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), x, y, {}, InputError, "compile"),
+        "not compiled": (
+            keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]),
+            x,
+            y,
+            {},
+            InputError,
+            "compile",
+        ),
         "no model": (object(), x, y, {}, InputError, "keras.Model"),
         "lengths": (explosions.mlp(), x, y[:-1], {}, InputError, "different numbers of rows"),
         "empty": (explosions.mlp(), x[:0], y[:0], {}, InputError, "empty"),
         "object": (explosions.mlp(), x.astype(object), y, {}, InputError, "object dtype"),
-        "strategy": (explosions.mlp(), x, y, {"strategies": ["no-such"]}, UnknownStrategyError, "no-such"),
-        "forbidden": (explosions.mlp(), x, y, {"forbid": ["no-such"]}, UnknownStrategyError, "no-such"),
+        "strategy": (
+            explosions.mlp(),
+            x,
+            y,
+            {"strategies": ["no-such"]},
+            UnknownStrategyError,
+            "no-such",
+        ),
+        "forbidden": (
+            explosions.mlp(),
+            x,
+            y,
+            {"forbid": ["no-such"]},
+            UnknownStrategyError,
+            "no-such",
+        ),
     }
 
 
-@pytest.mark.parametrize("kind", ["not compiled", "no model", "lengths", "empty", "object", "strategy", "forbidden"])
+@pytest.mark.parametrize(
+    "kind", ["not compiled", "no model", "lengths", "empty", "object", "strategy", "forbidden"]
+)
 def test_bad_input_is_refused_before_anything_changes(kind, tmp_path):
     model, x, y, arguments, error, words = bad_inputs()[kind]
     before = model.get_weights() if isinstance(model, keras.Model) else []

@@ -34,7 +34,12 @@ def test_plan_begins_as_the_search_does_and_ends_with_the_budget(monkeypatch):
 def test_plan_keeps_to_the_strategies_that_are_allowed():
     model, x, y, arguments = explosions.learning_rate()
     _, plan = train_and_plan(
-        model, x, y, strategies=["lower-learning-rate", "clip-gradients"], forbid=["clip-gradients"], **arguments
+        model,
+        x,
+        y,
+        strategies=["lower-learning-rate", "clip-gradients"],
+        forbid=["clip-gradients"],
+        **arguments,
     )
     assert {edit.strategy for fix in plan.fixes for edit in fix.edits} == {"lower-learning-rate"}
     assert f"\n  1. {plan.fixes[0]}\n  2. {plan.fixes[1]}" in str(plan)
@@ -54,7 +59,11 @@ def test_training_that_stays_finite_needs_no_plan():
 def test_hopeless_data_and_holes_in_validation_data_are_planned_for_as_they_are_treated():
     model, x, y, arguments = explosions.every_target_nan()
     _, plan = train_and_plan(model, x, y, **arguments)
-    assert plan.fixes == () and "No fix can exist" in str(plan) and "Nothing would be tried" in str(plan)
+    assert (
+        plan.fixes == ()
+        and "No fix can exist" in str(plan)
+        and "Nothing would be tried" in str(plan)
+    )
     model, x, y, arguments = explosions.validation_hole()
     _, plan = train_and_plan(model, x, y, **arguments)
     assert plan.diagnosis is not None and plan.diagnosis.cause is Cause.VALIDATION_ONLY

@@ -22,7 +22,9 @@ def test_a_kind_without_a_name_is_refused_when_it_is_defined():
 
 def test_a_name_that_another_kind_has_is_refused():
     """A plan would hold the one in the place of the other."""
-    with pytest.raises(TypeError, match=r"Received: 'scaling', the kind of nanfix\.changes\.scaling\.Scaling\."):
+    with pytest.raises(
+        TypeError, match=r"Received: 'scaling', the kind of nanfix\.changes\.scaling\.Scaling\."
+    ):
 
         @dataclass(frozen=True)
         class Scales(Change):
@@ -64,5 +66,10 @@ def test_kinds_that_put_something_in_or_take_something_out_may_change_prediction
 
     assert PutsIn().may_change_predictions and TakesOut().may_change_predictions
     assert not Silent().may_change_predictions and not OptimizerSettings().may_change_predictions
-    assert Normalized(("dense[0]",)).may_change_predictions and not Normalized().may_change_predictions
-    assert Scaling(fills={"input[0]": (0.0,)}).may_change_predictions and not Scaling().may_change_predictions
+    assert (
+        Normalized(("dense[0]",)).may_change_predictions and not Normalized().may_change_predictions
+    )
+    assert (
+        Scaling(fills={"input[0]": (0.0,)}).may_change_predictions
+        and not Scaling().may_change_predictions
+    )

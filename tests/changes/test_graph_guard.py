@@ -48,7 +48,13 @@ CASES = [
     ("Log1p", lambda x: ops.log1p(x), [-2, -1, 3], [np.log(E), np.log(E), np.log(4)], [0, 0, 0.25]),
     ("RealDiv", lambda x: 1 / x, [-1e-6, 0, 1e-6, 2], [-1e4, 1e4, 1e4, 0.5], [0, 0, 0, -0.25]),
     ("RealDiv", lambda x: x / ops.stop_gradient(x), [0, -2], [0, 1], [1e4, -0.5]),
-    ("DivNoNan", lambda x: tf.math.divide_no_nan(1.0, x), [0, -1e-6, 2], [0, -1e4, 0.5], [0, 0, -0.25]),
+    (
+        "DivNoNan",
+        lambda x: tf.math.divide_no_nan(1.0, x),
+        [0, -1e-6, 2],
+        [0, -1e4, 0.5],
+        [0, 0, -0.25],
+    ),
     ("Reciprocal", lambda x: tf.math.reciprocal(x), [-1e-6, 0, 2], [-1e4, 1e4, 0.5], [0, 0, -0.25]),
     ("Exp", lambda x: ops.exp(x), [1000, 100, 1], [1e4, 1e4, np.e], [0, 0, np.e]),
     ("Pow", lambda x: ops.power(x, 0.5), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
@@ -61,7 +67,13 @@ CASES = [
     ("Softmax", lambda x: tf.nn.softmax(x), [-np.inf, 3], [0, 1], [0, 0]),
     ("LogSoftmax", lambda x: tf.nn.log_softmax(x), [-np.inf, -np.inf], [np.log(0.5)] * 2, [0, 0]),
     ("Xlogy", lambda x: tf.math.xlogy(2 * tf.ones_like(x), x), [0, 1], [2 * np.log(E), 0], [0, 2]),
-    ("Xlog1py", lambda x: tf.math.xlog1py(2 * tf.ones_like(x), x), [-2, 0], [2 * np.log(E), 0], [0, 2]),
+    (
+        "Xlog1py",
+        lambda x: tf.math.xlog1py(2 * tf.ones_like(x), x),
+        [-2, 0],
+        [2 * np.log(E), 0],
+        [0, 2],
+    ),
     ("Lgamma", lambda x: tf.math.lgamma(x), [0, 1], [-np.log(E), 0], [0, -0.5772]),
     ("Digamma", lambda x: tf.math.digamma(x), [0, 1], [-1 / E, -0.5772], [0, np.pi**2 / 6]),
     ("Erfinv", lambda x: tf.math.erfinv(x), [0], [0], [np.sqrt(np.pi) / 2]),
@@ -69,8 +81,20 @@ CASES = [
     ("FloorMod", lambda x: tf.math.floormod(tf.ones_like(x), x), [2], [1], [0]),
     ("Acos", lambda x: ops.arccos(x), [1, 2, 0], [np.arccos(1 - E)] * 2 + [np.pi / 2], [0, 0, -1]),
     ("Asin", lambda x: ops.arcsin(x), [-1, -2, 0], [np.arcsin(E - 1)] * 2 + [0], [0, 0, 1]),
-    ("Acosh", lambda x: ops.arccosh(x), [0, 1, 2], [np.arccosh(1 + E)] * 2 + [np.arccosh(2)], [0, 0, 3**-0.5]),
-    ("Atanh", lambda x: ops.arctanh(x), [-1, 2, 0], [np.arctanh(E - 1), np.arctanh(1 - E), 0], [0, 0, 1]),
+    (
+        "Acosh",
+        lambda x: ops.arccosh(x),
+        [0, 1, 2],
+        [np.arccosh(1 + E)] * 2 + [np.arccosh(2)],
+        [0, 0, 3**-0.5],
+    ),
+    (
+        "Atanh",
+        lambda x: ops.arctanh(x),
+        [-1, 2, 0],
+        [np.arctanh(E - 1), np.arctanh(1 - E), 0],
+        [0, 0, 1],
+    ),
 ]
 
 
@@ -80,10 +104,14 @@ MATRICES = {"Cholesky", "MatrixInverse"}
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
 @pytest.mark.parametrize(
-    ("operation", "function", "x", "value", "slope"), CASES, ids=lambda case: case if isinstance(case, str) else ""
+    ("operation", "function", "x", "value", "slope"),
+    CASES,
+    ids=lambda case: case if isinstance(case, str) else "",
 )
 def test_value_and_gradient_at_the_edge(operation, function, x, value, slope, jit_compile):
-    found = value_and_slope(function, guard_of(operation, function), np.float32(x), jit_compile=jit_compile)
+    found = value_and_slope(
+        function, guard_of(operation, function), np.float32(x), jit_compile=jit_compile
+    )
     np.testing.assert_allclose(found[0], value, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found[1], slope, rtol=1e-3)
 
@@ -94,13 +122,22 @@ def test_every_operation_has_a_case_and_every_domain_what_keeps_it_in_a_graph():
 
 
 DOMAINS = [
-    (domain, e) for domain in IN_GRAPH if domain is not BASE for e in (1e-7, E, *([] if domain.at_zero is None else [0.0]))
+    (domain, e)
+    for domain in IN_GRAPH
+    if domain is not BASE
+    for e in (1e-7, E, *([] if domain.at_zero is None else [0.0]))
 ]
 
 
 @pytest.mark.parametrize(("domain", "e"), DOMAINS, ids=lambda part: getattr(part, "name", part))
 def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
-    x = tf.constant(np.float32([[0.5, 0], [0, -2]] if domain is REGULAR else [-1e3, -2, -1, -1e-9, 0, 1e-9, 0.5, 1, 2, 1e3]))
+    x = tf.constant(
+        np.float32(
+            [[0.5, 0], [0, -2]]
+            if domain is REGULAR
+            else [-1e3, -2, -1, -1e-9, 0, 1e-9, 0.5, 1, 2, 1e3]
+        )
+    )
     names = {"x": x, "ops": ops, "inf": np.inf}
     text, helper = domain.source(e)
     if helper is not None:
@@ -134,7 +171,11 @@ def test_singular_matrices_get_an_epsilon_on_their_diagonal():
 
 @pytest.mark.parametrize("epsilon", [1e-10, 1e-4])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize(("operation", "function"), [(case[0], case[1]) for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("operation", "function"),
+    [(case[0], case[1]) for case in CASES],
+    ids=[case[0] for case in CASES],
+)
 def test_gradient_is_finite_at_the_edge_in_every_precision(operation, function, dtype, epsilon):
     if operation in NOT_IN_HALF and dtype in ("float16", "bfloat16"):
         pytest.skip("TensorFlow has no such operation on CPU")
@@ -150,7 +191,9 @@ def test_what_is_divided_by_zero_counts_as_nothing_without_an_epsilon(dtype, jit
         return ops.stop_gradient(x + 1) / x
 
     x = np.array([0, 2, -0.5], dtype)
-    value, slope = value_and_slope(shares, guard_of("RealDiv", shares, 1, epsilon=0.0), x, jit_compile=jit_compile)
+    value, slope = value_and_slope(
+        shares, guard_of("RealDiv", shares, 1, epsilon=0.0), x, jit_compile=jit_compile
+    )
     np.testing.assert_array_equal(value, [0, 1.5, -1])
     np.testing.assert_array_equal(slope, [0, -0.75, -2])
 
@@ -162,7 +205,9 @@ def test_exponentials_relative_to_the_largest_leave_a_softmax_as_it_is(jit_compi
         return (e / ops.sum(e, axis=-1, keepdims=True))[..., 0]
 
     guard = guard_of("Exp", shares, 1, epsilon=0.0)
-    value, slope = value_and_slope(shares, guard, np.float32([[500, 500], [1, 0]]), jit_compile=jit_compile)
+    value, slope = value_and_slope(
+        shares, guard, np.float32([[500, 500], [1, 0]]), jit_compile=jit_compile
+    )
     p = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(value, [0.5, p], rtol=1e-6)
     np.testing.assert_allclose(slope, [[0.25, -0.25], [p * (1 - p), -p * (1 - p)]], rtol=1e-5)
@@ -170,7 +215,9 @@ def test_exponentials_relative_to_the_largest_leave_a_softmax_as_it_is(jit_compi
 
 def test_exponentials_can_still_be_added_up():
     function = CASES[8][1]
-    value, _ = value_and_slope(function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000]))
+    value, _ = value_and_slope(
+        function, guard_of("Exp", function, epsilon=1e-300), np.float32([1000])
+    )
     assert np.isfinite(np.float32(1000) * np.float32(value[0]))
 
 
@@ -209,7 +256,10 @@ def test_two_guards_at_once():
 def test_operations_in_loops_and_branches_are_guarded():
     def looped(x):
         return tf.while_loop(
-            lambda i, a: i < 3, lambda i, a: (i + 1, a + tf.sqrt(x)), [0, tf.zeros_like(x)], maximum_iterations=3
+            lambda i, a: i < 3,
+            lambda i, a: (i + 1, a + tf.sqrt(x)),
+            [0, tf.zeros_like(x)],
+            maximum_iterations=3,
         )[1]
 
     value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 2), np.float32([0, 4]))
@@ -236,7 +286,9 @@ class Distance(layers.Layer):
 def distances():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((2,))
-    outputs = layers.Concatenate()([Distance(name="left")(inputs), Distance(name="right")(-inputs), inputs])
+    outputs = layers.Concatenate()(
+        [Distance(name="left")(inputs), Distance(name="right")(-inputs), inputs]
+    )
     return keras.Model(inputs, layers.Dense(1, kernel_initializer="ones")(outputs))
 
 
@@ -258,7 +310,9 @@ def test_layer_called_directly_is_guarded_too_and_its_siblings_on_the_same_line(
     assert {layer.name for layer in model.layers if "call" in vars(layer)} == {"left", "right"}
     np.testing.assert_allclose(model(x), np.full((3, 1), 0.02), rtol=1e-6)
     np.testing.assert_array_equal(gradient(model, x), np.ones((3, 2)))
-    np.testing.assert_allclose(model.predict(np.zeros((3, 2)), verbose=0), np.full((3, 1), 0.02), rtol=1e-6)
+    np.testing.assert_allclose(
+        model.predict(np.zeros((3, 2)), verbose=0), np.full((3, 1), 0.02), rtol=1e-6
+    )
 
 
 def test_losses_added_in_a_guarded_layer_are_those_of_the_call():
@@ -294,7 +348,9 @@ def test_guarded_model_can_be_saved_and_its_signature_stays(tmp_path):
     assert inspect.signature(model.layers[1].call) == signature
     model.save(tmp_path / "model.keras")
     x = np.float32([[1, 2]])
-    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Distance": Distance})
+    loaded = keras.models.load_model(
+        tmp_path / "model.keras", custom_objects={"Distance": Distance}
+    )
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
@@ -326,7 +382,10 @@ def test_compiled_layer_is_guarded_though_it_was_traced_before(call):
 
 
 def test_guard_without_a_match_is_counted_as_idle():
-    matches, elsewhere = Counter(), Guard("Sqrt", "loss.py:1", None, E, "loss.root: return ops.sqrt(x)")
+    matches, elsewhere = (
+        Counter(),
+        Guard("Sqrt", "loss.py:1", None, E, "loss.root: return ops.sqrt(x)"),
+    )
     model = distances()
     install(model, [sqrt_guard(), elsewhere], ExitStack(), matches)
     model.predict(np.ones((1, 2)), verbose=0)

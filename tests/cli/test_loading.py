@@ -60,7 +60,9 @@ def test_a_table_is_split_by_its_target(tmp_path):
     text = '\ufeffa, price ,"b, c"\n1,10,2.5\n\n,20,-3e2\n"4",30,NA\n'
     (tmp_path / "d.csv").write_text(text, encoding="utf-8")
     data = load_data(tmp_path / "d.csv", "price")
-    np.testing.assert_array_equal(data["x"], np.array([[1, 2.5], [np.nan, -300], [4, np.nan]], "float32"))
+    np.testing.assert_array_equal(
+        data["x"], np.array([[1, 2.5], [np.nan, -300], [4, np.nan]], "float32")
+    )
     np.testing.assert_array_equal(data["y"], np.array([10, 20, 30], "float32"))
     assert data["x"].dtype == data["y"].dtype == "float32"
 
@@ -106,7 +108,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, name):
 
 
 def test_other_kinds_of_file_and_a_target_of_arrays_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"Expected: a \.npz .* or a \.csv and --target\. Received: \.parquet"):
+    with pytest.raises(
+        InputError, match=r"Expected: a \.npz .* or a \.csv and --target\. Received: \.parquet"
+    ):
         load_data(tmp_path / "d.parquet")
     with pytest.raises(InputError, match=r"names a column of a \.csv; leave it out"):
         load_data(npz(tmp_path / "d.npz", X=X, y=Y), "price")
@@ -129,7 +133,9 @@ def test_a_model_comes_back_compiled(tmp_path):
 
 def test_a_model_with_code_needs_trust(tmp_path):
     saved(tmp_path / "m.keras", keras.layers.Lambda(lambda x: x * 2.0, output_shape=(2,)))
-    with pytest.raises(InputError, match=r"holds Python code\. Expected: .* Received: .* add --trust-model"):
+    with pytest.raises(
+        InputError, match=r"holds Python code\. Expected: .* Received: .* add --trust-model"
+    ):
         load_model(tmp_path / "m.keras")
     loaded = load_model(tmp_path / "m.keras", trusted=True)
     assert loaded.compiled and isinstance(loaded.layers[0], keras.layers.Lambda)
@@ -145,7 +151,9 @@ def test_other_files_are_no_models(tmp_path):
         load_model(tmp_path / "absent.keras")
     for text in ("", "PK\x03\x04 but no more", "text"):
         (tmp_path / "m.keras").write_text(text)
-        with pytest.raises(InputError, match=r"Cannot load the model .* Expected: a compiled model"):
+        with pytest.raises(
+            InputError, match=r"Cannot load the model .* Expected: a compiled model"
+        ):
             load_model(tmp_path / "m.keras")
     saved(tmp_path / "m.keras")
     whole = (tmp_path / "m.keras").read_bytes()
@@ -154,7 +162,9 @@ def test_other_files_are_no_models(tmp_path):
         with pytest.raises(InputError, match="Cannot load the model"):
             load_model(tmp_path / "m.keras")
     saved(tmp_path / "m.keras", Doubled())
-    with pytest.raises(InputError, match=r"Cannot load the model .* is repaired through the script"):
+    with pytest.raises(
+        InputError, match=r"Cannot load the model .* is repaired through the script"
+    ):
         load_model(tmp_path / "m.keras")
     saved(tmp_path / "m.keras", compiled=False)
     with pytest.raises(InputError, match="not compiled"):

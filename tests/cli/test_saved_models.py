@@ -1,4 +1,6 @@
-"""A saved model is trained, repaired, and the fix proved on a fresh copy; nothing is written but that."""
+"""A saved model is trained, repaired, and the fix proved on a fresh copy; nothing is
+written but that.
+"""
 
 import keras
 import numpy as np
@@ -23,7 +25,10 @@ def folder(monkeypatch, tmp_path):
     rows = "".join(f"{a},{b},{c}\n" for (a, b), c in zip(x, y, strict=True))
     (tmp_path / "d.csv").write_text("width,height,price\n" + rows)
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(8, "leaky_relu"), keras.layers.Dense(1)], name="prices")
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(8, "leaky_relu"), keras.layers.Dense(1)],
+        name="prices",
+    )
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.save("m.keras")
     return tmp_path
@@ -31,7 +36,9 @@ def folder(monkeypatch, tmp_path):
 
 def subject(folder, data="d.npz", **changes):
     known = {"epochs": 5, "batch_size": 16, "verbose": 0, **changes}
-    return SavedModel(folder / "m.keras", folder / data, "price" if data.endswith("csv") else None, **known)
+    return SavedModel(
+        folder / "m.keras", folder / data, "price" if data.endswith("csv") else None, **known
+    )
 
 
 def outputs(folder):
@@ -46,9 +53,17 @@ def test_a_model_and_a_table_are_repaired_and_the_fix_proved(folder):
     before = (folder / "m.keras").read_bytes()
     options = {"strategies": ["scale-inputs"], "run_dir": folder / "run"}
     result = repair_saved(subject(folder, "d.csv", seed=3), **outputs(folder), **options)
-    assert result.code == 0 and (result.written, result.model) == (folder / "fix.json", folder / "repaired.keras")
+    assert result.code == 0 and (result.written, result.model) == (
+        folder / "fix.json",
+        folder / "repaired.keras",
+    )
     (call,) = result.calls
-    assert (call.model, call.outcome, call.proof, call.finite) == ("prices", Outcome.REPAIRED, "held", True)
+    assert (call.model, call.outcome, call.proof, call.finite) == (
+        "prices",
+        Outcome.REPAIRED,
+        "held",
+        True,
+    )
     (run,) = load(folder / "fix.json").runs
     assert run.edits and run.proof == "held" and run.seed == 3 and run.diagnosis is not None
     assert run.fingerprint["data"] == [[[[ROWS, 2], "float32"]], [[[ROWS], "float32"]]]
@@ -71,7 +86,11 @@ def test_a_plan_writes_nothing(folder):
 
 def test_a_diagnosis_writes_nothing_and_needs_finite_weights(folder):
     (call,) = diagnose_saved(subject(folder)).calls
-    assert call.diagnosis is not None and call.diagnosis.cause == "UNSCALED_INPUT" and "Cause: " in call.text
+    assert (
+        call.diagnosis is not None
+        and call.diagnosis.cause == "UNSCALED_INPUT"
+        and "Cause: " in call.text
+    )
     model = keras.saving.load_model("m.keras")
     model.set_weights([weight * np.nan for weight in model.get_weights()])
     model.save("m.keras")
@@ -88,12 +107,20 @@ def test_code_in_a_model_is_not_run_without_trust(folder):
     with pytest.raises(InputError, match="add --trust-model"):
         repair_saved(subject(folder), **outputs(folder))
     assert names(folder) == ["d.csv", "d.npz", "m.keras"]
-    assert repair_saved(subject(folder, trusted=True), **outputs(folder)).calls[0].outcome is Outcome.HEALTHY
+    assert (
+        repair_saved(subject(folder, trusted=True), **outputs(folder)).calls[0].outcome
+        is Outcome.HEALTHY
+    )
 
 
 def test_what_holds_nothing_or_fails_nothing_writes_nothing(folder):
     result = repair_saved(subject(folder), **outputs(folder), strategies=["reset-moments"])
-    assert (result.code, result.calls[0].outcome, result.written, result.model) == (4, Outcome.EXHAUSTED, None, None)
+    assert (result.code, result.calls[0].outcome, result.written, result.model) == (
+        4,
+        Outcome.EXHAUSTED,
+        None,
+        None,
+    )
     model = keras.saving.load_model("m.keras")
     model.compile(keras.optimizers.SGD(1e-6), "mse")
     model.save("m.keras")
@@ -107,11 +134,15 @@ def test_outputs_are_checked_before_anything_is_loaded(folder):
     with pytest.raises(InputError, match=r"Expected: a path that ends in \.keras"):
         repair_saved(absent, out=folder / "fix.json", model_out=folder / "repaired.h5")
     with pytest.raises(NanfixError, match=r"Cannot write to .*absent/fix\.json"):
-        repair_saved(absent, out=folder / "absent" / "fix.json", model_out=folder / "repaired.keras")
+        repair_saved(
+            absent, out=folder / "absent" / "fix.json", model_out=folder / "repaired.keras"
+        )
     with pytest.raises(NanfixError, match=r"Cannot write to .*m\.keras/run/fix\.json"):
         repair_saved(absent, **outputs(folder), run_dir=folder / "m.keras" / "run")
     with pytest.raises(InputError, match="No strategy is left"):
-        repair_saved(absent, **outputs(folder), strategies=["scale-inputs"], forbid=["scale-inputs"])
+        repair_saved(
+            absent, **outputs(folder), strategies=["scale-inputs"], forbid=["scale-inputs"]
+        )
     assert names(folder) == ["d.csv", "d.npz", "m.keras"]
 
 
@@ -121,7 +152,8 @@ def test_a_fix_that_does_not_hold_on_a_fresh_copy_is_not_written(folder, monkeyp
     def fit(model, *args, fix=None, **kwargs):
         if fix is None:
             return original(model, *args, **kwargs)
-        return original(model, *args, fix=type(fix)(), **kwargs)  # the proof without the edits fails
+        # The proof without the edits fails.
+        return original(model, *args, fix=type(fix)(), **kwargs)
 
     original = module.fit
     monkeypatch.setattr(module, "fit", fit)

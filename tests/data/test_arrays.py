@@ -32,7 +32,9 @@ def cells(kept):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "rows", [slice(1, 3), np.array([3, 0]), np.array([True, False, False, True])], ids=["slice", "rows", "mask"]
+    "rows",
+    [slice(1, 3), np.array([3, 0]), np.array([True, False, False, True])],
+    ids=["slice", "rows", "mask"],
 )
 def test_rows_are_taken(kind, rows):
     kept = take_rows({"a": KINDS[kind], "b": None}, rows)
@@ -52,8 +54,12 @@ def test_nested_rows_are_seen_by_their_largest():
 
 
 def test_what_has_no_numbers_keeps_its_place():
-    seen = flat_arrays({"a": np.ones((3, 2)), "b": None, "c": tf.constant(7.0), "d": tf.ones((3, 1), tf.bfloat16)})
-    assert [array.shape for array in seen] == [(3, 2), (3, 0), (3, 0), (3, 1)] and seen[3].dtype == np.float32
+    seen = flat_arrays(
+        {"a": np.ones((3, 2)), "b": None, "c": tf.constant(7.0), "d": tf.ones((3, 1), tf.bfloat16)}
+    )
+    assert [array.shape for array in seen] == [(3, 2), (3, 0), (3, 0), (3, 1)] and seen[
+        3
+    ].dtype == np.float32
     assert flat_arrays(None) == []
 
 
@@ -72,7 +78,11 @@ def test_batches_of_the_commonest_shape_are_joined():
 
 
 def test_sparse_ragged_and_scalar_leaves_are_joined():
-    batch = {"s": tf.sparse.from_dense(CELLS), "r": tf.ragged.constant([[1.0], [], [2.0, 3.0], [4.0]]), "t": tf.constant(0.5)}
+    batch = {
+        "s": tf.sparse.from_dense(CELLS),
+        "r": tf.ragged.constant([[1.0], [], [2.0, 3.0], [4.0]]),
+        "t": tf.constant(0.5),
+    }
     whole = joined([batch, batch], 4096)
     assert whole["s"].shape == (8, 2) and whole["r"].nrows() == 8 and whole["t"] == 0.5
 
@@ -82,8 +92,12 @@ def test_a_batch_whose_leaves_differ_in_rows_stays_as_it_is():
     assert joined([graph, graph], 4096) is graph and rows_in(graph) is None
 
 
-@pytest.mark.parametrize("batch", [np.ones(3), (np.ones(3),), (np.ones(3), np.ones(3)), {"x": np.ones(3)}, (1, 2, 3, 4)])
+@pytest.mark.parametrize(
+    "batch", [np.ones(3), (np.ones(3),), (np.ones(3), np.ones(3)), {"x": np.ones(3)}, (1, 2, 3, 4)]
+)
 def test_a_batch_comes_apart_and_together_as_it_was(batch):
     again = repacked(batch, *unpacked(batch))
-    assert type(again) is type(batch) and len(keras.tree.flatten(again)) == len(keras.tree.flatten(batch))
+    assert type(again) is type(batch) and len(keras.tree.flatten(again)) == len(
+        keras.tree.flatten(batch)
+    )
     assert again is batch or all(one is other for one, other in zip(again, batch, strict=True))

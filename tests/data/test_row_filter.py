@@ -26,10 +26,23 @@ def test_a_filter_that_keeps_all_leaves_the_data_as_they_are():
 
 
 def test_arrays_keep_their_weights_and_their_share_for_validation():
-    data = filtered(TrainingData.of(X, Y, {"sample_weight": np.arange(8.0), "validation_split": 0.5, "epochs": 2}), FINITE)
-    assert data.x[:, 1].tolist() == [0, 3] and data.y[:, 0].tolist() == [0, 3] and data.sample_weight.tolist() == [0, 3]
+    data = filtered(
+        TrainingData.of(
+            X, Y, {"sample_weight": np.arange(8.0), "validation_split": 0.5, "epochs": 2}
+        ),
+        FINITE,
+    )
+    assert (
+        data.x[:, 1].tolist() == [0, 3]
+        and data.y[:, 0].tolist() == [0, 3]
+        and data.sample_weight.tolist() == [0, 3]
+    )
     x, y, weight = data.validation_data
-    assert x[:, 1].tolist() == [4, 6, 7] and y[:, 0].tolist() == [4, 6, 7] and weight.tolist() == [4, 6, 7]
+    assert (
+        x[:, 1].tolist() == [4, 6, 7]
+        and y[:, 0].tolist() == [4, 6, 7]
+        and weight.tolist() == [4, 6, 7]
+    )
     assert not data.validation_split and data.epochs == 2
 
 
@@ -43,19 +56,34 @@ def test_frames_and_named_inputs_are_filtered():
 def test_labels_and_class_weights_are_counted_from_zero():
     labels = np.int32([1, 2, 3, 1, 2, 3, 1, 2])
     data = filtered(
-        TrainingData.of(X, labels, {"class_weight": {1: 0.5, 2: 1.0, 3: 2.0}, "validation_data": (X[:3], labels[:3])}),
+        TrainingData.of(
+            X,
+            labels,
+            {"class_weight": {1: 0.5, 2: 1.0, 3: 2.0}, "validation_data": (X[:3], labels[:3])},
+        ),
         RowFilter(classes=3, first_label=1),
     )
     assert data.y.tolist() == [0, 1, 2, 0, 1, 2, 0, 1] and data.y.dtype == np.int32
     assert data.arguments["class_weight"] == {0: 0.5, 1: 1.0, 2: 2.0}
     assert data.validation_data[1].tolist() == [0, 1, 2]
     counted = TrainingData.of(X, labels, {"class_weight": {0: 0.5, 1: 1.0}})
-    assert filtered(counted, RowFilter(classes=3, first_label=1)).arguments["class_weight"] == {0: 0.5, 1: 1.0}
+    assert filtered(counted, RowFilter(classes=3, first_label=1)).arguments["class_weight"] == {
+        0: 0.5,
+        1: 1.0,
+    }
 
 
 def test_sample_is_filtered_like_the_data():
-    sample = kept_sample(Sample((X,), (np.int32([1, 2, 3, 4, 1, 2, 3, 0]),), x=X), RowFilter(classes=3, first_label=1))
-    assert sample.targets[0].tolist() == [0, 1, 2, 0, 1, 2] and sample.x[:, 1].tolist()[2:] == [2, 4, 5, 6]
+    sample = kept_sample(
+        Sample((X,), (np.int32([1, 2, 3, 4, 1, 2, 3, 0]),), x=X),
+        RowFilter(classes=3, first_label=1),
+    )
+    assert sample.targets[0].tolist() == [0, 1, 2, 0, 1, 2] and sample.x[:, 1].tolist()[2:] == [
+        2,
+        4,
+        5,
+        6,
+    ]
 
 
 class Batches(keras.utils.PyDataset):
@@ -81,33 +109,51 @@ def batches(x, y):
 def fed(data):
     """Return the second input feature and the target of each batch that training would draw."""
     source = feed(data.x)
-    drawn = [source[index] for index in range(len(source))] if isinstance(source, keras.utils.PyDataset) else list(source)
+    drawn = (
+        [source[index] for index in range(len(source))]
+        if isinstance(source, keras.utils.PyDataset)
+        else list(source)
+    )
     return [(np.asarray(x)[:, 1].tolist(), np.asarray(y)[:, 0].tolist()) for x, y in drawn]
 
 
-EMPTY = np.where(np.arange(8)[:, None] // 2 == 1, np.float32(NAN), X)  # of the second batch no row is kept
+# Of the second batch no row is kept.
+EMPTY = np.where(np.arange(8)[:, None] // 2 == 1, np.float32(NAN), X)
 
 
 def test_dataset_is_filtered_batch_by_batch():
-    data = filtered(TrainingData.of(tf.data.Dataset.from_tensor_slices((X, Y)).batch(2), None, {}), FINITE)
+    data = filtered(
+        TrainingData.of(tf.data.Dataset.from_tensor_slices((X, Y)).batch(2), None, {}), FINITE
+    )
     assert fed(data) == [([0], [0]), ([3], [3]), ([4], [4]), ([6, 7], [6, 7])]
-    data = filtered(TrainingData.of(tf.data.Dataset.from_tensor_slices((EMPTY, Y)).batch(2), None, {}), FINITE)
+    data = filtered(
+        TrainingData.of(tf.data.Dataset.from_tensor_slices((EMPTY, Y)).batch(2), None, {}), FINITE
+    )
     assert fed(data) == [([0], [0]), ([4], [4]), ([6, 7], [6, 7])]
 
 
 def test_dataset_keeps_the_structure_of_its_elements():
-    named = tf.data.Dataset.from_tensor_slices(({"a": X, "b": np.arange(8)}, np.uint8([1, 2, 3, 9, 1, 2, 3, 0]), np.ones(8)))
+    named = tf.data.Dataset.from_tensor_slices(
+        ({"a": X, "b": np.arange(8)}, np.uint8([1, 2, 3, 9, 1, 2, 3, 0]), np.ones(8))
+    )
     data = filtered(TrainingData.of(named.batch(8), None, {}), RowFilter(classes=3, first_label=1))
     x, y, weight = next(iter(data.x))
-    assert x["b"].numpy().tolist() == [0, 1, 2, 4, 5, 6] and y.numpy().tolist() == [0, 1, 2, 0, 1, 2] and len(weight) == 6
-    alone = filtered(TrainingData.of(tf.data.Dataset.from_tensor_slices(X).batch(8), None, {}), FINITE)
+    assert (
+        x["b"].numpy().tolist() == [0, 1, 2, 4, 5, 6]
+        and y.numpy().tolist() == [0, 1, 2, 0, 1, 2]
+        and len(weight) == 6
+    )
+    alone = filtered(
+        TrainingData.of(tf.data.Dataset.from_tensor_slices(X).batch(8), None, {}), FINITE
+    )
     assert next(iter(alone.x))[:, 1].numpy().tolist() == [0, 2, 3, 4, 6, 7]
 
 
 def test_pydataset_is_filtered_batch_by_batch():
     source = Batches(EMPTY, Y)
     data = filtered(TrainingData.of(source, None, {}), FINITE)
-    assert fed(data) == [([0], [0]), ([4], [4]), ([4], [4]), ([6, 7], [6, 7])]  # the next one stands in for the second
+    # The next one stands in for the second.
+    assert fed(data) == [([0], [0]), ([4], [4]), ([4], [4]), ([6, 7], [6, 7])]
     data.x.on_epoch_end()
     assert source.ended == 1 and data.x.num_batches == 4
 
@@ -131,7 +177,11 @@ def endless():
         yield np.full((2, 2), NAN, "float32"), Y[:2]
 
 
-HOPELESS = {"arrays": np.full_like(X, NAN), "pydataset": Batches(np.full_like(X, NAN), Y), "generator": endless()}
+HOPELESS = {
+    "arrays": np.full_like(X, NAN),
+    "pydataset": Batches(np.full_like(X, NAN), Y),
+    "generator": endless(),
+}
 
 
 @pytest.mark.parametrize("x", HOPELESS.values(), ids=HOPELESS)
@@ -158,11 +208,18 @@ def test_rows_of_every_kind_are_left_out(kind, streamed):
         return
     named = tf.data.Dataset.from_tensors((x, y, tf.constant(0.5)))
     ((kept, labels, scalar),) = filtered(TrainingData.of(named, None, {}), FINITE).x
-    assert labels.numpy().tolist() == [0, 2] and kept["a"].shape[0] == 2 and kept["b"] is None and scalar == 0.5
+    assert (
+        labels.numpy().tolist() == [0, 2]
+        and kept["a"].shape[0] == 2
+        and kept["b"] is None
+        and scalar == 0.5
+    )
 
 
 def test_rows_of_a_dataset_of_unknown_shape_are_left_out():
-    shapeless = tf.data.Dataset.from_generator(lambda: iter([(X, Y)]), output_types=(tf.float32, tf.float32))
+    shapeless = tf.data.Dataset.from_generator(
+        lambda: iter([(X, Y)]), output_types=(tf.float32, tf.float32)
+    )
     ((x, _),) = filtered(TrainingData.of(shapeless, None, {}), FINITE).x
     assert x[:, 1].numpy().tolist() == KEPT
 
@@ -176,5 +233,7 @@ def test_a_float64_beyond_float32_is_not_finite_in_training():
 
 def test_data_of_which_no_row_can_be_left_out_say_why():
     graph = {"nodes": tf.ones((5, 2)), "edges": tf.ones((8, 2))}
-    assert "differ in their rows" in str(unfilterable(TrainingData.of(tf.data.Dataset.from_tensors(graph), None, {}), [graph]))
+    assert "differ in their rows" in str(
+        unfilterable(TrainingData.of(tf.data.Dataset.from_tensors(graph), None, {}), [graph])
+    )
     assert unfilterable(TrainingData.of(X, Y, {}), []) is None

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import flat_arrays, unpacked
-from nanfix.data.row_rules import finite_in_training, keep, keep_tensors, relabeled, relabeled_tensors
+from nanfix.data.row_rules import (
+    finite_in_training,
+    keep,
+    keep_tensors,
+    relabeled,
+    relabeled_tensors,
+)
 
 NAN, INF = np.nan, np.inf
 FINITE = RowFilter(finite_inputs=True, finite_targets=True)
@@ -23,30 +29,56 @@ ROWS = 6
 def test_rows_are_kept_by_inputs_targets_and_labels():
     labels = np.int32([0, 1, 2, 3, -1, 1, 1, 1])
     assert np.flatnonzero(keep(FINITE, [X], [Y])).tolist() == [0, 3, 4, 6, 7]
-    assert np.flatnonzero(keep(RowFilter(finite_inputs=True), [X], [Y])).tolist() == [0, 2, 3, 4, 6, 7]
+    assert np.flatnonzero(keep(RowFilter(finite_inputs=True), [X], [Y])).tolist() == [
+        0,
+        2,
+        3,
+        4,
+        6,
+        7,
+    ]
     assert np.flatnonzero(keep(RowFilter(classes=3), [X], [labels])).tolist() == [0, 1, 2, 5, 6, 7]
-    assert np.flatnonzero(keep(RowFilter(classes=3, first_label=1), [X], [labels])).tolist() == [1, 2, 3, 5, 6, 7]
+    assert np.flatnonzero(keep(RowFilter(classes=3, first_label=1), [X], [labels])).tolist() == [
+        1,
+        2,
+        3,
+        5,
+        6,
+        7,
+    ]
     assert keep(RowFilter(), [X], [Y]).all()
 
 
 def test_rows_are_kept_by_weights_and_bands():
     weights = np.float32([1, 1, 0, NAN, 1, INF, 1, 1])
-    assert np.flatnonzero(keep(RowFilter(finite_weights=True), [X], [Y], [weights])).tolist() == [0, 1, 2, 4, 6, 7]
-    bands = ((0, Affine((3.0, 3.0), (3.0, 1.0))), (1, Affine((3.0,), (3.0,))))  # of the inputs and of the targets
+    assert np.flatnonzero(keep(RowFilter(finite_weights=True), [X], [Y], [weights])).tolist() == [
+        0,
+        1,
+        2,
+        4,
+        6,
+        7,
+    ]
+    # Of the inputs and of the targets.
+    bands = ((0, Affine((3.0, 3.0), (3.0, 1.0))), (1, Affine((3.0,), (3.0,))))
     assert np.flatnonzero(keep(RowFilter(bands=bands[:1]), [X], [Y])).tolist() == [2, 3, 4]
     assert np.flatnonzero(keep(RowFilter(bands=bands), [X], [Y])).tolist() == [3, 4]
 
 
 def test_labels_are_counted_from_zero_or_brought_to_shares():
     shift, scale = RowFilter(first_label=1), RowFilter(labels=Affine((-1.0,), (2.0,)))
-    assert relabeled(shift, np.uint8([1, 2])).dtype == np.uint8 and relabeled(shift, np.uint8([1, 2])).tolist() == [0, 1]
+    assert relabeled(shift, np.uint8([1, 2])).dtype == np.uint8 and relabeled(
+        shift, np.uint8([1, 2])
+    ).tolist() == [0, 1]
     assert relabeled(scale, np.int64([-1, 1])).tolist() == [0.0, 1.0]
     assert relabeled(shift, pd.Series([1, 2], index=[7, 9])).to_dict() == {7: 0, 9: 1}
     assert relabeled(scale, pd.Series([-1, 1], index=[7, 9])).to_dict() == {7: 0.0, 9: 1.0}
     assert relabeled(scale, pd.DataFrame({"a": [-1, 1]})).to_dict() == {"a": {0: 0.0, 1: 1.0}}
 
 
-@pytest.mark.parametrize(("width", "finite"), [("float16", [True, False, False]), ("bfloat16", [True, True, False])])
+@pytest.mark.parametrize(
+    ("width", "finite"), [("float16", [True, False, False]), ("bfloat16", [True, True, False])]
+)
 def test_cells_are_finite_as_wide_as_training_computes(width, finite):
     cells, before = np.float64([65504, 65520, 1e300]), keras.config.floatx()
     keras.config.set_floatx(width)
@@ -56,7 +88,25 @@ def test_cells_are_finite_as_wide_as_training_computes(width, finite):
         keras.config.set_floatx(before)
 
 
-SPECIAL = [NAN, INF, -INF, 0.0, -0.0, 1.0, -1.0, 2.5, 3.0, 65504.0, 65519.0, 65520.0, 3.3895e38, 3.4e38, 3.5e38, 1e300, 1e-300]
+SPECIAL = [
+    NAN,
+    INF,
+    -INF,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    2.5,
+    3.0,
+    65504.0,
+    65519.0,
+    65520.0,
+    3.3895e38,
+    3.4e38,
+    3.5e38,
+    1e300,
+    1e-300,
+]
 WIDTHS = ("float16", "bfloat16", "float32", "float64", "int32", "uint8", "bool")
 KINDS = st.sampled_from(["dense", "dense", "sparse", "ragged", "absent", "scalar"])
 
@@ -72,7 +122,10 @@ def leaves(draw, shapes=((), (1,), (2,), (2, 3)), kinds=KINDS):
     if width in ("int32", "uint8", "bool"):
         table = np.clip(np.nan_to_num(table), 0, 9)
     with np.errstate(over="ignore"):
-        tensor = tf.cast(tf.constant(table.astype("float64" if width in ("float64", "bfloat16") else width)), width)
+        tensor = tf.cast(
+            tf.constant(table.astype("float64" if width in ("float64", "bfloat16") else width)),
+            width,
+        )
     if kind == "dense" or len(shape) != 1 or width == "bool":
         return tensor
     return tf.sparse.from_dense(tensor) if kind == "sparse" else tf.RaggedTensor.from_tensor(tensor)
@@ -93,7 +146,9 @@ def filters(draw, batch):
     for index, array in enumerate(arrays):
         width = array.shape[-1] if array.ndim > 1 else 1
         if array.size and array.dtype.kind == "f" and draw(asked):
-            numbers = st.lists(st.sampled_from([0.1, 1.0, 2.0, 65504.0]), min_size=width, max_size=width).map(tuple)
+            numbers = st.lists(
+                st.sampled_from([0.1, 1.0, 2.0, 65504.0]), min_size=width, max_size=width
+            ).map(tuple)
             bands.append((index, Affine(draw(numbers), draw(numbers))))
     return RowFilter(
         finite_inputs=draw(asked),
@@ -116,7 +171,10 @@ def test_arrays_and_tensors_keep_the_same_rows_and_get_the_same_labels(data, wid
         x, y, weights = map(flat_arrays, unpacked(batch))
         expected = keep(rows, x, y, weights)
         assert keep_tensors(rows, batch).numpy().tolist() == expected.tolist()
-        if batch[1].dtype not in (tf.bool, tf.bfloat16):  # of which numpy computes neither as TensorFlow does
-            np.testing.assert_array_equal(relabeled(rows, y)[0], relabeled_tensors(rows, batch[1]).numpy())
+        # Of which numpy computes neither as TensorFlow does.
+        if batch[1].dtype not in (tf.bool, tf.bfloat16):
+            np.testing.assert_array_equal(
+                relabeled(rows, y)[0], relabeled_tensors(rows, batch[1]).numpy()
+            )
     finally:
         keras.config.set_floatx(before)

@@ -56,7 +56,16 @@ def test_batches_of_differing_shapes_are_given_again_and_again():
     assert int(dataset.cardinality()) == 5 and steps_of(dataset) == 5
 
 
-STREAMS = ["dataset", "generator", "endless", "generator leaves out", "batches", "batches by workers", "torch", "scalar"]
+STREAMS = [
+    "dataset",
+    "generator",
+    "endless",
+    "generator leaves out",
+    "batches",
+    "batches by workers",
+    "torch",
+    "scalar",
+]
 
 
 @pytest.mark.parametrize("form", STREAMS)
@@ -74,7 +83,9 @@ def test_first_batches_are_those_of_the_training_step(form, monkeypatch):
 
 def test_a_validation_generator_is_drawn_once_and_still_whole_for_the_training():
     held = data_forms.generator(True)
-    data = TrainingData.of(data_forms.X, data_forms.Y, {"validation_data": held, "validation_steps": 5})
+    data = TrainingData.of(
+        data_forms.X, data_forms.Y, {"validation_data": held, "validation_steps": 5}
+    )
     judged = data.held([])
     twice = [[y.numpy() for _, y in judged.x] for _ in range(2)]
     assert len(twice[0]) == 5 and "validation_steps" not in judged.arguments

@@ -12,7 +12,9 @@ from nanfix.records.errors import InputError
 
 
 def batches(count):
-    yield from ((np.full((2, 1), i, "float32"), np.full((2, 1), -i, "float32")) for i in range(count))
+    yield from (
+        (np.full((2, 1), i, "float32"), np.full((2, 1), -i, "float32")) for i in range(count)
+    )
 
 
 def test_rewound_generator_yields_the_same_batches_again_then_goes_on():
@@ -53,8 +55,13 @@ def test_sample_is_bounded_and_covers_all_rows():
 
 
 def test_stream_is_sampled_from_recorded_batches():
-    recorded = [(tf.constant([[1.0], [2.0]]), tf.constant([[3.0], [4.0]])), (tf.constant([[5.0]]), tf.constant([[6.0]]))]
-    data = TrainingData.of(tf.data.Dataset.from_tensor_slices(([[1.0]], [[2.0]])).batch(1), None, {})
+    recorded = [
+        (tf.constant([[1.0], [2.0]]), tf.constant([[3.0], [4.0]])),
+        (tf.constant([[5.0]]), tf.constant([[6.0]])),
+    ]
+    data = TrainingData.of(
+        tf.data.Dataset.from_tensor_slices(([[1.0]], [[2.0]])).batch(1), None, {}
+    )
     held = data.held(recorded)
     np.testing.assert_array_equal(held.x[:, 0], [1, 2, 5])
     np.testing.assert_array_equal(held.y[:, 0], [3, 4, 6])

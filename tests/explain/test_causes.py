@@ -65,7 +65,9 @@ def test_first_cause(build):
 
 
 def test_scale_of_inputs_is_among_the_causes_with_its_figure():
-    findings = {finding.cause: finding for finding in diagnosed(explosions.unscaled_inputs).findings}
+    findings = {
+        finding.cause: finding for finding in diagnosed(explosions.unscaled_inputs).findings
+    }
     assert "root mean square" in findings[Cause.UNSCALED_INPUT].evidence
 
 
@@ -82,4 +84,6 @@ def test_rows_with_nan_targets():
 
 def test_learning_rate_is_not_told_where_the_steps_fail_without_one():
     told = str(diagnosed(explosions.log_in_a_layer))
-    assert "with a learning rate of 0 the steps fail all the same" in told and "too high" not in told
+    assert (
+        "with a learning rate of 0 the steps fail all the same" in told and "too high" not in told
+    )

@@ -1,4 +1,6 @@
-"""Losses at outputs that the model does not give yet: without a minimum, defined with another last activation, unmoved."""
+"""Losses at outputs that the model does not give yet: without a minimum, defined with another last
+activation, unmoved.
+"""
 
 from pathlib import Path
 
@@ -68,7 +70,10 @@ def setup_of(loss, last=None):
     ],
 )
 def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, endless):
-    assert falls_without_end(Guard(operation, line_of(loss, line), None, 1e-7), setup_of(loss, last)) is endless
+    assert (
+        falls_without_end(Guard(operation, line_of(loss, line), None, 1e-7), setup_of(loss, last))
+        is endless
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,17 +141,23 @@ def growth(y, p):
     return ops.mean(ops.exp(p) - y * p, axis=-1)
 
 
-@pytest.mark.parametrize(("activation", "relative"), [(shares, True), (over_the_rows, False), (sizes, False)])
+@pytest.mark.parametrize(
+    ("activation", "relative"), [(shares, True), (over_the_rows, False), (sizes, False)]
+)
 def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relative):
     x, _ = explosions.table(rows=16)
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8), layers.Dense(3, activation, name="last")]
+    )
     model.compile("sgd", "mse")
     run = contract.run_of(model, 1000 * x, np.eye(3, dtype="float32")[np.arange(16) % 3])
     weights = model.get_weights()
     place = Place(Phase.FORWARD, "last", "Exp", line_of(activation))
     assert relative_exponents(place, run) is relative
     assert not relative_exponents(Place(Phase.FORWARD, "last", "Log", line_of(activation)), run)
-    assert all(map(np.array_equal, weights, model.get_weights())) and "call" not in vars(model.layers[-1])
+    assert all(map(np.array_equal, weights, model.get_weights())) and "call" not in vars(
+        model.layers[-1]
+    )
 
 
 @pytest.mark.parametrize(("loss", "relative"), [(contrast, True), (growth, False)])

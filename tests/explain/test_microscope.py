@@ -15,7 +15,9 @@ def test_gradient_of_a_scaled_loss_is_told_unscaled():
     plain = keras.optimizers.SGD(0.1)
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**10)
     batch = tuple(map(tf.constant, explosions.table(rows=8)))
-    norms = [observe(explosions.mlp(optimizer), batch).gradient_norm for optimizer in (plain, scaled)]
+    norms = [
+        observe(explosions.mlp(optimizer), batch).gradient_norm for optimizer in (plain, scaled)
+    ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 

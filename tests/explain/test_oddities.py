@@ -46,7 +46,9 @@ def test_chunks_change_nothing(chunk):
 
 
 def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
-    model = keras.Sequential([keras.Input(x.shape[1:]), layer, keras.layers.Dense(2, activation=last)])
+    model = keras.Sequential(
+        [keras.Input(x.shape[1:]), layer, keras.layers.Dense(2, activation=last)]
+    )
     model.compile("sgd", loss)
     return Run.of(model, Sample((x,), (y,), (True,), batch_size=batch_size, names=(SINGLE,)))
 
@@ -54,9 +56,24 @@ def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
 @pytest.mark.parametrize(
     ("layer", "rows", "loss", "said"),
     [
-        (keras.layers.LayerNormalization, 500, "mse", "1 rows of the inputs are all zero, and LayerNormalization divides"),
-        (keras.layers.BatchNormalization, 481, "mse", "the last batch of an epoch has a single row"),
-        (keras.layers.Flatten, 500, "binary_crossentropy", "gives linear outputs instead of sigmoid"),
+        (
+            keras.layers.LayerNormalization,
+            500,
+            "mse",
+            "1 rows of the inputs are all zero, and LayerNormalization divides",
+        ),
+        (
+            keras.layers.BatchNormalization,
+            481,
+            "mse",
+            "the last batch of an epoch has a single row",
+        ),
+        (
+            keras.layers.Flatten,
+            500,
+            "binary_crossentropy",
+            "gives linear outputs instead of sigmoid",
+        ),
     ],
 )
 def test_what_does_not_go_with_the_model_is_said(layer, rows, loss, said):
@@ -75,4 +92,6 @@ def test_values_beyond_half_precision_are_said():
     half = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     half.dtype_policy = keras.DTypePolicy("mixed_float16")
     half.compile("sgd", "mse")
-    assert any("beyond float16's 65504" in remark for remark in remarks(Run.of(half, run.sample), [x], [y]))
+    assert any(
+        "beyond float16's 65504" in remark for remark in remarks(Run.of(half, run.sample), [x], [y])
+    )

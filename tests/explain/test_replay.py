@@ -34,7 +34,9 @@ def brute_force_onset(build):
 
 
 @pytest.mark.parametrize(
-    "build", [explosions.root_of_distance, explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__
+    "build",
+    [explosions.root_of_distance, explosions.missing_cells, explosions.nan_target],
+    ids=lambda build: build.__name__,
 )
 def test_onset_is_exact(build):
     _, _, replayed = seen(build)
@@ -58,7 +60,11 @@ def test_singular_gradient_is_traced_to_the_forward_operation():
 def test_gradient_of_several_operations_is_traced_to_the_one_whose_gradient_it_is():
     _, _, replayed = seen(explosions.angle_of_equals)
     place = replayed.failing.place
-    assert place.phase is Phase.GRADIENT and place.operation == "Acos" and place.layer.startswith("angle")
+    assert (
+        place.phase is Phase.GRADIENT
+        and place.operation == "Acos"
+        and place.layer.startswith("angle")
+    )
     assert place.source is not None and place.source.startswith("explosions.py:")
 
 
@@ -97,7 +103,9 @@ class OwnStep(keras.Model):
         x, y = data
         with tf.GradientTape() as tape:
             loss = keras.ops.mean(keras.ops.square(y - self(x, training=True)))
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {"loss": loss}
 
 
@@ -114,12 +122,19 @@ class Logarithm(keras.layers.Layer):
 def compiled(model, optimizer, x_scale=1.0):
     model.compile(optimizer, "mse")
     x, y = explosions.table()
-    return lambda: (model, x_scale * x, y, {"epochs": 1, "batch_size": 16, "verbose": 0, "shuffle": False})
+    return lambda: (
+        model,
+        x_scale * x,
+        y,
+        {"epochs": 1, "batch_size": 16, "verbose": 0, "shuffle": False},
+    )
 
 
 @pytest.mark.parametrize("kind", [OwnStep, CompiledStep])
 def test_update_by_zero_is_seen_in_a_step_of_the_users_own(kind):
-    """Without a bias in the loss' way: a constant feature of 0 has no gradient, and Adam divides 0 by 0."""
+    """Without a bias in the loss' way: a constant feature of 0 has no gradient, and
+    Adam divides 0 by 0.
+    """
     model = kind(keras.layers.Dense(4, kernel_initializer="zeros", activation="relu"))
     _, _, replayed = seen(compiled(model, keras.optimizers.Adam(0.01, epsilon=0.0)))
     assert replayed.failing.phase is Phase.UPDATE and replayed.failing.operation == "RealDiv"
@@ -132,7 +147,9 @@ def test_line_of_a_compiled_layer_is_found_and_the_users_setting_stays():
     _, _, replayed = seen(compiled(model, "sgd"))
     place = replayed.failing.place
     assert (place.phase, place.layer, place.operation) == (Phase.FORWARD, "logs", "Log")
-    assert place.source.startswith("test_replay.py:") and place.code.endswith(".call: return keras.ops.log(x)")
+    assert place.source.startswith("test_replay.py:") and place.code.endswith(
+        ".call: return keras.ops.log(x)"
+    )
     assert not tf.config.functions_run_eagerly()
 
 

@@ -1,4 +1,6 @@
-"""Reruns with one thing changed: what cures is told apart from what does not, and nothing is left behind."""
+"""Reruns with one thing changed: what cures is told apart from what does not, and
+nothing is left behind.
+"""
 
 import explosions
 import numpy as np
@@ -69,7 +71,10 @@ def test_lower_rate_does_not_cure_weights_that_are_too_large(reruns):
 
 
 def test_scaling_the_targets_does_not_cure_unscaled_inputs(reruns):
-    assert reruns[explosions.unscaled_inputs].targets is None or not reruns[explosions.unscaled_inputs].targets.cured
+    assert (
+        reruns[explosions.unscaled_inputs].targets is None
+        or not reruns[explosions.unscaled_inputs].targets.cured
+    )
 
 
 def test_batch_that_fails_alone_is_told_from_weights_that_fail_on_all(reruns):
@@ -79,7 +84,9 @@ def test_batch_that_fails_alone_is_told_from_weights_that_fail_on_all(reruns):
 
 def test_batch_with_a_hole_fails_on_the_initial_weights_too(reruns):
     assert reruns[explosions.missing_cells].initial is False
-    assert "on the initial weights the same batch fails too" in str(reruns[explosions.missing_cells])
+    assert "on the initial weights the same batch fails too" in str(
+        reruns[explosions.missing_cells]
+    )
 
 
 def test_half_precision_is_tried_in_full(reruns):
@@ -97,6 +104,8 @@ def test_everything_is_put_back():
     before = [np.asarray(variable).copy() for variable in state_variables(run.model)]
     activation, function = run.model.layers[0].cell.activation, run.model.train_function
     assert tried(run).activation is not None
-    assert run.model.layers[0].cell.activation is activation and run.model.train_function is function
+    assert (
+        run.model.layers[0].cell.activation is activation and run.model.train_function is function
+    )
     for variable, value in zip(state_variables(run.model), before, strict=True):
         np.testing.assert_array_equal(np.asarray(variable), value)

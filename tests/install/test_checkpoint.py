@@ -12,18 +12,26 @@ from nanfix import Outcome
 def repaired(build, path, strategies=None, **options):
     model, x, y, arguments = build()
     checkpoint = keras.callbacks.ModelCheckpoint(path, **options)
-    report = nanfix.fit(model, x, y, **{**arguments, "callbacks": [checkpoint]}, strategies=strategies)
+    report = nanfix.fit(
+        model, x, y, **{**arguments, "callbacks": [checkpoint]}, strategies=strategies
+    )
     assert report.outcome is Outcome.REPAIRED
     return model, x, report
 
 
 @pytest.mark.parametrize(
-    ("build", "strategy"), [(explosions.unscaled_inputs, "scale-inputs"), (explosions.learning_rate, "lower-learning-rate")]
+    ("build", "strategy"),
+    [
+        (explosions.unscaled_inputs, "scale-inputs"),
+        (explosions.learning_rate, "lower-learning-rate"),
+    ],
 )
 def test_file_of_the_last_epoch_is_the_final_model(tmp_path, build, strategy):
     model, x, _ = repaired(build, tmp_path / "last.keras", [strategy])
     saved = keras.models.load_model(tmp_path / "last.keras")
-    np.testing.assert_allclose(saved.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        saved.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_weights_of_the_best_epoch_answer_in_the_users_units(tmp_path):
@@ -33,7 +41,9 @@ def test_weights_of_the_best_epoch_answer_in_the_users_units(tmp_path):
     _, _, y, _ = explosions.large_targets()
     model.load_weights(path)
     held = slice(int(len(x) * 0.8), None)
-    assert model.evaluate(x[held], y[held], verbose=0) == pytest.approx(min(report.history["val_loss"]), rel=1e-3)
+    assert model.evaluate(x[held], y[held], verbose=0) == pytest.approx(
+        min(report.history["val_loss"]), rel=1e-3
+    )
 
 
 def test_logits_are_kept_out_of_the_file(tmp_path):
@@ -43,7 +53,9 @@ def test_logits_are_kept_out_of_the_file(tmp_path):
 
 
 def test_a_file_of_each_epoch_holds_the_layer_that_the_model_gets(tmp_path):
-    model, x, _ = repaired(explosions.missing_cells, tmp_path / "{epoch:02d}.keras", ["impute-nonfinite"])
+    model, x, _ = repaired(
+        explosions.missing_cells, tmp_path / "{epoch:02d}.keras", ["impute-nonfinite"]
+    )
     paths = sorted(tmp_path.glob("*.keras"))
     assert [path.name for path in paths] == ["01.keras", "02.keras", "03.keras"]
     first, _, last = (keras.models.load_model(path).predict(x, verbose=0) for path in paths)
@@ -65,17 +77,25 @@ class Saves(keras.callbacks.Callback):
 def test_a_callback_that_saves_the_model_itself_writes_the_repaired_one(tmp_path):
     model, x, y, arguments = explosions.unscaled_inputs()
     callbacks = [Saves(tmp_path / "own.keras")]
-    report = nanfix.fit(model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"])
+    report = nanfix.fit(
+        model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"]
+    )
     assert report.outcome is Outcome.REPAIRED and "save" not in vars(model)
     saved = keras.models.load_model(tmp_path / "own.keras")
     np.testing.assert_array_equal(saved.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
 def test_only_the_best_epoch_is_saved_where_that_is_asked_for(tmp_path):
-    options = {"save_best_only": True, "monitor": "val_loss", "mode": "max"}  # the worst one, which is not the last
-    _, x, report = repaired(explosions.unscaled_inputs, tmp_path / "best.keras", ["scale-inputs"], **options)
+    # The worst one, which is not the last.
+    options = {"save_best_only": True, "monitor": "val_loss", "mode": "max"}
+    _, x, report = repaired(
+        explosions.unscaled_inputs, tmp_path / "best.keras", ["scale-inputs"], **options
+    )
     _, _, y, _ = explosions.unscaled_inputs()
     held = slice(int(len(x) * 0.8), None)
     saved = keras.models.load_model(tmp_path / "best.keras")
     losses = report.history["val_loss"]
-    assert saved.evaluate(x[held], y[held], verbose=0) == pytest.approx(max(losses), rel=1e-4) and max(losses) != losses[-1]
+    assert (
+        saved.evaluate(x[held], y[held], verbose=0) == pytest.approx(max(losses), rel=1e-4)
+        and max(losses) != losses[-1]
+    )

@@ -14,7 +14,8 @@ from nanfix.install.folding import find_sites, fold_inputs, fold_output, foldabl
 from nanfix.model.addresses import SINGLE, declared_inputs
 from nanfix.model.run import Sample
 
-SIZE = 5e-6  # largest difference between folded and unfolded predictions, as a share of the largest prediction
+# Largest difference between folded and unfolded predictions, as a share of the largest prediction.
+SIZE = 5e-6
 
 
 class Subclass(keras.Model):
@@ -35,7 +36,10 @@ FOLDABLE = {
     "subclass": (Subclass, (6,)),
     "nested": (lambda: sequential(keras.Sequential([keras.Input((6,)), layers.Dense(5)])), (6,)),
     "flatten": (lambda: sequential(layers.Flatten(), layers.Dense(4)), (5, 5, 3)),
-    "conv2d": (lambda: sequential(layers.Conv2D(4, 3, activation="relu"), layers.Flatten()), (8, 8, 3)),
+    "conv2d": (
+        lambda: sequential(layers.Conv2D(4, 3, activation="relu"), layers.Flatten()),
+        (8, 8, 3),
+    ),
     "conv1d": (lambda: sequential(layers.Conv1D(4, 3), layers.Flatten()), (8, 3)),
     "dense on a sequence": (lambda: sequential(layers.Dense(4), layers.Flatten()), (7, 3)),
     "lstm": (lambda: sequential(layers.LSTM(4)), (7, 3)),
@@ -44,10 +48,15 @@ FOLDABLE = {
     "bidirectional": (lambda: sequential(layers.Bidirectional(layers.LSTM(3))), (7, 3)),
     "batch normalization": (lambda: sequential(layers.BatchNormalization()), (6,)),
     "time distributed": (
-        lambda: keras.Sequential([layers.LSTM(4, return_sequences=True), layers.TimeDistributed(layers.Dense(1))]),
+        lambda: keras.Sequential(
+            [layers.LSTM(4, return_sequences=True), layers.TimeDistributed(layers.Dense(1))]
+        ),
         (7, 3),
     ),
-    "reshaped last": (lambda: keras.Sequential([layers.LSTM(4), layers.Dense(6), layers.Reshape((6, 1))]), (7, 3)),
+    "reshaped last": (
+        lambda: keras.Sequential([layers.LSTM(4), layers.Dense(6), layers.Reshape((6, 1))]),
+        (7, 3),
+    ),
     "dropout first": (lambda: sequential(layers.Dropout(0.2), layers.Dense(3)), (6,)),
 }
 TARGETS = TargetScaling(100.0, 20.0, 2)
@@ -55,7 +64,9 @@ TARGETS = TargetScaling(100.0, 20.0, 2)
 
 def raw(shape, rows=24):
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(rows, *shape)) * np.arange(1, shape[-1] + 1) * 10.0 + 50.0).astype("float32")
+    return (rng.normal(size=(rows, *shape)) * np.arange(1, shape[-1] + 1) * 10.0 + 50.0).astype(
+        "float32"
+    )
 
 
 def scaling_of(x):
@@ -87,7 +98,11 @@ def test_folded_model_predicts_what_the_scaled_one_did(kind):
 @pytest.mark.parametrize(
     ("make", "shape", "why"),
     [
-        (lambda: sequential(layers.Conv2D(4, 3, padding="same"), layers.Flatten()), (8, 8, 3), None),
+        (
+            lambda: sequential(layers.Conv2D(4, 3, padding="same"), layers.Flatten()),
+            (8, 8, 3),
+            None,
+        ),
         (lambda: sequential(layers.Dense(4, use_bias=False)), (6,), None),
         (lambda: sequential(layers.Lambda(lambda x: x * x), layers.Dense(2)), (6,), "Mul"),
     ],
@@ -122,7 +137,9 @@ def test_gate_passes_the_gradient_of_scaled_targets():
     gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
     gate.set({}, TargetScaling(3.0, 5.0, 2))
-    np.testing.assert_allclose(gradient(lambda: tf.reduce_mean((y - model(x)) ** 2)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient(lambda: tf.reduce_mean((y - model(x)) ** 2)), expected, rtol=1e-5
+    )
     gate.close()
     assert "call" not in vars(model)
 

@@ -1,4 +1,6 @@
-"""The model that is handed back is whole: it predicts, evaluates, trains on, is saved and shared as the trained one."""
+"""The model that is handed back is whole: it predicts, evaluates, trains on, is saved
+and shared as the trained one.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +33,10 @@ TARGETS = TargetScaling(300.0, 40.0, 2)
 
 
 def affine(width, factor=1.0):
-    return Affine(tuple(factor * 10.0 * (i + 1) for i in range(width)), tuple(factor * (i + 2.0) for i in range(width)))
+    return Affine(
+        tuple(factor * 10.0 * (i + 1) for i in range(width)),
+        tuple(factor * (i + 2.0) for i in range(width)),
+    )
 
 
 def raw(*shape, factor=1.0, seed=0):
@@ -41,7 +46,8 @@ def raw(*shape, factor=1.0, seed=0):
 
 
 def on_the_bench(model, x, targets=None, *changes, **scalings):
-    """Return a workbench of the compiled model, with a plan of these scalings prepared; and what it predicts then.
+    """Return a workbench of the compiled model, with a plan of these scalings prepared;
+    and what it predicts then.
 
     With `changes`, the plan holds these alone.
     """
@@ -50,7 +56,9 @@ def on_the_bench(model, x, targets=None, *changes, **scalings):
     data = TrainingData.of(x, y, {"verbose": 0})
     run, sites = describe(model, data, [])
     model.optimizer.build(model.trainable_variables)
-    inputs = scalings or {name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()}
+    inputs = scalings or {
+        name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()
+    }
     plan = Plan()
     for change in changes or [Scaling(inputs=inputs, targets=targets)]:
         plan = plan.with_change(change)
@@ -79,12 +87,16 @@ class Siamese(keras.Model):
         self.shared, self.last = layers.Dense(3, "relu"), layers.Dense(1)
 
     def call(self, inputs):
-        return self.last(ops.concatenate([self.shared(inputs["a"]), self.shared(inputs["b"])], axis=-1))
+        return self.last(
+            ops.concatenate([self.shared(inputs["a"]), self.shared(inputs["b"])], axis=-1)
+        )
 
 
 def two_towers():
     a, b, shared = keras.Input((2,), name="a"), keras.Input((2,), name="b"), layers.Dense(3, "relu")
-    return compiled(keras.Model([a, b], layers.Dense(1)(layers.Concatenate()([shared(a), shared(b)]))))
+    return compiled(
+        keras.Model([a, b], layers.Dense(1)(layers.Concatenate()([shared(a), shared(b)])))
+    )
 
 
 def inside():
@@ -131,7 +143,11 @@ CASES = {
     ),
     "a model inside": (inside, lambda: raw(2), {"input[0]": affine(2)}),
     "a step of its own": (own_step, lambda: raw(2), {"input[0]": affine(2)}),
-    "narrower than Normalization can tell": (plain, lambda: raw(2, factor=1e-9), {"input[0]": affine(2, 1e-9)}),
+    "narrower than Normalization can tell": (
+        plain,
+        lambda: raw(2, factor=1e-9),
+        {"input[0]": affine(2, 1e-9)},
+    ),
     "a subclass": (
         lambda: compiled(structures_subclass()),
         lambda: raw(2),
@@ -206,7 +222,9 @@ def test_what_cannot_be_handed_back_is_refused_and_the_model_put_back():
 
 @dataclass(frozen=True)
 class Doubled(Change):
-    """A kind of somebody else's: the outputs of a model are `factor` times as large, if `stays` also after the training."""
+    """A kind of somebody else's: the outputs of a model are `factor` times as large, if `stays`
+    also after the training.
+    """
 
     factor: float = 1.0
     stays: bool = False
@@ -214,7 +232,12 @@ class Doubled(Change):
 
     def install_for_training(self, shop, plan):
         call = shop.model.call
-        override(shop.training, shop.model, "call", lambda *args, **kwargs: self.factor * call(*args, **kwargs))
+        override(
+            shop.training,
+            shop.model,
+            "call",
+            lambda *args, **kwargs: self.factor * call(*args, **kwargs),
+        )
 
     def hand_back(self, shop, plan, undo):
         kernel, bias = shop.model.layers[-1].weights
@@ -226,11 +249,14 @@ class Doubled(Change):
 
 def test_predictions_are_compared_for_a_kind_of_change_of_somebody_elses():
     model, x = plain(), raw(2)
-    model.layers[-1].bias.assign([1.0])  # a relu that gives 0 everywhere would leave nothing to double
+    # A relu that gives 0 everywhere would leave nothing to double.
+    model.layers[-1].bias.assign([1.0])
     unchanged, weights = np.asarray(model(x)), model.get_weights()
     bench, plan, trained = on_the_bench(model, x, None, Doubled(2.0))
     np.testing.assert_allclose(trained, 2.0 * unchanged, rtol=1e-5)
-    with pytest.raises(CannotHandBack, match=r"Received: others, by .* times what rounding explains"):
+    with pytest.raises(
+        CannotHandBack, match=r"Received: others, by .* times what rounding explains"
+    ):
         bench.hand_back(plan)
     bench.close()
     for old, new in zip(weights, model.get_weights(), strict=True):
@@ -267,7 +293,9 @@ def test_models_that_share_the_layers_are_scaled_too():
     bench, plan, _ = on_the_bench(model, x, None, **{"input[0]": scaling})
     (told, again) = bench.hand_back(plan)
     bench.close()
-    assert "folded into layer" in told and again.startswith("Folded, since other models share its layers")
+    assert "folded into layer" in told and again.startswith(
+        "Folded, since other models share its layers"
+    )
     np.testing.assert_allclose(encoder(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -278,7 +306,9 @@ def test_a_model_made_of_the_repaired_one_afterwards_is_scaled():
     bench.hand_back(plan)
     bench.close()
     hidden = next(layer for layer in model.layers if layer.name.startswith("dense"))
-    np.testing.assert_allclose(keras.Model(model.inputs[0], hidden.output)(x), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        keras.Model(model.inputs[0], hidden.output)(x), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_what_a_class_tracks_stays_tracked():
@@ -310,12 +340,15 @@ def test_a_further_fit_goes_on_as_the_repaired_one():
 
 
 @pytest.mark.parametrize(
-    ("build", "strategy"), [(explosions.handwritten_log, "logits-loss"), (explosions.outlying_targets, "robust-loss")]
+    ("build", "strategy"),
+    [(explosions.handwritten_log, "logits-loss"), (explosions.outlying_targets, "robust-loss")],
 )
 def test_loss_of_the_repaired_model_is_one_that_stays_finite(build, strategy, tmp_path):
     model, x, y, arguments = build()
     report = nanfix.fit(model, x, y, **arguments, strategies=[strategy])
-    assert report.outcome is Outcome.REPAIRED and any("is compiled with keras.losses." in note for note in report.notes)
+    assert report.outcome is Outcome.REPAIRED and any(
+        "is compiled with keras.losses." in note for note in report.notes
+    )
     evaluated = model.evaluate(x, y, verbose=0)
     assert np.isfinite(evaluated).all()
     model.save(tmp_path / "model.keras")
@@ -341,7 +374,10 @@ def test_a_class_trained_with_a_known_fix_is_saved_with_its_weights(tmp_path):
         Edit("swap-activation", {"layers": ["dense[7]"], "activation": "tanh"}),
         Edit("reinitialize", {"initializers": {"head": "he_normal"}}),
         Edit("impute-nonfinite", {"fills": {"wide": [0.0, 0.0]}}),
-        Edit("scale-inputs", {"scaler": "robust", "inputs": {"wide": {"center": [0.0, 0.0], "scale": [1.0, 1.0]}}}),
+        Edit(
+            "scale-inputs",
+            {"scaler": "robust", "inputs": {"wide": {"center": [0.0, 0.0], "scale": [1.0, 1.0]}}},
+        ),
     ],
     ids=lambda edit: edit.strategy,
 )
@@ -349,7 +385,11 @@ def test_a_fix_for_another_model_is_refused_before_anything_is_changed(edit):
     model, x = plain(), raw(2)
     before = model.get_weights()
     with pytest.raises(
-        InputError, match=r"The model has no (layer|input) '.*'\. Expected: .* (dense\[0\], dense\[1\]|input\[0\])"
+        InputError,
+        match=(
+            r"The model has no (layer|input) '.*'\. Expected: .* (dense\[0\], "
+            r"dense\[1\]|input\[0\])"
+        ),
     ):
         nanfix.fit(model, x, np.zeros((24, 1), "float32"), fix=Fix((edit,)), verbose=0)
     for old, new in zip(before, model.get_weights(), strict=True):

@@ -16,10 +16,14 @@ def plan(**settings):
 
 
 def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
-    """Rows to judge on have weights of another rank than rows of the training, and each graph is traced by itself."""
+    """Rows to judge on have weights of another rank than rows of the training, and each
+    graph is traced by itself.
+    """
     model, x, y, arguments = explosions.learning_rate()
     weights = np.ones((len(y), 1), "float32")
-    data = TrainingData.of(x, y, {**arguments, "sample_weight": weights, "validation_data": (x, y, weights[:, 0])})
+    data = TrainingData.of(
+        x, y, {**arguments, "sample_weight": weights, "validation_data": (x, y, weights[:, 0])}
+    )
     incident = Incident(model, data, watch(model, data), Watching(), seed=0)
     bench = Workbench(incident.run, data, incident.held, incident.sites)
     bench.open()
@@ -27,7 +31,11 @@ def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
     bench.prepare(Plan(), start)
     losses = [bench.validation_loss(), bench.loss_on(incident.sampled)]
     for norm, rate in ((1e-3, 1e-3), (None, 1e-3)):
-        probe = bench.probe(plan(learning_rate=rate, **({} if norm is None else {"global_clipnorm": norm})), start, steps=3)
+        probe = bench.probe(
+            plan(learning_rate=rate, **({} if norm is None else {"global_clipnorm": norm})),
+            start,
+            steps=3,
+        )
         losses.append(probe.loss)
     bench.close()
     assert np.isfinite(losses).all()

@@ -16,7 +16,10 @@ from nanfix.remedies.fix import Edit, Fix
 def traced():
     """Return how many graphs of whole training steps are alive."""
     gc.collect()
-    return sum(isinstance(thing, tf.Graph) and getattr(thing, "name", "") == "step_of_keras" for thing in gc.get_objects())
+    return sum(
+        isinstance(thing, tf.Graph) and getattr(thing, "name", "") == "step_of_keras"
+        for thing in gc.get_objects()
+    )
 
 
 def test_graphs_are_let_go_of():

@@ -1,4 +1,6 @@
-"""The table of legal trainings: models x data x ways to train, each tiny, each in a healthy and an explosive form."""
+"""The table of legal trainings: models x data x ways to train, each tiny, each in a
+healthy and an explosive form.
+"""
 
 import legal.feeds
 import legal.inputs

@@ -1,4 +1,6 @@
-"""Run by test_legal.py in a process of its own: trainings on two devices, which have to be named before TensorFlow starts."""
+"""Run by test_legal.py in a process of its own: trainings on two devices, which have to be named
+before TensorFlow starts.
+"""
 
 import json
 import sys
@@ -16,7 +18,12 @@ from nanfix import Budget  # noqa: E402
 def came_of(name, folder):
     try:
         harness.check_healthy(TABLE[name])
-        harness.check_broken(TABLE[name], folder, budget=Budget(trials=4), strategies=["lower-learning-rate", "scale-inputs"])
+        harness.check_broken(
+            TABLE[name],
+            folder,
+            budget=Budget(trials=4),
+            strategies=["lower-learning-rate", "scale-inputs"],
+        )
     except Exception:
         return traceback.format_exc()
     return None

@@ -1,4 +1,5 @@
-"""Trainings put together at random: a model x a feed x a way to train x what breaks it, of parts as in the table.
+"""Trainings put together at random: a model x a feed x a way to train x what breaks it,
+of parts as in the table.
 
 Not every combination is legal. Keras says which: one that it cannot train on is none.
 """
@@ -43,13 +44,17 @@ def towers():
     """Return a model of two named inputs, `left` and `right`, through one shared layer."""
     inputs = {name: keras.Input((2,), name=name) for name in ("left", "right")}
     shared = layers.Dense(4, "tanh")
-    return keras.Model(inputs, layers.Dense(1)(layers.Concatenate()([shared(it) for it in inputs.values()])))
+    return keras.Model(
+        inputs, layers.Dense(1)(layers.Concatenate()([shared(it) for it in inputs.values()]))
+    )
 
 
 def outputs():
     inputs = keras.Input((4,))
     hidden = layers.Dense(6, "relu")(inputs)
-    return keras.Model(inputs, {name: layers.Dense(1, name=name)(hidden) for name in ("first", "second")})
+    return keras.Model(
+        inputs, {name: layers.Dense(1, name=name)(hidden) for name in ("first", "second")}
+    )
 
 
 def residual():
@@ -59,7 +64,9 @@ def residual():
 
 
 def sequential(*stack):
-    return lambda: keras.Sequential([keras.Input((4,)), *(make() for make in stack), layers.Dense(1)])
+    return lambda: keras.Sequential(
+        [keras.Input((4,)), *(make() for make in stack), layers.Dense(1)]
+    )
 
 
 MODELS: dict[str, Callable[[], Any]] = {
@@ -68,10 +75,18 @@ MODELS: dict[str, Callable[[], Any]] = {
     "probability": sequential(lambda: layers.Dense(4, "tanh"), lambda: layers.Dense(1, "sigmoid")),
     "residual": residual,
     "nested": sequential(mlp, lambda: layers.Dense(3, "gelu")),
-    "activations": sequential(lambda: layers.Dense(6), layers.LeakyReLU, lambda: layers.Dense(4), layers.Softmax),
+    "activations": sequential(
+        lambda: layers.Dense(6), layers.LeakyReLU, lambda: layers.Dense(4), layers.Softmax
+    ),
     "recurrent": sequential(lambda: layers.Reshape((2, 2)), lambda: layers.LSTM(3)),
-    "convolution": sequential(lambda: layers.Reshape((4, 1)), lambda: layers.Conv1D(3, 2, activation="relu"), layers.Flatten),
-    "attention": sequential(lambda: layers.Reshape((2, 2)), lambda: layers.GRU(3, return_sequences=True), layers.Flatten),
+    "convolution": sequential(
+        lambda: layers.Reshape((4, 1)),
+        lambda: layers.Conv1D(3, 2, activation="relu"),
+        layers.Flatten,
+    ),
+    "attention": sequential(
+        lambda: layers.Reshape((2, 2)), lambda: layers.GRU(3, return_sequences=True), layers.Flatten
+    ),
     "own layer": sequential(MayLack),
     "graph layer": sequential(GraphLayer),
     "towers": towers,
@@ -179,11 +194,21 @@ FEEDS: dict[str, Callable[[Any, Any], tuple[Any, Any, dict[str, Any]]]] = {
     "frames": lambda x, y: (mapped(_frame, x), mapped(_frame, y), ROWWISE),
     "dataset": lambda x, y: (_slices(x, y).batch(BATCH), None, {}),
     "dataset shuffled": lambda x, y: (_slices(x, y).shuffle(ROWS, seed=3).batch(BATCH), None, {}),
-    "dataset repeated": lambda x, y: (_slices(x, y).batch(BATCH).repeat(), None, {"steps_per_epoch": 3}),
+    "dataset repeated": lambda x, y: (
+        _slices(x, y).batch(BATCH).repeat(),
+        None,
+        {"steps_per_epoch": 3},
+    ),
     "generator": lambda x, y: (_endless(x, y), None, {"steps_per_epoch": STEPS}),
     "pydataset": lambda x, y: (Batches(x, y), None, {}),
 }
-LOSSES = {"mse": "mse", "mae": "mae", "huber": "huber", "binary_crossentropy": "binary_crossentropy", "by hand": log_loss}
+LOSSES = {
+    "mse": "mse",
+    "mae": "mae",
+    "huber": "huber",
+    "binary_crossentropy": "binary_crossentropy",
+    "by hand": log_loss,
+}
 OPTIMIZERS: dict[str, Callable[[float], Any]] = {
     "sgd": keras.optimizers.SGD,
     "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
@@ -195,8 +220,12 @@ OPTIMIZERS: dict[str, Callable[[float], Any]] = {
     "clipped": lambda rate: keras.optimizers.SGD(rate, global_clipnorm=1.0),
     "averaged": lambda rate: keras.optimizers.Adam(rate, use_ema=True, ema_overwrite_frequency=3),
     "accumulating": lambda rate: keras.optimizers.SGD(rate, gradient_accumulation_steps=2),
-    "loss scale": lambda rate: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate), initial_scale=16.0),
-    "decay": lambda rate: keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(rate, 3, 0.9)),
+    "loss scale": lambda rate: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(rate), initial_scale=16.0
+    ),
+    "decay": lambda rate: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(rate, 3, 0.9)
+    ),
     "warm-up": lambda rate: keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(0.0, 8, warmup_target=rate, warmup_steps=4)
     ),
@@ -226,7 +255,13 @@ CALLBACKS: dict[str, Callable[[Any], list[Any]]] = {
     "keeping": lambda x: [Keeps(x)],
     "raising": lambda x: [Raises()],
 }
-STRATEGIES = ((), ("lower-learning-rate",), ("scale-inputs", "scale-targets"), ("swap-optimizer",), ("drop-nonfinite-rows",))
+STRATEGIES = (
+    (),
+    ("lower-learning-rate",),
+    ("scale-inputs", "scale-targets"),
+    ("swap-optimizer",),
+    ("drop-nonfinite-rows",),
+)
 RECIPES = st.builds(
     Recipe,
     model=st.sampled_from(sorted(MODELS)),
@@ -243,7 +278,9 @@ RECIPES = st.builds(
 
 
 def composed(recipe: Recipe) -> Training:
-    """Return the training of a recipe. Its explosive form is broken as the recipe says, which may be not at all."""
+    """Return the training of a recipe. Its explosive form is broken as the recipe says,
+    which may be not at all.
+    """
 
     def build(explosive):
         keras.config.set_floatx("float64" if recipe.policy == "float64" else "float32")
@@ -262,5 +299,8 @@ def composed(recipe: Recipe) -> Training:
             arguments["validation_steps"] = None if "batch_size" in how else 2
         return model, fed, targets, arguments
 
-    raises, run = (UsersError if recipe.callbacks == "raising" else None), in_a_thread if "thread" in recipe.way else called
+    raises, run = (
+        (UsersError if recipe.callbacks == "raising" else None),
+        in_a_thread if "thread" in recipe.way else called,
+    )
     return Training(repr(recipe), build, raises=raises, run=run)

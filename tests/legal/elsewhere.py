@@ -1,4 +1,6 @@
-"""Run by the harness in a process of its own, without nanfix: load a repaired model and compare what it predicts."""
+"""Run by the harness in a process of its own, without nanfix: load a repaired model and
+compare what it predicts.
+"""
 
 import sys
 from pathlib import Path
@@ -25,7 +27,9 @@ def compare(name, folder):
     predicted = keras.tree.flatten(model.predict(x, verbose=0, steps=steps, batch_size=rows))
     with np.load(folder / "before.npz") as before:
         for number, after in enumerate(predicted):
-            np.testing.assert_allclose(np.asarray(after, "float64"), before[f"arr_{number}"], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                np.asarray(after, "float64"), before[f"arr_{number}"], rtol=1e-5, atol=1e-6
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Data in every form that Keras takes: frames, ragged and sparse ones, streams, generators, datasets of users' own."""
+"""Data in every form that Keras takes: frames, ragged and sparse ones, streams, generators,
+datasets of users' own.
+"""
 
 import itertools
 
@@ -9,13 +11,29 @@ import scipy.sparse
 import tensorflow as tf
 from keras import layers
 
-from legal.training import ARGUMENTS, BATCH, ROWS, STEPS, STREAMED, compiled, legal, mlp, table, with_a_hole
+from legal.training import (
+    ARGUMENTS,
+    BATCH,
+    ROWS,
+    STEPS,
+    STREAMED,
+    compiled,
+    legal,
+    mlp,
+    table,
+    with_a_hole,
+)
 
 
 @legal(ends="REPAIRED", quick=True)
 def frame_and_series(explosive):
     x, y = table()
-    return compiled(mlp(), explosive), pd.DataFrame(x, columns=list("abcd")), pd.Series(y[:, 0], name="y"), dict(ARGUMENTS)
+    return (
+        compiled(mlp(), explosive),
+        pd.DataFrame(x, columns=list("abcd")),
+        pd.Series(y[:, 0], name="y"),
+        dict(ARGUMENTS),
+    )
 
 
 @legal(quick=True)
@@ -31,7 +49,11 @@ def mixed_frame(explosive):
     x, y = table()
     frame = pd.get_dummies(
         pd.DataFrame(
-            {"size": x[:, 0].astype("float64"), "rooms": np.arange(ROWS) % 5, "kind": np.array(list("xyz"))[np.arange(ROWS) % 3]}
+            {
+                "size": x[:, 0].astype("float64"),
+                "rooms": np.arange(ROWS) % 5,
+                "kind": np.array(list("xyz"))[np.arange(ROWS) % 3],
+            }
         )
     )
     return compiled(mlp(features=5), explosive), frame, pd.Series(y[:, 0]), dict(ARGUMENTS)
@@ -48,8 +70,13 @@ def columns_as_inputs(explosive):
     """A dict of Series, one a column, one of them the codes of a categorical."""
     x, y = table()
     kinds = pd.Series(pd.Categorical(np.array(list("xyz"))[np.arange(ROWS) % 3])).cat.codes
-    inputs = {"size": keras.Input((1,), name="size"), "kind": keras.Input((1,), name="kind", dtype="int32")}
-    both = layers.Concatenate()([inputs["size"], layers.Flatten()(layers.Embedding(3, 2)(inputs["kind"]))])
+    inputs = {
+        "size": keras.Input((1,), name="size"),
+        "kind": keras.Input((1,), name="kind", dtype="int32"),
+    }
+    both = layers.Concatenate()(
+        [inputs["size"], layers.Flatten()(layers.Embedding(3, 2)(inputs["kind"]))]
+    )
     model = keras.Model(inputs, layers.Dense(1)(layers.Dense(6, "tanh")(both)))
     data = {"size": pd.Series(x[:, 0]), "kind": kinds}
     return compiled(model, explosive), data, y, dict(ARGUMENTS)
@@ -58,7 +85,9 @@ def columns_as_inputs(explosive):
 @legal()
 def ragged(explosive):
     lengths = 1 + np.arange(ROWS) % 4
-    x = tf.RaggedTensor.from_row_lengths(np.random.default_rng(0).normal(size=(lengths.sum(), 3)).astype("float32"), lengths)
+    x = tf.RaggedTensor.from_row_lengths(
+        np.random.default_rng(0).normal(size=(lengths.sum(), 3)).astype("float32"), lengths
+    )
     y = (lengths[:, None] / 2.0 - 1.0).astype("float32")
 
     @keras.saving.register_keras_serializable("legal")
@@ -74,7 +103,9 @@ def ragged(explosive):
 def tf_sparse(explosive):
     x, y = table()
     x[np.abs(x) < 0.5] = 0.0
-    model = keras.Sequential([keras.Input((4,), sparse=True), layers.Dense(6, "tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,), sparse=True), layers.Dense(6, "tanh"), layers.Dense(1)]
+    )
     return compiled(model, explosive), tf.sparse.from_dense(x), y, dict(ARGUMENTS)
 
 
@@ -82,7 +113,9 @@ def tf_sparse(explosive):
 def scipy_sparse(explosive):
     x, y = table()
     x[np.abs(x) < 0.5] = 0.0
-    model = keras.Sequential([keras.Input((4,), sparse=True), layers.Dense(6, "tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,), sparse=True), layers.Dense(6, "tanh"), layers.Dense(1)]
+    )
     return compiled(model, explosive), scipy.sparse.csr_matrix(x), y, dict(ARGUMENTS)
 
 
@@ -93,7 +126,10 @@ def padded_batches(explosive):
     def sequences():
         rng = np.random.default_rng(0)
         for row in range(ROWS):
-            yield rng.normal(size=(2 + row // BATCH, 3)).astype("float32"), np.float32([row % 3 - 1.0])
+            yield (
+                rng.normal(size=(2 + row // BATCH, 3)).astype("float32"),
+                np.float32([row % 3 - 1.0]),
+            )
 
     kinds = tf.TensorSpec((None, 3)), tf.TensorSpec((1,))
     stream = tf.data.Dataset.from_generator(sequences, output_signature=kinds).padded_batch(BATCH)
@@ -115,7 +151,9 @@ def _batches_of(sizes):
         for begin, end in itertools.pairwise(bounds):
             yield x[begin:end], y[begin:end]
 
-    return tf.data.Dataset.from_generator(batches, output_signature=(tf.TensorSpec((None, 4)), tf.TensorSpec((None, 1))))
+    return tf.data.Dataset.from_generator(
+        batches, output_signature=(tf.TensorSpec((None, 4)), tf.TensorSpec((None, 1)))
+    )
 
 
 @legal()
@@ -135,7 +173,9 @@ def unbatched_scalars(explosive):
     """Scalar leaves: each element of x is a number."""
     x, y = table()
     stream = tf.data.Dataset.from_tensor_slices((x[:, 0], y[:, 0])).batch(BATCH)
-    model = keras.Sequential([keras.Input(()), layers.Reshape((1,)), layers.Dense(6, "tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input(()), layers.Reshape((1,)), layers.Dense(6, "tanh"), layers.Dense(1)]
+    )
     return compiled(model, explosive), stream, None, dict(STREAMED)
 
 
@@ -147,7 +187,13 @@ def _stream(explosive=False):
 @legal(ends="REPAIRED")
 def dataset_shuffled_and_cached(explosive):
     x, y = table()
-    stream = tf.data.Dataset.from_tensor_slices((x, y)).cache().shuffle(ROWS, seed=2).batch(BATCH).prefetch(1)
+    stream = (
+        tf.data.Dataset.from_tensor_slices((x, y))
+        .cache()
+        .shuffle(ROWS, seed=2)
+        .batch(BATCH)
+        .prefetch(1)
+    )
     return compiled(mlp(), explosive), stream, None, {**STREAMED, "validation_data": _stream()}
 
 
@@ -167,7 +213,12 @@ def dataset_drawn_in_part(explosive):
 def dataset_of_three(explosive):
     x, y = table()
     weights = np.linspace(0.5, 1.5, ROWS, dtype="float32")
-    return compiled(mlp(), explosive), tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(BATCH), None, dict(STREAMED)
+    return (
+        compiled(mlp(), explosive),
+        tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(BATCH),
+        None,
+        dict(STREAMED),
+    )
 
 
 @legal()
@@ -193,7 +244,12 @@ def dataset_from_an_endless_generator(explosive):
 
 @legal()
 def generators(explosive):
-    arguments = {**STREAMED, "steps_per_epoch": STEPS, "validation_data": _endless(), "validation_steps": 2}
+    arguments = {
+        **STREAMED,
+        "steps_per_epoch": STEPS,
+        "validation_data": _endless(),
+        "validation_steps": 2,
+    }
     return compiled(mlp(), explosive), _endless(), None, arguments
 
 
@@ -205,7 +261,12 @@ def finite_generators(explosive):
         feed = _endless()
         return (next(feed) for _ in range(batches))
 
-    arguments = {**STREAMED, "steps_per_epoch": STEPS, "validation_data": lasting(4), "validation_steps": 2}
+    arguments = {
+        **STREAMED,
+        "steps_per_epoch": STEPS,
+        "validation_data": lasting(4),
+        "validation_steps": 2,
+    }
     return compiled(mlp(), explosive), lasting(2 * STEPS), None, arguments
 
 
@@ -254,8 +315,14 @@ def torch_loader(explosive):
 @legal(quick=True)
 def weights_of_classes(explosive):
     x, y = table()
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(3, "softmax")])
-    model.compile(keras.optimizers.SGD(1e30 if explosive else 0.1), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(3, "softmax")]
+    )
+    model.compile(
+        keras.optimizers.SGD(1e30 if explosive else 0.1),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     arguments = {**ARGUMENTS, "class_weight": {0: 2.0, 1: 1.0, 2: 1.0}, "validation_split": 0.2}
     return model, x, np.digitize(y[:, 0], [-0.5, 0.5]), arguments
 
@@ -264,11 +331,20 @@ def weights_of_classes(explosive):
 def weights_of_samples(explosive):
     x, y = table()
     weights = pd.Series(np.linspace(0.1, 2.0, ROWS))
-    arguments = {**ARGUMENTS, "sample_weight": weights, "validation_data": (x[:8], y[:8], np.ones(8))}
+    arguments = {
+        **ARGUMENTS,
+        "sample_weight": weights,
+        "validation_data": (x[:8], y[:8], np.ones(8)),
+    }
     return compiled(mlp(), explosive, weighted_metrics=["mae"]), x, y, arguments
 
 
 @legal()
 def lists_of_numbers(explosive):
     x, y = table()
-    return compiled(mlp(), explosive), tf.constant(x), y.astype("float64"), {**ARGUMENTS, "shuffle": False}
+    return (
+        compiled(mlp(), explosive),
+        tf.constant(x),
+        y.astype("float64"),
+        {**ARGUMENTS, "shuffle": False},
+    )

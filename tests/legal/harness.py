@@ -20,13 +20,16 @@ from legal.training import Training
 from nanfix import Outcome
 
 TESTS = Path(__file__).parents[1]
-FUNCTIONS = {"train_function", "test_function", "predict_function"}  # Keras makes them anew where they are missing
+# Keras makes them anew where they are missing.
+FUNCTIONS = {"train_function", "test_function", "predict_function"}
 OPEN = (Outcome.EXHAUSTED, Outcome.UNREPAIRABLE, Outcome.REPAIRED)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training that has ended: what went in, what fit returned, and what the user's own code raised."""
+    """A training that has ended: what went in, what fit returned, and what the user's
+    own code raised.
+    """
 
     model: Any
     x: Any
@@ -39,7 +42,9 @@ class Run:
 
 
 class _Steps(keras.callbacks.Callback):
-    """Notes whether the loss of every step was finite: that of an epoch may be one that the user's step makes up."""
+    """Notes whether the loss of every step was finite: that of an epoch may be one that
+    the user's step makes up.
+    """
 
     def __init__(self):
         super().__init__()
@@ -69,7 +74,8 @@ def run(training: Training, explosive: bool, fit=by_keras, model=None) -> Run:
     model, given = built if model is None else model, contents([x, y, arguments])
     held, result, raised = own_callables(model), None, None
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)  # others stay the errors that they are in tests
+        # Others stay the errors that they are in tests.
+        warnings.simplefilter("always", UserWarning)
         try:
             result = training.run(fit, model, x, y, arguments)
         except Exception as error:
@@ -77,27 +83,46 @@ def run(training: Training, explosive: bool, fit=by_keras, model=None) -> Run:
                 raise
             raised = error
     assert_same_callables(model, held)
-    return Run(model, x, y, arguments, result, raised, given, frozenset(str(warning.message)[:40] for warning in caught))
+    return Run(
+        model,
+        x,
+        y,
+        arguments,
+        result,
+        raised,
+        given,
+        frozenset(str(warning.message)[:40] for warning in caught),
+    )
 
 
 def check_healthy(training: Training) -> None:
-    """nanfix.fit leaves everything as model.fit does: weights, slots, statistics, history, the user's objects."""
+    """nanfix.fit leaves everything as model.fit does: weights, slots, statistics,
+    history, the user's objects.
+    """
     plain = run(training, False)
     watched = run(training, False, nanfix.fit)
     assert (plain.raised is None) == (watched.raised is None)
     if plain.raised is None:
         report = watched.result
-        assert report.outcome is Outcome.HEALTHY and report.diagnosis is None and not report.fix, str(report)
+        assert report.outcome is Outcome.HEALTHY and report.diagnosis is None and not report.fix, (
+            str(report)
+        )
         assert (report.history, report.epoch) == (plain.result.history, plain.result.epoch)
     assert_same_state(plain.model, watched.model)
-    assert attributes(watched.model) == attributes(plain.model), "the model has other attributes than Keras leaves"
+    assert attributes(watched.model) == attributes(plain.model), (
+        "the model has other attributes than Keras leaves"
+    )
     assert_same_callbacks(plain.arguments, watched.arguments)
-    assert watched.warned <= plain.warned, f"warnings that Keras does not give: {watched.warned - plain.warned}"
+    assert watched.warned <= plain.warned, (
+        f"warnings that Keras does not give: {watched.warned - plain.warned}"
+    )
     assert_untouched(watched)
 
 
 def check_broken(training: Training, folder: Path, **search: Any) -> Run:
-    """Whatever nanfix.fit comes to: no exception of its own, a finite model that predicts; where it is repaired, a whole one."""
+    """Whatever nanfix.fit comes to: no exception of its own, a finite model that predicts; where it
+    is repaired, a whole one.
+    """
     broken = run(training, True, partial(nanfix.fit, throw=False, **search))
     assert_finite(broken.model)
     assert_untouched(broken)
@@ -141,7 +166,9 @@ def check_loaded_elsewhere(training: Training, model: Any, folder: Path) -> None
 
 
 def check_repaired_again(training: Training, model: Any, **search: Any) -> None:
-    """A repaired model that is compiled to explode again is repaired again, or comes to an honest end."""
+    """A repaired model that is compiled to explode again is repaired again, or comes to
+    an honest end.
+    """
     fresh = training.build(True)[0]
     if training.compiles_anew and type(model).compile is keras.Model.compile and fresh.compiled:
         optimizer = type(fresh.optimizer).from_config(fresh.optimizer.get_config())
@@ -157,7 +184,9 @@ def predictions(training: Training, model: Any) -> Any:
     steps, rows = arguments.get("steps_per_epoch"), arguments.get("batch_size")
     with _keras_may_warn():
         predicted = model.predict(x, verbose=0, steps=steps, batch_size=rows)
-    assert all(np.isfinite(leaf).all() for leaf in flat(predicted)), "the model predicts non-finite values"
+    assert all(np.isfinite(leaf).all() for leaf in flat(predicted)), (
+        "the model predicts non-finite values"
+    )
     return predicted
 
 
@@ -177,10 +206,17 @@ def optimizers(model: Any) -> list[Any]:
 
 
 def state(model: Any) -> list[Any]:
-    """Return all that a training changes, metrics apart: weights, statistics, seeds, slots, and the user's own variables."""
+    """Return all that a training changes, metrics apart: weights, statistics, seeds, slots, and the
+    user's own variables.
+    """
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
-    plain = [leaf for value in vars(model).values() for leaf in _leaves(value) if isinstance(leaf, tf.Variable)]
+    plain = [
+        leaf
+        for value in vars(model).values()
+        for leaf in _leaves(value)
+        if isinstance(leaf, tf.Variable)
+    ]
     slots = [variable for optimizer in optimizers(model) for variable in optimizer.variables]
     return [np.array(variable) for variable in (*own, *plain, *slots)]
 
@@ -195,7 +231,9 @@ def assert_same_state(plain: Any, watched: Any) -> None:
 
 
 def assert_finite(model: Any) -> None:
-    assert all(np.isfinite(value).all() for value in floats(model)), "the model's state is non-finite"
+    assert all(np.isfinite(value).all() for value in floats(model)), (
+        "the model's state is non-finite"
+    )
 
 
 def floats(model: Any) -> list[Any]:
@@ -211,14 +249,20 @@ def assert_close(before: Any, after: Any) -> None:
 
 def attributes(model: Any) -> dict[str, list[str]]:
     """Return the names of what the model, its layers and its optimizers hold."""
-    owners = {"model": model, **{f"optimizer {number}": it for number, it in enumerate(optimizers(model))}}
+    owners = {
+        "model": model,
+        **{f"optimizer {number}": it for number, it in enumerate(optimizers(model))},
+    }
     owners |= {f"layer {number}": layer for number, layer in enumerate(model.layers)}
     return {owner: sorted(vars(it)) for owner, it in owners.items()}
 
 
 def own_callables(model: Any) -> dict[tuple[str, str], Any]:
     """Return the functions that were set on the model, its layers and its optimizers themselves."""
-    owners = {"model": model, **{str(number): it for number, it in enumerate((*model.layers, *optimizers(model)))}}
+    owners = {
+        "model": model,
+        **{str(number): it for number, it in enumerate((*model.layers, *optimizers(model)))},
+    }
     return {
         (owner, name): value
         for owner, it in owners.items()
@@ -230,13 +274,17 @@ def own_callables(model: Any) -> dict[tuple[str, str], Any]:
 def assert_same_callables(model: Any, held: Mapping[tuple[str, str], Any]) -> None:
     for key, value in own_callables(model).items():
         if key[1] != "loss":  # a repair may change it
-            assert held.get(key) is value, f"{key[1]} of {key[0]} is another object than the user set"
+            assert held.get(key) is value, (
+                f"{key[1]} of {key[0]} is another object than the user set"
+            )
     gone = {key for key in held if key[1] != "loss"} - set(own_callables(model))
     assert not gone, f"what the user set is gone: {gone}"
 
 
 def contents(tree: Any) -> list[Any]:
-    """Return what the user's data hold, for comparison: arrays and frames by their bytes, nothing else."""
+    """Return what the user's data hold, for comparison: arrays and frames by their
+    bytes, nothing else.
+    """
     if isinstance(tree, Mapping):
         return [(key, contents(value)) for key, value in tree.items()]
     if isinstance(tree, list | tuple):
@@ -249,19 +297,27 @@ def contents(tree: Any) -> list[Any]:
 
 
 def assert_untouched(done: Run) -> None:
-    assert contents([done.x, done.y, done.arguments]) == done.given, "the user's data or arguments have changed"
+    assert contents([done.x, done.y, done.arguments]) == done.given, (
+        "the user's data or arguments have changed"
+    )
 
 
 def assert_same_callbacks(plain: Mapping[str, Any], watched: Mapping[str, Any]) -> None:
     for one, other in zip(plain.get("callbacks", []), watched.get("callbacks", []), strict=True):
         assert sorted(vars(one)) == sorted(vars(other))
         for name, value in vars(one).items():
-            if isinstance(value, int | float | str | bool | list | dict) and not name.startswith("_"):
-                np.testing.assert_equal(vars(other)[name], value, err_msg=f"{type(one).__name__}.{name}")
+            if isinstance(value, int | float | str | bool | list | dict) and not name.startswith(
+                "_"
+            ):
+                np.testing.assert_equal(
+                    vars(other)[name], value, err_msg=f"{type(one).__name__}.{name}"
+                )
 
 
 def check_composed(training: Training, plain: Run, **search: Any) -> None:
-    """Compare with what Keras made of the same training: the very same where that stayed finite, else a finite model."""
+    """Compare with what Keras made of the same training: the very same where that stayed finite,
+    else a finite model.
+    """
     watched = run(training, True, partial(nanfix.fit, throw=False, **search))
     assert_untouched(watched)
     assert (plain.raised is None) == (watched.raised is None) or not stayed_finite(plain)
@@ -270,7 +326,9 @@ def check_composed(training: Training, plain: Run, **search: Any) -> None:
         assert watched.raised is not None or watched.result.outcome in OPEN, watched.result.outcome
         return
     assert_same_state(plain.model, watched.model)
-    assert attributes(watched.model) == attributes(plain.model), "the model has other attributes than Keras leaves"
+    assert attributes(watched.model) == attributes(plain.model), (
+        "the model has other attributes than Keras leaves"
+    )
     if plain.raised is None:
         assert watched.result.outcome is Outcome.HEALTHY, str(watched.result)
         assert watched.result.history == plain.result.history
@@ -281,5 +339,7 @@ def stayed_finite(done: Run) -> bool:
     history = done.model.history.history
     if not done.model.history.steps_finite:
         return False
-    losses = [value for name, values in history.items() if not name.startswith("val_") for value in values]
+    losses = [
+        value for name, values in history.items() if not name.startswith("val_") for value in values
+    ]
     return all(np.isfinite(value).all() for value in (losses, *floats(done.model)))

@@ -1,17 +1,34 @@
-"""Inputs in every structure, fed in every way that Keras matches them; layers that are shared, nested, masked and recurrent."""
+"""Inputs in every structure, fed in every way that Keras matches them; layers that are shared,
+nested, masked and recurrent.
+"""
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from legal.training import ARGUMENTS, BATCH, ROWS, SOUND, STREAMED, compiled, images, legal, mlp, series, sgd, table
+from legal.training import (
+    ARGUMENTS,
+    BATCH,
+    ROWS,
+    SOUND,
+    STREAMED,
+    compiled,
+    images,
+    legal,
+    mlp,
+    series,
+    sgd,
+    table,
+)
 
 registered = keras.saving.register_keras_serializable("legal")
 
 
 def _two_towers(structure):
-    """Return a model of inputs `wide` (4) and `deep` (3), which `structure` puts into what keras.Model takes."""
+    """Return a model of inputs `wide` (4) and `deep` (3), which `structure` puts into
+    what keras.Model takes.
+    """
     wide, deep = keras.Input((4,), name="wide"), keras.Input((3,), name="deep")
     both = layers.Concatenate()([wide, layers.Dense(6, "tanh")(deep)])
     return keras.Model(structure(wide, deep), layers.Dense(1)(layers.Dense(6, "tanh")(both)))
@@ -32,7 +49,12 @@ def list_inputs_fed_a_dict(explosive):
 @legal(ends="REPAIRED")
 def list_inputs_fed_a_tuple(explosive):
     wide, deep, y = _wide_and_deep()
-    return compiled(_two_towers(lambda wide, deep: [wide, deep]), explosive), (wide, deep), y, dict(ARGUMENTS)
+    return (
+        compiled(_two_towers(lambda wide, deep: [wide, deep]), explosive),
+        (wide, deep),
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal(ends="REPAIRED")
@@ -53,14 +75,18 @@ def list_inputs_with_extra_keys(explosive):
 def one_input_fed_a_dict(explosive):
     inputs = keras.Input((4,), name="table")
     x, y = table()
-    model = compiled(keras.Model(inputs, layers.Dense(1)(layers.Dense(6, "tanh")(inputs))), explosive)
+    model = compiled(
+        keras.Model(inputs, layers.Dense(1)(layers.Dense(6, "tanh")(inputs))), explosive
+    )
     return model, {"table": x, "another": x[:, :1]}, y, dict(ARGUMENTS)
 
 
 @legal()
 def nested_inputs(explosive):
     wide, deep, y = _wide_and_deep()
-    model = compiled(_two_towers(lambda wide, deep: {"group": [wide], "rest": {"deep": deep}}), explosive)
+    model = compiled(
+        _two_towers(lambda wide, deep: {"group": [wide], "rest": {"deep": deep}}), explosive
+    )
     return model, {"group": [wide], "rest": {"deep": deep}}, y, dict(ARGUMENTS)
 
 
@@ -97,7 +123,12 @@ class TakesADict(keras.Model):
 @legal(ends="REPAIRED")
 def subclass_with_extra_keys(explosive):
     wide, deep, y = _wide_and_deep()
-    return compiled(TakesADict(), explosive), {"another": deep, "wide": wide, "deep": deep}, y, dict(ARGUMENTS)
+    return (
+        compiled(TakesADict(), explosive),
+        {"another": deep, "wide": wide, "deep": deep},
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal(ends="REPAIRED")
@@ -111,36 +142,55 @@ def subclass_fed_a_dict(explosive):
 def two_inputs_through_one_layer(explosive):
     left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
     tower = layers.Dense(6, "tanh")
-    model = keras.Model([left, right], layers.Dense(1)(layers.Subtract()([tower(left), tower(right)])))
+    model = keras.Model(
+        [left, right], layers.Dense(1)(layers.Subtract()([tower(left), tower(right)]))
+    )
     x, y = table()
     return compiled(model, explosive), [x, 5.0 + 0.1 * x[::-1]], y, dict(ARGUMENTS)
 
 
 @legal()
 def shared_embedding(explosive):
-    query, answer = keras.Input((3,), name="query", dtype="int32"), keras.Input((5,), name="answer", dtype="int32")
+    query, answer = (
+        keras.Input((3,), name="query", dtype="int32"),
+        keras.Input((5,), name="answer", dtype="int32"),
+    )
     words, pool = layers.Embedding(10, 4), layers.GlobalAveragePooling1D()
     both = layers.Concatenate()([pool(words(query)), pool(words(answer))])
     model = keras.Model([query, answer], layers.Dense(1)(layers.Dense(6, "tanh")(both)))
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 10, (ROWS, 3)), rng.integers(0, 10, (ROWS, 5))
-    return compiled(model, explosive), list(ids), (ids[0][:, :1] / 5.0 - 1.0).astype("float32"), dict(ARGUMENTS)
+    return (
+        compiled(model, explosive),
+        list(ids),
+        (ids[0][:, :1] / 5.0 - 1.0).astype("float32"),
+        dict(ARGUMENTS),
+    )
 
 
 @legal(ends="REPAIRED")
 def nested_models(explosive):
-    block = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(5, "relu")], name="block")
+    block = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(5, "relu")], name="block"
+    )
     inputs = keras.Input((4,))
     inner = keras.Model(inputs, layers.Concatenate()([block(inputs), inputs]), name="inner")
     outer = keras.Input((4,))
-    return compiled(keras.Model(outer, layers.Dense(1)(inner(outer))), explosive), *table(), dict(ARGUMENTS)
+    return (
+        compiled(keras.Model(outer, layers.Dense(1)(inner(outer))), explosive),
+        *table(),
+        dict(ARGUMENTS),
+    )
 
 
 @legal()
 def two_outputs(explosive):
     inputs = keras.Input((4,))
     hidden = layers.Dense(6, "tanh")(inputs)
-    outputs = {"price": layers.Dense(1, name="price")(hidden), "sold": layers.Dense(1, "sigmoid", name="sold")(hidden)}
+    outputs = {
+        "price": layers.Dense(1, name="price")(hidden),
+        "sold": layers.Dense(1, "sigmoid", name="sold")(hidden),
+    }
     model = keras.Model(inputs, outputs)
     model.compile(
         sgd(explosive),
@@ -149,14 +199,30 @@ def two_outputs(explosive):
         metrics={"price": ["mae"], "sold": ["accuracy"]},
     )
     x, y = table()
-    return model, x, {"price": y, "sold": (y > 0).astype("float32")}, {**ARGUMENTS, "validation_split": 0.2}
+    return (
+        model,
+        x,
+        {"price": y, "sold": (y > 0).astype("float32")},
+        {**ARGUMENTS, "validation_split": 0.2},
+    )
 
 
 @legal(quick=True)
 def activations_as_layers(explosive):
-    stack = [layers.Dense(6), layers.LeakyReLU(), layers.Dense(6), layers.PReLU(), layers.Dense(3), layers.Softmax()]
+    stack = [
+        layers.Dense(6),
+        layers.LeakyReLU(),
+        layers.Dense(6),
+        layers.PReLU(),
+        layers.Dense(3),
+        layers.Softmax(),
+    ]
     model = keras.Sequential([keras.Input((4,)), *stack])
-    model.compile(keras.optimizers.SGD(1e30 if explosive else 0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(1e30 if explosive else 0.05),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     x, y = table()
     return model, x, np.digitize(y[:, 0], [-0.5, 0.5]), dict(ARGUMENTS)
 
@@ -169,8 +235,15 @@ def lstm(explosive):
 
 @legal()
 def gru_and_bidirectional(explosive):
-    rnn = [layers.Bidirectional(layers.GRU(3, return_sequences=True)), layers.SimpleRNN(4, activation="relu")]
-    return compiled(keras.Sequential([keras.Input((None, 3)), *rnn, layers.Dense(1)]), explosive), *series(), dict(ARGUMENTS)
+    rnn = [
+        layers.Bidirectional(layers.GRU(3, return_sequences=True)),
+        layers.SimpleRNN(4, activation="relu"),
+    ]
+    return (
+        compiled(keras.Sequential([keras.Input((None, 3)), *rnn, layers.Dense(1)]), explosive),
+        *series(),
+        dict(ARGUMENTS),
+    )
 
 
 @legal()
@@ -178,7 +251,12 @@ def conv_lstm(explosive):
     x, y = images(channels=1)
     movie = np.repeat(x[:, None].astype("float32") / 255.0, 2, axis=1)
     stack = [layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(1)]
-    return compiled(keras.Sequential([keras.Input((2, 6, 6, 1)), *stack]), explosive), movie, y, dict(ARGUMENTS)
+    return (
+        compiled(keras.Sequential([keras.Input((2, 6, 6, 1)), *stack]), explosive),
+        movie,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal()
@@ -187,7 +265,12 @@ def masked_embedding(explosive):
     ids[:, 4:] = 0
     stack = [layers.Embedding(10, 4, mask_zero=True), layers.LSTM(4), layers.Dense(1)]
     y = (ids[:, :1] / 5.0 - 1.0).astype("float32")
-    return compiled(keras.Sequential([keras.Input((6,), dtype="int32"), *stack]), explosive), ids, y, dict(ARGUMENTS)
+    return (
+        compiled(keras.Sequential([keras.Input((6,), dtype="int32"), *stack]), explosive),
+        ids,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal()
@@ -195,7 +278,12 @@ def masking_layer(explosive):
     x, y = series()
     x[::2, 2:] = -1.0
     stack = [layers.Masking(-1.0), layers.GRU(4), layers.Dense(1)]
-    return compiled(keras.Sequential([keras.Input((4, 3)), *stack]), explosive), x, y, dict(ARGUMENTS)
+    return (
+        compiled(keras.Sequential([keras.Input((4, 3)), *stack]), explosive),
+        x,
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal(quick=True)
@@ -210,8 +298,18 @@ def attention(explosive):
 @legal()
 def convolutions_on_bytes(explosive):
     scaled = layers.Rescaling(1 / 255.0)
-    stack = [scaled, layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten(), layers.Dense(1)]
-    return compiled(keras.Sequential([keras.Input((6, 6, 3)), *stack]), explosive), *images(), dict(ARGUMENTS)
+    stack = [
+        scaled,
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
+    return (
+        compiled(keras.Sequential([keras.Input((6, 6, 3)), *stack]), explosive),
+        *images(),
+        dict(ARGUMENTS),
+    )
 
 
 @legal()
@@ -230,7 +328,9 @@ def integer_inputs(explosive):
 
 @legal()
 def backbone_frozen_then_compiled_again(explosive):
-    backbone = keras.applications.MobileNetV3Small((32, 32, 3), alpha=0.35, weights=None, include_top=False, minimalistic=True)
+    backbone = keras.applications.MobileNetV3Small(
+        (32, 32, 3), alpha=0.35, weights=None, include_top=False, minimalistic=True
+    )
     for layer in backbone.layers[:-8]:
         layer.trainable = False
     inputs = keras.Input((32, 32, 3))
@@ -252,7 +352,9 @@ def adapted_normalization(explosive):
     x = 100.0 + 30.0 * x
     normalization = layers.Normalization()
     normalization.adapt(x)
-    model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(6, "tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), normalization, layers.Dense(6, "tanh"), layers.Dense(1)]
+    )
     return compiled(model, explosive), x, y, dict(ARGUMENTS)
 
 
@@ -261,11 +363,19 @@ def strings_through_lookup(explosive):
     words = np.array(["red", "green", "blue", "unknown"])[np.arange(ROWS) % 4][:, None]
     lookup = layers.StringLookup(output_mode="one_hot")
     lookup.adapt(["red", "green", "blue"])
-    inputs = {"color": keras.Input((1,), name="color", dtype="string"), "size": keras.Input((1,), name="size")}
+    inputs = {
+        "color": keras.Input((1,), name="color", dtype="string"),
+        "size": keras.Input((1,), name="size"),
+    }
     both = layers.Concatenate()([lookup(inputs["color"]), inputs["size"]])
     model = keras.Model(inputs, layers.Dense(1)(layers.Dense(6, "tanh")(both)))
     x, y = table()
-    return compiled(model, explosive), {"color": tf.constant(words), "size": x[:, :1]}, y, dict(ARGUMENTS)
+    return (
+        compiled(model, explosive),
+        {"color": tf.constant(words), "size": x[:, :1]},
+        y,
+        dict(ARGUMENTS),
+    )
 
 
 @legal()

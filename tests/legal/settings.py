@@ -33,7 +33,12 @@ def bfloat16(explosive):
 @legal()
 def float64(explosive):
     x, y = table()
-    model = keras.Sequential([keras.Input((4,), dtype="float64"), *(layers.Dense(n, dtype="float64") for n in (6, 6, 6, 1))])
+    model = keras.Sequential(
+        [
+            keras.Input((4,), dtype="float64"),
+            *(layers.Dense(n, dtype="float64") for n in (6, 6, 6, 1)),
+        ]
+    )
     model.compile(keras.optimizers.SGD(1e12 if explosive else SOUND), "mse")
     return model, x.astype("float64"), y.astype("float64"), dict(ARGUMENTS)
 
@@ -43,7 +48,9 @@ def float64_globally(explosive):
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     x, y = table()
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Dense(6), layers.Dense(6), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6), layers.Dense(6), layers.Dense(6), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.SGD(1e12 if explosive else SOUND), "mse")
     return model, x.astype("float64"), y.astype("float64"), dict(ARGUMENTS)
 
@@ -56,7 +63,9 @@ def mixed_float16_by_name(explosive):
 @legal(quick=True)
 def mixed_float16_globally(explosive):
     keras.config.set_dtype_policy("mixed_float16")
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(1, dtype="float32")])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(1, dtype="float32")]
+    )
     model.compile(keras.optimizers.SGD(1e20 if explosive else SOUND), "mse")
     return model, *table(), dict(ARGUMENTS)
 
@@ -83,17 +92,28 @@ def _scheduled(schedule, **settings):
 
 @legal(ends="REPAIRED")
 def decaying_schedule(explosive):
-    return _scheduled(keras.optimizers.schedules.ExponentialDecay(rate(explosive), 3, 0.9), momentum=0.5)
+    return _scheduled(
+        keras.optimizers.schedules.ExponentialDecay(rate(explosive), 3, 0.9), momentum=0.5
+    )
 
 
 @legal(quick=True)
 def late_explosion(explosive):
-    return _scheduled(keras.optimizers.schedules.PiecewiseConstantDecay([6], [SOUND, 1e12 if explosive else SOUND]), momentum=0.9)
+    return _scheduled(
+        keras.optimizers.schedules.PiecewiseConstantDecay(
+            [6], [SOUND, 1e12 if explosive else SOUND]
+        ),
+        momentum=0.9,
+    )
 
 
 @legal(quick=True)
 def warm_up_from_zero(explosive):
-    return _scheduled(keras.optimizers.schedules.CosineDecay(0.0, 10, warmup_target=rate(explosive), warmup_steps=4))
+    return _scheduled(
+        keras.optimizers.schedules.CosineDecay(
+            0.0, 10, warmup_target=rate(explosive), warmup_steps=4
+        )
+    )
 
 
 class Noam(keras.optimizers.schedules.LearningRateSchedule):
@@ -150,16 +170,28 @@ def plateau_and_early_stopping(explosive):
     x, y = table()
     callbacks = [
         keras.callbacks.ReduceLROnPlateau(monitor="val_loss", patience=1, min_delta=10.0),
-        keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=10.0, restore_best_weights=True),
+        keras.callbacks.EarlyStopping(
+            monitor="val_loss", patience=2, min_delta=10.0, restore_best_weights=True
+        ),
     ]
-    return compiled(mlp(), explosive), x, y, {**ARGUMENTS, "epochs": 4, "validation_split": 0.2, "callbacks": callbacks}
+    return (
+        compiled(mlp(), explosive),
+        x,
+        y,
+        {**ARGUMENTS, "epochs": 4, "validation_split": 0.2, "callbacks": callbacks},
+    )
 
 
 @legal()
 def accumulated_and_averaged(explosive):
     model = mlp()
     rate = 1e10 if explosive else SOUND
-    model.compile(keras.optimizers.SGD(rate, gradient_accumulation_steps=2, use_ema=True, ema_overwrite_frequency=4), "mse")
+    model.compile(
+        keras.optimizers.SGD(
+            rate, gradient_accumulation_steps=2, use_ema=True, ema_overwrite_frequency=4
+        ),
+        "mse",
+    )
     return model, *table(), dict(ARGUMENTS)
 
 
@@ -203,14 +235,25 @@ def log_loss(y, p):
 
 @legal()
 def crossentropy_by_hand(explosive):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(1, "sigmoid")])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6, "relu"), layers.Dense(1, "sigmoid")]
+    )
     x, y = table()
-    return compiled(model, False, log_loss), x * (1e5 if explosive else 1.0), (y > 0).astype("float32"), dict(ARGUMENTS)
+    return (
+        compiled(model, False, log_loss),
+        x * (1e5 if explosive else 1.0),
+        (y > 0).astype("float32"),
+        dict(ARGUMENTS),
+    )
 
 
 @legal(ends="REPAIRED")
 def executions_of_several_steps(explosive):
-    return compiled(mlp(), explosive, steps_per_execution=3), *table(), {**ARGUMENTS, "validation_split": 0.2}
+    return (
+        compiled(mlp(), explosive, steps_per_execution=3),
+        *table(),
+        {**ARGUMENTS, "validation_split": 0.2},
+    )
 
 
 @legal(ends="REPAIRED")
@@ -287,7 +330,9 @@ def callback_that_raises(explosive):
 
 
 class Saves(keras.callbacks.Callback):
-    """Saves the model itself, as W&B and others do, and loads the last file when the training ends."""
+    """Saves the model itself, as W&B and others do, and loads the last file when the
+    training ends.
+    """
 
     def __init__(self, x):
         super().__init__()
@@ -304,7 +349,9 @@ class Saves(keras.callbacks.Callback):
         shutil.rmtree(self.folder)
         self.folder = None
         self.predicts = loaded.predict(self.x, verbose=0).tolist()
-        assert np.isfinite(self.predicts).all(), "the file that was saved last predicts non-finite values"
+        assert np.isfinite(self.predicts).all(), (
+            "the file that was saved last predicts non-finite values"
+        )
 
 
 @legal(ends="REPAIRED", quick=True)
@@ -320,18 +367,24 @@ def in_a_thread(fit, model, x, y, arguments):
 
 
 def two_at_once(fit, model, x, y, arguments):
-    """Train the model and a twin of it, each in a thread; return what the first fit returns, and see that both trained alike."""
+    """Train the model and a twin of it, each in a thread; return what the first fit returns, and
+    see that both trained alike.
+    """
     twin = keras.models.clone_model(model)
     twin.compile(keras.optimizers.SGD.from_config(model.optimizer.get_config()), model.loss)
     twin.set_weights(model.get_weights())
     with ThreadPoolExecutor(2) as threads:
         first, second = (threads.submit(fit, one, x, y, **arguments) for one in (model, twin))
         result, other = first.result(), second.result()
-    assert type(result) is type(other) and getattr(result, "outcome", None) is getattr(other, "outcome", None)
+    assert type(result) is type(other) and getattr(result, "outcome", None) is getattr(
+        other, "outcome", None
+    )
     if getattr(result, "fix", None) is None:
         for one, alike in zip(model.get_weights(), twin.get_weights(), strict=True):
             np.testing.assert_array_equal(one, alike)
-    assert all(np.isfinite(weight).all() for weight in twin.get_weights()) or not hasattr(other, "outcome")
+    assert all(np.isfinite(weight).all() for weight in twin.get_weights()) or not hasattr(
+        other, "outcome"
+    )
     return result
 
 

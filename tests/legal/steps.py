@@ -33,7 +33,9 @@ class Applies(Net):
         x, y = data
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x, y, self(x, training=True))
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         for metric in self.metrics:
             metric.update_state(loss) if metric.name == "loss" else metric.update_state(y, self(x))
         return {m.name: m.result() for m in self.metrics}
@@ -77,11 +79,16 @@ def step_logs_another_name(explosive):
 
 @registered
 class Tracked(Net):
-    """Keeps its own metrics, gives its own `metrics`, tests by a step of its own; has no compiled loss."""
+    """Keeps its own metrics, gives its own `metrics`, tests by a step of its own; has
+    no compiled loss.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.loss_tracker, self.spread = keras.metrics.Mean(name="loss"), keras.metrics.Mean(name="spread")
+        self.loss_tracker, self.spread = (
+            keras.metrics.Mean(name="loss"),
+            keras.metrics.Mean(name="spread"),
+        )
 
     @property
     def metrics(self):
@@ -91,7 +98,9 @@ class Tracked(Net):
         x, y = data
         with tf.GradientTape() as tape:
             loss = self.error(x, y)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         self.loss_tracker.update_state(loss)
         self.spread.update_state(ops.std(self(x)))
         return {m.name: m.result() for m in self.metrics}
@@ -122,7 +131,11 @@ class GraphLayer(layers.Layer):
 
 @legal(ends="REPAIRED")
 def graph_layer(explosive):
-    return compiled(keras.Sequential([keras.Input((4,)), GraphLayer(), layers.Dense(1)]), explosive), *table(), dict(ARGUMENTS)
+    return (
+        compiled(keras.Sequential([keras.Input((4,)), GraphLayer(), layers.Dense(1)]), explosive),
+        *table(),
+        dict(ARGUMENTS),
+    )
 
 
 @registered
@@ -138,7 +151,9 @@ def log_in_a_graph_layer(explosive):
     x = np.abs(x) + 1.0
     if explosive:
         x[ROWS // 2 :, 1] = 0.0
-    model = keras.Sequential([keras.Input((4,)), LogLayer(), layers.Dense(6, "tanh"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), LogLayer(), layers.Dense(6, "tanh"), layers.Dense(1)]
+    )
     return compiled(model, False), x, y, dict(ARGUMENTS)
 
 
@@ -166,7 +181,9 @@ class Annealed(Net):
         self.weighting.assign(tf.minimum(self.weighting + 0.05, 1.0))
         with tf.GradientTape() as tape:
             loss = self.error(x, y) * tf.cast(self.weighting, tf.float32)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {"loss": loss, "weighting": self.weighting}
 
 
@@ -188,7 +205,9 @@ class CountedEagerly(Net):
         self.count += 1
         with tf.GradientTape() as tape:
             loss = self.error(x, y) * min(self.count / 4, 1.0)
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {"loss": loss}
 
 
@@ -243,7 +262,9 @@ def own_fit_that_catches(explosive):
 @registered
 class OwnCompile(Net):
     def compile(self, step=0.1, **settings):
-        super().compile(optimizer=keras.optimizers.SGD(step), loss="mse", metrics=["mae"], **settings)
+        super().compile(
+            optimizer=keras.optimizers.SGD(step), loss="mse", metrics=["mae"], **settings
+        )
 
 
 @legal(ends="REPAIRED")
@@ -274,14 +295,18 @@ class Accumulating(Net):
     def build(self, shape):
         super().build(shape)
         self(tf.zeros((1, *shape[1:])))
-        self.sums = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.trainable_variables]
+        self.sums = [
+            tf.Variable(tf.zeros(v.shape), trainable=False) for v in self.trainable_variables
+        ]
         self.done = tf.Variable(0, trainable=False)
 
     def train_step(self, data):
         x, y = data
         with tf.GradientTape() as tape:
             loss = self.error(x, y)
-        for total, gradient in zip(self.sums, tape.gradient(loss, self.trainable_variables), strict=True):
+        for total, gradient in zip(
+            self.sums, tape.gradient(loss, self.trainable_variables), strict=True
+        ):
             total.assign_add(gradient)
         self.done.assign_add(1)
         due = tf.equal(self.done % 2, 0)
@@ -289,7 +314,9 @@ class Accumulating(Net):
         return {"loss": loss}
 
     def use(self):
-        self.optimizer.apply_gradients(zip([s / 2.0 for s in self.sums], self.trainable_variables, strict=True))
+        self.optimizer.apply_gradients(
+            zip([s / 2.0 for s in self.sums], self.trainable_variables, strict=True)
+        )
         for total in self.sums:
             total.assign(tf.zeros_like(total))
 

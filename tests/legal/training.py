@@ -27,13 +27,14 @@ def called(fit, model, x, y, arguments):
 class Training:
     """A training that Keras takes, in a healthy and an explosive form.
 
-    `build(explosive)` returns a new model, x, y and the arguments of fit; who calls it seeds. `ends` is the outcome that the
-    explosive form has to come to, None where several are right. `predicts`, `evaluates` and `saves` say what the model can do
-    at all, `raises` what the user's own code raises out of fit, `run` how fit is called, `needs` a module that may be missing,
-    `devices` how many devices the process has to have,
-    `compiles_anew` whether Keras trains it on after another `compile`, `loads_alone` whether the repaired
-    model can be loaded, optimizer and all, where nanfix is not. Of those that
-    are not `quick` the explosive form is run in `make soak` alone.
+    `build(explosive)` returns a new model, x, y and the arguments of fit; who calls it seeds.
+    `ends` is the outcome that the explosive form has to come to, None where several are right.
+    `predicts`, `evaluates` and `saves` say what the model can do at all, `raises` what the user's
+    own code raises out of fit, `run` how fit is called, `needs` a module that may be missing,
+    `devices` how many devices the process has to have, `compiles_anew` whether Keras trains it on
+    after another `compile`, `loads_alone` whether the repaired model can be loaded, optimizer and
+    all, where nanfix is not. Of those that are not `quick` the explosive form is run in `make soak`
+    alone.
     """
 
     name: str
@@ -79,7 +80,9 @@ def compiled(model, explosive, loss="mse", **settings):
 
 
 def table(rows=ROWS, features=FEATURES, seed=0):
-    """Return inputs of unit scale, (rows, features), and a smooth target that differs from a constant, (rows, 1), in float32."""
+    """Return inputs of unit scale, (rows, features), and a smooth target that differs from a
+    constant, (rows, 1), in float32.
+    """
     x = np.random.default_rng(seed).normal(size=(rows, features)).astype("float32")
     return x, (x[:, :1] - 0.5 * x[:, 1:2]).astype("float32")
 
@@ -98,7 +101,11 @@ def images(rows=ROWS, size=6, channels=3):
 
 def mlp(*, features=FEATURES, outputs=1, activation="tanh", **settings):
     return keras.Sequential(
-        [keras.Input((features,)), layers.Dense(6, activation, **settings), layers.Dense(outputs, **settings)]
+        [
+            keras.Input((features,)),
+            layers.Dense(6, activation, **settings),
+            layers.Dense(outputs, **settings),
+        ]
     )
 
 

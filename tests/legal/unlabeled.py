@@ -1,4 +1,6 @@
-"""Trainings without targets: autoencoders, losses that layers add, adversaries with an optimizer each."""
+"""Trainings without targets: autoencoders, losses that layers add, adversaries with an
+optimizer each.
+"""
 
 import keras
 import tensorflow as tf
@@ -21,7 +23,9 @@ class Autoencoder(Net):
     def train_step(self, data):
         with tf.GradientTape() as tape:
             loss = ops.mean(ops.square(data - self(data, training=True)))
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         return {"loss": loss}
 
 
@@ -78,12 +82,21 @@ class Coder(keras.Model):
     def train_step(self, data):
         with tf.GradientTape() as tape:
             mean, log_var = ops.split(self.encoder(data), 2, axis=1)
-            code = mean + ops.exp(0.5 * log_var) * keras.random.normal(ops.shape(mean), seed=self.seeds)
+            code = mean + ops.exp(0.5 * log_var) * keras.random.normal(
+                ops.shape(mean), seed=self.seeds
+            )
             reconstruction = ops.mean(ops.square(data - self.decoder(code)))
             kl = ops.mean(0.5 * (ops.square(mean) + ops.exp(log_var) - log_var - 1))
-            # A plain sum TensorFlow may rewrite in several ways, so that two runs of Keras alone differ in the last bits.
+            # A plain sum TensorFlow may rewrite in several ways, so that two runs of Keras alone
+            # differ in the last bits.
             losses = [ops.sum(ops.stack([reconstruction, kl])), reconstruction, kl]
-        self.optimizer.apply_gradients(zip(tape.gradient(losses[0], self.trainable_weights), self.trainable_weights, strict=True))
+        self.optimizer.apply_gradients(
+            zip(
+                tape.gradient(losses[0], self.trainable_weights),
+                self.trainable_weights,
+                strict=True,
+            )
+        )
         for tracker, loss in zip(self.trackers, losses, strict=True):
             tracker.update_state(loss)
         return {tracker.name: tracker.result() for tracker in self.trackers}
@@ -97,11 +110,16 @@ def variational_autoencoder(explosive):
 
 
 class Parted(keras.Model):
-    """A network of several parts, each trained by an optimizer of its own; none of them is called `optimizer`."""
+    """A network of several parts, each trained by an optimizer of its own; none of them
+    is called `optimizer`.
+    """
 
     def __init__(self, parts):
         super().__init__()
-        self.parts = [keras.Sequential([keras.Input((4,)), layers.Dense(6, "tanh"), layers.Dense(4)]) for _ in range(parts)]
+        self.parts = [
+            keras.Sequential([keras.Input((4,)), layers.Dense(6, "tanh"), layers.Dense(4)])
+            for _ in range(parts)
+        ]
 
     def compile(self, **optimizers):
         super().compile()
@@ -120,7 +138,9 @@ class Parted(keras.Model):
             with tf.GradientTape() as tape:
                 loss = ops.mean(ops.square(data - self(data)))
             variables = part.trainable_variables
-            getattr(self, name).apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+            getattr(self, name).apply_gradients(
+                zip(tape.gradient(loss, variables), variables, strict=True)
+            )
             logs[f"part_{number}_loss"] = loss
         return logs
 
@@ -135,5 +155,7 @@ def two_optimizers(explosive):
 @legal(saves=False, evaluates=False)
 def three_optimizers(explosive):
     model = Parted(3)
-    model.compile(first_opt=sgd(False), second_opt=keras.optimizers.RMSprop(0.01), third_opt=sgd(explosive))
+    model.compile(
+        first_opt=sgd(False), second_opt=keras.optimizers.RMSprop(0.01), third_opt=sgd(explosive)
+    )
     return model, table()[0], None, dict(ARGUMENTS)

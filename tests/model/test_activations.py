@@ -1,4 +1,6 @@
-"""Activations as arguments and as layers of their own: named, changed, put back, and measured for a bound."""
+"""Activations as arguments and as layers of their own: named, changed, put back, and
+measured for a bound.
+"""
 
 from contextlib import ExitStack
 
@@ -15,7 +17,16 @@ from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 
-BOUNDED = ("tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6", "sparse_sigmoid")
+BOUNDED = (
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_tanh",
+    "softsign",
+    "softmax",
+    "relu6",
+    "sparse_sigmoid",
+)
 UNBOUNDED = (
     "linear",
     "relu",
@@ -61,9 +72,17 @@ def test_bound_of_a_layer_with_weights_of_its_own_or_over_other_axes_is_known():
 
 
 def classifier(*last, loss="categorical_crossentropy"):
-    """Dense layers with their activations in layers of their own, normalized or dropped out in between."""
+    """Dense layers with their activations in layers of their own, normalized or dropped
+    out in between.
+    """
     keras.utils.set_random_seed(0)
-    hidden = [layers.Dense(8), layers.BatchNormalization(), layers.LeakyReLU(), layers.Dense(8), layers.ReLU()]
+    hidden = [
+        layers.Dense(8),
+        layers.BatchNormalization(),
+        layers.LeakyReLU(),
+        layers.Dense(8),
+        layers.ReLU(),
+    ]
     model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(3), *last])
     model.compile("sgd", loss)
     x, _ = explosions.table(rows=12)
@@ -74,7 +93,11 @@ def test_layers_with_weights_in_front_of_an_activation_layer_are_not_linear():
     run = classifier(layers.Softmax())
     kinds = [type(layer).__name__ for _, layer in run.activations]
     assert kinds == ["LeakyReLU", "ReLU", "Softmax"] and linear_throughout(run) == []
-    assert [type(layer).__name__ for _, layer in classifier().activations] == ["LeakyReLU", "ReLU", "Dense"]
+    assert [type(layer).__name__ for _, layer in classifier().activations] == [
+        "LeakyReLU",
+        "ReLU",
+        "Dense",
+    ]
 
 
 def test_outputs_of_a_softmax_layer_are_probabilities():
@@ -84,8 +107,13 @@ def test_outputs_of_a_softmax_layer_are_probabilities():
 
 def test_activation_layers_are_what_is_swapped():
     run = classifier(layers.Softmax())
-    (first, *_) = contract.levels(get("swap-activation"), contract.diagnosis(Cause.UNSTABLE_ACTIVATION), run)
-    assert [type(dict(run.activations)[position]).__name__ for position in first["layers"]] == ["LeakyReLU", "ReLU"]
+    (first, *_) = contract.levels(
+        get("swap-activation"), contract.diagnosis(Cause.UNSTABLE_ACTIVATION), run
+    )
+    assert [type(dict(run.activations)[position]).__name__ for position in first["layers"]] == [
+        "LeakyReLU",
+        "ReLU",
+    ]
 
 
 def test_changed_activation_layer_computes_saves_and_is_put_back(tmp_path):
@@ -99,7 +127,13 @@ def test_changed_activation_layer_computes_saves_and_is_put_back(tmp_path):
         changed = model.predict(x, verbose=0)
         assert np.abs(changed - before).max() > 1e-3
         model.save(tmp_path / "model.keras")
-        np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), changed)
+        np.testing.assert_array_equal(
+            keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), changed
+        )
     model.predict_function = None
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
-    assert [type(layer).__name__ for _, layer in run.activations] == ["LeakyReLU", "ReLU", "Softmax"]
+    assert [type(layer).__name__ for _, layer in run.activations] == [
+        "LeakyReLU",
+        "ReLU",
+        "Softmax",
+    ]

@@ -1,4 +1,6 @@
-"""Layers and inputs keep their names whatever Keras has counted before, and are matched as Keras matches them."""
+"""Layers and inputs keep their names whatever Keras has counted before, and are matched
+as Keras matches them.
+"""
 
 import keras
 import numpy as np
@@ -39,18 +41,39 @@ class Blocks(keras.Model):
         (lambda: small("last"), ["dense[0]", "last"]),
         (
             nested,
-            ["sequential[0]", "sequential[0]/dense[0]", "sequential[0]/out", "dense[0]", "head", "square[0]", "add[0]", "log[0]"],
+            [
+                "sequential[0]",
+                "sequential[0]/dense[0]",
+                "sequential[0]/out",
+                "dense[0]",
+                "head",
+                "square[0]",
+                "add[0]",
+                "log[0]",
+            ],
         ),
         (
             Blocks,
             [
                 *("dense[0]", "dense[1]", "head[0]", "head[1]", "bidirectional[0]"),
-                *("bidirectional[0]/forward_lstm[0]", "bidirectional[0]/forward_lstm[0]/lstm_cell[0]"),
-                *("bidirectional[0]/backward_lstm[0]", "bidirectional[0]/backward_lstm[0]/lstm_cell[0]"),
+                *(
+                    "bidirectional[0]/forward_lstm[0]",
+                    "bidirectional[0]/forward_lstm[0]/lstm_cell[0]",
+                ),
+                *(
+                    "bidirectional[0]/backward_lstm[0]",
+                    "bidirectional[0]/backward_lstm[0]/lstm_cell[0]",
+                ),
             ],
         ),
     ],
-    ids=["sequential", "a name as Keras gives them", "a name of the user's", "nested, with operations", "lists, dicts, wrappers"],
+    ids=[
+        "sequential",
+        "a name as Keras gives them",
+        "a name of the user's",
+        "nested, with operations",
+        "lists, dicts, wrappers",
+    ],
 )
 def test_addresses_are_the_same_however_many_layers_were_made_before(build, expected):
     first, second = dict(walk(build())), dict(walk(build()))
@@ -85,7 +108,9 @@ W, D = np.zeros((1, 2), "float32"), np.zeros((1, 3), "float32")
     ids=["list", "list fed a dict", "keys too many", "dict", "nested"],
 )
 def test_inputs_are_those_that_keras_feeds(struct, given, expected):
-    """What is fed in the place of each named input has to change the outputs of a model that ignores all others."""
+    """What is fed in the place of each named input has to change the outputs of a model
+    that ignores all others.
+    """
     model = two(struct)
     assert input_names(model, given) == expected
     kernel = np.zeros((5, 1), "float32")
@@ -97,6 +122,8 @@ def test_inputs_are_those_that_keras_feeds(struct, given, expected):
 
 
 def test_inputs_without_a_name_are_counted():
-    assert declared_inputs(small()) == [SINGLE] and input_names(small(), tf.zeros((1, 4))) == (SINGLE,)
+    assert declared_inputs(small()) == [SINGLE] and input_names(small(), tf.zeros((1, 4))) == (
+        SINGLE,
+    )
     assert input_names(Blocks(), [W, {"a": D, "b": (D, W)}]) == ("input[0]", "a[0]", "b[0]", "b[1]")
     assert input_names(Blocks(), W) == (SINGLE,)

@@ -13,7 +13,9 @@ EACH = pytest.mark.parametrize("each", CROSSENTROPIES.values(), ids=lambda each:
 
 
 def test_every_crossentropy_of_keras_is_in_the_table():
-    assert {name for name in vars(keras.losses) if name.endswith("_crossentropy")} <= set(CROSSENTROPIES)
+    assert {name for name in vars(keras.losses) if name.endswith("_crossentropy")} <= set(
+        CROSSENTROPIES
+    )
 
 
 @EACH
@@ -30,8 +32,12 @@ def test_loss_of_probabilities_and_of_their_logits_is_the_same_finite_number(eac
     logits = rng.normal(size=(ROWS, CLASSES))
     truth, kind = each.draw_targets(rng, ROWS, CLASSES), getattr(keras.losses, each.class_name)
     probabilities = each.probabilities(logits)
-    np.testing.assert_allclose(probabilities, keras.activations.get(each.activation)(logits), rtol=1e-6)
-    np.testing.assert_allclose(each.probabilities(each.logits(probabilities)), probabilities, rtol=1e-6)
+    np.testing.assert_allclose(
+        probabilities, keras.activations.get(each.activation)(logits), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        each.probabilities(each.logits(probabilities)), probabilities, rtol=1e-6
+    )
     plain = float(kind()(truth, probabilities))
     assert np.isfinite(plain) and plain > 0
     for given in (logits, each.logits(probabilities)) if each.from_logits else ():
@@ -53,7 +59,9 @@ def test_frequencies_are_the_best_constant_prediction_unless_it_is_focal(each):
 
 
 @pytest.mark.parametrize(
-    "loss", ["mse", keras.losses.Huber(), lambda y, p: p, None, {"a": "mse"}], ids=["mse", "huber", "function", "none", "dict"]
+    "loss",
+    ["mse", keras.losses.Huber(), lambda y, p: p, None, {"a": "mse"}],
+    ids=["mse", "huber", "function", "none", "dict"],
 )
 def test_other_losses_are_none(loss):
     assert crossentropy_of(loss) is None

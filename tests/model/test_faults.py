@@ -89,7 +89,9 @@ def test_what_a_fault_leaves_out_does_not_end_the_repair(under_the_net):
     model, x, y, arguments = exploding()
     under_the_net("nanfix.explain.incident.try_otherwise", fails)
     report = nanfix.fit(model, x, y, **QUICK, **arguments)
-    assert report.outcome is Outcome.REPAIRED and report.diagnosis.missing == ("the steps run otherwise",)
+    assert report.outcome is Outcome.REPAIRED and report.diagnosis.missing == (
+        "the steps run otherwise",
+    )
     assert "Evidence that is missing: the steps run otherwise." in str(report)
 
 
@@ -102,7 +104,9 @@ def test_what_a_fault_leaves_out_does_not_end_the_repair(under_the_net):
         "nanfix.recorder._flight_recorder.recordable",
     ],
 )
-@pytest.mark.parametrize("build", [explosions.healthy, explosions.learning_rate], ids=["healthy", "exploding"])
+@pytest.mark.parametrize(
+    "build", [explosions.healthy, explosions.learning_rate], ids=["healthy", "exploding"]
+)
 def test_a_fault_of_the_recorder_leaves_the_training_to_keras(build, piece, under_the_net):
     plain, x, y, arguments = build()
     history = plain.fit(x, y, **arguments).history
@@ -123,10 +127,14 @@ def test_a_fault_before_the_training_leaves_it_to_keras(piece, under_the_net):
     model, x, y, arguments = explosions.healthy()
     under_the_net(piece, fails)
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.HEALTHY and report.history == history and len(report.faults) == 1
+    assert (
+        report.outcome is Outcome.HEALTHY and report.history == history and len(report.faults) == 1
+    )
 
 
-@pytest.mark.parametrize("piece", ["nanfix.api._known_fix.describe", "nanfix.install.workbench.Workbench.hand_back"])
+@pytest.mark.parametrize(
+    "piece", ["nanfix.api._known_fix.describe", "nanfix.install.workbench.Workbench.hand_back"]
+)
 def test_a_fault_with_a_known_fix_trains_without_it(piece, under_the_net):
     model, x, y, arguments = exploding()
     fix = nanfix.fit(model, x, y, **QUICK, **arguments).fix
@@ -150,7 +158,9 @@ class Own(Exception):
 
 
 def in_a_layer(after):
-    """Return a model with a layer that raises once it has been called so often; it runs eagerly, so that it counts."""
+    """Return a model with a layer that raises once it has been called so often; it runs
+    eagerly, so that it counts.
+    """
 
     class Counting(keras.layers.Layer):
         calls = 0
@@ -180,13 +190,18 @@ def test_what_the_users_layer_raises_passes_unchanged(after, under_the_net):
 
 @pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_batch_begin", "on_train_end"])
 def test_what_the_users_callback_raises_passes_unchanged(hook, under_the_net):
-    """The second time the hook is called is in the repaired training, or at the end of the failed one."""
+    """The second time the hook is called is in the repaired training, or at the end of
+    the failed one.
+    """
 
     def act(self, *args, **kwargs):
         self.calls = getattr(self, "calls", 0) + 1
-        raise KeyError(self.calls)  # no statement of the user's own is needed for that, but any will do
+        # No statement of the user's own is needed for that, but any will do.
+        raise KeyError(self.calls)
 
-    model, x, y, arguments = exploding(callbacks=[type("Raises", (keras.callbacks.Callback,), {hook: act})()])
+    model, x, y, arguments = exploding(
+        callbacks=[type("Raises", (keras.callbacks.Callback,), {hook: act})()]
+    )
     with pytest.raises(KeyError):
         nanfix.fit(model, x, y, throw=False, **QUICK, **arguments)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -208,7 +223,12 @@ def test_what_the_users_generator_raises_passes_as_keras_passes_it(under_the_net
         return raised.type
 
     by_keras = train(lambda model, batches, **arguments: model.fit(batches, **arguments), 0.01)
-    assert train(lambda *given, **arguments: nanfix.fit(*given, throw=False, **QUICK, **arguments), 1e4) is by_keras
+    assert (
+        train(
+            lambda *given, **arguments: nanfix.fit(*given, throw=False, **QUICK, **arguments), 1e4
+        )
+        is by_keras
+    )
 
 
 def test_a_candidate_that_tensorflow_refuses_is_a_failed_trial(under_the_net):
@@ -234,10 +254,14 @@ def test_a_candidate_that_tensorflow_refuses_is_a_failed_trial(under_the_net):
 def test_a_broken_strategy_is_named_and_left_out(under_the_net):
     under_the_net("nanfix.strategies.clip_gradients.ClipGradients.space", fails)
     model, x, y, arguments = exploding()
-    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate", "clip-gradients"], **arguments)
+    report = nanfix.fit(
+        model, x, y, strategies=["lower-learning-rate", "clip-gradients"], **arguments
+    )
     assert report.outcome is Outcome.REPAIRED
     assert report.refused["clip-gradients"] == "it failed (Broken: on purpose)"
-    assert catalogue()["clip-gradients"].name not in {edit.strategy for trial in report.trials for edit in trial.edits}
+    assert catalogue()["clip-gradients"].name not in {
+        edit.strategy for trial in report.trials for edit in trial.edits
+    }
 
 
 def error_of(work):
@@ -263,7 +287,8 @@ def test_an_exception_is_the_users_own_where_their_code_raises_it():
             yield self.test_step()
 
     assert is_users_own(error_of(lambda: net.attempt("x", Raising().train_step, None)))
-    assert not is_users_own(error_of(lambda: net.attempt("x", Raising().test_step, None)))  # of what nanfix fed it, perhaps
+    # Of what nanfix fed it, perhaps.
+    assert not is_users_own(error_of(lambda: net.attempt("x", Raising().test_step, None)))
     drawn = iter(Raising())
     assert is_users_own(error_of(lambda: net.attempt("x", drawn.__next__, None)))
     assert not is_users_own(error_of(lambda: net.attempt("x", fails, None)))
@@ -321,7 +346,9 @@ def test_an_interrupt_in_the_training_itself_is_reported_too(fix):
     assert_usable(model, x)
 
 
-@pytest.mark.parametrize("explain", [nanfix.diagnose, train_and_plan], ids=lambda explain: explain.__name__)
+@pytest.mark.parametrize(
+    "explain", [nanfix.diagnose, train_and_plan], ids=lambda explain: explain.__name__
+)
 def test_a_fault_of_an_explanation_says_that_it_is_one(explain, under_the_net):
     under_the_net("nanfix.explain.incident.describe", fails)
     model, x, y, arguments = exploding()
@@ -350,13 +377,20 @@ def test_an_argument_of_the_wrong_kind_is_refused_at_the_door(argument, value, t
 
 
 def test_the_seconds_of_a_budget_end_search_and_proof(monkeypatch):
-    """The clock runs an hour ahead once the first trial is over: what held by then is trained with, and not proved."""
+    """The clock runs an hour ahead once the first trial is over: what held by then is
+    trained with, and not proved.
+    """
     late = []
     judged, now = Judge.__call__, time.monotonic
-    monkeypatch.setattr("nanfix.search.judge.Judge.__call__", lambda *given: (judged(*given), late.append(3600.0))[0])
+    monkeypatch.setattr(
+        "nanfix.search.judge.Judge.__call__",
+        lambda *given: (judged(*given), late.append(3600.0))[0],
+    )
     monkeypatch.setattr("time.monotonic", lambda: now() + sum(late))
     model, x, y, arguments = exploding()
     budget = nanfix.Budget(seconds=600.0)
-    report = nanfix.fit(model, x, y, strategies=["swap-optimizer"], budget=budget, throw=False, **arguments)
+    report = nanfix.fit(
+        model, x, y, strategies=["swap-optimizer"], budget=budget, throw=False, **arguments
+    )
     assert len(report.trials) == len(late) == 1
     assert report.outcome is Outcome.REPAIRED and NO_TIME in report.notes

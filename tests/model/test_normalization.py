@@ -1,4 +1,6 @@
-"""Normalization layers that were adapted to data with holes: found, measured anew, and no reason to keep no snapshot."""
+"""Normalization layers that were adapted to data with holes: found, measured anew, and
+no reason to keep no snapshot.
+"""
 
 import explosions
 import keras
@@ -6,7 +8,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from nanfix.model.normalization import adapt_to, constants, fed_by, finite_statistics, ruined, statistics
+from nanfix.model.normalization import (
+    adapt_to,
+    constants,
+    fed_by,
+    finite_statistics,
+    ruined,
+    statistics,
+)
 from nanfix.model.snapshot import nonfinite_variables, take
 from nanfix.testing import contract
 
@@ -31,8 +40,14 @@ def layer_of(x):
 
 def test_ruined_layers_are_found_and_others_are_not():
     model, layer = adapted(holes())
-    assert ruined(model) == [("normalization[0]", layer)] and not ruined(adapted(np.nan_to_num(holes()))[0])
-    assert not ruined(keras.Sequential([keras.Input((2,)), layers.Normalization(mean=[0.0, 0.0], variance=[1.0, 1.0])]))
+    assert ruined(model) == [("normalization[0]", layer)] and not ruined(
+        adapted(np.nan_to_num(holes()))[0]
+    )
+    assert not ruined(
+        keras.Sequential(
+            [keras.Input((2,)), layers.Normalization(mean=[0.0, 0.0], variance=[1.0, 1.0])]
+        )
+    )
 
 
 def test_they_are_constants_of_a_state_that_is_verified_all_the_same():
@@ -88,5 +103,7 @@ def test_input_of_the_layer_is_told():
 
 def test_setup_says_which_layers_are_ruined():
     model, _ = adapted(holes())
-    assert contract.run_of(model, holes(), np.zeros((40, 1), "float32")).ruined == {"normalization[0]": "input[0]"}
+    assert contract.run_of(model, holes(), np.zeros((40, 1), "float32")).ruined == {
+        "normalization[0]": "input[0]"
+    }
     assert contract.run_of(explosions.mlp(), *explosions.table(rows=16)).ruined == {}

@@ -1,4 +1,6 @@
-"""What callbacks and models remember as plain Python: nested state comes back, large arrays are not copied again and again."""
+"""What callbacks and models remember as plain Python: nested state comes back, large arrays are not
+copied again and again.
+"""
 
 from collections import defaultdict, deque
 
@@ -16,7 +18,11 @@ class Notes(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         self.log = {"loss": [1.0], "deep": [{"a": (1, [2])}]}
-        self.recent, self.by_name, self.seen = deque([1, 2], maxlen=2), defaultdict(list, a=[1]), {1}
+        self.recent, self.by_name, self.seen = (
+            deque([1, 2], maxlen=2),
+            defaultdict(list, a=[1]),
+            {1},
+        )
         self.epochs = [[0.5]]
         self.current = self.epochs[-1]
 
@@ -110,7 +116,11 @@ def test_plain_variables_and_counters_of_a_model_are_part_of_its_state(annealed)
     annealed.units["b"] = 2
     annealed.table[1] = 5.0
     restore(before)
-    assert float(annealed.share) == 0.5 and np.isinf(annealed.first.lowest) and annealed.sums[0].numpy().tolist() == [1.0, 2.0]
+    assert (
+        float(annealed.share) == 0.5
+        and np.isinf(annealed.first.lowest)
+        and annealed.sums[0].numpy().tolist() == [1.0, 2.0]
+    )
     assert (annealed.taken, annealed.first.calls) == (3, 0)
     assert annealed.norms == [0.5] and annealed.norms is norms and annealed.units == {"a": 1}
     assert annealed.table.tolist() == [0.0, 0.0, 0.0]
@@ -118,12 +128,17 @@ def test_plain_variables_and_counters_of_a_model_are_part_of_its_state(annealed)
 
 
 def test_plain_variables_are_no_reason_to_stop(annealed):
-    """The smallest loss so far begins at inf, and a sum that is NaN shows in the weights if it matters."""
+    """The smallest loss so far begins at inf, and a sum that is NaN shows in the
+    weights if it matters.
+    """
     assert nonfinite_variables(annealed) == [] and take(annealed) is not None
 
 
 def test_variables_that_keras_tracks_are_not_held_twice(annealed):
     annealed.copies = [variable.value for variable in annealed.last.variables]
     variables = state_variables(annealed)
-    handles = [id(variable if isinstance(variable, tf.Variable) else variable.value) for variable in variables]
+    handles = [
+        id(variable if isinstance(variable, tf.Variable) else variable.value)
+        for variable in variables
+    ]
     assert len(handles) == len(set(handles))

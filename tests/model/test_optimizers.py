@@ -30,7 +30,10 @@ class Pair(keras.Model):
 
     def train_step(self, data):
         x, y = data
-        for part, optimizer in ((self.left, self.left_optimizer), (self.right, self.others["right"])):
+        for part, optimizer in (
+            (self.left, self.left_optimizer),
+            (self.right, self.others["right"]),
+        ):
             with tf.GradientTape() as tape:
                 loss = keras.ops.mean(keras.ops.square(y - self(x)))
             gradients = tape.gradient(loss, part.trainable_variables)
@@ -63,7 +66,11 @@ def test_optimizer_that_compile_made_and_nobody_calls_is_told_from_those_that_tr
 
 def test_before_any_step_is_traced_those_that_have_taken_steps_are_known_else_all_count():
     model = pair()
-    assert trained_optimizers(model) == [model.optimizer, model.left_optimizer, model.others["right"]]
+    assert trained_optimizers(model) == [
+        model.optimizer,
+        model.left_optimizer,
+        model.others["right"],
+    ]
     model.others["right"].build([keras.Variable(1.0)])
     model.others["right"].iterations.assign(1)
     assert trained_optimizers(model) == [model.others["right"]]
@@ -86,7 +93,9 @@ def test_optimizer_in_a_loss_scale_is_the_one_that_updates():
 def test_every_way_to_update_is_told_and_nothing_is_left_behind(update):
     x, y = tf.ones((4, 2)), tf.zeros((4, 1))
     model, told = pair(update=update), []
-    with told_of_updates(model, lambda optimizer, gradients: told.append((optimizer, len(gradients)))):
+    with told_of_updates(
+        model, lambda optimizer, gradients: told.append((optimizer, len(gradients)))
+    ):
         model.train_step((x, y))
     assert told == [(model.left_optimizer, 2), (model.others["right"], 2)]
     assert not any("apply" in vars(optimizer) for optimizer in optimizers(model))
@@ -94,10 +103,20 @@ def test_every_way_to_update_is_told_and_nothing_is_left_behind(update):
 
 
 def exploding(strategy, epochs=3):
-    """Train two parts, of which the rate of one is far too high, and repair the run with one strategy."""
+    """Train two parts, of which the rate of one is far too high, and repair the run
+    with one strategy.
+    """
     keras.utils.set_random_seed(0)
     model = pair(keras.optimizers.SGD(30.0), keras.optimizers.SGD(0.02))
-    report = nanfix.fit(model, *explosions.table(), epochs=epochs, batch_size=16, verbose=0, strategies=[strategy], throw=False)
+    report = nanfix.fit(
+        model,
+        *explosions.table(),
+        epochs=epochs,
+        batch_size=16,
+        verbose=0,
+        strategies=[strategy],
+        throw=False,
+    )
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert np.isfinite(report.history["error"]).all() and report.history["error"][-1] < 0.5
     return model, report
@@ -107,14 +126,19 @@ def test_lower_rate_is_a_share_of_each_that_is_trained_with():
     model, report = exploding("lower-learning-rate")
     share = report.fix.edits[0].params["share"]
     rates = [float(optimizer.learning_rate) for optimizer in optimizers(model)]
-    assert rates == pytest.approx([0.001, 30.0 * share, 0.02 * share])  # the first is what compile() made
+    # The first is what compile() made.
+    assert rates == pytest.approx([0.001, 30.0 * share, 0.02 * share])
     assert Cause.LEARNING_RATE in report.diagnosis.causes
     assert "with a learning rate of 0 the steps stay finite" in report.diagnosis.tried
 
 
 def test_every_optimizer_that_trains_is_exchanged():
     model, _ = exploding("swap-optimizer", epochs=60)  # Adam's steps are small
-    assert [type(each) for each in optimizers(model)] == [keras.optimizers.RMSprop, keras.optimizers.Adam, keras.optimizers.Adam]
+    assert [type(each) for each in optimizers(model)] == [
+        keras.optimizers.RMSprop,
+        keras.optimizers.Adam,
+        keras.optimizers.Adam,
+    ]
 
 
 def test_gradients_of_every_optimizer_are_clipped():

@@ -90,8 +90,12 @@ load_tensorflow()
 
 
 def test_tensorflow_is_loaded_without_its_start_lines_and_a_failing_import_is_shown(tmp_path):
-    (tmp_path / "tensorflow.py").write_text("import os; os.write(2, b'why it fails\\n'); raise ImportError('broken')")
-    shown = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=False)
+    (tmp_path / "tensorflow.py").write_text(
+        "import os; os.write(2, b'why it fails\\n'); raise ImportError('broken')"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     lines = shown.stderr.splitlines()
     assert lines[:2] == ["errors are heard", "why it fails"] and lines[-1] == "ImportError: broken"
 
@@ -108,6 +112,9 @@ def test_only_the_users_own_trainings_are_heard_in_a_repair(caplog):
 
     x, y = explosions.table(rows=64)
     model = explosions.mlp(keras.optimizers.SGD(30.0), noisy)
-    report = nanfix.fit(model, x, y, epochs=3, batch_size=16, verbose=0, strategies=["lower-learning-rate"])
+    report = nanfix.fit(
+        model, x, y, epochs=3, batch_size=16, verbose=0, strategies=["lower-learning-rate"]
+    )
     assert report.outcome is nanfix.Outcome.REPAIRED and len(report.trials) > 0
-    assert len([record for record in caplog.records if record.name == "tensorflow"]) == 1  # when the training began
+    # When the training began.
+    assert len([record for record in caplog.records if record.name == "tensorflow"]) == 1

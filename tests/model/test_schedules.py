@@ -53,10 +53,14 @@ def rates(schedule):
 def test_every_rate_is_the_share_of_what_it_was(schedule):
     scaled = scaled_schedule(schedule, 0.03)
     np.testing.assert_allclose(rates(scaled), 0.03 * rates(schedule), rtol=1e-5, atol=1e-8)
-    assert isinstance(scaled, ScaledSchedule) is (type(schedule).__module__.partition(".")[0] != "keras")
+    assert isinstance(scaled, ScaledSchedule) is (
+        type(schedule).__module__.partition(".")[0] != "keras"
+    )
 
 
-@pytest.mark.parametrize("schedule", KINDS[:6] + KINDS[7:8], ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize(
+    "schedule", KINDS[:6] + KINDS[7:8], ids=lambda schedule: type(schedule).__name__
+)
 def test_model_with_a_scaled_schedule_is_saved_and_loaded(schedule, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(scaled_schedule(schedule, 0.03)), "mse")

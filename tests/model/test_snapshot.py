@@ -10,7 +10,12 @@ from nanfix.model.snapshot import nonfinite_variables, restore, state_variables,
 def test_restore_brings_back_weights_slots_statistics_and_seeds():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        [
+            keras.Input((4,)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
     )
     model.compile("adam", "mse")
     x, y = explosions.table(64)
@@ -18,7 +23,9 @@ def test_restore_brings_back_weights_slots_statistics_and_seeds():
     snapshot = take(model)
     before = [np.asarray(v).copy() for v in state_variables(model)]
     again = [model.fit(x, y, verbose=0, shuffle=False).history["loss"]]
-    assert any((np.asarray(v) != b).any() for v, b in zip(state_variables(model), before, strict=True))
+    assert any(
+        (np.asarray(v) != b).any() for v, b in zip(state_variables(model), before, strict=True)
+    )
     restore(snapshot)
     for variable, value in zip(state_variables(model), before, strict=True):
         np.testing.assert_array_equal(np.asarray(variable), value)

@@ -1,4 +1,6 @@
-"""Steps of every form: a healthy run stays what it was, and the state before the first step is known."""
+"""Steps of every form: a healthy run stays what it was, and the state before the first
+step is known.
+"""
 
 import explosions
 import keras
@@ -21,7 +23,11 @@ class Eager(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.hidden, self.last, self.drop = layers.Dense(4, "relu"), layers.Dense(1), layers.Dropout(0.2)
+        self.hidden, self.last, self.drop = (
+            layers.Dense(4, "relu"),
+            layers.Dense(1),
+            layers.Dropout(0.2),
+        )
         self.calls = 0
 
     def call(self, x, training=False):
@@ -35,7 +41,9 @@ class OwnFunction(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.body = keras.Sequential([layers.Dense(8, "relu"), layers.BatchNormalization(), layers.Dense(1)])
+        self.body = keras.Sequential(
+            [layers.Dense(8, "relu"), layers.BatchNormalization(), layers.Dense(1)]
+        )
 
     def call(self, x, training=False):
         return self.body(x, training=training)
@@ -86,7 +94,9 @@ def test_state_before_the_first_step_is_known_though_that_makes_the_variables(ki
     fresh = made(kind, "sgd")
     keras.utils.set_random_seed(2)
     fresh(explosions.table()[0][:16])
-    for one, other in zip(values(model.trainable_variables), values(fresh.trainable_variables), strict=True):
+    for one, other in zip(
+        values(model.trainable_variables), values(fresh.trainable_variables), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     slots = values(model.optimizer.variables)[2:]
     assert slots and not any(value.any() for value in slots)
@@ -110,7 +120,11 @@ def test_run_that_explodes_later_is_repaired(kind):
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([11], [0.01, 1e4])
     model = made(kind, keras.optimizers.SGD(rates, momentum=0.9))
     x, y = explosions.table()
-    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], throw=False, **{**ARGUMENTS, "epochs": 3})
+    report = nanfix.fit(
+        model, x, y, strategies=["lower-learning-rate"], throw=False, **{**ARGUMENTS, "epochs": 3}
+    )
     assert report.outcome is Outcome.REPAIRED, str(report)
-    assert np.isfinite(model.predict(x, verbose=0) if kind is OwnFunction else np.asarray(model(x))).all()
+    assert np.isfinite(
+        model.predict(x, verbose=0) if kind is OwnFunction else np.asarray(model(x))
+    ).all()
     assert len(report.history["loss"]) == 3 and np.isfinite(report.history["loss"]).all()

@@ -1,4 +1,6 @@
-"""From the plan of a fix to the lines of a script: every kind of change, on models of several forms."""
+"""From the plan of a fix to the lines of a script: every kind of change, on models of
+several forms.
+"""
 
 import functools
 import sys
@@ -43,7 +45,9 @@ model.add(layers.Dense(1))
 model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), "mse")
 model.fit(X, y, epochs=2)
 """
-CLASSIFIER = SEQUENTIAL.replace("layers.Dense(1)", 'layers.Dense(1, activation="sigmoid")').replace('"mse"', "by_hand")
+CLASSIFIER = SEQUENTIAL.replace("layers.Dense(1)", 'layers.Dense(1, activation="sigmoid")').replace(
+    '"mse"', "by_hand"
+)
 SUBCLASSED = """
 import keras
 import numpy as np
@@ -66,7 +70,9 @@ model.fit(X, y)
 
 @pytest.fixture
 def noted(monkeypatch, tmp_path):
-    """Run a script whose fit only notes the call; return what there is to know of it: the run and the call."""
+    """Run a script whose fit only notes the call; return what there is to know of it:
+    the run and the call.
+    """
     monkeypatch.chdir(tmp_path)
     watching.put_back(monkeypatch)
 
@@ -83,7 +89,10 @@ def noted(monkeypatch, tmp_path):
 
         monkeypatch.setattr(keras.Model, "fit", fit)
         Path("train.py").write_text(text)
-        exec(compile(text, "train.py", "exec"), {"by_hand": lambda a, b: keras.ops.mean(a * b), **names})
+        exec(
+            compile(text, "train.py", "exec"),
+            {"by_hand": lambda a, b: keras.ops.mean(a * b), **names},
+        )
         return found["run"], found["call"]
 
     return start
@@ -102,10 +111,16 @@ def changed(run, stages, call):
     edits = [{"strategy": "reset-moments"}] * len(stages)
     record = RunRecord.model_validate({"outcome": "REPAIRED", "edits": edits, "source": changes})
     record = RunRecord.model_validate_json(record.model_dump_json())
-    patch = patch_of(FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path())
+    patch = patch_of(
+        FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path()
+    )
     for content in patch.after.values():
         compile(content, "train.py", "exec")
-    added = [line[1:].strip() for line in str(patch).splitlines() if line.startswith("+") and not line.startswith("+++")]
+    added = [
+        line[1:].strip()
+        for line in str(patch).splitlines()
+        if line.startswith("+") and not line.startswith("+++")
+    ]
     return [line for line in added if line], [each.reason for each in patch.left_over]
 
 
@@ -114,11 +129,16 @@ def test_what_layers_and_optimizer_are_made_with(noted):
     plan = plan_of(
         LayerAttributes({"dense[0]": {"activation": "tanh", "max_norm": 2.0}}),
         InitialWeights({"dense[0]": "he_normal", "dense[1]": "glorot_uniform"}),
-        OptimizerSettings({"learning_rate": 0.01, "clipnorm": None, "clipvalue": None, "global_clipnorm": 0.5}),
+        OptimizerSettings(
+            {"learning_rate": 0.01, "clipnorm": None, "clipvalue": None, "global_clipnorm": 0.5}
+        ),
     )
     assert changed(run, plan, call) == (
         [
-            'model.add(layers.Dense(4, "tanh", kernel_constraint=keras.constraints.MaxNorm(2), kernel_initializer="he_normal"))',
+            (
+                'model.add(layers.Dense(4, "tanh", '
+                'kernel_constraint=keras.constraints.MaxNorm(2), kernel_initializer="he_normal"))'
+            ),
             'model.compile(keras.optimizers.SGD(0.01, global_clipnorm=0.5), "mse")',
         ],
         [],
@@ -139,7 +159,10 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
             "model.add(layers.Normalization(mean=[1, 2, 3], variance=[1, 1, 4]))",
             'model.add(layers.Dense(1, dtype="float32"))',
             "model.add(layers.Rescaling(2.0, offset=5.0))",
-            'model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), "mse", loss_weights=1 / 2.0**2)',
+            (
+                'model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), "mse", loss_weights=1 / '
+                "2.0**2)"
+            ),
         ],
         [],
     )
@@ -147,7 +170,11 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
 
 def test_a_subclassed_model_is_scaled_in_its_call(noted):
     run, call = noted(SUBCLASSED)
-    plan = plan_of(Scaling(inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)}, targets=TargetScaling(-5.0, 2.0, 1)))
+    plan = plan_of(
+        Scaling(
+            inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)}, targets=TargetScaling(-5.0, 2.0, 1)
+        )
+    )
     assert changed(run, plan, call) == (
         [
             "self.scale_inputs = keras.layers.Rescaling(1 / 255.0)",
@@ -159,13 +186,24 @@ def test_a_subclassed_model_is_scaled_in_its_call(noted):
     )
 
 
-@pytest.mark.parametrize("package", ["import keras", "import tensorflow as tf\nkeras = tf.keras", "from tensorflow import keras"])
+@pytest.mark.parametrize(
+    "package",
+    ["import keras", "import tensorflow as tf\nkeras = tf.keras", "from tensorflow import keras"],
+)
 def test_a_power_transform_is_the_same_map_as_in_the_repair(noted, package):
     run, call = noted(SEQUENTIAL.replace("import keras", package, 1))
-    power = Power(Affine((0.5, 0.0, 1.0), (1.0, 2.0, 3.0)), (0.0, 2.0, -0.7), Affine((0.1, 0.2, 0.3), (1.0, 2.0, 0.5)))
+    power = Power(
+        Affine((0.5, 0.0, 1.0), (1.0, 2.0, 3.0)),
+        (0.0, 2.0, -0.7),
+        Affine((0.1, 0.2, 0.3), (1.0, 2.0, 0.5)),
+    )
     changes = source_changes(run, [plan_of(Scaling(inputs={SINGLE: power}))], call)
-    record = RunRecord.model_validate({"outcome": "REPAIRED", "edits": [{"strategy": "scale-inputs"}], "source": changes})
-    patch = patch_of(FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path())
+    record = RunRecord.model_validate(
+        {"outcome": "REPAIRED", "edits": [{"strategy": "scale-inputs"}], "source": changes}
+    )
+    patch = patch_of(
+        FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path()
+    )
     names = {}
     exec(patch.after["train.py"], names)
     x = np.random.default_rng(1).normal(size=(64, 3)).astype("float32") * 10
@@ -175,12 +213,16 @@ def test_a_power_transform_is_the_same_map_as_in_the_repair(noted, package):
     np.testing.assert_allclose(scaled, power(x), rtol=2e-4, atol=2e-4)
     names["model"].save("model.keras")
     again = keras.saving.load_model("model.keras")
-    np.testing.assert_allclose(again.predict(x, verbose=0), names["model"].predict(x, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        again.predict(x, verbose=0), names["model"].predict(x, verbose=0), rtol=1e-6
+    )
 
 
 def test_a_scaling_without_a_shift_is_one_that_keras_takes(noted):
     run, call = noted(SEQUENTIAL)
-    added, _ = changed(run, plan_of(Scaling(inputs={SINGLE: Affine((0.0,) * 3, (1.0, 2.0, 3.0))})), call)
+    added, _ = changed(
+        run, plan_of(Scaling(inputs={SINGLE: Affine((0.0,) * 3, (1.0, 2.0, 3.0))})), call
+    )
     assert added == ["model.add(layers.Normalization(mean=[0.0] * 3, variance=[1, 4, 9]))"]
     layer = eval(added[0].removeprefix("model.add(").removesuffix(")"), {"layers": keras.layers})
     np.testing.assert_allclose(layer(np.full((1, 3), 6.0)), [[6.0, 3.0, 2.0]])
@@ -190,15 +232,27 @@ def test_a_scaling_without_a_shift_is_one_that_keras_takes(noted):
     ("loss", "line"),
     [
         (LogitsLoss("binary_crossentropy"), "keras.losses.BinaryCrossentropy()"),
-        (LogitsLoss("binary_crossentropy", "sum", 2.0), 'keras.losses.BinaryCrossentropy(reduction="sum"), loss_weights=2.0'),
-        (LogitsLoss("binary_crossentropy", raw_outputs=True), "keras.losses.BinaryCrossentropy(from_logits=True)"),
-        (RobustLoss("Huber", (("delta", 0.5),), 2.0), "keras.losses.Huber(delta=0.5), loss_weights=2.0"),
+        (
+            LogitsLoss("binary_crossentropy", "sum", 2.0),
+            'keras.losses.BinaryCrossentropy(reduction="sum"), loss_weights=2.0',
+        ),
+        (
+            LogitsLoss("binary_crossentropy", raw_outputs=True),
+            "keras.losses.BinaryCrossentropy(from_logits=True)",
+        ),
+        (
+            RobustLoss("Huber", (("delta", 0.5),), 2.0),
+            "keras.losses.Huber(delta=0.5), loss_weights=2.0",
+        ),
     ],
 )
 def test_losses(noted, loss, line):
     run, call = noted(CLASSIFIER)
     added, reasons = changed(run, plan_of(loss), call)
-    assert added == [f"model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), {line})"] and reasons == []
+    assert (
+        added == [f"model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), {line})"]
+        and reasons == []
+    )
 
 
 def test_a_stock_loss_that_would_need_logits_has_no_place(noted):
@@ -212,8 +266,15 @@ def test_a_stock_loss_that_would_need_logits_has_no_place(noted):
 def test_rates_that_rise_or_follow_a_schedule(noted):
     run, call = noted(SEQUENTIAL)
     (line,), _ = changed(run, plan_of(OptimizerSettings(warm_up=20)), call)
-    assert "SGD(keras.optimizers.schedules.PolynomialDecay(0.005, 20, end_learning_rate=0.1), clipnorm=1.0)" in line
-    run, call = noted(SEQUENTIAL.replace("0.1", "keras.optimizers.schedules.CosineDecay(0.1, decay_steps=50, alpha=0.01)"))
+    assert (
+        "SGD(keras.optimizers.schedules.PolynomialDecay(0.005, 20, end_learning_rate=0.1), "
+        "clipnorm=1.0)"
+    ) in line
+    run, call = noted(
+        SEQUENTIAL.replace(
+            "0.1", "keras.optimizers.schedules.CosineDecay(0.1, decay_steps=50, alpha=0.01)"
+        )
+    )
     (line,), _ = changed(run, plan_of(OptimizerSettings(rate_share=0.1)), call)
     assert "CosineDecay(0.01, decay_steps=50, alpha=0.01)" in line
 
@@ -222,20 +283,30 @@ def test_steps(noted):
     run, call = noted(SEQUENTIAL)
     (line,), _ = changed(run, plan_of(OptimizerSettings(skip_nonfinite=True)), call)
     assert "LossScaleOptimizer(keras.optimizers.SGD(0.1, clipnorm=1.0), initial_scale=1)" in line
-    clipped = plan_of(OptimizerSettings({"global_clipnorm": None}, adaptive_clip=AdaptiveClip(0.5, 1.0, 3.0)))
-    assert changed(run, clipped, call) == ([], ["Keras has no optimizer that clips at a running norm"])
+    clipped = plan_of(
+        OptimizerSettings({"global_clipnorm": None}, adaptive_clip=AdaptiveClip(0.5, 1.0, 3.0))
+    )
+    assert changed(run, clipped, call) == (
+        [],
+        ["Keras has no optimizer that clips at a running norm"],
+    )
 
 
 def test_guards(noted):
     run, call = noted(SEQUENTIAL)
     own = f"Sqrt is computed in Keras' own code, in layer {run.model.layers[1].name}"
     assert changed(run, plan_of(Guards((Guard("Sqrt", None, "dense[1]", 1e-7),))), call)[1] == [own]
-    assert "absent.py is not a file" in changed(run, plan_of(Guards((Guard("Sqrt", "absent.py:3", None, 1e-7),))), call)[1][0]
+    assert (
+        "absent.py is not a file"
+        in changed(run, plan_of(Guards((Guard("Sqrt", "absent.py:3", None, 1e-7),))), call)[1][0]
+    )
 
 
 def test_rows_and_fills(noted):
     run, call = noted(SEQUENTIAL)
-    added, reasons = changed(run, plan_of(Scaling(fills={SINGLE: (1.0, 2.0, 3.0)}), RowFilter(finite_targets=True)), call)
+    added, reasons = changed(
+        run, plan_of(Scaling(fills={SINGLE: (1.0, 2.0, 3.0)}), RowFilter(finite_targets=True)), call
+    )
     assert (added, reasons) == (
         [
             "keep = np.isfinite(np.reshape(y, (len(y), -1))).all(axis=1)",
@@ -261,7 +332,8 @@ def test_each_change_names_the_edits_that_want_it_and_each_edit_has_a_change_or_
     first = plan_of(OptimizerSettings({"learning_rate": 0.003}, class_name="Adam"))
     second = first.with_change(LayerAttributes({"dense[0]": {"activation": "tanh"}}))
     third = second.with_change(OptimizerSettings({"global_clipnorm": 1.0}))
-    fourth = third.with_change(InitialWeights({"dense[1]": "glorot_uniform"}))  # it draws such weights already
+    # It draws such weights already.
+    fourth = third.with_change(InitialWeights({"dense[1]": "glorot_uniform"}))
     changes = source_changes(run, [first, second, third, fourth], call)
     assert [(type(c).__name__, c.edits) for c in changes] == [
         ("ArgumentChange", [1]),
@@ -273,7 +345,9 @@ def test_each_change_names_the_edits_that_want_it_and_each_edit_has_a_change_or_
 
 def test_what_is_made_elsewhere_has_no_place(noted):
     text = SEQUENTIAL.partition("model = ")[0] + 'model.compile("sgd", "mse")\nmodel.fit(X, y)\n'
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)]
+    )
     run, call = noted(text, model=model)
     scaling = Scaling(inputs={SINGLE: Affine((1.0,) * 3, (2.0,) * 3)})
     wanted = plan_of(LayerAttributes({"dense[0]": {"activation": "tanh"}}), scaling)

@@ -18,9 +18,21 @@ from nanfix.patch._names import LocalNames
             "np.log(keras.x)",
             ["import numpy as np"],
         ),
-        ("if TYPE_CHECKING:\n    import keras as k", "np.log(keras.x)", ["import numpy as np", "import keras"]),
-        ("def f():\n    import keras as k", "np.log(keras.x)", ["import numpy as np", "import keras"]),
-        ("from .own import keras as k\nfrom other import *", "np.log(keras.x)", ["import numpy as np", "import keras"]),
+        (
+            "if TYPE_CHECKING:\n    import keras as k",
+            "np.log(keras.x)",
+            ["import numpy as np", "import keras"],
+        ),
+        (
+            "def f():\n    import keras as k",
+            "np.log(keras.x)",
+            ["import numpy as np", "import keras"],
+        ),
+        (
+            "from .own import keras as k\nfrom other import *",
+            "np.log(keras.x)",
+            ["import numpy as np", "import keras"],
+        ),
     ],
 )
 def test_code_is_written_in_the_files_own_names(imports, written, missing):
@@ -30,6 +42,8 @@ def test_code_is_written_in_the_files_own_names(imports, written, missing):
 
 
 def test_an_imported_name_is_known_by_the_librarys_own():
-    names = LocalNames(cst.parse_module("from keras.layers import Dense as D, Input\nimport tensorflow as tf"), [])
+    names = LocalNames(
+        cst.parse_module("from keras.layers import Dense as D, Input\nimport tensorflow as tf"), []
+    )
     assert [names.original(name) for name in ("D", "Input", "tf")] == ["Dense", "Input", "tf"]
     assert names.full("tf.math.log") == "tensorflow.math.log"

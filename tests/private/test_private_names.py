@@ -1,4 +1,6 @@
-"""Every private name that nanfix uses is still there, reads as it did, and is used in nanfix.private alone."""
+"""Every private name that nanfix uses is still there, reads as it did, and is used in
+nanfix.private alone.
+"""
 
 import ast
 import functools
@@ -15,7 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = ROOT / "src" / "nanfix" / "private"
 PACKAGES = ("keras.src", "tensorflow.python", "keras_tuner.src")
-OF_PYTHON = ("sys", "os", "runpy")  # modules of Python's own, of which single private functions are documented
+# Modules of Python's own, of which single private functions are documented.
+OF_PYTHON = ("sys", "os", "runpy")
 IN_FILES = ("tensorflow.python.keras",)  # what the user's own files may import
 
 
@@ -195,25 +198,41 @@ MODULES = {
     "keras_tuner.src.engine.oracle": ("LOCKS", "THREADS"),
 }  # fmt: skip
 PREFIXES = ("_self_",)
-# What nanfix does in the place of a method: (owner, method, digest of its code, what to compare with it).
+# What nanfix does in the place of a method: (owner, method, digest of its code, what to
+# compare with it).
 REPLACED = (
     ("keras", "Model._make_function", "7748c2074eef55e5", "RecordingStep"),
-    ("keras_tuner.engine.base_tuner", "BaseTuner._try_run_and_update_trial", "2ec75de3c7c4e38b", "StrictTuner"),
+    (
+        "keras_tuner.engine.base_tuner",
+        "BaseTuner._try_run_and_update_trial",
+        "2ec75de3c7c4e38b",
+        "StrictTuner",
+    ),
 )
 
 
-ATTRIBUTES = [pytest.param(o, name, id=f"{o.__name__}.{name}") for o, names in OWNERS.items() for name in names]
+ATTRIBUTES = [
+    pytest.param(o, name, id=f"{o.__name__}.{name}")
+    for o, names in OWNERS.items()
+    for name in names
+]
 
 
 @pytest.mark.parametrize(("owner", "name"), ATTRIBUTES)
 def test_attribute_is_there(owner, name):
     thing = owner()
-    assert hasattr(thing, name), f"{type(thing).__name__} has no attribute {name!r} any more: see nanfix.private"
+    assert hasattr(thing, name), (
+        f"{type(thing).__name__} has no attribute {name!r} any more: see nanfix.private"
+    )
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MODULES.items() for name in names])
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in MODULES.items() for name in names]
+)
 def test_module_has_the_name(module, name):
-    assert hasattr(importlib.import_module(module), name), f"{module} has no {name!r} any more: see nanfix.private"
+    assert hasattr(importlib.import_module(module), name), (
+        f"{module} has no {name!r} any more: see nanfix.private"
+    )
 
 
 @pytest.mark.parametrize(("module", "method", "digest", "ours"), REPLACED)
@@ -221,42 +240,68 @@ def test_what_is_done_in_its_place_reads_as_it_did(module, method, digest, ours)
     function = functools.reduce(getattr, method.split("."), importlib.import_module(module))
     code = ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(function))))
     now = hashlib.sha256(code.encode()).hexdigest()[:16]
-    assert now == digest, f"{module}.{method} has changed: compare it with {ours}, then write {now!r} here"
+    assert now == digest, (
+        f"{module}.{method} has changed: compare it with {ours}, then write {now!r} here"
+    )
 
 
 def test_the_lists_name_all_that_is_used():
-    used = {name for path in PRIVATE.glob("*.py") for name in _private_names(ast.parse(path.read_text()))}
+    used = {
+        name
+        for path in PRIVATE.glob("*.py")
+        for name in _private_names(ast.parse(path.read_text()))
+    }
     known = {name for names in OWNERS.values() for name in names}
     assert used - known - set(PREFIXES) == set()
-    imported = {name for path in PRIVATE.glob("*.py") for name in _private_imports(ast.parse(path.read_text()))}
+    imported = {
+        name
+        for path in PRIVATE.glob("*.py")
+        for name in _private_imports(ast.parse(path.read_text()))
+    }
     listed = {f"{module}.{name}" for module, names in MODULES.items() for name in names}
     assert imported - listed - set(MODULES) == set()
-    assert {module for module in MODULES if module not in imported} == {name.rpartition(".")[0] for name in imported & listed}
+    assert {module for module in MODULES if module not in imported} == {
+        name.rpartition(".")[0] for name in imported & listed
+    }
 
 
 @pytest.mark.parametrize("folder", ["src/nanfix", "strategies"])
 def test_no_private_name_is_used_elsewhere(folder):
-    trees = {path: ast.parse(path.read_text()) for path in sorted((ROOT / folder).rglob("*.py")) if PRIVATE not in path.parents}
+    trees = {
+        path: ast.parse(path.read_text())
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if PRIVATE not in path.parents
+    }
     known = {name for names in OWNERS.values() for name in names if name.startswith("_")}
     own = {name for tree in trees.values() for name in _defined(tree)}
     found = []
     for path, tree in trees.items():
-        found += [f"{path}: {name}" for name in sorted(_private_imports(tree)) if name not in IN_FILES]
+        found += [
+            f"{path}: {name}" for name in sorted(_private_imports(tree)) if name not in IN_FILES
+        ]
         found += [f"{path}:{line}: {name}" for line, name in _uses(tree, known, own)]
     assert not found, "\n".join(["Expected: used in nanfix.private alone. Received:", *found])
 
 
 def _private_imports(tree: ast.AST) -> set[str]:
-    """Return the full names that are imported from private modules, and the names of such modules as text."""
+    """Return the full names that are imported from private modules, and the names of
+    such modules as text.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level:
             full = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name for name in full if name.startswith(PACKAGES)}
-            found |= {name for name in full if name.startswith(("keras", "tensorflow")) and "._" in name and ".__" not in name}
+            found |= {
+                name
+                for name in full
+                if name.startswith(("keras", "tensorflow")) and "._" in name and ".__" not in name
+            }
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith(PACKAGES)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
+        ):
             found |= {node.value} if node.value.startswith(PACKAGES) else set()
     return found
 
@@ -265,9 +310,17 @@ def _private_names(tree: ast.AST) -> set[str]:
     """Return the private attributes of other objects, as code and as text."""
     own = _defined(tree)
     nodes = list(ast.walk(tree))
-    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_private(node.attr)}
-    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return (attributes - own) | {text for text in texts if _is_private(text) and text.isidentifier()}
+    attributes = {
+        node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_private(node.attr)
+    }
+    texts = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return (attributes - own) | {
+        text for text in texts if _is_private(text) and text.isidentifier()
+    }
 
 
 def _uses(tree: ast.AST, known: set[str], own: set[str]) -> list[tuple[int, str]]:
@@ -284,14 +337,22 @@ def _uses(tree: ast.AST, known: set[str], own: set[str]) -> list[tuple[int, str]
 
 
 def _defined(tree: ast.AST) -> set[str]:
-    """Return the names of what is defined in a file, attributes of `self` and fields of classes too."""
+    """Return the names of what is defined in a file, attributes of `self` and fields of
+    classes too.
+    """
     names = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not (isinstance(node, ast.FunctionDef) and _overrides(node)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not (
+            isinstance(node, ast.FunctionDef) and _overrides(node)
+        ):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and ast.unparse(node.value) == "self"
+        ):
             names.add(node.attr)
     return names
 

@@ -23,7 +23,9 @@ from nanfix.recorder.callbacks import broken_off, logged, resumed
 def told(callbacks, states, epoch, rolled_back=0.0, begun=(), during=None, **earlier):
     """Let callbacks begin a training again, as Keras tells them to."""
     during = during or ExitStack()
-    going_on = resumed(callbacks, states, epoch, rolled_back=rolled_back, begun=begun, during=during, **earlier)
+    going_on = resumed(
+        callbacks, states, epoch, rolled_back=rolled_back, begun=begun, during=during, **earlier
+    )
     listed = keras.callbacks.CallbackList(going_on)
     listed.set_model(explosions.healthy()[0])
     listed.on_train_begin()
@@ -31,7 +33,9 @@ def told(callbacks, states, epoch, rolled_back=0.0, begun=(), during=None, **ear
 
 
 class Board(keras.callbacks.TensorBoard):
-    """Keras' own, but for the encoding of a number, which is a function of the package tensorboard."""
+    """Keras' own, but for the encoding of a number, which is a function of the package
+    tensorboard.
+    """
 
     summary = SimpleNamespace(
         create_file_writer=tf.summary.create_file_writer,
@@ -41,10 +45,18 @@ class Board(keras.callbacks.TensorBoard):
 
 
 def events(folder, tag):
-    """Return the steps of a tag, in the order in which TensorBoard reads them, and how many files there are."""
+    """Return the steps of a tag, in the order in which TensorBoard reads them, and how
+    many files there are.
+    """
     paths = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    read = [tf.compat.v1.Event.FromString(r) for path in paths for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
-    return [event.step for event in read if any(value.tag == tag for value in event.summary.value)], len(paths)
+    read = [
+        tf.compat.v1.Event.FromString(r)
+        for path in paths
+        for r in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    ]
+    return [
+        event.step for event in read if any(value.tag == tag for value in event.summary.value)
+    ], len(paths)
 
 
 def rows(path):
@@ -54,7 +66,10 @@ def rows(path):
 
 def test_early_stopping_and_plateau_know_what_they_knew():
     stopping, plateau = keras.callbacks.EarlyStopping(), keras.callbacks.ReduceLROnPlateau()
-    states = [(stopping, {"best": 0.25, "wait": 2}), (plateau, {"best": 0.25, "wait": 1, "cooldown_counter": 3})]
+    states = [
+        (stopping, {"best": 0.25, "wait": 2}),
+        (plateau, {"best": 0.25, "wait": 1, "cooldown_counter": 3}),
+    ]
     told([stopping, plateau], states, 4)
     assert (stopping.best, stopping.wait) == (0.25, 2)
     assert (plateau.best, plateau.wait, plateau.cooldown_counter) == (0.25, 1, 3)
@@ -71,7 +86,10 @@ def test_own_callback_that_clears_its_list_keeps_the_epochs_before():
 
 
 def test_callback_in_the_midst_of_a_training_is_not_told_that_one_begins():
-    told_to, own = [], keras.callbacks.LambdaCallback(on_train_begin=lambda logs=None: told_to.append("begin"))
+    told_to, own = (
+        [],
+        keras.callbacks.LambdaCallback(on_train_begin=lambda logs=None: told_to.append("begin")),
+    )
     own.on_train_begin()
     with ExitStack() as during:
         told([own], [(own, {})], 2, begun=[own], during=during)
@@ -96,7 +114,8 @@ def test_csv_log_that_is_open_goes_on_with_the_epochs_that_are_trained_again(tmp
 
 def test_csv_log_has_every_epoch_once(tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("epoch,loss\n0,9\n1,8\n2,7\n0,3.0\n1,2.0\n2,1.0\n")  # two trainings: the first is not ours
+    # Two trainings: the first is not ours.
+    path.write_text("epoch,loss\n0,9\n1,8\n2,7\n0,3.0\n1,2.0\n2,1.0\n")
     logger = keras.callbacks.CSVLogger(str(path))
     callbacks = told([logger], [], 1)
     callbacks.on_epoch_end(1, {"loss": 1.5})
@@ -121,7 +140,11 @@ def test_csv_log_keeps_the_rows_of_an_earlier_training(tmp_path):
     callbacks = told([logger], [], 0, earlier=logged([logger]))
     callbacks.on_epoch_end(0, {"loss": 1.5})
     callbacks.on_train_end()
-    assert [(row["epoch"], row["loss"]) for row in rows(path)] == [("0", "3.0"), ("1", "2.0"), ("0", "1.5")]
+    assert [(row["epoch"], row["loss"]) for row in rows(path)] == [
+        ("0", "3.0"),
+        ("1", "2.0"),
+        ("0", "1.5"),
+    ]
 
 
 def test_tensorboard_holds_every_step_once(tmp_path):
@@ -177,7 +200,9 @@ def test_backup_is_neither_loaded_nor_overwritten_after_a_rollback(tmp_path):
 
 
 def test_repaired_run_is_one_training_to_its_callbacks(tmp_path, caplog):
-    """The run explodes late, is rolled back and finished: each epoch is logged once, in order, and the best is finite."""
+    """The run explodes late, is rolled back and finished: each epoch is logged once, in
+    order, and the best is finite.
+    """
 
     class Jump(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -188,18 +213,25 @@ def test_repaired_run_is_one_training_to_its_callbacks(tmp_path, caplog):
     model = explosions.mlp(keras.optimizers.SGD(0.05))
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=50)
     logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    arguments = {**explosions.ARGUMENTS, "epochs": 7, "callbacks": [Jump(), stopping, logger, Board(str(tmp_path / "board"))]}
+    arguments = {
+        **explosions.ARGUMENTS,
+        "epochs": 7,
+        "callbacks": [Jump(), stopping, logger, Board(str(tmp_path / "board"))],
+    }
     with caplog.at_level(logging.INFO, "nanfix"):
         report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
     logged = rows(tmp_path / "log.csv")
     assert [int(row["epoch"]) for row in logged] == report.epoch == list(range(7))
-    np.testing.assert_allclose([float(row["loss"]) for row in logged], report.history["loss"], rtol=1e-6)
+    np.testing.assert_allclose(
+        [float(row["loss"]) for row in logged], report.history["loss"], rtol=1e-6
+    )
     assert stopping.best == min(report.history["val_loss"])
     assert events(tmp_path / "board" / "train", "epoch_loss")[0] == list(range(7))
     assert events(tmp_path / "board" / "validation", "epoch_loss")[0] == list(range(7))
     told = [record.message for record in caplog.records if "rolled back" in record.message]
-    where = r"(from epoch 5 to|to the beginning of) epoch \d"  # to which, a slow machine decides otherwise
+    # To which, a slow machine decides otherwise.
+    where = r"(from epoch 5 to|to the beginning of) epoch \d"
     assert re.fullmatch(rf"nanfix: rolled back {where}; training on with the fix\.", told[0])
 
 
@@ -220,11 +252,15 @@ class Told(keras.callbacks.Callback):
         self.ended = getattr(self, "ended", 0) + 1
 
 
-@pytest.mark.parametrize("strategies", [["lower-learning-rate"], []], ids=["repaired", "not repaired"])
+@pytest.mark.parametrize(
+    "strategies", [["lower-learning-rate"], []], ids=["repaired", "not repaired"]
+)
 def test_a_training_begins_once_and_ends_once(strategies):
     model, x, y, arguments = explosions.learning_rate()
     told_of = Told()
-    report = nanfix.fit(model, x, y, strategies=strategies, throw=False, callbacks=[told_of], **arguments)
+    report = nanfix.fit(
+        model, x, y, strategies=strategies, throw=False, callbacks=[told_of], **arguments
+    )
     assert report.outcome is (Outcome.REPAIRED if strategies else Outcome.EXHAUSTED)
     assert told_of.of == ("begin",) and told_of.ended == 1
     assert np.isfinite(told_of.last) == bool(strategies)

@@ -43,7 +43,9 @@ class Jump(keras.callbacks.Callback):
 def trained(fit, *callbacks, jump=2, **more):
     keras.utils.set_random_seed(0)
     x, y = explosions.table()
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
+    )
     model.compile(keras.optimizers.SGD(0.01), "mse", metrics=["mae"])
     arguments = {"epochs": 5, "batch_size": 16, "verbose": 0, "validation_split": 0.2, **more}
     return model, fit(model, x, y, callbacks=[Jump(jump), *callbacks], **arguments)
@@ -65,10 +67,18 @@ def test_history_and_callbacks_have_every_epoch_that_keras_gives(jump, more):
     model, report = trained(unrepaired, told, jump=jump, **more)
     assert report.outcome is Outcome.EXHAUSTED
     assert report.epoch == history.epoch and report.history.keys() == history.history.keys()
-    assert {name: len(values) for name, values in report.history.items()} == {n: len(v) for n, v in history.history.items()}
+    assert {name: len(values) for name, values in report.history.items()} == {
+        n: len(v) for n, v in history.history.items()
+    }
     np.testing.assert_array_equal(report.history["loss"], history.history["loss"])
-    assert told.begun == plain.begun and told.ended.keys() == plain.ended.keys() and told.ends == plain.ends == (5,)
-    assert {epoch: set(logs) for epoch, logs in told.ended.items()} == {epoch: set(logs) for epoch, logs in plain.ended.items()}
+    assert (
+        told.begun == plain.begun
+        and told.ended.keys() == plain.ended.keys()
+        and told.ends == plain.ends == (5,)
+    )
+    assert {epoch: set(logs) for epoch, logs in told.ended.items()} == {
+        epoch: set(logs) for epoch, logs in plain.ended.items()
+    }
     assert model.history.history == report.history or np.isnan(model.history.history["loss"][-1])
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
@@ -82,7 +92,9 @@ def test_callback_that_stops_at_nan_stops_there_too():
 
 def test_early_stopping_ends_the_epochs_as_in_keras():
     def stopping():
-        return keras.callbacks.EarlyStopping(monitor="val_loss", patience=1, restore_best_weights=True)
+        return keras.callbacks.EarlyStopping(
+            monitor="val_loss", patience=1, restore_best_weights=True
+        )
 
     plain, history = trained(by_keras, stopping())
     model, report = trained(unrepaired, stopping())
@@ -92,13 +104,17 @@ def test_early_stopping_ends_the_epochs_as_in_keras():
 
 
 def test_backup_is_kept_when_no_fix_holds(tmp_path):
-    """Keras deletes it at the end of a training, also of one that ended in NaN; it holds the last finite epoch."""
+    """Keras deletes it at the end of a training, also of one that ended in NaN; it
+    holds the last finite epoch.
+    """
     trained(unrepaired, keras.callbacks.BackupAndRestore(str(tmp_path / "backup")))
     assert any((tmp_path / "backup").iterdir())
 
 
 def test_model_goes_back_to_a_state_that_is_of_use_and_not_merely_finite(monkeypatch):
-    """The loss rises by many orders of magnitude before it overflows, and snapshots are taken all the way."""
+    """The loss rises by many orders of magnitude before it overflows, and snapshots are
+    taken all the way.
+    """
     monkeypatch.setattr("nanfix.recorder._timing.SNAPSHOT_TIME_SHARE", 1e9)
     keras.utils.set_random_seed(0)
     x, y = explosions.table()

@@ -102,7 +102,9 @@ def test_step_is_traced_once_for_several_fits():
 def test_user_callbacks_never_see_the_nonfinite_step():
     seen = []
     model, x, y, arguments = explosions.learning_rate()
-    spy = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"]))
+    spy = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(logs["loss"])
+    )
     watch(model, TrainingData.of(x, y, {**arguments, "callbacks": [spy]}))
     assert np.isfinite(seen).all()
 
@@ -121,7 +123,8 @@ def test_snapshots_that_do_not_fit_go_to_disk_and_the_report_says_so(tmp_path):
     model, x, y, arguments = explosions.healthy()
     report = nanfix.fit(model, x, y, run_dir=tmp_path / "run", memory_bytes=3_000, **arguments)
     assert report.recorder.folder == tmp_path / "run" / "snapshots"
-    assert report.recorder.peak_bytes < 2 * 3_000  # one snapshot on its way to disk, and the batches
+    # One snapshot on its way to disk, and the batches.
+    assert report.recorder.peak_bytes < 2 * 3_000
     assert "kept on disk" in str(report)
     assert not (tmp_path / "run" / "snapshots").exists()  # a finished run needs them no more
 
@@ -151,7 +154,10 @@ def test_batches_beyond_their_share_of_memory_make_snapshots_closer():
     recorder = FlightRecorder(memory_bytes=6 * take(model).nbytes)
     recorder._timing._snapshots = Pace(1e-9)  # by the clock alone, none would be due
     used = []
-    recorder.drawn, plain = lambda batches: (plain(batches), used.append(recorder.nbytes)), recorder.drawn
+    recorder.drawn, plain = (
+        lambda batches: (plain(batches), used.append(recorder.nbytes)),
+        recorder.drawn,
+    )
     recorder.attach(model)
     model.fit(x, y, **{**arguments, "epochs": 40, "callbacks": [recorder]})
     recorder.detach()
@@ -160,7 +166,9 @@ def test_batches_beyond_their_share_of_memory_make_snapshots_closer():
 
 
 def test_learning_rates_set_by_callbacks_are_replayed():
-    """Each step has its own rate, set between steps; the replay has to use them all to meet the overflow where it was."""
+    """Each step has its own rate, set between steps; the replay has to use them all to meet the
+    overflow where it was.
+    """
 
     class Ramp(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -173,14 +181,20 @@ def test_learning_rates_set_by_callbacks_are_replayed():
         first = None
 
         def on_train_batch_end(self, batch, logs=None):
-            if self.first is None and (not np.isfinite(logs["loss"]) or nonfinite_variables(self.model)):
+            if self.first is None and (
+                not np.isfinite(logs["loss"]) or nonfinite_variables(self.model)
+            ):
                 self.first = Onset(self.params["epoch"] + 1, batch + 1)
 
     model, x, y, arguments = explosions.healthy()
     oracle = Oracle()
-    explosions.mlp("sgd").fit(x, y, **{**arguments, "shuffle": False, "callbacks": [Ramp(), oracle]})
+    explosions.mlp("sgd").fit(
+        x, y, **{**arguments, "shuffle": False, "callbacks": [Ramp(), oracle]}
+    )
     model = explosions.mlp("sgd")
-    watched = watch(model, TrainingData.of(x, y, {**arguments, "shuffle": False, "callbacks": [Ramp()]}))
+    watched = watch(
+        model, TrainingData.of(x, y, {**arguments, "shuffle": False, "callbacks": [Ramp()]})
+    )
     recording = watched.recorder.recording()
     assert oracle.first is not None
     assert replay(model, recording, watched.incident.detected).onset == oracle.first
@@ -203,8 +217,10 @@ def test_series_of_losses_is_that_of_the_steps():
 
 
 def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)  # so that every snapshot of so short a run is written
-    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)  # and there is one at each epoch
+    # So that every snapshot of so short a run is written.
+    monkeypatch.setattr("nanfix.recorder._retention.WRITING", 1e9)
+    # and there is one at each epoch.
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 1e9)
 
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -228,7 +244,9 @@ def test_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_data_are_let_go_of_when_a_training_ends():
-    """An iterator that lives on is ended late, and then waits for seconds for a thread of its own."""
+    """An iterator that lives on is ended late, and then waits for seconds for a thread
+    of its own.
+    """
     model, x, y, arguments = explosions.healthy()
     watch(model, TrainingData.of(x, y, arguments))
     assert model.train_function._iterator() is None
@@ -265,13 +283,19 @@ class Logging(keras.Model):
 
     def __init__(self, form):
         super().__init__()
-        self.form, self.tracker, self.scale = form, keras.metrics.Mean(name="error"), keras.layers.Dense(1, use_bias=False)
+        self.form, self.tracker, self.scale = (
+            form,
+            keras.metrics.Mean(name="error"),
+            keras.layers.Dense(1, use_bias=False),
+        )
 
     def train_step(self, data):
         x, y = data
         with tf.GradientTape() as tape:
             loss = keras.ops.mean(y) + 0.0 * keras.ops.mean(self.scale(x))
-        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables), self.trainable_variables
+        )
         self.tracker.update_state(loss)
         return {self.form: self.tracker.result() if "mean" in self.form else loss}
 

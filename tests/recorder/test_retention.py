@@ -39,7 +39,11 @@ def test_files_are_no_more_than_the_snapshots_kept(tmp_path):
     for snapshot in snapshots(40):
         shelf.put(snapshot, nothing)
     assert shelf.on_disk and shelf.nbytes == 0
-    files = {snapshot.tensors.path for snapshot in shelf.snapshots if isinstance(snapshot.tensors, StoredTensors)}
+    files = {
+        snapshot.tensors.path
+        for snapshot in shelf.snapshots
+        if isinstance(snapshot.tensors, StoredTensors)
+    }
     assert files == set(tmp_path.iterdir()) and len(files) == 4
 
 

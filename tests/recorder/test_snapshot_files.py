@@ -12,7 +12,11 @@ from nanfix.records.errors import RunDirError
 
 def trained(dtype=None):
     keras.utils.set_random_seed(0)
-    hidden = [keras.layers.Dense(4, "relu", dtype=dtype), keras.layers.Dropout(0.5), keras.layers.BatchNormalization()]
+    hidden = [
+        keras.layers.Dense(4, "relu", dtype=dtype),
+        keras.layers.Dropout(0.5),
+        keras.layers.BatchNormalization(),
+    ]
     model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(1)])
     model.compile("adam", "mse")
     model.fit(*explosions.table(64), verbose=0)

@@ -23,7 +23,8 @@ def test_files_that_were_written_over_come_back():
     for name in names:
         Path(name).write_text(f"first {name}")
     checkpoints = [
-        keras.callbacks.ModelCheckpoint(path) for path in ("at-{epoch:02d}-{loss:.1f}.keras", "best[1].keras", "none.keras")
+        keras.callbacks.ModelCheckpoint(path)
+        for path in ("at-{epoch:02d}-{loss:.1f}.keras", "best[1].keras", "none.keras")
     ]
     written = Written([keras.callbacks.CSVLogger("log.csv"), *checkpoints])
     written.put_back()  # nothing was kept
@@ -51,12 +52,24 @@ def test_a_run_that_no_fix_saves_has_the_logs_and_checkpoints_of_its_own(monkeyp
     monkeypatch.setattr(search_round, "ADOPTIONS", 1)
     x, y = explosions.table()
     jump, logger = Jump(), keras.callbacks.CSVLogger("log.csv")
-    callbacks = [jump, logger, Board("board"), keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True)]
+    callbacks = [
+        jump,
+        logger,
+        Board("board"),
+        keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True),
+    ]
     arguments = {**explosions.ARGUMENTS, "epochs": 5, "callbacks": callbacks}
     tries = {"strategies": ["clip-gradients"], "throw": False}
     report = nanfix.fit(explosions.mlp(keras.optimizers.SGD(0.05)), x, y, **tries, **arguments)
-    assert report.outcome is nanfix.Outcome.EXHAUSTED and any(trial.verdict == "held" for trial in report.trials)
+    assert report.outcome is nanfix.Outcome.EXHAUSTED and any(
+        trial.verdict == "held" for trial in report.trials
+    )
     assert [int(row["epoch"]) for row in rows(Path("log.csv"))] == report.epoch == [0, 1, 2, 3, 4]
-    assert [row["loss"] for row in rows(Path("log.csv"))[3:]] == ["nan", "nan"]  # as Keras itself would have gone on
-    assert events(Path("board/train"), "epoch_loss")[0] == events(Path("board/validation"), "epoch_loss")[0] == [0, 1, 2]
+    # As Keras itself would have gone on.
+    assert [row["loss"] for row in rows(Path("log.csv"))[3:]] == ["nan", "nan"]
+    assert (
+        events(Path("board/train"), "epoch_loss")[0]
+        == events(Path("board/validation"), "epoch_loss")[0]
+        == [0, 1, 2]
+    )
     assert Path("best.keras").read_bytes() == jump.best and math.isfinite(report.history["loss"][2])

@@ -24,12 +24,16 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         assert temporary.suffix == ".keras" and temporary.parent == tmp_path
         temporary.write_text("half")
         raise ZeroDivisionError
-    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"] and path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "model.keras"
+    ] and path.read_text() == "old"
 
 
 def test_content_and_name_are_on_disk_in_that_order(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(os, "fsync", lambda number: seen.append(os.readlink(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda number: seen.append(os.readlink(f"/proc/self/fd/{number}"))
+    )
     write_text(tmp_path / "fix.json", "{}")
     content, folder = seen
     assert os.path.dirname(content) == folder == str(tmp_path)

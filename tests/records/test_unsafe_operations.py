@@ -14,8 +14,16 @@ PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
 
 
 def test_the_table_is_free_of_tensorflow():
-    code = "import sys, nanfix.records.unsafe_operations; print(sorted({'tensorflow', 'keras', 'libcst'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        "import sys, nanfix.records.unsafe_operations; print(sorted({'tensorflow', 'keras', "
+        "'libcst'} & sys.modules.keys()))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 @EACH
@@ -26,14 +34,27 @@ def test_operation_has_words_levels_and_a_source(each):
         assert "{" not in words and each.letter in words
         text, helper = each.domain.source(epsilon)
         assert "{x}" in text and (helper is None or helper.call.split("(")[0] in helper.code)
-    assert each.epsilons == tuple(sorted(each.epsilons)) and set(each.epsilons_of_loss or ()) <= set(each.epsilons)
-    named = [name for name in each.functions if any(hasattr(module, name) for modules in PACKAGES.values() for module in modules)]
+    assert each.epsilons == tuple(sorted(each.epsilons)) and set(
+        each.epsilons_of_loss or ()
+    ) <= set(each.epsilons)
+    named = [
+        name
+        for name in each.functions
+        if any(hasattr(module, name) for modules in PACKAGES.values() for module in modules)
+    ]
     assert named, "neither TensorFlow nor keras.ops has a function of that name"
 
 
 @pytest.mark.parametrize(
     ("exponent", "name"),
-    [(0.5, "above 0"), (-0.5, "above 0"), (-1.0, "away from zero"), (2.0, None), (0.0, None), (None, None)],
+    [
+        (0.5, "above 0"),
+        (-0.5, "above 0"),
+        (-1.0, "away from zero"),
+        (2.0, None),
+        (0.0, None),
+        (None, None),
+    ],
 )
 def test_domain_of_a_base_is_that_of_its_exponent(exponent, name):
     domain = domain_of_base(exponent)

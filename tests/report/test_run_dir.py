@@ -36,7 +36,9 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 OTHERS = {
     "rate": lambda: identity(keras.optimizers.SGD(0.2)),
     "momentum": lambda: identity(keras.optimizers.SGD(0.1, momentum=0.9)),
-    "schedule": lambda: identity(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9))),
+    "schedule": lambda: identity(
+        keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9))
+    ),
     "schedule of one's own": lambda: identity(keras.optimizers.SGD(Rates(0.1))),
     "another of these": lambda: identity(keras.optimizers.SGD(Rates(0.2))),
     "loss": lambda: identity(loss="mae"),
@@ -61,12 +63,18 @@ def test_a_folder_knows_its_run_again_and_refuses_another(tmp_path):
     for _ in range(2):
         with opened(tmp_path / "run", identity(), data):
             pass
-    with pytest.raises(RunDirError, match="another compiled"), opened(tmp_path / "run", OTHERS["rate"](), data):
+    with (
+        pytest.raises(RunDirError, match="another compiled"),
+        opened(tmp_path / "run", OTHERS["rate"](), data),
+    ):
         pass
     cleaned = X.copy()
     cleaned[7, 2] = 0.5
     data = TrainingData.of(cleaned, Y, ARGUMENTS)
-    with pytest.raises(RunDirError, match="another content"), opened(tmp_path / "run", identity(), data):
+    with (
+        pytest.raises(RunDirError, match="another content"),
+        opened(tmp_path / "run", identity(), data),
+    ):
         pass
 
 

@@ -36,7 +36,9 @@ def model():
 def tape(net):
     with tf.GradientTape() as gradients:
         loss = tf.reduce_mean(tf.square(net(X) - Y))
-    net.optimizer.apply_gradients(zip(gradients.gradient(loss, net.trainable_weights), net.trainable_weights, strict=True))
+    net.optimizer.apply_gradients(
+        zip(gradients.gradient(loss, net.trainable_weights), net.trainable_weights, strict=True)
+    )
 
 
 def traced(net):
@@ -58,7 +60,9 @@ def test_a_loop_is_noticed_once_with_its_place(watched, loop):
     lines, start = inspect.getsourcelines(loop)
     place, _, words = note.partition(" ")
     assert "loop of its own" in words
-    assert place.startswith("test_hand_written_loops.py:") and start < int(place.partition(":")[2]) < start + len(lines)
+    assert place.startswith("test_hand_written_loops.py:") and start < int(
+        place.partition(":")[2]
+    ) < start + len(lines)
     assert (net.get_weights()[0] != before).all()
 
 

@@ -1,4 +1,6 @@
-"""Scripts run as they are: arguments, folder, output, exit code and traceback stay theirs; their fits are repaired."""
+"""Scripts run as they are: arguments, folder, output, exit code and traceback stay
+theirs; their fits are repaired.
+"""
 
 import json
 import math
@@ -36,10 +38,16 @@ print(sys.modules["__main__"].__dict__ is globals())
 FAILURES = {
     "own exit code": "import sys\nsys.exit(7)",
     "exit with a text": "import sys\nsys.exit('no data')",
-    "exception": "def f():\n    raise ValueError('mine')\n\ntry:\n    f()\nexcept ValueError as e:\n    raise KeyError(1) from e",
+    "exception": (
+        "def f():\n    raise ValueError('mine')\n\ntry:\n    f()\nexcept ValueError as e:\n"
+        "    raise KeyError(1) from e"
+    ),
     "syntax error": "x = 1\ny = = 2\n",
     "own excepthook": "import sys\nsys.excepthook = lambda *a: print('hook', a[0].__name__)\n1 / 0",
-    "at exit": "import atexit\natexit.register(lambda: print(name))\nname = 'last words'\nraise SystemExit(3)",
+    "at exit": (
+        "import atexit\natexit.register(lambda: print(name))\nname = 'last words'\n"
+        "raise SystemExit(3)"
+    ),
 }
 FAILING = """
 import sys
@@ -58,7 +66,7 @@ if __name__ == "__main__":
     model, history = train(float(sys.argv[1]))
     print("epochs", len(first.epoch), len(history.epoch), history.params["epochs"])
     print("finite", np.isfinite(history.history["loss"][-1]), np.isfinite(model.get_weights()[0]).all())
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +84,9 @@ def write(name, text):
 
 def plainly(script, *args):
     command = ["-m", str(script)] if isinstance(script, Module) else [str(script)]
-    return subprocess.run([sys.executable, *command, *args], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *command, *args], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_script_sees_what_it_would_see_without_nanfix(capfd):
@@ -135,7 +145,9 @@ def test_missing_modules_are_refused():
     write("pack/__init__.py", "")
     write("pack/train.py", "")
     for name in ("absent", "absent.train", "pack.absent", "pack.train.absent"):
-        with pytest.raises(ScriptError, match=rf"There is no module '{name}'\. Expected: .* Received: "):
+        with pytest.raises(
+            ScriptError, match=rf"There is no module '{name}'\. Expected: .* Received: "
+        ):
             repair_script(Module(name), out=Path("fix.json"))
     assert not Path("fix.json").exists()
 
@@ -174,10 +186,12 @@ if __name__ == "__main__":
         history = model.fit(X, X[:, :1], verbose=0, callbacks=[tf.keras.callbacks.EarlyStopping("loss")])
         print(sorted(history.history), history.epoch, model.history is history)
     sys.exit(0)
-"""
+"""  # noqa: E501
 
 
-@pytest.mark.parametrize(("way", "statement"), [("tape", "optimizer.apply"), ("batch", "train_on_batch")])
+@pytest.mark.parametrize(
+    ("way", "statement"), [("tape", "optimizer.apply"), ("batch", "train_on_batch")]
+)
 def test_a_loop_of_the_scripts_own_is_said_with_its_place(way, statement):
     result = repair_script(write("loop.py", LOOP), ["--way", way])
     loop, no_fit = result.notes
@@ -241,7 +255,9 @@ def model(monkeypatch):
 
 @pytest.fixture
 def intercepted(model, monkeypatch, folder):
-    """Intercept fit with `answer(model, **arguments)` for nanfix.fit; return the job and the events so far."""
+    """Intercept fit with `answer(model, **arguments)` for nanfix.fit; return the job
+    and the events so far.
+    """
     import keras
 
     def start(answer, **job):
@@ -279,10 +295,19 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
         "workers": ALONE,
     }
     assert seen == {**own, "batch_size": 2, "epochs": 2, "verbose": 0}
-    assert (history.history, history.epoch, history.params) == ({"loss": [3.0, 2.0]}, [0, 1], {"epochs": 2})
+    assert (history.history, history.epoch, history.params) == (
+        {"loss": [3.0, 2.0]},
+        [0, 1],
+        {"epochs": 2},
+    )
     assert model.history is history
     (event,) = events()
-    assert (event["kind"], event["call"], event["model"], event["finite"]) == ("fit", 0, "tiny", True)
+    assert (event["kind"], event["call"], event["model"], event["finite"]) == (
+        "fit",
+        0,
+        "tiny",
+        True,
+    )
     assert event["summary"] is None  # with verbose=0 nothing was shown of it
 
 
@@ -300,7 +325,11 @@ def test_fits_inside_are_keras_own_and_a_healthy_history_is_keras_own(model, int
 
     events = intercepted(answer)
     first, second = model.fit(*data), model.fit(*data)
-    assert first is not second and second.history == {"loss": first.history["loss"]} and second.epoch == [0, 1]
+    assert (
+        first is not second
+        and second.history == {"loss": first.history["loss"]}
+        and second.epoch == [0, 1]
+    )
     assert [event["call"] for event in events()] == [0, 1]
 
 
@@ -321,7 +350,8 @@ def test_an_overridden_fit_is_caught_once_and_not_entered_again(intercepted, dat
             return super().fit(*both, epochs=3, verbose=0)
 
     def answer(trained, x, y, **arguments):
-        trained.fit(x, y, epochs=arguments["epochs"], verbose=0)  # Keras' signature, not the overriding one
+        # Keras' signature, not the overriding one.
+        trained.fit(x, y, epochs=arguments["epochs"], verbose=0)
         return report_of(trained)
 
     own = Own()
@@ -372,13 +402,19 @@ def test_run_mode_gives_each_call_its_fix_and_never_searches(model, intercepted,
         model.fit(*data)
     unsearched, fixed = seen
     assert unsearched == {"fix": None, "strategies": (), "budget": None}
-    assert fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None} and fixed["fix"].layers == layers
+    assert (
+        fixed == {"fix": Fix((Edit("a"),)), "strategies": None, "budget": None}
+        and fixed["fix"].layers == layers
+    )
 
 
 def test_the_logs_of_a_proof_are_apart_from_those_of_the_repair(model, intercepted, data, folder):
     import keras
 
-    logger, board = keras.callbacks.CSVLogger("log.csv", append=True), keras.callbacks.TensorBoard("board")
+    logger, board = (
+        keras.callbacks.CSVLogger("log.csv", append=True),
+        keras.callbacks.TensorBoard("board"),
+    )
     Path("log.csv").write_text("epoch,loss\n0,3.0\n")
 
     def answer(trained, callbacks, **_):
@@ -439,7 +475,10 @@ def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, c
         repair_script(write("train.py", ""))
     assert jobs[0].logs is None and not Path(jobs[1].logs).exists()
     assert [record.message.partition("\n")[0] for record in caplog.records] == [
-        "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).",
+        (
+            "---- Second run of the script, with the fix and no search, to prove it (--no-prove "
+            "leaves it out)."
+        ),
         "---- End of the second run.",
     ]
 
@@ -453,20 +492,36 @@ def test_a_repair_may_do_without_the_proof(monkeypatch):
 
 
 def fit_event(call, source, counts):
-    record = RunRecord.model_validate({"call": call, "outcome": "REPAIRED", "edits": [], "source": source})
+    record = RunRecord.model_validate(
+        {"call": call, "outcome": "REPAIRED", "edits": [], "source": source}
+    )
     told = {"finite": True, "text": "", "history": {}, "files": {"train.py": "0" * 64}}
-    return {"kind": "fit", "call": call, "model": "net", "record": record.model_dump_json(), "counts": counts, **told}
+    return {
+        "kind": "fit",
+        "call": call,
+        "model": "net",
+        "record": record.model_dump_json(),
+        "counts": counts,
+        **told,
+    }
 
 
 def test_what_a_call_makes_is_counted_to_the_end_of_the_script():
     place = {"file": "train.py", "line": 3, "column": 0, "end_line": 3, "end_column": 9}
     elsewhere = {**place, "line": 5, "end_line": 5}
-    dense = ArgumentChange(target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'")
-    net = CallChange(file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0))
+    dense = ArgumentChange(
+        target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'"
+    )
+    net = CallChange(
+        file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0)
+    )
     last = [(place, "Dense", 3), (elsewhere, "Dense", 1), (place, "Net", 1), (elsewhere, "Net", 1)]
-    result = result_of(0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)])
+    result = result_of(
+        0, [fit_event(0, [dense, net], [(place, "Dense", 1)]), fit_event(1, [], last)]
+    )
     first = result.calls[0]
-    assert [change.target.made for change in first.record.source] == [3, 2]  # one call of a class, wherever its models are made
+    # One call of a class, wherever its models are made.
+    assert [change.target.made for change in first.record.source] == [3, 2]
     assert first.files == {"train.py": "0" * 64}
 
 
@@ -483,7 +538,11 @@ def test_a_script_that_fails_after_its_repair_is_not_run_again(monkeypatch):
     runs = iter([ended(Outcome.REPAIRED, exit_code=5)])
     monkeypatch.setattr(module, "run", lambda *_: next(runs))
     result = repair_script(write("train.py", ""), out=Path("fix.json"))
-    assert result.code == 5 and "could not be proved" in result.notes[0] and not Path("fix.json").exists()
+    assert (
+        result.code == 5
+        and "could not be proved" in result.notes[0]
+        and not Path("fix.json").exists()
+    )
 
 
 def test_the_outputs_are_checked_before_the_script_starts():
@@ -505,10 +564,19 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0, run_dir=Path("run"))
     output = capfd.readouterr().out.splitlines()
     assert result.code == 0, result
-    epochs = [int(line.partition(",")[0]) for line in Path("log.csv").read_text().splitlines()[1 + 16 :]]
-    assert epochs == [*range(8), *range(8)]  # of the repair alone: the plain run has logged 16 epochs before, the proof none
-    assert [line for line in output if line.startswith(("epochs", "finite"))] == ["epochs 8 8 8", "finite True True"] * 2
-    assert [(call.outcome, call.proof) for call in result.calls] == [(Outcome.HEALTHY, None), (Outcome.REPAIRED, "held")]
+    epochs = [
+        int(line.partition(",")[0]) for line in Path("log.csv").read_text().splitlines()[1 + 16 :]
+    ]
+    # Of the repair alone: the plain run has logged 16 epochs before, the proof none.
+    assert epochs == [*range(8), *range(8)]
+    assert [line for line in output if line.startswith(("epochs", "finite"))] == [
+        "epochs 8 8 8",
+        "finite True True",
+    ] * 2
+    assert [(call.outcome, call.proof) for call in result.calls] == [
+        (Outcome.HEALTHY, None),
+        (Outcome.REPAIRED, "held"),
+    ]
     content = load(Path("fix.json"))
     assert [bool(run.edits) for run in content.runs] == [False, True]
     assert content.script == "train.py" and content.runs[1].fingerprint["optimizer"] == "SGD"
@@ -524,7 +592,8 @@ def test_a_script_goes_on_as_it_would_have_when_no_fix_holds(capfd):
     result = repair_script(path, ["1e30"], strategies=["reset-moments"])
     printed = capfd.readouterr().out
     assert "epochs 8 8 8\nfinite False" in plain.stdout
-    assert "epochs 8 8 8\nfinite False True" in printed  # the weights are those of the last good state
+    # The weights are those of the last good state.
+    assert "epochs 8 8 8\nfinite False True" in printed
     assert plain.returncode == result.exit_code == result.code == 7
     assert result.calls[1].outcome is Outcome.EXHAUSTED and result.written is None
 
@@ -536,7 +605,8 @@ def test_a_script_is_explained_up_to_the_fit_that_fails(capfd):
     assert result.code == 0
     assert first.text == "Training stayed finite."
     assert "Cause: the learning rate is too high" in second.text and "stay finite" in second.text
-    assert "epochs" not in capfd.readouterr().out  # it ended there, before it used what has no weights
+    # It ended there, before it used what has no weights.
+    assert "epochs" not in capfd.readouterr().out
     assert list(Path().iterdir()) == [path]
     assert second.diagnosis is not None and second.diagnosis.cause == "LEARNING_RATE"
 

@@ -15,6 +15,10 @@ from nanfix.search.space import build_space
 def space():
     model, x, y, _ = explosions.learning_rate()
     findings = (Finding(Cause.LEARNING_RATE, 0.9, ""), Finding(Cause.UNSCALED_INPUT, 0.8, ""))
-    diagnosis = Diagnosis(Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0)
+    diagnosis = Diagnosis(
+        Onset(1, 2), findings, learning_rate=0.1, gradient_norm=8.0, weight_norm=4.0
+    )
     chosen = select(["lower-learning-rate", "scale-inputs", "clip-gradients"])
-    return build_space(chosen, diagnosis, Run.of(model, Sample((x,), (y,), (True,), x, names=(SINGLE,))))
+    return build_space(
+        chosen, diagnosis, Run.of(model, Sample((x,), (y,), (True,), x, names=(SINGLE,)))
+    )

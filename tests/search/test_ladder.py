@@ -11,7 +11,9 @@ TARGETS = Family("targets", 3, 1, called_for=True)
 
 
 def climb(families, loss, baseline=math.inf, steps=lambda candidate: 0):
-    """Walk a ladder with `loss` and `steps` of a candidate as judges; return what was tried, in order."""
+    """Walk a ladder with `loss` and `steps` of a candidate as judges; return what was
+    tried, in order.
+    """
     tried = {}
     walk = ladder(families, baseline)
     try:
@@ -63,7 +65,11 @@ def test_walk_fed_with_old_results_goes_on_where_it_stood():
     losses = {0: None, 1: 5.0, 2: 6.0, 3: 7.0}
     whole = list(climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0))
     known = set(whole[:2])
-    rest = [c for c in climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0) if c not in known]
+    rest = [
+        c
+        for c in climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0)
+        if c not in known
+    ]
     assert rest == whole[2:]
 
 
@@ -80,8 +86,14 @@ def test_a_called_for_change_to_the_data_is_in_every_candidate():
 
 def test_another_change_to_the_data_is_tried_when_nothing_holds_with_the_first():
     families = (FILL, DROP, RATE)
-    tried = climb(families, lambda c: 1.0 if "drop" in c else None, steps=lambda c: c.get("rate", 0))
-    assert list(tried)[:6] == [(("fill", 0),), *((("fill", 0), ("rate", level)) for level in range(4)), (("drop", 0),)]
+    tried = climb(
+        families, lambda c: 1.0 if "drop" in c else None, steps=lambda c: c.get("rate", 0)
+    )
+    assert list(tried)[:6] == [
+        (("fill", 0),),
+        *((("fill", 0), ("rate", level)) for level in range(4)),
+        (("drop", 0),),
+    ]
     assert choose(tried, families)[0] == (("drop", 0),)
     assert all({"fill", "drop"} & set(dict(candidate)) for candidate in tried)
 
@@ -106,12 +118,20 @@ def test_levels_that_move_the_onset_are_climbed_one_by_one():
 def test_what_moved_the_onset_latest_is_combined_first():
     families = [Family(name, 2, 1) for name in ("a", "b", "c")]
     tried = list(
-        climb(families, lambda c: 1.0 if len(c) == 2 else None, steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))])
+        climb(
+            families,
+            lambda c: 1.0 if len(c) == 2 else None,
+            steps=lambda c: {"a": 3, "b": 50, "c": 40}[next(iter(c))],
+        )
     )
     assert {name for name, _ in tried[3]} == {"b", "c"}
 
 
 def test_where_a_single_edit_leaves_nothing_to_gain_no_larger_change_is_tried():
-    tried = list(climb((CLIP, INPUTS, TARGETS), lambda c: 0.01 if "inputs" in c else None, baseline=1.0))
+    tried = list(
+        climb((CLIP, INPUTS, TARGETS), lambda c: 0.01 if "inputs" in c else None, baseline=1.0)
+    )
     assert tried[-1] == (("inputs", 0),)
-    assert len(climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, baseline=1.0)) > len(tried)
+    assert len(
+        climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, baseline=1.0)
+    ) > len(tried)

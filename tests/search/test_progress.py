@@ -24,7 +24,9 @@ def shown(console, *, shown=True):
 
 def test_each_trial_is_a_line_with_what_came_of_it():
     text = shown(Console(file=io.StringIO(), force_terminal=True, width=150))
-    assert "lower-learning-rate (learning_rate 0.001) + clip-gradients (global_clipnorm 2.5)" in text
+    assert (
+        "lower-learning-rate (learning_rate 0.001) + clip-gradients (global_clipnorm 2.5)" in text
+    )
     for told in ("initial weights", "12", "non-finite", "epoch 2", "held", "0.5", "running"):
         assert told in text
 

@@ -28,7 +28,9 @@ def judge(tried):
         names = [edit.strategy for edit in fix.edits]
         tried.append(names)
         loss = (1.0 if "lower-learning-rate" in names else 2.0) if "scale-inputs" in names else None
-        return TrialRecord(fix.edits, "initial weights", 10, loss, "non-finite" if loss is None else "held", 0.0)
+        return TrialRecord(
+            fix.edits, "initial weights", 10, loss, "non-finite" if loss is None else "held", 0.0
+        )
 
     return judged
 
@@ -44,7 +46,10 @@ def first(found):
 
 def test_best_combination_is_found_and_put_first(space, tmp_path):
     found = run(space, tmp_path, [])
-    assert [edit.strategy for edit in first(found)[1].edits] == ["scale-inputs", "lower-learning-rate"]
+    assert [edit.strategy for edit in first(found)[1].edits] == [
+        "scale-inputs",
+        "lower-learning-rate",
+    ]
     assert len(found.trials) == len({str(trial.edits) for trial in found.trials})
 
 
@@ -116,21 +121,32 @@ def test_nothing_is_printed(space, tmp_path, capsys):
 
 
 def test_a_search_inside_of_a_worker_of_another_search_leads_itself(space, tmp_path, monkeypatch):
-    """As when the user tunes with keras-tuner in several processes, and calls nanfix.fit in a trial."""
-    outer = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": "1"}
+    """As when the user tunes with keras-tuner in several processes, and calls
+    nanfix.fit in a trial.
+    """
+    outer = {
+        "KERASTUNER_TUNER_ID": "chief",
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": "1",
+    }
     for identity in ("chief", "tuner0"):
         for name, value in {**outer, "KERASTUNER_TUNER_ID": identity}.items():
             monkeypatch.setenv(name, value)
         tried = []
         found = run(space, tmp_path / identity, tried, trials=3)
         assert len(found.trials) == len(tried) == 3
-        assert os.environ["KERASTUNER_TUNER_ID"] == identity and os.environ["KERASTUNER_ORACLE_PORT"] == "1"
+        assert (
+            os.environ["KERASTUNER_TUNER_ID"] == identity
+            and os.environ["KERASTUNER_ORACLE_PORT"] == "1"
+        )
 
 
 def test_nothing_of_a_search_is_held_when_it_has_ended(tmp_path):
     model, x, y, _ = explosions.learning_rate()
     diagnosis = Diagnosis(Onset(1, 2), (Finding(Cause.LEARNING_RATE, 0.9, ""),), learning_rate=0.1)
-    mine = build_space(select(["lower-learning-rate"]), diagnosis, Run.of(model, Sample((x,), (y,), (True,), x)))
+    mine = build_space(
+        select(["lower-learning-rate"]), diagnosis, Run.of(model, Sample((x,), (y,), (True,), x))
+    )
     ended = weakref.ref(mine)
     run(mine, tmp_path, [], trials=2)
     del mine

@@ -1,4 +1,6 @@
-"""Where a script makes things: to the column, through libraries and nanfix, and nothing is kept alive or changed."""
+"""Where a script makes things: to the column, through libraries and nanfix, and nothing
+is kept alive or changed.
+"""
 
 import gc
 import textwrap
@@ -64,7 +66,10 @@ def test_every_kind_of_thing_has_the_call_that_made_it(places):
         model.compile(adam, "mse")
         """
     )
-    found = {name: code(text, places.of(names[name])) for name in ("größe", "own", "model", "net", "rates", "adam")}
+    found = {
+        name: code(text, places.of(names[name]))
+        for name in ("größe", "own", "model", "net", "rates", "adam")
+    }
     assert found == {
         "größe": "layers.Dense(2)",
         "own": "Own(1)",
@@ -80,13 +85,19 @@ def test_every_kind_of_thing_has_the_call_that_made_it(places):
 
 
 def test_what_one_call_has_made_is_counted(places):
-    names, _ = run("import keras\nlayers = [keras.layers.Dense(2) for _ in range(3)]\nother = keras.layers.Dense(1)\n")
+    names, _ = run(
+        "import keras\nlayers = [keras.layers.Dense(2) for _ in range(3)]\n"
+        "other = keras.layers.Dense(1)\n"
+    )
     assert [places.of(layer).made for layer in (*names["layers"], names["other"])] == [3, 3, 3, 1]
     assert sorted(count for _, callee, count in places.counts if callee == "Dense") == [1, 3]
 
 
 def test_what_a_library_or_nanfix_makes_by_itself_has_no_place(places):
-    names, _ = run("import keras\nmodel = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\nmodel.compile('sgd')\n")
+    names, _ = run(
+        "import keras\nmodel = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
+        "model.compile('sgd')\n"
+    )
     assert places.of(names["model"].optimizer) is None and places.of(layer_normalization()) is None
     assert places.of(object()) is None and places.compiled(keras.Sequential()) is None
 
@@ -116,17 +127,25 @@ def test_models_are_built_saved_and_copied_as_ever(places, tmp_path):
         """
     )
     model = names["model"]
-    assert model.layers[0].get_config()["units"] == 3  # Keras keeps the arguments of __init__ by itself
+    # Keras keeps the arguments of __init__ by itself.
+    assert model.layers[0].get_config()["units"] == 3
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert [type(layer) for layer in keras.models.clone_model(again).layers] == [names["Own"], keras.layers.Dense]
+    assert [type(layer) for layer in keras.models.clone_model(again).layers] == [
+        names["Own"],
+        keras.layers.Dense,
+    ]
 
 
 def test_files_are_named_from_where_the_script_was_started(places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = Places()
     monkeypatch.chdir("/")
-    assert places.relative(str(tmp_path / "sub" / "train.py")) == "sub/train.py" == places.relative("sub/train.py")
+    assert (
+        places.relative(str(tmp_path / "sub" / "train.py"))
+        == "sub/train.py"
+        == places.relative("sub/train.py")
+    )
     assert places.relative("/elsewhere/train.py") == "/elsewhere/train.py"
     assert places.absolute("sub/train.py") == str(tmp_path / "sub" / "train.py")
     assert places.file("test_creation_sites.py") is not None and places.file("absent.py") is None

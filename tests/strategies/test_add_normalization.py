@@ -1,4 +1,6 @@
-"""add-normalization: LayerNormalization in front of the layer that overflowed, in the user's own model."""
+"""add-normalization: LayerNormalization in front of the layer that overflowed, in the
+user's own model.
+"""
 
 import explosions
 import keras
@@ -20,7 +22,13 @@ def diagnosis(layer):
 
 
 def stack(*names):
-    model = keras.Sequential([keras.Input((4,)), *(layers.Dense(3, name=name) for name in names), layers.Dense(1, name="last")])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            *(layers.Dense(3, name=name) for name in names),
+            layers.Dense(1, name="last"),
+        ]
+    )
     model.compile("sgd", "mse")
     return contract.run_of(model, *explosions.table(rows=16))
 
@@ -35,13 +43,17 @@ def test_levels_are_in_front_of_the_layer_that_overflowed_and_of_all_but_the_fir
 
 def test_without_a_layer_all_but_the_first_are_normalized():
     for place in (None, "first"):
-        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [{"layers": ["last"]}]
+        assert contract.levels(get(NAME), diagnosis(place), stack("first")) == [
+            {"layers": ["last"]}
+        ]
 
 
 def test_a_model_with_its_own_call_is_refused():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not contract.applies(get(NAME), diagnosis(None), contract.run_of(model, *explosions.table(rows=16)))
+    assert not contract.applies(
+        get(NAME), diagnosis(None), contract.run_of(model, *explosions.table(rows=16))
+    )
 
 
 @pytest.mark.soak

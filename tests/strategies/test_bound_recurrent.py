@@ -27,29 +27,48 @@ def run_of(*recurrent):
     ("layer", "attributes"),
     [
         (layers.SimpleRNN(2, activation="relu"), {"activation": "tanh"}),
-        (layers.LSTM(2, activation="relu"), {"activation": "tanh", "recurrent_activation": "sigmoid"}),
-        (layers.GRU(2, activation="elu"), {"activation": "tanh", "recurrent_activation": "sigmoid"}),
+        (
+            layers.LSTM(2, activation="relu"),
+            {"activation": "tanh", "recurrent_activation": "sigmoid"},
+        ),
+        (
+            layers.GRU(2, activation="elu"),
+            {"activation": "tanh", "recurrent_activation": "sigmoid"},
+        ),
     ],
 )
 def test_cells_get_the_usual_activations(layer, attributes):
     run = run_of(layer)
     mild, strong = contract.levels(get(NAME), DIAGNOSIS, run)
-    (cell,) = [address for address, layer in run.members.items() if layer is run.model.layers[0].cell]
-    assert mild == {"layers": [cell], "kernels": "kept"} and strong == {"layers": [cell], "kernels": "orthogonal"}
+    (cell,) = [
+        address for address, layer in run.members.items() if layer is run.model.layers[0].cell
+    ]
+    assert mild == {"layers": [cell], "kernels": "kept"} and strong == {
+        "layers": [cell],
+        "kernels": "orthogonal",
+    }
     kept, drawn = (get(NAME).apply(run, Plan(), **params) for params in (mild, strong))
-    assert kept.of(LayerAttributes).attributes == {cell: attributes} and not kept.of(InitialWeights).initializers
+    assert (
+        kept.of(LayerAttributes).attributes == {cell: attributes}
+        and not kept.of(InitialWeights).initializers
+    )
     assert drawn.of(InitialWeights).initializers == {cell: "glorot_uniform"}
 
 
 def test_bounded_cells_and_other_layers_are_left_alone():
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of(layers.LSTM(2)))
-    run = run_of(layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)), layers.LSTM(2))
+    run = run_of(
+        layers.Bidirectional(layers.GRU(2, activation="relu", return_sequences=True)),
+        layers.LSTM(2),
+    )
     mild, _ = contract.levels(get(NAME), DIAGNOSIS, run)
     assert len(mild["layers"]) == 2
 
 
 def last_step():
-    """The same network with something to tell that a bounded state can hold: what came last, and noise."""
+    """The same network with something to tell that a bounded state can hold: what came
+    last, and noise.
+    """
     model, _, _, arguments = explosions.feedback()
     rng = np.random.default_rng(1)
     x = rng.normal(size=(640, 30, 3)).astype("float32") + 2.0

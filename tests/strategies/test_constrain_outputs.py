@@ -1,4 +1,6 @@
-"""constrain-outputs: an activation of the last layer that keeps its outputs where the loss is defined."""
+"""constrain-outputs: an activation of the last layer that keeps its outputs where the
+loss is defined.
+"""
 
 import explosions
 import keras
@@ -32,8 +34,16 @@ def test_last_layer_gets_what_the_loss_is_defined_for():
 @pytest.mark.parametrize(
     ("diagnosis", "loss", "last"),
     [
-        (contract.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)), explosions.poisson, None),
-        (contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)), explosions.poisson, None),
+        (
+            contract.diagnosis(Cause.LEARNING_RATE, place=Place(Phase.LOSS)),
+            explosions.poisson,
+            None,
+        ),
+        (
+            contract.diagnosis(Cause.LOSS_DOMAIN, place=Place(Phase.FORWARD)),
+            explosions.poisson,
+            None,
+        ),
         (IN_LOSS, keras.losses.BinaryCrossentropy(from_logits=True), None),
         (IN_LOSS, explosions.poisson, "softplus"),
         (IN_LOSS, explosions.poisson, "sigmoid"),

@@ -1,4 +1,6 @@
-"""constrain-weights: every unit's weights below a norm, by a stock constraint that is saved with the layer."""
+"""constrain-weights: every unit's weights below a norm, by a stock constraint that is
+saved with the layer.
+"""
 
 import explosions
 import keras
@@ -17,7 +19,9 @@ DIAGNOSIS = contract.diagnosis(Cause.EXPLODING_GRADIENT)
 
 def test_layers_are_those_with_a_kernel_that_is_free():
     bound = layers.Dense(3, kernel_constraint="max_norm")
-    model = keras.Sequential([keras.Input((5, 4)), layers.SimpleRNN(3), layers.Dropout(0.1), bound, layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((5, 4)), layers.SimpleRNN(3), layers.Dropout(0.1), bound, layers.Dense(1)]
+    )
     model.compile("sgd", "mse")
     run = contract.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
     found = contract.levels(get(NAME), DIAGNOSIS, run)

@@ -1,4 +1,6 @@
-"""drop-incomplete-batch: what does not fill a batch is left out of training, and of nothing else."""
+"""drop-incomplete-batch: what does not fill a batch is left out of training, and of
+nothing else.
+"""
 
 import explosions
 import numpy as np
@@ -21,14 +23,18 @@ def test_rows_left_over_are_told():
     run = contract.run_of(explosions.mlp(), *explosions.table(rows=97))  # Keras takes batches of 32
     (params,) = contract.levels(get(NAME), ONE, run)
     assert params == {"batch_rows": 32, "rows": [96]}
-    assert get(NAME).explain(params) == "Leave out the rows that do not fill a batch of 32 (row 96)."
+    assert (
+        get(NAME).explain(params) == "Leave out the rows that do not fill a batch of 32 (row 96)."
+    )
     assert get(NAME).apply(run, Plan(), **params).of(RowFilter).batch_rows == 32
 
 
 def test_applies_when_the_batch_that_failed_had_a_single_row():
     run = contract.run_of(explosions.mlp(), *explosions.table(rows=97))
     assert contract.applies(get(NAME), ONE, run)
-    assert not contract.applies(get(NAME), contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), run)
+    assert not contract.applies(
+        get(NAME), contract.diagnosis(Cause.LAYER_DOMAIN, batch_rows=32), run
+    )
     assert not contract.applies(get(NAME), ONE, run, Plan().with_change(RowFilter(batch_rows=32)))
 
 
@@ -38,7 +44,9 @@ def test_repairs_a_single_row_as_well_as_an_expert():
         held = int(len(y) * (1.0 - arguments["validation_split"]))
         whole = held - held % arguments["batch_size"]
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
-        return repairs.trained(model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])})
+        return repairs.trained(
+            model, x[:whole], y[:whole], {**rest, "validation_data": (x[held:], y[held:])}
+        )
 
     repairs.check_repair(NAME, explosions.single_row_left_over, expert)
 
@@ -50,7 +58,10 @@ def test_stream_goes_without_its_last_batch(kind):
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     given = {"epochs": 10, "verbose": 0}
     if kind == "generator":
-        batches, given = (batch for batch in batches.repeat().as_numpy_iterator()), {**given, "steps_per_epoch": 7}
+        batches, given = (
+            (batch for batch in batches.repeat().as_numpy_iterator()),
+            {**given, "steps_per_epoch": 7},
+        )
     report = nanfix.fit(model, batches, strategies=[NAME], **given)
     assert report.outcome is Outcome.REPAIRED and np.isfinite(report.history["loss"]).all()
     assert report.fix.edits[0].params == {"batch_rows": 16, "rows": None}

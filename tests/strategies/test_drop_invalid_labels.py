@@ -35,7 +35,9 @@ def params(run):
 def test_labels_from_one_are_shifted():
     given = run(1, 2, 3, 1)
     assert params(given) == {"classes": 3, "first_label": 1, "rows": [], "of": 4}
-    assert get(NAME).apply(given, Plan(), **params(given)).of(RowFilter) == RowFilter(classes=3, first_label=1)
+    assert get(NAME).apply(given, Plan(), **params(given)).of(RowFilter) == RowFilter(
+        classes=3, first_label=1
+    )
     assert params(run(1, 1, 3))["first_label"] == 1
 
 
@@ -60,7 +62,9 @@ def test_stream_is_shifted_only_when_every_class_was_seen():
 def test_applies_to_class_indices_with_a_valid_one_among_them():
     assert contract.applies(get(NAME), DIAGNOSIS, run(0, 7))
     assert not contract.applies(get(NAME), DIAGNOSIS, run(7, 8))
-    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8))
+    )
 
 
 def test_labels_from_one_are_learned():
@@ -75,14 +79,22 @@ def test_stray_labels_are_left_out_of_training_and_validation():
     model, x, y, arguments = explosions.stray_label()
     report = nanfix.fit(model, x, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
-    assert [edit.strategy for edit in report.fix.edits] == [NAME] and report.fix.edits[0].params["rows"] == [20, 150]
-    assert np.isfinite(report.history["loss"]).all() and np.isfinite(report.history["val_loss"]).all()
+    assert [edit.strategy for edit in report.fix.edits] == [NAME] and report.fix.edits[0].params[
+        "rows"
+    ] == [20, 150]
+    assert (
+        np.isfinite(report.history["loss"]).all() and np.isfinite(report.history["val_loss"]).all()
+    )
 
 
 def test_stream_of_labels_from_one_is_learned():
     model, x, y, _ = explosions.labels_from_one()
-    report = nanfix.fit(model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=20, verbose=0)
-    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    report = nanfix.fit(
+        model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=20, verbose=0
+    )
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [
+        NAME
+    ]
     assert float(np.mean(model.predict(x, verbose=0).argmax(axis=1) == y - 1)) > 0.7
 
 
@@ -90,7 +102,9 @@ def test_stream_of_labels_from_one_is_learned():
 def test_shift_is_as_good_as_one_by_hand():
     x, labels = explosions.noisy_classes()
     build = explosions.with_data(explosions.labels_from_one, x, labels + 1, epochs=6)
-    repairs.check_repair(NAME, build, lambda model, x, y, arguments: repairs.trained(model, x, y - 1, arguments))
+    repairs.check_repair(
+        NAME, build, lambda model, x, y, arguments: repairs.trained(model, x, y - 1, arguments)
+    )
 
 
 @pytest.mark.soak

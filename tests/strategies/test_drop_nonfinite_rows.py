@@ -30,15 +30,25 @@ def test_parameters_name_the_users_rows():
     x[3, 1], y[6] = np.inf, np.nan
     run = contract.run_of(explosions.mlp(), x, y)
     assert params(run) == {"inputs": True, "targets": True, "rows": [3, 6], "of": 8}
-    assert get(NAME).apply(run, NOTHING, **params(run)).of(RowFilter) == RowFilter(finite_inputs=True, finite_targets=True)
-    assert get(NAME).explain(params(run)) == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
+    assert get(NAME).apply(run, NOTHING, **params(run)).of(RowFilter) == RowFilter(
+        finite_inputs=True, finite_targets=True
+    )
+    assert (
+        get(NAME).explain(params(run))
+        == "Leave out 2 of 8 rows, those with NaN or inf in their inputs or targets."
+    )
 
 
 def test_filled_inputs_count_as_finite():
     x, y = explosions.table(rows=8)
     x[3, 1], y[6] = np.inf, np.nan
     filled = Plan().with_change(Scaling(fills={"input[0]": (0.0,) * 4}))
-    assert params(contract.run_of(explosions.mlp(), x, y), filled) == {"inputs": False, "targets": True, "rows": [6], "of": 8}
+    assert params(contract.run_of(explosions.mlp(), x, y), filled) == {
+        "inputs": False,
+        "targets": True,
+        "rows": [6],
+        "of": 8,
+    }
 
 
 def test_applies_only_where_a_row_is_left():
@@ -49,7 +59,9 @@ def test_applies_only_where_a_row_is_left():
     assert contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), x, y))
 
 
-@pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__
+)
 def test_training_equals_one_on_the_rows_that_are_left(build):
     model, x, y, arguments = build()
     report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
@@ -61,7 +73,9 @@ def test_training_equals_one_on_the_rows_that_are_left(build):
     given = {**arguments, "validation_split": 0.0, "validation_data": (x[held], y[held])}
     history = plain.fit(x[train], y[train], **given).history
     np.testing.assert_allclose(report.history["val_loss"], history["val_loss"], rtol=1e-4)
-    np.testing.assert_allclose(model.predict(x[keep], verbose=0), plain.predict(x[keep], verbose=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        model.predict(x[keep], verbose=0), plain.predict(x[keep], verbose=0), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_rows_of_a_subclassed_model_are_left_out():
@@ -77,7 +91,9 @@ def test_rows_of_a_subclassed_model_are_left_out():
     model = Model()
     model.compile("adam", "mse")
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [
+        NAME
+    ]
 
 
 class Batches(keras.utils.PyDataset):
@@ -137,7 +153,9 @@ def left_out_by_hand(model, x, y, arguments):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build", [explosions.missing_cells, explosions.nan_target], ids=lambda build: build.__name__
+)
 def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
     x, y = explosions.noisy_table()
     rng = np.random.default_rng(0)
@@ -152,7 +170,13 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand(build):
 def test_rows_with_a_missing_weight_are_left_out():
     model, x, y, arguments = explosions.missing_weights()
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [
+        NAME
+    ]
     params = report.fix.edits[0].params
-    assert params["rows"] == [5, 77] and params["weights"] and np.isfinite(report.history["loss"]).all()
+    assert (
+        params["rows"] == [5, 77]
+        and params["weights"]
+        and np.isfinite(report.history["loss"]).all()
+    )
     assert "weights" in str(report.fix)

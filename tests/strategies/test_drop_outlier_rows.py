@@ -30,14 +30,20 @@ def test_bands_are_robust_and_leave_constant_features_alone():
 
 def test_rows_outside_are_not_kept():
     given = sample([1, 2, 3, 4, 1e6])
-    assert keep(RowFilter(bands=bands(given, 10.0)), given.inputs, given.targets).tolist() == [True] * 4 + [False]
+    assert keep(RowFilter(bands=bands(given, 10.0)), given.inputs, given.targets).tolist() == [
+        True
+    ] * 4 + [False]
 
 
 def test_too_many_are_no_outliers():
     x, y = explosions.table(rows=40)
-    run = contract.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y)
+    run = contract.run_of(
+        explosions.mlp(), np.where(np.arange(40)[:, None] < 1, 1e9, x).astype("float32"), y
+    )
     assert contract.applies(get(NAME), DIAGNOSIS, run)
-    crowd = contract.run_of(explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y)
+    crowd = contract.run_of(
+        explosions.mlp(), np.where(np.arange(40)[:, None] < 4, 1e9, x).astype("float32"), y
+    )
     assert not contract.applies(get(NAME), DIAGNOSIS, crowd)
     assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), x, y))
 
@@ -50,8 +56,15 @@ def test_repairs_codes_for_missing_values_as_well_as_an_expert():
         held = int(len(y) * 0.8)
         rest = {name: value for name, value in arguments.items() if name != "validation_split"}
         train = kept[:held]
-        return repairs.trained(model, x[:held][train], y[:held][train], {**rest, "validation_data": (x[held:], y[held:])})
+        return repairs.trained(
+            model,
+            x[:held][train],
+            y[:held][train],
+            {**rest, "validation_data": (x[held:], y[held:])},
+        )
 
     report, *_ = repairs.check_repair(NAME, explosions.sentinel_values, expert)
-    assert report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
+    assert (
+        report.fix.edits[0].params["rows"] == [20, 90] and report.fix.edits[0].params["of"] == 160
+    )
     assert report.diagnosis.cause is Cause.OUTLIER

@@ -1,4 +1,6 @@
-"""guard-unsafe-operations: the operation that failed is guarded, and the user's own object stays repaired."""
+"""guard-unsafe-operations: the operation that failed is guarded, and the user's own
+object stays repaired.
+"""
 
 import explosions
 import keras
@@ -18,7 +20,9 @@ from nanfix.testing import contract, repairs
 NAME = "guard-unsafe-operations"
 
 
-def diagnosis(cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", source="loss.py:12", layer=None):
+def diagnosis(
+    cause=Cause.LOSS_DOMAIN, phase=Phase.LOSS, operation="Sqrt", source="loss.py:12", layer=None
+):
     return contract.diagnosis(cause, place=Place(phase, layer, operation, source))
 
 
@@ -29,7 +33,9 @@ def run():
 
 def test_names_the_operation_its_line_and_the_address_of_its_layer(run):
     layer = run.model.layers[1].name
-    levels = contract.levels(get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), run)
+    levels = contract.levels(
+        get(NAME), diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "RealDiv", "net.py:7", layer), run
+    )
     expected = {"operation": "RealDiv", "source": "net.py:7", "layer": "dense[1]", "code": None}
     assert levels == [{**expected, "epsilon": epsilon} for epsilon in (0.0, 1e-10, 1e-7, 1e-4)]
 
@@ -86,11 +92,22 @@ def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(run):
     [
         ("Log", "ops.log(ops.maximum(x, 1e-07))  # at loss.py:24"),
         ("Exp", "ops.exp(ops.minimum(x, 16.12))  # at loss.py:24"),
-        ("RealDiv", "a / ops.where(ops.abs(b) < 1e-07, ops.where(b < 0, -1e-07, 1e-07), b)  # at loss.py:24"),
+        (
+            "RealDiv",
+            (
+                "a / ops.where(ops.abs(b) < 1e-07, ops.where(b < 0, -1e-07, 1e-07), b)  # at "
+                "loss.py:24"
+            ),
+        ),
     ],
 )
 def test_snippet_is_what_a_person_would_write(operation, snippet):
-    assert get(NAME).snippet({"operation": operation, "source": "loss.py:24", "layer": None, "epsilon": 1e-7}) == snippet
+    assert (
+        get(NAME).snippet(
+            {"operation": operation, "source": "loss.py:24", "layer": None, "epsilon": 1e-7}
+        )
+        == snippet
+    )
 
 
 def test_division_by_zero_that_counts_as_nothing_is_said_so():
@@ -107,7 +124,12 @@ def shares_of_counts():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1280, 4)).astype("float32")
     y = rng.poisson(np.exp(0.8 + 0.7 * x[:, :1] - 0.5 * x[:, 1:2])).astype("float32")
-    return explosions.mlp(keras.optimizers.Adam(0.01), share_of_the_target), x, y, {**explosions.ARGUMENTS, "epochs": 10}
+    return (
+        explosions.mlp(keras.optimizers.Adam(0.01), share_of_the_target),
+        x,
+        y,
+        {**explosions.ARGUMENTS, "epochs": 10},
+    )
 
 
 def test_targets_of_zero_do_not_drown_the_others():
@@ -132,11 +154,15 @@ def overflowing_softmax():
     """Attention weights over raw scores, whose exponentials overflow."""
     x, _ = explosions.table(rows=1280)
     x = 300.0 * x
-    y = x[:, :1] / 300.0 * (x[:, :1] > x[:, 1:2]) + 0.1 * np.random.default_rng(0).normal(size=(1280, 1))
+    y = x[:, :1] / 300.0 * (x[:, :1] > x[:, 1:2]) + 0.1 * np.random.default_rng(0).normal(
+        size=(1280, 1)
+    )
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
     weights = SoftmaxByHand()(layers.Dense(4, kernel_initializer="identity")(inputs))
-    outputs = layers.Dense(1)(layers.Dense(16, "relu")(layers.Rescaling(1 / 300.0)(inputs * weights)))
+    outputs = layers.Dense(1)(
+        layers.Dense(16, "relu")(layers.Rescaling(1 / 300.0)(inputs * weights))
+    )
     model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y.astype("float32"), {**explosions.ARGUMENTS, "epochs": 10}
@@ -145,8 +171,8 @@ def overflowing_softmax():
 @pytest.mark.soak
 def test_softmax_by_hand_is_as_good_as_the_stock_one():
     def stock(model, x, y, arguments):
-        next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = lambda inputs: ops.softmax(
-            inputs, axis=-1
+        next(layer for layer in model.layers if isinstance(layer, SoftmaxByHand)).call = (
+            lambda inputs: ops.softmax(inputs, axis=-1)
         )
         return repairs.trained(model, x, y, arguments)
 
@@ -157,7 +183,9 @@ def test_softmax_by_hand_is_as_good_as_the_stock_one():
 
 
 def assert_finite_on_zeros(model):
-    """Zeros are where the distance has no slope: predictions and the gradient of a direct call are finite there."""
+    """Zeros are where the distance has no slope: predictions and the gradient of a
+    direct call are finite there.
+    """
     zeros = tf.zeros((2, 4))
     with tf.GradientTape() as tape:
         tape.watch(zeros)
@@ -184,7 +212,9 @@ def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
 
 def test_model_trains_on_after_its_repair():
     report, x, y = repairs.check_repair(NAME, explosions.root_of_distance)
-    report.model.fit(np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0)
+    report.model.fit(
+        np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0
+    )
     assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
 
 
@@ -193,10 +223,17 @@ def root_of_error(y, p):
 
 
 def root_in_the_loss():
-    """The slope of the loss is infinite where the model predicts a target exactly, as it does for zeros at first."""
+    """The slope of the loss is infinite where the model predicts a target exactly, as
+    it does for zeros at first.
+    """
     x, y = explosions.table()
     x[0] = y[0] = 0.0
-    return explosions.mlp(keras.optimizers.Adam(0.01), root_of_error), x, y, {**explosions.ARGUMENTS, "shuffle": False}
+    return (
+        explosions.mlp(keras.optimizers.Adam(0.01), root_of_error),
+        x,
+        y,
+        {**explosions.ARGUMENTS, "shuffle": False},
+    )
 
 
 class RootInTheModel(keras.Model):
@@ -241,7 +278,9 @@ def test_operation_on_symbolic_tensors_is_named_and_guarded():
     model, x, y, arguments = root_of_symbols()
     report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED
-    assert report.diagnosis.place.operation == "Sqrt" and report.diagnosis.place.layer.startswith("sqrt")
+    assert report.diagnosis.place.operation == "Sqrt" and report.diagnosis.place.layer.startswith(
+        "sqrt"
+    )
     assert np.isfinite(model.predict(x, verbose=0)).all()
     assert report.history["val_loss"][-1] < np.var(y)
 
@@ -250,10 +289,14 @@ def test_operation_on_symbolic_tensors_is_named_and_guarded():
 def test_is_as_good_as_a_guard_written_by_hand():
     x, _ = explosions.table(rows=1280)
     x[40] = 0.0
-    y = np.linalg.norm(x, axis=1, keepdims=True) + 0.1 * np.random.default_rng(0).normal(size=(1280, 1))
+    y = np.linalg.norm(x, axis=1, keepdims=True) + 0.1 * np.random.default_rng(0).normal(
+        size=(1280, 1)
+    )
 
     def guarded(model, x, y, arguments):
-        model.layers[2].function = lambda h: ops.sqrt(ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7))
+        model.layers[2].function = lambda h: ops.sqrt(
+            ops.maximum(ops.sum(ops.square(h), axis=-1, keepdims=True), 1e-7)
+        )
         return repairs.trained(model, x, y, arguments)
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)

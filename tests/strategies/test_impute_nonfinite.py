@@ -1,4 +1,6 @@
-"""impute-nonfinite: the medians, what passes through untouched, and holes filled inside the model at the end."""
+"""impute-nonfinite: the medians, what passes through untouched, and holes filled inside
+the model at the end.
+"""
 
 import subprocess
 import sys
@@ -49,18 +51,33 @@ def test_features_are_the_last_axis_whatever_the_rank():
 
 
 def test_every_float_input_has_its_own_fills():
-    first, second, ids = keras.Input((2,), name="a"), keras.Input((1,), name="b"), keras.Input((1,), name="c", dtype="int32")
+    first, second, ids = (
+        keras.Input((2,), name="a"),
+        keras.Input((1,), name="b"),
+        keras.Input((1,), name="c", dtype="int32"),
+    )
     looked_up = layers.Flatten()(layers.Embedding(4, 2)(ids))
-    model = keras.Model({"a": first, "b": second, "c": ids}, layers.Dense(1)(layers.Concatenate()([first, second, looked_up])))
-    x = {"a": np.float32([[1, NAN], [3, 5]]), "b": np.float32([[4], [NAN]]), "c": np.int32([[1], [2]])}
+    model = keras.Model(
+        {"a": first, "b": second, "c": ids},
+        layers.Dense(1)(layers.Concatenate()([first, second, looked_up])),
+    )
+    x = {
+        "a": np.float32([[1, NAN], [3, 5]]),
+        "b": np.float32([[4], [NAN]]),
+        "c": np.int32([[1], [2]]),
+    }
     assert fills(model, x) == {"a": [2.0, 5.0], "b": [4.0]}
 
 
 def test_applies_only_where_layers_can_be_put_into_the_model():
     model = structures.Subclass()
     model.compile("sgd", "mse")
-    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8)))
-    assert contract.applies(get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8)))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8))
+    )
+    assert contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8))
+    )
 
 
 def test_gate_passes_everything_unchanged_until_it_fills():
@@ -101,13 +118,20 @@ def test_training_equals_one_on_filled_data():
     plain, *_ = explosions.missing_cells()
     history = plain.fit(filled(report, x), y, **arguments).history
     np.testing.assert_allclose(report.history["loss"], history["loss"], rtol=1e-5)
-    np.testing.assert_allclose(model.predict(x, verbose=0), plain.predict(filled(report, x), verbose=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0),
+        plain.predict(filled(report, x), verbose=0),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_holes_are_filled_before_the_inputs_are_scaled():
     model, x, y, arguments = explosions.unscaled_inputs()
     x[70, 2], x[90, 0] = NAN, INF
-    report = nanfix.fit(model, x, y, strategies=[NAME, "scale-inputs"], **{**arguments, "shuffle": False})
+    report = nanfix.fit(
+        model, x, y, strategies=[NAME, "scale-inputs"], **{**arguments, "shuffle": False}
+    )
     assert [edit.strategy for edit in report.fix.edits] == [NAME, "scale-inputs"]
     assert "Imputation" in report.notes[0] and "as a Normalization layer" in report.notes[0]
     predicted = model.predict(x, verbose=0)
@@ -122,10 +146,13 @@ def test_functional_model_where_scaling_cannot_be_folded():
     model = keras.Model({"first": first, "second": second}, layers.Dense(1)(hidden))
     model.compile(keras.optimizers.SGD(0.1), "mse")
     named = {"first": x, "second": x * 3000.0 + 1000.0}
-    report = nanfix.fit(model, named, y, strategies=[NAME, "scale-inputs"], **{**arguments, "validation_split": 0.0})
+    report = nanfix.fit(
+        model, named, y, strategies=[NAME, "scale-inputs"], **{**arguments, "validation_split": 0.0}
+    )
     assert [edit.strategy for edit in report.fix.edits] == [NAME, "scale-inputs"]
     assert report.notes[0].startswith(
-        "Imputation put into the model, in front of its first layer. Scaling put into the model as a Normalization layer; "
+        "Imputation put into the model, in front of its first layer. Scaling put into the model as "
+        "a Normalization layer; "
     )
     assert float(np.mean((model.predict(named, verbose=0) - y) ** 2)) < np.var(y)
 
@@ -139,7 +166,9 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
 """
 
 
-@pytest.mark.parametrize("build", [explosions.missing_cells, explosions.missing_cells_and_large_targets])
+@pytest.mark.parametrize(
+    "build", [explosions.missing_cells, explosions.missing_cells_and_large_targets]
+)
 def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_path):
     model, x, y, arguments = build()
     report = nanfix.fit(model, x, y, **arguments)
@@ -148,7 +177,9 @@ def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_
     np.save(tmp_path / "x.npy", x)
     files = [str(tmp_path / name) for name in ("model.keras", "x.npy", "predicted.npy")]
     subprocess.run([sys.executable, "-c", LOAD, *files], check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6
+    )
 
 
 @pytest.mark.soak
@@ -161,5 +192,7 @@ def test_is_as_good_as_medians_filled_in_by_hand():
         imputer = SimpleImputer(strategy="median").fit(x[: repairs.training_rows(y, arguments)])
         return repairs.trained(model, imputer.transform(x), y, arguments)
 
-    report, *_ = repairs.check_repair(NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed)
+    report, *_ = repairs.check_repair(
+        NAME, explosions.with_data(explosions.missing_cells, x, y, epochs=6), imputed
+    )
     assert np.isfinite(report.model.predict(x, verbose=0)).all()

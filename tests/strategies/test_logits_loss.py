@@ -1,4 +1,6 @@
-"""logits-loss: crossentropies are recognized, however written, and others are not; predictions stay probabilities."""
+"""logits-loss: crossentropies are recognized, however written, and others are not;
+predictions stay probabilities.
+"""
 
 import explosions
 import keras
@@ -71,7 +73,9 @@ def one_sided(y, p):
 
 
 def gathered(y, p):
-    """A crossentropy of class indices; it can be computed only where there are as many outputs as classes."""
+    """A crossentropy of class indices; it can be computed only where there are as many
+    outputs as classes.
+    """
     return -ops.log(ops.take_along_axis(p, ops.cast(ops.reshape(y, (-1, 1)), "int32"), axis=-1))
 
 
@@ -83,8 +87,12 @@ def of_full_batches(y, p):
 def run_of(loss, last, outputs=3, targets=None):
     x, _ = explosions.table(rows=16)
     if targets is None:
-        targets = np.eye(3)[np.arange(16) % 3] if outputs == 3 else np.tile([[0], [1]], (8, outputs))
-    return contract.run_of(explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32"))
+        targets = (
+            np.eye(3)[np.arange(16) % 3] if outputs == 3 else np.tile([[0], [1]], (8, outputs))
+        )
+    return contract.run_of(
+        explosions.mlp(loss=loss, last=last, outputs=outputs), x, np.asarray(targets, "float32")
+    )
 
 
 def found(run):
@@ -98,18 +106,31 @@ def found(run):
         (categorical, "softmax", ("categorical_crossentropy", MEAN, 1.0, False, None)),
         (categorical_mean, "softmax", ("categorical_crossentropy", MEAN, 1 / 3, False, None)),
         (categorical_sum, "softmax", ("categorical_crossentropy", SUM, 1.0, False, None)),
-        (categorical_in_bits, "softmax", ("categorical_crossentropy", MEAN, 1 / np.log(2.0), False, None)),
+        (
+            categorical_in_bits,
+            "softmax",
+            ("categorical_crossentropy", MEAN, 1 / np.log(2.0), False, None),
+        ),
         (categorical, None, ("categorical_crossentropy", MEAN, 1.0, False, "softmax")),
         (categorical_of_raw, None, ("categorical_crossentropy", MEAN, 1.0, True, None)),
         (categorical_sum_of_raw, None, ("categorical_crossentropy", SUM, 1.0, True, None)),
-        ("categorical_crossentropy", "softmax", ("categorical_crossentropy", MEAN, 1.0, False, None)),
+        (
+            "categorical_crossentropy",
+            "softmax",
+            ("categorical_crossentropy", MEAN, 1.0, False, None),
+        ),
     ],
 )
 def test_crossentropy_of_three_classes_is_recognized(loss, last, expected):
     params = found(run_of(loss, last))
     name, reduction, factor, raw_outputs, activation = expected
     assert params.pop("factor") == pytest.approx(factor, rel=1e-4)
-    assert params == {"loss": name, "reduction": reduction, "raw_outputs": raw_outputs, "activation": activation}
+    assert params == {
+        "loss": name,
+        "reduction": reduction,
+        "raw_outputs": raw_outputs,
+        "activation": activation,
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,24 +139,37 @@ def test_crossentropy_of_three_classes_is_recognized(loss, last, expected):
         (binary, "sigmoid", 1, MEAN, 1.0, False, None),
         (binary, "sigmoid", 2, MEAN, 1.0, False, None),
         (binary_sum, "sigmoid", 1, SUM, 1.0, False, None),
-        (binary_sum, "sigmoid", 2, SUM, 2.0, False, None),  # Keras takes the mean over the two outputs
+        # Keras takes the mean over the two outputs.
+        (binary_sum, "sigmoid", 2, SUM, 2.0, False, None),
         (binary, None, 1, MEAN, 1.0, False, "sigmoid"),
-        (binary, None, 2, MEAN, 1.0, False, "sigmoid"),  # softmax would not do: both can be 1, or neither
+        # Softmax would not do: both can be 1, or neither.
+        (binary, None, 2, MEAN, 1.0, False, "sigmoid"),
         (binary_of_raw, None, 1, MEAN, 1.0, True, None),
         (binary_of_raw, None, 2, MEAN, 1.0, True, None),
         ("binary_crossentropy", "sigmoid", 1, MEAN, 1.0, False, None),
     ],
 )
-def test_crossentropy_of_yes_or_no_is_recognized(loss, last, outputs, reduction, factor, raw_outputs, activation):
+def test_crossentropy_of_yes_or_no_is_recognized(
+    loss, last, outputs, reduction, factor, raw_outputs, activation
+):
     params = found(run_of(loss, last, outputs))
     assert params.pop("factor") == pytest.approx(factor, rel=1e-4)
-    expected = {"loss": "binary_crossentropy", "reduction": reduction, "raw_outputs": raw_outputs, "activation": activation}
+    expected = {
+        "loss": "binary_crossentropy",
+        "reduction": reduction,
+        "raw_outputs": raw_outputs,
+        "activation": activation,
+    }
     assert params == expected
 
 
 def test_crossentropy_of_class_indices_is_recognized():
     params = found(run_of("sparse_categorical_crossentropy", "softmax", targets=np.arange(16) % 3))
-    assert (params["loss"], params["reduction"], params["factor"]) == ("sparse_categorical_crossentropy", MEAN, 1.0)
+    assert (params["loss"], params["reduction"], params["factor"]) == (
+        "sparse_categorical_crossentropy",
+        MEAN,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +192,9 @@ def test_what_is_no_crossentropy_of_probabilities_is_left_alone(loss, last, outp
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss, last, outputs))
 
 
-@pytest.mark.parametrize(("loss", "targets"), [(gathered, np.arange(16) % 3), (of_full_batches, None)])
+@pytest.mark.parametrize(
+    ("loss", "targets"), [(gathered, np.arange(16) % 3), (of_full_batches, None)]
+)
 def test_loss_that_cannot_take_random_outputs_is_left_alone(loss, targets):
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss, "softmax", targets=targets))
 
@@ -174,7 +210,9 @@ def test_several_outputs_are_left_alone():
 def test_last_activation_given_as_a_layer_is_no_error():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=layers.Softmax())])
     model.compile("sgd", categorical)
-    run = contract.run_of(model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3])
+    run = contract.run_of(
+        model, explosions.table(rows=9)[0], np.eye(3, dtype="float32")[np.arange(9) % 3]
+    )
     assert contract.applies(get(NAME), DIAGNOSIS, run) in (True, False)
 
 
@@ -210,7 +248,9 @@ def test_three_classes_sum_to_one_after_the_repair():
 
 
 def test_raw_outputs_stay_raw():
-    report, x, y = repairs.check_repair(NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw))
+    report, x, y = repairs.check_repair(
+        NAME, lambda: explosions.handwritten_binary(last=None, loss=binary_of_raw)
+    )
     assert report.model.layers[-1].activation is keras.activations.linear
     outputs = report.model.predict(x, verbose=0)
     assert np.abs(outputs).max() > 1.0 and np.mean((outputs > 0.0) == y) > 0.8
@@ -225,8 +265,12 @@ def test_is_as_good_as_logits_by_hand(last):
 
     def from_logits(model, x, y, arguments):
         model.layers[-1].activation = keras.activations.linear
-        model.compile(keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True))
+        model.compile(
+            keras.optimizers.Adam(0.03), keras.losses.BinaryCrossentropy(from_logits=True)
+        )
         return repairs.trained(model, x, y, arguments)
 
-    build = explosions.with_data(lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64)
+    build = explosions.with_data(
+        lambda: explosions.handwritten_binary(last), x, y, epochs=6, batch_size=64
+    )
     repairs.check_repair(NAME, build, from_logits)

@@ -20,8 +20,15 @@ def run_of(optimizer):
 
 def test_refuses_an_optimizer_that_scales_already():
     assert contract.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
-    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())))
-    assert not contract.applies(get(NAME), DIAGNOSIS, run_of("sgd"), get(NAME).apply(run_of("sgd"), Plan(), initial_scale=1.0))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, run_of(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()))
+    )
+    assert not contract.applies(
+        get(NAME),
+        DIAGNOSIS,
+        run_of("sgd"),
+        get(NAME).apply(run_of("sgd"), Plan(), initial_scale=1.0),
+    )
 
 
 @pytest.mark.soak

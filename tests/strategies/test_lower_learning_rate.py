@@ -1,4 +1,6 @@
-"""lower-learning-rate: half decades of the failed rate, schedules scaled as a whole, callbacks held below."""
+"""lower-learning-rate: half decades of the failed rate, schedules scaled as a whole,
+callbacks held below.
+"""
 
 from dataclasses import replace
 
@@ -32,7 +34,10 @@ def test_levels_are_half_decades_of_the_rate_that_failed(run):
 
 
 def test_unknown_rate_is_asked_of_the_optimizer(run):
-    assert rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [0.15, 0.05]
+    assert rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [
+        0.15,
+        0.05,
+    ]
 
 
 def test_applies_to_optimizers_that_have_a_rate(run):
@@ -56,12 +61,19 @@ def test_repairs_a_rate_that_is_too_high():
 def test_schedule_is_scaled_as_a_whole():
     def build():
         model, x, y, arguments = explosions.learning_rate()
-        model.compile(keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([16], [30.0, 15.0])), "mse")
+        model.compile(
+            keras.optimizers.SGD(
+                keras.optimizers.schedules.PiecewiseConstantDecay([16], [30.0, 15.0])
+            ),
+            "mse",
+        )
         return model, x, y, arguments
 
     report, *_ = repairs.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
-    assert learning_rate_of(report.model.optimizer).values == pytest.approx([30.0 * share, 15.0 * share])
+    assert learning_rate_of(report.model.optimizer).values == pytest.approx(
+        [30.0 * share, 15.0 * share]
+    )
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
@@ -80,7 +92,9 @@ def test_whatever_makes_the_rate_goes_on_making_it(rate):
 
     report, *_ = repairs.check_repair(NAME, build)
     share = report.fix.edits[0].params["share"]
-    assert share < 1.0 and float(report.model.optimizer.learning_rate) == pytest.approx(30.0 * share)
+    assert share < 1.0 and float(report.model.optimizer.learning_rate) == pytest.approx(
+        30.0 * share
+    )
     assert str(report.fix).startswith(f"Train with {share:.3g} times each of your learning rates.")
 
 
@@ -96,7 +110,9 @@ def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
     share = report.fix.edits[0].params["share"]
     assert float(report.model.optimizer.learning_rate) == pytest.approx(30.0 / 4 * share)
     assert seen[-3:] == pytest.approx([30.0, 30.0, 15.0])
-    assert report.history["learning_rate"] == pytest.approx([30.0 * share, 15.0 * share, 7.5 * share])
+    assert report.history["learning_rate"] == pytest.approx(
+        [30.0 * share, 15.0 * share, 7.5 * share]
+    )
 
 
 @pytest.mark.soak

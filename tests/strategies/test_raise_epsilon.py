@@ -27,8 +27,12 @@ def test_levels_are_factors_of_the_users_epsilon_up_to_one():
 def test_refuses_other_places_other_optimizers_and_constants_out_of_any_range():
     adam = run_of("adam")
     large = Plan().with_change(OptimizerSettings({"epsilon": 1e-3}))
-    assert contract.applies(get(NAME), DIAGNOSIS, adam) and not contract.applies(get(NAME), DIAGNOSIS, adam, large)
-    assert not contract.applies(get(NAME), contract.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam)
+    assert contract.applies(get(NAME), DIAGNOSIS, adam) and not contract.applies(
+        get(NAME), DIAGNOSIS, adam, large
+    )
+    assert not contract.applies(
+        get(NAME), contract.diagnosis(Cause.OPTIMIZER_CONSTANT, place=Place(Phase.LOSS)), adam
+    )
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of("sgd"))
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(epsilon=0.0)))
 

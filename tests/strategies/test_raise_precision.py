@@ -14,7 +14,13 @@ NAME = "raise-precision"
 
 
 def halved(dtype="mixed_float16"):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype=dtype, name="first"), layers.Dense(1, dtype=dtype)])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, dtype=dtype, name="first"),
+            layers.Dense(1, dtype=dtype),
+        ]
+    )
     model.compile("sgd", "mse")
     return contract.run_of(model, *explosions.table(rows=16))
 
@@ -24,8 +30,13 @@ def diagnosis(layer):
 
 
 def test_levels_are_the_layer_that_overflowed_and_all():
-    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [{"layers": ["first"]}, {"layers": ["first", "dense[0]"]}]
-    assert contract.levels(get(NAME), diagnosis(None), halved()) == [{"layers": ["first", "dense[0]"]}]
+    assert contract.levels(get(NAME), diagnosis("first"), halved()) == [
+        {"layers": ["first"]},
+        {"layers": ["first", "dense[0]"]},
+    ]
+    assert contract.levels(get(NAME), diagnosis(None), halved()) == [
+        {"layers": ["first", "dense[0]"]}
+    ]
 
 
 def test_refuses_full_precision_and_weights_of_half_precision():

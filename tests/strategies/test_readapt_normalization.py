@@ -24,11 +24,25 @@ def test_layers_get_the_statistics_of_the_finite_values():
     model, x, y, _ = explosions.adapted_to_holes()
     run = contract.run_of(model, x, y)
     (only,) = contract.levels(get(NAME), contract.diagnosis(Cause.RUINED_STATISTICS), run)
-    np.testing.assert_allclose(only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5)
-    np.testing.assert_allclose(only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5)
-    assert "statistics" in get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes["normalization[0]"]
-    assert get(NAME).explain(only) == "Adapt the Normalization layer to the finite values of its 4 features."
-    assert get(NAME).snippet(only).startswith("# layer normalization[0]: keras.layers.Normalization(mean=[")
+    np.testing.assert_allclose(
+        only["layers"]["normalization[0]"]["mean"], np.nanmean(x, axis=0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        only["layers"]["normalization[0]"]["variance"], np.nanvar(x, axis=0), rtol=1e-5
+    )
+    assert (
+        "statistics"
+        in get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes["normalization[0]"]
+    )
+    assert (
+        get(NAME).explain(only)
+        == "Adapt the Normalization layer to the finite values of its 4 features."
+    )
+    assert (
+        get(NAME)
+        .snippet(only)
+        .startswith("# layer normalization[0]: keras.layers.Normalization(mean=[")
+    )
 
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
@@ -44,19 +58,30 @@ def test_repairs_as_well_as_an_expert_and_the_saved_model_needs_no_nanfix(tmp_pa
         keras.utils.set_random_seed(0)
         normalization = layers.Normalization()
         normalization.adapt(filled)
-        model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)])
+        model = keras.Sequential(
+            [keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)]
+        )
         model.compile(keras.optimizers.Adam(0.02), "mse")
         return repairs.trained(model, filled, y, arguments)
 
     model, x, y, arguments = explosions.adapted_to_holes()
     report = nanfix.fit(model, x, y, **arguments)
-    assert report.outcome is nanfix.Outcome.REPAIRED and report.diagnosis.cause is Cause.RUINED_STATISTICS
+    assert (
+        report.outcome is nanfix.Outcome.REPAIRED
+        and report.diagnosis.cause is Cause.RUINED_STATISTICS
+    )
     assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite", NAME]
-    assert report.history["val_loss"][-1] <= repairs.AS_GOOD * by_hand(*explosions.adapted_to_holes())
+    assert report.history["val_loss"][-1] <= repairs.AS_GOOD * by_hand(
+        *explosions.adapted_to_holes()
+    )
     predicted = model.predict(x, verbose=0)
-    assert np.isfinite(predicted).all() and all(np.isfinite(np.asarray(v)).all() for v in model.variables)
+    assert np.isfinite(predicted).all() and all(
+        np.isfinite(np.asarray(v)).all() for v in model.variables
+    )
     model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), predicted)
+    np.testing.assert_array_equal(
+        keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), predicted
+    )
 
 
 def test_found_fix_works_on_a_fresh_model():

@@ -19,12 +19,19 @@ DIAGNOSIS = contract.diagnosis(Cause.BAD_INITIALIZATION)
 def drawn(run):
     """Return the initializer of each layer, by the layer."""
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
-    return {run.members[address]: initializer for address, initializer in params["initializers"].items()}
+    return {
+        run.members[address]: initializer for address, initializer in params["initializers"].items()
+    }
 
 
 @pytest.mark.parametrize(
     ("activation", "initializer"),
-    [("relu", "he_normal"), ("gelu", "he_normal"), ("selu", "lecun_normal"), ("tanh", "glorot_uniform")],
+    [
+        ("relu", "he_normal"),
+        ("gelu", "he_normal"),
+        ("selu", "lecun_normal"),
+        ("tanh", "glorot_uniform"),
+    ],
 )
 def test_initializer_goes_by_the_activation(activation, initializer):
     run = contract.run_of(explosions.mlp(activation=activation), *explosions.table(rows=8))
@@ -49,24 +56,33 @@ def test_initializer_goes_by_an_activation_that_is_a_layer_of_its_own():
 
 
 def test_only_layers_with_a_kernel_are_drawn():
-    model = keras.Sequential([keras.Input((6,)), layers.Embedding(9, 4), layers.SimpleRNN(3), layers.Activation("relu")])
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Embedding(9, 4), layers.SimpleRNN(3), layers.Activation("relu")]
+    )
     model.compile("sgd", "mse")
     run = contract.run_of(model, np.zeros((8, 6), "int32"), np.zeros((8, 3), "float32"))
     assert drawn(run) == {model.layers[1].cell: "glorot_uniform"}
 
 
 def test_does_not_apply_to_a_model_without_kernels():
-    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(), layers.Activation("relu")])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.BatchNormalization(), layers.Activation("relu")]
+    )
     model.compile("sgd", "mse")
     assert not contract.applies(
-        get(NAME), DIAGNOSIS, contract.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32"))
+        get(NAME),
+        DIAGNOSIS,
+        contract.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 4), "float32")),
     )
 
 
 def test_apply_starts_again_from_new_weights():
     run = contract.run_of(explosions.mlp(), *explosions.table(rows=8))
     changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).plan(run)
-    assert changed.of(InitialWeights).initializers == {"dense[1]": "he_normal"} and not changed.keeps_weights
+    assert (
+        changed.of(InitialWeights).initializers == {"dense[1]": "he_normal"}
+        and not changed.keeps_weights
+    )
 
 
 def test_repairs_weights_drawn_too_large():
@@ -80,9 +96,15 @@ def test_is_as_good_as_weights_drawn_by_hand():
     def drawn_by_he(model, x, y, arguments):
         *hidden, last = model.layers
         for layer in (*hidden, last):
-            initializer = keras.initializers.HeNormal() if layer is not last else keras.initializers.GlorotUniform()
+            initializer = (
+                keras.initializers.HeNormal()
+                if layer is not last
+                else keras.initializers.GlorotUniform()
+            )
             layer.kernel.assign(initializer(layer.kernel.shape))
         return repairs.trained(model, x, y, arguments)
 
-    build = explosions.with_data(explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64)
+    build = explosions.with_data(
+        explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64
+    )
     repairs.check_repair(NAME, build, drawn_by_he)

@@ -25,15 +25,21 @@ def situations():
 
 def run_of(*labels, loss="binary_crossentropy"):
     x, _ = explosions.table(rows=len(labels))
-    return contract.run_of(explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None])
+    return contract.run_of(
+        explosions.mlp(loss=loss, last="sigmoid"), x, np.float32(labels)[:, None]
+    )
 
 
-@pytest.mark.parametrize(("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)])
+@pytest.mark.parametrize(
+    ("labels", "low", "high"), [((-1, 1, 1), -1, 1), ((0, 255, 0), 0, 255), ((0, 50, 100), 0, 100)]
+)
 def test_lowest_and_highest_label_become_0_and_1(labels, low, high):
     run = run_of(*labels)
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
     assert params == {"low": low, "high": high}
-    assert get(NAME).apply(run, Plan(), **params).of(RowFilter).labels == Affine((low,), (high - low,))
+    assert get(NAME).apply(run, Plan(), **params).of(RowFilter).labels == Affine(
+        (low,), (high - low,)
+    )
 
 
 def test_shares_and_other_losses_are_left_alone():
@@ -59,7 +65,11 @@ def test_repairs_masks_of_bytes_as_well_as_an_expert():
 
 def test_stream_gets_the_same_labels():
     model, x, y, _ = explosions.masks_of_bytes()
-    report = nanfix.fit(model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=40, verbose=0)
-    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [NAME]
+    report = nanfix.fit(
+        model, tf.data.Dataset.from_tensor_slices((x, y)).batch(16), epochs=40, verbose=0
+    )
+    assert report.outcome is Outcome.REPAIRED and [edit.strategy for edit in report.fix.edits] == [
+        NAME
+    ]
     assert np.mean((model.predict(x, verbose=0) > 0.5) == (y > 0)) > 0.9
     assert isinstance(model.optimizer, keras.optimizers.SGD)

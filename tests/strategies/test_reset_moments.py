@@ -29,7 +29,11 @@ def test_moments_and_steps_are_those_of_a_new_optimizer():
     weights = model.get_weights()
     run = contract.run_of(model, *explosions.table(rows=16))
     Optimizing(model).install(get(NAME).apply(run, Plan()).of(OptimizerSettings), ExitStack())
-    moments = [np.asarray(v) for v in model.optimizer.variables if v.path.split("/")[-1] not in ("learning_rate",)]
+    moments = [
+        np.asarray(v)
+        for v in model.optimizer.variables
+        if v.path.split("/")[-1] not in ("learning_rate",)
+    ]
     assert not any(np.any(moment) for moment in moments)
     assert float(model.optimizer.learning_rate) == np.float32(0.02)
     for before, after in zip(weights, model.get_weights(), strict=True):
@@ -37,9 +41,13 @@ def test_moments_and_steps_are_those_of_a_new_optimizer():
 
 
 def test_a_schedule_goes_on_counting():
-    model = trained(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9), momentum=0.9))
+    model = trained(
+        keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9), momentum=0.9)
+    )
     forget(model)
-    assert int(model.optimizer.iterations) == 1 and not any(np.any(np.asarray(m)) for m in model.optimizer.momentums)
+    assert int(model.optimizer.iterations) == 1 and not any(
+        np.any(np.asarray(m)) for m in model.optimizer.momentums
+    )
 
 
 def test_refuses_an_optimizer_without_memory_and_a_second_time():

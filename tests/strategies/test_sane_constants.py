@@ -1,4 +1,6 @@
-"""sane-constants: what is out of range becomes Keras' default, in optimizers and normalization layers, and nothing else."""
+"""sane-constants: what is out of range becomes Keras' default, in optimizers and normalization
+layers, and nothing else.
+"""
 
 import explosions
 import keras
@@ -23,7 +25,9 @@ def run_of(optimizer, *stack):
 
 
 def mild(run):
-    """Return the constants that the first level sets: the optimizer's, and those of layers by their position."""
+    """Return the constants that the first level sets: the optimizer's, and those of
+    layers by their position.
+    """
     params, _ = contract.levels(get(NAME), DIAGNOSIS, run)
     return params["optimizer"], params["layers"]
 
@@ -36,8 +40,14 @@ def mild(run):
         (keras.optimizers.Adam(beta_1=1.5, beta_2=-0.1), {"beta_1": 0.9, "beta_2": 0.999}),
         (keras.optimizers.RMSprop(rho=1.1, momentum=1.0), {"momentum": 0.9, "rho": 0.9}),
         (keras.optimizers.SGD(momentum=1.0), {"momentum": 0.9}),
-        (keras.optimizers.Adagrad(initial_accumulator_value=-0.1), {"initial_accumulator_value": 0.1}),
-        (keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(epsilon=0.0)), {"epsilon": 1e-7}),
+        (
+            keras.optimizers.Adagrad(initial_accumulator_value=-0.1),
+            {"initial_accumulator_value": 0.1},
+        ),
+        (
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(epsilon=0.0)),
+            {"epsilon": 1e-7},
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -46,15 +56,24 @@ def test_optimizer_gets_the_default_of_what_is_out_of_range(optimizer, expected)
 
 
 def test_normalization_layers_get_theirs():
-    normalizing = [layers.BatchNormalization(epsilon=0.0, momentum=1.0), layers.Dense(4), layers.LayerNormalization(epsilon=0.0)]
+    normalizing = [
+        layers.BatchNormalization(epsilon=0.0, momentum=1.0),
+        layers.Dense(4),
+        layers.LayerNormalization(epsilon=0.0),
+    ]
     assert mild(run_of("adam", *normalizing)) == (
         {},
-        {"batch_normalization[0]": {"epsilon": 1e-3, "momentum": 0.99}, "layer_normalization[0]": {"epsilon": 1e-3}},
+        {
+            "batch_normalization[0]": {"epsilon": 1e-3, "momentum": 0.99},
+            "layer_normalization[0]": {"epsilon": 1e-3},
+        },
     )
 
 
 def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
-    run = run_of(keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0))
+    run = run_of(
+        keras.optimizers.Adam(epsilon=0.0, beta_2=1.0), layers.BatchNormalization(epsilon=0.0)
+    )
     _, strong = contract.levels(get(NAME), DIAGNOSIS, run)
     assert strong["optimizer"] == {"epsilon": pytest.approx(1e-5), "beta_2": 0.999}
     assert strong["layers"] == {"batch_normalization[0]": {"epsilon": pytest.approx(0.1)}}
@@ -62,18 +81,33 @@ def test_stronger_level_takes_a_hundred_times_the_epsilon_and_the_same_decays():
 
 @pytest.mark.parametrize(
     ("constants", "applies"),
-    [({"epsilon": 1e-12}, False), ({"epsilon": 9e-13}, True), ({"beta_1": 0.0}, False), ({"beta_1": 1.0}, True)],
+    [
+        ({"epsilon": 1e-12}, False),
+        ({"epsilon": 9e-13}, True),
+        ({"beta_1": 0.0}, False),
+        ({"beta_1": 1.0}, True),
+    ],
     ids=str,
 )
 def test_applies_from_the_edge_of_the_range(constants, applies):
-    assert contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(**constants))) is applies
+    assert (
+        contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.Adam(**constants)))
+        is applies
+    )
 
 
 def test_apply_sets_the_constants_and_keeps_other_changes():
     run = run_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0))
     before = Plan().with_change(OptimizerSettings({"learning_rate": 0.5}))
-    changed = get(NAME).apply(run, before, optimizer={"epsilon": 1e-7}, layers={"batch_normalization[0]": {"epsilon": 1e-3}})
-    assert changed.of(OptimizerSettings) == OptimizerSettings({"learning_rate": 0.5, "epsilon": 1e-7})
+    changed = get(NAME).apply(
+        run,
+        before,
+        optimizer={"epsilon": 1e-7},
+        layers={"batch_normalization[0]": {"epsilon": 1e-3}},
+    )
+    assert changed.of(OptimizerSettings) == OptimizerSettings(
+        {"learning_rate": 0.5, "epsilon": 1e-7}
+    )
     assert changed.of(LayerAttributes).attributes == {"batch_normalization[0]": {"epsilon": 1e-3}}
 
 
@@ -85,12 +119,17 @@ def test_accumulators_are_filled_anew():
 
 def test_words_name_every_constant():
     params = {"optimizer": {"epsilon": 1e-7}, "layers": {"norm": {"epsilon": 1e-3}}}
-    assert get(NAME).explain(params) == "Set the optimizer's epsilon to 1e-07 and epsilon of layer norm to 0.001."
+    assert (
+        get(NAME).explain(params)
+        == "Set the optimizer's epsilon to 1e-07 and epsilon of layer norm to 0.001."
+    )
     assert get(NAME).snippet(params) == "optimizer.epsilon = 1e-07\n# layer norm: epsilon=0.001"
 
 
 def with_dead_feature(build):
-    """Return an explosion on a table whose last feature is always 0, as is its gradient and its variance."""
+    """Return an explosion on a table whose last feature is always 0, as is its gradient
+    and its variance.
+    """
     x, y = explosions.noisy_table()
     x[:, 3] = 0.0
     return explosions.with_data(build, x, y, epochs=6)
@@ -102,7 +141,9 @@ def test_is_as_good_as_the_default_epsilon_by_hand():
         model.compile(keras.optimizers.Adam(0.01), "mse")
         return repairs.trained(model, x, y, arguments)
 
-    report, *_ = repairs.check_repair(NAME, with_dead_feature(explosions.adam_without_epsilon), default)
+    report, *_ = repairs.check_repair(
+        NAME, with_dead_feature(explosions.adam_without_epsilon), default
+    )
     assert report.model.optimizer.epsilon == 1e-7
 
 
@@ -112,7 +153,9 @@ def test_is_as_good_as_the_default_epsilon_of_a_normalization_by_hand():
         model.layers[0].epsilon = 1e-3
         return repairs.trained(model, x, y, arguments)
 
-    report, *_ = repairs.check_repair(NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default)
+    report, *_ = repairs.check_repair(
+        NAME, with_dead_feature(explosions.constant_feature_without_epsilon), default
+    )
     assert report.model.layers[0].epsilon == 1e-3
 
 

@@ -1,4 +1,6 @@
-"""scale-inputs: scikit-learn's numbers, with sense where a quantile range is zero, and inside the model at the end."""
+"""scale-inputs: scikit-learn's numbers, with sense where a quantile range is zero, and
+inside the model at the end.
+"""
 
 import explosions
 import keras
@@ -45,7 +47,9 @@ def scalings(model, x):
 
 def column(*values):
     """Return the mild scaling of one input column, as (center, scale)."""
-    (scaling,) = scalings(compiled(keras.Input((1,))), np.array(values, "float32")[:, None])[0].values()
+    (scaling,) = scalings(compiled(keras.Input((1,))), np.array(values, "float32")[:, None])[
+        0
+    ].values()
     return scaling["center"][0], scaling["scale"][0]
 
 
@@ -58,8 +62,13 @@ def spread_table():
 
 def test_numbers_are_those_of_scikit_learn():
     x = spread_table()
-    robust, standard, power = (found["input[0]"] for found in scalings(compiled(keras.Input((4,))), x))
-    center_and_iqr, mean_and_deviation = RobustScaler().fit(x.astype("float64")), StandardScaler().fit(x.astype("float64"))
+    robust, standard, power = (
+        found["input[0]"] for found in scalings(compiled(keras.Input((4,))), x)
+    )
+    center_and_iqr, mean_and_deviation = (
+        RobustScaler().fit(x.astype("float64")),
+        StandardScaler().fit(x.astype("float64")),
+    )
     np.testing.assert_allclose(robust["center"], center_and_iqr.center_, rtol=1e-6)
     np.testing.assert_allclose(robust["scale"], center_and_iqr.scale_, rtol=1e-6)
     np.testing.assert_allclose(standard["center"], mean_and_deviation.mean_, rtol=1e-6)
@@ -67,7 +76,10 @@ def test_numbers_are_those_of_scikit_learn():
     scaled = (x.astype("float64") - power["center"]) / power["scale"]
     exponents = PowerTransformer().fit(scaled)
     assert (power["center"][:3], power["scale"][:3]) == (robust["center"][:3], robust["scale"][:3])
-    assert power["center"][3] == 0.0 and power["scale"][3] == pytest.approx(np.percentile(x[:, 3], 1.0), rel=1e-4)  # no negatives
+    # No negatives.
+    assert power["center"][3] == 0.0 and power["scale"][3] == pytest.approx(
+        np.percentile(x[:, 3], 1.0), rel=1e-4
+    )
     np.testing.assert_allclose(power["exponent"], exponents.lambdas_, rtol=1e-4)
     np.testing.assert_allclose(power["last_center"], exponents._scaler.mean_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(power["last_scale"], exponents._scaler.scale_, rtol=1e-4)
@@ -79,7 +91,9 @@ def test_power_of_arrays_is_that_of_scikit_learn():
     *_, strong = contract.levels(get(NAME), DIAGNOSIS, run)
     power = get(NAME).apply(run, Plan(), **strong).of(Scaling).inputs["input[0]"]
     assert isinstance(power, Power)
-    expected = PowerTransformer().fit_transform((x.astype("float64") - power.first.center) / power.first.scale)
+    expected = PowerTransformer().fit_transform(
+        (x.astype("float64") - power.first.center) / power.first.scale
+    )
     np.testing.assert_allclose(power(x), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -114,7 +128,17 @@ def pixels(dtype="float32", shape=(4, 2, 2, 1)):
         (pixels() + 1.0, False),
         (np.minimum(pixels(), 127.0), False),
     ],
-    ids=["image", "uint8 image", "uint8 table", "table", "unit", "fractions", "below 0", "above 255", "half the range"],
+    ids=[
+        "image",
+        "uint8 image",
+        "uint8 table",
+        "table",
+        "unit",
+        "fractions",
+        "below 0",
+        "above 255",
+        "half the range",
+    ],
 )
 def test_images_of_bytes_are_first_divided_by_255(x, bytes_first):
     stack = [keras.Input(x.shape[1:]), *([layers.Flatten()] if x.ndim > 2 else [])]
@@ -129,7 +153,9 @@ def test_scaling_of_bytes_has_no_shift():
 
 def test_bytes_beside_another_input_are_scaled_like_it():
     image, numbers = keras.Input((2, 2, 1), name="image"), keras.Input((1,), name="numbers")
-    both = keras.Model([image, numbers], layers.Dense(1)(layers.Concatenate()([layers.Flatten()(image), numbers])))
+    both = keras.Model(
+        [image, numbers], layers.Dense(1)(layers.Concatenate()([layers.Flatten()(image), numbers]))
+    )
     both.compile("sgd", "mse")
     assert scalers(both, [pixels(), np.arange(4, dtype="float32")[:, None]])[0] == "robust"
 
@@ -147,7 +173,9 @@ def test_nonfinite_cells_are_left_out():
 
 
 def test_features_of_an_image_are_its_channels():
-    x = np.broadcast_to(np.arange(5, dtype="float32")[:, None, None, None], (5, 2, 2, 3)) * np.float32([1, 10, 100])
+    x = np.broadcast_to(
+        np.arange(5, dtype="float32")[:, None, None, None], (5, 2, 2, 3)
+    ) * np.float32([1, 10, 100])
     mild, *_ = scalings(compiled(keras.Input((2, 2, 3)), layers.Flatten()), x)
     assert mild == {"input[0]": {"center": [2.0, 20.0, 200.0], "scale": [2.0, 20.0, 200.0]}}
 
@@ -166,7 +194,9 @@ def test_class_indices_are_left_alone():
     mild, *_ = scalings(both, [x, np.arange(5, dtype="float32")[:, None]])
     assert mild == {"numbers": {"center": [2.0], "scale": [2.0]}}
     only = compiled(keras.Input((2,)), layers.Embedding(5, 3), layers.Flatten())
-    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(only, x, np.zeros((5, 1), "float32")))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(only, x, np.zeros((5, 1), "float32"))
+    )
 
 
 def test_apply_turns_the_numbers_into_a_map():
@@ -175,7 +205,9 @@ def test_apply_turns_the_numbers_into_a_map():
     changed = get(NAME).apply(run, Plan(), scaler="robust", inputs=numbers)
     scaling = changed.of(Scaling).inputs
     assert scaling == {"input[0]": Affine((1.0, 2.0, 3.0, 4.0), (2.0, 2.0, 2.0, 4.0))}
-    np.testing.assert_array_equal(scaling["input[0]"](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]])
+    np.testing.assert_array_equal(
+        scaling["input[0]"](np.float32([[3, 2, 1, 8]])), [[1.0, 0.0, -1.0, 1.0]]
+    )
 
 
 def test_repaired_model_takes_raw_inputs():
@@ -185,14 +217,20 @@ def test_repaired_model_takes_raw_inputs():
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__)
+@pytest.mark.parametrize(
+    "scaler", [RobustScaler, StandardScaler], ids=lambda scaler: scaler.__name__
+)
 def test_is_as_good_as_inputs_scaled_by_hand(scaler):
     def scaled(model, x, y, arguments):
         fitted = scaler().fit(x[: repairs.training_rows(y, arguments)])
         return repairs.trained(model, fitted.transform(x), y, arguments)
 
     x, y = explosions.noisy_table()
-    repairs.check_repair(NAME, explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6), scaled)
+    repairs.check_repair(
+        NAME,
+        explosions.with_data(explosions.unscaled_inputs, x * 3000.0 + 1000.0, y, epochs=6),
+        scaled,
+    )
 
 
 def test_long_tails_are_drawn_in_inside_the_model():
@@ -218,7 +256,12 @@ def test_bytes_are_scaled_as_well_as_by_hand():
 
 def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
     model, x, y, arguments = explosions.byte_images()
-    edit = Edit(NAME, contract.levels(get(NAME), contract.diagnosis(Cause.UNSCALED_INPUT), contract.run_of(model, x, y))[0])
+    edit = Edit(
+        NAME,
+        contract.levels(
+            get(NAME), contract.diagnosis(Cause.UNSCALED_INPUT), contract.run_of(model, x, y)
+        )[0],
+    )
     assert edit.params["scaler"] == "bytes"
     report = nanfix.fit(model, x, y, fix=Fix((edit,)), **arguments)
     assert [type(layer).__name__ for layer in report.model.layers] == [

@@ -1,4 +1,6 @@
-"""scale-targets: scikit-learn's numbers for a regression's targets, and predictions in the user's units."""
+"""scale-targets: scikit-learn's numbers for a regression's targets, and predictions in
+the user's units.
+"""
 
 import explosions
 import keras
@@ -36,7 +38,9 @@ def test_numbers_are_those_of_robust_scaler():
     assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
 
 
-@pytest.mark.parametrize(("loss", "degree"), [("mse", 2), ("mae", 1), ("huber", 1), ("log_cosh", 1)])
+@pytest.mark.parametrize(
+    ("loss", "degree"), [("mse", 2), ("mae", 1), ("huber", 1), ("log_cosh", 1)]
+)
 def test_degree_is_how_the_loss_grows_with_the_error(loss, degree):
     assert scaling(0, 1, 2, 3, 4, loss=loss) == (2.0, 2.0, degree)
 
@@ -55,7 +59,14 @@ def test_nonfinite_targets_are_left_out():
 
 @pytest.mark.parametrize(
     "loss",
-    ["mse", "MSE", "mean_squared_error", "MeanSquaredError", keras.losses.MeanSquaredError(), keras.losses.mean_squared_error],
+    [
+        "mse",
+        "MSE",
+        "mean_squared_error",
+        "MeanSquaredError",
+        keras.losses.MeanSquaredError(),
+        keras.losses.mean_squared_error,
+    ],
     ids=["mse", "MSE", "mean_squared_error", "class name", "instance", "function"],
 )
 def test_loss_is_known_however_it_is_given(loss):
@@ -87,9 +98,15 @@ class WithoutBias(keras.Model):
 
 @pytest.mark.parametrize("own_call", [False, True])
 def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
-    model = WithoutBias() if own_call else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
+    model = (
+        WithoutBias()
+        if own_call
+        else keras.Sequential([keras.Input((4,)), layers.Dense(1, use_bias=False)])
+    )
     model.compile("sgd", "mse")
-    applies = contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8)))
+    applies = contract.applies(
+        get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8))
+    )
     assert applies is not own_call
 
 

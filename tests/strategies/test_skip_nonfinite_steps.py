@@ -1,4 +1,6 @@
-"""skip-nonfinite-steps: weights and moments stay as they are at a step whose gradient is not finite."""
+"""skip-nonfinite-steps: weights and moments stay as they are at a step whose gradient
+is not finite.
+"""
 
 from contextlib import ExitStack
 
@@ -19,7 +21,9 @@ from nanfix.testing import contract, repairs
 NAME = "skip-nonfinite-steps"
 
 
-@pytest.mark.parametrize("compiled", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=["graph", "xla", "eager"])
+@pytest.mark.parametrize(
+    "compiled", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=["graph", "xla", "eager"]
+)
 def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
     x, y = explosions.table(rows=48)
     y[16] = np.nan
@@ -33,10 +37,19 @@ def test_a_step_is_taken_or_left_alone_and_its_loss_left_out(compiled):
         first, last = x[:16], x[32:]
         losses = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history["loss"]
         notes = optimizing.settle(settings)
-    assert notes == ["1 steps with a non-finite gradient were skipped, 2 taken."] and np.isfinite(losses).all()
+    assert (
+        notes == ["1 steps with a non-finite gradient were skipped, 2 taken."]
+        and np.isfinite(losses).all()
+    )
     weights = model.get_weights()
     again = explosions.mlp("adam", **compiled)
-    expected = again.fit(np.concatenate([first, last]), np.concatenate([y[:16], y[32:]]), batch_size=16, shuffle=False, verbose=0)
+    expected = again.fit(
+        np.concatenate([first, last]),
+        np.concatenate([y[:16], y[32:]]),
+        batch_size=16,
+        shuffle=False,
+        verbose=0,
+    )
     assert losses == pytest.approx(expected.history["loss"], rel=1e-6)
     for ours, theirs in zip(weights, again.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
@@ -57,7 +70,9 @@ def test_applies_once():
 
 
 def one_missing_target():
-    """One target of 640 is missing; a linear model ends at the one best loss, whatever the order of its rows."""
+    """One target of 640 is missing; a linear model ends at the one best loss, whatever
+    the order of its rows.
+    """
     x, y = explosions.table(rows=800)
     y += np.random.default_rng(1).normal(scale=0.3, size=y.shape).astype("float32")
     y[5] = np.nan
@@ -71,7 +86,11 @@ def one_missing_target():
 def test_repairs_a_missing_target_as_well_as_an_expert():
     def expert(model, x, y, arguments):
         held = repairs.training_rows(y, arguments)
-        x, y, given = np.delete(x, 5, axis=0), np.delete(y, 5, axis=0), {**arguments, "validation_data": (x[held:], y[held:])}
+        x, y, given = (
+            np.delete(x, 5, axis=0),
+            np.delete(y, 5, axis=0),
+            {**arguments, "validation_data": (x[held:], y[held:])},
+        )
         del given["validation_split"]
         return repairs.trained(model, x[: held - 1], y[: held - 1], given)
 

@@ -1,4 +1,6 @@
-"""swap-activation: bounded functions in hidden layers, and in the last the one that its loss needs."""
+"""swap-activation: bounded functions in hidden layers, and in the last the one that its
+loss needs.
+"""
 
 import explosions
 import keras
@@ -18,7 +20,9 @@ IN_LOSS = contract.diagnosis(Cause.UNSTABLE_ACTIVATION, place=Place(Phase.LOSS))
 
 def run_of(outputs=1, **model):
     y = np.tile(np.eye(outputs, dtype="float32"), (12 // outputs, 1))
-    return contract.run_of(explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y)
+    return contract.run_of(
+        explosions.mlp(outputs=outputs, **model), explosions.table(rows=12)[0], y
+    )
 
 
 def swapped(diagnosis, run):
@@ -29,7 +33,9 @@ def swapped(diagnosis, run):
     ]
 
 
-@pytest.mark.parametrize("activation", ["relu", "linear", "selu", "gelu", "softplus", "exponential"])
+@pytest.mark.parametrize(
+    "activation", ["relu", "linear", "selu", "gelu", "softplus", "exponential"]
+)
 def test_hidden_layers_without_bound_become_tanh_or_sigmoid(activation):
     run = run_of(activation=activation)
     hidden = run.model.layers[:-1]
@@ -75,7 +81,9 @@ def test_last_layer_that_suits_its_loss_is_left_alone(loss, last):
 
 
 def test_last_layer_is_left_alone_when_the_loss_was_not_the_place():
-    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(loss="binary_crossentropy", activation="tanh"))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, run_of(loss="binary_crossentropy", activation="tanh")
+    )
 
 
 def test_layers_are_told_by_their_address():

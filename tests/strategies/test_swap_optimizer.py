@@ -1,4 +1,6 @@
-"""swap-optimizer: Adam with a rate of its own in the place of an optimizer whose step grows with the gradient."""
+"""swap-optimizer: Adam with a rate of its own in the place of an optimizer whose step
+grows with the gradient.
+"""
 
 import explosions
 import keras
@@ -21,21 +23,36 @@ def run_of(optimizer):
 
 def test_levels_are_two_rates_of_adam():
     found = contract.levels(get(NAME), DIAGNOSIS, run_of("sgd"))
-    assert found == [{"optimizer": "Adam", "learning_rate": 0.003}, {"optimizer": "Adam", "learning_rate": 0.001}]
+    assert found == [
+        {"optimizer": "Adam", "learning_rate": 0.003},
+        {"optimizer": "Adam", "learning_rate": 0.001},
+    ]
 
 
 @pytest.mark.parametrize(
     ("optimizer", "applies"),
-    [("SGD", True), ("Adagrad", True), ("Adadelta", True), ("RMSprop", True), ("Adam", False), ("AdamW", False)],
+    [
+        ("SGD", True),
+        ("Adagrad", True),
+        ("Adadelta", True),
+        ("RMSprop", True),
+        ("Adam", False),
+        ("AdamW", False),
+    ],
 )
 def test_applies_to_optimizers_that_are_not_adam_already(optimizer, applies):
-    assert contract.applies(get(NAME), DIAGNOSIS, run_of(getattr(keras.optimizers, optimizer)())) is applies
+    assert (
+        contract.applies(get(NAME), DIAGNOSIS, run_of(getattr(keras.optimizers, optimizer)()))
+        is applies
+    )
 
 
 def test_apply_leaves_nothing_of_the_other_optimizer():
     tuned = Plan().with_change(OptimizerSettings({"learning_rate": 0.5, "momentum": 0.9}))
     changed = get(NAME).apply(run_of("sgd"), tuned, optimizer="Adam", learning_rate=0.003)
-    assert changed.of(OptimizerSettings) == OptimizerSettings({"learning_rate": 0.003}, class_name="Adam")
+    assert changed.of(OptimizerSettings) == OptimizerSettings(
+        {"learning_rate": 0.003}, class_name="Adam"
+    )
 
 
 def test_repairs_a_rate_that_is_too_high_for_plain_descent():

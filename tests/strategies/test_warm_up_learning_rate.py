@@ -27,7 +27,9 @@ def test_refuses_a_schedule_and_a_second_time():
     decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
     assert contract.applies(get(NAME), DIAGNOSIS, run_of())
     assert not contract.applies(get(NAME), DIAGNOSIS, run_of(keras.optimizers.SGD(decay)))
-    assert not contract.applies(get(NAME), DIAGNOSIS, run_of(), get(NAME).apply(run_of(), Plan(), steps=3))
+    assert not contract.applies(
+        get(NAME), DIAGNOSIS, run_of(), get(NAME).apply(run_of(), Plan(), steps=3)
+    )
 
 
 @pytest.mark.parametrize("steps", [4, 20])

@@ -22,7 +22,9 @@ def main():
 
     keras.utils.set_random_seed(args.epochs)
     x, y = load(400)
-    net = keras.Sequential([keras.Input((5,)), layers.Dense(16, "relu"), layers.Dense(16, "relu"), layers.Dense(1)])
+    net = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(16, "relu"), layers.Dense(16, "relu"), layers.Dense(1)]
+    )
     optimizer = keras.optimizers.SGD(learning_rate=args.lr, momentum=0.9)
     net.compile(optimizer, loss=keras.losses.MeanSquaredError())
     net.fit(x, y, epochs=args.epochs, verbose=0)

@@ -1,4 +1,6 @@
-"""The root of a squared distance that is exactly 0 for some rows: the root is finite there, its gradient is not."""
+"""The root of a squared distance that is exactly 0 for some rows: the root is finite
+there, its gradient is not.
+"""
 
 import keras
 import numpy as np

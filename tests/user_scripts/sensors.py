@@ -19,4 +19,10 @@ class Progress(keras.callbacks.Callback):
 
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(12, "tanh"), keras.layers.Dense(1)])
 model.compile("rmsprop", "mse")
-model.fit(table, target, epochs=20, verbose=0, callbacks=[Progress(), keras.callbacks.EarlyStopping("loss", patience=5)])
+model.fit(
+    table,
+    target,
+    epochs=20,
+    verbose=0,
+    callbacks=[Progress(), keras.callbacks.EarlyStopping("loss", patience=5)],
+)

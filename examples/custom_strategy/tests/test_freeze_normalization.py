@@ -1,4 +1,6 @@
-"""freeze-normalization keeps the contract, and repairs a training in which one feature is constant."""
+"""freeze-normalization keeps the contract, and repairs a training in which one feature
+is constant.
+"""
 
 import keras
 import numpy as np
@@ -10,12 +12,18 @@ from nanfix.testing import contract, repairs
 
 
 def constant_feature():
-    """Return a training whose first batch normalization divides by the variance of a constant column: 0."""
+    """Return a training whose first batch normalization divides by the variance of a
+    constant column: 0.
+    """
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(160, 4)).astype("float32")
     x[:, 3] = 0.0
     y = x[:, :1] - 0.5 * x[:, 1:2]
-    layers = [keras.layers.BatchNormalization(epsilon=0.0), keras.layers.Dense(4), keras.layers.Dense(1)]
+    layers = [
+        keras.layers.BatchNormalization(epsilon=0.0),
+        keras.layers.Dense(4),
+        keras.layers.Dense(1),
+    ]
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model, x, y, {"epochs": 4, "batch_size": 16, "verbose": 0, "validation_split": 0.2}
@@ -31,7 +39,9 @@ def test_refuses_a_model_without_batch_normalization():
     plain = keras.Sequential(model.layers[1:])
     plain.compile("sgd", "mse")
     run = contract.run_of(plain, x, y)
-    assert not contract.applies(FreezeNormalization(), contract.diagnosis(Cause.BATCH_STATISTICS), run)
+    assert not contract.applies(
+        FreezeNormalization(), contract.diagnosis(Cause.BATCH_STATISTICS), run
+    )
 
 
 def test_two_changes_of_the_kind_freeze_the_layers_of_both():

@@ -26,8 +26,12 @@ from nanfix.report.report import Outcome, Report
 from nanfix.search.workers.pool import ALONE
 
 
-def train_with_known(fix: Fix, model: keras.Model, data: TrainingData, watching: Watching, seed: int, folder: Path) -> Report:
-    """Train with a known fix. Where that cannot be, train without, as plain Keras does, and repair nothing."""
+def train_with_known(
+    fix: Fix, model: keras.Model, data: TrainingData, watching: Watching, seed: int, folder: Path
+) -> Report:
+    """Train with a known fix. Where that cannot be, train without, as plain Keras does,
+    and repair nothing.
+    """
     notes: tuple[str, ...] = ()
     report = None
     try:
@@ -39,11 +43,15 @@ def train_with_known(fix: Fix, model: keras.Model, data: TrainingData, watching:
         notes = (str(refused), "Trained without the fix.")
     if report is None:
         data.rewind(0)
-        report = watch_and_repair(model, data, watching, SearchSettings({}, Budget(), seed, ALONE), folder)
+        report = watch_and_repair(
+            model, data, watching, SearchSettings({}, Budget(), seed, ALONE), folder
+        )
     return replace(report, notes=(*notes, *report.notes))
 
 
-def _train_with(fix: Fix, model: keras.Model, data: TrainingData, watching: Watching, seed: int) -> Report:
+def _train_with(
+    fix: Fix, model: keras.Model, data: TrainingData, watching: Watching, seed: int
+) -> Report:
     """Train with a known fix from the start."""
     first = _first_batches(data)
     run, sites = describe(model, data, first)
@@ -54,7 +62,8 @@ def _train_with(fix: Fix, model: keras.Model, data: TrainingData, watching: Watc
     initial = take(model)
     if initial is None:
         raise InputError(
-            "The model has non-finite weights before training. Expected: finite weights. Received: NaN or inf. Build it anew."
+            "The model has non-finite weights before training. Expected: finite weights. Received: "
+            "NaN or inf. Build it anew."
         )
     rows = plan.of(RowFilter)
     fed = filtered(data, rows)  # where no row is left it says so, before anything is changed

@@ -36,7 +36,11 @@ class SearchSettings:
 
 
 def watch_and_repair(
-    model: keras.Model, data: TrainingData, watching: Watching, settings: SearchSettings, folder: Path
+    model: keras.Model,
+    data: TrainingData,
+    watching: Watching,
+    settings: SearchSettings,
+    folder: Path,
 ) -> Report:
     """Train, and report how that went: as Keras trains, repaired, or left in the last finite state.
 
@@ -52,7 +56,11 @@ def watch_and_repair(
     budget = settings.budget
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     recording = watched.recorder.recording()
-    say(data, f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; rolling back.")
+    say(
+        data,
+        f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; "
+        "rolling back.",
+    )
     if not recording.snapshots:
         return unrepaired(model, data, watched, Outcome.EXHAUSTED, notes=(NOTHING_KEPT,))
     left = watched.recorder.memory_bytes - watched.recorder.nbytes
@@ -90,7 +98,9 @@ def interrupted(model: keras.Model) -> Report:
     )
 
 
-def _finished(model: keras.Model, data: TrainingData, watched: Watched, settings: SearchSettings, net: Net) -> Report:
+def _finished(
+    model: keras.Model, data: TrainingData, watched: Watched, settings: SearchSettings, net: Net
+) -> Report:
     """Report a run that stayed finite.
 
     A non-finite validation loss is explained, and repaired where the data cause it.
@@ -105,8 +115,14 @@ def _finished(model: keras.Model, data: TrainingData, watched: Watched, settings
         recorder=watched.recorder.usage(),
     )
     if watched.recorder.failed:
-        return replace(report, outcome=Outcome.EXHAUSTED) if is_ruined(model, watched.history) else report
-    incident = net.attempt("looking at the validation data", lambda: ValidationIncident.of(model, data, watched), None)
+        return (
+            replace(report, outcome=Outcome.EXHAUSTED)
+            if is_ruined(model, watched.history)
+            else report
+        )
+    incident = net.attempt(
+        "looking at the validation data", lambda: ValidationIncident.of(model, data, watched), None
+    )
     if incident is None:
         return report
     say(data, str(incident.diagnosis))
@@ -126,6 +142,8 @@ def _finished(model: keras.Model, data: TrainingData, watched: Watched, settings
 
 
 def is_ruined(model: keras.Model, history: Mapping[str, Sequence[float]]) -> bool:
-    """Say whether a training that was not watched, or not to its end, has left NaN or inf in loss or model."""
+    """Say whether a training that was not watched, or not to its end, has left NaN or
+    inf in loss or model.
+    """
     losses = history.get("loss", ())
     return bool(nonfinite_variables(model)) or (bool(losses) and not math.isfinite(losses[-1]))

@@ -1,4 +1,6 @@
-"""nanfix.diagnose: run a training until it goes non-finite, say why, and leave everything as it was."""
+"""nanfix.diagnose: run a training until it goes non-finite, say why, and leave
+everything as it was.
+"""
 
 import tempfile
 from dataclasses import replace
@@ -27,9 +29,9 @@ MARKS = (*COMPILED, "history", "stop_training", INITIAL_EPOCH)
 def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Diagnosis | None:
     """Explain why `model.fit(x, y, **fit_kwargs)` goes non-finite, and change nothing.
 
-    The training is run until it fails, or to its end, and everything is put back: weights, optimizer, random state,
-    callbacks. Callbacks that write files are left out. What cannot be put back: a model that is not built is built, and a
-    Python generator is drawn from.
+    The training is run until it fails, or to its end, and everything is put back: weights,
+    optimizer, random state, callbacks. Callbacks that write files are left out. What cannot be put
+    back: a model that is not built is built, and a Python generator is drawn from.
 
     Args:
         model: a compiled Keras model.
@@ -60,11 +62,15 @@ def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Dia
                 setattr(model, name, value)
 
 
-def train_and_explain(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> tuple[Watched, Diagnosis | None]:
-    """Train as `model.fit` does, and say why when that goes non-finite; a training that stays finite is kept.
+def train_and_explain(
+    model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any
+) -> tuple[Watched, Diagnosis | None]:
+    """Train as `model.fit` does, and say why when that goes non-finite; a training that
+    stays finite is kept.
 
     Raises:
-        InputError: the model is not compiled, or the data cannot be trained on; nothing was changed.
+        InputError: the model is not compiled, or the data cannot be trained on; nothing
+            was changed.
     """
     check_model(model)
     data = TrainingData.of(x, y, fit_kwargs)
@@ -75,7 +81,8 @@ def train_and_explain(model: Any, x: Any = None, y: Any = None, **fit_kwargs: An
 
 @quiet()
 def explained(model: Any, data: TrainingData, watched: Watched) -> Diagnosis | None:
-    """Return the diagnosis of a training that has been watched; the model is left in a finite state.
+    """Return the diagnosis of a training that has been watched; the model is left in a
+    finite state.
 
     Raises:
         NanfixError: nanfix itself has failed.

@@ -1,4 +1,6 @@
-"""nanfix.fit: the front door. What it refuses, what it keeps in a folder, and what it reports or raises."""
+"""nanfix.fit: the front door. What it refuses, what it keeps in a folder, and what it
+reports or raises.
+"""
 
 import os
 import time
@@ -45,12 +47,14 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     fix: Fix | None = None,
     **fit_kwargs: Any,
 ) -> Report:
-    """Train `model` as `model.fit(x, y, **fit_kwargs)` does, and repair the training if it turns non-finite.
+    """Train `model` as `model.fit(x, y, **fit_kwargs)` does, and repair the training if
+    it turns non-finite.
 
-    A run that stays finite comes out bit for bit as Keras would have made it. Otherwise the run is rolled back to a
-    verified snapshot, its cause found by replaying the failing steps, fixes are searched from mild to strong, and the
-    epochs completed with the smallest one that holds and learns. Where none does, the history and the callbacks get every
-    epoch that Keras would have given, NaN from the failure on. What the user's own code raises passes unchanged; a fault of
+    A run that stays finite comes out bit for bit as Keras would have made it. Otherwise the run is
+    rolled back to a verified snapshot, its cause found by replaying the failing steps, fixes are
+    searched from mild to strong, and the epochs completed with the smallest one that holds and
+    learns. Where none does, the history and the callbacks get every epoch that Keras would have
+    given, NaN from the failure on. What the user's own code raises passes unchanged; a fault of
     nanfix's own is a line of the report.
 
     Args:
@@ -60,14 +64,15 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         strategies: names of the strategies to search among; None for all installed.
         forbid: names of strategies that are not to be tried.
         seed: of the search alone; the random state of the run is the user's.
-        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where it was stopped; fix.json and
-            model.keras are left there in the end.
-        memory_bytes: what the flight recorder may hold of snapshots and batches; by default a tenth of the free memory.
-            Snapshots that do not fit are kept on disk, and the report says so.
-        workers: processes that try fixes at the same time, or `nanfix.Workers` to say where they meet; of use on a machine with
-            cores to spare, for a model that can be saved, on arrays. Elsewhere one process searches, and the report says why.
-        throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted; False to find the outcome in
-            the report.
+        run_dir: a folder to keep snapshots and the search in, so that the same call goes on where
+            it was stopped; fix.json and model.keras are left there in the end.
+        memory_bytes: what the flight recorder may hold of snapshots and batches; by default a tenth
+            of the free memory. Snapshots that do not fit are kept on disk, and the report says so.
+        workers: processes that try fixes at the same time, or `nanfix.Workers` to say where they
+            meet; of use on a machine with cores to spare, for a model that can be saved, on arrays.
+            Elsewhere one process searches, and the report says why.
+        throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted;
+            False to find the outcome in the report.
         fix: train with this fix from the start and search nothing.
         **fit_kwargs: everything else that `model.fit` takes.
 
@@ -75,14 +80,16 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         The report: outcome, model, history, diagnosis, fix.
 
     Raises:
-        InputError: the model is not compiled or its weights are non-finite already, the data cannot be trained on, or an
-            argument makes no sense; nothing was changed.
+        InputError: the model is not compiled or its weights are non-finite already, the data cannot
+            be trained on, or an argument makes no sense; nothing was changed.
         UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last good state.
     """
     begun, net = time.perf_counter(), Net()
-    check_arguments(budget=budget, strategies=strategies, forbid=forbid, seed=seed, workers=workers, fix=fix)
+    check_arguments(
+        budget=budget, strategies=strategies, forbid=forbid, seed=seed, workers=workers, fix=fix
+    )
     check_model(model)
     check_memory(memory_bytes)
     check_state(model)
@@ -92,15 +99,21 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         seed=seed or 0,
         workers=workers if isinstance(workers, Workers) else Workers(workers),
     )
-    data = net.attempt("reading the data", partial(TrainingData.of, x, y, fit_kwargs), None, REFUSALS)
+    data = net.attempt(
+        "reading the data", partial(TrainingData.of, x, y, fit_kwargs), None, REFUSALS
+    )
     describing = "describing the run"
     identity = data and net.attempt(describing, partial(fingerprint, model, data), None, REFUSALS)
     if data is None or identity is None:
         report = _unwatched(model, x, y, fit_kwargs)
-        report = replace(report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun)
+        report = replace(
+            report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun
+        )
     else:
         watching = Watching(memory_bytes, durable=run_dir is not None, net=net)
-        report = _watched(model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun)
+        report = _watched(
+            model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun
+        )
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
     if throw and report.outcome is Outcome.INTERRUPTED:
@@ -109,7 +122,9 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
 
 
 def apply(model: Any, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Report:
-    """Train a fresh model with a known fix and no search: `nanfix.fit(model, x, y, fix=fix, **fit_kwargs)`."""
+    """Train a fresh model with a known fix and no search:
+    `nanfix.fit(model, x, y, fix=fix, **fit_kwargs)`.
+    """
     return fit(model, x, y, fix=fix, **fit_kwargs)
 
 
@@ -124,7 +139,9 @@ def _watched(
     run_dir: str | os.PathLike[str] | None,
     begun: float,
 ) -> Report:
-    """Train with the recorder on, with a known fix or with a search where one is needed; keep the result in `run_dir`."""
+    """Train with the recorder on, with a known fix or with a search where one is needed; keep the
+    result in `run_dir`.
+    """
     net = watching.net
     net.data_failed = lambda: data.failed
     with opened(run_dir, {**identity, "strategies": sorted(settings.strategies)}, data) as folder:
@@ -133,15 +150,25 @@ def _watched(
         watching = replace(watching, store=store, earlier=earlier)
         known = fix if fix is not None else _fix_found_before(folder)
         if known is not None:
-            report = train_with_known(known, model, data, replace(watching, durable=False), settings.seed, folder)
+            report = train_with_known(
+                known, model, data, replace(watching, durable=False), settings.seed, folder
+            )
         else:
             report = watch_and_repair(model, data, watching, settings, folder)
         found = replace(report.fix, layers=identity["model"]) if report.fix else report.fix
         seconds = time.perf_counter() - begun
-        report = replace(report, fix=found, seed=settings.seed, seconds=seconds, fingerprint=identity)
+        report = replace(
+            report, fix=found, seed=settings.seed, seconds=seconds, fingerprint=identity
+        )
         if run_dir is not None and report.outcome is Outcome.REPAIRED:
-            report = net.attempt("keeping the repaired model", partial(_kept, report, folder), report)
-        notes = (*report.notes, *_left_out(report), *net.notes(folder if run_dir is not None else None))
+            report = net.attempt(
+                "keeping the repaired model", partial(_kept, report, folder), report
+            )
+        notes = (
+            *report.notes,
+            *_left_out(report),
+            *net.notes(folder if run_dir is not None else None),
+        )
         if report.outcome is not Outcome.INTERRUPTED:
             store.clear()
             SnapshotStore(folder / ADOPTED).clear()
@@ -162,7 +189,9 @@ def _unwatched(model: keras.Model, x: Any, y: Any, fit_kwargs: Mapping[str, Any]
 
 
 def _left_out(report: Report) -> tuple[str, ...]:
-    """Return a line for each installed strategy that could not be loaded, where a run has needed one."""
+    """Return a line for each installed strategy that could not be loaded, where a run
+    has needed one.
+    """
     return () if report.outcome is Outcome.HEALTHY else tuple(broken().values())
 
 

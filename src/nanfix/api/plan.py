@@ -1,4 +1,6 @@
-"""What a repair would try, without trying it: the diagnosis, and the candidates of the search in their order."""
+"""What a repair would try, without trying it: the diagnosis, and the candidates of the
+search in their order.
+"""
 
 import tempfile
 from collections.abc import Iterable
@@ -28,7 +30,9 @@ from nanfix.search.validation_repair import ValidationIncident
 
 @dataclass(frozen=True)
 class Plan:
-    """What a repair would try: the fixes in order, as far as none of them holds and the budget lasts."""
+    """What a repair would try: the fixes in order, as far as none of them holds and the
+    budget lasts.
+    """
 
     diagnosis: Diagnosis | None = None
     fixes: tuple[Fix, ...] = ()
@@ -38,8 +42,16 @@ class Plan:
             return "Training stayed finite; nothing would be tried."
         if not self.fixes:
             return f"{self.diagnosis}\nNothing would be tried."
-        numbered = [f"  {n}. {' '.join(str(fix).splitlines())}" for n, fix in enumerate(self.fixes, 1)]
-        return "\n".join([str(self.diagnosis), "Would be tried, in this order, until one holds and learns:", *numbered])
+        numbered = [
+            f"  {n}. {' '.join(str(fix).splitlines())}" for n, fix in enumerate(self.fixes, 1)
+        ]
+        return "\n".join(
+            [
+                str(self.diagnosis),
+                "Would be tried, in this order, until one holds and learns:",
+                *numbered,
+            ]
+        )
 
 
 @quiet()
@@ -53,9 +65,11 @@ def train_and_plan(
     forbid: Iterable[str] = (),
     **fit_kwargs: Any,
 ) -> tuple[Watched, Plan]:
-    """Train as `model.fit` does and, when that goes non-finite, say what `nanfix.fit` would try; no candidate is trained.
+    """Train as `model.fit` does and, when that goes non-finite, say what `nanfix.fit` would try; no
+    candidate is trained.
 
-    A training that stays finite is kept; one that fails leaves the model in its last verified finite state.
+    A training that stays finite is kept; one that fails leaves the model in its last
+    verified finite state.
 
     Args:
         budget, strategies, forbid: as `nanfix.fit` takes them.
@@ -81,11 +95,17 @@ def train_and_plan(
         if not recording.snapshots:
             raise NanfixError(NOTHING_KEPT)
         with rolled_back(recording):
-            return watched, _planned(Incident(model, data, watched, Watching(net=net), seed=0), chosen, budget or Budget())
+            return watched, _planned(
+                Incident(model, data, watched, Watching(net=net), seed=0),
+                chosen,
+                budget or Budget(),
+            )
 
 
 def _planned(run: Incident, strategies: dict[str, Strategy], budget: Budget) -> Plan:
-    """Return the diagnosis of a run and the fixes that a search would try; the model is left in its last good state."""
+    """Return the diagnosis of a run and the fixes that a search would try; the model is
+    left in its last good state.
+    """
     diagnosis = run.diagnose()
     space = None if diagnosis.hopeless else build_space(strategies, diagnosis, run.run, net=run.net)
     fixes: tuple[Fix, ...] = ()

@@ -14,25 +14,48 @@ from nanfix.remedies.fix import Fix
 from nanfix.search.workers.pool import Workers
 
 
-def check_arguments(*, budget: Any, strategies: Any, forbid: Any, seed: Any, workers: Any, fix: Any) -> None:
+def check_arguments(
+    *, budget: Any, strategies: Any, forbid: Any, seed: Any, workers: Any, fix: Any
+) -> None:
     """Raise InputError for an argument of nanfix's own that is of the wrong kind."""
     count = "a number of processes, at least 1, or nanfix.Workers(...)"
     names = 'a list of names, for instance ["scale-inputs"], or None for all'
     for name, value, fits, expected in (
-        ("budget", budget, budget is None or isinstance(budget, Budget), "nanfix.Budget(trials=30, seconds=None)"),
+        (
+            "budget",
+            budget,
+            budget is None or isinstance(budget, Budget),
+            "nanfix.Budget(trials=30, seconds=None)",
+        ),
         ("strategies", strategies, strategies is None or _are_names(strategies), names),
         ("forbid", forbid, _are_names(forbid), "a list of names of strategies"),
         ("seed", seed, seed is None or _is_whole(seed), "a whole number, or None"),
-        ("workers", workers, isinstance(workers, Workers) or (_is_whole(workers) and workers >= 1), count),
-        ("fix", fix, fix is None or isinstance(fix, Fix), "a nanfix.Fix, as nanfix.read_fix(path) returns it"),
+        (
+            "workers",
+            workers,
+            isinstance(workers, Workers) or (_is_whole(workers) and workers >= 1),
+            count,
+        ),
+        (
+            "fix",
+            fix,
+            fix is None or isinstance(fix, Fix),
+            "a nanfix.Fix, as nanfix.read_fix(path) returns it",
+        ),
     ):
         if not fits:
             received = f"{name}={value!r}"
-            raise InputError(f"{name} is not what nanfix.fit takes. Expected: {expected}. Received: {received}.")
+            raise InputError(
+                f"{name} is not what nanfix.fit takes. Expected: {expected}. Received: {received}."
+            )
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes) and all(isinstance(name, str) for name in value)
+    return (
+        isinstance(value, Iterable)
+        and not isinstance(value, str | bytes)
+        and all(isinstance(name, str) for name in value)
+    )
 
 
 def _is_whole(value: Any) -> bool:
@@ -50,32 +73,37 @@ def check_model(model: Any) -> None:
     if keras.backend.backend() != "tensorflow":
         raise InputError(
             "nanfix repairs Keras on TensorFlow. Expected: the backend tensorflow. "
-            f"Received: {keras.backend.backend()}. Set KERAS_BACKEND=tensorflow before Keras is imported."
+            f"Received: {keras.backend.backend()}. Set KERAS_BACKEND=tensorflow before Keras is "
+            "imported."
         )
     if not model.compiled:
         raise InputError(
-            "The model is not compiled. Expected: a compiled model. Received: one without optimizer and loss. "
-            "Call model.compile first."
+            "The model is not compiled. Expected: a compiled model. Received: one without "
+            "optimizer and loss. Call model.compile first."
         )
 
 
 def check_state(model: Any) -> None:
-    """Raise InputError for weights or an optimizer that an earlier training has ruined: no training can go on from there."""
+    """Raise InputError for weights or an optimizer that an earlier training has ruined: no training
+    can go on from there.
+    """
     weights = {variable.path for variable in model.trainable_variables}
     ruined = nonfinite_variables(model)
     bad_weights = [path for path in ruined if path in weights]
     if bad_weights:
         raise InputError(
-            "The model's weights are non-finite before training has begun, as an earlier training leaves them. Expected: finite "
-            f"weights. Received: NaN or inf in {bad_weights[0]}, {len(bad_weights)} of {len(weights)} weights. "
-            "Build or load the model anew, then call again."
+            "The model's weights are non-finite before training has begun, as an earlier training "
+            f"leaves them. Expected: finite weights. Received: NaN or inf in {bad_weights[0]}, "
+            f"{len(bad_weights)} of {len(weights)} weights. Build or load the model anew, then "
+            "call again."
         )
     slots = {variable.path for optimizer in optimizers(model) for variable in optimizer.variables}
     bad_slots = [path for path in ruined if path in slots]
     if bad_slots:
         raise InputError(
-            "The optimizer remembers non-finite gradients of an earlier training. Expected: a new optimizer, or finite moments. "
-            f"Received: NaN or inf in {bad_slots[0]}. Call model.compile with a new optimizer, then call again."
+            "The optimizer remembers non-finite gradients of an earlier training. Expected: a new "
+            f"optimizer, or finite moments. Received: NaN or inf in {bad_slots[0]}. Call "
+            "model.compile with a new optimizer, then call again."
         )
 
 
@@ -83,6 +111,6 @@ def check_memory(memory_bytes: int | None) -> None:
     """Raise InputError for a limit that leaves no memory."""
     if memory_bytes is not None and memory_bytes <= 0:
         raise InputError(
-            f"The flight recorder needs memory. Expected: memory_bytes > 0, or None for a tenth of what is free. "
-            f"Received: memory_bytes={memory_bytes}. Leave it out, or allow some."
+            "The flight recorder needs memory. Expected: memory_bytes > 0, or None for a tenth of "
+            f"what is free. Received: memory_bytes={memory_bytes}. Leave it out, or allow some."
         )

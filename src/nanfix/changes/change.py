@@ -1,4 +1,6 @@
-"""The contract of a kind of change: a frozen record that knows how it is installed, handed back and written down."""
+"""The contract of a kind of change: a frozen record that knows how it is installed,
+handed back and written down.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,19 @@ T = TypeVar("T")
 
 
 class Workshop(Protocol):
-    """Where changes are installed: the user's model, and two stacks that take back what was done to it.
+    """Where changes are installed: the user's model, and two stacks that take back what
+    was done to it.
 
     Attributes:
         model: the user's.
         run: the facts of the training.
         layers: the layers of the model by address.
         gate: fills and scales what goes into the model's `call`, and scales what comes out.
-        repair: takes back what is the repair; what is put on it stays with the model that is handed back.
+        repair: takes back what is the repair; what is put on it stays with the model
+            that is handed back.
         training: takes back what is of use in training alone.
-        trying: whether the plan is only tried: then a number belongs into a variable, so that the next plan needs no new trace.
+        trying: whether the plan is only tried: then a number belongs into a variable, so that the
+            next plan needs no new trace.
         seed: for what is drawn.
     """
 
@@ -42,7 +47,9 @@ class Workshop(Protocol):
     seed: int
 
     def kept(self, name: str, make: Callable[[], T]) -> T:
-        """Return what `make()` made when something of this name was first asked for: it is kept from one plan to the next."""
+        """Return what `make()` made when something of this name was first asked for: it is kept
+        from one plan to the next.
+        """
         ...
 
 
@@ -50,11 +57,12 @@ class Workshop(Protocol):
 class Change:
     """One kind of change to a training, as plain data. Made without arguments, it changes nothing.
 
-    A subclass is a frozen dataclass whose fields all have defaults that change nothing; it overrides what applies to it.
+    A subclass is a frozen dataclass whose fields all have defaults that change nothing; it
+    overrides what applies to it.
 
     Attributes:
-        kind: the name under which a plan holds it; one plan holds one change of each kind. A class takes a name of its own, or
-            inherits that of a kind to be another form of it.
+        kind: the name under which a plan holds it; one plan holds one change of each kind. A class
+            takes a name of its own, or inherits that of a kind to be another form of it.
         order: changes are installed, and written into the source, in this order.
     """
 
@@ -65,16 +73,18 @@ class Change:
         super().__init_subclass__(**arguments)
         if not cls.kind:
             raise TypeError(
-                f"The kind of change {cls.__qualname__} has no name. Expected: a class attribute such as "
-                "kind: ClassVar[str] = 'frozen layers'. Received: none. A plan holds changes by the names of their kinds."
+                f"The kind of change {cls.__qualname__} has no name. Expected: a class attribute "
+                "such as kind: ClassVar[str] = 'frozen layers'. Received: none. A plan holds "
+                "changes by the names of their kinds."
             )
         for other in _derived(Change):
             # A class that is defined again, as in a notebook, takes the place of its older self.
             same = (other.__module__, other.__qualname__) == (cls.__module__, cls.__qualname__)
             if other.kind == cls.kind and not same and "kind" in vars(cls):
                 raise TypeError(
-                    f"Two kinds of change have the same name. Expected: a kind of its own for {cls.__qualname__}. Received: "
-                    f"{cls.kind!r}, the kind of {other.__module__}.{other.__qualname__}. Choose another name."
+                    "Two kinds of change have the same name. Expected: a kind of its own for "
+                    f"{cls.__qualname__}. Received: {cls.kind!r}, the kind of "
+                    f"{other.__module__}.{other.__qualname__}. Choose another name."
                 )
 
     @property
@@ -84,21 +94,27 @@ class Change:
 
     @property
     def rebuilds(self) -> frozenset[str]:
-        """Those of them that a saved model would make anew, without the change, if its own code makes them."""
+        """Those of them that a saved model would make anew, without the change, if its
+        own code makes them.
+        """
         return frozenset()
 
     @property
     def may_change_predictions(self) -> bool:
-        """Whether the model could predict something else after the hand-back: then its predictions are compared.
+        """Whether the model could predict something else after the hand-back: then its
+        predictions are compared.
 
-        True for every kind that takes something out of the model after training, or puts something in.
+        True for every kind that takes something out of the model after training, or
+        puts something in.
         """
         kind = type(self)
         taken_out = kind.install_for_training is not Change.install_for_training
         return taken_out or kind.hand_back is not Change.hand_back
 
     def joined(self, later: Self) -> Self:
-        """Return this change with a later one of the same kind: what that one sets comes in the place of what is set here."""
+        """Return this change with a later one of the same kind: what that one sets comes in the
+        place of what is set here.
+        """
         told = {}
         for each in fields(later):
             value, before = getattr(later, each.name), getattr(self, each.name)
@@ -111,7 +127,9 @@ class Change:
         check_known("layer", self.addresses, run.members)
 
     def graph_key(self, shop: Workshop) -> Any:
-        """Return what of it is built into a traced graph: plans with equal keys share one. None where all is in variables."""
+        """Return what of it is built into a traced graph: plans with equal keys share one. None
+        where all is in variables.
+        """
         return self
 
     def install(self, shop: Workshop, plan: Plan) -> None:
@@ -125,15 +143,21 @@ class Change:
         return list(callbacks)
 
     def hand_back(self, shop: Workshop, plan: Plan, undo: ExitStack) -> list[str]:
-        """Put into the model, until `undo` is closed, what stands for it after the training. Returns notes for the user."""
+        """Put into the model, until `undo` is closed, what stands for it after the training.
+        Returns notes for the user.
+        """
         return []
 
     def settle(self, shop: Workshop) -> list[str]:
-        """Leave it with the model when the training has ended for good. Returns notes for the user."""
+        """Leave it with the model when the training has ended for good. Returns notes
+        for the user.
+        """
         return []
 
     def in_source(self, run: Run, plan: Plan, call: FitCall) -> Iterator[SourceChange]:
-        """Yield the changes of the user's source that make the same training; a NoPlace with the reason where there is none."""
+        """Yield the changes of the user's source that make the same training; a NoPlace with the
+        reason where there is none.
+        """
         from nanfix.records.source_changes import NoPlace
 
         yield NoPlace(reason=f"nobody has said where a change of the kind {self.kind!r} goes")
@@ -150,6 +174,7 @@ def check_known(what: str, wanted: Iterable[str], known: Collection[str]) -> Non
     missing = [name for name in wanted if name not in known]
     if missing:
         raise InputError(
-            f"The model has no {what} {missing[0]!r}. Expected: a fix that was made for this model, whose {what}s are "
-            f"{', '.join(known) or 'none'}. Received: one that changes {what} {missing[0]!r}. Repair this model anew."
+            f"The model has no {what} {missing[0]!r}. Expected: a fix that was made for this "
+            f"model, whose {what}s are {', '.join(known) or 'none'}. Received: one that changes "
+            f"{what} {missing[0]!r}. Repair this model anew."
         )

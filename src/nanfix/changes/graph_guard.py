@@ -1,7 +1,9 @@
-"""Keep single TensorFlow operations of the user's model inside their domain, without touching the user's source.
+"""Keep single TensorFlow operations of the user's model inside their domain, without
+touching the user's source.
 
-An operation that a guard names gets other inputs while its graph is traced: `Sqrt(x)` becomes `Sqrt(max(x, e))`. The
-change is made in the graph itself, so the gradient is that of the guarded expression, with and without XLA.
+An operation that a guard names gets other inputs while its graph is traced: `Sqrt(x)` becomes
+`Sqrt(max(x, e))`. The change is made in the graph itself, so the gradient is that of the guarded
+expression, with and without XLA.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def _inside_one(x, e):
 
 
 def _below_limit(x, e):
-    """exp(x) stays below 1 / e, and so far below the largest number that many of them can be added up.
+    """exp(x) stays below 1 / e, and so far below the largest number that many of them
+    can be added up.
 
     For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
     """
@@ -83,14 +86,17 @@ def _within_limits(x, e):
 
 
 def _above_lowest(x, e):
-    """-inf becomes a number so low that its share is 0 beside any other, and a row of nothing else is no row of NaN."""
+    """-inf becomes a number so low that its share is 0 beside any other, and a row of
+    nothing else is no row of NaN.
+    """
     lowest = float(finfo(x.dtype.as_numpy_dtype).min)
     return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
 
 
 def _away_from_zero(x, e):
     if e == 0:
-        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)  # what is divided by it is 0, and so is the gradient
+        # What is divided by it is 0, and so is the gradient.
+        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)
     edge = _edge(x, e)
     return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
 
@@ -114,7 +120,9 @@ def _base(base, e, exponent):
 
 
 def _edge(x: Any, e: float) -> Any:
-    """Return e, or so much more that 1 / e**2, which the gradient of a division holds, does not overflow."""
+    """Return e, or so much more that 1 / e**2, which the gradient of a division holds,
+    does not overflow.
+    """
     return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
 
 
@@ -142,10 +150,14 @@ IN_GRAPH: dict[Domain, Callable[..., Any]] = {
 Matches = Counter["Guard"]
 
 
-def install(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None) -> None:
-    """Put each guard round what computes its operation, until `undo` is closed: layers, or the steps of the whole model.
+def install(
+    model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None
+) -> None:
+    """Put each guard round what computes its operation, until `undo` is closed: layers, or the
+    steps of the whole model.
 
-    Layers that share the guarded line have the class of the guarded one. `matches` counts the operations that were guarded.
+    Layers that share the guarded line have the class of the guarded one. `matches` counts the
+    operations that were guarded.
     """
     matches = Counter() if matches is None else matches
     layers = dict(walk(model))
@@ -155,14 +167,20 @@ def install(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Match
             for name in STEPS:
                 _hook(model, name, rewire, undo)
         else:
-            alike = [layer for layer in layers.values() if guard.source and type(layer) is type(rewire.layer)]
+            alike = [
+                layer
+                for layer in layers.values()
+                if guard.source and type(layer) is type(rewire.layer)
+            ]
             for layer in alike or [rewire.layer]:
                 _hook(layer, "call", rewire, undo)
     install_on_call(model, guards, undo, matches)
 
 
 def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches) -> None:
-    """Put the guards that are in no layer round the model's own `call`, where that is written by the user."""
+    """Put the guards that are in no layer round the model's own `call`, where that is
+    written by the user.
+    """
     if not type(model).call.__module__.startswith("keras."):
         for guard in guards:
             if guard.layer is None:
@@ -171,7 +189,9 @@ def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack, matche
 
 @contextmanager
 def guarded(guard: Guard, layer: Any = None) -> Iterator[None]:
-    """Guard the operation in every graph that is traced inside the `with` block; `layer` is the one of `guard.layer`."""
+    """Guard the operation in every graph that is traced inside the `with` block;
+    `layer` is the one of `guard.layer`.
+    """
     with _active(_Rewire(guard, layer)):
         yield
 
@@ -187,11 +207,17 @@ class _Rewire:
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
             return outputs
-        if kind_of(op_type) == self.guard.operation and inputs[0].dtype.is_floating and self._named():
+        if (
+            kind_of(op_type) == self.guard.operation
+            and inputs[0].dtype.is_floating
+            and self._named()
+        ):
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
-                index, tensor = _kept(UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon)
+                index, tensor = _kept(
+                    UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon
+                )
             give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
 
@@ -200,7 +226,9 @@ class _Rewire:
         frame = sys._getframe(2)
         if self.guard.source is not None:
             line, code = innermost_line(frame), self.guard.code
-            return line is not None and (line.source == self.guard.source if code is None else line.is_that_of(code))
+            return line is not None and (
+                line.source == self.guard.source if code is None else line.is_that_of(code)
+            )
         return innermost_layer(frame) is self.layer
 
 
@@ -228,8 +256,13 @@ def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
             try:
                 with functions_inlined():  # what has been traced before would be taken as it is
                     return function(*args, **kwargs)
-            except tf.errors.OperatorNotAllowedInGraphError:  # it has control flow, which TensorFlow has to rewrite
-                anew: Any = tf.function(function.python_function) if hasattr(function, "python_function") else function
+            # It has control flow, which TensorFlow has to rewrite.
+            except tf.errors.OperatorNotAllowedInGraphError:
+                anew: Any = (
+                    tf.function(function.python_function)
+                    if hasattr(function, "python_function")
+                    else function
+                )
                 return anew(*args, **kwargs)
 
     compiled = _compiled(owner, in_graph) if name == "call" else function

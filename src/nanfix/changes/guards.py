@@ -7,17 +7,22 @@ from typing import ClassVar
 
 from nanfix.changes.change import Change, Workshop
 
-NO_MATCH = "The guard of {operation} at {place} did nothing: no such operation was met there, as when the code has changed."
+NO_MATCH = (
+    "The guard of {operation} at {place} did nothing: no such operation was met there, as when "
+    "the code has changed."
+)
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Keep one operation inside its domain, `epsilon` away from where it or its gradient is not finite.
+    """Keep one operation inside its domain, `epsilon` away from where it or its
+    gradient is not finite.
 
-    With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest along the last axis.
-    `operation` is TensorFlow's name of it. It is guarded wherever `source` ("file.py:LINE" of the user's code) computes it or,
-    where no line of the user's does, in the layer at the address `layer`. `code` is the function and the text of that line, by
-    which it is found again when the file has changed.
+    With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest
+    along the last axis. `operation` is TensorFlow's name of it. It is guarded wherever `source`
+    ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the
+    layer at the address `layer`. `code` is the function and the text of that line, by which it is
+    found again when the file has changed.
     """
 
     operation: str
@@ -45,7 +50,9 @@ class Guards(Change):
 
     def joined(self, later):
         places = {guard.place for guard in later.guards}
-        return Guards((*(guard for guard in self.guards if guard.place not in places), *later.guards))
+        return Guards(
+            (*(guard for guard in self.guards if guard.place not in places), *later.guards)
+        )
 
     def graph_key(self, shop):
         return self.guards
@@ -56,17 +63,26 @@ class Guards(Change):
         install(shop.model, self.guards, shop.repair, _matches(shop))
 
     def install_on_call(self, shop: Workshop, undo: ExitStack) -> None:
-        """Guard the model's own `call` anew, when what stood round it is gone, until `undo` is closed."""
+        """Guard the model's own `call` anew, when what stood round it is gone, until
+        `undo` is closed.
+        """
         from nanfix.changes.graph_guard import install_on_call
 
         install_on_call(shop.model, self.guards, undo, _matches(shop))
 
     def settle(self, shop):
-        return [NO_MATCH.format(operation=guard.operation, place=guard.source) for guard in self.idle(shop)]
+        return [
+            NO_MATCH.format(operation=guard.operation, place=guard.source)
+            for guard in self.idle(shop)
+        ]
 
     def idle(self, shop: Workshop) -> list[Guard]:
-        """Return the guards that have found nothing to guard in any traced graph, so that they did nothing."""
-        return [guard for guard in self.guards if guard.source is not None and not _matches(shop)[guard]]
+        """Return the guards that have found nothing to guard in any traced graph, so
+        that they did nothing.
+        """
+        return [
+            guard for guard in self.guards if guard.source is not None and not _matches(shop)[guard]
+        ]
 
     def in_source(self, run, plan, call):
         from nanfix.records.source_changes import GuardChange, NoPlace
@@ -74,14 +90,20 @@ class Guards(Change):
         for guard in self.guards:
             if guard.source is None:
                 layer = None if guard.layer is None else run.members[guard.layer].name
-                yield NoPlace(reason=f"{guard.operation} is computed in Keras' own code, in layer {layer}")
+                yield NoPlace(
+                    reason=f"{guard.operation} is computed in Keras' own code, in layer {layer}"
+                )
                 continue
             name, _, line = guard.source.rpartition(":")
             file = call.places.file(name)
             if file is None:
-                yield NoPlace(reason=f"{name} is not a file of the script, or one of several of that name")
+                yield NoPlace(
+                    reason=f"{name} is not a file of the script, or one of several of that name"
+                )
             else:
-                yield GuardChange(file=file, line=int(line), operation=guard.operation, epsilon=guard.epsilon)
+                yield GuardChange(
+                    file=file, line=int(line), operation=guard.operation, epsilon=guard.epsilon
+                )
 
 
 def _matches(shop: Workshop) -> Counter[Guard]:

@@ -11,7 +11,9 @@ from nanfix.changes.change import Change
 
 @dataclass(frozen=True)
 class InitialWeights(Change):
-    """Draw the kernels of layers, by address, with another initializer; recurrent kernels orthogonal, biases 0."""
+    """Draw the kernels of layers, by address, with another initializer; recurrent kernels
+    orthogonal, biases 0.
+    """
 
     initializers: Mapping[str, str] = field(default_factory=dict)
     kind: ClassVar[str] = "initial weights"
@@ -32,7 +34,10 @@ class InitialWeights(Change):
     def in_source(self, run, plan, call):
         from nanfix.changes.layer_source import arguments_of_layers
 
-        told = {address: _arguments(kind, run.members[address]) for address, kind in self.initializers.items()}
+        told = {
+            address: _arguments(kind, run.members[address])
+            for address, kind in self.initializers.items()
+        }
         yield from arguments_of_layers(run, call, told)
 
 
@@ -54,12 +59,19 @@ def _draw(layer: Any, initializer: str, seed: int) -> None:
 
 
 def _arguments(initializer: str, layer: Any) -> dict[str, str]:
-    """Return the arguments, as source, with which a layer draws such initial weights, where it does not yet."""
+    """Return the arguments, as source, with which a layer draws such initial weights,
+    where it does not yet.
+    """
     import keras  # loads TensorFlow
 
-    wanted = {"kernel_initializer": initializer, "recurrent_initializer": "orthogonal", "bias_initializer": "zeros"}
+    wanted = {
+        "kernel_initializer": initializer,
+        "recurrent_initializer": "orthogonal",
+        "bias_initializer": "zeros",
+    }
     return {
         name: repr(kind)
         for name, kind in wanted.items()
-        if hasattr(layer, name) and type(getattr(layer, name)) is not type(keras.initializers.get(kind))
+        if hasattr(layer, name)
+        and type(getattr(layer, name)) is not type(keras.initializers.get(kind))
     }

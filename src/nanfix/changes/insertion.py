@@ -1,7 +1,9 @@
-"""Put stock layers behind the inputs, in front of a layer or behind the output of the user's own model, in place.
+"""Put stock layers behind the inputs, in front of a layer or behind the output of the
+user's own model, in place.
 
-Only how the layers are connected is exchanged; what else the user's object holds (metrics, other layers, what it was compiled
-with) stays as it is, and closing `undo` connects the layers as they were.
+Only how the layers are connected is exchanged; what else the user's object holds
+(metrics, other layers, what it was compiled with) stays as it is, and closing `undo`
+connects the layers as they were.
 """
 
 import gc
@@ -16,17 +18,31 @@ from keras import ops
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import declared_inputs
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
-from nanfix.private.objects import COMPILED, all_layers, compile_config, direct_layers, graph_of, outputs_struct
+from nanfix.private.objects import (
+    COMPILED,
+    all_layers,
+    compile_config,
+    direct_layers,
+    graph_of,
+    outputs_struct,
+)
 
 Maker = Callable[[], Any]
-KEEPING = (keras.layers.Wrapper, keras.layers.Bidirectional, keras.layers.RNN, keras.layers.StackedRNNCells)
+KEEPING = (
+    keras.layers.Wrapper,
+    keras.layers.Bidirectional,
+    keras.layers.RNN,
+    keras.layers.StackedRNNCells,
+)
 SCALES = (1e-7, 1e18)  # a Normalization layer divides by no less, and holds the square
 
 
 def can_rebuild(model: Any) -> bool:
-    """Say whether layers can be added to this very object, and will be there when it is saved and loaded.
+    """Say whether layers can be added to this very object, and will be there when it is
+    saved and loaded.
 
-    Sequential and Functional models, but none with a `call` of its own, nor one that its own constructor makes anew.
+    Sequential and Functional models, but none with a `call` of its own, nor one that its own
+    constructor makes anew.
     """
     if "call" in vars(model) or not is_graph(model):
         return False
@@ -34,7 +50,9 @@ def can_rebuild(model: Any) -> bool:
 
 
 def sharers(model: Any) -> list[Any]:
-    """Return the models that compute with layers of this one: those nested in it, and others in this process."""
+    """Return the models that compute with layers of this one: those nested in it, and
+    others in this process.
+    """
     own = all_layers(model)
     nested = [layer for layer in own if layer is not model and is_connected(layer)]
     known = {id(part) for layer in own for part in (layer, graph_of(layer))}
@@ -45,15 +63,23 @@ def sharers(model: Any) -> list[Any]:
 
 
 def outputs_are_named(model: Any) -> bool:
-    """Say whether losses, metrics or outputs go by the name of the last layer, which must then stay the last."""
+    """Say whether losses, metrics or outputs go by the name of the last layer, which
+    must then stay the last.
+    """
     held = compile_config(model)
     given = {} if held is None else held.config
-    parts = (outputs_struct(model), *(given.get(name) for name in ("loss", "metrics", "weighted_metrics")))
+    parts = (
+        outputs_struct(model),
+        *(given.get(name) for name in ("loss", "metrics", "weighted_metrics")),
+    )
     return any(isinstance(part, dict) for part in parts)
 
 
-def insert_at_ends(model: Any, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack) -> None:
-    """Run inputs, by name, through new layers before everything else, and the single output through others.
+def insert_at_ends(
+    model: Any, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack
+) -> None:
+    """Run inputs, by name, through new layers before everything else, and the single
+    output through others.
 
     The new layers stand in the order given; all others keep their weights.
     """
@@ -69,7 +95,8 @@ def insert_at_ends(model: Any, front: Mapping[str, Sequence[Maker]], back: Seque
 
 
 def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: ExitStack) -> None:
-    """Run what goes into each of the layers, also of a nested model, through a new layer; all layers keep their weights.
+    """Run what goes into each of the layers, also of a nested model, through a new layer; all
+    layers keep their weights.
 
     `layers` are layers, each with a `container`, by their id.
     """
@@ -80,7 +107,12 @@ def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: Exit
         owners.setdefault(id(owner), (owner, {}))[1][key] = make()
     for owner, before in owners.values():
         if isinstance(owner, keras.Sequential):
-            stack = [part for held in direct_layers(owner) for part in (before.get(id(held)), held) if part is not None]
+            stack = [
+                part
+                for held in direct_layers(owner)
+                for part in (before.get(id(held)), held)
+                if part is not None
+            ]
             restack(owner, stack, undo)
         else:
             reconnect(owner, [()] * len(owner.inputs), before, [], undo)
@@ -88,39 +120,64 @@ def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: Exit
 
 
 def container(model: Any, layer: Any) -> Any:
-    """Return the model, this one or one nested in it, that can be rebuilt round that layer of its own; None if there is none."""
+    """Return the model, this one or one nested in it, that can be rebuilt round that layer of its
+    own; None if there is none.
+    """
     owners = all_layers(model)
-    return next((o for o in owners if can_rebuild(o) and any(held is layer for held in o.layers)), None)
+    return next(
+        (o for o in owners if can_rebuild(o) and any(held is layer for held in o.layers)), None
+    )
 
 
 def remade(model: Any, members: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by address the layers that the code of an owner makes anew when a saved model is loaded, each with that owner.
+    """Return by address the layers that the code of an owner makes anew when a saved model is
+    loaded, each with that owner.
 
-    What is changed about them is then gone. Models that are graphs, wrappers and recurrent layers keep what they hold.
+    What is changed about them is then gone. Models that are graphs, wrappers and recurrent layers
+    keep what they hold.
     """
     found = {}
     for address in members:
         parts = address.split("/")
-        owners = [model, *(members[path] for path in ("/".join(parts[:end]) for end in range(1, len(parts))) if path in members)]
-        maker = next((owner for owner in owners if not (isinstance(owner, KEEPING) or is_graph(owner))), None)
+        owners = [
+            model,
+            *(
+                members[path]
+                for path in ("/".join(parts[:end]) for end in range(1, len(parts)))
+                if path in members
+            ),
+        ]
+        maker = next(
+            (owner for owner in owners if not (isinstance(owner, KEEPING) or is_graph(owner))), None
+        )
         if maker is not None:
             found[address] = maker
     return found
 
 
 def layer_normalization() -> Any:
-    """Return a layer without weights that gives its inputs the mean 0 and the variance 1 over the last axis, in float32."""
+    """Return a layer without weights that gives its inputs the mean 0 and the variance 1 over the
+    last axis, in float32.
+    """
     return keras.layers.LayerNormalization(center=False, scale=False, dtype="float32")
 
 
 def scaling(model: Any, name: str, change: Affine | Power) -> Maker:
     """Return a maker of what scales that input of `model` with stock layers or operations."""
-    stock = isinstance(change, Affine) and all(SCALES[0] <= scale <= SCALES[1] for scale in change.scale)
-    return normalization(change) if stock and isinstance(change, Affine) else _of_input(model, name, change, "scale_inputs")
+    stock = isinstance(change, Affine) and all(
+        SCALES[0] <= scale <= SCALES[1] for scale in change.scale
+    )
+    return (
+        normalization(change)
+        if stock and isinstance(change, Affine)
+        else _of_input(model, name, change, "scale_inputs")
+    )
 
 
 def normalization(affine: Affine) -> Maker:
-    """Return a maker of the stock layer that computes (x - center) / scale, in float32: raw inputs may exceed half precision."""
+    """Return a maker of the stock layer that computes (x - center) / scale, in float32: raw inputs
+    may exceed half precision.
+    """
 
     def make() -> Any:
         if len(affine.center) == 1:
@@ -137,9 +194,11 @@ def normalization(affine: Affine) -> Maker:
 
 
 def imputation(model: Any, name: str, fills: tuple[float, ...]) -> Maker:
-    """Return a maker of a small model of stock operations: where an input is NaN or inf, the fill of its feature.
+    """Return a maker of a small model of stock operations: where an input is NaN or
+    inf, the fill of its feature.
 
-    What goes in and comes out has the shape and type of that input of `model`; `fills` has a number per feature.
+    What goes in and comes out has the shape and type of that input of `model`; `fills`
+    has a number per feature.
     """
 
     def filled(inputs: Any) -> Any:
@@ -150,15 +209,20 @@ def imputation(model: Any, name: str, fills: tuple[float, ...]) -> Maker:
 
 
 def target_scaling(model: Any, change: TargetScaling) -> Maker:
-    """Return a maker of a small model of stock operations that brings outputs back to the user's units, as `Gate` does.
+    """Return a maker of a small model of stock operations that brings outputs back to the user's
+    units, as `Gate` does.
 
     It gives the weights the gradient of the scaled targets, so that a training goes on as it went.
     """
 
     def unscaled(outputs: Any) -> Any:
-        outputs = ops.cast(outputs, "float32") if outputs.dtype in ("float16", "bfloat16") else outputs
+        outputs = (
+            ops.cast(outputs, "float32") if outputs.dtype in ("float16", "bfloat16") else outputs
+        )
         back = change.scale ** (1.0 - change.degree)
-        return ops.stop_gradient(change.center + change.scale * outputs) + back * (outputs - ops.stop_gradient(outputs))
+        return ops.stop_gradient(change.center + change.scale * outputs) + back * (
+            outputs - ops.stop_gradient(outputs)
+        )
 
     return lambda: _computed(model.outputs[0], unscaled, "unscale_targets")
 

@@ -32,8 +32,12 @@ class YeoJohnson(keras.layers.Layer):
         return {**super().get_config(), "exponent": self.exponent}'''
 
 
-def arguments_of_layers(run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]) -> Iterator[ArgumentChange | NoPlace]:
-    """Yield, once for each call that makes layers, the `arguments` that it has to be given, by address of the layer."""
+def arguments_of_layers(
+    run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]
+) -> Iterator[ArgumentChange | NoPlace]:
+    """Yield, once for each call that makes layers, the `arguments` that it has to be given, by
+    address of the layer.
+    """
     wanted: dict[Any, list[ArgumentChange]] = {}
     for address in (address for address in run.members if arguments.get(address)):
         layer = run.members[address]
@@ -55,7 +59,9 @@ def arguments_of_layers(run: Any, call: Any, arguments: Mapping[str, Mapping[str
 
 
 def parameter(kind: Any, name: str) -> tuple[bool, int | None]:
-    """Say whether a class takes an argument, and at which position it may be given without its name."""
+    """Say whether a class takes an argument, and at which position it may be given
+    without its name.
+    """
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     for index, parameter in enumerate(parameters):
         if parameter.name == name:
@@ -64,7 +70,8 @@ def parameter(kind: Any, name: str) -> tuple[bool, int | None]:
 
 
 def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
-    """Return the layers, as source, that scale like this, with the vectors they name and what has to be defined for them.
+    """Return the layers, as source, that scale like this, with the vectors they name and what has
+    to be defined for them.
 
     None where a scale is smaller than what a Normalization layer divides by.
     """
@@ -74,7 +81,10 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
     if isinstance(scaling, Affine):
         layer, numbers = _normalization(scaling, "")
         return {"layers": [layer], "numbers": numbers}
-    (first, given), (last, more) = _normalization(scaling.first, ""), _normalization(scaling.last, "POWER_")
+    (first, given), (last, more) = (
+        _normalization(scaling.first, ""),
+        _normalization(scaling.last, "POWER_"),
+    )
     exponents = [_regular(exponent) for exponent in scaling.exponent]
     return {
         "layers": [first, "YeoJohnson(EXPONENT)", last],
@@ -84,14 +94,22 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
 
 
 def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
-    """Return the stock layer, as source, that computes (x - center) / scale, and the vectors it names."""
+    """Return the stock layer, as source, that computes (x - center) / scale, and the
+    vectors it names.
+    """
     centers, scales = scaling.center, scaling.scale
     alike = len({*centers}) == 1 and len({*scales}) == 1
     if alike and centers[0] == 0:
         return f"keras.layers.Rescaling(1 / {number(scales[0])}{float32_argument()})", {}
     if alike:
         mean, variance = digits(centers[0], scales[0]), number(scales[0] ** 2)
-        return f"keras.layers.Normalization(axis=None, mean={number(mean)}, variance={variance}{float32_argument()})", {}
+        return (
+            (
+                f"keras.layers.Normalization(axis=None, mean={number(mean)}, "
+                f"variance={variance}{float32_argument()})"
+            ),
+            {},
+        )
     means = [digits(c, s) for c, s in zip(centers, scales, strict=True)]
     numbers = {f"{prefix}VARIANCE": [float(f"{s**2:.6g}") for s in scales]}
     mean = f"{prefix}MEAN"
@@ -99,24 +117,37 @@ def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[fl
         mean = f"[{number(means[0])}] * {len(means)}"
     else:
         numbers = {mean: means, **numbers}
-    return f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{float32_argument()})", numbers
+    return (
+        f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{float32_argument()})",
+        numbers,
+    )
 
 
 def _regular(exponent: float) -> float:
-    """Return an exponent of Yeo-Johnson's power, or the nearest at which its formula needs no limit."""
+    """Return an exponent of Yeo-Johnson's power, or the nearest at which its formula
+    needs no limit.
+    """
     near = next((limit for limit in (0.0, 2.0) if abs(exponent - limit) < NEAR_LIMIT), None)
     return float(f"{exponent:.6g}") if near is None else near + NEAR_LIMIT
 
 
 def digits(center: float, scale: float) -> float:
-    """Round a center to six digits, or to so many that what is cut off is small beside the scale."""
+    """Round a center to six digits, or to so many that what is cut off is small beside
+    the scale.
+    """
     digits = 6 if center == 0 else max(6, math.ceil(math.log10(abs(center) / scale)) + 4)
     return float(f"{center:.{digits}g}")
 
 
 def float32_argument() -> str:
-    """Return the argument that keeps raw numbers out of half precision, where that is the policy."""
-    return ', dtype="float32"' if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else ""
+    """Return the argument that keeps raw numbers out of half precision, where that is
+    the policy.
+    """
+    return (
+        ', dtype="float32"'
+        if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
+        else ""
+    )
 
 
 def literal(value: Any) -> str:

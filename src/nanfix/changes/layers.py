@@ -1,4 +1,6 @@
-"""Attributes of layers: activation, constants, constraint, precision, what a Normalization layer was adapted to."""
+"""Attributes of layers: activation, constants, constraint, precision, what a
+Normalization layer was adapted to.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +13,8 @@ from nanfix.changes.change import Change
 class LayerAttributes(Change):
     """Give layers other attributes, by address.
 
-    `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean, variance), for what a
-    Normalization layer is adapted to. The layers keep all of it.
+    `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean,
+    variance), for what a Normalization layer is adapted to. The layers keep all of it.
     """
 
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -34,10 +36,14 @@ class LayerAttributes(Change):
 
     def joined(self, later):
         addresses = {**self.attributes, **later.attributes}
-        return LayerAttributes({a: {**self.attributes.get(a, {}), **later.attributes.get(a, {})} for a in addresses})
+        return LayerAttributes(
+            {a: {**self.attributes.get(a, {}), **later.attributes.get(a, {})} for a in addresses}
+        )
 
     def graph_key(self, shop):
-        return sorted((address, sorted(attributes.items())) for address, attributes in self.attributes.items())
+        return sorted(
+            (address, sorted(attributes.items())) for address, attributes in self.attributes.items()
+        )
 
     def install(self, shop, plan):
         for address, attributes in self.attributes.items():
@@ -76,7 +82,12 @@ def _change(layer: Any, name: str, value: Any, undo: Any) -> None:
     elif name == "activation":
         change_activation(undo, layer, keras.activations.get(value))
     else:
-        put(undo, layer, name, keras.activations.get(value) if name.endswith("activation") else value)
+        put(
+            undo,
+            layer,
+            name,
+            keras.activations.get(value) if name.endswith("activation") else value,
+        )
 
 
 def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
@@ -87,7 +98,9 @@ def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     arguments = {}
     for name, value in changed.items():
         if name == "max_norm":
-            arguments.update(dict.fromkeys(kernels(layer).values(), f"keras.constraints.MaxNorm({value:g})"))
+            arguments.update(
+                dict.fromkeys(kernels(layer).values(), f"keras.constraints.MaxNorm({value:g})")
+            )
         else:
             arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments
@@ -106,6 +119,8 @@ def _adapted_in_source(layer: Any, statistics: Any, call: Any) -> Iterator[Any]:
 
 
 def _is_by_feature(layer: Any) -> bool:
-    """Say whether a Normalization has a mean and a variance for each index of the last axis, and for nothing else."""
+    """Say whether a Normalization has a mean and a variance for each index of the last
+    axis, and for nothing else.
+    """
     rank = len(layer.get_build_config()["input_shape"])
     return {axis % rank for axis in layer.axis} == {rank - 1}

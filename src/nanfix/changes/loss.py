@@ -23,7 +23,8 @@ class Loss(Change):
 class LogitsLoss(Loss):
     """Compute the crossentropy called `name` from logits, times a constant factor.
 
-    The logits are what goes into the output activation, or, for `raw_outputs`, the outputs themselves.
+    The logits are what goes into the output activation, or, for `raw_outputs`, the
+    outputs themselves.
     """
 
     name: str = ""
@@ -38,12 +39,16 @@ class LogitsLoss(Loss):
         from nanfix.changes.loss_installer import train_from_logits
 
         layer = None if self.raw_outputs else shop.run.activations[-1][1]
-        train_from_logits(shop.model, self._stock(from_logits=True), self.factor, layer, shop.training)
+        train_from_logits(
+            shop.model, self._stock(from_logits=True), self.factor, layer, shop.training
+        )
 
     def hand_back(self, shop, plan, undo):
         from nanfix.changes.loss_installer import compile_with
 
-        told = compile_with(shop.model, self._stock(from_logits=self.raw_outputs), self.factor, "", undo)
+        told = compile_with(
+            shop.model, self._stock(from_logits=self.raw_outputs), self.factor, "", undo
+        )
         return [f"{told}; it is your loss, computed so that it stays finite."]
 
     def in_source(self, run, plan, call):
@@ -91,19 +96,24 @@ class RobustLoss(Loss):
         from nanfix.changes.layer_source import number
 
         arguments = ", ".join(f"{name}={number(value)}" for name, value in self.arguments)
-        yield compile_change(run, call, f"keras.losses.{self.name}({arguments})", _weight(self.factor))
+        yield compile_change(
+            run, call, f"keras.losses.{self.name}({arguments})", _weight(self.factor)
+        )
 
     def _stock(self) -> Any:
         import keras  # loads TensorFlow
 
         loss = getattr(keras.losses, self.name)(**dict(self.arguments))
         whole = {**loss.get_config(), **dict(self.arguments)}
-        loss.get_config = functools.partial(dict, whole)  # Keras leaves the arguments out of Huber's
+        # Keras leaves the arguments out of Huber's.
+        loss.get_config = functools.partial(dict, whole)
         return loss
 
 
 def compile_change(run: Any, call: Any, loss: str | None = None, weight: str | None = None) -> Any:
-    """Return the change of the call of `compile` by which it is given this loss, as source, and this weight of it."""
+    """Return the change of the call of `compile` by which it is given this loss, as
+    source, and this weight of it.
+    """
     from nanfix.records.source_changes import LossChange, NoPlace
 
     if call.compiled is None:
@@ -114,19 +124,32 @@ def compile_change(run: Any, call: Any, loss: str | None = None, weight: str | N
 
 
 def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
-    """Return the stock loss that computes as `wanted` does, also by way of the logits that Keras' own activations keep.
+    """Return the stock loss that computes as `wanted` does, also by way of the logits that Keras'
+    own activations keep.
 
-    None where it is the user's own stock loss that has to be told of logits: then the model would predict these.
+    None where it is the user's own stock loss that has to be told of logits: then the
+    model would predict these.
     """
     from nanfix.changes.layers import LayerAttributes
     from nanfix.model.activations import activation_name
-    from nanfix.model.crossentropies import COMPUTED_FROM_LOGITS, CROSSENTROPIES, PROBABILITIES, crossentropy_of
+    from nanfix.model.crossentropies import (
+        COMPUTED_FROM_LOGITS,
+        CROSSENTROPIES,
+        PROBABILITIES,
+        crossentropy_of,
+    )
 
     address, last = run.activations[-1] if run.activations else (None, None)
-    activation = plan.of(LayerAttributes).attributes.get(address, {}).get("activation") if address is not None else None
+    activation = (
+        plan.of(LayerAttributes).attributes.get(address, {}).get("activation")
+        if address is not None
+        else None
+    )
     activation = activation or (activation_name(last) if last is not None else "linear")
     given = ["from_logits=True"] if wanted.raw_outputs else []
-    given += [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
+    given += (
+        [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []
+    )
     own = crossentropy_of(run.user_loss)
     if not wanted.raw_outputs and (activation not in PROBABILITIES or own in COMPUTED_FROM_LOGITS):
         return None

@@ -1,4 +1,6 @@
-"""Installs a stock loss in the place of the user's: for training alone, or in the model that is handed back."""
+"""Installs a stock loss in the place of the user's: for training alone, or in the model
+that is handed back.
+"""
 
 from contextlib import ExitStack
 from typing import Any
@@ -12,13 +14,19 @@ from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weig
 
 
 def compile_with(model: Any, loss: Any, factor: float, shown: str, undo: ExitStack) -> str:
-    """Compile the model with a stock loss times a factor until `undo` is closed; return the first half of a note of it.
+    """Compile the model with a stock loss times a factor until `undo` is closed; return the first
+    half of a note of it.
 
-    Then it evaluates, trains on and is saved with a loss that is finite where the user's is not. `shown` are the arguments of
-    the loss as a person writes them.
+    Then it evaluates, trains on and is saved with a loss that is finite where the user's is not.
+    `shown` are the arguments of the loss as a person writes them.
     """
     weights = _weights(model, factor)
-    put(undo, model, COMPILE_LOSS, CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)))
+    put(
+        undo,
+        model,
+        COMPILE_LOSS,
+        CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)),
+    )
     put(undo, model, "loss", loss)
     held = compile_config(model)
     if held is not None:
@@ -29,7 +37,9 @@ def compile_with(model: Any, loss: Any, factor: float, shown: str, undo: ExitSta
 
 
 def train_from_logits(model: Any, loss: Any, factor: float, last: Any, undo: ExitStack) -> None:
-    """Compute the loss, in float32, of what goes into the activation of the `last` layer, or of the outputs for None."""
+    """Compute the loss, in float32, of what goes into the activation of the `last`
+    layer, or of the outputs for None.
+    """
     kept: dict[str, Any] = {}
     if last is not None:
         activation = activation_of(last)
@@ -43,7 +53,9 @@ def train_from_logits(model: Any, loss: Any, factor: float, last: Any, undo: Exi
     computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return computed(x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training)
+        return computed(
+            x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training
+        )
 
     override(undo, model, "compute_loss", compute_loss)
 
@@ -63,7 +75,9 @@ def train_on(model: Any, loss: Any, factor: float, undo: ExitStack) -> None:
 
 
 def _weights(model: Any, factor: float) -> float | None:
-    """Return the user's weight of the single loss times the constant factor of the one in its place, as `compile` takes it."""
+    """Return the user's weight of the single loss times the constant factor of the one in its
+    place, as `compile` takes it.
+    """
     given = tree.flatten(given_loss_weights(model))
     weight = float(given[0] if given and given[0] is not None else 1.0) * factor
     return None if weight == 1.0 else weight

@@ -10,7 +10,9 @@ TINY_EXPONENT = 1e-6  # nearer to its limit, Yeo-Johnson's map is a logarithm
 
 @dataclass(frozen=True)
 class Affine:
-    """The map v -> (v - center) / scale over the last axis; one number per feature, or one in all."""
+    """The map v -> (v - center) / scale over the last axis; one number per feature, or
+    one in all.
+    """
 
     center: tuple[float, ...]
     scale: tuple[float, ...]
@@ -24,23 +26,29 @@ class Affine:
         return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
 
     def within(self, values):
-        """Return where every value, shape (rows, ..., features), lies at most `scale` away from the center."""
+        """Return where every value, shape (rows, ..., features), lies at most `scale`
+        away from the center.
+        """
         return abs(self(values)) <= 1.0
 
     def tiled(self, width: int) -> "Affine":
-        """Return the same map repeated to `width` features, as flattening images repeats their channels."""
+        """Return the same map repeated to `width` features, as flattening images
+        repeats their channels.
+        """
         times = width // len(self.center)
         return Affine(self.center * times, self.scale * times)
 
 
 @dataclass(frozen=True)
 class Power:
-    """A scaling that also draws in long tails: `first`, then Yeo-Johnson's power of each feature, then `last`.
+    """A scaling that also draws in long tails: `first`, then Yeo-Johnson's power of
+    each feature, then `last`.
 
     Yeo-Johnson's map with the exponent e, one per feature, is ((v + 1)**e - 1) / e for v >= 0 and
     -((1 - v)**(2 - e) - 1) / (2 - e) below, with logarithms in the limits e = 0 and e = 2.
 
-    Reference: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954; sklearn.preprocessing.PowerTransformer.
+    Reference: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954;
+    sklearn.preprocessing.PowerTransformer.
     """
 
     first: Affine
@@ -57,7 +65,10 @@ class Power:
 
         e = np.asarray(self.exponent, "float32")
         v = self.first(values)
-        upper, lower = np.where(abs(e) < TINY_EXPONENT, 1.0, e), np.where(abs(e - 2) < TINY_EXPONENT, 1.0, 2 - e)
+        upper, lower = (
+            np.where(abs(e) < TINY_EXPONENT, 1.0, e),
+            np.where(abs(e - 2) < TINY_EXPONENT, 1.0, 2 - e),
+        )
         above: Any
         below: Any
         above, below = ops.log1p(ops.maximum(v, 0.0)), ops.log1p(ops.maximum(-v, 0.0))
@@ -70,8 +81,9 @@ class Power:
 class TargetScaling:
     """Train on (y - center) / scale while the model goes on predicting y.
 
-    A loss that grows with the `degree`-th power of the error (2 for squared, 1 for absolute) has a gradient
-    that is scale**degree / scale too large for the last layer; the scaling takes that factor out.
+    A loss that grows with the `degree`-th power of the error (2 for squared, 1 for
+    absolute) has a gradient that is scale**degree / scale too large for the last layer;
+    the scaling takes that factor out.
     """
 
     center: float

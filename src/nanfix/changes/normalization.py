@@ -53,12 +53,19 @@ class Normalized(Change):
             if target is None:
                 yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
             else:
-                expression = f"keras.layers.LayerNormalization(center=False, scale=False{float32_argument()})"
-                yield LayerChange(target=target, side="before", layers=[expression], role="normalized")
+                expression = (
+                    "keras.layers.LayerNormalization(center=False, "
+                    f"scale=False{float32_argument()})"
+                )
+                yield LayerChange(
+                    target=target, side="before", layers=[expression], role="normalized"
+                )
 
 
 def _normalize_inputs(layer: Any, undo: Any) -> None:
-    """Let the layer take its inputs normalized, as it will when a layer that does so is put in front of it."""
+    """Let the layer take its inputs normalized, as it will when a layer that does so is
+    put in front of it.
+    """
     import functools
 
     from nanfix.changes.insertion import layer_normalization

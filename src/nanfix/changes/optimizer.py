@@ -9,7 +9,9 @@ from nanfix.changes.change import Change
 
 @dataclass(frozen=True)
 class AdaptiveClip:
-    """Clip the gradient's global norm at `share` times a running `quantile` of it, which starts at `norm`."""
+    """Clip the gradient's global norm at `share` times a running `quantile` of it,
+    which starts at `norm`.
+    """
 
     quantile: float
     share: float
@@ -23,7 +25,8 @@ class OptimizerSettings(Change):
     Attributes:
         settings: attributes of every optimizer that the training step calls, by name.
         class_name: another class in keras.optimizers; `settings` are then all that is set of it.
-        rate_share: every learning rate is so many times what the user's optimizers, schedules and callbacks make it.
+        rate_share: every learning rate is so many times what the user's optimizers,
+            schedules and callbacks make it.
         warm_up: the number of first steps over which the learning rate rises in proportion.
         fresh_moments: whether the optimizer forgets what it remembers of earlier steps.
         adaptive_clip: a running norm to clip the gradient at.
@@ -56,13 +59,19 @@ class OptimizerSettings(Change):
 
         variable = self._optimizing(shop).in_variables(self)
         variable = variable if shop.trying else variable - {*NUMBERS, "rate_share"}
-        settings = {name: None if name in variable else value for name, value in self.settings.items()}
+        settings = {
+            name: None if name in variable else value for name, value in self.settings.items()
+        }
         rate, share = settings.pop("learning_rate", None), self.rate_share
         if not has_schedule(shop.model):
             rate, share = None, 1.0
         elif share != 1.0 and "rate_share" in variable:
             share = float("nan")  # whatever it is, it is multiplied by a variable
-        return sorted(settings.items()), rate, replace(self, settings={}, warm_up=None, fresh_moments=False, rate_share=share)
+        return (
+            sorted(settings.items()),
+            rate,
+            replace(self, settings={}, warm_up=None, fresh_moments=False, rate_share=share),
+        )
 
     def install(self, shop, plan):
         self._optimizing(shop).install(self, shop.repair, trying=shop.trying)
@@ -86,16 +95,22 @@ class OptimizerSettings(Change):
         yield from _in_source(self, run, call)
 
     def learning_rate(self, run: Any) -> float | None:
-        """Return the rate that the next step would use; None where the optimizer has no such number."""
+        """Return the rate that the next step would use; None where the optimizer has no
+        such number.
+        """
         rate = self.settings.get("learning_rate", run.learning_rate)
         return None if rate is None else self.rate_share * rate
 
     def has_one_rate(self, run: Any) -> bool:
-        """Say whether a single number is the learning rate of the whole training: neither schedule nor callbacks nor several."""
+        """Say whether a single number is the learning rate of the whole training: neither schedule
+        nor callbacks nor several.
+        """
         return not run.rate_varies and (self.class_name is not None or run.has_one_rate)
 
     def decay_of_a_step(self, run: Any) -> float:
-        """Return the share of itself that a weight loses at each step by weight decay; from 1 on it turns over."""
+        """Return the share of itself that a weight loses at each step by weight decay;
+        from 1 on it turns over.
+        """
         rate = self.learning_rate(run)
         decays = [getattr(optimizer, "weight_decay", None) or 0.0 for optimizer in run.optimizers]
         return 0.0 if rate is None else rate * max(decays, key=abs, default=0.0)
@@ -103,7 +118,11 @@ class OptimizerSettings(Change):
     def clips(self, run: Any) -> bool:
         """Say whether the optimizer clips gradients, by the user's will or this change's."""
         names = ("clipnorm", "global_clipnorm", "clipvalue")
-        return any(self.settings.get(name, getattr(optimizer, name, None)) for optimizer in run.optimizers for name in names)
+        return any(
+            self.settings.get(name, getattr(optimizer, name, None))
+            for optimizer in run.optimizers
+            for name in names
+        )
 
     def _optimizing(self, shop: Any) -> Any:
         from nanfix.changes.optimizer_installer import Optimizing
@@ -140,7 +159,9 @@ def _of_one(wanted: OptimizerSettings, call: Any, made: Any) -> Iterator[Any]:
     if wanted.adaptive_clip is not None:
         given = {name: value for name, value in given.items() if name not in CLIPPING}
     if wanted.fresh_moments and made.started:
-        yield NoPlace(reason="the optimizer is made before an earlier training; make a new one after it")
+        yield NoPlace(
+            reason="the optimizer is made before an earlier training; make a new one after it"
+        )
     kind = getattr(keras.optimizers, wanted.class_name) if wanted.class_name else type(made.base)
     rate = given.get("learning_rate", made.rate)
     if wanted.rate_share != 1.0:
@@ -150,12 +171,24 @@ def _of_one(wanted: OptimizerSettings, call: Any, made: Any) -> Iterator[Any]:
             rate = given["learning_rate"] = wanted.rate_share * rate
     arguments = {name: None if value is None else literal(value) for name, value in given.items()}
     if not wanted.class_name:
-        arguments = {name: value for name, value in arguments.items() if value is not None or name in made.clips}
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name in made.clips
+        }
     if wanted.warm_up is not None:
         rate, steps = rate or 0.0, wanted.warm_up
         start, end = number(rate / steps), number(rate)
-        arguments["learning_rate"] = f"keras.optimizers.schedules.PolynomialDecay({start}, {steps}, end_learning_rate={end})"
-    scale = wanted.loss_scale if wanted.loss_scale is not None else 1.0 if wanted.skip_nonfinite else None
+        arguments["learning_rate"] = (
+            f"keras.optimizers.schedules.PolynomialDecay({start}, {steps}, end_learning_rate={end})"
+        )
+    scale = (
+        wanted.loss_scale
+        if wanted.loss_scale is not None
+        else 1.0
+        if wanted.skip_nonfinite
+        else None
+    )
     if not (arguments or wanted.class_name or scale is not None):
         return
     if made.made is None and not first:
@@ -191,7 +224,10 @@ def _of_schedule(call: Any, schedule: Any, share: float) -> Iterator[Any]:
     target, scaled = call.places.of(schedule), scaled_schedule(schedule, share)
     if isinstance(scaled, ScaledSchedule):
         yield NoPlace(
-            reason=f"{getattr(schedule, '__name__', type(schedule).__name__)} is the script's own: multiply it by {number(share)}"
+            reason=(
+                f"{getattr(schedule, '__name__', type(schedule).__name__)} is the script's own: "
+                f"multiply it by {number(share)}"
+            )
         )
         return
     if target is None:
@@ -203,4 +239,6 @@ def _of_schedule(call: Any, schedule: Any, share: float) -> Iterator[Any]:
             values = after[name] if isinstance(after[name], list) else [after[name]]
             numbers = [number(value) for value in values]
             value = f"[{', '.join(numbers)}]" if isinstance(after[name], list) else numbers[0]
-            yield ArgumentChange(target=target, name=name, value=value, position=parameter(type(schedule), name)[1])
+            yield ArgumentChange(
+                target=target, name=name, value=value, position=parameter(type(schedule), name)[1]
+            )

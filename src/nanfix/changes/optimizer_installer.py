@@ -1,4 +1,6 @@
-"""Installs what a plan changes about the optimizer: its class, its constants, its memory, which steps it takes and how large."""
+"""Installs what a plan changes about the optimizer: its class, its constants, its memory, which
+steps it takes and how large.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,15 @@ from nanfix.private.objects import (
 if TYPE_CHECKING:
     from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 
-NUMBERS = ("epsilon",)  # attributes that an update only computes with, so that a variable can stand for them
+# Attributes that an update only computes with, so that a variable can stand for them.
+NUMBERS = ("epsilon",)
 OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone
 OWN_SCHEDULE = (
-    "Your own schedule is multiplied in a class of nanfix's: where nanfix is not installed, load a saved model with "
-    "compile=False, or multiply the schedule in your source."
+    "Your own schedule is multiplied in a class of nanfix's: where nanfix is not installed, load a "
+    "saved model with compile=False, or multiply the schedule in your source."
 )
-ADAPTING = 0.1  # how fast the running quantile follows the gradient's norm, per step and as a share of it
+# How fast the running quantile follows the gradient's norm, per step and as a share of it.
+ADAPTING = 0.1
 
 
 class Optimizing:
@@ -46,50 +50,72 @@ class Optimizing:
         self._numbers: dict[str, Any] = {}
 
     def in_variables(self, wanted: OptimizerSettings) -> set[str]:
-        """Return what of the settings a traced graph reads from variables, as long as it is only tried.
+        """Return what of the settings a traced graph reads from variables, as long as
+        it is only tried.
 
         In half precision a variable is no equal of a number: an epsilon of 1e-8 is 0 there.
         """
         single = all(variable.dtype == "float32" for variable in self._model.trainable_variables)
-        numbers = {name for name in NUMBERS if single and isinstance(wanted.settings.get(name), float)}
-        return numbers | {"rate_share"} | ({"global_clipnorm"} if wanted.settings.get("global_clipnorm") else set())
+        numbers = {
+            name for name in NUMBERS if single and isinstance(wanted.settings.get(name), float)
+        }
+        return (
+            numbers
+            | {"rate_share"}
+            | ({"global_clipnorm"} if wanted.settings.get("global_clipnorm") else set())
+        )
 
     def install(self, wanted: OptimizerSettings, undo: ExitStack, *, trying: bool = False) -> None:
-        """Make the optimizer what is `wanted`; closing `undo` brings the one there was back, but not its state.
+        """Make the optimizer what is `wanted`; closing `undo` brings the one there was
+        back, but not its state.
 
-        As long as it is only `trying`, numbers stand in variables, so that the next plan needs no new trace.
+        As long as it is only `trying`, numbers stand in variables, so that the next
+        plan needs no new trace.
         """
         trained = trained_slots(self._model)
         for number, slot in enumerate(trained):
             if wanted.class_name is not None:
-                self._exchange(undo, slot, wanted.class_name, getattr(keras.optimizers, wanted.class_name))
+                self._exchange(
+                    undo, slot, wanted.class_name, getattr(keras.optimizers, wanted.class_name)
+                )
             self._install_in(base(slot.optimizer), number, wanted, undo, trying)
         if wanted.fresh_moments:
             forget(self._model)
         if wanted.loss_scale is not None:
             self._scale_loss(undo, trained[0], wanted.loss_scale)
 
-    def _install_in(self, optimizer: Any, number: int, wanted: OptimizerSettings, undo: ExitStack, trying: bool) -> None:
+    def _install_in(
+        self, optimizer: Any, number: int, wanted: OptimizerSettings, undo: ExitStack, trying: bool
+    ) -> None:
         """Change one of the optimizers; the `number` tells it from others."""
         for name, value in wanted.settings.items():
             if name in NUMBERS and trying and name in self.in_variables(wanted):
                 value = self._number(name, value, "float32")
-            if name != "learning_rate" and hasattr(optimizer, name):  # of several, some may have no such thing
+            # Of several, some may have no such thing.
+            if name != "learning_rate" and hasattr(optimizer, name):
                 put(undo, optimizer, name, value)
         if wanted.settings.get("global_clipnorm"):
             norm = self._number("global_clipnorm", wanted.settings["global_clipnorm"], "float32")
             override(undo, optimizer, CLIP_GRADIENTS, lambda gradients: _clipped(gradients, norm))
         if self._model.distribute_strategy.num_replicas_in_sync == 1:
-            # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one that is traced, and its graph.
+            # The sum over one replica is no sum, but a custom gradient: TensorFlow keeps every one
+            # that is traced, and its graph.
             override(undo, optimizer, ALL_REDUCE, list)
         if wanted.adaptive_clip is not None:
-            override(undo, optimizer, CLIP_GRADIENTS, self._adaptive(optimizer, number, wanted.adaptive_clip))
+            override(
+                undo,
+                optimizer,
+                CLIP_GRADIENTS,
+                self._adaptive(optimizer, number, wanted.adaptive_clip),
+            )
         if wanted.skip_nonfinite:
             override(undo, optimizer, "apply", self._finite_only(optimizer))
         self._set_rate(undo, optimizer, wanted, trying)
 
     def settle(self, wanted: OptimizerSettings) -> list[str]:
-        """Leave with the optimizers what stock ones can hold of the changes, and say how they worked out."""
+        """Leave with the optimizers what stock ones can hold of the changes, and say
+        how they worked out.
+        """
         each, notes, clip = trained_optimizers(self._model), [], wanted.adaptive_clip
         held = compile_config(self._model)
         if held is not None:  # Keras saves the optimizer that `compile` was given
@@ -100,16 +126,24 @@ class Optimizing:
             if clip is not None:
                 quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
                 optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
-                notes.append(f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as global_clipnorm.")
+                notes.append(
+                    f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as "
+                    "global_clipnorm."
+                )
         if any(isinstance(learning_rate_of(optimizer), ScaledSchedule) for optimizer in each):
             notes.append(OWN_SCHEDULE)
         if wanted.skip_nonfinite:
-            skipped, taken = int(np.asarray(self._numbers["skipped"])), sum(int(np.asarray(each.iterations)) for each in each)
+            skipped, taken = (
+                int(np.asarray(self._numbers["skipped"])),
+                sum(int(np.asarray(each.iterations)) for each in each),
+            )
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
 
     def _exchange(self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], Any]) -> None:
-        """Let the model train with a fresh optimizer in a slot, made once and kept for the next plan that wants it."""
+        """Let the model train with a fresh optimizer in a slot, made once and kept for
+        the next plan that wants it.
+        """
         before = slot.optimizer
         known = f"{key} in {slot.key}"
         if known not in self._made:
@@ -133,16 +167,29 @@ class Optimizing:
             self._exchange(undo, slot, key, lambda: keras.optimizers.LossScaleOptimizer(inner))
         slot.optimizer.dynamic_scale.assign(scale)
 
-    def _set_rate(self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool) -> None:
-        """Set the learning rate, or a share of what it is; of a schedule, whatever makes it, by a factor."""
-        rate, share, held = wanted.settings.get("learning_rate"), wanted.rate_share, learning_rate_of(optimizer)
+    def _set_rate(
+        self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool
+    ) -> None:
+        """Set the learning rate, or a share of what it is; of a schedule, whatever
+        makes it, by a factor.
+        """
+        rate, share, held = (
+            wanted.settings.get("learning_rate"),
+            wanted.rate_share,
+            learning_rate_of(optimizer),
+        )
         if isinstance(held, keras.Variable):
             if rate is not None or share != 1.0:
                 held.assign(share * (float(np.asarray(held)) if rate is None else rate))
         elif rate is not None:
             put(undo, optimizer, LEARNING_RATE, constant_schedule(share * rate))
         elif share != 1.0 and trying:
-            put(undo, optimizer, LEARNING_RATE, ScaledSchedule(held, self._number("rate_share", share, "float32")))
+            put(
+                undo,
+                optimizer,
+                LEARNING_RATE,
+                ScaledSchedule(held, self._number("rate_share", share, "float32")),
+            )
         elif share != 1.0:
             put(undo, optimizer, LEARNING_RATE, scaled_schedule(held, share))
 
@@ -156,7 +203,8 @@ class Optimizing:
     def _adaptive(self, optimizer: Any, number: int, clip: AdaptiveClip) -> Callable[..., Any]:
         """Return what clips at a share of the norm's running quantile.
 
-        The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm lies below it that often.
+        The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm
+        lies below it that often.
         """
         quantile = self._number(f"quantile {number}", clip.norm, "float32")
 
@@ -171,7 +219,9 @@ class Optimizing:
         return clipped
 
     def _finite_only(self, optimizer: Any) -> Callable[..., Any]:
-        """Return what takes only the steps whose gradients are all finite, and counts the others."""
+        """Return what takes only the steps whose gradients are all finite, and counts
+        the others.
+        """
         skipped = self._number("skipped", 0, "int32")
         apply = optimizer.apply
 
@@ -191,9 +241,11 @@ class Optimizing:
 
 
 def forget(model: Any) -> None:
-    """Set what the optimizers remember of earlier steps to what new ones with the same constants would start with.
+    """Set what the optimizers remember of earlier steps to what new ones with the same
+    constants would start with.
 
-    The number of steps taken goes back to 0 too, since moments are corrected by it, but for a schedule that counts on it.
+    The number of steps taken goes back to 0 too, since moments are corrected by it, but for a
+    schedule that counts on it.
     """
     for optimizer in trained_optimizers(model):
         if not optimizer.built:
@@ -210,7 +262,9 @@ def forget(model: Any) -> None:
 
 
 def _variables_of(optimizer: Any, model: Any) -> list[Any]:
-    """Return the variables that an optimizer updates, of which a GAN's has only some of the model's."""
+    """Return the variables that an optimizer updates, of which a GAN's has only some of
+    the model's.
+    """
     return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables
 
 
@@ -231,18 +285,27 @@ def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
 
 
 def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
-    """Set what the optimizers remember of these weights to what new ones would start with, until `undo` is closed."""
+    """Set what the optimizers remember of these weights to what new ones would start
+    with, until `undo` is closed.
+    """
     for optimizer in trained_optimizers(model):
         own = updated_variables(optimizer) if optimizer.built else []
-        chosen = [index for index, variable in enumerate(own) if any(variable is weight for weight in weights)]
+        chosen = [
+            index
+            for index, variable in enumerate(own)
+            if any(variable is weight for weight in weights)
+        ]
         for each, start in moments(optimizer):
-            for slot in (each[index] for index in chosen if isinstance(each[index], keras.Variable)):
+            for slot in (
+                each[index] for index in chosen if isinstance(each[index], keras.Variable)
+            ):
                 undo.callback(slot.assign, read(slot))
                 slot.assign(ops.full(slot.shape, start, slot.dtype))
 
 
 def without_skipped(model: Any, undo: ExitStack) -> None:
-    """Leave the loss of a step that is not taken out of the running mean, which would be NaN to the end of the epoch.
+    """Leave the loss of a step that is not taken out of the running mean, which would
+    be NaN to the end of the epoch.
 
     In training alone: an evaluation shows what the model really gives.
     """
@@ -253,7 +316,11 @@ def without_skipped(model: Any, undo: ExitStack) -> None:
         if not training:
             return update(values, sample_weight=sample_weight)
         finite = ops.isfinite(values)
-        weight = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, values.dtype)
+        weight = (
+            ops.ones_like(values)
+            if sample_weight is None
+            else ops.cast(sample_weight, values.dtype)
+        )
         return update(ops.where(finite, values, 0), ops.where(finite, weight, 0))
 
     def watched_step(data):

@@ -18,7 +18,8 @@ C = TypeVar("C", bound=Change)
 class Plan:
     """What is to be changed about a training, one change of each kind; as it is made, nothing.
 
-    `keeps_weights` says whether weights trained before the failure still mean something with these changes.
+    `keeps_weights` says whether weights trained before the failure still mean something
+    with these changes.
     """
 
     changes: Mapping[str, Change] = field(default_factory=dict)
@@ -36,7 +37,9 @@ class Plan:
     def with_change(self, change: Change) -> Plan:
         """Return the plan with one more change, which is joined with what it has of that kind."""
         before = self.changes.get(change.kind)
-        joined = change if before is None or type(before) is not type(change) else before.joined(change)
+        joined = (
+            change if before is None or type(before) is not type(change) else before.joined(change)
+        )
         return replace(self, changes={**self.changes, change.kind: joined})
 
     @property

@@ -37,14 +37,18 @@ class RateLimit(keras.callbacks.Callback):
 
 
 class WarmUp(keras.callbacks.Callback):
-    """Raises the learning rates from 0 to where they stand at the beginning, in proportion over the first `steps` steps."""
+    """Raises the learning rates from 0 to where they stand at the beginning, in proportion over the
+    first `steps` steps.
+    """
 
     def __init__(self, steps: int):
         super().__init__()
         self._steps = steps
 
     def on_train_begin(self, logs=None):
-        self._targets = [(variable, float(np.asarray(variable))) for variable in _variables(self.model)]
+        self._targets = [
+            (variable, float(np.asarray(variable))) for variable in _variables(self.model)
+        ]
         self._first, self._warm = self._iterations(), False
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -66,11 +70,14 @@ class WarmUp(keras.callbacks.Callback):
 
 
 class _Shares:
-    """Learning rates in variables: what callbacks see and set, and what is trained with, `share` times as much."""
+    """Learning rates in variables: what callbacks see and set, and what is trained
+    with, `share` times as much.
+    """
 
     def __init__(self, share: float):
         self._share = share
-        self._held: dict[int, tuple[float, float]] = {}  # id of a variable -> what callbacks see, what is trained with
+        # id of a variable -> what callbacks see, what is trained with.
+        self._held: dict[int, tuple[float, float]] = {}
 
     def unscale(self, model: Any) -> None:
         """Let callbacks see what they would without the fix."""
@@ -83,12 +90,17 @@ class _Shares:
     def scale(self, model: Any) -> None:
         """Train with the share of what they have made of it."""
         for variable in _variables(model):
-            seen, (before, trained) = float(np.asarray(variable)), self._held.get(id(variable), (math.nan, math.nan))
+            seen, (before, trained) = (
+                float(np.asarray(variable)),
+                self._held.get(id(variable), (math.nan, math.nan)),
+            )
             variable.assign(trained if seen == before else seen * self._share)
             self._held[id(variable)] = seen, float(np.asarray(variable))
 
     def of(self, logs: Any) -> None:
-        """Tell of the rate that is trained with where a callback has told of the one that it set."""
+        """Tell of the rate that is trained with where a callback has told of the one
+        that it set.
+        """
         if logs and "learning_rate" in logs:
             logs["learning_rate"] = self._share * logs["learning_rate"]
 
@@ -141,9 +153,11 @@ class _After(keras.callbacks.Callback):
 
 
 def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) -> list[Any]:
-    """Return the user's callbacks with those that hold the fix's learning rate against them, and let it rise slowly.
+    """Return the user's callbacks with those that hold the fix's learning rate against
+    them, and let it rise slowly.
 
-    Where the fix trains with a share of each rate, the callbacks go on setting theirs, and the share of that is trained with.
+    Where the fix trains with a share of each rate, the callbacks go on setting theirs, and the
+    share of that is trained with.
     """
     rate = wanted.settings.get("learning_rate")
     limits = [RateLimit(rate)] if rate is not None and not has_schedule(model) else []

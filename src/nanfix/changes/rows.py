@@ -1,4 +1,6 @@
-"""Rows: which of them training, validation and judging leave out, and where the class labels begin."""
+"""Rows: which of them training, validation and judging leave out, and where the class
+labels begin.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,11 +15,12 @@ from nanfix.changes.maps import Affine
 class RowFilter(Change):
     """Which rows training, validation and judging leave out, and where the class labels begin.
 
-    A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`), for a value outside the
-    band of its feature (`bands`, by the position of the array among inputs and then targets), and for a label outside
-    0..classes - 1 after `first_label` was subtracted from every label; `labels` maps those of a binary crossentropy to 0..1.
-    A row goes too for a weight that is not finite (`finite_weights`). Training also leaves out what does not fill a batch of
-    `batch_rows`. As it stands, it keeps every row.
+    A row is left out for a NaN or inf in an input (`finite_inputs`) or a target (`finite_targets`),
+    for a value outside the band of its feature (`bands`, by the position of the array among inputs
+    and then targets), and for a label outside 0..classes - 1 after `first_label` was subtracted
+    from every label; `labels` maps those of a binary crossentropy to 0..1. A row goes too for a
+    weight that is not finite (`finite_weights`). Training also leaves out what does not fill a
+    batch of `batch_rows`. As it stands, it keeps every row.
     """
 
     finite_inputs: bool = False
@@ -41,7 +44,10 @@ class RowFilter(Change):
         finite = ["x"] if self.finite_inputs and _is_floating(call.arguments.get("x")) else []
         finite += ["y"] if self.finite_targets and _is_floating(call.arguments.get("y")) else []
         finite += ["sample_weight"] if self.finite_weights and weight is not None else []
-        bands = [Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale)) for i, b in self.bands]
+        bands = [
+            Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale))
+            for i, b in self.bands
+        ]
         yield fit_change(
             run,
             call,
@@ -51,12 +57,16 @@ class RowFilter(Change):
             labels=None if self.labels is None else (self.labels.center[0], self.labels.scale[0]),
             bands=bands,
             batch_rows=self.batch_rows,
-            renumber=bool(self.first_label and weights and all(label >= self.first_label for label in weights)),
+            renumber=bool(
+                self.first_label and weights and all(label >= self.first_label for label in weights)
+            ),
         )
 
 
 def fit_change(run: Any, call: Any, **what: Any) -> Any:
-    """Return the change by which the data are treated before `fit`; `what` are the fields of a RowsChange."""
+    """Return the change by which the data are treated before `fit`; `what` are the
+    fields of a RowsChange.
+    """
     from nanfix.records.source_changes import NoPlace, RowsChange
 
     x, y, held = (call.arguments.get(name) for name in ("x", "y", "validation_data"))

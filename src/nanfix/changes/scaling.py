@@ -1,4 +1,6 @@
-"""Scaling and imputation: what is done to the numbers that go into the model, and undone to those that come out."""
+"""Scaling and imputation: what is done to the numbers that go into the model, and
+undone to those that come out.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,18 +34,24 @@ class Scaling(Change):
     def check(self, run):
         widths = {name: scaling.width for name, scaling in self.inputs.items()}
         widths |= {name: len(fill) for name, fill in self.fills.items()}
-        known = {name: array for name, array in zip(run.sample.names, run.sample.inputs, strict=True) if name is not None}
+        known = {
+            name: array
+            for name, array in zip(run.sample.names, run.sample.inputs, strict=True)
+            if name is not None
+        }
         check_known("input", widths, known)
         for name, width in widths.items():
             features = known[name].shape[-1] if known[name].ndim > 1 else 1
             if width not in (1, features):
                 raise InputError(
-                    f"The fix was found for another input {name!r}. Expected: {width} features. Received: {features}. "
-                    "Search again for these data."
+                    f"The fix was found for another input {name!r}. Expected: {width} features. "
+                    f"Received: {features}. Search again for these data."
                 )
 
     def graph_key(self, shop):
-        return {name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Power)}
+        return {
+            name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Power)
+        }
 
     def install_for_training(self, shop, plan):
         shop.gate.fill(self.fills)
@@ -64,10 +72,14 @@ class Scaling(Change):
     @property
     def affine(self) -> dict[str, Affine]:
         """The scalings of inputs that are affine maps."""
-        return {name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Affine)}
+        return {
+            name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Affine)
+        }
 
     def layers_in_front(self, model: Any, folded: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Return by name of the input the stock layers that fill and scale it, but for scalings that are `folded`."""
+        """Return by name of the input the stock layers that fill and scale it, but for
+        scalings that are `folded`.
+        """
         from nanfix.changes.insertion import imputation, scaling
 
         apart = {name: change for name, change in self.inputs.items() if name not in folded}
@@ -81,7 +93,9 @@ class Scaling(Change):
 
 
 def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
-    """Yield the layers that scale what goes into a Sequential or Functional model, and back what comes out."""
+    """Yield the layers that scale what goes into a Sequential or Functional model, and
+    back what comes out.
+    """
     from nanfix.changes.layer_source import TOO_NARROW, float32_argument, number, scaling_layers
     from nanfix.records.source_changes import UNKNOWN_CALL, LayerChange, NoPlace
 
@@ -94,7 +108,9 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
             yield NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
         else:
             whole = call.places.of(call.model)
-            yield LayerChange(target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers)
+            yield LayerChange(
+                target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers
+            )
     if wanted.targets is None:
         return
     last = _last_weighted(run)
@@ -117,7 +133,12 @@ def _in_call(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     own, target = _own_call(call), call.places.of(call.model)
     scaling = next(iter(wanted.inputs.values()), None)
     if target is None or len(run.sample.inputs) != 1:
-        yield NoPlace(reason=f"the call of {type(call.model).__name__} cannot be told to scale what goes in and comes out")
+        yield NoPlace(
+            reason=(
+                f"the call of {type(call.model).__name__} cannot be told to scale what goes in "
+                "and comes out"
+            )
+        )
         return
     layers = {} if scaling is None else scaling_layers(scaling)
     if layers is None:
@@ -137,5 +158,7 @@ def _own_call(call: Any) -> Any:
 
 def _last_weighted(run: Any) -> Any:
     """Return the layer that gives a Sequential or Functional model its single output."""
-    weighted = [layer for layer in run.members.values() if getattr(layer, "kernel", None) is not None]
+    weighted = [
+        layer for layer in run.members.values() if getattr(layer, "kernel", None) is not None
+    ]
     return weighted[-1] if weighted else None

@@ -1,4 +1,6 @@
-"""Fills and scales what goes into a model, and scales what comes out, with one traced graph for all numbers."""
+"""Fills and scales what goes into a model, and scales what comes out, with one traced
+graph for all numbers.
+"""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -34,12 +36,20 @@ class Gate:
         self._opened = ExitStack()
         self.is_open = False
         with model.distribute_strategy.scope():
-            self._inputs = {name: _pair(array, 0.0, 1.0) for name, array in sample.named(sample.scalable).items()}
-            self._fills = {name: _pair(array, 0.0, False) for name, array in sample.named(sample.imputable).items()}
+            self._inputs = {
+                name: _pair(array, 0.0, 1.0)
+                for name, array in sample.named(sample.scalable).items()
+            }
+            self._fills = {
+                name: _pair(array, 0.0, False)
+                for name, array in sample.named(sample.imputable).items()
+            }
             self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
 
     def open(self) -> None:
-        """Stand in the place of what the model's `call` is now, be it its class' or its user's own."""
+        """Stand in the place of what the model's `call` is now, be it its class' or its
+        user's own.
+        """
         self._inner = self._model.call
         override(self._opened, self._model, "call", self._call)
         self.is_open = True
@@ -49,7 +59,9 @@ class Gate:
         self.is_open = False
 
     def fill(self, fills: Mapping[str, tuple[float, ...]]) -> None:
-        """Fill non-finite cells with these numbers, one per feature, from the next step on; other inputs pass as they are."""
+        """Fill non-finite cells with these numbers, one per feature, from the next step on; other
+        inputs pass as they are.
+        """
         for name, (fill, imputing) in self._fills.items():
             imputing.assign(name in fills)
             if name in fills:
@@ -57,7 +69,9 @@ class Gate:
 
     def set(self, inputs: Mapping[str, Affine | Power], targets: TargetScaling | None) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
-        self._powers = {name: scaling for name, scaling in inputs.items() if isinstance(scaling, Power)}
+        self._powers = {
+            name: scaling for name, scaling in inputs.items() if isinstance(scaling, Power)
+        }
         affine = {name: scaling for name, scaling in inputs.items() if isinstance(scaling, Affine)}
         for name, (center, scale) in self._inputs.items():
             shape = tuple(int(size or 1) for size in center.shape.as_list())
@@ -65,8 +79,12 @@ class Gate:
             scaling = affine.get(name, Affine((0.0,) * width, (1.0,) * width))
             center.assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
             scale.assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
-        center, scale, degree = (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
-        for variable, value in zip(self._target, (center, scale, scale ** (1.0 - degree)), strict=True):
+        center, scale, degree = (
+            (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
+        )
+        for variable, value in zip(
+            self._target, (center, scale, scale ** (1.0 - degree)), strict=True
+        ):
             variable.assign(value)
 
     def _filled(self, name: str | None, leaf: Any) -> Any:
@@ -83,16 +101,20 @@ class Gate:
         return self._powers[name](leaf) if name in self._powers else (leaf - center) / scale
 
     def _call(self, inputs, *args, **kwargs):
-        if self._inputs or self._fills:  # else a training step of the user's own may give call something else
+        # Else a training step of the user's own may give call something else.
+        if self._inputs or self._fills:
             named = zip(input_names(self._model, inputs), tree.flatten(inputs), strict=True)
             leaves = [self._scaled(name, self._filled(name, leaf)) for name, leaf in named]
             inputs = tree.pack_sequence_as(inputs, leaves)
         outputs = self._inner(inputs, *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return outputs
-        center, scale, back = (tf.cast(variable.read_value(), outputs.dtype) for variable in self._target)
+        center, scale, back = (
+            tf.cast(variable.read_value(), outputs.dtype) for variable in self._target
+        )
 
-        # No tf.custom_gradient: TensorFlow registers one for good each time it is traced, and with it the whole graph.
+        # No tf.custom_gradient: TensorFlow registers one for good each time it is traced, and with
+        # it the whole graph.
         gradient_only = tf.where(tf.math.is_finite(outputs), outputs - tf.stop_gradient(outputs), 0)
         result: Any = tf.stop_gradient(center + scale * outputs) + back * gradient_only
         hand_on_logits(outputs, result)
@@ -100,7 +122,9 @@ class Gate:
 
 
 def _pair(array: np.ndarray, number: float, other: Any) -> tuple[Any, Any]:
-    """Return variables for a number per feature of `array`, and for another of them, or for a switch."""
+    """Return variables for a number per feature of `array`, and for another of them, or
+    for a switch.
+    """
     per_feature = tf.zeros(array.shape[1:][-1:])
     second = tf.constant(other) if isinstance(other, bool) else per_feature + other
     return tf.Variable(per_feature + number), tf.Variable(second)

@@ -27,7 +27,10 @@ def export(
     from nanfix.report.fix_file import load
 
     if format is Format.KERAS and out is None:
-        raise InputError("A model is no text. Expected: --out FILE. Received: --format keras alone. Add --out model.keras.")
+        raise InputError(
+            "A model is no text. Expected: --out FILE. Received: --format keras alone. Add --out "
+            "model.keras."
+        )
     path = run_dir / "fix.json" if run_dir.is_dir() else run_dir
     number = None if call is None else call - 1
     if out is not None:
@@ -46,7 +49,11 @@ def export(
         if out is not None:
             write_bytes(out, content)
     if as_json:
-        typer.echo(json_documents.to_text(json_documents.of_export(format.value, content.decode(errors="replace"), out)))
+        typer.echo(
+            json_documents.to_text(
+                json_documents.of_export(format.value, content.decode(errors="replace"), out)
+            )
+        )
     elif out is None:
         typer.echo(content, nl=False)
     elif not quiet:
@@ -59,9 +66,11 @@ def patch(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a fix into the script itself: the diff to standard output, or with --write into the files.
+    """Write a fix into the script itself: the diff to standard output, or with --write
+    into the files.
 
-    Start it in the folder where `nanfix repair` was started. What of the fix has no place in the script is told.
+    Start it in the folder where `nanfix repair` was started. What of the fix has no
+    place in the script is told.
     """
     from nanfix.patch.patch import apply_patch
 
@@ -78,7 +87,9 @@ def patch(
             typer.echo(f"{file} changed; the old file is kept as {copy}.")
     if not quiet:
         for file, copy in made.done.items():
-            typer.echo(f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True)
+            typer.echo(
+                f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True
+            )
         for left_over in made.left_over:
             typer.echo(f"nanfix: not in the patch: {left_over}.", err=True)
     if code:

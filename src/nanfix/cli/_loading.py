@@ -15,7 +15,8 @@ from nanfix.api.preconditions import check_model
 from nanfix.records.errors import InputError
 
 REQUIRED, OPTIONAL = ("X", "y"), ("X_val", "y_val", "sample_weight")
-MISSING = frozenset({"", "na", "n/a", "null", "none"})  # cells of a .csv, beside those that float() reads as NaN
+# Cells of a .csv, beside those that float() reads as NaN.
+MISSING = frozenset({"", "na", "n/a", "null", "none"})
 NUMERIC = "biuf"
 LOAD_ERRORS = (
     ValueError,
@@ -35,16 +36,17 @@ def load_model(path: Path, *, trusted: bool = False) -> Any:
     """Return the compiled Keras model in a file.
 
     Args:
-        trusted: let Python code in the file (a Lambda layer) be loaded, which runs whatever its author wrote.
+        trusted: let Python code in the file (a Lambda layer) be loaded, which runs
+            whatever its author wrote.
 
     Raises:
-        InputError: the file is missing or no model, its model is not compiled or has classes that only its script knows, or
-            it holds code and is not trusted.
+        InputError: the file is missing or no model, its model is not compiled or has classes that
+            only its script knows, or it holds code and is not trusted.
     """
     if not path.exists():
         raise InputError(
-            f"There is no model {str(path)!r}. Expected: a compiled model saved by `model.save`. Received: no such file. "
-            "Check the path."
+            f"There is no model {str(path)!r}. Expected: a compiled model saved by `model.save`. "
+            "Received: no such file. Check the path."
         )
     try:
         model = keras.saving.load_model(path, safe_mode=not trusted)
@@ -52,34 +54,40 @@ def load_model(path: Path, *, trusted: bool = False) -> Any:
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "safe_mode=False" in str(error):  # Keras' own advice wherever a file holds code
             raise InputError(
-                f"The model {str(path)!r} holds Python code. Expected: a model without, for instance without Lambda layers of "
-                f"lambda functions. Received: {told} If you trust the file, add --trust-model: its code will run."
+                f"The model {str(path)!r} holds Python code. Expected: a model without, for "
+                f"instance without Lambda layers of lambda functions. Received: {told} If you "
+                "trust the file, add --trust-model: its code will run."
             ) from error
         raise InputError(
-            f"Cannot load the model {str(path)!r}. Expected: a compiled model saved by `model.save`. "
-            f"Received: {type(error).__name__}: {told} A model with classes of its own is repaired through the script that makes "
-            "it: nanfix repair SCRIPT."
+            f"Cannot load the model {str(path)!r}. Expected: a compiled model saved by "
+            f"`model.save`. Received: {type(error).__name__}: {told} A model with classes of its "
+            "own is repaired through the script that makes it: nanfix repair SCRIPT."
         ) from error
     check_model(model)
     return model
 
 
 def load_data(path: Path, target: str | None = None) -> dict[str, Any]:
-    """Return the arguments of `model.fit` that a data file holds: x, y, and where given sample_weight and validation_data.
+    """Return the arguments of `model.fit` that a data file holds: x, y, and where given
+    sample_weight and validation_data.
 
-    A .npz has the arrays X and y, and may have X_val and y_val, and sample_weight; all of them have one row for each sample.
-    A .csv has a line of column names; the column `target` becomes y, shape (rows,), all others x, shape (rows, columns), as
-    float32. Empty cells become NaN.
+    A .npz has the arrays X and y, and may have X_val and y_val, and sample_weight; all of them have
+    one row for each sample. A .csv has a line of column names; the column `target` becomes y, shape
+    (rows,), all others x, shape (rows, columns), as float32. Empty cells become NaN.
 
     Raises:
         InputError: the file cannot be read, or is not of this form.
     """
-    readers: Mapping[str, Callable[[Path, str | None], dict[str, Any]]] = {".npz": _npz, ".csv": _csv}
+    readers: Mapping[str, Callable[[Path, str | None], dict[str, Any]]] = {
+        ".npz": _npz,
+        ".csv": _csv,
+    }
     read = readers.get(path.suffix.lower())
     if read is None:
         raise InputError(
-            f"Cannot read data from {str(path)!r}. Expected: a .npz with the arrays X and y, or a .csv and --target. "
-            f"Received: {path.suffix or 'no suffix'}. Convert it, for instance with numpy.savez(path, X=X, y=y)."
+            f"Cannot read data from {str(path)!r}. Expected: a .npz with the arrays X and y, or a "
+            f".csv and --target. Received: {path.suffix or 'no suffix'}. Convert it, for instance "
+            "with numpy.savez(path, X=X, y=y)."
         )
     try:
         return read(path, target)
@@ -91,12 +99,21 @@ def _npz(path: Path, target: str | None) -> dict[str, Any]:
     form = "a .npz with the arrays X and y, and if need be X_val and y_val, and sample_weight"
     remedy = "Write it with numpy.savez(path, X=X, y=y)."
     if target is not None:
-        _refuse(path, f"--target {target}", form, "--target names a column of a .csv; leave it out.")
+        _refuse(
+            path, f"--target {target}", form, "--target names a column of a .csv; leave it out."
+        )
     try:
         # Opened here, since numpy leaves a truncated file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         _refuse(path, f"{type(error).__name__}: {error}", form, remedy)
     missing = [name for name in REQUIRED if name not in arrays]
     unknown = [name for name in arrays if name not in (*REQUIRED, *OPTIONAL)]
@@ -105,12 +122,19 @@ def _npz(path: Path, target: str | None) -> dict[str, Any]:
     for name, array in arrays.items():
         if array.dtype.kind not in NUMERIC or not array.ndim:
             _refuse(
-                path, f"{name} of shape {array.shape} and dtype {array.dtype}", "arrays of numbers, a row for each sample", remedy
+                path,
+                f"{name} of shape {array.shape} and dtype {array.dtype}",
+                "arrays of numbers, a row for each sample",
+                remedy,
             )
     data = {"x": arrays["X"], "y": arrays["y"]}
     if "sample_weight" in arrays:
         data["sample_weight"] = arrays["sample_weight"]
-    return {**data, "validation_data": (arrays["X_val"], arrays["y_val"])} if "X_val" in arrays else data
+    return (
+        {**data, "validation_data": (arrays["X_val"], arrays["y_val"])}
+        if "X_val" in arrays
+        else data
+    )
 
 
 def _csv(path: Path, target: str | None) -> dict[str, Any]:
@@ -133,14 +157,22 @@ def _csv(path: Path, target: str | None) -> dict[str, Any]:
         numbers: dict[int | str, Callable[[str], float]] = {
             place: partial(_number, path, name) for place, name in enumerate(names)
         }
-        table = np.loadtxt(lines, delimiter=",", quotechar='"', comments=None, converters=numbers, ndmin=2)
-    except ValueError as error:  # InputErrors of ours among them, those of a cell as the cause of numpy's
+        table = np.loadtxt(
+            lines, delimiter=",", quotechar='"', comments=None, converters=numbers, ndmin=2
+        )
+    # InputErrors of ours among them, those of a cell as the cause of numpy's.
+    except ValueError as error:
         ours = next((e for e in (error, error.__cause__) if isinstance(e, InputError)), None)
         if ours is not None:
             raise ours from None
         _refuse(path, str(error), form, "Check how it was written.")
     if table.shape[1] != len(names):
-        _refuse(path, f"{len(names)} names and {table.shape[1]} numbers in a line", form, "Check how it was written.")
+        _refuse(
+            path,
+            f"{len(names)} names and {table.shape[1]} numbers in a line",
+            form,
+            "Check how it was written.",
+        )
     place = names.index(target)
     table = table.astype("float32")
     return {"x": np.delete(table, place, axis=1), "y": table[:, place]}
@@ -152,8 +184,15 @@ def _number(path: Path, column: str, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        _refuse(path, f"{cell.strip()!r} in column {column!r}", "numbers, or empty cells", "Encode or leave out columns of text.")
+        _refuse(
+            path,
+            f"{cell.strip()!r} in column {column!r}",
+            "numbers, or empty cells",
+            "Encode or leave out columns of text.",
+        )
 
 
 def _refuse(path: Path, received: str, expected: str, remedy: str) -> NoReturn:
-    raise InputError(f"Cannot train on {str(path)!r}. Expected: {expected}. Received: {received}. {remedy}")
+    raise InputError(
+        f"Cannot train on {str(path)!r}. Expected: {expected}. Received: {received}. {remedy}"
+    )

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
-SAVED, SEARCH, OUTPUT = "A saved model instead of a script", "The search", "What is written and said"
+SAVED, SEARCH, OUTPUT = (
+    "A saved model instead of a script",
+    "The search",
+    "What is written and said",
+)
 
 
 class Format(Enum):
@@ -35,22 +39,41 @@ def _show_version(asked: bool) -> None:
 
 def _finite(number: float | None) -> float | None:
     if number is not None and not math.isfinite(number):
-        raise typer.BadParameter(f"Expected: a finite number of seconds. Received: {number}. Leave the option out for no limit.")
+        raise typer.BadParameter(
+            f"Expected: a finite number of seconds. Received: {number}. Leave the option out for "
+            "no limit."
+        )
     return number
 
 
 Version = Annotated[
-    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show what is installed, and stop.")
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Show what is installed, and stop."
+    ),
 ]
 
-Script = Annotated[Path, typer.Argument(help="The training script, run as it is.", show_default=False)]
+Script = Annotated[
+    Path, typer.Argument(help="The training script, run as it is.", show_default=False)
+]
 ScriptOrNone = Annotated[
-    Path | None, typer.Argument(help="The training script, run as it is; or a module with -m.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="The training script, run as it is; or a module with -m.", show_default=False
+    ),
 ]
-Args = Annotated[list[str] | None, typer.Argument(help="Everything after the script is the script's own.", show_default=False)]
-AsModule = Annotated[bool, _option("-m", "--module", help="SCRIPT is the name of a module, as `python -m` takes it.")]
+Args = Annotated[
+    list[str] | None,
+    typer.Argument(help="Everything after the script is the script's own.", show_default=False),
+]
+AsModule = Annotated[
+    bool, _option("-m", "--module", help="SCRIPT is the name of a module, as `python -m` takes it.")
+]
 
-Model = Annotated[Path | None, _option("--model", panel=SAVED, help="A compiled model, saved by Keras.", show_default=False)]
+Model = Annotated[
+    Path | None,
+    _option("--model", panel=SAVED, help="A compiled model, saved by Keras.", show_default=False),
+]
 Data = Annotated[
     Path | None,
     _option(
@@ -60,21 +83,44 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Target = Annotated[str | None, _option("--target", panel=SAVED, help="The column of the .csv to predict.", show_default=False)]
-Epochs = Annotated[int | None, _option("--epochs", panel=SAVED, min=1, help="Epochs to train.", show_default="1")]
-BatchSize = Annotated[int | None, _option("--batch-size", panel=SAVED, min=1, help="Rows in a batch.", show_default="32")]
+Target = Annotated[
+    str | None,
+    _option("--target", panel=SAVED, help="The column of the .csv to predict.", show_default=False),
+]
+Epochs = Annotated[
+    int | None, _option("--epochs", panel=SAVED, min=1, help="Epochs to train.", show_default="1")
+]
+BatchSize = Annotated[
+    int | None,
+    _option("--batch-size", panel=SAVED, min=1, help="Rows in a batch.", show_default="32"),
+]
 TrustModel = Annotated[
     bool,
-    _option("--trust-model", panel=SAVED, help="Run Python code in the model file (Lambda layers); Keras' safe_mode off."),
+    _option(
+        "--trust-model",
+        panel=SAVED,
+        help="Run Python code in the model file (Lambda layers); Keras' safe_mode off.",
+    ),
 ]
 Save = Annotated[
     Path | None,
-    _option("--save", panel=SAVED, help="The .keras file to write the repaired model to.", show_default="repaired.keras"),
+    _option(
+        "--save",
+        panel=SAVED,
+        help="The .keras file to write the repaired model to.",
+        show_default="repaired.keras",
+    ),
 ]
 
 Trials = Annotated[
     int | None,
-    _option("--budget-trials", panel=SEARCH, min=1, help="Try at most this many fixes for each fit call.", show_default="30"),
+    _option(
+        "--budget-trials",
+        panel=SEARCH,
+        min=1,
+        help="Try at most this many fixes for each fit call.",
+        show_default="30",
+    ),
 ]
 Seconds = Annotated[
     float | None,
@@ -96,7 +142,12 @@ Strategies = Annotated[
         show_default="all",
     ),
 ]
-Forbid = Annotated[str | None, _option("--forbid", panel=SEARCH, help="Never try these; names with commas.", show_default="none")]
+Forbid = Annotated[
+    str | None,
+    _option(
+        "--forbid", panel=SEARCH, help="Never try these; names with commas.", show_default="none"
+    ),
+]
 Seed = Annotated[
     int | None,
     _option(
@@ -119,34 +170,93 @@ RunDir = Annotated[
 ]
 WorkerCount = Annotated[
     int,
-    _option("--workers", panel=SEARCH, min=1, help="Processes that try fixes at the same time, for a model that can be saved."),
+    _option(
+        "--workers",
+        panel=SEARCH,
+        min=1,
+        help="Processes that try fixes at the same time, for a model that can be saved.",
+    ),
 ]
-Host = Annotated[str, _option("--host", panel=SEARCH, help="Where the workers meet; without authentication: trust its network.")]
-Port = Annotated[int, _option("--port", panel=SEARCH, min=0, max=65535, help="The port for it.", show_default="any free one")]
+Host = Annotated[
+    str,
+    _option(
+        "--host",
+        panel=SEARCH,
+        help="Where the workers meet; without authentication: trust its network.",
+    ),
+]
+Port = Annotated[
+    int,
+    _option(
+        "--port",
+        panel=SEARCH,
+        min=0,
+        max=65535,
+        help="The port for it.",
+        show_default="any free one",
+    ),
+]
 DryRun = Annotated[
     bool,
-    _option("--dry-run", panel=SEARCH, help="Train until it fails, say why and what would be tried; change and write nothing."),
+    _option(
+        "--dry-run",
+        panel=SEARCH,
+        help="Train until it fails, say why and what would be tried; change and write nothing.",
+    ),
 ]
 NoProve = Annotated[
     bool,
-    _option("--no-prove", panel=SEARCH, help="Do not run the script again to prove the fix; it is written unproved."),
+    _option(
+        "--no-prove",
+        panel=SEARCH,
+        help="Do not run the script again to prove the fix; it is written unproved.",
+    ),
 ]
 
-Out = Annotated[Path, _option("--out", "-o", panel=OUTPUT, help="The fix.json to write once the fix is proved.")]
+Out = Annotated[
+    Path, _option("--out", "-o", panel=OUTPUT, help="The fix.json to write once the fix is proved.")
+]
 Force = Annotated[bool, _option("--force", panel=OUTPUT, help="Replace files that exist.")]
 AsJson = Annotated[
-    bool, _option("--json", panel=OUTPUT, help="Write one JSON document to standard output, and nothing else there.")
+    bool,
+    _option(
+        "--json",
+        panel=OUTPUT,
+        help="Write one JSON document to standard output, and nothing else there.",
+    ),
 ]
-Quiet = Annotated[bool, _option("--quiet", "-q", panel=OUTPUT, help="Say nothing but errors; the script's own output stays.")]
+Quiet = Annotated[
+    bool,
+    _option(
+        "--quiet", "-q", panel=OUTPUT, help="Say nothing but errors; the script's own output stays."
+    ),
+]
 NamesOnly = Annotated[bool, typer.Option("--quiet", "-q", help="The names alone.")]
-FixFile = Annotated[Path, typer.Option("--fix", help="The fix.json of an earlier repair.", show_default=False)]
-
-Run = Annotated[Path, typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False)]
-ExportFormat = Annotated[
-    Format, typer.Option("--format", help="The record as JSON, Python that applies the fix, a diff of the script, or the model.")
+FixFile = Annotated[
+    Path, typer.Option("--fix", help="The fix.json of an earlier repair.", show_default=False)
 ]
-Write = Annotated[bool, typer.Option("--write", help="Change the files, each beside a copy of the old one.")]
-Call = Annotated[int | None, typer.Option("--call", min=1, help="Which fit call's fix, where the script made several.")]
+
+Run = Annotated[
+    Path,
+    typer.Argument(help="A folder with a fix.json in it, or the fix.json.", show_default=False),
+]
+ExportFormat = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        help="The record as JSON, Python that applies the fix, a diff of the script, or the model.",
+    ),
+]
+Write = Annotated[
+    bool, typer.Option("--write", help="Change the files, each beside a copy of the old one.")
+]
+Call = Annotated[
+    int | None,
+    typer.Option("--call", min=1, help="Which fit call's fix, where the script made several."),
+]
 ToFile = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The file to write; a must for keras.", show_default="standard output")
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="The file to write; a must for keras.", show_default="standard output"
+    ),
 ]

@@ -15,8 +15,8 @@ def names(option: str, text: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found:
         raise InputError(
-            f"{option} names no strategy. Expected: names separated by commas. Received: {text!r}. Leave the option out, or see "
-            "`nanfix strategies`."
+            f"{option} names no strategy. Expected: names separated by commas. Received: {text!r}. "
+            "Leave the option out, or see `nanfix strategies`."
         )
     return found
 
@@ -31,25 +31,32 @@ def program(script: Path | None, module: bool) -> "Script":
     from nanfix.scripts.script import Module, check_script
 
     if script is None:
-        raise InputError("Missing argument SCRIPT. Expected: a script, or a module with -m. Received: none.")
+        raise InputError(
+            "Missing argument SCRIPT. Expected: a script, or a module with -m. Received: none."
+        )
     meant = Module(str(script)) if module else script
     check_script(meant)
     return meant
 
 
-def check_subject(script: Path | None, module: bool, model: Path | None, saved: Mapping[str, Any]) -> None:
-    """Raise InputError unless there is either a script or a saved model with its data, and only its own options."""
+def check_subject(
+    script: Path | None, module: bool, model: Path | None, saved: Mapping[str, Any]
+) -> None:
+    """Raise InputError unless there is either a script or a saved model with its data,
+    and only its own options.
+    """
     given = [option for option, value in saved.items() if value is not None]
     if model is None and (script is None or given):
         raise InputError(
             "Missing argument: what to train. Expected: a SCRIPT, or --model and --data. "
-            f"Received: {f'{given[0]} without --model' if given else 'neither'}. Options of nanfix stand before the script, the "
-            "script's own after it."
+            f"Received: {f'{given[0]} without --model' if given else 'neither'}. Options of nanfix "
+            "stand before the script, the script's own after it."
         )
     if model is not None and (script is not None or module or "--data" not in given):
         raise InputError(
-            "A saved model is trained by itself, on data. Expected: --model FILE --data FILE, and no script. "
-            f"Received: {'--model without --data' if '--data' not in given else '--model and a script'}."
+            "A saved model is trained by itself, on data. Expected: --model FILE --data FILE, and "
+            "no script. Received: "
+            f"{'--model without --data' if '--data' not in given else '--model and a script'}."
         )
 
 

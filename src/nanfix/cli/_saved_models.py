@@ -1,4 +1,6 @@
-"""Repair a saved model, given with its data as files, and prove the fix on the model loaded afresh."""
+"""Repair a saved model, given with its data as files, and prove the fix on the model
+loaded afresh.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +29,11 @@ from nanfix.search.workers.pool import ALONE, Workers
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A compiled model in a file, and its training: the data file, the column of a .csv to predict, `model.fit`'s arguments.
+    """A compiled model in a file, and its training: the data file, the column of a .csv to predict,
+    `model.fit`'s arguments.
 
-    `trusted` lets Python code in the model file be loaded; `seed` is that of the training and of the search.
+    `trusted` lets Python code in the model file be loaded; `seed` is that of the
+    training and of the search.
     """
 
     model: Path
@@ -42,7 +46,9 @@ class SavedModel:
     verbose: int = 2
 
     def loaded(self) -> tuple[Any, dict[str, Any]]:
-        """Return the model, and the arguments to fit it with; seeded. Raises InputError for what cannot be loaded."""
+        """Return the model, and the arguments to fit it with; seeded. Raises InputError
+        for what cannot be loaded.
+        """
         data = load_data(self.data, self.target)
         arguments = {"epochs": self.epochs, "batch_size": self.batch_size, "verbose": self.verbose}
         model = load_model(self.model, trusted=self.trusted)
@@ -61,7 +67,8 @@ def repair_saved(
     run_dir: Path | None = None,
     workers: Workers = ALONE,
 ) -> ScriptResult:
-    """Train the saved model; if it has to be repaired, prove the fix on a fresh copy, and write fix and repaired model.
+    """Train the saved model; if it has to be repaired, prove the fix on a fresh copy,
+    and write fix and repaired model.
 
     Args:
         out: the fix.json to write; also written into `run_dir`.
@@ -71,7 +78,8 @@ def repair_saved(
         workers: the processes that try fixes at the same time.
 
     Raises:
-        InputError: model or data cannot be used, `model_out` is no .keras, or `forbid` leaves no strategy.
+        InputError: model or data cannot be used, `model_out` is no .keras, or `forbid`
+            leaves no strategy.
         UnknownStrategyError: a strategy is not installed.
         NanfixError: something cannot be written, or `run_dir` belongs to another run.
     """
@@ -79,15 +87,23 @@ def repair_saved(
     targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     if model_out.suffix != ".keras":
         raise InputError(
-            f"Keras saves models to .keras files. Expected: a path that ends in .keras. Received: {str(model_out)!r}. Rename it."
+            "Keras saves models to .keras files. Expected: a path that ends in .keras. Received: "
+            f"{str(model_out)!r}. Rename it."
         )
     for path in (model_out, *targets):
         check_writable(path, folders=path not in (out, model_out))
     model, arguments = saved.loaded()
-    options = {"budget": Budget(**budget), "strategies": strategies, "forbid": forbid, "run_dir": run_dir and run_dir / "call-0"}
+    options = {
+        "budget": Budget(**budget),
+        "strategies": strategies,
+        "forbid": forbid,
+        "run_dir": run_dir and run_dir / "call-0",
+    }
     report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
     if report.outcome is not Outcome.REPAIRED:
-        return ScriptResult(ExitCode.INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),))
+        return ScriptResult(
+            ExitCode.INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),)
+        )
     fresh, arguments = saved.loaded()
     again = fit(fresh, seed=saved.seed, throw=False, fix=report.fix, **arguments)
     held = again.outcome is Outcome.REPAIRED and not nonfinite_variables(again.model)
@@ -126,21 +142,32 @@ def plan_saved(
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
 ) -> ScriptResult:
-    """Train the saved model until it fails, and list what `repair_saved` would try, in order; nothing is written.
+    """Train the saved model until it fails, and list what `repair_saved` would try, in
+    order; nothing is written.
 
     Raises:
         InputError, UnknownStrategyError: as in `repair_saved`.
     """
     check_choice(strategies, forbid)
     model, arguments = saved.loaded()
-    _, plan = train_and_plan(model, budget=Budget(**budget), strategies=strategies, forbid=forbid, **arguments)
+    _, plan = train_and_plan(
+        model, budget=Budget(**budget), strategies=strategies, forbid=forbid, **arguments
+    )
     found = None if plan.diagnosis is None else diagnosis_record(plan.diagnosis)
     candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]
-    return ScriptResult(0, (CallResult(0, model.name, str(plan), diagnosis=found, candidates=candidates),))
+    return ScriptResult(
+        0, (CallResult(0, model.name, str(plan), diagnosis=found, candidates=candidates),)
+    )
 
 
-def _call(report: Report, proof: Proof | None = None, proved_by: Report | None = None) -> CallResult:
+def _call(
+    report: Report, proof: Proof | None = None, proved_by: Report | None = None
+) -> CallResult:
     record = run_record(report).model_copy(update={"proof": proof})
-    last = {name: repr(values[-1]) for name, values in (proved_by or report).history.items() if values}
+    last = {
+        name: repr(values[-1]) for name, values in (proved_by or report).history.items() if values
+    }
     finite = not nonfinite_variables(report.model)
-    return CallResult(0, report.model.name, str(report), report.outcome, finite, last, record, proof=proof)
+    return CallResult(
+        0, report.model.name, str(report), report.outcome, finite, last, record, proof=proof
+    )

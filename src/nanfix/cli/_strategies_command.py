@@ -11,7 +11,9 @@ from nanfix.records.cause import Cause
 
 
 def strategies(as_json: options.AsJson = False, quiet: options.NamesOnly = False) -> None:
-    """List the strategies, built-in and installed; tab-separated where the output is not a terminal."""
+    """List the strategies, built-in and installed; tab-separated where the output is
+    not a terminal.
+    """
     from nanfix.remedies.registry import catalogue
 
     if as_json:

@@ -51,14 +51,21 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
 ) -> None:
     """Run SCRIPT, repair what goes NaN, and prove the fix by running SCRIPT again with it.
 
-    With --model and --data a saved model is trained and repaired instead, and the fix proved on a fresh copy of it.
+    With --model and --data a saved model is trained and repaired instead, and the fix
+    proved on a fresh copy of it.
     """
-    saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size, "--save": save}
+    saved = {
+        "--data": data,
+        "--target": target,
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--save": save,
+    }
     check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
     if model is not None and no_prove:
         raise InputError(
-            "A saved model is always proved, on a fresh copy of it. Expected: --no-prove with a script. Received: --no-prove and "
-            "--model. Leave it out."
+            "A saved model is always proved, on a fresh copy of it. Expected: --no-prove with a "
+            "script. Received: --no-prove and --model. Leave it out."
         )
     budget = {"trials": budget_trials, "seconds": budget_seconds}
     search = {
@@ -76,23 +83,35 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         from nanfix.cli._saved_models import SavedModel, plan_saved, repair_saved
 
         verbose = 0 if quiet else 2
-        subject = SavedModel(model, data, target, epochs or 1, batch_size or 32, trust_model, seed or 0, verbose)
-        plan, mend = partial(plan_saved, subject), partial(repair_saved, subject, model_out=written["--save"])
+        subject = SavedModel(
+            model, data, target, epochs or 1, batch_size or 32, trust_model, seed or 0, verbose
+        )
+        plan, mend = (
+            partial(plan_saved, subject),
+            partial(repair_saved, subject, model_out=written["--save"]),
+        )
     else:
         from nanfix.scripts.parent import plan_script, repair_script
 
         announce(quiet)
         proof = {"seed": seed, "prove": not no_prove}
-        plan, mend = partial(plan_script, runs, args or []), partial(repair_script, runs, args or [], **proof)
+        plan, mend = (
+            partial(plan_script, runs, args or []),
+            partial(repair_script, runs, args or [], **proof),
+        )
     with _standard_output_kept(as_json or model is not None):
         pool = Workers(workers, host, port)
-        result = plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=pool)
+        result = (
+            plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=pool)
+        )
     if dry_run:
         tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
     else:
         tell("repair", result, as_json, quiet)
         if result.written and not quiet and not as_json:
-            tell_written(result, shlex.join([*(["-m"] if module else []), str(script), *(args or [])]))
+            tell_written(
+                result, shlex.join([*(["-m"] if module else []), str(script), *(args or [])])
+            )
     raise typer.Exit(result.code)
 
 
@@ -109,7 +128,9 @@ def diagnose(  # noqa: PLR0913
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run SCRIPT, or train a saved model, until it goes non-finite, and explain why; nothing is changed."""
+    """Run SCRIPT, or train a saved model, until it goes non-finite, and explain why;
+    nothing is changed.
+    """
     saved = {"--data": data, "--target": target, "--epochs": epochs, "--batch-size": batch_size}
     check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
     with _standard_output_kept(as_json or model is not None):
@@ -118,7 +139,11 @@ def diagnose(  # noqa: PLR0913
             from nanfix.cli._saved_models import SavedModel, diagnose_saved
 
             verbose = 0 if quiet else 2
-            result = diagnose_saved(SavedModel(model, data, target, epochs or 1, batch_size or 32, trust_model, verbose=verbose))
+            result = diagnose_saved(
+                SavedModel(
+                    model, data, target, epochs or 1, batch_size or 32, trust_model, verbose=verbose
+                )
+            )
         else:
             from nanfix.scripts.parent import diagnose_script
 
@@ -146,7 +171,9 @@ def run(
 
 @contextlib.contextmanager
 def _standard_output_kept(apart: bool) -> Iterator[None]:
-    """Send what a script or a training prints to standard error where standard output is for something else."""
+    """Send what a script or a training prints to standard error where standard output
+    is for something else.
+    """
     if not apart:
         yield
         return

@@ -29,7 +29,9 @@ def announce(quiet: bool) -> None:
 
 
 def console() -> "Console":
-    """Return where to speak: on standard error, since standard output belongs to the script; plain off a terminal."""
+    """Return where to speak: on standard error, since standard output belongs to the
+    script; plain off a terminal.
+    """
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False)
@@ -44,7 +46,9 @@ def tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> No
 
 
 def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
-    """Write explanations, which were asked for, to standard output, and remarks on standard error."""
+    """Write explanations, which were asked for, to standard output, and remarks on
+    standard error.
+    """
     if not as_json:
         for call in result.calls:
             typer.echo(f"nanfix: fit call {call.call + 1}, model {call.model}")
@@ -68,7 +72,11 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
     for call in result.calls:
         style = "green" if result.code == 0 else "bold"
         ending = call.outcome.name if call.outcome else "NOT WATCHED"
-        screen.print(f"nanfix: fit call {call.call + 1}, model {call.model}: {ending}", style=style, markup=False)
+        screen.print(
+            f"nanfix: fit call {call.call + 1}, model {call.model}: {ending}",
+            style=style,
+            markup=False,
+        )
         for line in _details(call):
             screen.print(f"  {line}", markup=False)
     for note in result.notes:
@@ -81,15 +89,28 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
 
 def _details(call: "CallResult") -> list[str]:
     text = call.summary or call.text
-    lines = text.removeprefix(f"{call.outcome.name}: ").splitlines() if call.outcome else text.splitlines()
+    lines = (
+        text.removeprefix(f"{call.outcome.name}: ").splitlines()
+        if call.outcome
+        else text.splitlines()
+    )
     if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
         lines[0] = "Training stayed finite with the fix applied from the start."
     if call.record is not None:
-        lines += [f"Place in the source: {change.where}, {change}." for change in call.record.source if change.where]
+        lines += [
+            f"Place in the source: {change.where}, {change}."
+            for change in call.record.source
+            if change.where
+        ]
     if call.proof is not None:
-        last = ", ".join(f"{name} {number:.4g}" for name, text in call.history.items() if (number := as_number(text)) is not None)
+        last = ", ".join(
+            f"{name} {number:.4g}"
+            for name, text in call.history.items()
+            if (number := as_number(text)) is not None
+        )
         lines.append(
-            f"Proof: {call.proof} when all of it ran again with the fix and no search" + (f" ({last})." if last else ".")
+            f"Proof: {call.proof} when all of it ran again with the fix and no search"
+            + (f" ({last})." if last else ".")
         )
     return lines
 

@@ -14,12 +14,16 @@ from nanfix.cli._training_commands import diagnose, repair, run
 from nanfix.records.errors import ExitCode, NanfixError
 
 EPILOG = (
-    "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 no fix worked within "
-    "the budget; 130 interrupted; any other code is the script's own."
+    "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 "
+    "no fix worked within the budget; 130 interrupted; any other code is the script's own."
 )
-SCRIPT_OPTIONS = {"allow_interspersed_args": False}  # what stands after the script belongs to the script
+# What stands after the script belongs to the script.
+SCRIPT_OPTIONS = {"allow_interspersed_args": False}
 app = typer.Typer(
-    help="Keras training that does not die of NaN: watch it, explain it, repair it, prove the repair.",
+    help=(
+        "Keras training that does not die of NaN: watch it, explain it, repair it, prove the "
+        "repair."
+    ),
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=True,
@@ -36,7 +40,11 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except NanfixError as error:
             if ctx.params["as_json"]:
-                typer.echo(json_documents.to_text(json_documents.of_error(self.name or "", error, ExitCode.USAGE_ERROR)))
+                typer.echo(
+                    json_documents.to_text(
+                        json_documents.of_error(self.name or "", error, ExitCode.USAGE_ERROR)
+                    )
+                )
             raise
 
 
@@ -52,7 +60,9 @@ for command in (strategies, export, patch):
 
 
 def main() -> None:
-    """Run the command line; an error that nanfix foresees is one line on standard error and exit code 2."""
+    """Run the command line; an error that nanfix foresees is one line on standard error
+    and exit code 2.
+    """
     try:
         app(prog_name="nanfix")
     except NanfixError as error:

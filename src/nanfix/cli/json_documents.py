@@ -1,4 +1,6 @@
-"""The JSON documents that the command line writes with --json; docs/command-line.md tells their keys."""
+"""The JSON documents that the command line writes with --json; docs/command-line.md
+tells their keys.
+"""
 
 import json
 import math
@@ -22,7 +24,11 @@ def to_text(document: Mapping[str, Any]) -> str:
 
 def of_error(command: str, error: NanfixError, code: int) -> dict[str, Any]:
     """Return the document of a command that was refused."""
-    return {"command": command, "exit_code": code, "error": {"type": type(error).__name__, "message": str(error)}}
+    return {
+        "command": command,
+        "exit_code": code,
+        "error": {"type": type(error).__name__, "message": str(error)},
+    }
 
 
 def of_result(command: str, result: "ScriptResult") -> dict[str, Any]:
@@ -62,7 +68,9 @@ def of_strategies(catalogue: Mapping[str, "Strategy"]) -> dict[str, Any]:
 
 
 def of_export(format: str, text: str, file: Path | None) -> dict[str, Any]:
-    """Return the document of `nanfix export`; the content is there where it was not written to a file."""
+    """Return the document of `nanfix export`; the content is there where it was not
+    written to a file.
+    """
     content = None if file is not None else json.loads(text) if format == "json" else text
     return {
         "command": "export",
@@ -75,7 +83,9 @@ def of_export(format: str, text: str, file: Path | None) -> dict[str, Any]:
 
 
 def of_patch(patch: "Patch", copies: Mapping[Path, Path], exit_code: int) -> dict[str, Any]:
-    """Return the document of `nanfix patch`; `copies` gives for each file that was written where the old one is kept."""
+    """Return the document of `nanfix patch`; `copies` gives for each file that was written where
+    the old one is kept.
+    """
     return {
         "command": "patch",
         "exit_code": exit_code,
@@ -104,12 +114,16 @@ def _of_call(call: "CallResult") -> dict[str, Any]:
 
 
 def _document(record: "BaseModel") -> dict[str, Any]:
-    """Return a record as JSON has it. By way of its text: `model_dump(mode="json")` leaves NaN and inf, the text has null."""
+    """Return a record as JSON has it. By way of its text: `model_dump(mode="json")` leaves NaN and
+    inf, the text has null.
+    """
     return json.loads(record.model_dump_json())
 
 
 def as_number(text: str) -> float | None:
-    """Return the number written as `text`; None for NaN and inf, for which JSON has no words, and for what is no number."""
+    """Return the number written as `text`; None for NaN and inf, for which JSON has no words, and
+    for what is no number.
+    """
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,6 @@
-"""Arrays in every form that Keras takes: count their rows, take some, look at their numbers, join batches."""
+"""Arrays in every form that Keras takes: count their rows, take some, look at their
+numbers, join batches.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,12 +24,16 @@ PARTS = 3  # x, y and sample weights
 
 
 def are_arrays(*parts: Any) -> bool:
-    """Say whether Keras takes these parts for arrays held in memory, rather than for a stream of batches."""
+    """Say whether Keras takes these parts for arrays held in memory, rather than for a
+    stream of batches.
+    """
     return can_convert_arrays(parts) and any(leaf is not None for leaf in tree.flatten(parts))
 
 
 def rows_in(part: Any) -> int | None:
-    """Return the number of rows of a structure of arrays; None where it has none, or its leaves differ."""
+    """Return the number of rows of a structure of arrays; None where it has none, or
+    its leaves differ.
+    """
     lengths = {length for length in map(length_of, tree.flatten(part)) if length is not None}
     return lengths.pop() if len(lengths) == 1 else None
 
@@ -45,12 +51,16 @@ def is_sparse(leaf: Any) -> bool:
 
 
 def is_dense(leaf: Any) -> bool:
-    """Say whether an array has a value in every cell: it is neither sparse, nor ragged, nor absent."""
+    """Say whether an array has a value in every cell: it is neither sparse, nor ragged,
+    nor absent.
+    """
     return leaf is not None and not is_sparse(leaf) and not isinstance(leaf, tf.RaggedTensor)
 
 
 def take_rows(part: Any, rows: Any) -> Any:
-    """Return the given rows of a structure of arrays: a slice, indices, or a mask. None and scalars stay as they are."""
+    """Return the given rows of a structure of arrays: a slice, indices, or a mask. None
+    and scalars stay as they are.
+    """
     return tree.map_structure(lambda leaf: _taken(leaf, rows), part)
 
 
@@ -70,21 +80,27 @@ def _taken(leaf: Any, rows: Any) -> Any:
 def gathered(leaf: Any, indices: Any) -> Any:
     """Return rows of a tensor of any kind, also in a graph."""
     if isinstance(leaf, tf.SparseTensor):
-        return slice_tensorflow_sparse_wrapper(to_tensorflow_sparse_wrapper(leaf), tf.convert_to_tensor(indices))
+        return slice_tensorflow_sparse_wrapper(
+            to_tensorflow_sparse_wrapper(leaf), tf.convert_to_tensor(indices)
+        )
     return tf.gather(leaf, indices)
 
 
 def as_keras(part: Any) -> Any:
-    """Return what Keras makes of arrays before it cuts them into batches: floats of its own width, a Series as a column.
+    """Return what Keras makes of arrays before it cuts them into batches: floats of its own width,
+    a Series as a column.
 
     Numbers come as numpy arrays, strings, ragged and sparse ones as tensors.
 
     Raises:
         ValueError, TypeError: Keras takes no such data.
     """
-    with np.errstate(over="ignore"):  # of a float64 beyond float32, of which Keras warns when it trains
+    # Of a float64 beyond float32, of which Keras warns when it trains.
+    with np.errstate(over="ignore"):
         converted = convert_to_sliceable(part, target_backend="tensorflow")
-    plain = tree.traverse(lambda leaf: leaf.sparse if isinstance(leaf, TensorflowSparseWrapper) else None, converted)
+    plain = tree.traverse(
+        lambda leaf: leaf.sparse if isinstance(leaf, TensorflowSparseWrapper) else None, converted
+    )
     return tree.map_structure(_plain, tree.lists_to_tuples(plain))
 
 
@@ -96,10 +112,12 @@ def _plain(leaf: Any) -> Any:
 
 
 def flat_arrays(part: Any) -> list[np.ndarray]:
-    """Return a numpy array for every leaf of a structure, in the order Keras flattens it, to look at its numbers.
+    """Return a numpy array for every leaf of a structure, in the order Keras flattens
+    it, to look at its numbers.
 
-    Ragged and sparse arrays of numbers are seen by the largest magnitude of each row, shape (rows, 1), NaN where a cell is
-    not finite. What has no numbers, a leaf that is None or a scalar, has no columns: shape (rows, 0).
+    Ragged and sparse arrays of numbers are seen by the largest magnitude of each row, shape (rows,
+    1), NaN where a cell is not finite. What has no numbers, a leaf that is None or a scalar, has no
+    columns: shape (rows, 0).
     """
     if part is None:
         return []
@@ -119,11 +137,14 @@ def _numbers(leaf: Any, rows: int) -> np.ndarray:
         numeric = leaf.dtype.is_floating or leaf.dtype.is_integer
         return np.asarray(largest(leaf)) if numeric else np.zeros((rows, 0), bool)
     array = np.asarray(leaf)
-    return array.astype("float32") if array.dtype.kind == "V" else array  # bfloat16, which numpy knows nothing of
+    # bfloat16, which numpy knows nothing of.
+    return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def largest(leaf: Any) -> tf.Tensor:
-    """Return the largest magnitude in each row of a ragged or sparse tensor, shape (rows, 1); NaN where a cell is not finite."""
+    """Return the largest magnitude in each row of a ragged or sparse tensor, shape (rows, 1); NaN
+    where a cell is not finite.
+    """
     if isinstance(leaf, tf.SparseTensor):
         rows, owners, values = leaf.dense_shape[0], leaf.indices[:, 0], leaf.values
     else:
@@ -135,13 +156,16 @@ def largest(leaf: Any) -> tf.Tensor:
     inner = tf.range(1, tf.rank(values))
     peaks = tf.reduce_max(tf.where(finite, values, 0.0), axis=inner)
     holes = tf.cast(tf.reduce_any(~finite, axis=inner), tf.float32)
-    peak = tf.maximum(tf.math.unsorted_segment_max(peaks, owners, rows), 0.0)  # a row without cells has a peak of 0
+    # A row without cells has a peak of 0.
+    peak = tf.maximum(tf.math.unsorted_segment_max(peaks, owners, rows), 0.0)
     ruined = tf.math.unsorted_segment_max(holes, owners, rows) > 0.0
     return tf.where(ruined, float("nan"), peak)[:, None]
 
 
 def unpacked(batch: Any) -> tuple[Any, Any, Any]:
-    """Return x, y and sample weights of a batch as Keras takes them; a batch that only an own training step knows is all x."""
+    """Return x, y and sample weights of a batch as Keras takes them; a batch that only an own
+    training step knows is all x.
+    """
     if not isinstance(batch, tuple | list) or not 1 <= len(batch) <= PARTS:
         return batch, None, None
     return (*batch, *(None,) * (PARTS - len(batch)))  # pyright: ignore[reportReturnType]
@@ -157,9 +181,9 @@ def repacked(batch: Any, x: Any, y: Any, weight: Any) -> Any:
 def joined(batches: Sequence[Any], most_rows: int) -> Any:
     """Return batches as one of up to `most_rows` rows.
 
-    Only those that have the commonest shape, apart from their rows, can stand under each other: of padded batches of differing
-    lengths, those of one length. Scalars are those of the first batch. A batch whose leaves differ in rows, as the nodes and
-    edges of a graph do, stays as it is.
+    Only those that have the commonest shape, apart from their rows, can stand under each other: of
+    padded batches of differing lengths, those of one length. Scalars are those of the first batch.
+    A batch whose leaves differ in rows, as the nodes and edges of a graph do, stays as it is.
     """
     if all(rows_in(batch) is None for batch in batches):
         return batches[0]
@@ -173,18 +197,25 @@ def joined(batches: Sequence[Any], most_rows: int) -> Any:
     for batch, shape in zip(filled, shapes, strict=True):
         if shape == commonest and sum(rows_in(one) or 0 for one in alike) < most_rows:
             alike.append(batch)
-    return take_rows(tree.map_structure(lambda *leaves: _stacked(leaves), *alike), slice(0, most_rows))
+    return take_rows(
+        tree.map_structure(lambda *leaves: _stacked(leaves), *alike), slice(0, most_rows)
+    )
 
 
 def last_axes(batches: Iterable[Any]) -> list[set[int | None]]:
     """Return for each leaf of batches the lengths that its last axis has; of a ragged one, None."""
     leaves = zip(*(tree.flatten(batch) for batch in batches), strict=True)
-    return [{tuple(leaf.shape)[-1] for leaf in alike if length_of(leaf) is not None} for alike in leaves]
+    return [
+        {tuple(leaf.shape)[-1] for leaf in alike if length_of(leaf) is not None} for alike in leaves
+    ]
 
 
 def _shape(batch: Any) -> tuple[Any, ...]:
     """Return what of the shapes and kinds of a batch has to agree."""
-    return tuple((type(leaf).__name__, *tuple(getattr(leaf, "shape", ()))[1:]) for leaf in tree.flatten(batch))
+    return tuple(
+        (type(leaf).__name__, *tuple(getattr(leaf, "shape", ()))[1:])
+        for leaf in tree.flatten(batch)
+    )
 
 
 def _stacked(leaves: Sequence[Any]) -> Any:

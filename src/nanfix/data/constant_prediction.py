@@ -5,26 +5,43 @@ import numpy as np
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
 from nanfix.model.activations import activation_name
-from nanfix.model.crossentropies import PROBABILITIES, Targets, crossentropy_of, loss_name, takes_logits
+from nanfix.model.crossentropies import (
+    PROBABILITIES,
+    Targets,
+    crossentropy_of,
+    loss_name,
+    takes_logits,
+)
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
 
-CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}  # the best constant prediction under a loss
+# The best constant prediction under a loss.
+CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}
 
 
 def constant_loss(run: Run, held: TrainingData) -> float | None:
-    """Return the loss on the held data of always predicting the same: mean, median, or class frequencies.
+    """Return the loss on the held data of always predicting the same: mean, median, or
+    class frequencies.
 
-    None where no such prediction is known: several outputs, no targets, or a loss for which the best constant is not
-    one of these.
+    None where no such prediction is known: several outputs, no targets, or a loss for which the
+    best constant is not one of these.
     """
     truth = flat_arrays(held.y) if held.is_arrays else []
     output, name = getattr(run.model, "output_shape", None), loss_name(run.user_loss)
     crossentropy = crossentropy_of(run.user_loss)
-    probabilities = bool(run.activations) and activation_name(run.activations[-1][1]) in PROBABILITIES
-    shares = crossentropy is not None and not crossentropy.focal  # then those of the classes are the best constant
+    probabilities = (
+        bool(run.activations) and activation_name(run.activations[-1][1]) in PROBABILITIES
+    )
+    # Then those of the classes are the best constant.
+    shares = crossentropy is not None and not crossentropy.focal
     known = name in CENTERS or shares or probabilities
-    if not known or len(truth) != 1 or len(run.sample.targets) != 1 or not isinstance(output, tuple) or None in output[1:]:
+    if (
+        not known
+        or len(truth) != 1
+        or len(run.sample.targets) != 1
+        or not isinstance(output, tuple)
+        or None in output[1:]
+    ):
         return None
     targets, y = run.sample.targets[0], truth[0]
     indices = crossentropy is not None and crossentropy.targets is Targets.CLASS
@@ -50,7 +67,9 @@ def constant_loss(run: Run, held: TrainingData) -> float | None:
     prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
     if y.ndim == prediction.ndim - 1 and not indices:
         y = y[..., None]
-    loss = float(CompileLoss(loss=run.user_loss)(y, prediction, weights[0][kept] if weights else None))
+    loss = float(
+        CompileLoss(loss=run.user_loss)(y, prediction, weights[0][kept] if weights else None)
+    )
     return loss if np.isfinite(loss) else None
 
 

@@ -17,17 +17,23 @@ LIMITS = (  # limit and usage of a container: version 2 of control groups, then 
 
 
 def available(cgroups: Path = CGROUPS) -> int:
-    """Return the bytes that can still be taken: what is free on the machine, or less where a container's limit is nearer.
+    """Return the bytes that can still be taken: what is free on the machine, or less where a
+    container's limit is nearer.
 
     Pages of files that the container keeps only as long as nobody needs the memory count as free.
     """
     free = int(psutil.virtual_memory().available)
-    left = [_left(cgroups / limit, cgroups / usage, cgroups / stat, cache) for limit, usage, stat, cache in LIMITS]
+    left = [
+        _left(cgroups / limit, cgroups / usage, cgroups / stat, cache)
+        for limit, usage, stat, cache in LIMITS
+    ]
     return max(min([free, *(bytes_left for bytes_left in left if bytes_left is not None)]), 0)
 
 
 def _left(limit: Path, usage: Path, stat: Path, cache: str) -> int | None:
-    """Return what a control group has left; None where there is none, or none that limits memory."""
+    """Return what a control group has left; None where there is none, or none that
+    limits memory.
+    """
     try:
         allowed, taken = int(limit.read_text()), int(usage.read_text())
     except (OSError, ValueError):  # no such group, or "max"

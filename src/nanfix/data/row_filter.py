@@ -1,4 +1,6 @@
-"""Feed training without the rows that `row_rules` leaves out, whatever form the user's data have."""
+"""Feed training without the rows that `row_rules` leaves out, whatever form the user's
+data have.
+"""
 
 import contextlib
 import warnings
@@ -12,20 +14,30 @@ from keras import tree
 
 from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import flat_arrays, gathered, rows_in, take_rows, unpacked
-from nanfix.data.row_rules import is_single, keep, keep_tensors, relabeled, relabeled_tensors, rows_of
+from nanfix.data.row_rules import (
+    is_single,
+    keep,
+    keep_tensors,
+    relabeled,
+    relabeled_tensors,
+    rows_of,
+)
 from nanfix.data.streams import Rewindable, as_dataset
 from nanfix.data.training_data import TrainingData
 from nanfix.model.run import Sample
 from nanfix.records.errors import NothingLeftError
 
-PATIENCE = 1000  # batches in a row without a row to keep, after which a generator counts as having none
+# Batches in a row without a row to keep, after which a generator counts as having none.
+PATIENCE = 1000
 
 
 def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
-    """Return the same data, training and validation, without the rows that `rows` leaves out and with its labels.
+    """Return the same data, training and validation, without the rows that `rows`
+    leaves out and with its labels.
 
-    Arrays and frames are filtered now, a stream batch by batch as it is drawn; a batch of which no row is kept is
-    skipped. A share of the rows that the user set apart for validation stays that share of their rows.
+    Arrays and frames are filtered now, a stream batch by batch as it is drawn; a batch of which no
+    row is kept is skipped. A share of the rows that the user set apart for validation stays that
+    share of their rows.
 
     Raises:
         NothingLeftError: no row is kept.
@@ -37,14 +49,23 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
         arguments["class_weight"] = _renumbered(arguments["class_weight"], rows.first_label)
     if not data.is_arrays:
         validation = _validation(data.validation_data, rows)
-        return replace(data, x=_stream(data.x, rows), validation_data=validation, arguments=arguments)
+        return replace(
+            data, x=_stream(data.x, rows), validation_data=validation, arguments=arguments
+        )
     part = data.training_part()
     validation = data.validation_data
     if validation is None and data.validation_split:
         held = slice(rows_in(part.x), None)
         validation = tuple(take_rows(given, held) for given in (data.x, data.y, data.sample_weight))
     x, y, weight = _full(_kept((part.x, part.y, part.sample_weight), rows), rows.batch_rows)
-    return replace(part, x=x, y=y, sample_weight=weight, validation_data=_validation(validation, rows), arguments=arguments)
+    return replace(
+        part,
+        x=x,
+        y=y,
+        sample_weight=weight,
+        validation_data=_validation(validation, rows),
+        arguments=arguments,
+    )
 
 
 def judged(data: TrainingData, rows: RowFilter) -> TrainingData:
@@ -60,7 +81,9 @@ def judged(data: TrainingData, rows: RowFilter) -> TrainingData:
 
 @contextlib.contextmanager
 def unknown_length(rows: RowFilter) -> Iterator[None]:
-    """Keep Keras from warning at the end of every epoch that a filtered dataset, of which it knows no length, has ended."""
+    """Keep Keras from warning at the end of every epoch that a filtered dataset, of which it knows
+    no length, has ended.
+    """
     if rows == RowFilter():
         yield
         return
@@ -75,11 +98,18 @@ def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
     targets = tuple(array[kept] for array in sample.targets)
     if rows.first_label or rows.labels:
         targets = relabeled(rows, targets)
-    return replace(sample, inputs=tuple(array[kept] for array in sample.inputs), targets=targets, x=take_rows(sample.x, kept))
+    return replace(
+        sample,
+        inputs=tuple(array[kept] for array in sample.inputs),
+        targets=targets,
+        x=take_rows(sample.x, kept),
+    )
 
 
 def _full(kept: Any | None, batch_rows: int | None) -> Any:
-    """Return the arrays without the rows that do not fill a batch. Raises NothingLeftError when there are none."""
+    """Return the arrays without the rows that do not fill a batch. Raises
+    NothingLeftError when there are none.
+    """
     count = 0 if kept is None else rows_in(kept[0]) or 0
     whole = count - count % (batch_rows or 1)
     if not whole:
@@ -88,16 +118,22 @@ def _full(kept: Any | None, batch_rows: int | None) -> Any:
 
 
 def unfilterable(data: TrainingData, batches: list[Any]) -> str | None:
-    """Return why no rows can be left out, None where they can; of data that come in batches, some `batches` are given."""
+    """Return why no rows can be left out, None where they can; of data that come in batches, some
+    `batches` are given.
+    """
     if isinstance(data.x, tf.distribute.DistributedDataset):
-        return "the data are spread over devices before nanfix sees them, so no rows can be left out"
+        return (
+            "the data are spread over devices before nanfix sees them, so no rows can be left out"
+        )
     if any(rows_in(batch) is None for batch in batches):
         return "the arrays of a batch differ in their rows, so none can be left out of all of them"
     return None
 
 
 def _validation(given: Any, rows: RowFilter) -> Any:
-    """Return filtered validation data, incomplete batches included; data of which nothing is left stay as they are."""
+    """Return filtered validation data, incomplete batches included; data of which
+    nothing is left stay as they are.
+    """
     if given is None:
         return None
     rows = replace(rows, batch_rows=None)
@@ -121,7 +157,8 @@ def _stream(x: Any, rows: RowFilter) -> Any:
 def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | None:
     """Return an (x, y, sample_weight), or as much of it as there is, without the rows left out.
 
-    None where no row is left, and where what is left of a batch, of a stream `in_batches`, is not a full one.
+    None where no row is left, and where what is left of a batch, of a stream
+    `in_batches`, is not a full one.
     """
     inputs, targets, weights = map(flat_arrays, unpacked(batch))
     kept = keep(rows, inputs, targets, weights)
@@ -146,7 +183,9 @@ def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
 
 
 class _FilteredPyDataset(keras.utils.PyDataset):
-    """Gives the batches of another one. Its length is fixed, so the next batch stands in for one without rows."""
+    """Gives the batches of another one. Its length is fixed, so the next batch stands
+    in for one without rows.
+    """
 
     def __init__(self, source: Any, rows: RowFilter):
         super().__init__(source.workers, source.use_multiprocessing, source.max_queue_size)
@@ -162,7 +201,11 @@ class _FilteredPyDataset(keras.utils.PyDataset):
     def __getitem__(self, index):
         count = self.num_batches
         for step in range(min(count or PATIENCE, PATIENCE)):
-            kept = _kept(self._source[(index + step) % count if count else index + step], self._rows, in_batches=True)
+            kept = _kept(
+                self._source[(index + step) % count if count else index + step],
+                self._rows,
+                in_batches=True,
+            )
             if kept is not None:
                 return kept
         raise _nothing_left()
@@ -175,13 +218,17 @@ class _FilteredPyDataset(keras.utils.PyDataset):
 
 
 def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Dataset:
-    """Return a dataset of the same batches without the rows left out, and without the batches that are empty then."""
+    """Return a dataset of the same batches without the rows left out, and without the
+    batches that are empty then.
+    """
     tupled = isinstance(dataset.element_spec, tuple)
 
     def without(*parts):
         batch: Any = parts if tupled else parts[0]
         kept = tf.where(keep_tensors(rows, batch))[:, 0]
-        batch = tree.map_structure(lambda leaf: leaf if is_single(leaf) else gathered(leaf, kept), batch)
+        batch = tree.map_structure(
+            lambda leaf: leaf if is_single(leaf) else gathered(leaf, kept), batch
+        )
         if not (rows.first_label or rows.labels):
             return batch
         return (batch[0], relabeled_tensors(rows, batch[1]), *batch[2:])
@@ -193,7 +240,9 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
 
 
 def _renumbered(class_weight: Any, first_label: int) -> Any:
-    """Return class weights for labels counted from 0; weights that name a label 0 are counted so already."""
+    """Return class weights for labels counted from 0; weights that name a label 0 are
+    counted so already.
+    """
     if any(label < first_label for label in class_weight):
         return class_weight
     return {label - first_label: weight for label, weight in class_weight.items()}
@@ -201,6 +250,6 @@ def _renumbered(class_weight: Any, first_label: int) -> Any:
 
 def _nothing_left() -> NothingLeftError:
     return NothingLeftError(
-        "No row of the data is left for training. Expected: at least one row without NaN, inf or a label outside the classes. "
-        "Received: none. Fill the holes or find the data again."
+        "No row of the data is left for training. Expected: at least one row without NaN, inf or a "
+        "label outside the classes. Received: none. Fill the holes or find the data again."
     )

@@ -1,8 +1,10 @@
-"""The rules of a `RowFilter`, which rows it keeps and what labels it makes: of numpy arrays, and of tensors in a graph.
+"""The rules of a `RowFilter`, which rows it keeps and what labels it makes: of numpy
+arrays, and of tensors in a graph.
 
-A rule is written once, in `_checks`. What numpy and TensorFlow compute it with stands in two classes, one under the other, both
-as wide as training computes: a row of an array and the same row of a dataset are kept or left out alike. TensorFlow is loaded by
-what is called, not with the module, which strategies import.
+A rule is written once, in `_checks`. What numpy and TensorFlow compute it with stands in two
+classes, one under the other, both as wide as training computes: a row of an array and the same row
+of a dataset are kept or left out alike. TensorFlow is loaded by what is called, not with the
+module, which strategies import.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +21,14 @@ if TYPE_CHECKING:
 
 
 def keep(
-    rows: RowFilter, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], weights: Sequence[np.ndarray] = ()
+    rows: RowFilter,
+    inputs: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the user has them."""
+    """Return for each row whether it is kept. Shapes: arrays (rows, ...); labels as the
+    user has them.
+    """
     kept = np.ones(len([*inputs, *targets][0]), bool)
     for check in _checks(rows, _Arrays, inputs, targets, weights):
         kept &= check.reshape(len(check), -1).all(axis=1)
@@ -29,7 +36,9 @@ def keep(
 
 
 def keep_tensors(rows: RowFilter, batch: Any) -> "tf.Tensor":
-    """Return for each row of a batch of tensors, as a dataset gives it, whether it is kept, in a graph."""
+    """Return for each row of a batch of tensors, as a dataset gives it, whether it is
+    kept, in a graph.
+    """
     import tensorflow as tf
     from keras import tree
 
@@ -43,7 +52,9 @@ def keep_tensors(rows: RowFilter, batch: Any) -> "tf.Tensor":
 
 
 def relabeled(rows: RowFilter, y: Any) -> Any:
-    """Return arrays of labels as the loss takes them: class indices counted from 0, or shares between 0 and 1."""
+    """Return arrays of labels as the loss takes them: class indices counted from 0, or
+    shares between 0 and 1.
+    """
     from keras import tree
 
     if hasattr(y, "iloc"):
@@ -59,14 +70,30 @@ def relabeled_tensors(rows: RowFilter, y: Any) -> Any:
 
 
 def finite_in_training(array: np.ndarray) -> np.ndarray:
-    """Return where the cells are finite in the width that Keras trains in: a float64 of 1e300 is inf in float32."""
+    """Return where the cells are finite in the width that Keras trains in: a float64 of
+    1e300 is inf in float32.
+    """
     return np.isfinite(_Arrays.cast(array, _width()))
 
 
-def _checks(rows: RowFilter, form: Any, inputs: Sequence[Any], targets: Sequence[Any], weights: Sequence[Any]) -> Iterator[Any]:
-    """Yield for each rule and each array that it is for where the cells keep to it, of the shape of the array."""
-    finite = ((inputs, rows.finite_inputs), (targets, rows.finite_targets), (weights, rows.finite_weights))
-    for array in (array for arrays, asked in finite if asked for array in arrays if form.is_floating(array)):
+def _checks(
+    rows: RowFilter,
+    form: Any,
+    inputs: Sequence[Any],
+    targets: Sequence[Any],
+    weights: Sequence[Any],
+) -> Iterator[Any]:
+    """Yield for each rule and each array that it is for where the cells keep to it, of
+    the shape of the array.
+    """
+    finite = (
+        (inputs, rows.finite_inputs),
+        (targets, rows.finite_targets),
+        (weights, rows.finite_weights),
+    )
+    for array in (
+        array for arrays, asked in finite if asked for array in arrays if form.is_floating(array)
+    ):
         yield form.is_finite(form.cast(array, _width()))
     for index, band in rows.bands:
         yield _within(band, form.cast([*inputs, *targets][index], "float32"))
@@ -83,7 +110,9 @@ def _width() -> str:
 
 
 def _within(band: Affine, values: Any) -> Any:
-    """Return where values lie at most `scale` away from the center. Without a division, which a graph may compute otherwise."""
+    """Return where values lie at most `scale` away from the center. Without a division, which a
+    graph may compute otherwise.
+    """
     return abs(values - np.asarray(band.center, "float32")) <= np.asarray(band.scale, "float32")
 
 
@@ -95,7 +124,9 @@ def _relabeled(rows: RowFilter, form: Any, labels: Any) -> Any:
 
 
 class _Arrays:
-    """What numpy computes the rules with. What has no numbers comes as an array without columns, which keeps to every rule."""
+    """What numpy computes the rules with. What has no numbers comes as an array without columns,
+    which keeps to every rule.
+    """
 
     is_finite = staticmethod(np.isfinite)
 
@@ -119,7 +150,9 @@ class _Arrays:
 
 
 class _Tensors:
-    """What TensorFlow computes the rules with. A leaf may be absent, or a scalar, which belongs to the batch as a whole."""
+    """What TensorFlow computes the rules with. A leaf may be absent, or a scalar, which belongs to
+    the batch as a whole.
+    """
 
     @staticmethod
     def is_finite(leaf: Any) -> Any:
@@ -163,4 +196,8 @@ def rows_of(batch: Any) -> Any:
     leaf = next(leaf for leaf in tree.flatten(batch) if not is_single(leaf))
     if isinstance(leaf, tf.RaggedTensor):
         return leaf.nrows()
-    return tf.cast(leaf.dense_shape[0], tf.int64) if isinstance(leaf, tf.SparseTensor) else tf.shape(leaf, tf.int64)[0]
+    return (
+        tf.cast(leaf.dense_shape[0], tf.int64)
+        if isinstance(leaf, tf.SparseTensor)
+        else tf.shape(leaf, tf.int64)[0]
+    )

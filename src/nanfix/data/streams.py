@@ -1,4 +1,6 @@
-"""Data that come batch by batch: draw some without losing them, go back to where they were, keep what cannot be drawn twice."""
+"""Data that come batch by batch: draw some without losing them, go back to where they were, keep
+what cannot be drawn twice.
+"""
 
 import itertools
 import threading
@@ -15,15 +17,18 @@ from nanfix.data.memory import available
 from nanfix.model.training_step import whole
 from nanfix.private.keras import get_data_adapter
 
-SHARE_OF_MEMORY = 0.1  # of the memory that is free, for the batches of a generator that are remembered
+# Of the memory that is free, for the batches of a generator that are remembered.
+SHARE_OF_MEMORY = 0.1
 FIRST = 8  # batches, from which a stream is known where none was recorded
 
 
 class Rewindable:
-    """A generator that remembers what was drawn from it, so that batches drawn ahead are not lost on a rollback.
+    """A generator that remembers what was drawn from it, so that batches drawn ahead
+    are not lost on a rollback.
 
-    It remembers the newest batches, up to `memory_bytes`, by default a tenth of the free memory. It may be rewound while the
-    thread of a dataset draws from it: the batch being made is waited for, and belongs to those that come again.
+    It remembers the newest batches, up to `memory_bytes`, by default a tenth of the free memory. It
+    may be rewound while the thread of a dataset draws from it: the batch being made is waited for,
+    and belongs to those that come again.
     """
 
     def __init__(self, source: Iterator[Any], memory_bytes: int | None = None):
@@ -38,7 +43,9 @@ class Rewindable:
         self.failed: Exception | None = None  # what the generator itself has raised
 
     def feed(self) -> Iterator[Any]:
-        """Yield what was rewound, then what the user's generator yields. A feed made earlier ends."""
+        """Yield what was rewound, then what the user's generator yields. A feed made
+        earlier ends.
+        """
         with self._lock:
             self._feed += 1
             mine = self._feed
@@ -92,11 +99,16 @@ class Rewindable:
 
 
 def dataset_of(batches: Sequence[Any]) -> tf.data.Dataset:
-    """Return batches of tensors, whose shapes may differ, as a dataset that gives the same ones again and again."""
+    """Return batches of tensors, whose shapes may differ, as a dataset that gives the
+    same ones again and again.
+    """
     datasets = [tf.data.Dataset.from_tensors(batch) for batch in batches]
-    while len(datasets) > 1:  # in pairs, as a chain of them would be read by as many nested iterators
+    # In pairs, as a chain of them would be read by as many nested iterators.
+    while len(datasets) > 1:
         pairs = zip(datasets[::2], datasets[1::2], strict=False)
-        datasets = [one.concatenate(other) for one, other in pairs] + datasets[len(datasets) // 2 * 2 :]
+        datasets = [one.concatenate(other) for one, other in pairs] + datasets[
+            len(datasets) // 2 * 2 :
+        ]
     return datasets[0]
 
 
@@ -111,27 +123,44 @@ def feed(x: Any) -> Any:
 
 
 def as_dataset(x: Any) -> Any:
-    """Return a stream, a Python generator or a torch DataLoader say, as the dataset that Keras reads it by."""
+    """Return a stream, a Python generator or a torch DataLoader say, as the dataset
+    that Keras reads it by.
+    """
     if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
         return x
     adapter: Any = get_data_adapter(x)
     dataset = adapter.get_tf_dataset()
     count = adapter.num_batches
-    return dataset if count is None else dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return (
+        dataset if count is None else dataset.apply(tf.data.experimental.assert_cardinality(count))
+    )
 
 
 def first_batches(x: Any, count: int = FIRST) -> list[Any]:
-    """Return the first few batches of a stream as Keras gives them to the training step; a generator gives them again."""
+    """Return the first few batches of a stream as Keras gives them to the training step; a
+    generator gives them again.
+    """
     if isinstance(x, Rewindable):
         return drawn(x, count)
     if isinstance(x, keras.utils.PyDataset):  # not by its workers, which would run on
         made = [x[index] for index in range(min(count, x.num_batches or count))]
-        x = ((batch if isinstance(batch, tuple) else tuple(batch) if isinstance(batch, list) else (batch,)) for batch in made)
+        x = (
+            (
+                batch
+                if isinstance(batch, tuple)
+                else tuple(batch)
+                if isinstance(batch, list)
+                else (batch,)
+            )
+            for batch in made
+        )
     return [whole(batch) for batch in itertools.islice(as_dataset(x), count)]
 
 
 def drawn(x: Rewindable, steps: int | None, most_rows: int | None = None) -> list[Any]:
-    """Return the first `steps` batches of a generator, or as many as have `most_rows` rows; it gives them again."""
+    """Return the first `steps` batches of a generator, or as many as have `most_rows`
+    rows; it gives them again.
+    """
     x.rewind(0)
     batches, rows = [], 0
     for batch in itertools.islice(x.feed(), steps):

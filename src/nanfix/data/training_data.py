@@ -20,7 +20,9 @@ FEW_ROWS = 64
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the user passed to fit: x, y and the arguments that carry data; `arguments` are all others."""
+    """What the user passed to fit: x, y and the arguments that carry data; `arguments`
+    are all others.
+    """
 
     x: Any
     y: Any = None
@@ -34,7 +36,9 @@ class TrainingData:
         """Sort the arguments of fit. Raises InputError for data that no training can use."""
         arguments = dict(fit_arguments)
         named = {
-            name: arguments.pop(name) for name in ("sample_weight", "validation_data", "validation_split") if name in arguments
+            name: arguments.pop(name)
+            for name in ("sample_weight", "validation_data", "validation_split")
+            if name in arguments
         }
         if isinstance(named.get("validation_data"), tuple | list):
             named["validation_data"] = tuple(map(rewindable, named["validation_data"]))
@@ -64,13 +68,19 @@ class TrainingData:
         return are_arrays(self.x, self.y, self.sample_weight)
 
     def check(self) -> None:
-        """Raise InputError when arrays are empty, of a type that Keras refuses, or of different lengths."""
+        """Raise InputError when arrays are empty, of a type that Keras refuses, or of
+        different lengths.
+        """
         if not self.is_arrays:
             return
         for name, part in (("x", self.x), ("y", self.y)):
             for leaf in tree.flatten(part):
                 _check_type(name, leaf)
-        lengths = {length_of(leaf) for part in (self.x, self.y, self.sample_weight) for leaf in tree.flatten(part)} - {None}
+        lengths = {
+            length_of(leaf)
+            for part in (self.x, self.y, self.sample_weight)
+            for leaf in tree.flatten(part)
+        } - {None}
         if len(lengths) > 1:
             told = ", ".join(
                 f"{n}: {[length_of(leaf) for leaf in tree.flatten(p)]}"
@@ -78,27 +88,36 @@ class TrainingData:
                 if p is not None
             )
             raise InputError(
-                f"The data have different numbers of rows. Expected: the same in x, y and sample_weight. Received: {told}. "
-                "Check how they were split or filtered."
+                "The data have different numbers of rows. Expected: the same in x, y and "
+                f"sample_weight. Received: {told}. Check how they were split or filtered."
             )
         if lengths == {0}:
             raise InputError(
-                "The data are empty. Expected: at least one row in x. Received: 0 rows. Check the path or filter they come from."
+                "The data are empty. Expected: at least one row in x. Received: 0 rows. Check the "
+                "path or filter they come from."
             )
 
     def fit_arguments(self) -> dict[str, Any]:
-        """Return x, y and everything else as `model.fit` takes it; generators go on from where they were wound back to."""
+        """Return x, y and everything else as `model.fit` takes it; generators go on
+        from where they were wound back to.
+        """
         validation = self.validation_data
         named = {
             "sample_weight": self.sample_weight,
-            "validation_data": tuple(map(feed, validation)) if isinstance(validation, tuple) else feed(validation),
+            "validation_data": tuple(map(feed, validation))
+            if isinstance(validation, tuple)
+            else feed(validation),
             "validation_split": self.validation_split,
         }
-        given = {name: value for name, value in named.items() if value is not None and value is not False}
+        given = {
+            name: value for name, value in named.items() if value is not None and value is not False
+        }
         return {"x": feed(self.x), "y": self.y, **given, **(self.arguments or {})}
 
     def rewind(self, step: int) -> None:
-        """Let generators give again what they gave: for training from that step on, for validation from the first."""
+        """Let generators give again what they gave: for training from that step on, for
+        validation from the first.
+        """
         if isinstance(self.x, Rewindable):
             self.x.rewind(step)
         held = unpacked(self.validation_data)[0]
@@ -110,42 +129,66 @@ class TrainingData:
         if self.validation_data is not None or not self.validation_split or not self.is_arrays:
             return replace(self, validation_data=None, validation_split=0.0)
         kept = self._split()
-        x, y, weight = (take_rows(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight))
+        x, y, weight = (
+            take_rows(part, slice(0, kept)) for part in (self.x, self.y, self.sample_weight)
+        )
         return replace(self, x=x, y=y, sample_weight=weight, validation_split=0.0)
 
     def _split(self) -> int:
-        """Return the number of rows before those that are split off for validation, as Keras counts them."""
+        """Return the number of rows before those that are split off for validation, as
+        Keras counts them.
+        """
         return int((rows_in(self.x) or 0) * (1.0 - self.validation_split))
 
     def shuffled(self, seed: int) -> "TrainingData":
-        """Return the same rows in another order, where they are arrays that the user lets be shuffled."""
+        """Return the same rows in another order, where they are arrays that the user
+        lets be shuffled.
+        """
         rows = rows_in(self.x) if self.is_arrays else None
         if rows is None or not (self.arguments or {}).get("shuffle", True):
             return self
         return self.in_order(np.random.default_rng(seed).permutation(rows))
 
     def in_order(self, rows: np.ndarray) -> "TrainingData":
-        """Return the same data with these of their rows, in this order. Shapes: rows (n,), indices; data that are arrays."""
+        """Return the same data with these of their rows, in this order. Shapes: rows (n,), indices;
+        data that are arrays.
+        """
         x, y, weight = (take_rows(part, rows) for part in (self.x, self.y, self.sample_weight))
         return replace(self, x=x, y=y, sample_weight=weight)
 
     def rows(self, recorded: list[Any]) -> "TrainingData":
-        """Return up to SAMPLE_ROWS rows of what is trained on: of the user's arrays, or the recorded batches."""
+        """Return up to SAMPLE_ROWS rows of what is trained on: of the user's arrays, or
+        the recorded batches.
+        """
         part = self.training_part()
         if part.is_arrays:
             return part.in_order(_spread(part.x))
         batch = joined(recorded, _most_rows(recorded[0]))
         x, y, weight = unpacked(batch)
         packed = keras.utils.pack_x_y_sample_weight(x, y, weight)
-        as_packed = isinstance(packed, tuple) == isinstance(batch, tuple) and len(tree.flatten(packed)) == len(
-            tree.flatten(batch)
+        as_packed = isinstance(packed, tuple) == isinstance(batch, tuple) and len(
+            tree.flatten(packed)
+        ) == len(tree.flatten(batch))
+        if (
+            as_packed
+            and rows_in(batch) is not None
+            and None not in map(length_of, tree.flatten(batch))
+        ):
+            return replace(
+                part, x=x, y=y, sample_weight=weight, arguments=_without_steps(part.arguments)
+            )
+        return replace(
+            part,
+            x=dataset_of(recorded),
+            y=None,
+            sample_weight=None,
+            arguments=_without_steps(part.arguments),
         )
-        if as_packed and rows_in(batch) is not None and None not in map(length_of, tree.flatten(batch)):
-            return replace(part, x=x, y=y, sample_weight=weight, arguments=_without_steps(part.arguments))
-        return replace(part, x=dataset_of(recorded), y=None, sample_weight=None, arguments=_without_steps(part.arguments))
 
     def sample(self, recorded: list[Any]) -> tuple[Any, Any]:
-        """Return x and y of up to SAMPLE_ROWS rows of what is trained on, as Keras gives them to the training step."""
+        """Return x and y of up to SAMPLE_ROWS rows of what is trained on, as Keras
+        gives them to the training step.
+        """
         part = self.training_part()
         if part.is_arrays:
             rows = part.in_order(_spread(part.x))
@@ -153,7 +196,8 @@ class TrainingData:
         return unpacked(joined(recorded, _most_rows(recorded[0])))[:2]
 
     def held(self, recorded: list[Any]) -> "TrainingData":
-        """Return the data to judge a probe on: the user's validation data, or else a sample of what is trained on.
+        """Return the data to judge a probe on: the user's validation data, or else a
+        sample of what is trained on.
 
         A generator's are drawn once and kept, so that every probe is judged on the same.
         """
@@ -162,7 +206,10 @@ class TrainingData:
             arguments = self.arguments
             if isinstance(x, Rewindable):
                 steps = (arguments or {}).get("validation_steps")
-                x, arguments = dataset_of(drawn(x, steps, None if steps else SAMPLE_ROWS)), _without_steps(arguments)
+                x, arguments = (
+                    dataset_of(drawn(x, steps, None if steps else SAMPLE_ROWS)),
+                    _without_steps(arguments),
+                )
             held = {"x": x, "y": y, "sample_weight": weight, "arguments": arguments}
             return replace(self, validation_data=None, validation_split=0.0, **held)
         if self.validation_split and self.is_arrays:
@@ -198,7 +245,9 @@ def _dense_bytes(leaf: Any) -> int:
 
 
 def _without_steps(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the arguments of fit without the length of a validation: the data are all that is to be judged on."""
+    """Return the arguments of fit without the length of a validation: the data are all
+    that is to be judged on.
+    """
     return {name: value for name, value in (arguments or {}).items() if name != "validation_steps"}
 
 
@@ -207,10 +256,14 @@ def _check_type(name: str, leaf: Any) -> None:
     try:
         as_keras(take_rows(leaf, slice(0, 2)))
     except (ValueError, TypeError) as refused:
-        dtypes = list(leaf.dtypes) if hasattr(leaf, "columns") else [getattr(leaf, "dtype", type(leaf).__name__)]
+        dtypes = (
+            list(leaf.dtypes)
+            if hasattr(leaf, "columns")
+            else [getattr(leaf, "dtype", type(leaf).__name__)]
+        )
         kinds = sorted({str(dtype) for dtype in dtypes})
         raise InputError(
-            f"Keras takes no {name} of {' and '.join(kinds)} dtype. Expected: numbers, for instance float32. "
-            f"Received: {name} with dtype {', '.join(kinds)} ({refused}). "
+            f"Keras takes no {name} of {' and '.join(kinds)} dtype. Expected: numbers, for "
+            f"instance float32. Received: {name} with dtype {', '.join(kinds)} ({refused}). "
             f"Convert it, for instance with {name}.astype('float32'), or encode its text columns."
         ) from refused

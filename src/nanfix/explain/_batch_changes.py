@@ -14,7 +14,9 @@ from nanfix.model.run import Sample
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation: of each feature, shape (features,), or of all numbers, shape ()."""
+    """Mean and standard deviation: of each feature, shape (features,), or of all
+    numbers, shape ().
+    """
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -34,7 +36,10 @@ def input_moments(sample: Sample) -> list[Moments | None]:
     """Return the moments of each feature of the inputs; None for an input that is no quantity."""
     measured = {id(array) for array in sample.measured}
     axes = [tuple(range(max(array.ndim - 1, 1))) for array in sample.inputs]
-    return [Moments.of(array, axis) if id(array) in measured else None for array, axis in zip(sample.inputs, axes, strict=True)]
+    return [
+        Moments.of(array, axis) if id(array) in measured else None
+        for array, axis in zip(sample.inputs, axes, strict=True)
+    ]
 
 
 def target_moments(sample: Sample) -> Moments:
@@ -42,7 +47,9 @@ def target_moments(sample: Sample) -> Moments:
     return Moments.of(sample.targets[0], axis=None)
 
 
-def of_unit_scale(batch: Any, *, inputs: list[Moments | None] | None = None, targets: Moments | None = None) -> Any:
+def of_unit_scale(
+    batch: Any, *, inputs: list[Moments | None] | None = None, targets: Moments | None = None
+) -> Any:
     """Return a batch with its inputs or its targets, or both, brought to unit scale."""
     x, y, weight = unpacked(batch)
     if inputs is not None:

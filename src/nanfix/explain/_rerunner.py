@@ -34,7 +34,8 @@ class Course:
 
 
 class Rerunner:
-    """Runs steps of Keras from a snapshot, with the compiled step of the recording or one traced anew.
+    """Runs steps of Keras from a snapshot, with the compiled step of the recording or
+    one traced anew.
 
     Args:
         deadline: in seconds of `time.perf_counter`; no step begins after it.
@@ -132,8 +133,14 @@ class Rerunner:
 
     @contextmanager
     def with_scalable_rates(self) -> Iterator[None]:
-        """Let a rerun multiply the rates of schedules, which are built into the graph, as others."""
-        scheduled = [optimizer for optimizer in self._optimizers if not isinstance(learning_rate_of(optimizer), keras.Variable)]
+        """Let a rerun multiply the rates of schedules, which are built into the graph,
+        as others.
+        """
+        scheduled = [
+            optimizer
+            for optimizer in self._optimizers
+            if not isinstance(learning_rate_of(optimizer), keras.Variable)
+        ]
         with ExitStack() as during:
             for optimizer in scheduled:
                 schedule = ScaledSchedule(learning_rate_of(optimizer), self._schedule_factor)

@@ -16,12 +16,13 @@ COUNTS = "poisson"  # a loss of counts, which no scale may change
 
 @dataclass(frozen=True)
 class Audit:
-    """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or of the failing batch.
+    """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or
+    of the failing batch.
 
-    Scales are root mean squares over finite cells; `continuous_target` says whether the targets are measured values
-    rather than classes. `holes_ahead` says of rows with non-finite cells that training has not reached them yet but would
-    fail of them. `remarks` are what else is odd, a sentence each. `hopeless` is the reason why these data cannot be learned
-    from at all, or None.
+    Scales are root mean squares over finite cells; `continuous_target` says whether the targets are
+    measured values rather than classes. `holes_ahead` says of rows with non-finite cells that
+    training has not reached them yet but would fail of them. `remarks` are what else is odd, a
+    sentence each. `hopeless` is the reason why these data cannot be learned from at all, or None.
     """
 
     batch_inputs_nonfinite: bool = False
@@ -42,11 +43,14 @@ class Audit:
     hopeless: str | None = None
 
 
-def audit(run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool) -> Audit:
+def audit(
+    run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool
+) -> Audit:
     """Look at flattened inputs, targets and sample weights.
 
     Args:
-        inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all the user passed.
+        inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all
+            the user passed.
         targets, weights: the same for the targets and the sample weights.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
     """
@@ -59,14 +63,23 @@ def audit(run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *
         target_evidence=_told("targets", targets, bad_targets),
         label_evidence=_labels(run, targets),
         weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
-        rows=tuple(int(row) for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)),
+        rows=tuple(
+            int(row)
+            for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)
+        ),
         rows_of="the data" if whole else "the batch",
         input_scale=_scale(list(sample.measured)),
-        input_peak=max((float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0),
+        input_peak=max(
+            (float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0
+        ),
         target_scale=_scale(list(sample.targets)),
         continuous_target=_continuous(run),
         made_on_the_fly=not whole,
-        remarks=tuple(remarks(run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets))))),
+        remarks=tuple(
+            remarks(
+                run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets)))
+            )
+        ),
         hopeless=_hopeless(run),
     )
 
@@ -87,15 +100,21 @@ def _holes(arrays: list[Any]) -> np.ndarray:
 def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
     if not rows.size:
         return f"the {name} are finite"
-    cells = [np.asarray(array)[rows[rows < len(array)]] for array in arrays if array.dtype.kind == "f"]
+    cells = [
+        np.asarray(array)[rows[rows < len(array)]] for array in arrays if array.dtype.kind == "f"
+    ]
     nan = sum(int(np.isnan(part).sum()) for part in cells)
     inf = sum(int((~finite_in_training(part)).sum()) for part in cells) - nan
-    counts = " and ".join(f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count)
+    counts = " and ".join(
+        f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count
+    )
     return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
 
 
 def _labels(run: Run, targets: list[Any]) -> str:
-    """Say which class labels the output layer has no unit for, or a binary crossentropy no share; empty when all fit."""
+    """Say which class labels the output layer has no unit for, or a binary crossentropy
+    no share; empty when all fit.
+    """
     if not targets or targets[0].dtype.kind not in NUMERIC:
         return ""
     crossentropy = crossentropy_of(run.user_loss)
@@ -103,7 +122,9 @@ def _labels(run: Run, targets: list[Any]) -> str:
         shares = np.asarray(targets[0])
         shares = shares[np.isfinite(shares)]
         if shares.size and (shares.min() < 0 or shares.max() > 1):
-            return f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
+            return (
+                f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
+            )
         return ""
     classes = class_count(run.model, run.user_loss)
     if classes is None:
@@ -127,10 +148,16 @@ def _continuous(run: Run) -> bool:
 def _hopeless(run: Run) -> str | None:
     targets = [array for array in run.sample.targets if array.dtype.kind == "f" and array.size]
     if targets and not any(np.isfinite(array).any() for array in targets):
-        return "every target is NaN or inf, so there is nothing to learn; the labels have to be found again"
+        return (
+            "every target is NaN or inf, so there is nothing to learn; the labels have to be "
+            "found again"
+        )
     inputs = [array for array in run.sample.inputs if array.size]
     if inputs and all(array.dtype.kind == "f" and not np.isfinite(array).any() for array in inputs):
-        return "every input value is NaN or inf, so there is nothing to learn from; the features have to be found again"
+        return (
+            "every input value is NaN or inf, so there is nothing to learn from; the features "
+            "have to be found again"
+        )
     return None
 
 

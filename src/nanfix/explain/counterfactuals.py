@@ -1,9 +1,12 @@
-"""What would have happened otherwise, as records: steps that were run again with one thing changed."""
+"""What would have happened otherwise, as records: steps that were run again with one
+thing changed.
+"""
 
 import math
 from dataclasses import dataclass
 
-LOSS_NOISE = 0.05  # share of the loss: by so much dropout and the like may raise it from step to step
+# Share of the loss: by so much dropout and the like may raise it from step to step.
+LOSS_NOISE = 0.05
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,13 @@ from nanfix.model.run import Run, Sample
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import Recording
 
-WEIGHTED = (keras.layers.Dense, keras.layers.RNN, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+WEIGHTED = (
+    keras.layers.Dense,
+    keras.layers.RNN,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+)
 FEW = 2  # rows that the model is run on to see where its inputs go
 # What a call raises that is given what it is not meant for.
 REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError)
@@ -31,17 +37,23 @@ REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, t
 
 @quiet()
 def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
-    """Return the run as data, and where its inputs and outputs meet the model's layers. The model is built if it was not."""
+    """Return the run as data, and where its inputs and outputs meet the model's layers. The model
+    is built if it was not.
+    """
     x, y = data.sample(recorded)
     inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
-    if not all(map(is_dense, tree.flatten(y))):  # of targets that are ragged or sparse no number is told
+    # Of targets that are ragged or sparse no number is told.
+    if not all(map(is_dense, tree.flatten(y))):
         targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
     with preserved_randomness():
         sites = _sites(model, x)
     rebuildable, names = can_rebuild(model), input_names(model, x)
     given = list(zip(names, inputs, _steady(tree.flatten(x), recorded), strict=True))
     quantities = tuple(
-        name is not None and array.dtype.kind in NUMERIC and dense and _is_quantity(sites.inputs[name], array)
+        name is not None
+        and array.dtype.kind in NUMERIC
+        and dense
+        and _is_quantity(sites.inputs[name], array)
         for name, array, dense in given
     )
     takes_layers = rebuildable and sites.output.blocked not in UNSEEN
@@ -49,10 +61,19 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
         quantity and name is not None and (takes_layers or sites.foldable_alone(name))
         for quantity, name in zip(quantities, names, strict=True)
     )
-    imputable = tuple(name is not None and array.dtype.kind == "f" and dense and takes_layers for name, array, dense in given)
-    whole = tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight)) if data.is_arrays else None
+    imputable = tuple(
+        name is not None and array.dtype.kind == "f" and dense and takes_layers
+        for name, array, dense in given
+    )
+    whole = (
+        tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight))
+        if data.is_arrays
+        else None
+    )
     marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded), "names": names}
-    sample = Sample(inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks)
+    sample = Sample(
+        inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks
+    )
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
@@ -60,18 +81,24 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
     run = Run.of(
         model,
         sample,
-        output_foldable=sites.output.foldable or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
+        output_foldable=sites.output.foldable
+        or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
         normalizable=behind,
         rebuildable=rebuildable,
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
         planned_steps=planned,
-        rate_varies=any(isinstance(callback, keras.callbacks.LearningRateScheduler) for callback in user_callbacks(data)),
+        rate_varies=any(
+            isinstance(callback, keras.callbacks.LearningRateScheduler)
+            for callback in user_callbacks(data)
+        ),
     )
     return run, sites
 
 
 def _sites(model: Any, x: Any) -> Sites:
-    """Return where the inputs go. A training step of the user's own may give `call` something else: then that is not known."""
+    """Return where the inputs go. A training step of the user's own may give `call` something else:
+    then that is not known.
+    """
     few = first_rows(model, x, FEW)
     if type(model).train_step is keras.Model.train_step:
         return find_sites(model, few)
@@ -83,15 +110,21 @@ def _sites(model: Any, x: Any) -> Sites:
 
 
 def _steady(leaves: Sequence[Any], recorded: list[Any]) -> list[bool]:
-    """Say of each input whether it has a value in every cell, and as many features in each batch."""
-    lengths = last_axes(unpacked(batch)[0] for batch in recorded) if recorded else [set()] * len(leaves)
+    """Say of each input whether it has a value in every cell, and as many features in
+    each batch.
+    """
+    lengths = (
+        last_axes(unpacked(batch)[0] for batch in recorded) if recorded else [set()] * len(leaves)
+    )
     return [is_dense(leaf) and len(axes) < 2 for leaf, axes in zip(leaves, lengths, strict=True)]
 
 
 def _is_quantity(site: Site, array: np.ndarray) -> bool:
-    """Say whether numbers mean a quantity: the model computes with them, and looks up nothing by them.
+    """Say whether numbers mean a quantity: the model computes with them, and looks up
+    nothing by them.
 
-    Where its use of them is not seen, whole numbers may be class indices, unless they are those of images.
+    Where its use of them is not seen, whole numbers may be class indices, unless they
+    are those of images.
     """
     if site.blocked in UNSEEN:
         return array.dtype.kind == "f" or array.dtype == np.uint8
@@ -99,21 +132,31 @@ def _is_quantity(site: Site, array: np.ndarray) -> bool:
 
 
 def _normalizable(model: Any) -> list[tuple[str, Any]]:
-    """Return address and layer of the layers of weights, the first apart, that another layer can be put in front of."""
+    """Return address and layer of the layers of weights, the first apart, that another
+    layer can be put in front of.
+    """
     weighted = [(address, layer) for address, layer in walk(model) if isinstance(layer, WEIGHTED)]
-    return [(address, layer) for address, layer in weighted[1:] if container(model, layer) is not None]
+    return [
+        (address, layer) for address, layer in weighted[1:] if container(model, layer) is not None
+    ]
 
 
 def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:
-    """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained on, None for a stream."""
+    """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained
+    on, None for a stream.
+    """
     if data.is_arrays:
         part = data.training_part()
         return batch_size_of(part), rows_in(part.x)
-    return max((rows for batch in recorded if (rows := rows_in(batch)) is not None), default=None), None
+    return max(
+        (rows for batch in recorded if (rows := rows_in(batch)) is not None), default=None
+    ), None
 
 
 def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
-    """Return the batches of a stream that are still at hand, or else its first ones; arrays need none."""
+    """Return the batches of a stream that are still at hand, or else its first ones;
+    arrays need none.
+    """
     if data.is_arrays:
         return []
     held = [step.whole_batch for step in recording.steps] or [recording.first_batch]

@@ -10,7 +10,8 @@ from nanfix.model.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class FailedRun:
-    """What is known of a run that failed: verified snapshots, oldest first, what each epoch came to, and its length in steps.
+    """What is known of a run that failed: verified snapshots, oldest first, what each epoch came
+    to, and its length in steps.
 
     `held` are the data to judge on, `sampled` rows of those that are trained on.
     """

@@ -1,4 +1,6 @@
-"""What speaks for an explosion: how large the weights were, and how loss, weights and gradient grew."""
+"""What speaks for an explosion: how large the weights were, and how loss, weights and
+gradient grew.
+"""
 
 import math
 from dataclasses import dataclass
@@ -55,7 +57,9 @@ class Growth:
         return self.learning_rate * self.first_gradient_norm / self.weight_norm
 
 
-def measure_growth(run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None) -> Growth:
+def measure_growth(
+    run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None
+) -> Growth:
     """Measure the initial weights and how the loss and the weights went from there."""
     pairs = zip(recording.initial.variables, recording.initial.tensors, strict=True)
     initial = {id(variable): np.asarray(tensor) for variable, tensor in pairs}
@@ -101,5 +105,8 @@ def _trend(recording: Recording) -> str:
             within = "in one step" if steps == 1 else f"within {steps} steps"
             parts.append(f"the loss rose from {losses[lowest]:.3g} to {losses[-1]:.3g} {within}")
     if norms[-1] > RISEN * norms[0]:
-        parts.append(f"the norm of the weights {'' if parts else 'rose '}from {norms[0]:.3g} to {norms[-1]:.3g}")
+        parts.append(
+            f"the norm of the weights {'' if parts else 'rose '}from {norms[0]:.3g} to "
+            f"{norms[-1]:.3g}"
+        )
     return " and ".join(parts)

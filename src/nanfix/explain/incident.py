@@ -40,10 +40,12 @@ log = logging.getLogger("nanfix")
 T = TypeVar("T")
 
 HOLES = 32  # rows with holes that are tried in one step
-DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3  # what reruns may take: so long, or this share of the failed run
+# What reruns may take: so long, or this share of the failed run.
+DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3
 NOTHING_KEPT = (
-    "The run failed before its state could be kept: a variable of the model was non-finite from the start, or the model draws "
-    "its own batches (it overrides make_train_function) and was not built. Build it anew before training, then call again."
+    "The run failed before its state could be kept: a variable of the model was non-finite from "
+    "the start, or the model draws its own batches (it overrides make_train_function) and was not "
+    "built. Build it anew before training, then call again."
 )
 
 
@@ -51,13 +53,22 @@ class Incident:
     """A run that turned non-finite: rolled back, described, explained."""
 
     @quiet()
-    def __init__(self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int):
-        self.model, self.data, self.watched, self.watching, self.seed = model, data, watched, watching, seed
+    def __init__(
+        self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int
+    ):
+        self.model, self.data, self.watched, self.watching, self.seed = (
+            model,
+            data,
+            watched,
+            watching,
+            seed,
+        )
         self.net, self.missing = watching.net, list[str]()
         self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
-        setattr(model, INITIAL_EPOCH, None)  # set for good by BackupAndRestore; every training from here on names its own
+        # Set for good by BackupAndRestore; every training from here on names its own.
+        setattr(model, INITIAL_EPOCH, None)
         self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
         self.run, self.sites = describe(model, data, recorded)
@@ -81,16 +92,20 @@ class Incident:
 
     @quiet()
     def diagnose(self, deadline: float = math.inf) -> Diagnosis:
-        """Replay the failing steps, look at data and weights, and try the steps otherwise, until the `deadline`.
+        """Replay the failing steps, look at data and weights, and try the steps
+        otherwise, until the `deadline`.
 
-        Evidence that nanfix fails to gather is missing from the diagnosis, which names it. The model is left in the state of
-        the newest snapshot. `deadline` is in seconds of `time.monotonic`.
+        Evidence that nanfix fails to gather is missing from the diagnosis, which names
+        it. The model is left in the state of the newest snapshot. `deadline` is in
+        seconds of `time.monotonic`.
         """
         seen, looked, growth = self.measured()
         usual = max(DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE * self.watched.seconds)
         seconds = min(usual, max(deadline - time.monotonic(), 0.0))
         tried = self._evidence(
-            "the steps run otherwise", lambda: self.tried_otherwise(seen, looked, growth, seconds), Counterfactuals()
+            "the steps run otherwise",
+            lambda: self.tried_otherwise(seen, looked, growth, seconds),
+            Counterfactuals(),
         )
         return self.reasoned(self.detected, seen, looked, growth, tried)
 
@@ -106,15 +121,30 @@ class Incident:
         refused = self.watched.incident.refused if self.watched.incident is not None else ""
         if refused:  # the step is not among those that were recorded
             seen = replace(seen, onset=self.detected, failing=Observation(error=refused))
-        if self.data.is_arrays and looked.rows and seen.failing is not None and not seen.failing.tainted_input:
-            ahead = self._evidence("rows that training has not reached", lambda: self._fails_of_holes(looked.rows[:HOLES]), False)
+        if (
+            self.data.is_arrays
+            and looked.rows
+            and seen.failing is not None
+            and not seen.failing.tainted_input
+        ):
+            ahead = self._evidence(
+                "rows that training has not reached",
+                lambda: self._fails_of_holes(looked.rows[:HOLES]),
+                False,
+            )
             looked = replace(looked, holes_ahead=ahead)
         return seen, looked, growth
 
-    def look(self, plan: Plan, recording: Recording, detected: Onset) -> tuple[Replay, Audit, Growth]:
-        """Replay a recording of this model trained with `plan`; return what it, the data and the weights show."""
+    def look(
+        self, plan: Plan, recording: Recording, detected: Onset
+    ) -> tuple[Replay, Audit, Growth]:
+        """Replay a recording of this model trained with `plan`; return what it, the
+        data and the weights show.
+        """
         self.missing = []
-        seen = self._evidence("the failing steps", lambda: replay(self.model, recording, detected), Replay(detected))
+        seen = self._evidence(
+            "the failing steps", lambda: replay(self.model, recording, detected), Replay(detected)
+        )
         rate = self._evidence("the learning rate", lambda: current_learning_rate(self.model), None)
         growth = self._evidence(
             "the growth of the weights",
@@ -123,14 +153,22 @@ class Incident:
         )
         return seen, self._evidence("the data", lambda: self._audited(seen), Audit()), growth
 
-    def reasoned(self, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals) -> Diagnosis:
+    def reasoned(
+        self, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals
+    ) -> Diagnosis:
         """Return what the evidence comes to, and which evidence is missing."""
-        unknown = Diagnosis(detected, (Finding(Cause.UNKNOWN, 0.1, "the evidence could not be weighed"),))
-        diagnosis = self._evidence("the ranking", lambda: reason(seen, looked, growth, self.run, detected, tried), unknown)
+        unknown = Diagnosis(
+            detected, (Finding(Cause.UNKNOWN, 0.1, "the evidence could not be weighed"),)
+        )
+        diagnosis = self._evidence(
+            "the ranking", lambda: reason(seen, looked, growth, self.run, detected, tried), unknown
+        )
         return replace(diagnosis, missing=tuple(self.missing))
 
     def _evidence(self, what: str, gather: Callable[[], T], otherwise: T) -> T:
-        """Return what `gather` returns; where nanfix fails to gather it, note that it is missing and go on without."""
+        """Return what `gather` returns; where nanfix fails to gather it, note that it
+        is missing and go on without.
+        """
         faults = len(self.net.faults)
         found = self.net.attempt(f"measuring {what}", gather, otherwise)
         if len(self.net.faults) > faults:
@@ -142,13 +180,26 @@ class Incident:
         inputs, targets, weights, whole = self._looked_at(seen)
         return audit(self.run, inputs, targets, weights, whole=whole)
 
-    def tried_otherwise(self, seen: Replay, looked: Audit, growth: Growth, seconds: float) -> Counterfactuals:
-        """Return what the failing steps come to with one thing changed, in at most so many `seconds`."""
+    def tried_otherwise(
+        self, seen: Replay, looked: Audit, growth: Growth, seconds: float
+    ) -> Counterfactuals:
+        """Return what the failing steps come to with one thing changed, in at most so
+        many `seconds`.
+        """
         return try_otherwise(
-            self.model, self.data, self.run, self.recording, seen, looked, wide=bool(growth.wide), seconds=seconds
+            self.model,
+            self.data,
+            self.run,
+            self.recording,
+            seen,
+            looked,
+            wide=bool(growth.wide),
+            seconds=seconds,
         )
 
-    def unrepaired(self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()) -> Report:
+    def unrepaired(
+        self, outcome: Outcome, diagnosis: Diagnosis, notes: tuple[str, ...] = ()
+    ) -> Report:
         """Leave the model in its last good state, and report that."""
         if outcome is not Outcome.INTERRUPTED:  # a later call may go on with what was being trained
             self.written.put_back()
@@ -156,18 +207,26 @@ class Incident:
         return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes)
 
     def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
-        """Return the arrays to audit: all the user passed, or the failing batch; and which of the two."""
+        """Return the arrays to audit: all the user passed, or the failing batch; and
+        which of the two.
+        """
         part = self.data.training_part()
         if part.is_arrays:
             return flat_arrays(part.x), flat_arrays(part.y), flat_arrays(part.sample_weight), True
         return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], [], False)
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
-        """Say whether a step on these rows, from the initial weights, turns non-finite because of what is in them."""
+        """Say whether a step on these rows, from the initial weights, turns non-finite
+        because of what is in them.
+        """
         (batch,) = batches_of(self.data.training_part(), rows, len(rows))
         restore(self.recording.initial)
         step = observe(self.model, batch)
-        ruined = step.loss is None or not math.isfinite(step.loss) or bool(nonfinite_variables(self.model))
+        ruined = (
+            step.loss is None
+            or not math.isfinite(step.loss)
+            or bool(nonfinite_variables(self.model))
+        )
         restore(self.recording.newest)
         return step.tainted_input and ruined
 
@@ -192,7 +251,8 @@ def unrepaired(
     notes: tuple[str, ...] = (),
     state: Snapshot | None = None,
 ) -> Report:
-    """Put the model into its last good state, or into `state`, end the training as Keras would have, and report it.
+    """Put the model into its last good state, or into `state`, end the training as Keras would
+    have, and report it.
 
     An interrupted training is not ended, as Keras does not end it either.
     """

@@ -1,4 +1,6 @@
-"""What the loss and the model make of values that training has not met: whether they are finite there, or fall for ever."""
+"""What the loss and the model make of values that training has not met: whether they are finite
+there, or fall for ever.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -26,41 +28,62 @@ DROP = 1e-3  # share of a loss by which it falls
 SPREAD = 3.0  # of outputs that are drawn, before the activation
 SHARES = 0.3 ** np.arange(10)  # of what is given, until nothing overflows
 SAME = 1e-4  # share by which results of the same computation differ
-REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)  # it takes other outputs than these rows give
+# It takes other outputs than these rows give.
+REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)
 
 Loss = Callable[[np.ndarray], float]
 
 
 def falls_without_end(guard: Guard, run: Run) -> bool:
-    """Say whether the guarded loss draws outputs away for good, so that nothing holds the model back any more.
+    """Say whether the guarded loss draws outputs away for good, so that nothing holds
+    the model back any more.
 
-    Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may have no minimum there.
+    Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may
+    have no minimum there.
     """
     bounded = bool(run.activations) and is_bounded(activation_of(run.activations[-1][1]))
     outputs = None if bounded else _outputs(run)
-    if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):  # probabilities, whatever made them
+    # Probabilities, whatever made them.
+    if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):
         return False
     loss, plain = _loss(run, guard), _loss(run)
-    ways = [outputs] if (outputs >= 0).all() else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
+    ways = (
+        [outputs]
+        if (outputs >= 0).all()
+        else [outputs, -outputs, np.abs(outputs), -np.abs(outputs)]
+    )
     try:
-        return any(_has_no_bottom(loss, way) for way in ways) or _rewards_leaving(loss, plain, outputs)
+        return any(_has_no_bottom(loss, way) for way in ways) or _rewards_leaving(
+            loss, plain, outputs
+        )
     except REFUSED:
         return False
 
 
 def needed_activation(run: Run, names: tuple[str, ...]) -> str | None:
-    """Return the first of these activations with which the last layer gives what the loss takes, and has a minimum for.
+    """Return the first of these activations with which the last layer gives what the loss takes,
+    and has a minimum for.
 
-    It is tried on drawn outputs, so that the answer does not depend on the weights that a trial has left.
+    It is tried on drawn outputs, so that the answer does not depend on the weights that
+    a trial has left.
     """
-    outputs = None if not run.activations or is_bounded(activation_of(run.activations[-1][1])) else _outputs(run)
+    outputs = (
+        None
+        if not run.activations or is_bounded(activation_of(run.activations[-1][1]))
+        else _outputs(run)
+    )
     if outputs is None:
         return None
-    loss, drawn = _loss(run), SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32")
+    loss, drawn = (
+        _loss(run),
+        SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32"),
+    )
     for activation in map(keras.activations.get, names):
         values = np.asarray(activation(drawn))
         try:
-            if np.isfinite(loss(values)) and (is_bounded(activation) or not _has_no_bottom(loss, values)):
+            if np.isfinite(loss(values)) and (
+                is_bounded(activation) or not _has_no_bottom(loss, values)
+            ):
                 return activation.__name__
         except REFUSED:
             return None
@@ -68,12 +91,18 @@ def needed_activation(run: Run, names: tuple[str, ...]) -> str | None:
 
 
 def relative_exponents(place: Place, run: Run) -> bool:
-    """Say whether only the differences of the exponents along the last axis matter, as in a softmax written by hand.
+    """Say whether only the differences of the exponents along the last axis matter, as
+    in a softmax written by hand.
 
-    Then the largest can be taken off first, and nothing changes but that no exponential overflows. It is tried on what is
-    given to the model or, for a loss, by the model, made so small that it does not overflow anyway.
+    Then the largest can be taken off first, and nothing changes but that no exponential overflows.
+    It is tried on what is given to the model or, for a loss, by the model, made so small that it
+    does not overflow anyway.
     """
-    if place.operation is None or not takes_differences(place.operation) or place.phase not in (Phase.FORWARD, Phase.LOSS):
+    if (
+        place.operation is None
+        or not takes_differences(place.operation)
+        or place.phase not in (Phase.FORWARD, Phase.LOSS)
+    ):
         return False
     layer = next((address for address, layer in walk(run.model) if layer.name == place.layer), None)
     guard = Guard(place.operation, place.source, layer, 0.0, place.code)
@@ -83,7 +112,11 @@ def relative_exponents(place: Place, run: Run) -> bool:
         if place.phase is Phase.LOSS:
             given, plain, shifted = _outputs(run), _loss(run), _loss(run, guard)
         else:
-            given, plain, shifted = take_rows(run.sample.x, slice(0, ROWS)), _model(run), _model(run, guard)
+            given, plain, shifted = (
+                take_rows(run.sample.x, slice(0, ROWS)),
+                _model(run),
+                _model(run, guard),
+            )
         for share in SHARES if given is not None else ():
             values = _smaller(given, share)
             result = plain(values)
@@ -112,13 +145,19 @@ def _model(run: Run, guard: Guard | None = None) -> Callable[[Any], np.ndarray]:
 
 def _smaller(given: Any, share: float) -> Any:
     def smaller(leaf: Any) -> Any:
-        return (leaf * share).astype(leaf.dtype) if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" else leaf
+        return (
+            (leaf * share).astype(leaf.dtype)
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f"
+            else leaf
+        )
 
     return tree.map_structure(smaller, given)
 
 
 def _outputs(run: Run) -> np.ndarray | None:
-    """Return what the model gives for the first rows; None where that is no single tensor of a loss with a single target."""
+    """Return what the model gives for the first rows; None where that is no single tensor of a loss
+    with a single target.
+    """
     if run.user_loss is None or len(run.sample.targets) != 1:
         return None
     outputs = run.model(take_rows(run.sample.x, slice(0, ROWS)), training=False)
@@ -137,7 +176,9 @@ def _loss(run: Run, guard: Guard | None = None) -> Loss:
 
     # An operation can be guarded in a graph alone; without a guard there is no need to trace one.
     computed = loss if guard is None else tf.function(loss, autograph=False, reduce_retracing=True)
-    return lambda outputs: float(np.asarray(computed(tf.convert_to_tensor(targets), tf.constant(outputs))))
+    return lambda outputs: float(
+        np.asarray(computed(tf.convert_to_tensor(targets), tf.constant(outputs)))
+    )
 
 
 def _has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
@@ -146,7 +187,9 @@ def _has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
 
 
 def _rewards_leaving(loss: Loss, plain: Loss, outputs: np.ndarray) -> bool:
-    """Say whether the guarded loss falls as one of the outputs goes ever further to where the plain one is not defined."""
+    """Say whether the guarded loss falls as one of the outputs goes ever further to
+    where the plain one is not defined.
+    """
     if not np.isfinite(plain(np.abs(outputs))):
         return False  # it is not for leaving its domain that the loss is not finite
     for column in range(min(outputs.shape[-1], COLUMNS)):

@@ -35,10 +35,12 @@ COMPUTED = {
     "Tanh",
 }
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
-MASK_DEPTH = 6  # operations between a mask and the division by its size: cast, reshape, sum and the like
-PIECE = 1_000_000  # numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole
-# What a step that trains in a graph may raise when it is run eagerly: then the look at it is missing,
-# not the training wrong.
+# Operations between a mask and the division by its size: cast, reshape, sum and the like.
+MASK_DEPTH = 6
+# Numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole.
+PIECE = 1_000_000
+# What a step that trains in a graph may raise when it is run eagerly: then the look at it is
+# missing, not the training wrong.
 NOT_EAGERLY = (
     tf.errors.OpError,
     AttributeError,
@@ -53,10 +55,11 @@ NOT_EAGERLY = (
 class Observation:
     """One training step seen through the microscope.
 
-    `place` is the first operation with finite inputs and a non-finite output, if any, or else with the first NaN;
-    `magnitude` the largest finite number that went into it; `over_nothing` says that it is a mean or maximum of no elements,
-    or of masked ones alone; norms are over all variables. `error` is what the step raised when it was
-    run eagerly, as when TensorFlow refuses to compute something.
+    `place` is the first operation with finite inputs and a non-finite output, if any,
+    or else with the first NaN; `magnitude` the largest finite number that went into it;
+    `over_nothing` says that it is a mean or maximum of no elements, or of masked ones
+    alone; norms are over all variables. `error` is what the step raised when it was run
+    eagerly, as when TensorFlow refuses to compute something.
     """
 
     place: Place = field(default_factory=Place)
@@ -69,7 +72,8 @@ class Observation:
     tainted_input: bool = False
     loss: float | None = None
     gradient_norm: float | None = None
-    gradient_norms: tuple[float, ...] = ()  # of each variable, in the order the optimizer is given them
+    # Of each variable, in the order the optimizer is given them.
+    gradient_norms: tuple[float, ...] = ()
     error: str | None = None
 
 
@@ -105,10 +109,16 @@ def observe(model: keras.Model, batch: Any) -> Observation:
 
 
 def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -> Observation:
-    """Return the observation with what the culprit is, where it is, and the numbers it was given."""
+    """Return the observation with what the culprit is, where it is, and the numbers it
+    was given.
+    """
     phase = _phase(culprit)
     origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
-    inputs = [np.asarray(tensor) for tensor in culprit.inputs if _is_float(tensor) and tensor.shape.num_elements()]
+    inputs = [
+        np.asarray(tensor)
+        for tensor in culprit.inputs
+        if _is_float(tensor) and tensor.shape.num_elements()
+    ]
     given = ", ".join(map(_range, inputs)) or "nothing"
     return replace(
         seen,
@@ -123,7 +133,9 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
         phase=phase,
         operation=origin.kind,
         layer=origin.layer,
-        magnitude=max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0),
+        magnitude=max(
+            (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0
+        ),
         over_nothing=microscope.is_over_nothing(culprit),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
@@ -131,7 +143,9 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
 
 @dataclass(frozen=True)
 class _Seen:
-    """An operation without its tensors, which would fill the memory: these by the numbers they were given."""
+    """An operation without its tensors, which would fill the memory: these by the
+    numbers they were given.
+    """
 
     operation: Operation
     takes: tuple[int, ...]
@@ -139,16 +153,19 @@ class _Seen:
 
 
 class _Microscope:
-    """Looks, over one step, for the first culprit: the operation that made a non-finite value of finite ones.
+    """Looks, over one step, for the first culprit: the operation that made a non-finite
+    value of finite ones.
 
-    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the one that `turned` them to NaN.
+    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the
+    one that `turned` them to NaN.
     """
 
     def __init__(self):
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.tainted = False  # a non-finite value came in from outside
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # id of a tensor that lives -> its number
+        # id of a tensor that lives -> its number.
+        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._finite: list[bool] = []  # by number
         self._ranks: list[int | None] = []
         self._touching: dict[int, list[_Seen]] = {}
@@ -158,37 +175,65 @@ class _Microscope:
             return
         inputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.inputs)
         outputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.outputs)
-        takes, makes = (tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs))
+        takes, makes = (
+            tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs)
+        )
         seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
         for number in (*takes, *makes):
             self._touching.setdefault(number, []).append(seen)
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
-        if inputs_finite and not outputs_finite and not reads and "compute_metrics" not in operation.functions:
+        if (
+            inputs_finite
+            and not outputs_finite
+            and not reads
+            and "compute_metrics" not in operation.functions
+        ):
             self.culprit = operation
-        elif not inputs_finite and operation.kind not in ("IsNan", "IsInf", "IsFinite") and not outputs_finite:
+        elif (
+            not inputs_finite
+            and operation.kind not in ("IsNan", "IsInf", "IsFinite")
+            and not outputs_finite
+        ):
             self.tainted = True
             computed = "compute_metrics" not in operation.functions
-            if self.turned is None and computed and _has_nan(operation.outputs) and not _has_nan(operation.inputs):
+            if (
+                self.turned is None
+                and computed
+                and _has_nan(operation.outputs)
+                and not _has_nan(operation.inputs)
+            ):
                 self.turned = operation
 
     def forward_of(self, culprit: Operation) -> Operation:
-        """Return the forward operation whose gradient `culprit` computes: one that shares a tensor with it.
+        """Return the forward operation whose gradient `culprit` computes: one that
+        shares a tensor with it.
 
-        A gradient of several operations, as that of acos, shares none but at its beginning: there a singular one is looked for.
+        A gradient of several operations, as that of acos, shares none but at its beginning: there a
+        singular one is looked for.
         """
         numbers = [self._number(tensor) for tensor in culprit.inputs]
         touching = self._forward(numbers)
         for _ in range(GRADIENT_DEPTH):
             if touching:
                 break
-            makers = [seen for number in numbers for seen in self._makers(number) if _phase(seen.operation) is Phase.GRADIENT]
-            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]  # scalars are shared
-            touching = [operation for operation in self._forward(numbers) if operation.kind in SINGULAR]
+            makers = [
+                seen
+                for number in numbers
+                for seen in self._makers(number)
+                if _phase(seen.operation) is Phase.GRADIENT
+            ]
+            # Scalars are shared.
+            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]
+            touching = [
+                operation for operation in self._forward(numbers) if operation.kind in SINGULAR
+            ]
         singular = [operation for operation in touching if operation.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
 
     def is_over_nothing(self, culprit: Operation) -> bool:
-        """Say whether an operation reduces no elements at all, or divides by a count or sum of a mask that is 0."""
+        """Say whether an operation reduces no elements at all, or divides by a count or
+        sum of a mask that is 0.
+        """
         if culprit.kind in REDUCTIONS:
             return culprit.inputs[0].shape.num_elements() == 0
         if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
@@ -197,9 +242,13 @@ class _Microscope:
         return bool(kinds & COUNTS) and not kinds & COMPUTED
 
     def _forward(self, numbers: Iterable[int]) -> list[Operation]:
-        """Return the operations of the forward pass and the loss that take or make one of the tensors."""
+        """Return the operations of the forward pass and the loss that take or make one
+        of the tensors.
+        """
         touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
-        return [operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)]
+        return [
+            operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)
+        ]
 
     def _made_by(self, number: int, depth: int) -> Iterator[str]:
         """Yield the kinds of the operations that a tensor comes from."""
@@ -217,7 +266,9 @@ class _Microscope:
         if reference is None or reference() is not tensor:
             number = len(self._finite)
             self._numbers[id(tensor)] = weakref.ref(tensor), number
-            self._finite.append(not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all()))
+            self._finite.append(
+                not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all())
+            )
             self._ranks.append(tensor.shape.rank)
         return number
 
@@ -233,7 +284,9 @@ def _has_nan(tensors: Iterable[Any]) -> bool:
 def _norm(gradient: Any) -> float:
     """Return the norm of a gradient, in float64 but piece by piece."""
     values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
-    pieces = (values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE))
+    pieces = (
+        values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE)
+    )
     return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
 
 
@@ -255,7 +308,11 @@ def _first_nonfinite(operation: Operation) -> np.ndarray:
 def _range(values: np.ndarray) -> str:
     """Describe the values of an array in a few words."""
     finite = values[np.isfinite(values)].astype("float64")
-    counts = [f"{n} {word}" for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf")) if n]
+    counts = [
+        f"{n} {word}"
+        for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf"))
+        if n
+    ]
     if finite.size and finite.min() == finite.max():
         counts.insert(0, f"{finite.min():.4g}")
     elif finite.size:

@@ -1,4 +1,6 @@
-"""What is odd about data or about how they meet the model, whether or not it is why a training failed."""
+"""What is odd about data or about how they meet the model, whether or not it is why a
+training failed.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from nanfix.records.features import feature_table, short
 
 CHUNK = 65_536  # rows looked at in one go
 FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
-HUGE_RANGE = 1e4  # times the median magnitude of a column, its largest value spans too much for one scale
+# Times the median magnitude of a column, its largest value spans too much for one scale.
+HUGE_RANGE = 1e4
 FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
 FEW = 0.05  # of the rows, at most so many are outliers; more are how the data are
-DEVIATION = 1.4826  # standard deviations in a median absolute deviation, for normally distributed values
+# Standard deviations in a median absolute deviation, for normally distributed values.
+DEVIATION = 1.4826
 HALF_MAX = 65_504.0
 SHOWN = 5
 PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
@@ -28,7 +32,9 @@ PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
 
 @dataclass(frozen=True)
 class Columns:
-    """What one pass over an array showed, per column (feature on the last axis), over its finite cells."""
+    """What one pass over an array showed, per column (feature on the last axis), over
+    its finite cells.
+    """
 
     constant: tuple[int, ...]
     wide: tuple[int, ...]
@@ -39,8 +45,14 @@ class Columns:
 
 
 def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
-    """Yield a sentence for everything odd about the inputs, the targets, and how the model takes them."""
-    normalized = [type(layer).__name__ for layer in all_layers(run.model) if type(layer).__name__ in PER_SAMPLE]
+    """Yield a sentence for everything odd about the inputs, the targets, and how the
+    model takes them.
+    """
+    normalized = [
+        type(layer).__name__
+        for layer in all_layers(run.model)
+        if type(layer).__name__ in PER_SAMPLE
+    ]
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     for name, arrays in (("inputs", inputs), ("targets", targets)):
         for array in arrays:
@@ -48,7 +60,10 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
                 continue
             seen = look(array)
             if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
-                yield f"the same value in every row in {_named(seen.constant, 'column')} of the {name}"
+                yield (
+                    f"the same value in every row in {_named(seen.constant, 'column')} of the "
+                    f"{name}"
+                )
             if seen.wide:
                 where = f"{_named(seen.wide, 'column')} of the {name}"
                 yield f"values over {HUGE_RANGE:.0e} times the usual one in {where}"
@@ -56,7 +71,10 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
                 where = f"{_named(seen.outlying_rows, 'row')} of the {name}"
                 yield f"values over {FAR:.0f} robust standard deviations from the median in {where}"
             if seen.zero_rows and normalized and name == "inputs":
-                yield f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} divides by their deviation"
+                yield (
+                    f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} "
+                    "divides by their deviation"
+                )
             if half and seen.peak > HALF_MAX:
                 yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
     yield from _output(run)
@@ -64,7 +82,9 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
 
 
 def look(array: Any) -> Columns:
-    """Go once over an array in chunks; what is usual in a column is judged by a sample of its rows."""
+    """Go once over an array in chunks; what is usual in a column is judged by a sample
+    of its rows.
+    """
     width = array.shape[-1] if array.ndim > 1 else 1
     sample = finite(np.asarray(array[:: max(1, len(array) // 4096)])).reshape(-1, width)
     center = np.median(sample, axis=0)
@@ -91,17 +111,27 @@ def look(array: Any) -> Columns:
 
 
 def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
-    """Return the band in which the values of each feature are usual, for each array of floats, inputs first and then targets.
+    """Return the band in which the values of each feature are usual, for each array of floats,
+    inputs first and then targets.
 
-    It is median +- z * 1.4826 * median absolute deviation, the mean absolute deviation where most values are the same.
+    It is median +- z * 1.4826 * median absolute deviation, the mean absolute deviation where most
+    values are the same.
     """
     arrays = enumerate([*sample.inputs, *sample.targets])
-    return tuple((index, _band(array, z)) for index, array in arrays if array.dtype.kind == "f" and array.size)
+    return tuple(
+        (index, _band(array, z))
+        for index, array in arrays
+        if array.dtype.kind == "f" and array.size
+    )
 
 
 def outlying_share(sample: Sample) -> float:
-    """Return the share of the rows of the sample that have a value `FAR_OUT` of what is usual for its feature."""
-    return 1.0 - float(keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean())
+    """Return the share of the rows of the sample that have a value `FAR_OUT` of what is
+    usual for its feature.
+    """
+    return 1.0 - float(
+        keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean()
+    )
 
 
 def _band(array: np.ndarray, z: float) -> Affine:
@@ -110,7 +140,8 @@ def _band(array: np.ndarray, z: float) -> Affine:
     away = np.abs(table - center)
     spread = DEVIATION * np.nanmedian(away, axis=0)
     spread = np.where(spread > 0, spread, np.nanmean(away, axis=0))
-    width = np.where(spread > 0, z * spread, np.finfo("float32").max)  # a constant feature has no outliers
+    # A constant feature has no outliers.
+    width = np.where(spread > 0, z * spread, np.finfo("float32").max)
     return Affine(short(center), short(width))
 
 
@@ -135,7 +166,10 @@ def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:
     """A last batch of a single row under batch normalization."""
     batched = any(type(layer).__name__ == "BatchNormalization" for layer in all_layers(run.model))
     if batched and run.sample.batch_size and inputs and len(inputs[0]) % run.sample.batch_size == 1:
-        yield "the last batch of an epoch has a single row, over which BatchNormalization has no variance"
+        yield (
+            "the last batch of an epoch has a single row, over which BatchNormalization has no "
+            "variance"
+        )
 
 
 def _named(numbers: tuple[int, ...], word: str) -> str:

@@ -1,4 +1,6 @@
-"""Replays a recording one step at a time to find the exact onset, and has the failing step looked at."""
+"""Replays a recording one step at a time to find the exact onset, and has the failing
+step looked at.
+"""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from nanfix.model.training_step import RecordingStep, loss_of
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.diagnosis import Onset
 
-# A loss beyond this overflows float32 (3.4e38) when an epoch's losses are summed, each as often as it
-# has rows: 3e8 of them.
+# A loss beyond this overflows float32 (3.4e38) when an epoch's losses are summed, each as often as
+# it has rows: 3e8 of them.
 OVERFLOWING_LOSS = 1e30
 
 
@@ -37,7 +39,8 @@ class Replay:
 
 
 def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
-    """Run the recorded batches until the state or the loss is non-finite; look closely at that step.
+    """Run the recorded batches until the state or the loss is non-finite; look closely
+    at that step.
 
     The model is left in the state of the newest snapshot, its random state as it was.
     """

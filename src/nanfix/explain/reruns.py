@@ -29,13 +29,14 @@ from nanfix.private.objects import DTYPE_POLICY, all_layers
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.unsafe_operations import takes_differences
 
-# Factors of the learning rate, tried in turn: the mildest that cures is closest to what the user set.
+# Factors of the learning rate, tried in turn: the mildest that cures is closest to what
+# the user set.
 RATE_FACTORS = (0.1, 0.01, 1e-3, 1e-5, 1e-7)
-# Steps. A run that fails later is run again from its newest snapshot: from its beginning, the way to
-# the failure takes too long.
+# Steps. A run that fails later is run again from its newest snapshot: from its beginning, the way
+# to the failure takes too long.
 MOST_STEPS = 200
-# Steps. A rerun lasts twice as long as the run took to fail, and at least so much: a change that only
-# puts the failure off for a few steps is no cure.
+# Steps. A rerun lasts twice as long as the run took to fail, and at least so much: a change that
+# only puts the failure off for a few steps is no cure.
 FEWEST_STEPS_AFTER_FAILURE, FEWEST_STEPS = 10, 30
 OTHER_BATCHES = 8  # tried on the failing state: enough to tell a poisoned batch from ruined weights
 USUAL_DEVIATIONS = 10.0  # robust standard deviations from the median; values beyond are drawn in
@@ -72,7 +73,9 @@ def try_otherwise(
             restore(recording.newest)
 
 
-def _at_the_step(rerunner: Rerunner, data: TrainingData, run: Run, seen: Replay, audit: Audit) -> Counterfactuals:
+def _at_the_step(
+    rerunner: Rerunner, data: TrainingData, run: Run, seen: Replay, audit: Audit
+) -> Counterfactuals:
     """Change the weights, the batch, its rows, its precision at the failing step."""
     before = seen.before
     assert before is not None
@@ -148,11 +151,15 @@ def _over_the_run(
             return at_the_step
         with rerunner.with_scalable_rates():
             return replace(at_the_step, unchanged=unchanged, rate=_lower_rate(rerunner, course))
-    found = replace(at_the_step, unchanged=unchanged, activation=_other_activation(rerunner, course, run))
+    found = replace(
+        at_the_step, unchanged=unchanged, activation=_other_activation(rerunner, course, run)
+    )
     found = _with_other_state(rerunner, course, run, wide, found)
     found = _on_other_numbers(rerunner, course, run, audit, found)
     with rerunner.with_scalable_rates():
-        return replace(found, rate=_lower_rate(rerunner, course), no_update=_without_update(rerunner, course))
+        return replace(
+            found, rate=_lower_rate(rerunner, course), no_update=_without_update(rerunner, course)
+        )
 
 
 def _other_activation(rerunner: Rerunner, course: Course, run: Run) -> Rerun | None:
@@ -165,8 +172,12 @@ def _other_activation(rerunner: Rerunner, course: Course, run: Run) -> Rerun | N
         return rerunner.rerun(change, course)
 
 
-def _with_other_state(rerunner: Rerunner, course: Course, run: Run, wide: bool, found: Counterfactuals) -> Counterfactuals:
-    """Begin with other weights where they are `wide`, and with an optimizer that remembers nothing."""
+def _with_other_state(
+    rerunner: Rerunner, course: Course, run: Run, wide: bool, found: Counterfactuals
+) -> Counterfactuals:
+    """Begin with other weights where they are `wide`, and with an optimizer that
+    remembers nothing.
+    """
     if wide:
         change = "with initial weights of the usual size"
         rerun = rerunner.rerun(change, course, of_state=lambda: _initialize_anew(run))
@@ -178,7 +189,9 @@ def _with_other_state(rerunner: Rerunner, course: Course, run: Run, wide: bool, 
     return found
 
 
-def _on_other_numbers(rerunner: Rerunner, course: Course, run: Run, audit: Audit, found: Counterfactuals) -> Counterfactuals:
+def _on_other_numbers(
+    rerunner: Rerunner, course: Course, run: Run, audit: Audit, found: Counterfactuals
+) -> Counterfactuals:
     """Draw in what lies far out, and bring inputs and targets to unit scale."""
     sample = run.sample
     outlying = outlying_share(sample)
@@ -199,7 +212,9 @@ def _on_other_numbers(rerunner: Rerunner, course: Course, run: Run, audit: Audit
         found = replace(found, targets=rerun)
     if inputs is not None and targets is not None:
         change = "with inputs and targets of unit scale"
-        rerun = rerunner.rerun(change, course, of_batch=lambda b: of_unit_scale(b, inputs=inputs, targets=targets))
+        rerun = rerunner.rerun(
+            change, course, of_batch=lambda b: of_unit_scale(b, inputs=inputs, targets=targets)
+        )
         found = replace(found, scaled=rerun)
     return found
 
@@ -207,10 +222,14 @@ def _on_other_numbers(rerunner: Rerunner, course: Course, run: Run, audit: Audit
 def _remembers(recording: Recording) -> bool:
     """Say whether the optimizer had taken steps before the run began."""
     values = zip(recording.initial.variables, recording.initial.tensors, strict=True)
-    return any(np.asarray(tensor) > 0 for variable, tensor in values if variable.name == "iteration")
+    return any(
+        np.asarray(tensor) > 0 for variable, tensor in values if variable.name == "iteration"
+    )
 
 
-def _steps_from_the_beginning(data: TrainingData, recording: Recording, count: int) -> list[RecordedStep]:
+def _steps_from_the_beginning(
+    data: TrainingData, recording: Recording, count: int
+) -> list[RecordedStep]:
     """Return the recorded steps of the run, then more of the user's batches, or the same again."""
     steps = list(recording.steps)
     if recording.newest.total:
@@ -251,25 +270,39 @@ def _without_update(rerunner: Rerunner, course: Course) -> bool | None:
 
 
 def _initialize_anew(run: Run) -> None:
-    """Draw every kernel with He's variance, which suits rectifiers and is less than twice what others want."""
+    """Draw every kernel with He's variance, which suits rectifiers and is less than
+    twice what others want.
+    """
     for position, (_, layer) in enumerate(walk(run.model)):
         if getattr(layer, "kernel", None) is not None:
-            layer.kernel.assign(keras.initializers.HeNormal(seed=position)(layer.kernel.shape, dtype=layer.kernel.dtype))
+            layer.kernel.assign(
+                keras.initializers.HeNormal(seed=position)(
+                    layer.kernel.shape, dtype=layer.kernel.dtype
+                )
+            )
         if getattr(layer, "recurrent_kernel", None) is not None:
             shape = layer.recurrent_kernel.shape
-            layer.recurrent_kernel.assign(keras.initializers.Orthogonal(seed=position)(shape, dtype=layer.recurrent_kernel.dtype))
+            layer.recurrent_kernel.assign(
+                keras.initializers.Orthogonal(seed=position)(
+                    shape, dtype=layer.recurrent_kernel.dtype
+                )
+            )
 
 
 def _suspect_activations(run: Run) -> tuple[list[Any], str]:
     """Return the layers whose activation is a cause in itself, and what they should have.
 
-    Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets lie between 0 and 1.
+    Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets
+    lie between 0 and 1.
     """
     recurrent = unbounded_recurrences(run)
     if recurrent:
         return recurrent, "tanh"
     linear = linear_throughout(run)
-    shares = all(array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1 for array in run.sample.targets)
+    shares = all(
+        array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1
+        for array in run.sample.targets
+    )
     last = run.activations[-1][1] if run.activations else None
     if linear and shares and activation_name(last) == "linear":
         return [*linear, last], "sigmoid"

@@ -1,4 +1,6 @@
-"""Saving the user's model in a repaired training: files hold the model as it will be handed back."""
+"""Saving the user's model in a repaired training: files hold the model as it will be
+handed back.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,7 +15,8 @@ SAVING = ("save", "save_weights", "export")
 
 @contextmanager
 def saving_in(model: Any, moment: Moment) -> Iterator[None]:
-    """Let all that saves the model inside the `with` block do so in a moment in which it is what it will be handed back as.
+    """Let all that saves the model inside the `with` block do so in a moment in which it is what it
+    will be handed back as.
 
     Whoever saves it, ModelCheckpoint or a callback of the user's, decides when, where and what.
     """

@@ -1,4 +1,6 @@
-"""Makes a repair part of the user's object: raw inputs in, outputs in the user's units, losses that stay finite."""
+"""Makes a repair part of the user's object: raw inputs in, outputs in the user's units,
+losses that stay finite.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -27,14 +29,22 @@ from nanfix.changes.scaling import Scaling
 from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
-from nanfix.install.folding import UNSEEN, Sites, first_rows, fold_inputs, fold_output, foldable_inputs
+from nanfix.install.folding import (
+    UNSEEN,
+    Sites,
+    first_rows,
+    fold_inputs,
+    fold_output,
+    foldable_inputs,
+)
 from nanfix.model.undo import put
 from nanfix.private.objects import compile_config
 from nanfix.records.errors import CannotHandBack
 
 ROWS = 256  # the repaired model has to predict for them what the trained one does
 TOLERANCE = 1e-3  # of the spread of predictions
-ROUNDING = 16  # times the resolution of the predictions, what computing the same in another way may differ by
+# Times the resolution of the predictions, what computing the same in another way may differ by.
+ROUNDING = 16
 NOISE = 4.0  # times what two predictions of the same model differ by
 
 
@@ -48,7 +58,9 @@ class Parts:
 
 
 class HandBack:
-    """Makes the installed plan part of the model: for good, or as long as somebody saves the model."""
+    """Makes the installed plan part of the model: for good, or as long as somebody
+    saves the model.
+    """
 
     def __init__(self, installer: Installer, sites: Sites):
         self._installer = installer
@@ -62,17 +74,28 @@ class HandBack:
         """Leave the repair with the model, and return what was done.
 
         Raises:
-            CannotHandBack: the model would predict something else than it was trained to; it is as it was before.
+            CannotHandBack: the model would predict something else than it was trained
+                to; it is as it was before.
         """
         notes = [*self._first_exact(plan).notes, *self._installer.settle(plan)]
-        gone = [address for change in plan for address in self._layers if address in change.rebuilds & set(self._remade)]
+        gone = [
+            address
+            for change in plan
+            for address in self._layers
+            if address in change.rebuilds & set(self._remade)
+        ]
         if gone:
             names = ", ".join(gone)
-            notes.append(f"A saved model is made anew by its own code when it is loaded: change {names} there, too.")
+            notes.append(
+                f"A saved model is made anew by its own code when it is loaded: change {names} "
+                "there, too."
+            )
         return notes
 
     def saving(self, plan: Plan) -> contextlib.AbstractContextManager[None]:
-        """Let whoever saves the model in the training with `plan`, as callbacks do, save it as it is handed back."""
+        """Let whoever saves the model in the training with `plan`, as callbacks do,
+        save it as it is handed back.
+        """
         return saving_in(self._model, lambda: self._moment(plan))
 
     @contextlib.contextmanager
@@ -94,21 +117,28 @@ class HandBack:
             with contextlib.ExitStack() as failed:
                 failed.callback(undo.close)
                 notes = self._install(plan, parts, undo)
-                error = 0.0 if rows is None else max(map(_excess, before, again, self._predictions(rows)), default=0.0)
+                error = (
+                    0.0
+                    if rows is None
+                    else max(map(_excess, before, again, self._predictions(rows)), default=0.0)
+                )
                 if error <= 1.0:
                     failed.pop_all()
-                    return _Done(undo, self._told(notes, before, [] if rows is None else self._predictions(rows)))
+                    return _Done(
+                        undo,
+                        self._told(notes, before, [] if rows is None else self._predictions(rows)),
+                    )
                 received = f"others, by {error:.1g} times what rounding explains"
         raise CannotHandBack(
-            f"The fix cannot become part of the model. Expected: the predictions of the trained model. Received: {received}. "
-            "Write the change into the source of the model instead."
+            "The fix cannot become part of the model. Expected: the predictions of the trained "
+            f"model. Received: {received}. Write the change into the source of the model instead."
         )
 
     def _ways(self, plan: Plan) -> list[Parts]:
         """Return the ways to make scalings part of the model, the one to try first in front.
 
-        Layers keep what goes into the others at unit scale, so that a further training goes on as it went. Folded, the
-        scaling holds for every model that shares the layers, too.
+        Layers keep what goes into the others at unit scale, so that a further training goes on as
+        it went. Folded, the scaling holds for every model that shares the layers, too.
         """
         wanted = plan.of(Scaling)
         folded = tuple(foldable_inputs(self._sites, wanted.affine))
@@ -120,7 +150,13 @@ class HandBack:
             return [Parts(folded, targets, why)] if len(folded) == len(wanted.inputs) else []
         others = ", ".join(model.name for model in self._sharing)
         named = wanted.targets is not None and outputs_are_named(self._model)
-        why = f"other models share its layers: {others}" if others else "its output is known by name" if named else ""
+        why = (
+            f"other models share its layers: {others}"
+            if others
+            else "its output is known by name"
+            if named
+            else ""
+        )
         whole = Parts(folded, targets, why or "layers of its own would not be exact")
         apart = Parts((), named and targets, why)
         return [whole, apart] if others else [apart, whole]
@@ -137,9 +173,15 @@ class HandBack:
         if wanted.targets is not None and parts.targets:
             fold_output(self._sites.output, wanted.targets, undo)
             changed = [*changed, *self._sites.output.layers]
-        forget_of(model, [variable for layer in changed for variable in layer.trainable_variables], undo)
+        forget_of(
+            model, [variable for layer in changed for variable in layer.trainable_variables], undo
+        )
         front = wanted.layers_in_front(model, folded)
-        back = [target_scaling(model, wanted.targets)] if wanted.targets is not None and not parts.targets else []
+        back = (
+            [target_scaling(model, wanted.targets)]
+            if wanted.targets is not None and not parts.targets
+            else []
+        )
         if front or back:
             insert_at_ends(model, front, back, undo)
         return [*_told_of(plan, parts, self._sites), *notes]
@@ -148,11 +190,17 @@ class HandBack:
         if not before or not notes or notes[0].endswith("."):
             return notes
         largest = max((_share(*pair) for pair in zip(before, after, strict=True)), default=0.0)
-        told = "are the same" if largest == 0 else f"differ by at most {largest:.1e} of their largest value"
+        told = (
+            "are the same"
+            if largest == 0
+            else f"differ by at most {largest:.1e} of their largest value"
+        )
         return [f"{notes[0]}; predictions {told}.", *notes[1:]]
 
     def _rows(self, plan: Plan) -> Any:
-        """Return rows to predict for; None where no change could make a difference, or nothing predicts."""
+        """Return rows to predict for; None where no change could make a difference, or
+        nothing predicts.
+        """
         changes = any(change.may_change_predictions for change in plan)
         sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
         seen = self._sites.output.blocked not in UNSEEN
@@ -160,8 +208,15 @@ class HandBack:
 
     def _predictions(self, rows: Any) -> list[np.ndarray]:
         """Return what the model gives for the rows, with the random state that it has now."""
-        seeds = [(variable, np.array(variable)) for variable in self._model.non_trainable_variables if "seed" in variable.name]
-        outputs = [np.asarray(keras.ops.convert_to_numpy(o)) for o in keras.tree.flatten(self._model(rows, training=False))]
+        seeds = [
+            (variable, np.array(variable))
+            for variable in self._model.non_trainable_variables
+            if "seed" in variable.name
+        ]
+        outputs = [
+            np.asarray(keras.ops.convert_to_numpy(o))
+            for o in keras.tree.flatten(self._model(rows, training=False))
+        ]
         for variable, value in seeds:
             variable.assign(value)
         return outputs
@@ -178,7 +233,9 @@ class _Done:
 
 
 def _excess(before: np.ndarray, again: np.ndarray, after: np.ndarray) -> float:
-    """Return how far the predictions after a change are from those before it; 1 is what is still taken for the same."""
+    """Return how far the predictions after a change are from those before it; 1 is what
+    is still taken for the same.
+    """
     if before.dtype.kind not in "fV" or not before.size:
         return 0.0 if np.array_equal(before, after) else np.inf
     resolution = float(finfo(before.dtype).eps)
@@ -187,14 +244,22 @@ def _excess(before: np.ndarray, again: np.ndarray, after: np.ndarray) -> float:
     if not np.isfinite(new[finite]).all() or not finite.any():
         return 0.0 if np.array_equal(finite, np.isfinite(new)) else np.inf
     old, same, new = old[finite], same[finite], new[finite]
-    allowed = TOLERANCE * np.ptp(old) + ROUNDING * resolution * np.abs(old).max() + NOISE * np.abs(same - old).max()
+    allowed = (
+        TOLERANCE * np.ptp(old)
+        + ROUNDING * resolution * np.abs(old).max()
+        + NOISE * np.abs(same - old).max()
+    )
     return float(np.abs(new - old).max() / max(allowed, np.finfo("float64").tiny))
 
 
 def _share(before: np.ndarray, after: np.ndarray) -> float:
     old, new = before.astype("float64"), after.astype("float64")
     finite = np.isfinite(old)
-    return float(np.abs(new - old)[finite].max() / max(np.abs(old)[finite].max(), 1e-12)) if finite.any() else 0.0
+    return (
+        float(np.abs(new - old)[finite].max() / max(np.abs(old)[finite].max(), 1e-12))
+        if finite.any()
+        else 0.0
+    )
 
 
 def _told_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
@@ -203,16 +268,28 @@ def _told_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
     apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]
     into = dict.fromkeys(layer.name for name in parts.inputs for layer in sites.inputs[name].layers)
     ways = [f"folded into layer {', '.join(into)}"] if into else []
-    stock = "layers of its own" if any(isinstance(scaling, Power) for scaling in apart) else "a Normalization layer"
+    stock = (
+        "layers of its own"
+        if any(isinstance(scaling, Power) for scaling in apart)
+        else "a Normalization layer"
+    )
     ways += [f"put into the model as {stock}"] if apart else []
     folded = wanted.targets is not None and parts.targets
     ways += [f"targets folded into layer {sites.output.layers[0].name}"] if folded else []
-    ways += ["undone behind the last layer, for targets"] if wanted.targets is not None and not parts.targets else []
+    ways += (
+        ["undone behind the last layer, for targets"]
+        if wanted.targets is not None and not parts.targets
+        else []
+    )
     done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
     done += ["Imputation put into the model, in front of its first layer"] if wanted.fills else []
     done += [f"Scaling {' and '.join(ways)}"] if ways else []
     if not done:
         return []
     folds = [what for what, is_folded in (("inputs", into), ("targets", folded)) if is_folded]
-    again = [f"Folded, since {parts.why}: a further fit sees raw {' and '.join(folds)}."] if folds else []
+    again = (
+        [f"Folded, since {parts.why}: a further fit sees raw {' and '.join(folds)}."]
+        if folds
+        else []
+    )
     return [". ".join(done), *again]

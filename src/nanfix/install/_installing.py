@@ -16,16 +16,18 @@ from nanfix.model.training_step import RecordingStep, recordable
 from nanfix.private.objects import COMPILED
 
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
-ALWAYS = (OptimizerSettings, Scaling)  # what they change stands in variables, which the last plan has set
+# What they change stands in variables, which the last plan has set.
+ALWAYS = (OptimizerSettings, Scaling)
 
 T = TypeVar("T")
 
 
 class Installer:
-    """Installs plans in the model, one after the other, and takes everything back on `close`. See `Workshop`.
+    """Installs plans in the model, one after the other, and takes everything back on
+    `close`. See `Workshop`.
 
-    Functions once traced are kept for the next plan that needs the same graph: learning rate, scalings and initial
-    weights are variables, so they never need a new one.
+    Functions once traced are kept for the next plan that needs the same graph: learning rate,
+    scalings and initial weights are variables, so they never need a new one.
     """
 
     def __init__(self, run: Run):
@@ -40,7 +42,9 @@ class Installer:
         self._graph = "the user's own"
 
     def kept(self, name: str, make: Callable[[], T]) -> T:
-        """Return what `make()` made when something of this name was first asked for: it is kept from one plan to the next."""
+        """Return what `make()` made when something of this name was first asked for: it is kept
+        from one plan to the next.
+        """
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
@@ -51,9 +55,11 @@ class Installer:
         self._switch(self._graph_of(Plan()))
 
     def prepare(self, plan: Plan, start: Snapshot, seed: int = 0, *, trying: bool = False) -> None:
-        """Make the model ready to train with `plan` from `start`: state, optimizer, layers, loss, scalings, rate.
+        """Make the model ready to train with `plan` from `start`: state, optimizer,
+        layers, loss, scalings, rate.
 
-        What is only tried costs as few new traces as possible, but its optimizer is nothing to be saved.
+        What is only tried costs as few new traces as possible, but its optimizer is
+        nothing to be saved.
         """
         restore(start)
         self.put_back()
@@ -63,7 +69,8 @@ class Installer:
         self._install_for_training(plan)
         self._switch(self._graph_of(plan))
         if self.model.train_function is None and recordable(self.model):
-            self.model.train_function = RecordingStep(self.model)  # so that the adopted training needs no new trace
+            # So that the adopted training needs no new trace.
+            self.model.train_function = RecordingStep(self.model)
 
     def put_back(self) -> None:
         """Take back what the last plan changed, apart from the values of variables."""
@@ -86,7 +93,9 @@ class Installer:
             plan.of(Guards).install_on_call(self, undo)  # they stood round the gate
 
     def settle(self, plan: Plan) -> list[str]:
-        """Leave what the last plan changed with the model for good, and return notes for the user."""
+        """Leave what the last plan changed with the model for good, and return notes
+        for the user.
+        """
         notes = [note for change in _each(plan) for note in change.settle(self)]
         self.repair.pop_all()
         self.forget_functions()
@@ -101,12 +110,16 @@ class Installer:
             change.install_for_training(self, plan)
 
     def _graph_of(self, plan: Plan) -> str:
-        """Name what of a plan is built into the traced graph, as what stands in variables and what is done to data are not."""
+        """Name what of a plan is built into the traced graph, as what stands in variables and what
+        is done to data are not.
+        """
         keys = [(change.kind, change.graph_key(self)) for change in _each(plan)]
         return repr([pair for pair in keys if pair[1] is not None])
 
     def _switch(self, graph: str) -> None:
-        """Use the functions traced for `graph`, or let Keras trace new ones; the least recent are forgotten."""
+        """Use the functions traced for `graph`, or let Keras trace new ones; the least
+        recent are forgotten.
+        """
         self._functions[self._graph] = {name: getattr(self.model, name) for name in COMPILED}
         self._graph = graph
         for name, function in self._functions.pop(graph, dict.fromkeys(COMPILED)).items():
@@ -116,6 +129,8 @@ class Installer:
 
 
 def _each(plan: Plan) -> list[Change]:
-    """Return the changes of a plan in their order, with those that have to be installed even if they change nothing."""
+    """Return the changes of a plan in their order, with those that have to be installed even if
+    they change nothing.
+    """
     whole = Plan({**{kind.kind: kind() for kind in ALWAYS}, **plan.changes})
     return list(whole)

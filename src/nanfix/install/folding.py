@@ -1,7 +1,8 @@
 """Fold a scaling of inputs and outputs exactly into the weights of the first and last layers.
 
-A layer that computes W x + b on scaled inputs (x - c) / s computes the same on raw ones with W / s and b - W c / s;
-a last layer whose outputs are to be multiplied by s and moved by c becomes W s and b s + c.
+A layer that computes W x + b on scaled inputs (x - c) / s computes the same on raw ones
+with W / s and b - W c / s; a last layer whose outputs are to be multiplied by s and
+moved by c becomes W s and b s + c.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,9 @@ IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
 
 @dataclass(frozen=True)
 class Site:
-    """Where an input enters or an output leaves the model: the layers to fold into, or why that cannot be exact."""
+    """Where an input enters or an output leaves the model: the layers to fold into, or
+    why that cannot be exact.
+    """
 
     layers: tuple[Any, ...] = ()
     blocked: str | None = None
@@ -55,23 +58,33 @@ class Sites:
     output: Site
 
     def foldable_alone(self, name: str) -> bool:
-        """Say whether an input's scaling folds, whatever is done to the other inputs: no layer takes two of them."""
+        """Say whether an input's scaling folds, whatever is done to the other inputs:
+        no layer takes two of them.
+        """
         own = {id(layer) for layer in self.inputs[name].layers}
         others = (site for other, site in self.inputs.items() if other != name)
-        return self.inputs[name].foldable and not any(id(layer) in own for site in others for layer in site.layers)
+        return self.inputs[name].foldable and not any(
+            id(layer) in own for site in others for layer in site.layers
+        )
 
 
 def find_sites(model: Any, inputs: Any) -> Sites:
-    """Run the model once on `inputs` (its own structure, a few rows) and see which layers its ends lie in.
+    """Run the model once on `inputs` (its own structure, a few rows) and see which
+    layers its ends lie in.
 
-    A model that only trains, as a GAN that has no call of its own, has no such ends. One that is not built is built first.
+    A model that only trains, as a GAN that has no call of its own, has no such ends. One that is
+    not built is built first.
     """
     if not callable_alone(model):
         closed = Site(blocked=NO_CALL)
-        return Sites({name: closed for name in input_names(model, inputs) if name is not None}, closed)
+        return Sites(
+            {name: closed for name in input_names(model, inputs) if name is not None}, closed
+        )
     if not model.built:
         model(inputs, training=False)  # as Keras does it, so that a saved model knows of its shapes
-    inputs = tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, inputs)
+    inputs = tree.map_structure(
+        lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, inputs
+    )
     trace, names, inner = _Trace(), input_names(model, inputs), model.call
 
     def call(given, *args, **kwargs):
@@ -82,10 +95,13 @@ def find_sites(model: Any, inputs: Any) -> Sites:
     with ExitStack() as during:
         override(during, model, "call", call)
         during.callback(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
-        tf.config.run_functions_eagerly(True)  # layers and calls that the user has compiled are seen through
+        # Layers and calls that the user has compiled are seen through.
+        tf.config.run_functions_eagerly(True)
         with traced(trace.visit):
             outputs = model(inputs, training=False)
-    return Sites({name: trace.site(name) for name in names if name is not None}, trace.output(outputs))
+    return Sites(
+        {name: trace.site(name) for name in names if name is not None}, trace.output(outputs)
+    )
 
 
 def callable_alone(model: Any) -> bool:
@@ -102,7 +118,11 @@ def foldable_inputs(sites: Sites, scaling: Mapping[str, Affine | Power]) -> list
 
     def shares_well(name: str) -> bool:
         own = {id(layer) for layer in sites.inputs[name].layers}
-        others = (other for other, site in sites.inputs.items() if any(id(layer) in own for layer in site.layers))
+        others = (
+            other
+            for other, site in sites.inputs.items()
+            if any(id(layer) in own for layer in site.layers)
+        )
         return all(other in names and scaling[other] == scaling[name] for other in others)
 
     while not all(map(shares_well, names)):
@@ -111,8 +131,14 @@ def foldable_inputs(sites: Sites, scaling: Mapping[str, Affine | Power]) -> list
 
 
 def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) -> list[Any]:
-    """Fold the scaling of each input into the layers that take it, and return these. Every one has to be foldable."""
-    into = {id(layer): (layer, change) for name, change in scaling.items() for layer in sites.inputs[name].layers}
+    """Fold the scaling of each input into the layers that take it, and return these.
+    Every one has to be foldable.
+    """
+    into = {
+        id(layer): (layer, change)
+        for name, change in scaling.items()
+        for layer in sites.inputs[name].layers
+    }
     for layer, change in into.values():
         _keep(layer, undo)
         _fold_into(layer, change)
@@ -133,7 +159,9 @@ def _keep(layer: Any, undo: ExitStack) -> None:
 
 
 def foldable_with(site: Site, scaling: Affine | Power) -> bool:
-    """Say whether this very scaling folds exactly: layers without bias or with zero padding take no shift, none a power."""
+    """Say whether this very scaling folds exactly: layers without bias or with zero padding take no
+    shift, none a power.
+    """
     if isinstance(scaling, Power):
         return False
     return site.foldable and all(_takes(layer, scaling) for layer in site.layers)
@@ -141,8 +169,11 @@ def foldable_with(site: Site, scaling: Affine | Power) -> bool:
 
 def _takes(layer: Any, scaling: Affine) -> bool:
     if isinstance(layer, layers.BatchNormalization):
-        return layer.scale or min(scaling.scale) >= 1  # what is below the epsilon of its variance goes into its gamma
-    return not any(scaling.center) or (layer.use_bias and getattr(layer, "padding", "valid") == "valid")
+        # What is below the epsilon of its variance goes into its gamma.
+        return layer.scale or min(scaling.scale) >= 1
+    return not any(scaling.center) or (
+        layer.use_bias and getattr(layer, "padding", "valid") == "valid"
+    )
 
 
 def _fold_into(layer: Any, affine: Affine) -> None:
@@ -164,23 +195,31 @@ def _fold_into(layer: Any, affine: Affine) -> None:
 
 
 def _fold_into_statistics(layer: Any, affine: Affine) -> None:
-    """Fold into a batch normalization: what it subtracts and divides by are moved and stretched instead.
+    """Fold into a batch normalization: what it subtracts and divides by are moved and
+    stretched instead.
 
-    It divides by the root of its variance and an epsilon; a feature so small that this alone is too much is stretched by gamma.
+    It divides by the root of its variance and an epsilon; a feature so small that this alone is too
+    much is stretched by gamma.
     """
     wide = affine.tiled(int(layer.moving_mean.shape[0]))
     center, scale = np.asarray(wide.center), np.asarray(wide.scale)
     wanted = scale**2 * (np.asarray(layer.moving_variance, "float64") + layer.epsilon)
     variance = np.maximum(wanted - layer.epsilon, 0.0)
     if layer.scale:
-        layer.gamma.assign((np.asarray(layer.gamma) * np.sqrt((variance + layer.epsilon) / wanted)).astype("float32"))
+        layer.gamma.assign(
+            (np.asarray(layer.gamma) * np.sqrt((variance + layer.epsilon) / wanted)).astype(
+                "float32"
+            )
+        )
     layer.moving_mean.assign((center + scale * np.asarray(layer.moving_mean)).astype("float32"))
     layer.moving_variance.assign(variance.astype("float32"))
 
 
 @dataclass
 class _Trace:
-    """Follows each input through operations that only reshape it, up to the layers that compute with it."""
+    """Follows each input through operations that only reshape it, up to the layers that
+    compute with it.
+    """
 
     _kept: list[Any] = field(default_factory=list)
     _marks: dict[int, str] = field(default_factory=dict)
@@ -192,15 +231,23 @@ class _Trace:
 
     def begin(self, leaves: Mapping[str | None, Any]) -> None:
         self._kept += leaves.values()
-        self._marks = {id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None}
+        self._marks = {
+            id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None
+        }
 
     def visit(self, operation: Operation) -> None:
         self._kept += [*operation.inputs, *operation.outputs]
         self._producer.update({id(tensor): operation for tensor in operation.outputs})
         hits = {self._marks[id(tensor)] for tensor in operation.inputs if id(tensor) in self._marks}
-        layer = next((layer for layer in reversed(operation.layers) if isinstance(layer, FOLDABLE)), None)
+        layer = next(
+            (layer for layer in reversed(operation.layers) if isinstance(layer, FOLDABLE)), None
+        )
         if not hits:
-            if layer is not None and not isinstance(layer, RECURRENT) and operation.kind in ("MatMul", "Conv2D", "Conv3D"):
+            if (
+                layer is not None
+                and not isinstance(layer, RECURRENT)
+                and operation.kind in ("MatMul", "Conv2D", "Conv3D")
+            ):
                 self._fed_otherwise.add(id(layer))
             return
         if operation.kind in IGNORED:
@@ -230,30 +277,45 @@ class _Trace:
         for layer in found:
             if id(layer) in self._fed_otherwise:
                 blocked = f"layer {layer.name} also takes other values than the input"
-            elif getattr(layer, "groups", 1) != 1 or getattr(layer, "data_format", "channels_last") != "channels_last":
+            elif (
+                getattr(layer, "groups", 1) != 1
+                or getattr(layer, "data_format", "channels_last") != "channels_last"
+            ):
                 blocked = f"layer {layer.name} mixes its input in groups or channels first"
             elif layer.compute_dtype in HALF:
-                blocked = f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
+                blocked = (
+                    f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled "
+                    "numbers may exceed"
+                )
         return Site(found, blocked, name in self._looked_up)
 
     def output(self, outputs: Any) -> Site:
         if not tf.is_tensor(outputs):
             return Site(blocked="the model has several outputs")
         operation = self._producer.get(id(outputs))
-        while operation is not None and operation.kind in PASSING and isinstance(operation.layer, RESHAPING | None):
+        while (
+            operation is not None
+            and operation.kind in PASSING
+            and isinstance(operation.layer, RESHAPING | None)
+        ):
             operation = self._producer.get(id(operation.inputs[0]))
         layer = operation.layer if operation is not None else None
         if isinstance(layer, layers.TimeDistributed):
             layer = layer.layer
         if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
-            return Site(blocked="the output does not come straight from a Dense or convolutional layer")
+            return Site(
+                blocked="the output does not come straight from a Dense or convolutional layer"
+            )
         if layer.activation is not keras.activations.linear:
             return Site(blocked=f"the last layer {layer.name} is not linear")
         if not layer.use_bias:
             return Site((layer,), blocked=f"the last layer {layer.name} has no bias")
         if layer.compute_dtype in HALF:
             return Site(
-                blocked=f"the last layer {layer.name} computes in {layer.compute_dtype}, which unscaled numbers may exceed"
+                blocked=(
+                    f"the last layer {layer.name} computes in {layer.compute_dtype}, which "
+                    "unscaled numbers may exceed"
+                )
             )
         return Site((layer,))
 

@@ -23,14 +23,17 @@ from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import RecordingStep, is_running_mean, loss_of, named_loss
 from nanfix.private.objects import has_compiled_loss
 
-SCHEDULES = (keras.callbacks.LearningRateScheduler,)  # user callbacks without which a probe would not be the run
+# User callbacks without which a probe would not be the run.
+SCHEDULES = (keras.callbacks.LearningRateScheduler,)
 LAST = 16  # losses of single steps, of which the mean is taken
 SEEDS = "seed_generator_state"  # of dropout and the like
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a bounded training came to: steps survived, and the validation loss in the user's units (None if non-finite)."""
+    """What a bounded training came to: steps survived, and the validation loss in the user's units
+    (None if non-finite).
+    """
 
     steps: int
     loss: float | None
@@ -42,7 +45,9 @@ class _Enough(Exception):
 
 
 class Prober:
-    """Trains and judges on the user's data; what is left out of them and fed is built once for all probes that share it."""
+    """Trains and judges on the user's data; what is left out of them and fed is built once for all
+    probes that share it.
+    """
 
     def __init__(self, installer: Installer, data: TrainingData, held: TrainingData, sites: Sites):
         model = installer.model
@@ -62,12 +67,20 @@ class Prober:
         self._rows = rows
 
     def probe(
-        self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+        self,
+        plan: Plan,
+        start: Snapshot,
+        steps: int,
+        seed: int = 0,
+        *,
+        variation: int = 0,
+        lost: float = math.inf,
     ) -> Probe:
-        """Train with `plan` from `start` for `steps` steps and judge it on validation data; give up at a mean loss above `lost`.
+        """Train with `plan` from `start` for `steps` steps and judge it on validation data; give up
+        at a mean loss above `lost`.
 
-        A `variation` other than 0 changes what chance decides: weights that the plan draws, masks of dropout, and the
-        composition of the batches where the user lets them be shuffled.
+        A `variation` other than 0 changes what chance decides: weights that the plan draws, masks
+        of dropout, and the composition of the batches where the user lets them be shuffled.
         """
         begun = time.perf_counter()
         rows = plan.of(RowFilter)
@@ -77,10 +90,18 @@ class Prober:
         if variation:
             self._vary_masks(variation)
         part = self._fed(rows, variation)
-        arguments = {**untuned(part.fit_arguments()), "verbose": 0, "epochs": self._most_epochs, "initial_epoch": start.epoch}
+        arguments = {
+            **untuned(part.fit_arguments()),
+            "verbose": 0,
+            "epochs": self._most_epochs,
+            "initial_epoch": start.epoch,
+        }
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        arguments["callbacks"] = [watch, *plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))]
+        arguments["callbacks"] = [
+            watch,
+            *plan.callbacks(self._installer.run, schedules(arguments.get("callbacks"))),
+        ]
         with contextlib.suppress(_Enough), unknown_length(rows):
             self._model.fit(**arguments)
         if isinstance(self._model.train_function, RecordingStep):
@@ -89,14 +110,20 @@ class Prober:
         loss = self.validation_loss() if finite else math.nan
         loss = loss if self.judges or not finite else watch.loss
         self._installer.put_back()
-        return Probe(watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun)
+        return Probe(
+            watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun
+        )
 
     def validation_loss(self) -> float:
-        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for a model that only trains."""
+        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for
+        a model that only trains.
+        """
         return self.loss_on(self._held)
 
     def loss_on(self, data: TrainingData) -> float:
-        """Return the loss of the prepared plan on these data; NaN for a model that only trains, or whose figures name none."""
+        """Return the loss of the prepared plan on these data; NaN for a model that only trains, or
+        whose figures name none.
+        """
         loss = named_loss(self.figures_on(data)) if self.judges else None
         self.judges = self.judges and loss is not None
         return math.nan if loss is None else loss
@@ -104,7 +131,9 @@ class Prober:
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""
         arguments = data.arguments or {}
-        held = self._judged_on(data, arguments.get("validation_batch_size") or arguments.get("batch_size"))
+        held = self._judged_on(
+            data, arguments.get("validation_batch_size") or arguments.get("batch_size")
+        )
         steps = None if data.is_arrays else arguments.get("validation_steps")
         ranks, known = _ranks(held.x) if data.is_arrays else [], self._model.test_function
         if known is not None and self._traced_for.get(known, ranks) != ranks:
@@ -112,19 +141,28 @@ class Prober:
             self._model.test_function = None
         with unknown_length(self._rows):
             logs = self._model.evaluate(
-                held.x, held.y, sample_weight=held.sample_weight, steps=steps, verbose=0, return_dict=True
+                held.x,
+                held.y,
+                sample_weight=held.sample_weight,
+                steps=steps,
+                verbose=0,
+                return_dict=True,
             )
         if self._model.test_function is not None:
             self._traced_for[self._model.test_function] = ranks
         return {name: float(figure) for name, figure in logs.items()}
 
     def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
-        """Return what a probe is trained on; built once for the probes that leave out the same rows."""
+        """Return what a probe is trained on; built once for the probes that leave out
+        the same rows.
+        """
         if (rows, variation) not in self._feeds:
             part = filtered(self._data.training_part(), rows)
-            others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}  # a proof goes to and fro between its seeds
+            # A proof goes to and fro between its seeds.
+            others = {key: fed for key, fed in self._feeds.items() if key[0] == rows}
             part = part.shuffled(variation) if variation else part
-            own = type(self._model).fit is not keras.Model.fit  # it may do something to the arrays first
+            # It may do something to the arrays first.
+            own = type(self._model).fit is not keras.Model.fit
             self._feeds = {**others, (rows, variation): part if own else trained_on(part)}
         return self._feeds[rows, variation]
 
@@ -137,7 +175,9 @@ class Prober:
 
     @property
     def _most_epochs(self) -> int:
-        """The epochs that a probe may have: as many as its steps take; of a generator that ends no more than the user wants."""
+        """The epochs that a probe may have: as many as its steps take; of a generator that ends no
+        more than the user wants.
+        """
         ends = self._data.one_shot and not (self._data.arguments or {}).get("steps_per_epoch")
         return self._data.epochs if ends else 1_000_000
 
@@ -148,7 +188,11 @@ class Prober:
 
 
 def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
-    return [spec.shape.rank for spec in tf.nest.flatten(dataset.element_spec) if isinstance(spec, tf.TensorSpec)]
+    return [
+        spec.shape.rank
+        for spec in tf.nest.flatten(dataset.element_spec)
+        if isinstance(spec, tf.TensorSpec)
+    ]
 
 
 def _can_evaluate(model: Any, sites: Sites) -> bool:
@@ -159,8 +203,14 @@ def _can_evaluate(model: Any, sites: Sites) -> bool:
 
 
 def _has_loss(model: Any) -> bool:
-    """Say whether Keras' own evaluation has a loss to compute: not where only a training step of the user's knows of one."""
-    return has_compiled_loss(model) or bool(model.losses) or type(model).compute_loss is not keras.Model.compute_loss
+    """Say whether Keras' own evaluation has a loss to compute: not where only a training step of
+    the user's knows of one.
+    """
+    return (
+        has_compiled_loss(model)
+        or bool(model.losses)
+        or type(model).compute_loss is not keras.Model.compute_loss
+    )
 
 
 class _ProbeWatch(keras.callbacks.Callback):
@@ -198,9 +248,15 @@ class _ProbeWatch(keras.callbacks.Callback):
 
 
 def schedules(callbacks: Any) -> list[Any]:
-    """Return copies of the callbacks that set the learning rate, without which a probe would not be the run."""
+    """Return copies of the callbacks that set the learning rate, without which a probe
+    would not be the run.
+    """
     flat = getattr(callbacks, "callbacks", callbacks) or []
-    copies = [copy.copy(callback) for callback in keras.tree.flatten(flat) if isinstance(callback, SCHEDULES)]
+    copies = [
+        copy.copy(callback)
+        for callback in keras.tree.flatten(flat)
+        if isinstance(callback, SCHEDULES)
+    ]
     for callback in copies:
         callback.verbose = 0
     return copies

@@ -1,4 +1,6 @@
-"""The one place where a plan meets the user's model: install it, train a probe with it, hand it back."""
+"""The one place where a plan meets the user's model: install it, train a probe with it,
+hand it back.
+"""
 
 import contextlib
 import math
@@ -29,7 +31,9 @@ class Workbench:
 
     @property
     def judges(self) -> bool:
-        """Whether the validation loss of a model can be told; else it is known by its training alone."""
+        """Whether the validation loss of a model can be told; else it is known by its
+        training alone.
+        """
         return self._prober.judges
 
     def open(self) -> None:
@@ -37,18 +41,29 @@ class Workbench:
         self._installer.open()
 
     def prepare(self, plan: Plan, start: Snapshot, seed: int = 0) -> None:
-        """Make the model ready to train with `plan` from `start`: state, optimizer, layers, loss, scalings, rate."""
+        """Make the model ready to train with `plan` from `start`: state, optimizer,
+        layers, loss, scalings, rate.
+        """
         self._installer.prepare(plan, start, seed)
         self._prober.leave_out(plan.of(RowFilter))
 
     def probe(
-        self, plan: Plan, start: Snapshot, steps: int, seed: int = 0, *, variation: int = 0, lost: float = math.inf
+        self,
+        plan: Plan,
+        start: Snapshot,
+        steps: int,
+        seed: int = 0,
+        *,
+        variation: int = 0,
+        lost: float = math.inf,
     ) -> Probe:
         """Train with `plan` as `Prober.probe` does."""
         return self._prober.probe(plan, start, steps, seed, variation=variation, lost=lost)
 
     def validation_loss(self) -> float:
-        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for a model that only trains."""
+        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for
+        a model that only trains.
+        """
         return self._prober.validation_loss()
 
     def loss_on(self, data: TrainingData) -> float:
@@ -61,11 +76,15 @@ class Workbench:
 
     @quiet()
     def hand_back(self, plan: Plan) -> list[str]:
-        """Make the repair part of the user's object, and return what was done. Raises CannotHandBack as `HandBack.for_good`."""
+        """Make the repair part of the user's object, and return what was done. Raises
+        CannotHandBack as `HandBack.for_good`.
+        """
         return self._hand_back.for_good(plan)
 
     def idle(self, plan: Plan) -> list[Guard]:
-        """Return the guards that have found nothing to guard in any traced graph, so that they did nothing."""
+        """Return the guards that have found nothing to guard in any traced graph, so
+        that they did nothing.
+        """
         return plan.of(Guards).idle(self._installer)
 
     def saving(self, plan: Plan) -> contextlib.AbstractContextManager[None]:

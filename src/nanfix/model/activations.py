@@ -1,4 +1,6 @@
-"""The activations of layers: an argument of a layer with weights, or a layer of their own. Loads nothing but numpy."""
+"""The activations of layers: an argument of a layer with weights, or a layer of their
+own. Loads nothing but numpy.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,7 +10,13 @@ import numpy as np
 
 from nanfix.model.undo import put
 
-NAMES = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "PReLU": "prelu", "Softmax": "softmax"}
+NAMES = {
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "PReLU": "prelu",
+    "Softmax": "softmax",
+}
 FAR_OUT, NEAR = 1e9, 1e3  # what goes in, and what a bounded activation makes of it at most
 
 
@@ -16,24 +24,37 @@ def is_activation(layer: Any) -> bool:
     """Say whether a layer is one of Keras' that do nothing but compute an activation."""
     from keras import layers  # loads TensorFlow
 
-    stock = (layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU, layers.ReLU, layers.Softmax)
+    stock = (
+        layers.Activation,
+        layers.ELU,
+        layers.LeakyReLU,
+        layers.PReLU,
+        layers.ReLU,
+        layers.Softmax,
+    )
     return isinstance(layer, stock)
 
 
 def settable_activation(layer: Any) -> bool:
-    """Say whether the layer's activation is its own to change; a recurrent layer's belongs to its cell."""
+    """Say whether the layer's activation is its own to change; a recurrent layer's
+    belongs to its cell.
+    """
     return is_activation(layer) or ("activation" in vars(layer) and callable(layer.activation))
 
 
 def activation_name(layer: Any) -> str:
-    """Return the name of a layer's activation as Keras spells it in an argument, also where it is given as a layer."""
+    """Return the name of a layer's activation as Keras spells it in an argument, also
+    where it is given as a layer.
+    """
     given = getattr(layer, "activation", layer)
     kind = type(given).__name__
     return getattr(given, "__name__", NAMES.get(kind, kind))
 
 
 def activation_of(layer: Any) -> Callable[[Any], Any]:
-    """Return the function that a layer's activation computes, whatever the layer is made to compute later."""
+    """Return the function that a layer's activation computes, whatever the layer is
+    made to compute later.
+    """
     return layer.activation if "activation" in vars(layer) else type(layer).call.__get__(layer)
 
 
@@ -44,25 +65,37 @@ def with_activations(members: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]
     """
     found = []
     for index, (address, layer) in enumerate(members):
-        linear = settable_activation(layer) and not is_activation(layer) and activation_name(layer) == "linear"
-        if settable_activation(layer) and not (linear and _next_activation(members[index + 1 :]) is not None):
+        linear = (
+            settable_activation(layer)
+            and not is_activation(layer)
+            and activation_name(layer) == "linear"
+        )
+        if settable_activation(layer) and not (
+            linear and _next_activation(members[index + 1 :]) is not None
+        ):
             found.append((address, layer))
     return found
 
 
 def activations_of_kernels(members: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """Return the address of every layer with a kernel, and the name of its activation, its own or that of a layer behind it."""
+    """Return the address of every layer with a kernel, and the name of its activation, its own or
+    that of a layer behind it.
+    """
     found = []
     for index, (address, layer) in enumerate(members):
         if getattr(layer, "kernel", None) is None or not settable_activation(layer):
             continue
-        following = _next_activation(members[index + 1 :]) if activation_name(layer) == "linear" else None
+        following = (
+            _next_activation(members[index + 1 :]) if activation_name(layer) == "linear" else None
+        )
         found.append((address, activation_name(layer if following is None else following)))
     return found
 
 
 def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any]) -> None:
-    """Let a layer compute another activation until `undo` is closed; an activation layer becomes Keras' general one."""
+    """Let a layer compute another activation until `undo` is closed; an activation
+    layer becomes Keras' general one.
+    """
     import keras  # loads TensorFlow
 
     if "activation" in vars(layer):
@@ -84,21 +117,28 @@ def is_bounded(activation: Callable[[Any], Any]) -> bool:
     import keras  # loads TensorFlow
 
     layer = getattr(activation, "__self__", activation)
-    if isinstance(layer, keras.layers.Softmax):  # over axes that inputs of another shape may not have
+    # Over axes that inputs of another shape may not have.
+    if isinstance(layer, keras.layers.Softmax):
         return True
-    ends = np.stack([np.full(_shape_of_a_row(layer), end, "float32") for end in (-FAR_OUT, FAR_OUT)])
+    ends = np.stack(
+        [np.full(_shape_of_a_row(layer), end, "float32") for end in (-FAR_OUT, FAR_OUT)]
+    )
     return bool(np.abs(np.asarray(activation(ends))).max() < NEAR)
 
 
 def _shape_of_a_row(layer: Any) -> tuple[int, ...]:
-    """Return the shape of what an activation takes for one row: a layer may have a weight for each number."""
+    """Return the shape of what an activation takes for one row: a layer may have a
+    weight for each number.
+    """
     build = getattr(layer, "get_build_config", lambda: None)() or {}
     shape = build.get("input_shape") or (None, 2)
     return tuple(size or 1 for size in shape[1:])
 
 
 def _next_activation(following: Sequence[tuple[str, Any]]) -> Any:
-    """Return the activation layer that comes before any other layer with weights; None where there is none."""
+    """Return the activation layer that comes before any other layer with weights; None
+    where there is none.
+    """
     for _, layer in following:
         if is_activation(layer):
             return layer

@@ -1,7 +1,8 @@
 """Names for the layers and the inputs of a model that mean the same in every session.
 
-Keras counts the names it gives itself over the whole process: the only Dense layer of a model is "dense", or "dense_7" in a
-notebook that has made seven before. An address counts among the siblings of a layer instead.
+Keras counts the names it gives itself over the whole process: the only Dense layer of a
+model is "dense", or "dense_7" in a notebook that has made seven before. An address
+counts among the siblings of a layer instead.
 """
 
 import re
@@ -15,11 +16,13 @@ SINGLE = "input[0]"  # the one input of a model, where nobody has named it
 
 
 def walk(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (address, layer) for every layer of the model, nested ones behind their owner, in the order they were added.
+    """Yield (address, layer) for every layer of the model, nested ones behind their owner, in the
+    order they were added.
 
-    An address is the path of the layer's owners and its name, or, where Keras has named it, its class and its place among its
-    siblings of that class: "encoder/dense[1]". Of a layer with several owners the first counts. Input layers are left out, as
-    Keras leaves them out of the layers of a Sequential model. Operations on symbolic tensors (`keras.ops.log(x)` in a Functional
+    An address is the path of the layer's owners and its name, or, where Keras has named it, its
+    class and its place among its siblings of that class: "encoder/dense[1]". Of a layer with
+    several owners the first counts. Input layers are left out, as Keras leaves them out of the
+    layers of a Sequential model. Operations on symbolic tensors (`keras.ops.log(x)` in a Functional
     model), which are nodes like layers, come after the layers.
     """
     seen = {id(model)}
@@ -36,7 +39,9 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def described(layer: Any) -> list[Any]:
-    """Return what tells a layer from another at the same address: its class and the shapes of its weights, none if unbuilt."""
+    """Return what tells a layer from another at the same address: its class and the shapes of its
+    weights, none if unbuilt.
+    """
     return [type(layer).__name__, [list(weight.shape) for weight in getattr(layer, "weights", [])]]
 
 
@@ -50,7 +55,8 @@ def _below(owner: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 
 def distinct(things: Sequence[Any], name_of: Callable[[Any], tuple[str, bool]]) -> list[str]:
-    """Return a name for each: its own where that is given and the only one, else with its place among those of that name.
+    """Return a name for each: its own where that is given and the only one, else with its place
+    among those of that name.
 
     `name_of` returns a name, and whether a person has given it.
     """
@@ -64,7 +70,9 @@ def distinct(things: Sequence[Any], name_of: Callable[[Any], tuple[str, bool]]) 
 
 
 def _given_name(layer: Any) -> tuple[str, bool]:
-    """Return the name of a layer and True where its user chose it, else the one that Keras begins such names with and False."""
+    """Return the name of a layer and True where its user chose it, else the one that Keras begins
+    such names with and False.
+    """
     from nanfix.private.keras import to_snake_case  # loads TensorFlow
 
     own = to_snake_case(type(layer).__name__)
@@ -73,10 +81,12 @@ def _given_name(layer: Any) -> tuple[str, bool]:
 
 
 def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
-    """Return for each leaf of what the model is `given`, flattened, the name of the input it reaches; None if it reaches none.
+    """Return for each leaf of what the model is `given`, flattened, the name of the input it
+    reaches; None if it reaches none.
 
-    A Functional model's inputs are matched as Keras matches them: a dict by name where the model was built from a list, the
-    keys that no input has being ignored, everything else by its place. Any other model is known by what it is given alone.
+    A Functional model's inputs are matched as Keras matches them: a dict by name where the model
+    was built from a list, the keys that no input has being ignored, everything else by its place.
+    Any other model is known by what it is given alone.
     """
     from keras import tree
 
@@ -90,11 +100,15 @@ def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
         if by_key.keys() <= given.keys():
             keyed = [(path[0], len(path)) for path, _ in tree.flatten_with_path(given)]
             return tuple(by_key.get(key) if depth == 1 else None for key, depth in keyed)
-    return tuple(names[index] if index < len(names) else None for index in range(len(tree.flatten(given))))
+    return tuple(
+        names[index] if index < len(names) else None for index in range(len(tree.flatten(given)))
+    )
 
 
 def declared_inputs(model: Any) -> list[str]:
-    """Return the names of the inputs that a Functional or built Sequential model declares, flattened; empty for any other."""
+    """Return the names of the inputs that a Functional or built Sequential model declares,
+    flattened; empty for any other.
+    """
     graph = graph_of(model)
     return [] if graph is None else distinct(graph.inputs, _tensor_name)
 

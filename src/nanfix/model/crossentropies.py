@@ -1,4 +1,6 @@
-"""What a loss is called, and what each crossentropy of Keras wants: which targets, which outputs, which form from logits."""
+"""What a loss is called, and what each crossentropy of Keras wants: which targets, which outputs,
+which form from logits.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -21,14 +23,16 @@ class Targets(Enum):
 
 @dataclass(frozen=True)
 class Crossentropy:
-    """A crossentropy of keras.losses, there as a function called `name` and as a class called `class_name`.
+    """A crossentropy of keras.losses, there as a function called `name` and as a class
+    called `class_name`.
 
     Attributes:
         activation: makes of the logits z the probabilities p that it takes.
         targets: the form in which it takes the truth.
         from_logits: whether Keras computes it from logits too, with `from_logits=True`.
-        focal: whether it weighs each row by how wrong the model is, as its own arguments say. Then no other crossentropy
-            equals it, and the frequencies of the classes are not its best constant prediction.
+        focal: whether it weighs each row by how wrong the model is, as its own arguments say. Then
+            no other crossentropy equals it, and the frequencies of the classes are not its best
+            constant prediction.
     """
 
     name: str
@@ -46,12 +50,16 @@ class Crossentropy:
         return exp / exp.sum(axis=-1, keepdims=True)
 
     def logits(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return logits of which the activation makes these probabilities, brought to at least 1e-7 away from 0 and 1."""
+        """Return logits of which the activation makes these probabilities, brought to
+        at least 1e-7 away from 0 and 1.
+        """
         p = np.clip(probabilities, SMALLEST, 1.0 - SMALLEST)
         return np.log(p / (1.0 - p)) if self.activation == SIGMOID else np.log(p)
 
     def draw_targets(self, rng: np.random.Generator, rows: int, classes: int) -> np.ndarray:
-        """Return drawn targets: 0 or 1 for each output, one-hot shares, or indices, of shape (rows, classes) or (rows,)."""
+        """Return drawn targets: 0 or 1 for each output, one-hot shares, or indices, of shape (rows,
+        classes) or (rows,).
+        """
         if self.targets is Targets.EACH:
             return rng.integers(0, 2, size=(rows, classes)).astype("float32")
         drawn = rng.integers(0, classes, size=rows)
@@ -61,20 +69,43 @@ class Crossentropy:
 CROSSENTROPIES = {
     each.name: each
     for each in (
-        Crossentropy("categorical_crossentropy", "CategoricalCrossentropy", SOFTMAX, Targets.SHARES),
-        Crossentropy("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy", SOFTMAX, Targets.CLASS),
+        Crossentropy(
+            "categorical_crossentropy", "CategoricalCrossentropy", SOFTMAX, Targets.SHARES
+        ),
+        Crossentropy(
+            "sparse_categorical_crossentropy",
+            "SparseCategoricalCrossentropy",
+            SOFTMAX,
+            Targets.CLASS,
+        ),
         Crossentropy("binary_crossentropy", "BinaryCrossentropy", SIGMOID, Targets.EACH),
-        Crossentropy("categorical_focal_crossentropy", "CategoricalFocalCrossentropy", SOFTMAX, Targets.SHARES, focal=True),
-        Crossentropy("binary_focal_crossentropy", "BinaryFocalCrossentropy", SIGMOID, Targets.EACH, focal=True),
+        Crossentropy(
+            "categorical_focal_crossentropy",
+            "CategoricalFocalCrossentropy",
+            SOFTMAX,
+            Targets.SHARES,
+            focal=True,
+        ),
+        Crossentropy(
+            "binary_focal_crossentropy",
+            "BinaryFocalCrossentropy",
+            SIGMOID,
+            Targets.EACH,
+            focal=True,
+        ),
         Crossentropy("kl_divergence", "KLDivergence", SOFTMAX, Targets.SHARES, from_logits=False),
     )
 }
 # What a fix lets a model train on in the place of its own loss.
-COMPUTED_FROM_LOGITS = tuple(each for each in CROSSENTROPIES.values() if each.from_logits and not each.focal)
+COMPUTED_FROM_LOGITS = tuple(
+    each for each in CROSSENTROPIES.values() if each.from_logits and not each.focal
+)
 
 
 def loss_name(loss: Any) -> str:
-    """Return the snake_case name of a stock Keras loss, or of whatever function or class the user passed."""
+    """Return the snake_case name of a stock Keras loss, or of whatever function or
+    class the user passed.
+    """
     if isinstance(loss, str):
         import keras
 
@@ -89,13 +120,21 @@ def takes_logits(loss: Any) -> bool:
 
 
 def crossentropy_of(loss: Any) -> Crossentropy | None:
-    """Return which crossentropy a loss is by its name, as `compile` takes it: text, function or object; None for any other."""
+    """Return which crossentropy a loss is by its name, as `compile` takes it: text, function or
+    object; None for any other.
+    """
     return CROSSENTROPIES.get(loss_name(loss))
 
 
 def class_count(model: Any, loss: Any) -> int | None:
-    """Return the number of classes of which the targets are indices; None for other targets or several outputs."""
+    """Return the number of classes of which the targets are indices; None for other
+    targets or several outputs.
+    """
     crossentropy, output = crossentropy_of(loss), getattr(model, "output_shape", None)
-    if crossentropy is None or crossentropy.targets is not Targets.CLASS or not isinstance(output, tuple):
+    if (
+        crossentropy is None
+        or crossentropy.targets is not Targets.CLASS
+        or not isinstance(output, tuple)
+    ):
         return None
     return output[-1] if isinstance(output[-1], int) else None

@@ -1,6 +1,7 @@
 """The net under nanfix: a fault of its own becomes a record, and the user's program goes on.
 
-What the user's own code raises passes through unchanged. With NANFIX_DEBUG=1 faults are raised as they are.
+What the user's own code raises passes through unchanged. With NANFIX_DEBUG=1 faults are
+raised as they are.
 """
 
 import dis
@@ -26,8 +27,8 @@ RAISING = dis.opmap["RAISE_VARARGS"]  # what `raise` and `assert` compile to
 STEPS = ("train_step", "test_step", "call")  # what nanfix runs as Keras does
 DRAWING = ("__getitem__", "__iter__", "__next__")  # methods by which Keras draws batches
 REPORT = (
-    "Your model is no worse than without nanfix. Please report the fault with its traceback, which is in {place}; with "
-    "{debug}=1 it is raised where it happens."
+    "Your model is no worse than without nanfix. Please report the fault with its traceback, which "
+    "is in {place}; with {debug}=1 it is raised where it happens."
 )
 log = logging.getLogger("nanfix")
 
@@ -36,7 +37,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fault:
-    """An exception of nanfix's own: what nanfix was doing, the exception in one line, and its whole traceback."""
+    """An exception of nanfix's own: what nanfix was doing, the exception in one line,
+    and its whole traceback.
+    """
 
     doing: str
     error: str
@@ -47,17 +50,29 @@ class Fault:
         return cls(doing, one_line(error), "".join(traceback.format_exception(error)))
 
     def __str__(self):
-        return f"nanfix itself failed while {self.doing} ({self.error}). This is a fault of nanfix, not of your training."
+        return (
+            f"nanfix itself failed while {self.doing} ({self.error}). This is a fault of nanfix, "
+            "not of your training."
+        )
 
 
 class Net:
-    """Collects the faults of one call. `attempt` runs a piece of nanfix's own work under the net."""
+    """Collects the faults of one call. `attempt` runs a piece of nanfix's own work
+    under the net.
+    """
 
     def __init__(self):
         self.faults: list[Fault] = []
-        self.data_failed: Callable[[], bool] = lambda: False  # what data raise, Keras passes on as an error of TensorFlow's
+        # What data raise, Keras passes on as an error of TensorFlow's.
+        self.data_failed: Callable[[], bool] = lambda: False
 
-    def attempt(self, doing: str, work: Callable[[], T], otherwise: T, passing: tuple[type[Exception], ...] = ()) -> T:
+    def attempt(
+        self,
+        doing: str,
+        work: Callable[[], T],
+        otherwise: T,
+        passing: tuple[type[Exception], ...] = (),
+    ) -> T:
         """Return what `work` returns, or `otherwise` when nanfix itself fails in it.
 
         Raises:
@@ -72,7 +87,9 @@ class Net:
             return otherwise
 
     def caught(self, doing: str, error: Exception) -> Fault:
-        """Keep the fault that is being handled; raise the exception again when it is the user's own, or for debugging."""
+        """Keep the fault that is being handled; raise the exception again when it is the user's
+        own, or for debugging.
+        """
         if self.is_users_own(error):
             raise error
         return self.kept(doing, error)
@@ -82,7 +99,9 @@ class Net:
         return is_users_own(error) or self.data_failed()
 
     def kept(self, doing: str, error: Exception) -> Fault:
-        """Keep the fault that is being handled, whoever wrote the code that failed; raise it again for debugging."""
+        """Keep the fault that is being handled, whoever wrote the code that failed;
+        raise it again for debugging.
+        """
         if debugging():
             raise error
         fault = Fault.of(doing, error)
@@ -102,7 +121,9 @@ class Net:
             raise NanfixError(" ".join(self.notes())) from error
 
     def notes(self, folder: Path | None = None) -> tuple[str, ...]:
-        """Return a line for each fault, and how to report them; with a `folder` the tracebacks are kept there as a file."""
+        """Return a line for each fault, and how to report them; with a `folder` the tracebacks are
+        kept there as a file.
+        """
         if not self.faults:
             return ()
         place = "report.faults"
@@ -125,7 +146,9 @@ def one_line(error: BaseException) -> str:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Say whether TensorFlow or Keras refuses to compute what it was given: a shape, an operation, more memory than there is."""
+    """Say whether TensorFlow or Keras refuses to compute what it was given: a shape, an operation,
+    more memory than there is.
+    """
     import tensorflow as tf
 
     if isinstance(error, tf.errors.OpError | MemoryError | NotImplementedError):
@@ -135,10 +158,11 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_users_own(error: BaseException) -> bool:
-    """Say whether an exception is one that the user's own code would have raised without nanfix, too.
+    """Say whether an exception is one that the user's own code would have raised
+    without nanfix, too.
 
-    It is when it comes out of data or callbacks, or out of a `raise` in the user's layers, loss or step. What else fails in a
-    layer may fail of what nanfix fed it.
+    It is when it comes out of data or callbacks, or out of a `raise` in the user's layers, loss or
+    step. What else fails in a layer may fail of what nanfix fed it.
     """
     steps = _after_nanfix(error.__traceback__)
     users = [step for step in steps if _is_users(step.tb_frame.f_code.co_filename)]
@@ -148,7 +172,11 @@ def is_users_own(error: BaseException) -> bool:
     if _draws_batches(entry) or entry.co_name.startswith("on_"):
         return True
     by_keras = users[0] is not steps[0] or entry.co_name in STEPS
-    return by_keras and innermost is users[-1] and innermost.tb_frame.f_code.co_code[innermost.tb_lasti] == RAISING
+    return (
+        by_keras
+        and innermost is users[-1]
+        and innermost.tb_frame.f_code.co_code[innermost.tb_lasti] == RAISING
+    )
 
 
 def _after_nanfix(traceback: TracebackType | None) -> list[TracebackType]:

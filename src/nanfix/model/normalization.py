@@ -1,4 +1,6 @@
-"""The statistics that Normalization layers were adapted to: constants of a model, which data with holes make NaN for good."""
+"""The statistics that Normalization layers were adapted to: constants of a model, which data with
+holes make NaN for good.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +16,19 @@ from nanfix.records.features import short
 def constants(model: Any) -> set[int]:
     """Return the ids of the variables that `adapt` has set and no training changes."""
     layers = [layer for layer in all_layers(model) if _is_adapted(layer)]
-    return {id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)}
+    return {
+        id(variable) for layer in layers for variable in (layer.adapt_mean, layer.adapt_variance)
+    }
 
 
 def ruined(model: Any) -> list[tuple[str, Any]]:
     """Return address and layer of each Normalization that holds a non-finite mean or variance."""
     layers = [(address, layer) for address, layer in walk(model) if _is_adapted(layer)]
-    return [(address, layer) for address, layer in layers if not all(np.isfinite(a).all() for a in statistics(layer))]
+    return [
+        (address, layer)
+        for address, layer in layers
+        if not all(np.isfinite(a).all() for a in statistics(layer))
+    ]
 
 
 def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +37,9 @@ def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fed_by(model: Any, layer: Any) -> str | None:
-    """Return the name of the input of the model that goes straight into the layer; None where that cannot be told."""
+    """Return the name of the input of the model that goes straight into the layer; None
+    where that cannot be told.
+    """
     try:
         given = layer.input
     except (AttributeError, ValueError):  # it is called in code, or in several places
@@ -39,15 +49,21 @@ def fed_by(model: Any, layer: Any) -> str | None:
 
 
 def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt` would; 0 and 1 of none."""
+    """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt`
+    would; 0 and 1 of none.
+    """
     held = np.ma.masked_invalid(array.astype("float64"))
     kept = {axis % array.ndim for axis in layer.axis}
     others = tuple(axis for axis in range(array.ndim) if axis not in kept)
     mean, variance = held.mean(axis=others), held.var(axis=others)
-    return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(short(np.ravel(np.ma.filled(variance, 1.0))))
+    return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(
+        short(np.ravel(np.ma.filled(variance, 1.0)))
+    )
 
 
-def adapt_to(layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray) -> None:
+def adapt_to(
+    layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray
+) -> None:
     """Give a layer these statistics."""
     layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
     layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))

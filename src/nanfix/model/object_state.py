@@ -1,4 +1,6 @@
-"""What Python objects remember beside variables: the state of callbacks, and counters that a model of the user's own keeps."""
+"""What Python objects remember beside variables: the state of callbacks, and counters that a model
+of the user's own keeps.
+"""
 
 import copy
 import weakref
@@ -30,7 +32,9 @@ class _Twins:
         self._pairs: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
 
     def other(self, array: np.ndarray) -> np.ndarray:
-        """Return the copy of an array or, given a copy, the array itself, where both still hold the same; else a new copy."""
+        """Return the copy of an array or, given a copy, the array itself, where both still hold the
+        same; else a new copy.
+        """
         if array.dtype == object or isinstance(array, np.memmap):  # no numbers, or not in memory
             return array
         if array.nbytes <= SMALL:
@@ -40,7 +44,11 @@ class _Twins:
         if twin is not None and _same(array, twin):
             return twin
         made = array.copy()
-        self._pairs = {key: pair for key, pair in self._pairs.items() if all(reference() is not None for reference in pair)}
+        self._pairs = {
+            key: pair
+            for key, pair in self._pairs.items()
+            if all(reference() is not None for reference in pair)
+        }
         self._pairs[id(array)] = weakref.ref(array), weakref.ref(made)
         self._pairs[id(made)] = weakref.ref(made), weakref.ref(array)
         return made
@@ -50,19 +58,33 @@ _twins = _Twins()
 
 
 def plain_state(callback: Any) -> dict[str, Any]:
-    """Return the numbers, texts, arrays and containers a callback remembers; open files and the like stay its own."""
+    """Return the numbers, texts, arrays and containers a callback remembers; open files
+    and the like stay its own.
+    """
     memo: dict[int, Any] = {}
     held = vars(callback).items()
-    return {n: _copied(v, memo) for n, v in held if n not in UNTOUCHED and isinstance(v, (*PLAIN, *CONTAINERS))}
+    return {
+        n: _copied(v, memo)
+        for n, v in held
+        if n not in UNTOUCHED and isinstance(v, (*PLAIN, *CONTAINERS))
+    }
 
 
 def remember(states: States) -> None:
-    """Let callbacks know again what they knew. What they have opened since, as a file, stays open."""
+    """Let callbacks know again what they knew. What they have opened since, as a file,
+    stays open.
+    """
     for callback, state in states:
         memo: dict[int, Any] = {}
         now = vars(callback)
-        opened = {n for n, v in state.items() if v is None and not isinstance(now.get(n), (*PLAIN, *CONTAINERS))}
-        now.update({name: _copied(value, memo) for name, value in state.items() if name not in opened})
+        opened = {
+            n
+            for n, v in state.items()
+            if v is None and not isinstance(now.get(n), (*PLAIN, *CONTAINERS))
+        }
+        now.update(
+            {name: _copied(value, memo) for name, value in state.items() if name not in opened}
+        )
 
 
 def arrays(states: States) -> Iterator[np.ndarray]:
@@ -72,12 +94,23 @@ def arrays(states: States) -> Iterator[np.ndarray]:
 
 
 def own_layers(model: Any) -> list[Any]:
-    """Return the model, and those of its layers whose class is not Keras': only the user's own code keeps state elsewhere."""
-    return [model, *(layer for layer in all_layers(model)[1:] if type(layer).__module__.partition(".")[0] != "keras")]
+    """Return the model, and those of its layers whose class is not Keras': only the user's own code
+    keeps state elsewhere.
+    """
+    return [
+        model,
+        *(
+            layer
+            for layer in all_layers(model)[1:]
+            if type(layer).__module__.partition(".")[0] != "keras"
+        ),
+    ]
 
 
 def plain_variables(model: Any) -> list[Any]:
-    """Return what TensorFlow code of the user's own trains or counts with and Keras does not track: variables, generators."""
+    """Return what TensorFlow code of the user's own trains or counts with and Keras does not track:
+    variables, generators.
+    """
     found: dict[int, Any] = {}
     for owner in own_layers(model):
         for name, value in vars(owner).items():
@@ -87,16 +120,26 @@ def plain_variables(model: Any) -> list[Any]:
 
 
 def counters(model: Any) -> list[tuple[Any, dict[str, Any]]]:
-    """Return the numbers, arrays, and lists or dicts of numbers that a model and its layers hold as plain attributes."""
+    """Return the numbers, arrays, and lists or dicts of numbers that a model and its
+    layers hold as plain attributes.
+    """
     states = []
     for owner in own_layers(model):
-        held = {n: v for n, v in vars(owner).items() if n not in _attributes_of_keras() and not n.startswith(TRACKING)}
-        states.append((owner, {name: _counted(value) for name, value in held.items() if _counts(value)}))
+        held = {
+            n: v
+            for n, v in vars(owner).items()
+            if n not in _attributes_of_keras() and not n.startswith(TRACKING)
+        }
+        states.append(
+            (owner, {name: _counted(value) for name, value in held.items() if _counts(value)})
+        )
     return states
 
 
 def count_again(states: States) -> None:
-    """Put counters back. Lists and dicts are filled anew, since Keras and the user's code hold them elsewhere too."""
+    """Put counters back. Lists and dicts are filled anew, since Keras and the user's
+    code hold them elsewhere too.
+    """
     for owner, state in states:
         for name, value in state.items():
             now = vars(owner).get(name)
@@ -128,7 +171,10 @@ def _variables(value: Any, depth: int = 3) -> Iterator[Any]:
 
 def _counts(value: Any) -> bool:
     if isinstance(value, list | dict):
-        return all(isinstance(item, NUMBERS) for item in (value.values() if isinstance(value, dict) else value))
+        return all(
+            isinstance(item, NUMBERS)
+            for item in (value.values() if isinstance(value, dict) else value)
+        )
     return isinstance(value, (*NUMBERS, np.ndarray))
 
 

@@ -1,4 +1,5 @@
-"""See every single TensorFlow operation of an eager computation: what it is, whose it is, what went in and out.
+"""See every single TensorFlow operation of an eager computation: what it is, whose it
+is, what went in and out.
 
 Stands on the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
 """
@@ -17,7 +18,8 @@ import tensorflow as tf
 from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
 
-# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens for loops and updates.
+# What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens
+# for loops and updates.
 _INSIDE = ("changes/graph_guard.py", "scripts/_hand_written_loops.py", "model/optimizers.py")
 _WITHIN = tuple(str(PACKAGE / name) for name in _INSIDE)
 UPDATES = ("apply", "apply_gradients")
@@ -25,7 +27,9 @@ UPDATES = ("apply", "apply_gradients")
 
 @dataclass(frozen=True)
 class Operation:
-    """One executed operation. `layers` stands from the outermost layer to the innermost; the model is not in it."""
+    """One executed operation. `layers` stands from the outermost layer to the
+    innermost; the model is not in it.
+    """
 
     kind: str
     inputs: tuple[Any, ...]
@@ -42,7 +46,9 @@ class Operation:
 
 @contextmanager
 def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
-    """Call `visit` with every operation that is executed eagerly inside the `with` block, in order."""
+    """Call `visit` with every operation that is executed eagerly inside the `with`
+    block, in order.
+    """
 
     def callback(op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
@@ -53,7 +59,9 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
 
 
 class _Eagerly:
-    """How many `with` blocks, in whatever threads, want functions to run as plain Python; and what was so before them."""
+    """How many `with` blocks, in whatever threads, want functions to run as plain
+    Python; and what was so before them.
+    """
 
     lock = threading.Lock()
     blocks = 0
@@ -62,7 +70,9 @@ class _Eagerly:
 
 @contextmanager
 def functions_inlined() -> Iterator[None]:
-    """Run what is a `tf.function` as plain Python inside the `with` block, whether it has been traced or not."""
+    """Run what is a `tf.function` as plain Python inside the `with` block, whether it
+    has been traced or not.
+    """
     with _Eagerly.lock:
         if not _Eagerly.blocks:
             _Eagerly.before = tf.config.functions_run_eagerly()
@@ -78,7 +88,9 @@ def functions_inlined() -> Iterator[None]:
 
 @contextmanager
 def functions_compiled() -> Iterator[None]:
-    """Let functions be compiled inside, also where those of the user are looked into one operation at a time."""
+    """Let functions be compiled inside, also where those of the user are looked into
+    one operation at a time.
+    """
     if not tf.config.functions_run_eagerly():
         yield
         return
@@ -98,7 +110,9 @@ def kind_of(op_type: str | bytes) -> str:
 
 
 def innermost_layer(frame: FrameType | None) -> Any:
-    """Return the innermost layer whose computation is on the stack, or None; a model does not count."""
+    """Return the innermost layer whose computation is on the stack, or None; a model
+    does not count.
+    """
     return next((layer for layer in map(_layer, outward(frame)) if layer is not None), None)
 
 
@@ -108,7 +122,8 @@ def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     updates = False
     innermost = None
     for frame in outward(sys._getframe(2)):
-        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:  # beyond nanfix stands who called it
+        # Beyond nanfix stands who called it.
+        if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:
             break
         functions.add(frame.f_code.co_name)
         updates = updates or _updates(frame)
@@ -121,11 +136,21 @@ def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
 
 
 def _layer(frame: FrameType) -> Any:
-    """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node of the model like a layer."""
-    owner = frame.f_locals.get("self") if frame.f_code.co_name in ("call", "build", "__call__") else None
-    return owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
+    """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node
+    of the model like a layer.
+    """
+    owner = (
+        frame.f_locals.get("self")
+        if frame.f_code.co_name in ("call", "build", "__call__")
+        else None
+    )
+    return (
+        owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
+    )
 
 
 def _updates(frame: FrameType) -> bool:
     """Say whether a frame is that of an optimizer which changes variables."""
-    return frame.f_code.co_name in UPDATES and isinstance(frame.f_locals.get("self"), keras.Optimizer)
+    return frame.f_code.co_name in UPDATES and isinstance(
+        frame.f_locals.get("self"), keras.Optimizer
+    )

@@ -1,4 +1,6 @@
-"""Which optimizers a model has, and which of them its training step really calls. Loads nothing but the standard library."""
+"""Which optimizers a model has, and which of them its training step really calls. Loads nothing but
+the standard library.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -37,19 +39,35 @@ class Slot:
             held = getattr(self.model, self.name)
             keys = held if isinstance(held, Mapping) else range(len(held))
             changed = {key: optimizer if key == self.entry else held[key] for key in keys}
-            setattr(self.model, self.name, changed if isinstance(held, Mapping) else list(changed.values()))
+            setattr(
+                self.model,
+                self.name,
+                changed if isinstance(held, Mapping) else list(changed.values()),
+            )
 
 
 def slots(model: Any) -> list[Slot]:
     """Return every place in which the model holds an optimizer; `model.optimizer` comes first."""
     import keras  # loads TensorFlow
 
-    found = [Slot(model, "optimizer")] if isinstance(getattr(model, "optimizer", None), keras.Optimizer) else []
+    found = (
+        [Slot(model, "optimizer")]
+        if isinstance(getattr(model, "optimizer", None), keras.Optimizer)
+        else []
+    )
     for name, value in vars(model).items():
         if isinstance(value, keras.Optimizer) and name != "optimizer":
             found.append(Slot(model, name))
-        entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-        found += [Slot(model, name, entry) for entry, item in entries if isinstance(item, keras.Optimizer)]
+        entries = (
+            value.items()
+            if isinstance(value, Mapping)
+            else enumerate(value)
+            if isinstance(value, list | tuple)
+            else ()
+        )
+        found += [
+            Slot(model, name, entry) for entry, item in entries if isinstance(item, keras.Optimizer)
+        ]
     return found
 
 
@@ -59,9 +77,11 @@ def optimizers(model: Any) -> list[Any]:
 
 
 def trained_slots(model: Any) -> list[Slot]:
-    """Return one slot for each optimizer that takes steps: those that were seen to, else those that have, else all.
+    """Return one slot for each optimizer that takes steps: those that were seen to,
+    else those that have, else all.
 
-    `super().compile()` without an optimizer makes one that a training step of the user's own never calls.
+    `super().compile()` without an optimizer makes one that a training step of the
+    user's own never calls.
     """
     if not slots(model):
         return []
@@ -69,11 +89,17 @@ def trained_slots(model: Any) -> list[Slot]:
     each = list(reversed(once.values()))
     called = _CALLED.get(model, set())
     seen = {id(slot.optimizer) for slot in slots(model) if slot.key in called}
-    return [s for s in each if id(s.optimizer) in seen] or [s for s in each if _steps(s.optimizer)] or each
+    return (
+        [s for s in each if id(s.optimizer) in seen]
+        or [s for s in each if _steps(s.optimizer)]
+        or each
+    )
 
 
 def trained_optimizers(model: Any) -> list[Any]:
-    """Return the optimizers that clip and update: the inner ones where a loss scale is wrapped round them."""
+    """Return the optimizers that clip and update: the inner ones where a loss scale is
+    wrapped round them.
+    """
     return [base(slot.optimizer) for slot in trained_slots(model)]
 
 
@@ -84,12 +110,16 @@ def base(optimizer: Any) -> Any:
 
 def note_called(model: Any, optimizer: Any) -> None:
     """Remember that the training step calls an optimizer."""
-    _CALLED.setdefault(model, set()).update(slot.key for slot in slots(model) if slot.optimizer is optimizer)
+    _CALLED.setdefault(model, set()).update(
+        slot.key for slot in slots(model) if slot.optimizer is optimizer
+    )
 
 
 @contextmanager
 def told_of_updates(model: Any, listen: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given gradients, by whichever method."""
+    """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given
+    gradients, by whichever method.
+    """
     with ExitStack() as during:
         for optimizer in optimizers(model):
             override(during, optimizer, "apply", _telling(optimizer, listen))

@@ -1,4 +1,6 @@
-"""Keep what nanfix computes for itself from talking: Python's warnings, TensorFlow's log, its start lines."""
+"""Keep what nanfix computes for itself from talking: Python's warnings, TensorFlow's
+log, its start lines.
+"""
 
 import importlib
 import logging
@@ -36,14 +38,17 @@ class _LogFilter(logging.Filter):
         return _depth.now == 0
 
 
-# Put among Python's filters as it is: simplefilter and catch_warnings would let every warning that was shown once be shown anew.
+# Put among Python's filters as it is: simplefilter and catch_warnings would let every warning that
+# was shown once be shown anew.
 _IGNORE = ("ignore", None, _Unheard, None, 0)
 _SILENCE = _LogFilter()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let no warning and no log line of TensorFlow and Keras out of this thread; as a decorator, of a function."""
+    """Let no warning and no log line of TensorFlow and Keras out of this thread; as a
+    decorator, of a function.
+    """
     before, _depth.now = _depth.now, _depth.now + 1
     if not before:
         _count(1)
@@ -66,11 +71,14 @@ def heard() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow without the lines that its C++ code writes meanwhile, which no setting turns off.
+    """Import TensorFlow without the lines that its C++ code writes meanwhile, which no
+    setting turns off.
 
-    For programs of nanfix's own alone: these lines belong to whoever imports TensorFlow. An import that fails is shown.
+    For programs of nanfix's own alone: these lines belong to whoever imports TensorFlow. An import
+    that fails is shown.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for those that come later; what matters is raised, too
+    # For those that come later; what matters is raised, too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryFile() as lines:
         kept = os.dup(2)
         os.dup2(lines.fileno(), 2)

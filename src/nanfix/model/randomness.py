@@ -1,4 +1,6 @@
-"""The random states of Python, numpy and TensorFlow, put back after what nanfix computes for itself."""
+"""The random states of Python, numpy and TensorFlow, put back after what nanfix
+computes for itself.
+"""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +15,11 @@ from nanfix.private.tensorflow import eager_randomness
 def preserved_randomness() -> Iterator[None]:
     """Put the random states of Python, numpy and eager TensorFlow back afterwards."""
     eager = eager_randomness()
-    states = random.getstate(), np.random.get_state(), eager.getstate() if eager is not None else None
+    states = (
+        random.getstate(),
+        np.random.get_state(),
+        eager.getstate() if eager is not None else None,
+    )
     try:
         yield
     finally:

@@ -11,11 +11,13 @@ from nanfix.model.addresses import walk
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.private.objects import given_loss, learning_rate_of
 
-DECAYS = ("momentum", "rho", "beta_1", "beta_2")  # shares of the past that an optimizer keeps: at least 0, below 1
+# Shares of the past that an optimizer keeps: at least 0, below 1.
+DECAYS = ("momentum", "rho", "beta_1", "beta_2")
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 
 
-KERNELS = {  # what may hold for each kind of kernel; that of a DepthwiseConv2D is called "kernel", too
+# What may hold for each kind of kernel; that of a DepthwiseConv2D is called "kernel", too.
+KERNELS = {
     "kernel": ("kernel_constraint", "depthwise_constraint"),
     "recurrent_kernel": ("recurrent_constraint",),
     "depthwise_kernel": ("depthwise_constraint",),
@@ -25,16 +27,19 @@ KERNELS = {  # what may hold for each kind of kernel; that of a DepthwiseConv2D 
 
 @dataclass(frozen=True)
 class Sample:
-    """A bounded sample of what training is fed, as numpy arrays in the order of the flattened structures.
+    """A bounded sample of what training is fed, as numpy arrays in the order of the
+    flattened structures.
 
-    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there are none. Ragged and sparse
-    inputs are seen by the largest magnitude of each row, what has no numbers has no columns. `quantities` says of each input
-    whether its numbers mean one, so that their scale can matter; `scalable` whether the model can also take up a scaling of
-    them; `imputable` whether it can have holes, and the model can take up what fills them. `unfilterable` says why no rows can
-    be left out of these data, None where they can. `whole` are the user's own inputs,
-    targets and sample weights, all rows of them; None for a stream, of which only a part is known. `batch_size` is the number
-    of rows in a full batch, of a stream as far as seen, `training_rows` that of the rows trained on, None for a stream. `names`
-    are those of the model's inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
+    Shapes: every array (rows, ...), the same number of rows in all; `targets` is empty when there
+    are none. Ragged and sparse inputs are seen by the largest magnitude of each row, what has no
+    numbers has no columns. `quantities` says of each input whether its numbers mean one, so that
+    their scale can matter; `scalable` whether the model can also take up a scaling of them;
+    `imputable` whether it can have holes, and the model can take up what fills them. `unfilterable`
+    says why no rows can be left out of these data, None where they can. `whole` are the user's own
+    inputs, targets and sample weights, all rows of them; None for a stream, of which only a part is
+    known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
+    `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
+    inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -52,12 +57,22 @@ class Sample:
     @property
     def measured(self) -> tuple[np.ndarray, ...]:
         """The inputs whose numbers mean a quantity."""
-        return tuple(array for array, quantity in zip(self.inputs, self.quantities or self.scalable, strict=True) if quantity)
+        return tuple(
+            array
+            for array, quantity in zip(self.inputs, self.quantities or self.scalable, strict=True)
+            if quantity
+        )
 
     def outline(self) -> "Sample":
         """Return the same facts without a row of the data."""
-        whole = None if self.whole is None else tuple(tuple(array[:0] for array in part) for part in self.whole)
-        inputs, targets = (tuple(array[:0] for array in part) for part in (self.inputs, self.targets))
+        whole = (
+            None
+            if self.whole is None
+            else tuple(tuple(array[:0] for array in part) for part in self.whole)
+        )
+        inputs, targets = (
+            tuple(array[:0] for array in part) for part in (self.inputs, self.targets)
+        )
         return replace(self, inputs=inputs, targets=targets, x=None, whole=whole)
 
     def named(self, marks: Sequence[bool]) -> dict[str, np.ndarray]:
@@ -68,7 +83,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training is made of: facts, read once. What is to be changed about it stands in a `Plan`.
+    """What a training is made of: facts, read once. What is to be changed about it
+    stands in a `Plan`.
 
     Layers are known by their address, inputs by their name (`addresses`).
 
@@ -76,13 +92,14 @@ class Run:
         model: the user's model; strategies look at it and change nothing.
         sample: a bounded sample of the data.
         members: the layers by address, as they were when the run was described.
-        user_loss: what the user gave `compile` as loss: a name, a function, a Loss, or a structure of them.
+        user_loss: what the user gave `compile` as loss: a name, a function, a Loss, or
+            a structure of them.
         learning_rate: the rate of the first optimizer; None where it has no such number.
         output_foldable: whether the model can take up a scaling of the targets.
         normalizable: the addresses of the layers in front of which a normalization can be put.
         rebuildable: whether layers can be put behind the inputs.
-        ruined: the Normalization layers that were adapted to data with holes, each with the input that goes straight into it,
-            if one does.
+        ruined: the Normalization layers that were adapted to data with holes, each with the input
+            that goes straight into it, if one does.
         planned_steps: the length of the run in steps, where it is known.
         rate_varies: whether a callback sets the learning rate in its course.
     """
@@ -101,9 +118,13 @@ class Run:
 
     @classmethod
     def of(cls, model: Any, sample: Sample, **facts: Any) -> "Run":
-        """Return the run of a compiled model; what can be read off the model is read now, `facts` are the other ones."""
+        """Return the run of a compiled model; what can be read off the model is read
+        now, `facts` are the other ones.
+        """
         loss, rate = given_loss(model), current_learning_rate(model)
-        return cls(model, sample, members=dict(walk(model)), user_loss=loss, learning_rate=rate, **facts)
+        return cls(
+            model, sample, members=dict(walk(model)), user_loss=loss, learning_rate=rate, **facts
+        )
 
     def outline(self) -> "Run":
         """Return the same facts with a sample that holds no row of the data."""
@@ -111,7 +132,9 @@ class Run:
 
     @property
     def activations(self) -> list[tuple[str, Any]]:
-        """Address and layer of every layer that has an activation, first to last; see `with_activations`."""
+        """Address and layer of every layer that has an activation, first to last; see
+        `with_activations`.
+        """
         return with_activations(list(self.members.items()))
 
     @property
@@ -121,7 +144,9 @@ class Run:
 
     @property
     def has_one_rate(self) -> bool:
-        """Whether a single number is the learning rate of the whole training: no schedule, and not several optimizers."""
+        """Whether a single number is the learning rate of the whole training: no
+        schedule, and not several optimizers.
+        """
         return not has_schedule(self.model) and len(self.optimizers) == 1
 
     @property
@@ -133,7 +158,9 @@ class Run:
 
     @property
     def has_stock_objective(self) -> bool:
-        """Whether the loss that is trained on is computed by Keras' own method, in Keras' own training step."""
+        """Whether the loss that is trained on is computed by Keras' own method, in
+        Keras' own training step.
+        """
         import keras
 
         return self.has_stock_step and type(self.model).compute_loss is keras.Model.compute_loss
@@ -142,7 +169,11 @@ class Run:
     def decays_out_of_range(self) -> dict[str, float]:
         """The decays of the optimizer by which what it remembers does not fade."""
         given = [(name, getattr(each, name, None)) for each in self.optimizers for name in DECAYS]
-        return {name: value for name, value in given if isinstance(value, float | int) and not fades(value)}
+        return {
+            name: value
+            for name, value in given
+            if isinstance(value, float | int) and not fades(value)
+        }
 
     @property
     def replicas(self) -> int:
@@ -151,9 +182,18 @@ class Run:
 
 
 def kernels(layer: Any) -> dict[str, str]:
-    """Return the kernels that a layer has, each with the name of its constraint, where that can be set."""
-    held = {name: arguments for name, arguments in KERNELS.items() if getattr(layer, name, None) is not None}
-    found = {name: next((a for a in arguments if hasattr(layer, a)), None) for name, arguments in held.items()}
+    """Return the kernels that a layer has, each with the name of its constraint, where
+    that can be set.
+    """
+    held = {
+        name: arguments
+        for name, arguments in KERNELS.items()
+        if getattr(layer, name, None) is not None
+    }
+    found = {
+        name: next((a for a in arguments if hasattr(layer, a)), None)
+        for name, arguments in held.items()
+    }
     return {name: argument for name, argument in found.items() if argument is not None}
 
 
@@ -163,19 +203,25 @@ def fades(decay: float) -> bool:
 
 
 def unbounded_recurrences(run: Run) -> list[Any]:
-    """Return the recurrent cells whose activation is not bounded, so that they can feed themselves ever more."""
+    """Return the recurrent cells whose activation is not bounded, so that they can feed
+    themselves ever more.
+    """
     cells = [layer for _, layer in run.activations if type(layer).__name__ in RECURRENT_CELLS]
     return [cell for cell in cells if not is_bounded(cell.activation)]
 
 
 def linear_throughout(run: Run) -> list[Any]:
-    """Return the hidden layers of a model in which none of them has an activation; an empty list for any other."""
+    """Return the hidden layers of a model in which none of them has an activation; an
+    empty list for any other.
+    """
     hidden = [layer for _, layer in run.activations[:-1]]
     return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
 
 
 def base_optimizer(model: Any) -> Any:
-    """Return the optimizer that clips and updates, the first of several; None where the model has none."""
+    """Return the optimizer that clips and updates, the first of several; None where the
+    model has none.
+    """
     return next(iter(trained_optimizers(model)), None)
 
 
@@ -188,6 +234,8 @@ def has_schedule(model: Any) -> bool:
 
 
 def current_learning_rate(model: Any) -> float | None:
-    """Return the rate the model's next step would use, of its first optimizer; None where that has no such number."""
+    """Return the rate the model's next step would use, of its first optimizer; None
+    where that has no such number.
+    """
     rate = getattr(base_optimizer(model), "learning_rate", None)
     return None if rate is None else float(np.asarray(rate))

@@ -5,14 +5,18 @@ from typing import Any
 import keras
 import numpy as np
 
-RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")  # what stock schedules call a rate
-STEPS = (0, 1, 7, 100, 1_000, 10_000, 1_000_000)  # at which a schedule is compared with the share of another
+# What stock schedules call a rate.
+RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")
+# At which a schedule is compared with the share of another.
+STEPS = (0, 1, 7, 100, 1_000, 10_000, 1_000_000)
 CLOSE = 1e-5
 
 
 @keras.saving.register_keras_serializable(package="nanfix")
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The rate share * schedule(step), for a schedule of any class or a function without arguments."""
+    """The rate share * schedule(step), for a schedule of any class or a function
+    without arguments.
+    """
 
     def __init__(self, schedule: Any, share: Any):
         super().__init__()
@@ -22,7 +26,10 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.share * keras.ops.cast(_rate(self.schedule, step), "float32")
 
     def get_config(self):
-        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "share": float(np.asarray(self.share))}
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "share": float(np.asarray(self.share)),
+        }
 
     @classmethod
     def from_config(cls, config):
@@ -30,7 +37,8 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def scaled_schedule(schedule: Any, share: float) -> Any:
-    """Return a schedule whose every rate is `share` times that of the given one, which may be a function without arguments.
+    """Return a schedule whose every rate is `share` times that of the given one, which may be a
+    function without arguments.
 
     A stock schedule gives one of the same class, which needs no nanfix when it is loaded.
     """
@@ -42,7 +50,9 @@ def scaled_schedule(schedule: Any, share: float) -> Any:
         if "values" in config:
             config["values"] = [value * share for value in config["values"]]
         stock = type(schedule).from_config(config)
-        rates = [np.asarray([float(_rate(each, step)) for step in STEPS]) for each in (stock, schedule)]
+        rates = [
+            np.asarray([float(_rate(each, step)) for step in STEPS]) for each in (stock, schedule)
+        ]
         if np.allclose(rates[0], share * rates[1], rtol=CLOSE, atol=CLOSE * float(rates[0].max())):
             return stock
     return ScaledSchedule(schedule, share)
@@ -54,4 +64,8 @@ def constant_schedule(rate: float) -> Any:
 
 
 def _rate(schedule: Any, step: Any) -> Any:
-    return schedule(step) if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule) else schedule()
+    return (
+        schedule(step)
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+        else schedule()
+    )

@@ -10,7 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.model.normalization import constants
-from nanfix.model.object_state import arrays, count_again, counters, plain_state, plain_variables, remember
+from nanfix.model.object_state import (
+    arrays,
+    count_again,
+    counters,
+    plain_state,
+    plain_variables,
+    remember,
+)
 from nanfix.model.optimizers import optimizers
 
 
@@ -18,8 +25,9 @@ from nanfix.model.optimizers import optimizers
 class Snapshot:
     """The state of a run after `step` steps of epoch `epoch` (counting from 0), known to be finite.
 
-    `tensors` gives what each of `variables` held, from memory or from a file. TensorFlow copies a variable's buffer
-    when it is written while somebody still reads it, so taking a snapshot copies nothing and the next step pays.
+    `tensors` gives what each of `variables` held, from memory or from a file. TensorFlow copies a
+    variable's buffer when it is written while somebody still reads it, so taking a snapshot copies
+    nothing and the next step pays.
     """
 
     epoch: int
@@ -30,7 +38,8 @@ class Snapshot:
     callbacks: tuple[tuple[Any, dict[str, Any]], ...] = ()
     weight_norm: float = math.nan
     taken: float = 0.0  # seconds since 1970; 0 for one of another process
-    counters: tuple[tuple[Any, dict[str, Any]], ...] = ()  # plain attributes of the model and its layers
+    # Plain attributes of the model and its layers.
+    counters: tuple[tuple[Any, dict[str, Any]], ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -42,22 +51,37 @@ class Snapshot:
         """Bytes of memory that the tensors hold, which no other snapshot shares."""
         if not isinstance(self.tensors, tuple):
             return 0
-        return sum(int(tensor.shape.num_elements() or 0) * tensor.dtype.size for tensor in self.tensors)
+        return sum(
+            int(tensor.shape.num_elements() or 0) * tensor.dtype.size for tensor in self.tensors
+        )
 
 
 def held_bytes(snapshots: Iterable[Snapshot]) -> int:
-    """Return the bytes of memory that snapshots hold together; the copy of an array that does not change is one for all."""
+    """Return the bytes of memory that snapshots hold together; the copy of an array that does not
+    change is one for all.
+    """
     each = list(snapshots)
-    shared = {id(array): array.nbytes for snapshot in each for array in arrays((*snapshot.callbacks, *snapshot.counters))}
+    shared = {
+        id(array): array.nbytes
+        for snapshot in each
+        for array in arrays((*snapshot.callbacks, *snapshot.counters))
+    }
     return sum(snapshot.tensor_bytes for snapshot in each) + sum(shared.values())
 
 
 def state_variables(model: Any) -> list[Any]:
-    """Return weights, statistics, seeds, optimizer slots, metrics and the plain variables of `model`, each once."""
-    tracked = [model.variables, *(optimizer.variables for optimizer in optimizers(model)), model.metrics_variables]
+    """Return weights, statistics, seeds, optimizer slots, metrics and the plain
+    variables of `model`, each once.
+    """
+    tracked = [
+        model.variables,
+        *(optimizer.variables for optimizer in optimizers(model)),
+        model.metrics_variables,
+    ]
     each = {id(variable): variable for group in tracked for variable in group}
     plain = [variable for variable in plain_variables(model) if id(variable) not in each]
-    held = {id(variable.value) for variable in each.values()} if plain else set()  # code of the user's may hold these as well
+    # Code of the user's may hold these as well.
+    held = {id(variable.value) for variable in each.values()} if plain else set()
     return [*each.values(), *(variable for variable in plain if id(variable) not in held)]
 
 
@@ -65,13 +89,16 @@ def read(variable: Any) -> Any:
     """Return the tensor that a variable holds now, on the CPU, without copying it there."""
     value = variable if isinstance(variable, tf.Variable) else variable.value
     if isinstance(value, tf.Variable) and not isinstance(value, tf.distribute.DistributedValues):
-        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)  # a third of read_value's time
+        # A third of read_value's time.
+        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
         return tensor if "CPU" in tensor.device else tensor.cpu()
     return value.read_value() if hasattr(value, "read_value") else tf.convert_to_tensor(value)
 
 
 def squared_norm(tensor: Any) -> float:
-    """Return the sum of squares of a tensor: finite when all of it is, but for sums beyond its range; 0 for integers."""
+    """Return the sum of squares of a tensor: finite when all of it is, but for sums beyond its
+    range; 0 for integers.
+    """
     if not tensor.dtype.is_floating:
         return 0.0
     if tensor.dtype in (tf.float32, tf.float64) and "CPU" in (tensor.device or ""):
@@ -89,28 +116,40 @@ def is_finite(tensor: Any) -> bool:
 def nonfinite_variables(model: Any) -> list[str]:
     """Return the paths of the variables of `model` and its optimizers that hold NaN or inf.
 
-    Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization layers were adapted to,
-    which no training changes, and plain variables of the user's, who may begin a minimum with inf.
+    Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization
+    layers were adapted to, which no training changes, and plain variables of the user's, who may
+    begin a minimum with inf.
     """
     passed = {id(variable) for variable in model.metrics_variables}
-    ruined = [v for v in state_variables(model) if not _is_plain(v) and id(v) not in passed and not is_finite(read(v))]
+    ruined = [
+        v
+        for v in state_variables(model)
+        if not _is_plain(v) and id(v) not in passed and not is_finite(read(v))
+    ]
     given = constants(model) if ruined else set()
     return [variable.path for variable in ruined if id(variable) not in given]
 
 
-def take(model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()) -> Snapshot | None:
-    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite: none is kept unverified."""
+def take(
+    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
+) -> Snapshot | None:
+    """Return a snapshot of `model`, or None when a weight, slot or statistic is
+    non-finite: none is kept unverified.
+    """
     variables = tuple(state_variables(model))
     tensors = tuple(map(read, variables))
     norm = verified(model, variables, tensors)
     if norm is None:
         return None
     states = tuple((callback, plain_state(callback)) for callback in callbacks)
-    return Snapshot(epoch, step, total, variables, tensors, states, norm, time.time(), tuple(counters(model)))
+    return Snapshot(
+        epoch, step, total, variables, tensors, states, norm, time.time(), tuple(counters(model))
+    )
 
 
 def verified(model: Any, variables: Iterable[Any], tensors: Iterable[Any]) -> float | None:
-    """Return the norm of the weights among what variables hold; None when a weight, slot or statistic is non-finite.
+    """Return the norm of the weights among what variables hold; None when a weight, slot or
+    statistic is non-finite.
 
     As in `nonfinite_variables`, constants do not count.
     """
@@ -121,7 +160,11 @@ def verified(model: Any, variables: Iterable[Any], tensors: Iterable[Any]) -> fl
         if id(variable) in metrics or _is_plain(variable):
             continue
         squares = squared_norm(tensor)
-        if not math.isfinite(squares) and not is_finite(tensor) and id(variable) not in constants(model):
+        if (
+            not math.isfinite(squares)
+            and not is_finite(tensor)
+            and id(variable) not in constants(model)
+        ):
             return None
         norm += squares if id(variable) in weights else 0.0
     return math.sqrt(norm)

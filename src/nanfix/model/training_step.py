@@ -11,7 +11,12 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.model.optimizers import note_called, told_of_updates
-from nanfix.private.keras import build_on_symbols, reduce_per_replica, trains_by_own_loop, without_optionals
+from nanfix.private.keras import (
+    build_on_symbols,
+    reduce_per_replica,
+    trains_by_own_loop,
+    without_optionals,
+)
 from nanfix.private.tensorflow import let_go
 
 Optional: Any = tf.experimental.Optional
@@ -19,9 +24,11 @@ Optional: Any = tf.experimental.Optional
 
 @dataclass(frozen=True)
 class Drawn:
-    """The batches of one execution, unpacked only when somebody looks: unpacking costs more than a small step.
+    """The batches of one execution, unpacked only when somebody looks: unpacking costs
+    more than a small step.
 
-    `spec` is None for a single batch; else `value` holds optionals, stacked, of which the first `drawn` have a batch like that.
+    `spec` is None for a single batch; else `value` holds optionals, stacked, of which the first
+    `drawn` have a batch like that.
     """
 
     value: Any
@@ -39,7 +46,10 @@ class Drawn:
     def batches(self) -> list[Any]:
         if self.spec is None:
             return [self.value]
-        return [_optional(variant, self.spec).get_value() for variant in tf.unstack(self.value)[: self.count]]
+        return [
+            _optional(variant, self.spec).get_value()
+            for variant in tf.unstack(self.value)[: self.count]
+        ]
 
 
 class Listener(Protocol):
@@ -51,10 +61,12 @@ class Listener(Protocol):
 
 
 class RecordingStep:
-    """A `model.train_function` that tells `listener` of every execution and of the batches drawn in it.
+    """A `model.train_function` that tells `listener` of every execution and of the
+    batches drawn in it.
 
-    The compiled step is Keras' own (`train_step` under the model's strategy, with its `jit_compile`), so a run
-    comes out bit-identical; only the function round it, which draws the batch, also returns it.
+    The compiled step is Keras' own (`train_step` under the model's strategy, with its
+    `jit_compile`), so a run comes out bit-identical; only the function round it, which draws the
+    batch, also returns it.
     """
 
     def __init__(self, model: Any):
@@ -65,13 +77,16 @@ class RecordingStep:
 
         @tf.autograph.experimental.do_not_convert
         def step_of_keras(data):
-            with told_of_updates(model, lambda optimizer, _: note_called(model, optimizer)):  # in a graph, while it is traced
+            # In a graph, while it is traced.
+            with told_of_updates(model, lambda optimizer, _: note_called(model, optimizer)):
                 outputs = strategy.run(model.train_step, args=(data,))
             return reduce_per_replica(outputs, strategy, reduction="auto")
 
         one_step: Any = step_of_keras
         if not model.run_eagerly:
-            one_step = tf.function(step_of_keras, reduce_retracing=True, jit_compile=model.jit_compile)
+            one_step = tf.function(
+                step_of_keras, reduce_retracing=True, jit_compile=model.jit_compile
+            )
         self.one_step = without_optionals(model, one_step)
 
         @tf.autograph.experimental.do_not_convert
@@ -86,25 +101,33 @@ class RecordingStep:
         drawn = drawn_steps if self._many else drawn_step
         self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
-        self._iterator: Callable[[], Any] = lambda: None  # a weak reference: nobody but Keras keeps its data alive
+        # A weak reference: nobody but Keras keeps its data alive.
+        self._iterator: Callable[[], Any] = lambda: None
 
     def prepare(self, iterator: Any) -> bool:
-        """Trace the step, which creates missing variables and slots at their initial values, but run nothing.
+        """Trace the step, which creates missing variables and slots at their initial
+        values, but run nothing.
 
         Returns:
             Whether that could be done: a step that runs eagerly makes them when it is run.
         """
         if self._prepared:
             return True
-        if self._model.run_eagerly or not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+        if self._model.run_eagerly or not isinstance(
+            iterator, tf.data.Iterator | tf.distribute.DistributedIterator
+        ):
             return False
         self._drawn.get_concrete_function(iterator)
         self._prepared = True
         return True
 
     def build(self, iterator: Any) -> None:
-        """Make the variables of a model that runs eagerly, for a saved state to be put into; its code is run on symbols."""
-        batch = tf.nest.map_structure(lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec)
+        """Make the variables of a model that runs eagerly, for a saved state to be put into; its
+        code is run on symbols.
+        """
+        batch = tf.nest.map_structure(
+            lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), iterator.element_spec
+        )
         build_on_symbols(self._model, batch)
 
     def __call__(self, iterator: Any) -> Any:
@@ -113,7 +136,9 @@ class RecordingStep:
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
             self._iterator = weakref.ref(iterator)
             logs, drawn = self._drawn(iterator)
-            executed = [Drawn(drawn[0], iterator.element_spec, drawn[1]) if self._many else Drawn(drawn)]
+            executed = [
+                Drawn(drawn[0], iterator.element_spec, drawn[1]) if self._many else Drawn(drawn)
+            ]
         else:
             executed, logs = [], None
             for _, data in zip(range(self._many or 1), iterator, strict=False):
@@ -127,8 +152,8 @@ class RecordingStep:
     def abandon(self) -> None:
         """Let go of the data iterator of a training that was broken off.
 
-        Its end has to wait for a thread that sleeps the longer the older it is: many seconds, whenever its reference cycle
-        happens to be collected.
+        Its end has to wait for a thread that sleeps the longer the older it is: many seconds,
+        whenever its reference cycle happens to be collected.
         """
         let_go(self._iterator())
 
@@ -138,8 +163,12 @@ class RecordingStep:
 
 
 def recordable(model: Any) -> bool:
-    """Say whether the model trains by Keras' own loop, the only one whose batches can be handed out."""
-    several_replicas = model.steps_per_execution > 1 and model.distribute_strategy.num_replicas_in_sync > 1
+    """Say whether the model trains by Keras' own loop, the only one whose batches can
+    be handed out.
+    """
+    several_replicas = (
+        model.steps_per_execution > 1 and model.distribute_strategy.num_replicas_in_sync > 1
+    )
     return not trains_by_own_loop(model) and not several_replicas
 
 
@@ -155,7 +184,9 @@ def _optional(variant: Any, spec: Any) -> Any:
 
 
 def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple[Any, Any]:
-    """Run up to `count` steps in the graph; return the last logs, the drawn batches as stacked optionals, and their number."""
+    """Run up to `count` steps in the graph; return the last logs, the drawn batches as stacked
+    optionals, and their number.
+    """
     first = iterator.get_next()
     logs = one_step(first)
     drawn = tf.TensorArray(tf.variant, size=count, element_shape=())
@@ -170,16 +201,19 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
         return index + 1, logs, data.has_value(), drawn.write(index, _variant(data))
 
     index, logs, more, drawn = tf.while_loop(
-        lambda index, logs, more, drawn: tf.logical_and(more, index < count), body, [1, logs, True, drawn]
+        lambda index, logs, more, drawn: tf.logical_and(more, index < count),
+        body,
+        [1, logs, True, drawn],
     )
     return logs, (drawn.stack(), index - tf.cast(tf.logical_not(more), tf.int32))
 
 
 def loss_of(logs: Any) -> float | None:
-    """Return the loss in Keras' logs: what is called loss, else the sum of what has loss in its name, as a GAN has several.
+    """Return the loss in Keras' logs: what is called loss, else the sum of what has loss in its
+    name, as a GAN has several.
 
-    Of a training step that tells a single number, it is that. None where nothing tells which number is the loss: an inf among
-    others, as a signal-to-noise ratio may be, is no failure.
+    Of a training step that tells a single number, it is that. None where nothing tells which number
+    is the loss: an inf among others, as a signal-to-noise ratio may be, is no failure.
     """
     names = _losses(logs)
     if not names and isinstance(logs, Mapping) and len(logs) == 1:
@@ -189,18 +223,29 @@ def loss_of(logs: Any) -> float | None:
 
 
 def named_loss(logs: Any) -> float | None:
-    """Return the loss in the figures of an evaluation; None where none is called so, since more may be better then."""
-    known = [value for value in (_number(logs[name]) for name in _losses(logs)) if value is not None]
+    """Return the loss in the figures of an evaluation; None where none is called so,
+    since more may be better then.
+    """
+    known = [
+        value for value in (_number(logs[name]) for name in _losses(logs)) if value is not None
+    ]
     return sum(known) if known else None
 
 
 def is_running_mean(model: Any, logs: Any) -> bool:
-    """Say whether the loss in the logs, after several steps, is the mean over them and not that of the last step alone.
+    """Say whether the loss in the logs, after several steps, is the mean over them and not that of
+    the last step alone.
 
     It is what a metric of the model gives, in a training step of the user's own too.
     """
-    told = [logs[name] for name in _losses(logs) or (list(logs) if isinstance(logs, Mapping) else [])]
-    means = {float(np.asarray(metric.result())) for metric in model.metrics if isinstance(metric, keras.metrics.Mean)}
+    told = [
+        logs[name] for name in _losses(logs) or (list(logs) if isinstance(logs, Mapping) else [])
+    ]
+    means = {
+        float(np.asarray(metric.result()))
+        for metric in model.metrics
+        if isinstance(metric, keras.metrics.Mean)
+    }
     return bool(told) and all(_number(value) in means for value in told)
 
 
@@ -215,16 +260,26 @@ def _number(value: Any) -> float | None:
     if isinstance(value, float):
         return value
     array = np.asarray(value)
-    return None if array.dtype.kind in "OSUM" or not array.size else float(array.astype("float64").mean())
+    return (
+        None
+        if array.dtype.kind in "OSUM" or not array.size
+        else float(array.astype("float64").mean())
+    )
 
 
 def whole(batch: Any) -> Any:
-    """Return a batch as one that several replicas share, and with None for what a generator left out; any other as it is."""
+    """Return a batch as one that several replicas share, and with None for what a generator left
+    out; any other as it is.
+    """
 
     def joined(leaf: Any) -> Any:
         if isinstance(leaf, Optional):
             return None
-        return tf.concat(leaf.values, axis=0) if isinstance(leaf, tf.distribute.DistributedValues) else leaf
+        return (
+            tf.concat(leaf.values, axis=0)
+            if isinstance(leaf, tf.distribute.DistributedValues)
+            else leaf
+        )
 
     return tree.map_structure(joined, batch)
 
@@ -232,4 +287,8 @@ def whole(batch: Any) -> Any:
 def batch_bytes(batch: Any) -> int:
     """Return the bytes that a batch keeps alive."""
     leaves = tf.nest.flatten(batch, expand_composites=True)
-    return sum(int(leaf.shape.num_elements() or 0) * leaf.dtype.size for leaf in leaves if tf.is_tensor(leaf))
+    return sum(
+        int(leaf.shape.num_elements() or 0) * leaf.dtype.size
+        for leaf in leaves
+        if tf.is_tensor(leaf)
+    )

@@ -1,4 +1,6 @@
-"""Change attributes of the user's objects in such a way that every change can be taken back, the last one first."""
+"""Change attributes of the user's objects in such a way that every change can be taken
+back, the last one first.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +16,9 @@ def put(undo: ExitStack, owner: Any, name: str, value: Any) -> None:
 
 
 def override(undo: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
-    """Let an object use `function` in the place of a method of its class; closing `undo` takes it away again."""
+    """Let an object use `function` in the place of a method of its class; closing
+    `undo` takes it away again.
+    """
     before = vars(owner).get(name, _ABSENT)
 
     def take_back() -> None:

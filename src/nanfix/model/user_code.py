@@ -1,4 +1,6 @@
-"""Whose code is on the stack: the user's own, a library's, Python's, or nanfix'. Loads nothing but the standard library."""
+"""Whose code is on the stack: the user's own, a library's, Python's, or nanfix'. Loads nothing but
+the standard library.
+"""
 
 import linecache
 import os
@@ -11,14 +13,17 @@ from itertools import islice
 from pathlib import Path
 from types import FrameType
 
-_LIBRARIES = tuple(f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages"))
+_LIBRARIES = tuple(
+    f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages")
+)
 _PACKAGES = tuple(  # wherever they lie: `pip install --target` puts them into any folder
     f"{folder}{os.sep}"
     for name in ("keras", "tensorflow", "numpy")
     for folder in (getattr(find_spec(name), "submodule_search_locations", None) or ())
 )
 GENERATED = "__autograph_generated_file"  # by TensorFlow, of a tf.function of the user's
-PACKAGE = Path(__file__).absolute().parents[1]  # links kept: code objects name their files as they were imported
+# Links kept: code objects name their files as they were imported.
+PACKAGE = Path(__file__).absolute().parents[1]
 _OWN = f"{PACKAGE}{os.sep}"  # a folder beside it may begin with the same name
 _STDLIB = f"{Path(contextmanager.__code__.co_filename).parent}{os.sep}"
 
@@ -32,7 +37,9 @@ def outward(frame: FrameType | None) -> Iterator[FrameType]:
 
 def is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
-    library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(part in filename for part in _LIBRARIES)
+    library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(
+        part in filename for part in _LIBRARIES
+    )
     return GENERATED not in filename and not library
 
 
@@ -43,12 +50,15 @@ def is_own(filename: str) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the user's own code that is being executed: its file's name and number, the function it is in, its text."""
+    """A line of the user's own code that is being executed: its file's name and number, the
+    function it is in, its text.
+    """
 
     source: str
     function: str
     text: str
-    beside: frozenset[str]  # the other lines of the function or, of one that TensorFlow has rewritten, of the file
+    # The other lines of the function or, of one that TensorFlow has rewritten, of the file.
+    beside: frozenset[str]
 
     @property
     def code(self) -> str:
@@ -56,31 +66,42 @@ class Line:
         return f"{self.function}: {self.text}"
 
     def is_that_of(self, code: str) -> bool:
-        """Say whether this is the line of such a `code` or, where no line of that function reads so any more, in it."""
+        """Say whether this is the line of such a `code` or, where no line of that
+        function reads so any more, in it.
+        """
         function, _, text = code.partition(": ")
         return self.function == function and (self.text == text or text not in self.beside)
 
 
 def line(frame: FrameType) -> Line | None:
-    """Return the line that a frame of the user's own code executes, as written by the user; None for any other frame."""
+    """Return the line that a frame of the user's own code executes, as written by the user; None
+    for any other frame.
+    """
     filename, number = frame.f_code.co_filename, frame.f_lineno
     if is_users(filename):
         numbers = {line for *_, line in frame.f_code.co_lines() if line}
-        return _line(filename, number, frame.f_globals.get("__name__"), frame.f_code.co_name, numbers)
+        return _line(
+            filename, number, frame.f_globals.get("__name__"), frame.f_code.co_name, numbers
+        )
     if GENERATED not in filename:
         return None
-    from nanfix.private.tensorflow import users_stack  # loads TensorFlow, which knows what it made the code from
+    # Loads TensorFlow, which knows what it made the code from.
+    from nanfix.private.tensorflow import users_stack
 
     written = next((entry for entry in reversed(users_stack()) if is_users(entry.filename)), None)
     if written is None:
         return None
-    modules = ((name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items()))
+    modules = (
+        (name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
+    )
     module = next((name for name, file in modules if file == written.filename), None)
     numbers = range(1, len(linecache.getlines(written.filename)) + 1)
     return _line(written.filename, written.lineno, module, written.name, numbers)
 
 
-def _line(filename: str, number: int, module: str | None, function: str, numbers: Iterable[int]) -> Line:
+def _line(
+    filename: str, number: int, module: str | None, function: str, numbers: Iterable[int]
+) -> Line:
     texts = {other: linecache.getline(filename, other).strip() for other in (number, *numbers)}
     beside = frozenset(text for other, text in texts.items() if other != number)
     return Line(f"{Path(filename).name}:{number}", f"{module}.{function}", texts[number], beside)
@@ -92,13 +113,17 @@ def innermost_line(frame: FrameType | None) -> Line | None:
 
 
 def user_line(frame: FrameType | None) -> str | None:
-    """Return the innermost line of the user's own code that Python itself executes, as "file.py:LINE"."""
+    """Return the innermost line of the user's own code that Python itself executes, as
+    "file.py:LINE".
+    """
     own = next((outer for outer in outward(frame) if is_users(outer.f_code.co_filename)), None)
     return None if own is None else f"{Path(own.f_code.co_filename).name}:{own.f_lineno}"
 
 
 def users_call(frame: FrameType | None) -> FrameType | None:
-    """Return the innermost frame of the user's own code, or None where nanfix itself stands in between."""
+    """Return the innermost frame of the user's own code, or None where nanfix itself
+    stands in between.
+    """
     for outer in outward(frame):
         filename = outer.f_code.co_filename
         if is_users(filename):
@@ -109,9 +134,11 @@ def users_call(frame: FrameType | None) -> FrameType | None:
 
 
 def span(frame: FrameType) -> tuple[int, int, int, int] | None:
-    """Return where the expression that a frame executes stands in its file: line, column, end line, end column.
+    """Return where the expression that a frame executes stands in its file: line,
+    column, end line, end column.
 
-    Lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them; None where Python runs without them.
+    Lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them; None where
+    Python runs without them.
     """
     position = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
     line, end_line, column, end_column = position

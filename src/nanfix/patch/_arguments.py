@@ -1,4 +1,6 @@
-"""Where each kind of change goes in the source; here those of arguments: of layers, optimizers, schedules and `compile`."""
+"""Where each kind of change goes in the source; here those of arguments: of layers, optimizers,
+schedules and `compile`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +39,12 @@ def _loss(files: Files, change: LossChange, alike: Alike) -> None:
     if change.weight is not None and argument(call, "loss_weights", 2) is not None:
         raise NoPlaceError("compile is given loss_weights already")
     wanted = {"loss": change.loss, "loss_weights": change.weight}
-    _set(source, call, {name: value for name, value in wanted.items() if value is not None}, {"loss": 1, "loss_weights": 2})
+    _set(
+        source,
+        call,
+        {name: value for name, value in wanted.items() if value is not None},
+        {"loss": 1, "loss_weights": 2},
+    )
 
 
 def _optimizer(files: Files, change: OptimizerChange, alike: Alike) -> None:
@@ -56,13 +63,17 @@ def _exchange(files: Files, change: OptimizerChange, alike: Alike) -> None:
     if made is not None:
         source, call = made
         value = source.expression(new)
-        source.change(call, lambda updated: value.with_changes(lpar=updated.lpar, rpar=updated.rpar))
+        source.change(
+            call, lambda updated: value.with_changes(lpar=updated.lpar, rpar=updated.rpar)
+        )
     elif not _name_in_compile(files, change, alike, new):
         raise NoPlaceError("the optimizer is made elsewhere, so its class cannot be changed here")
 
 
 def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None:
-    """Give the optimizer other arguments where it is made; what the script computes there is set in front of `fit`."""
+    """Give the optimizer other arguments where it is made; what the script computes
+    there is set in front of `fit`.
+    """
     made = _made_here(files, change, alike)
     if made is None:
         if not _name_in_compile(files, change, alike, _call(change.name, change.arguments)):
@@ -71,12 +82,24 @@ def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None
     source, call = made
     given = {name: argument(call, name, change.positions.get(name)) for name in change.arguments}
     computed = {name for name, each in given.items() if each is not None and _computed(each.value)}
-    _set(source, call, {name: value for name, value in change.arguments.items() if name not in computed}, change.positions)
+    _set(
+        source,
+        call,
+        {name: value for name, value in change.arguments.items() if name not in computed},
+        change.positions,
+    )
     if computed:
-        _before_fit(files, change, {name: change.arguments[name] for name in change.arguments if name in computed}, alike)
+        _before_fit(
+            files,
+            change,
+            {name: change.arguments[name] for name in change.arguments if name in computed},
+            alike,
+        )
 
 
-def _made_here(files: Files, change: OptimizerChange, alike: Alike) -> tuple[Source, cst.Call] | None:
+def _made_here(
+    files: Files, change: OptimizerChange, alike: Alike
+) -> tuple[Source, cst.Call] | None:
     """Return the call that makes the optimizer, if the script has it and it makes no other."""
     if change.target is None or not alike(change.target):
         return None
@@ -87,7 +110,9 @@ def _made_here(files: Files, change: OptimizerChange, alike: Alike) -> tuple[Sou
 
 
 def _name_in_compile(files: Files, change: OptimizerChange, alike: Alike, new: str) -> bool:
-    """Give compile an optimizer where it has the name of one, or leaves it to Keras; say whether that is so."""
+    """Give compile an optimizer where it has the name of one, or leaves it to Keras;
+    say whether that is so.
+    """
     if change.compiled is None or not alike(change.compiled):
         return False
     source, call = files.call(change.compiled)
@@ -99,15 +124,22 @@ def _name_in_compile(files: Files, change: OptimizerChange, alike: Alike, new: s
 
 
 def _computed(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or any(map(_computed, node.children))
+    return isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript) or any(
+        map(_computed, node.children)
+    )
 
 
-def _before_fit(files: Files, change: OptimizerChange, values: Mapping[str, str | None], alike: Alike) -> None:
+def _before_fit(
+    files: Files, change: OptimizerChange, values: Mapping[str, str | None], alike: Alike
+) -> None:
     if change.fit is None:
         raise NoPlaceError("neither the optimizer nor fit stands in the script's own code")
     source, call = only(files, change.fit, alike)
     optimizer = f"{_receiver(source, call)}.optimizer{'.inner_optimizer' if change.inner else ''}"
-    lines = [f"{optimizer}.{name} = {'None' if value is None else source.written(value)}" for name, value in values.items()]
+    lines = [
+        f"{optimizer}.{name} = {'None' if value is None else source.written(value)}"
+        for name, value in values.items()
+    ]
     source.insert(source.syntax.statement(call), "before", lines)
 
 
@@ -131,7 +163,9 @@ def _wrap(files: Files, change: OptimizerChange, alike: Alike) -> None:
         inner = argument(updated, "optimizer", 0)
         assert inner is not None, "it was there before"
         code = source.syntax.code(inner.value)
-        optimizer = f"keras.optimizers.get({code})" if isinstance(inner.value, cst.SimpleString) else code
+        optimizer = (
+            f"keras.optimizers.get({code})" if isinstance(inner.value, cst.SimpleString) else code
+        )
         wrapped = source.expression(WRAPPED.format(optimizer=optimizer, scale=change.loss_scale))
         return with_argument(updated, "optimizer", wrapped, 0)
 
@@ -139,9 +173,16 @@ def _wrap(files: Files, change: OptimizerChange, alike: Alike) -> None:
     source.change(call, wrap)
 
 
-def _set(source: Source, call: cst.Call, values: Mapping[str, str | None], positions: Mapping[str, int | None]) -> None:
+def _set(
+    source: Source,
+    call: cst.Call,
+    values: Mapping[str, str | None],
+    positions: Mapping[str, int | None],
+) -> None:
     """Plan arguments of a call; None takes one away."""
-    new = {name: None if value is None else source.expression(value) for name, value in values.items()}
+    new = {
+        name: None if value is None else source.expression(value) for name, value in values.items()
+    }
     for name in new:
         argument(call, name, positions.get(name))  # or it has no place
 
@@ -154,7 +195,9 @@ def _set(source: Source, call: cst.Call, values: Mapping[str, str | None], posit
 
 
 def _call(name: str, arguments: Mapping[str, str | None]) -> str:
-    given = ", ".join(f"{argument}={value}" for argument, value in arguments.items() if value is not None)
+    given = ", ".join(
+        f"{argument}={value}" for argument, value in arguments.items() if value is not None
+    )
     return f"keras.optimizers.{name}({given})"
 
 

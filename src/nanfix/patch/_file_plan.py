@@ -12,9 +12,13 @@ from nanfix.patch._formatting import Beside, after_imports, blank_lines, header,
 
 @dataclass
 class FilePlan:
-    """What is to be changed in one file: its nodes, statements and elements beside them, and what comes behind its imports."""
+    """What is to be changed in one file: its nodes, statements and elements beside them, and what
+    comes behind its imports.
+    """
 
-    changes: dict[cst.CSTNode, list[Callable[[Any], Any]]] = field(default_factory=lambda: defaultdict(list))
+    changes: dict[cst.CSTNode, list[Callable[[Any], Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     before: dict[cst.CSTNode, list[str]] = field(default_factory=lambda: defaultdict(list))
     after: dict[cst.CSTNode, list[str]] = field(default_factory=lambda: defaultdict(list))
     elements: dict[cst.CSTNode, list[Beside]] = field(default_factory=lambda: defaultdict(list))
@@ -24,8 +28,18 @@ class FilePlan:
 
     def copy(self) -> "FilePlan":
         """Return a plan to which more can be added, this one staying as it is."""
-        changes, before, after, elements = map(_copied, (self.changes, self.before, self.after, self.elements))
-        return FilePlan(changes, before, after, elements, list(self.imports), list(self.constants), list(self.definitions))
+        changes, before, after, elements = map(
+            _copied, (self.changes, self.before, self.after, self.elements)
+        )
+        return FilePlan(
+            changes,
+            before,
+            after,
+            elements,
+            list(self.imports),
+            list(self.constants),
+            list(self.definitions),
+        )
 
     def made_in(self, module: cst.Module) -> cst.Module:
         """Return the module with every planned change in it."""
@@ -36,7 +50,9 @@ class FilePlan:
         if rest and added:
             apart = 2 if self.definitions else 1 if self.constants else 0
             blank = [line for line in rest[0].leading_lines if line.comment is None]
-            rest[0] = rest[0].with_changes(leading_lines=[*blank_lines(apart - len(blank)), *rest[0].leading_lines])
+            rest[0] = rest[0].with_changes(
+                leading_lines=[*blank_lines(apart - len(blank)), *rest[0].leading_lines]
+            )
         return changed.with_changes(body=[*changed.body[:place], *added, *rest])
 
 
@@ -57,7 +73,9 @@ class _Changer(cst.CSTTransformer):
             updated = with_elements(updated, plan.elements[original_node])
         for change in plan.changes.get(original_node, ()):
             updated = change(updated)
-        before, after = (_statements(lines.get(original_node, ())) for lines in (plan.before, plan.after))
+        before, after = (
+            _statements(lines.get(original_node, ())) for lines in (plan.before, plan.after)
+        )
         if not before and not after:
             return updated
         statement: Any = updated

@@ -1,4 +1,6 @@
-"""How changed calls, lists and modules are laid out: as their neighbors are, comments where they stood."""
+"""How changed calls, lists and modules are laid out: as their neighbors are, comments
+where they stood.
+"""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,9 @@ import libcst as cst
 from nanfix.records.errors import NoPlaceError
 
 WIDTH = 100
-_TIGHT = cst.AssignEqual(whitespace_before=cst.SimpleWhitespace(""), whitespace_after=cst.SimpleWhitespace(""))
+_TIGHT = cst.AssignEqual(
+    whitespace_before=cst.SimpleWhitespace(""), whitespace_after=cst.SimpleWhitespace("")
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,11 @@ def argument(call: cst.Call, name: str, position: int | None = None) -> cst.Arg 
     return None
 
 
-def with_argument(call: cst.Call, name: str, value: cst.BaseExpression | None, position: int | None = None) -> cst.Call:
-    """Return a call with the argument set, added at the end where there is none, or taken away for None.
+def with_argument(
+    call: cst.Call, name: str, value: cst.BaseExpression | None, position: int | None = None
+) -> cst.Call:
+    """Return a call with the argument set, added at the end where there is none, or
+    taken away for None.
 
     One that stands at its position becomes None, so that those behind it stay at theirs.
     """
@@ -49,12 +56,20 @@ def with_argument(call: cst.Call, name: str, value: cst.BaseExpression | None, p
     if given is not None and given.keyword is None:
         value = value or cst.Name("None")
     if given is None:
-        return call if value is None else _appended(call, cst.Arg(value, keyword=cst.Name(name), equal=_TIGHT))
+        return (
+            call
+            if value is None
+            else _appended(call, cst.Arg(value, keyword=cst.Name(name), equal=_TIGHT))
+        )
     if value is not None:
-        return call.with_changes(args=[a.with_changes(value=value) if a is given else a for a in call.args])
+        return call.with_changes(
+            args=[a.with_changes(value=value) if a is given else a for a in call.args]
+        )
     kept = [a for a in call.args if a is not given]
     if given is call.args[-1] and kept:
-        kept[-1] = kept[-1].with_changes(comma=given.comma, whitespace_after_arg=given.whitespace_after_arg)
+        kept[-1] = kept[-1].with_changes(
+            comma=given.comma, whitespace_after_arg=given.whitespace_after_arg
+        )
     return call.with_changes(args=kept)
 
 
@@ -62,18 +77,30 @@ def with_elements(items: Any, beside: Iterable[Beside]) -> Any:
     """Return a list with elements put beside its own."""
     elements = list(items.elements)
     opened = items.lbracket.whitespace_after if isinstance(items, cst.List) else None
-    between = _plain(opened) if isinstance(opened, cst.ParenthesizedWhitespace) else cst.SimpleWhitespace(" ")
+    between = (
+        _plain(opened)
+        if isinstance(opened, cst.ParenthesizedWhitespace)
+        else cst.SimpleWhitespace(" ")
+    )
     # From the last to the first, so that the indices of those still to be done stay what they are.
-    for place, new in sorted(((each.index + (each.side == "after"), each.new) for each in beside), key=_place, reverse=True):
+    for place, new in sorted(
+        ((each.index + (each.side == "after"), each.new) for each in beside),
+        key=_place,
+        reverse=True,
+    ):
         added = [cst.Element(value, comma=cst.Comma(whitespace_after=between)) for value in new]
         if place == len(elements):
             last = elements[-1]
             comma = last.comma if isinstance(last.comma, cst.Comma) else cst.Comma()
             closed = items.rbracket.whitespace_before if isinstance(items, cst.List) else None
-            elements[-1] = last.with_changes(comma=comma.with_changes(whitespace_after=_continued(closed, between)))
+            elements[-1] = last.with_changes(
+                comma=comma.with_changes(whitespace_after=_continued(closed, between))
+            )
             added[-1] = added[-1].with_changes(comma=_last_comma(last.comma))
             if isinstance(closed, cst.ParenthesizedWhitespace):
-                items = items.with_changes(rbracket=items.rbracket.with_changes(whitespace_before=_plain(closed)))
+                items = items.with_changes(
+                    rbracket=items.rbracket.with_changes(whitespace_before=_plain(closed))
+                )
         elements[place:place] = added
     return items.with_changes(elements=elements)
 
@@ -88,9 +115,15 @@ def _appended(call: cst.Call, new: cst.Arg) -> cst.Call:
         return call.with_changes(args=[new])
     *before, last = call.args
     opened = call.whitespace_before_args
-    between = _plain(opened) if isinstance(opened, cst.ParenthesizedWhitespace) else cst.SimpleWhitespace(" ")
+    between = (
+        _plain(opened)
+        if isinstance(opened, cst.ParenthesizedWhitespace)
+        else cst.SimpleWhitespace(" ")
+    )
     comma = last.comma if isinstance(last.comma, cst.Comma) else cst.Comma()
-    new = new.with_changes(comma=_last_comma(last.comma), whitespace_after_arg=last.whitespace_after_arg)
+    new = new.with_changes(
+        comma=_last_comma(last.comma), whitespace_after_arg=last.whitespace_after_arg
+    )
     told = comma.with_changes(whitespace_after=_continued(comma.whitespace_after, between))
     last = last.with_changes(comma=told, whitespace_after_arg=cst.SimpleWhitespace(""))
     return call.with_changes(args=[*before, last, new])
@@ -103,14 +136,20 @@ def _plain(space: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
 
 def _continued(space: Any, between: Any) -> Any:
     """Return `between`, with the comment that stood on the rest of the line."""
-    if isinstance(space, cst.ParenthesizedWhitespace) and isinstance(between, cst.ParenthesizedWhitespace):
+    if isinstance(space, cst.ParenthesizedWhitespace) and isinstance(
+        between, cst.ParenthesizedWhitespace
+    ):
         return between.with_changes(first_line=space.first_line)
     return between
 
 
 def _last_comma(comma: Any) -> Any:
-    """Return the comma, if any, of what is last, without a comment that belongs to what was last before."""
-    if isinstance(comma, cst.Comma) and isinstance(comma.whitespace_after, cst.ParenthesizedWhitespace):
+    """Return the comma, if any, of what is last, without a comment that belongs to what
+    was last before.
+    """
+    if isinstance(comma, cst.Comma) and isinstance(
+        comma.whitespace_after, cst.ParenthesizedWhitespace
+    ):
         return comma.with_changes(whitespace_after=_plain(comma.whitespace_after))
     return comma
 
@@ -121,12 +160,20 @@ def wrapped(numbers: Sequence[str]) -> str:
     if len(whole) <= WIDTH - 20:
         return whole
     indent = " " * 4
-    lines = textwrap.fill(f"{whole[1:-1]},", WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    lines = textwrap.fill(
+        f"{whole[1:-1]},",
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
     return f"[\n{lines}\n]"
 
 
 def header(parts: Sequence[str], apart: int) -> list[Any]:
-    """Return the statements of the parts; between definitions there are blank lines, constants stand together."""
+    """Return the statements of the parts; between definitions there are blank lines,
+    constants stand together.
+    """
     made = []
     for index, part in enumerate(parts):
         first, *others = cst.parse_module(part + "\n").body
@@ -140,7 +187,9 @@ def blank_lines(count: int) -> list[cst.EmptyLine]:
 
 
 def after_imports(module: cst.Module) -> int:
-    """Return the position, among the statements of a module, behind its last import, or behind its docstring."""
+    """Return the position, among the statements of a module, behind its last import, or
+    behind its docstring.
+    """
     place = 0
     for index, line in enumerate(module.body):
         parts = line.body if isinstance(line, cst.SimpleStatementLine) else []

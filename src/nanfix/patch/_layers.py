@@ -1,4 +1,6 @@
-"""New layers in the source: in a list, by a call of `add`, in a graph of tensors, or in the `call` of a model class."""
+"""New layers in the source: in a list, by a call of `add`, in a graph of tensors, or in
+the `call` of a model class.
+"""
 
 from typing import Any
 
@@ -28,19 +30,28 @@ def add_layers(files: Files, change: LayerChange, alike: Alike) -> None:
 
 
 def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
-    """Put the layer beside what `call` makes: in a list, by a call of `add`, or in a graph of tensors."""
+    """Put the layer beside what `call` makes: in a list, by a call of `add`, or in a
+    graph of tensors.
+    """
     parent = source.syntax.parent(call)
-    if isinstance(parent, cst.Element) and isinstance(source.syntax.parent(parent), cst.List | cst.Tuple):
+    if isinstance(parent, cst.Element) and isinstance(
+        source.syntax.parent(parent), cst.List | cst.Tuple
+    ):
         return _in_list(source, call, parent, change)
     if isinstance(parent, cst.Call) and parent.func is call:
         return _on_tensor(source, parent, change)
     if isinstance(parent, cst.Arg):
         outer = source.syntax.parent(parent)
-        if source.called(outer) in ("add", "append") and isinstance(source.syntax.parent(outer), cst.Expr):
+        if source.called(outer) in ("add", "append") and isinstance(
+            source.syntax.parent(outer), cst.Expr
+        ):
             return _by_add(source, call, outer, change)
     if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
         return _behind_input(source, call, parent, change)
-    raise NoPlaceError(f"{source.called(call)} stands neither in a list of layers nor in a call of add, nor is it called there")
+    raise NoPlaceError(
+        f"{source.called(call)} stands neither in a list of layers nor in a call of add, nor is it "
+        "called there"
+    )
 
 
 def _in_list(source: Source, call: cst.Call, element: cst.CSTNode, change: LayerChange) -> None:
@@ -59,7 +70,9 @@ def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> 
 
 
 def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.BaseExpression]:
-    """Return the new layers as this file writes them; the vectors and the class they need are defined in it."""
+    """Return the new layers as this file writes them; the vectors and the class they
+    need are defined in it.
+    """
     layers = change.layers if isinstance(change, LayerChange) else change.inputs
     vectors = source.vectors(change.numbers)
     if change.definition is not None:
@@ -75,17 +88,26 @@ def _through(layers: list[cst.BaseExpression], value: cst.BaseExpression) -> cst
 
 
 def _taken_shape(source: Source, call: cst.Call) -> list[cst.BaseExpression]:
-    """Take the input's shape away from the first layer and return the Input of that shape, if the layer has one."""
-    given = next((each for each in call.args if each.keyword is not None and each.keyword.value in SHAPES), None)
+    """Take the input's shape away from the first layer and return the Input of that
+    shape, if the layer has one.
+    """
+    given = next(
+        (each for each in call.args if each.keyword is not None and each.keyword.value in SHAPES),
+        None,
+    )
     if given is None or given.keyword is None:
         return []
     name, value = given.keyword.value, source.syntax.code(given.value)
     source.change(call, lambda updated: with_argument(updated, name, None))
-    return [source.expression(f"keras.Input(shape={value if name == 'input_shape' else f'({value},)'})")]
+    return [
+        source.expression(f"keras.Input(shape={value if name == 'input_shape' else f'({value},)'})")
+    ]
 
 
 def _on_tensor(source: Source, outer: cst.Call, change: LayerChange) -> None:
-    """Let `Dense(1)(x)` be `Rescaling(...)(Dense(1)(x))`, or `Dense(8)(LayerNormalization()(x))`."""
+    """Let `Dense(1)(x)` be `Rescaling(...)(Dense(1)(x))`, or
+    `Dense(8)(LayerNormalization()(x))`.
+    """
     new = _new_layers(source, change)
     if change.side == "after":
         source.change(outer, lambda updated: _through(new, updated))
@@ -95,37 +117,61 @@ def _on_tensor(source: Source, outer: cst.Call, change: LayerChange) -> None:
 
     def before(updated: cst.Call) -> cst.Call:
         first, *others = updated.args
-        return updated.with_changes(args=[first.with_changes(value=_through(new, first.value)), *others])
+        return updated.with_changes(
+            args=[first.with_changes(value=_through(new, first.value)), *others]
+        )
 
     source.change(outer, before)
 
 
-def _behind_input(source: Source, call: cst.Call, assignment: cst.Assign, change: LayerChange) -> None:
-    """Let all that is computed from the tensor `inputs = keras.Input(...)` be computed from the scaled one."""
+def _behind_input(
+    source: Source, call: cst.Call, assignment: cst.Assign, change: LayerChange
+) -> None:
+    """Let all that is computed from the tensor `inputs = keras.Input(...)` be computed
+    from the scaled one.
+    """
     target = assignment.targets[0].target
     if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
         raise NoPlaceError("the input tensor has no name of its own")
     scope, name = source.syntax.scope(call), target.value
     model = source.syntax.call_at(change.model) if change.model is not None else None
-    named = [node for node in source.syntax.within(scope) if isinstance(node, cst.Name) and node.value == name]
-    uses = [node for node in named if source.syntax.start(node) > source.syntax.start(call) and _is_use(source, node, model)]
+    named = [
+        node
+        for node in source.syntax.within(scope)
+        if isinstance(node, cst.Name) and node.value == name
+    ]
+    uses = [
+        node
+        for node in named
+        if source.syntax.start(node) > source.syntax.start(call) and _is_use(source, node, model)
+    ]
     if not uses:
         raise NoPlaceError("nothing is computed from the input where it is made")
     statement = source.syntax.statement(call)
     scaled = source.unused(f"scaled_{name}")
-    source.insert(statement, "after", [f"{scaled} = {source.syntax.code(_through(_new_layers(source, change), cst.Name(name)))}"])
+    source.insert(
+        statement,
+        "after",
+        [f"{scaled} = {source.syntax.code(_through(_new_layers(source, change), cst.Name(name)))}"],
+    )
     for node in uses:
         source.change(node, lambda updated: updated.with_changes(value=scaled))
 
 
 def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
-    """Say whether a name stands for its value, and not as an end of the model that is made of the graph."""
+    """Say whether a name stands for its value, and not as an end of the model that is
+    made of the graph.
+    """
     parent = source.syntax.parent(node)
-    if isinstance(parent, cst.AssignTarget) or (isinstance(parent, cst.Attribute) and parent.attr is node):
+    if isinstance(parent, cst.AssignTarget) or (
+        isinstance(parent, cst.Attribute) and parent.attr is node
+    ):
         return False
     if isinstance(parent, cst.Arg) and parent.keyword is node:
         return False
-    innermost = next((outer for outer in source.syntax.ancestors(node) if isinstance(outer, cst.Call)), None)
+    innermost = next(
+        (outer for outer in source.syntax.ancestors(node) if isinstance(outer, cst.Call)), None
+    )
     return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
 
 
@@ -139,7 +185,11 @@ def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
     ]
     function = next((each for each in functions if change.line in _head(source, each)), None)
     owner = (
-        None if function is None else next((o for o in source.syntax.ancestors(function) if isinstance(o, cst.ClassDef)), None)
+        None
+        if function is None
+        else next(
+            (o for o in source.syntax.ancestors(function) if isinstance(o, cst.ClassDef)), None
+        )
     )
     if function is None or owner is None:
         raise NoPlaceError(f"no call is defined in line {change.line}")
@@ -149,26 +199,54 @@ def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
         _scale_inputs(source, owner, function, change)
     if change.outputs is not None:
         scale, center = change.outputs
-        returns = [n for n in source.syntax.within(function) if isinstance(n, cst.Return) and source.syntax.scope(n) is function]
+        returns = [
+            n
+            for n in source.syntax.within(function)
+            if isinstance(n, cst.Return) and source.syntax.scope(n) is function
+        ]
         for each in returns:
-            source.change(each, lambda updated: updated.with_changes(value=_rescaled(updated.value, scale, center)))
+            source.change(
+                each,
+                lambda updated: updated.with_changes(value=_rescaled(updated.value, scale, center)),
+            )
 
 
-def _scale_inputs(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, change: CallChange) -> None:
-    init = next((n for n in _block(owner).body if isinstance(n, cst.FunctionDef) and n.name.value == "__init__"), None)
+def _scale_inputs(
+    source: Source, owner: cst.ClassDef, function: cst.FunctionDef, change: CallChange
+) -> None:
+    init = next(
+        (
+            n
+            for n in _block(owner).body
+            if isinstance(n, cst.FunctionDef) and n.name.value == "__init__"
+        ),
+        None,
+    )
     if init is None:
         raise NoPlaceError(f"{owner.name.value} has no __init__ to make a layer in")
     if len(function.params.params) < 2:
         raise NoPlaceError("call takes no named inputs")
     itself, given = (parameter.name.value for parameter in function.params.params[:2])
     layers = [source.syntax.code(layer) for layer in _new_layers(source, change)]
-    layer = layers[0] if len(layers) == 1 else f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
-    source.insert(_block(init).body[-1], "after", [f"{init.params.params[0].name.value}.scale_inputs = {layer}"])
+    layer = (
+        layers[0]
+        if len(layers) == 1
+        else f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
+    )
+    source.insert(
+        _block(init).body[-1],
+        "after",
+        [f"{init.params.params[0].name.value}.scale_inputs = {layer}"],
+    )
     source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
 
 
 def _rescaled(value: Any, scale: float, center: float) -> cst.BaseExpression:
-    inner = value if value.lpar or isinstance(value, cst.Name | cst.Call | cst.Attribute) else _parenthesized(value)
+    inner = (
+        value
+        if value.lpar or isinstance(value, cst.Name | cst.Call | cst.Attribute)
+        else _parenthesized(value)
+    )
     product = cst.BinaryOperation(cst.parse_expression(f"{scale:.7g}"), cst.Multiply(), inner)
     sign, size = (cst.Subtract(), -center) if center < 0 else (cst.Add(), center)
     return cst.BinaryOperation(product, sign, cst.parse_expression(f"{size:.7g}"))
@@ -179,10 +257,14 @@ def _parenthesized(value: Any) -> Any:
 
 
 def _head(source: Source, function: cst.FunctionDef) -> range:
-    """Return the lines from the decorators of a function to the one in front of its first statement."""
+    """Return the lines from the decorators of a function to the one in front of its
+    first statement.
+    """
     lines = source.syntax.lines(function)
     decorators = [source.syntax.lines(decorator).start for decorator in function.decorators]
-    return range(min([lines.start, *decorators]), source.syntax.lines(_block(function).body[0]).start + 1)
+    return range(
+        min([lines.start, *decorators]), source.syntax.lines(_block(function).body[0]).start + 1
+    )
 
 
 def _block(owner: cst.FunctionDef | cst.ClassDef) -> cst.IndentedBlock:

@@ -1,4 +1,6 @@
-"""The names that a file has for packages and what is in them, so that new code is written as the rest of it is."""
+"""The names that a file has for packages and what is in them, so that new code is
+written as the rest of it is.
+"""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,7 +15,9 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class LocalNames:
-    """What the imports of a module make known, and its quotes; `missing` collects the imports that it lacks."""
+    """What the imports of a module make known, and its quotes; `missing` collects the
+    imports that it lacks.
+    """
 
     def __init__(self, module: cst.Module, strings: list[str]):
         self._known, self._renamed = _imported(module)
@@ -24,17 +28,22 @@ class LocalNames:
         return self._renamed.get(name, name)
 
     def full(self, dotted: str) -> str:
-        """Return what a dotted name stands for in full, as far as the imports tell: "tensorflow.math.log"."""
+        """Return what a dotted name stands for in full, as far as the imports tell:
+        "tensorflow.math.log".
+        """
         head, _, rest = dotted.partition(".")
         full = next((full for full, name in self._known.items() if name == head), head)
         return f"{full}.{rest}" if rest else full
 
     def written(self, code: Any, missing: list[str], vectors: Mapping[str, str] = NOTHING) -> Any:
-        """Return code in which `keras`, `np` and `tf` have the file's own names; imports that it lacks go to `missing`.
+        """Return code in which `keras`, `np` and `tf` have the file's own names; imports that it
+        lacks go to `missing`.
 
         `vectors` says what is written in the place of the vectors that the code names.
         """
-        return code.visit(_Localized(lambda dotted: self._local(dotted, missing), vectors, self._quote))
+        return code.visit(
+            _Localized(lambda dotted: self._local(dotted, missing), vectors, self._quote)
+        )
 
     def _local(self, dotted: str, missing: list[str]) -> str:
         """Return a dotted name as this file has it."""
@@ -45,7 +54,9 @@ class LocalNames:
             name = self._known.get(".".join(parts[:length]))
             if name is not None:
                 return ".".join([name, *parts[length:]])
-        through_tensorflow = head == "keras" and any(known.startswith("tensorflow.keras") for known in self._known)
+        through_tensorflow = head == "keras" and any(
+            known.startswith("tensorflow.keras") for known in self._known
+        )
         statement = "from tensorflow import keras" if through_tensorflow else PACKAGES[head]
         if statement not in missing:
             missing.append(statement)
@@ -53,15 +64,21 @@ class LocalNames:
 
 
 def _imported(module: cst.Module) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the names that a module imports by what they stand for in full, and the last names behind renamed ones.
+    """Return the names that a module imports by what they stand for in full, and the last names
+    behind renamed ones.
 
-    `tf.keras` and `tensorflow.keras` are keras. Imports in a `try` count; one in an `if` need not have happened.
+    `tf.keras` and `tensorflow.keras` are keras. Imports in a `try` count; one in an
+    `if` need not have happened.
     """
     known: dict[str, str] = {}
     renamed: dict[str, str] = {}
-    certain = module.with_changes(body=[part for part in module.body if not isinstance(part, cst.If)])
+    certain = module.with_changes(
+        body=[part for part in module.body if not isinstance(part, cst.If)]
+    )
     scopes = MetadataWrapper(certain, unsafe_skip_copy=True).resolve(ScopeProvider).values()
-    for assignment in next((list(scope.globals.assignments) for scope in scopes if scope is not None), []):
+    for assignment in next(
+        (list(scope.globals.assignments) for scope in scopes if scope is not None), []
+    ):
         if not isinstance(assignment, ImportAssignment) or getattr(assignment.node, "relative", ()):
             continue
         full = next(iter(assignment.get_qualified_names_for(assignment.name))).name
@@ -78,7 +95,9 @@ def _imported(module: cst.Module) -> tuple[dict[str, str], dict[str, str]]:
 
 
 class _Localized(cst.CSTTransformer):
-    """Puts a file's own names in the place of `keras.layers`, `np` and the like, and vectors in the place of their names."""
+    """Puts a file's own names in the place of `keras.layers`, `np` and the like, and vectors in the
+    place of their names.
+    """
 
     def __init__(self, local: Callable[[str], str], vectors: Mapping[str, str], quote: str):
         super().__init__()
@@ -95,7 +114,11 @@ class _Localized(cst.CSTTransformer):
 
     def leave_SimpleString(self, original_node, updated_node):
         plain = original_node.value.strip("'\"")
-        return updated_node.with_changes(value=f"{self._quote}{plain}{self._quote}") if plain.isidentifier() else updated_node
+        return (
+            updated_node.with_changes(value=f"{self._quote}{plain}{self._quote}")
+            if plain.isidentifier()
+            else updated_node
+        )
 
     def leave_Name(self, original_node, updated_node):
         vector = self._vectors.get(original_node.value)

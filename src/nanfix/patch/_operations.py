@@ -1,4 +1,6 @@
-"""Write a guarded operation into the source: `tf.math.log(p)` becomes `tf.math.log(tf.maximum(p, 1e-07))`, on that line alone."""
+"""Write a guarded operation into the source: `tf.math.log(p)` becomes
+`tf.math.log(tf.maximum(p, 1e-07))`, on that line alone.
+"""
 
 import re
 from typing import Any
@@ -9,14 +11,22 @@ from nanfix.patch._shared_lines import Alike
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
-from nanfix.records.unsafe_operations import BASE, UNSAFE_OPERATIONS, Domain, UnsafeOperation, domain_of_base
+from nanfix.records.unsafe_operations import (
+    BASE,
+    UNSAFE_OPERATIONS,
+    Domain,
+    UnsafeOperation,
+    domain_of_base,
+)
 
 OPERATORS: dict[str, Any] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
 OPS = re.compile(r"\bops\.(\w+)")
 
 
 class _Package:
-    """The functions that the guarded operand is computed with: TensorFlow's or Keras' own, as the operation itself is."""
+    """The functions that the guarded operand is computed with: TensorFlow's or Keras' own, as the
+    operation itself is.
+    """
 
     def __init__(self, source: Source, tensorflow: bool):
         self._source, self._tensorflow = source, tensorflow
@@ -31,12 +41,17 @@ class _Package:
         """Return what keeps an operand `{x}` in a domain, after a definition of what it calls."""
         text, helper = domain.source(epsilon)
         if helper is not None:
-            self._source.define(helper.code.format(package=self._package, max="reduce_max" if self._tensorflow else "max"))
+            self._source.define(
+                helper.code.format(
+                    package=self._package, max="reduce_max" if self._tensorflow else "max"
+                )
+            )
         return OPS.sub(lambda found: self.name(found[1]), text)
 
 
 def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
-    """Plan the guard of every such operation on the line; there is no harm in it for others that come to that line.
+    """Plan the guard of every such operation on the line; there is no harm in it for
+    others that come to that line.
 
     Raises:
         NoPlaceError: no call on the line is known to compute it.
@@ -46,32 +61,58 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     nodes = (
         []
         if operation is None
-        else [node for node in source.syntax.within(source.syntax.module) if _computes(source, node, operation)]
+        else [
+            node
+            for node in source.syntax.within(source.syntax.module)
+            if _computes(source, node, operation)
+        ]
     )
     nodes = [node for node in nodes if change.line in source.syntax.lines(node)]
     nodes = [node for node in nodes if source.syntax.start(node)[0] == change.line] or nodes
     if operation is None or not nodes:
-        raise NoPlaceError(f"line {change.line} has no call that is known to compute {change.operation}")
+        raise NoPlaceError(
+            f"line {change.line} has no call that is known to compute {change.operation}"
+        )
     planned = [(node, operation.domain, _operand(node, operation)) for node in nodes]
     if operation.domain is BASE:
         planned = [(node, domain_of_base(_exponent(node)), operand) for node, _, operand in planned]
-    planned = [(node, domain, operand) for node, domain, operand in planned if domain is not None and _value(operand) is None]
+    planned = [
+        (node, domain, operand)
+        for node, domain, operand in planned
+        if domain is not None and _value(operand) is None
+    ]
     if not planned:
-        raise NoPlaceError(f"what {change.operation} takes in line {change.line} cannot be kept in its domain by itself")
+        raise NoPlaceError(
+            f"what {change.operation} takes in line {change.line} cannot be kept in its domain by "
+            "itself"
+        )
     for node, domain, operand in planned:
         kept = _Package(source, _is_tensorflow(source, node)).kept(domain, change.epsilon)
-        source.change(operand, lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))))
+        source.change(
+            operand,
+            lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))),
+        )
 
 
 def _computes(source: Source, node: cst.CSTNode, operation: UnsafeOperation) -> bool:
     if isinstance(node, cst.BinaryOperation):
-        return operation.operator is not None and isinstance(node.operator, OPERATORS[operation.operator])
-    return isinstance(node, cst.Call) and source.called(node) in operation.functions and len(node.args) > operation.operand
+        return operation.operator is not None and isinstance(
+            node.operator, OPERATORS[operation.operator]
+        )
+    return (
+        isinstance(node, cst.Call)
+        and source.called(node) in operation.functions
+        and len(node.args) > operation.operand
+    )
 
 
 def _operand(node: Any, operation: UnsafeOperation) -> Any:
     """Return the expression that is kept in the domain."""
-    return node.args[operation.operand].value if isinstance(node, cst.Call) else (node.left, node.right)[operation.operand]
+    return (
+        node.args[operation.operand].value
+        if isinstance(node, cst.Call)
+        else (node.left, node.right)[operation.operand]
+    )
 
 
 def _exponent(node: Any) -> float | None:
@@ -80,10 +121,16 @@ def _exponent(node: Any) -> float | None:
 
 
 def _is_tensorflow(source: Source, node: Any) -> bool:
-    """Say whether a function is TensorFlow's own, an operator whether it stands among such functions."""
+    """Say whether a function is TensorFlow's own, an operator whether it stands among
+    such functions.
+    """
     if isinstance(node, cst.Call):
         return _of_tensorflow(source, node.func)
-    return any(_of_tensorflow(source, n.func) for n in source.syntax.within(source.syntax.scope(node)) if isinstance(n, cst.Call))
+    return any(
+        _of_tensorflow(source, n.func)
+        for n in source.syntax.within(source.syntax.scope(node))
+        if isinstance(n, cst.Call)
+    )
 
 
 def _of_tensorflow(source: Source, function: cst.BaseExpression) -> bool:
@@ -100,5 +147,7 @@ def _value(node: cst.CSTNode) -> float | None:
 
 
 def _bare(source: Source, node: Any) -> str:
-    """Return an expression without the parentheses round it; the function that is put there has its own."""
+    """Return an expression without the parentheses round it; the function that is put
+    there has its own.
+    """
     return source.syntax.code(node.with_changes(lpar=(), rpar=()))

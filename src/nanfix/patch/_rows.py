@@ -1,4 +1,6 @@
-"""Other data in the source: rows left out, holes filled and labels moved in front of `fit` and `adapt`."""
+"""Other data in the source: rows left out, holes filled and labels moved in front of
+`fit` and `adapt`.
+"""
 
 import libcst as cst
 
@@ -21,7 +23,11 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     if given["x"] is None:
         raise NoPlaceError("fit is given no x")
     lines: list[str] = []
-    named = {name: _name_for(source, lines, name, each.value) for name, each in given.items() if each is not None}
+    named = {
+        name: _name_for(source, lines, name, each.value)
+        for name, each in given.items()
+        if each is not None
+    }
     new = _cleaned(source, change, named, lines, "keep")
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
@@ -46,9 +52,15 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
 
 
 def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
-    """Plan what `adapt` is given, holes filled. Raises NoPlaceError where it cannot be told which `adapt` is the layer's."""
+    """Plan what `adapt` is given, holes filled. Raises NoPlaceError where it cannot be told which
+    `adapt` is the layer's.
+    """
     source = files.source(change.target.place.file)
-    calls = [node for node in source.syntax.within(source.syntax.module) if isinstance(node, cst.Call) and _adapts(node)]
+    calls = [
+        node
+        for node in source.syntax.within(source.syntax.module)
+        if isinstance(node, cst.Call) and _adapts(node)
+    ]
     if len(calls) != 1:
         raise NoPlaceError(f"adapt is called {len(calls)} times in {change.target.place.file}")
     call, lines = calls[0], list[str]()
@@ -77,16 +89,30 @@ def _name_for(source: Source, lines: list[str], name: str, value: cst.BaseExpres
 def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -> str:
     """Return class weights, as source, for labels counted from 0."""
     elements = weights.elements if isinstance(weights, cst.Dict) else ()
-    written = [(e.key, e.value) for e in elements if isinstance(e, cst.DictElement) and isinstance(e.key, cst.Integer)]
+    written = [
+        (e.key, e.value)
+        for e in elements
+        if isinstance(e, cst.DictElement) and isinstance(e.key, cst.Integer)
+    ]
     if elements and len(written) == len(elements):
-        told = [f"{key.evaluated_value - first_label}: {source.syntax.code(value)}" for key, value in written]
+        told = [
+            f"{key.evaluated_value - first_label}: {source.syntax.code(value)}"
+            for key, value in written
+        ]
         return f"{{{', '.join(told)}}}"
-    return f"{{label - {first_label}: weight for label, weight in {source.syntax.code(weights)}.items()}}"
+    return (
+        f"{{label - {first_label}: weight for label, weight in "
+        f"{source.syntax.code(weights)}.items()}}"
+    )
 
 
-def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression, count: int) -> list[str]:
+def _held_parts(
+    source: Source, lines: list[str], value: cst.BaseExpression, count: int
+) -> list[str]:
     """Return the expressions of the validation data, a tuple of that many arrays."""
-    if isinstance(value, cst.Tuple) and not any(isinstance(each, cst.StarredElement) for each in value.elements):
+    if isinstance(value, cst.Tuple) and not any(
+        isinstance(each, cst.StarredElement) for each in value.elements
+    ):
         return [source.syntax.code(each.value) for each in value.elements]
     made = value.value if isinstance(value, cst.Name) else source.unused("held")
     if not isinstance(value, cst.Name):
@@ -94,11 +120,17 @@ def _held_parts(source: Source, lines: list[str], value: cst.BaseExpression, cou
     return [f"{made}[{index}]" for index in range(count)]
 
 
-def _cleaned(source: Source, change: RowsChange, named: dict[str, str], lines: list[str], keep: str) -> dict[str, str]:
-    """Return what fit is to be given instead; what has to be computed before is added to `lines`."""
+def _cleaned(
+    source: Source, change: RowsChange, named: dict[str, str], lines: list[str], keep: str
+) -> dict[str, str]:
+    """Return what fit is to be given instead; what has to be computed before is added
+    to `lines`.
+    """
     finite = "np.isfinite(np.reshape({0}, (len({0}), -1))).all(axis=1)"
     checks = [finite.format(named[name]) for name in change.finite if name in named]
-    checks += [_inside(source, band, named[band.part]) for band in change.bands if band.part in named]
+    checks += [
+        _inside(source, band, named[band.part]) for band in change.bands if band.part in named
+    ]
     if change.classes is not None and "y" in named:
         labels = f"np.ravel({named['y']})"
         checks.append(f"({labels} >= 0) & ({labels} < {change.classes})")
@@ -113,9 +145,14 @@ def _cleaned(source: Source, change: RowsChange, named: dict[str, str], lines: l
         lines.append(f"{filled} = {_filled(source, x, change.fill)}")
         new["x"] = filled
     if "y" in named and (change.first_label or change.labels):
-        labels, (low, span) = new.get("y", named["y"]), change.labels or (float(change.first_label), 1.0)
+        labels, (low, span) = (
+            new.get("y", named["y"]),
+            change.labels or (float(change.first_label), 1.0),
+        )
         moved = f"{labels} - {low:g}" if low else labels
-        new["y"] = moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
+        new["y"] = (
+            moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
+        )
     return new
 
 
@@ -131,7 +168,10 @@ def _inside(source: Source, band: Band, name: str) -> str:
 
 def _whole(source: Source, rows: int, given: dict[str, str], lines: list[str]) -> dict[str, str]:
     """Return the arrays without the rows that do not fill a batch."""
-    named = {name: _name_for(source, lines, name, cst.parse_expression(value)) for name, value in given.items()}
+    named = {
+        name: _name_for(source, lines, name, cst.parse_expression(value))
+        for name, value in given.items()
+    }
     whole = source.unused("whole")
     lines.append(f"{whole} = len({named['x']}) - len({named['x']}) % {rows}")
     return {name: f"{value}[:{whole}]" for name, value in named.items()}

@@ -1,4 +1,6 @@
-"""A call of the source may make, compile or train several things: it is changed only for all of them."""
+"""A call of the source may make, compile or train several things: it is changed only
+for all of them.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -22,7 +24,9 @@ def only(files: Files, made: Made, alike: Alike) -> tuple[Source, cst.Call]:
     """
     source, call = files.call(made)
     if not alike(made):
-        raise NoPlaceError(f"the call at {made.place} also makes others, which have to stay as they are")
+        raise NoPlaceError(
+            f"the call at {made.place} also makes others, which have to stay as they are"
+        )
     return source, call
 
 
@@ -47,7 +51,9 @@ class Sharing:
 
 
 def described(change: SourceChange) -> str:
-    """Return a change as text, without the edits that want it and without how many things it changes."""
+    """Return a change as text, without the edits that want it and without how many
+    things it changes.
+    """
     counts = {"changed": True, "made": True}
     counted = (name for name in CALLS if name in type(change).model_fields)
     return change.model_dump_json(exclude={"edits": True, **dict.fromkeys(counted, counts)})

@@ -1,4 +1,6 @@
-"""The files of a script into which changes are planned and then made at once, everything else of them kept as it is."""
+"""The files of a script into which changes are planned and then made at once,
+everything else of them kept as it is.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +15,16 @@ from nanfix.patch._syntax import Syntax
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_places import Made
 
-OTHER_NAMES = {"InputLayer": "Input", "Functional": "Model"}  # the function or class of Keras that a script calls for it
-INLINE = 4  # numbers that are written where they are used; more of them become a constant of the module
+# The function or class of Keras that a script calls for it.
+OTHER_NAMES = {"InputLayer": "Input", "Functional": "Model"}
+# Numbers that are written where they are used; more of them become a constant of the module.
+INLINE = 4
 
 
 class Files:
-    """The files that a fix may change, by their paths; each is parsed when it is first looked at."""
+    """The files that a fix may change, by their paths; each is parsed when it is first
+    looked at.
+    """
 
     def __init__(self, contents: Mapping[str, bytes]):
         self._contents = contents
@@ -56,7 +62,9 @@ class Files:
     def changed(self) -> dict[str, bytes]:
         """The new content of the files that change."""
         contents = {path: source.content for path, source in self._sources.items()}
-        return {path: content for path, content in contents.items() if content != self._contents[path]}
+        return {
+            path: content for path, content in contents.items() if content != self._contents[path]
+        }
 
 
 class Source:
@@ -81,17 +89,24 @@ class Source:
         return self.plan.made_in(self.syntax.module).bytes
 
     def call(self, made: Made) -> cst.Call:
-        """Return the call that stands at the place of `made`, or the only one of that name inside it."""
+        """Return the call that stands at the place of `made`, or the only one of that
+        name inside it.
+        """
         whole = self.syntax.call_at(made)
         if whole is None:
             raise NoPlaceError("no call stands where the script made it")
         if self._calls_for(whole, made.callee):
             return whole
         inside = [
-            node for node in self.syntax.within(whole)[1:] if isinstance(node, cst.Call) and self._calls_for(node, made.callee)
+            node
+            for node in self.syntax.within(whole)[1:]
+            if isinstance(node, cst.Call) and self._calls_for(node, made.callee)
         ]
         if len(inside) != 1:
-            raise NoPlaceError(f"{self.syntax.code(whole.func)} makes it, and no single call of {made.callee} stands there")
+            raise NoPlaceError(
+                f"{self.syntax.code(whole.func)} makes it, and no single call of {made.callee} "
+                "stands there"
+            )
         return inside[0]
 
     def called(self, node: cst.CSTNode) -> str:
@@ -102,11 +117,14 @@ class Source:
         return self._names.original(function.value) if isinstance(function, cst.Name) else ""
 
     def package(self, node: cst.BaseExpression) -> str:
-        """Return what a dotted name stands for in full, as far as the imports tell: "tensorflow.math.log"."""
+        """Return what a dotted name stands for in full, as far as the imports tell:
+        "tensorflow.math.log".
+        """
         return self._names.full(self.syntax.code(node))
 
     def expression(self, text: str, vectors: Mapping[str, str] = NOTHING) -> cst.BaseExpression:
-        """Return an expression under the names that this file has for the packages in it; what it lacks will be imported.
+        """Return an expression under the names that this file has for the packages in it; what it
+        lacks will be imported.
 
         `vectors` says what is written for the vectors that it names.
         """
@@ -117,7 +135,9 @@ class Source:
         return self.syntax.code(self.expression(text, vectors))
 
     def vectors(self, numbers: Mapping[str, Sequence[float]]) -> dict[str, str]:
-        """Return what is written for vectors: the numbers of a short one, for a long one the name of a new constant."""
+        """Return what is written for vectors: the numbers of a short one, for a long
+        one the name of a new constant.
+        """
         written = {}
         for name, values in numbers.items():
             told = [f"{value:.7g}" for value in values]
@@ -129,29 +149,49 @@ class Source:
         return written
 
     def unused(self, name: str) -> str:
-        """Return `name`, or the same with a number where the file uses it already; from now on it does."""
-        free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, 1000))) if each not in self._used)
+        """Return `name`, or the same with a number where the file uses it already; from
+        now on it does.
+        """
+        free = next(
+            each
+            for each in (name, *(f"{name}_{n}" for n in range(2, 1000)))
+            if each not in self._used
+        )
         self._used.add(free)
         return free
 
     def define(self, code: str) -> None:
-        """Put a definition behind the imports, under the names that this file has for the packages in it."""
+        """Put a definition behind the imports, under the names that this file has for
+        the packages in it.
+        """
         written = self._names.written(cst.parse_module(code), self.plan.imports).code
         if written not in self.plan.definitions:
             self.plan.definitions.append(written)
 
     def change(self, node: cst.CSTNode, change: Callable[[Any], Any]) -> None:
-        """Let `change` make of a node what is to take its place, after what was planned for it and inside it before."""
+        """Let `change` make of a node what is to take its place, after what was planned
+        for it and inside it before.
+        """
         self.plan.changes[node].append(change)
 
     def insert(self, statement: cst.CSTNode, side: str, code: Iterable[str]) -> None:
         """Put statements before or after one."""
         (self.plan.before if side == "before" else self.plan.after)[statement].extend(code)
 
-    def insert_elements(self, element: cst.CSTNode, side: str, new: Sequence[cst.BaseExpression]) -> None:
-        """Put elements of a list before or after one, on lines of their own where the list has its elements so."""
+    def insert_elements(
+        self, element: cst.CSTNode, side: str, new: Sequence[cst.BaseExpression]
+    ) -> None:
+        """Put elements of a list before or after one, on lines of their own where the
+        list has its elements so.
+        """
         items: Any = self.syntax.parent(element)
-        self.plan.elements[items].append(Beside(list(items.elements).index(element), side, tuple(new)))
+        self.plan.elements[items].append(
+            Beside(list(items.elements).index(element), side, tuple(new))
+        )
 
     def _calls_for(self, node: cst.Call, callee: str) -> bool:
-        return self.called(node) in {callee, callee.removesuffix("Cell"), OTHER_NAMES.get(callee, callee)}
+        return self.called(node) in {
+            callee,
+            callee.removesuffix("Cell"),
+            OTHER_NAMES.get(callee, callee),
+        }

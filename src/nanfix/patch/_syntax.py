@@ -26,7 +26,9 @@ class Syntax:
         self._positions = wrapper.resolve(PositionProvider)
         self._parents = wrapper.resolve(ParentNodeProvider)
         self._lines = re.split("\r\n|\r|\n", content.decode(self.module.encoding))
-        self._calls = {self._end(node): node for node in self._positions if isinstance(node, cst.Call)}
+        self._calls = {
+            self._end(node): node for node in self._positions if isinstance(node, cst.Call)
+        }
 
     def call_at(self, made: Made) -> cst.Call | None:
         """Return the call that ends at the place of `made`, whatever it calls."""
@@ -41,7 +43,9 @@ class Syntax:
             yield node
 
     def statement(self, node: cst.CSTNode) -> cst.SimpleStatementLine:
-        """Return the statement a node stands in, in front of which others can be put without being run at another time."""
+        """Return the statement a node stands in, in front of which others can be put without being
+        run at another time.
+        """
         for outer in self.ancestors(node):
             if isinstance(outer, cst.Lambda | cst.BaseComp | cst.BooleanOperation | cst.IfExp):
                 break
@@ -53,7 +57,11 @@ class Syntax:
 
     def scope(self, node: cst.CSTNode) -> cst.CSTNode:
         """Return the function or module whose names a node uses."""
-        return next(outer for outer in self.ancestors(node) if isinstance(outer, cst.FunctionDef | cst.Module))
+        return next(
+            outer
+            for outer in self.ancestors(node)
+            if isinstance(outer, cst.FunctionDef | cst.Module)
+        )
 
     def within(self, node: cst.CSTNode) -> list[cst.CSTNode]:
         """Return a node and all inside it, in the order of the source."""

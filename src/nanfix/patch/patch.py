@@ -1,4 +1,6 @@
-"""A fix as a patch: a unified diff of the user's own files, made from the places in a fix.json, applied only on demand."""
+"""A fix as a patch: a unified diff of the user's own files, made from the places in a fix.json,
+applied only on demand.
+"""
 
 import difflib
 import glob
@@ -22,7 +24,9 @@ COPY = ".orig"
 
 @dataclass(frozen=True)
 class LeftOver:
-    """A part of a fix that has no place in the source: the fit call, the edit that wants it, and why."""
+    """A part of a fix that has no place in the source: the fit call, the edit that
+    wants it, and why.
+    """
 
     call: int
     edit: str
@@ -34,9 +38,11 @@ class LeftOver:
 
 @dataclass(frozen=True)
 class Patch:
-    """The content of every file before and after, by its path, and what of the fix has no place in them.
+    """The content of every file before and after, by its path, and what of the fix has
+    no place in them.
 
-    `done` are files that hold the fix already, each with the copy of the old one that lies beside it.
+    `done` are files that hold the fix already, each with the copy of the old one that
+    lies beside it.
     """
 
     before: Mapping[str, bytes]
@@ -46,7 +52,9 @@ class Patch:
 
     @property
     def content(self) -> bytes:
-        """The unified diff, as `git apply` and `patch -p1` take it, in the encoding of the files."""
+        """The unified diff, as `git apply` and `patch -p1` take it, in the encoding of
+        the files.
+        """
         return b"".join(_diff(path, self.before[path], self.after[path]) for path in self.after)
 
     def __str__(self):
@@ -56,17 +64,25 @@ class Patch:
 def patch_of(content: FixFile, folder: Path) -> Patch:
     """Return the patch of a fix; its files are read, and nothing is written.
 
-    A file outside `folder`, such as one of a library of the user's own, is left alone: other programs run it, too.
+    A file outside `folder`, such as one of a library of the user's own, is left alone: other
+    programs run it, too.
 
     Args:
         folder: where `nanfix repair` was started; the paths in the fix.json count from there.
 
     Raises:
-        PatchError: a file is not there, or neither what it was when the fix was found nor what the fix makes of that.
+        PatchError: a file is not there, or neither what it was when the fix was found
+            nor what the fix makes of that.
     """
-    inside = {path: digest for path, digest in content.files.items() if _is_inside(folder / path, folder)}
+    inside = {
+        path: digest for path, digest in content.files.items() if _is_inside(folder / path, folder)
+    }
     now = {path: _read(folder / path) for path in inside}
-    kept = {path: copy for path in inside if (copy := _copy_of(folder / path, now[path], inside[path])) is not None}
+    kept = {
+        path: copy
+        for path in inside
+        if (copy := _copy_of(folder / path, now[path], inside[path])) is not None
+    }
     contents = {**now, **{path: copy.read_bytes() for path, copy in kept.items()}}
     files, left_over = Files(contents), []
     wanted = [(run, change) for run in content.runs for change in run.source]
@@ -77,20 +93,28 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
             if isinstance(change, NoPlace):
                 raise NoPlaceError(change.reason)
             if any(path in content.files and path not in inside for path in change.paths):
-                raise NoPlaceError(f"{change.where} lies outside this folder, the files of which alone are changed")
+                raise NoPlaceError(
+                    f"{change.where} lies outside this folder, the files of which alone are changed"
+                )
             if sharing.contested(change):
                 raise NoPlaceError(f"what shares {change.where} would need different changes there")
             if described(change) not in done:
                 plan(files, change, sharing.alike(change))
                 done.add(described(change))
         except NoPlaceError as error:
-            left_over += [LeftOver(run.call, run.edits[index].strategy, str(error)) for index in change.edits]
+            left_over += [
+                LeftOver(run.call, run.edits[index].strategy, str(error)) for index in change.edits
+            ]
     after = files.changed
     for path in inside:
-        if digest(contents[path]) != inside[path] or (path in kept and after.get(path) != now[path]):
+        if digest(contents[path]) != inside[path] or (
+            path in kept and after.get(path) != now[path]
+        ):
             raise _changed(folder / path, inside[path], now[path])
     after = {path: changed for path, changed in after.items() if path not in kept}
-    return Patch({path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)), kept)
+    return Patch(
+        {path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)), kept
+    )
 
 
 def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
@@ -126,13 +150,16 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise PatchError(
-            f"Cannot read {str(file)!r}: {error.strerror}. Expected: the script that the fix was found for. Received: no such "
-            "file from here. Run it in the folder where `nanfix repair` was started."
+            f"Cannot read {str(file)!r}: {error.strerror}. Expected: the script that the fix was "
+            "found for. Received: no such file from here. Run it in the folder where `nanfix "
+            "repair` was started."
         ) from error
 
 
 def _copy_of(file: Path, content: bytes, expected: str) -> Path | None:
-    """Return the copy that `apply_patch` made of a file that has changed since the fix was found; None where there is none."""
+    """Return the copy that `apply_patch` made of a file that has changed since the fix was found;
+    None where there is none.
+    """
     if digest(content) == expected:
         return None
     copies = sorted(file.parent.glob(f"{glob.escape(file.name)}{COPY}*"))
@@ -141,8 +168,9 @@ def _copy_of(file: Path, content: bytes, expected: str) -> Path | None:
 
 def _changed(file: Path, expected: str, content: bytes) -> PatchError:
     return PatchError(
-        f"{str(file)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... Received: "
-        f"{digest(content)[:12]}... Bring the old version back, or run `nanfix repair` again."
+        f"{str(file)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... "
+        f"Received: {digest(content)[:12]}... Bring the old version back, or run `nanfix repair` "
+        "again."
     )
 
 
@@ -158,5 +186,10 @@ def _unused(path: Path) -> Path:
 
 def _diff(path: str, before: bytes, after: bytes) -> bytes:
     old, new = (re.findall(b"[^\n]*\n|[^\n]+", content) for content in (before, after))
-    lines = difflib.diff_bytes(difflib.unified_diff, old, new, f"a/{path}".encode(), f"b/{path}".encode())
-    return b"".join(line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in lines)
+    lines = difflib.diff_bytes(
+        difflib.unified_diff, old, new, f"a/{path}".encode(), f"b/{path}".encode()
+    )
+    return b"".join(
+        line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n"
+        for line in lines
+    )

@@ -1,4 +1,5 @@
-"""Connect the layers of a Functional or Sequential model anew, in the user's own object. Loads Keras and TensorFlow.
+"""Connect the layers of a Functional or Sequential model anew, in the user's own object. Loads
+Keras and TensorFlow.
 
 The public way, `keras.models.clone_model`, makes another object with other layers.
 """
@@ -9,7 +10,8 @@ from typing import Any, Self
 
 import keras
 
-# The class of models that are connected layers, and whether a subclass is made anew of them when it is loaded.
+# The class of models that are connected layers, and whether a subclass is made anew of
+# them when it is loaded.
 from keras.src.models.functional import Functional, functional_like_constructor
 
 # Where a symbolic tensor comes from.
@@ -28,19 +30,29 @@ Layers = Sequence[Any]
 
 
 def is_graph(layer: Any) -> bool:
-    """Say whether a layer is a model that consists of its connected layers, also when it is loaded."""
+    """Say whether a layer is a model that consists of its connected layers, also when
+    it is loaded.
+    """
     if isinstance(layer, keras.Sequential):
         return type(layer).call is keras.Sequential.call
-    return isinstance(layer, Functional) and type(layer).call is Functional.call and functional_like_constructor(type(layer))
+    return (
+        isinstance(layer, Functional)
+        and type(layer).call is Functional.call
+        and functional_like_constructor(type(layer))
+    )
 
 
 def is_connected(layer: Any) -> bool:
-    """Say whether a layer is a Functional or a Sequential model, by whatever code it is computed."""
+    """Say whether a layer is a Functional or a Sequential model, by whatever code it is
+    computed.
+    """
     return issubclass(type(layer), Functional | keras.Sequential)
 
 
 def restack(model: Any, layers: Layers, undo: ExitStack) -> None:
-    """Give a Sequential model these layers, its input layer the first of them, until `undo` is closed."""
+    """Give a Sequential model these layers, its input layer the first of them, until
+    `undo` is closed.
+    """
     undo.callback(vars(model).update, {name: vars(model)[name] for name in STACK})
     nodes = _Nodes.of([*direct_layers(model), *layers])
     undo.callback(nodes.take_back)
@@ -48,18 +60,26 @@ def restack(model: Any, layers: Layers, undo: ExitStack) -> None:
     model._maybe_rebuild()
     nodes.put_first()
     graph = model._functional
-    vars(model)["_functional"] = Functional(graph._inputs_struct, graph._outputs_struct)  # which goes by the nodes' order
+    # Which goes by the nodes' order.
+    vars(model)["_functional"] = Functional(graph._inputs_struct, graph._outputs_struct)
 
 
-def reconnect(model: Any, behind: Sequence[Layers], before: Mapping[int, Any], last: Layers, undo: ExitStack) -> None:
-    """Connect a Functional model with new layers behind each input, before layers (by id) and behind the output.
+def reconnect(
+    model: Any, behind: Sequence[Layers], before: Mapping[int, Any], last: Layers, undo: ExitStack
+) -> None:
+    """Connect a Functional model with new layers behind each input, before layers (by
+    id) and behind the output.
 
     Closing `undo` connects it as it was.
     """
 
     def called(operation: Any) -> Any:
         new = before.get(id(operation))
-        return operation if new is None else lambda inputs, *args, **kwargs: operation(new(inputs), *args, **kwargs)
+        return (
+            operation
+            if new is None
+            else lambda inputs, *args, **kwargs: operation(new(inputs), *args, **kwargs)
+        )
 
     undo.callback(vars(model).update, {name: vars(model)[name] for name in CONNECTIONS})
     tracked = direct_layers(model)
@@ -78,7 +98,9 @@ def reconnect(model: Any, behind: Sequence[Layers], before: Mapping[int, Any], l
 
 
 def calls_of(operation: Any) -> list[Any]:
-    """Return the very list of the calls of a layer on symbolic tensors, of which only the outputs of the first are public."""
+    """Return the very list of the calls of a layer on symbolic tensors, of which only the outputs
+    of the first are public.
+    """
     return operation._inbound_nodes
 
 
@@ -89,7 +111,9 @@ def _through(tensor: Any, layers: Sequence[Callable[[Any], Any]]) -> Any:
 
 
 class _Nodes:
-    """The calls of layers on symbolic tensors, of which the first is what `layer.input` and `layer.output` go by."""
+    """The calls of layers on symbolic tensors, of which the first is what `layer.input` and
+    `layer.output` go by.
+    """
 
     def __init__(self, held: list[tuple[Any, list[Any], list[Any]]]):
         self._held = held
@@ -100,7 +124,9 @@ class _Nodes:
         return cls([(o, list(calls_of(o)), list(o._outbound_nodes)) for o in unique])
 
     def put_first(self) -> None:
-        """Let the calls made since stand in front of the earlier ones, so that `layer.output` is what the model computes now."""
+        """Let the calls made since stand in front of the earlier ones, so that `layer.output` is
+        what the model computes now.
+        """
         for operation, inbound, _ in self._held:
             known = {id(node) for node in inbound}
             new = [node for node in calls_of(operation) if id(node) not in known]

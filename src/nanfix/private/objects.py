@@ -1,37 +1,45 @@
 """Private attributes of Keras' models, layers, optimizers, losses and callbacks. Loads nothing.
 
-A constant is the name of an attribute that is set, or of a method that is overridden, on a single object.
+A constant is the name of an attribute that is set, or of a method that is overridden,
+on a single object.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-# Compiled functions. No underscore, yet not documented: `compile` is the public way to reset them, and resets all else too.
+# Compiled functions. No underscore, yet not documented: `compile` is the public way to reset them,
+# and resets all else too.
 COMPILED = ("train_function", "test_function", "predict_function")
 
 # BackupAndRestore sets it for good. `fit` has an argument for it, but none to take this one back.
 INITIAL_EPOCH = "_initial_epoch"
 
-# The loss that `compute_loss` calls. `compile` would set it too, but makes new metrics and forgets the compiled functions.
+# The loss that `compute_loss` calls. `compile` would set it too, but makes new metrics and forgets
+# the compiled functions.
 COMPILE_LOSS = "_compile_loss"
 
-# What an optimizer does between the gradients and the update. A subclass could override them; the user's object has its class.
+# What an optimizer does between the gradients and the update. A subclass could override them; the
+# user's object has its class.
 CLIP_GRADIENTS = "_clip_gradients"
 ALL_REDUCE = "_all_reduce_sum_gradients"
 
-# The learning rate as it was given. `learning_rate` can be set to a number alone where the optimizer was made with one.
+# The learning rate as it was given. `learning_rate` can be set to a number alone where the
+# optimizer was made with one.
 LEARNING_RATE = "_learning_rate"
 
-# The precision of a layer. The setter of `dtype_policy` writes into a policy map that other layers share.
+# The precision of a layer. The setter of `dtype_policy` writes into a policy map that
+# other layers share.
 DTYPE_POLICY = "_dtype_policy"
 
 # What callbacks hold that is no memory of theirs: the model, and the open files of TensorBoard.
 OF_CALLBACKS = frozenset({"_model", "_writers", "_prev_summary_state"})
 
-# What Keras notes about the first call of a model, for its export. It is no part of what nanfix puts back.
+# What Keras notes about the first call of a model, for its export. It is no part of
+# what nanfix puts back.
 INPUTS_SPEC = "_saved_model_inputs_spec"
 
-# What a layer keeps about the tracking of its own attributes begins so. No list of these names is public.
+# What a layer keeps about the tracking of its own attributes begins so. No list of
+# these names is public.
 TRACKING = "_self_"
 
 
@@ -44,7 +52,8 @@ def all_layers(layer: Any) -> list[Any]:
 
 
 def direct_layers(layer: Any) -> list[Any]:
-    """Return the very list of what a layer or model tracks as its direct layers, of a Sequential model the input layer too.
+    """Return the very list of what a layer or model tracks as its direct layers, of a Sequential
+    model the input layer too.
 
     `model.layers` leaves that one out, and a layer has no such list.
     """
@@ -52,25 +61,31 @@ def direct_layers(layer: Any) -> list[Any]:
 
 
 def is_layer(node: Any) -> bool:
-    """Say whether a node of a model is a layer and no bare operation, without loading Keras for `isinstance`."""
+    """Say whether a node of a model is a layer and no bare operation, without loading
+    Keras for `isinstance`.
+    """
     return hasattr(node, "_flatten_layers")
 
 
 def added_losses(layer: Any) -> list[Any]:
-    """Return the very list in which a layer keeps what `add_loss` was given; `layer.losses` is a copy with those of others."""
+    """Return the very list in which a layer keeps what `add_loss` was given; `layer.losses` is a
+    copy with those of others.
+    """
     return layer._losses
 
 
 def own_kernel(layer: Any) -> Any:
     """Return the kernel that a layer holds, or None.
 
-    `layer.kernel` computes one for a layer with LoRA, and raises an error for one that is not built.
+    `layer.kernel` computes one for a layer with LoRA, and raises an error for one that
+    is not built.
     """
     return vars(layer).get("kernel", vars(layer).get("_kernel"))
 
 
 def graph_of(model: Any) -> Any:
-    """Return the Functional model that a model is, or that a built Sequential one computes by; None for any other.
+    """Return the Functional model that a model is, or that a built Sequential one
+    computes by; None for any other.
 
     The class is not public, and a Sequential model does not show that it has one.
     """
@@ -79,17 +94,22 @@ def graph_of(model: Any) -> Any:
 
 
 def inputs_struct(graph: Any) -> Any:
-    """Return the inputs of a graph in the structure that it was built from, by which it takes data; `inputs` is flat."""
+    """Return the inputs of a graph in the structure that it was built from, by which it
+    takes data; `inputs` is flat.
+    """
     return graph._inputs_struct
 
 
 def outputs_struct(model: Any) -> Any:
-    """Return the outputs of a Functional model in the structure it was built from, None for others; `outputs` is flat."""
+    """Return the outputs of a Functional model in the structure it was built from, None
+    for others; `outputs` is flat.
+    """
     return getattr(model, "_outputs_struct", None)
 
 
 def compile_config(model: Any) -> Any:
-    """Return what holds as `config` the arguments of `compile` that a saved model is compiled with; None if there are none.
+    """Return what holds as `config` the arguments of `compile` that a saved model is compiled with;
+    None if there are none.
 
     `get_compile_config` gives a serialized copy, and nothing but `compile` changes it.
     """
@@ -97,32 +117,43 @@ def compile_config(model: Any) -> Any:
 
 
 def has_compiled_loss(model: Any) -> bool:
-    """Say whether `compile` was given a loss; `model.loss` may be another thing in a class of the user's own."""
+    """Say whether `compile` was given a loss; `model.loss` may be another thing in a
+    class of the user's own.
+    """
     return getattr(model, COMPILE_LOSS, None) is not None
 
 
 def given_loss(model: Any) -> Any:
-    """Return the loss as `compile` was given it, None without; `model.loss` may be another thing in a class of the user's."""
+    """Return the loss as `compile` was given it, None without; `model.loss` may be another thing in
+    a class of the user's.
+    """
     return getattr(getattr(model, COMPILE_LOSS, None), "_user_loss", None)
 
 
 def given_loss_weights(model: Any) -> Any:
-    """Return the loss weights as `compile` was given them, None without. Only their serialized form is public."""
+    """Return the loss weights as `compile` was given them, None without. Only their
+    serialized form is public.
+    """
     return getattr(getattr(model, COMPILE_LOSS, None), "_user_loss_weights", None)
 
 
 def given_metrics(model: Any) -> Any:
-    """Return the metrics as `compile` was given them, None without. Only their serialized form is public."""
+    """Return the metrics as `compile` was given them, None without. Only their
+    serialized form is public.
+    """
     return getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
 
 
 def loss_tracker(model: Any) -> Any:
-    """Return the running mean of the loss, None without; `metrics` need not list it where the user's class overrides it."""
+    """Return the running mean of the loss, None without; `metrics` need not list it where the
+    user's class overrides it.
+    """
     return model._loss_tracker
 
 
 def learning_rate_of(optimizer: Any) -> Any:
-    """Return the learning rate as an optimizer holds it: a variable, a schedule, a function; None without.
+    """Return the learning rate as an optimizer holds it: a variable, a schedule, a
+    function; None without.
 
     `learning_rate` is its value at the moment, so a schedule looks like a number.
     """
@@ -130,22 +161,32 @@ def learning_rate_of(optimizer: Any) -> Any:
 
 
 def updated_variables(optimizer: Any) -> list[Any]:
-    """Return the variables that a built optimizer updates. `variables` are its own: iterations, rate, moments."""
+    """Return the variables that a built optimizer updates. `variables` are its own:
+    iterations, rate, moments.
+    """
     return list(optimizer._trainable_variables)
 
 
 def moments(optimizer: Any) -> Iterator[tuple[list[Any], float]]:
-    """Yield each list in which an optimizer remembers something per variable that it updates, and what it starts at.
+    """Yield each list in which an optimizer remembers something per variable that it
+    updates, and what it starts at.
 
     `variables` has them all in one row, without a word of which belongs to which.
     """
     count = len(optimizer._trainable_variables)
     for name, held in vars(optimizer).items():
         if name != "_trainable_variables" and isinstance(held, list) and len(held) == count:
-            yield held, getattr(optimizer, "initial_accumulator_value", 0.0) if name == "_accumulators" else 0.0
+            yield (
+                held,
+                getattr(optimizer, "initial_accumulator_value", 0.0)
+                if name == "_accumulators"
+                else 0.0,
+            )
 
 
 def hand_on_logits(given: Any, made: Any) -> None:
-    """Let a tensor `made` of outputs carry the logits that they came from, of which Keras computes crossentropies."""
+    """Let a tensor `made` of outputs carry the logits that they came from, of which
+    Keras computes crossentropies.
+    """
     if hasattr(given, "_keras_logits"):
         made._keras_logits = given._keras_logits

@@ -1,4 +1,6 @@
-"""What nanfix takes from keras-tuner's private modules, and overrides of private methods. Loads keras-tuner."""
+"""What nanfix takes from keras-tuner's private modules, and overrides of private
+methods. Loads keras-tuner.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from keras_tuner.src.engine.oracle import LOCKS, THREADS
 class StrictTuner(BaseTuner):
     """A tuner for which a trial fails by FailedTrialError alone.
 
-    Any other exception leaves `search`: the public one makes each a failed trial, prints its traceback, and goes on.
+    Any other exception leaves `search`: the public one makes each a failed trial, prints its
+    traceback, and goes on.
     """
 
     def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
@@ -25,7 +28,9 @@ class StrictTuner(BaseTuner):
 
 
 def project_dir(oracle: Any) -> Path:
-    """Return the folder that the oracle of a tuner writes to: the tuner shows its own, an oracle has none to show."""
+    """Return the folder that the oracle of a tuner writes to: the tuner shows its own,
+    an oracle has none to show.
+    """
     return Path(oracle._project_dir)
 
 
@@ -35,13 +40,17 @@ def oracles_kept() -> int:
 
 
 def forget(oracle: Any) -> None:
-    """Take an oracle, which holds model and data, out of the tables in which keras-tuner keeps each for ever."""
+    """Take an oracle, which holds model and data, out of the tables in which
+    keras-tuner keeps each for ever.
+    """
     LOCKS.pop(oracle, None)
     THREADS.pop(oracle, None)
 
 
 def serve(oracle: Any, server: Any) -> None:
-    """Let a gRPC server answer for an oracle. `search` in a chief serves too, but on a fixed port and with no way to end it."""
+    """Let a gRPC server answer for an oracle. `search` in a chief serves too, but on a fixed port
+    and with no way to end it.
+    """
     from keras_tuner.src import protos  # loads gRPC
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
 

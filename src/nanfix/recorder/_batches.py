@@ -54,7 +54,9 @@ class RecordedBatches:
             self._rates = tuple((rate, read(rate)) for rate in variables)
 
     def add(self, drawn: Drawn, *, epoch: int, step: int) -> None:
-        """Hold the batches of an execution whose first step is `step` (from 1) of `epoch` (from 0)."""
+        """Hold the batches of an execution whose first step is `step` (from 1) of
+        `epoch` (from 0).
+        """
         self._executions.append(Execution(epoch, step, self._rates, drawn))
         if self.first is None:
             self.first = whole(drawn.first)
@@ -73,4 +75,7 @@ def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
     """Say whether a callback acts between steps, and so may change the learning rate there."""
     hooks = {name: getattr(callback, name) for name in BATCH_HOOKS}
     inherited = keras.callbacks.Callback
-    return any(getattr(hook, "__func__", hook) is not getattr(inherited, name) for name, hook in hooks.items())
+    return any(
+        getattr(hook, "__func__", hook) is not getattr(inherited, name)
+        for name, hook in hooks.items()
+    )

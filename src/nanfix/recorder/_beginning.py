@@ -1,4 +1,6 @@
-"""The state before a step that itself makes variables, which only show what they began with when they are made."""
+"""The state before a step that itself makes variables, which only show what they began
+with when they are made.
+"""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -12,14 +14,18 @@ from nanfix.model.snapshot import Snapshot, read, state_variables, verified
 
 
 class Beginning:
-    """Knows what every variable of a model held before its first step, also of those that come to be in that step.
+    """Knows what every variable of a model held before its first step, also of those
+    that come to be in that step.
 
-    A model that runs eagerly cannot be traced without being run, and its code is not run twice: it may count, print or draw.
+    A model that runs eagerly cannot be traced without being run, and its code is not run twice: it
+    may count, print or draw.
     """
 
     def __init__(self, model: Any, callbacks: Iterable[Any] = ()):
         self._model = model
-        self._held = {id(variable): (variable, read(variable)) for variable in state_variables(model)}
+        self._held = {
+            id(variable): (variable, read(variable)) for variable in state_variables(model)
+        }
         self._states = tuple((callback, plain_state(callback)) for callback in callbacks)
         self._counters = tuple(counters(model))
         self._made: dict[int, tuple[Any, Any]] = {}
@@ -41,8 +47,15 @@ class Beginning:
             made = make(**arguments)
             if isinstance(made, tf.distribute.DistributedValues):
                 return made
-            # In a graph, which is run later, a variable cannot be read; slots begin with constants, though.
-            value = made.read_value() if tf.executing_eagerly() else tf.get_static_value(given[-1]) if given else None
+            # In a graph, which is run later, a variable cannot be read; slots begin
+            # with constants, though.
+            value = (
+                made.read_value()
+                if tf.executing_eagerly()
+                else tf.get_static_value(given[-1])
+                if given
+                else None
+            )
             if value is not None:
                 with tf.init_scope():
                     self._made[id(made)] = made, tf.convert_to_tensor(value)
@@ -52,13 +65,17 @@ class Beginning:
             yield
 
     def snapshot(self, epoch: int, total: int) -> Snapshot | None:
-        """Return the state of then, of all variables that there are now; None when it was not finite."""
+        """Return the state of then, of all variables that there are now; None when it
+        was not finite.
+        """
         variables = tuple(state_variables(self._model))
         tensors = tuple(self._initial(variable) for variable in variables)
         norm = verified(self._model, variables, tensors)
         if norm is None:
             return None
-        return Snapshot(epoch, 0, total, variables, tensors, self._states, norm, time.time(), self._counters)
+        return Snapshot(
+            epoch, 0, total, variables, tensors, self._states, norm, time.time(), self._counters
+        )
 
     def _initial(self, variable: Any) -> Any:
         inner = variable if isinstance(variable, tf.Variable) else variable.value

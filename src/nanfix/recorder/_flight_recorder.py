@@ -1,4 +1,6 @@
-"""The flight recorder: verified snapshots and the batches since the newest, kept while Keras trains."""
+"""The flight recorder: verified snapshots and the batches since the newest, kept while
+Keras trains.
+"""
 
 import functools
 import math
@@ -31,8 +33,8 @@ from nanfix.recorder.snapshot_files import Saved, SnapshotStore, joined
 from nanfix.records.diagnosis import Onset
 from nanfix.records.errors import RunDirError
 
-# Of the memory that is free when the run begins: a tenth is not missed, and is many snapshots of most
-# models.
+# Of the memory that is free when the run begins: a tenth is not missed, and is many
+# snapshots of most models.
 MEMORY_SHARE = 0.1
 
 
@@ -55,20 +57,24 @@ def _under_the_net(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 class FlightRecorder(keras.callbacks.Callback):
-    """Watches one `model.fit`: tests every loss, verifies the state now and then, and keeps what a replay needs.
+    """Watches one `model.fit`: tests every loss, verifies the state now and then, and
+    keeps what a replay needs.
 
-    Raises `Nonfinite` out of `fit` at the first non-finite loss, or at the first verification that finds a
-    non-finite weight, optimizer slot or statistic. Snapshots are taken just before a step, after all callbacks have
-    had their say. The initial state is always kept, older snapshots are thinned geometrically, and all of it stays
-    within `memory_bytes` (by default a tenth of the free memory); where two snapshots do not fit, they go to `store`.
+    Raises `Nonfinite` out of `fit` at the first non-finite loss, or at the first verification that
+    finds a non-finite weight, optimizer slot or statistic. Snapshots are taken just before a step,
+    after all callbacks have had their say. The initial state is always kept, older snapshots are
+    thinned geometrically, and all of it stays within `memory_bytes` (by default a tenth of the free
+    memory); where two snapshots do not fit, they go to `store`.
 
     Args:
         callbacks: the user's, whose state belongs to a snapshot.
         memory_bytes: limit for snapshots and batches.
         store: where snapshots on disk are kept; None for never.
-        durable: write a snapshot to the store now and then in any case, for a run that is killed to go on from.
+        durable: write a snapshot to the store now and then in any case, for a run that
+            is killed to go on from.
         resume: the initial and the newest snapshot of such a run.
-        net: keeps the faults of the recorder itself; after one it records no more, and the training goes on.
+        net: keeps the faults of the recorder itself; after one it records no more, and
+            the training goes on.
     """
 
     def __init__(
@@ -129,7 +135,9 @@ class FlightRecorder(keras.callbacks.Callback):
         return Nonfinite(onset, "the labels", refused=refused_label(error))
 
     def detach(self) -> None:
-        """Stop recording; the traced step stays with the model, so that the next fit need not trace it again."""
+        """Stop recording; the traced step stays with the model, so that the next fit
+        need not trace it again.
+        """
         self._during_first.close()
         if self._step is not None:
             self._step.listener = None
@@ -163,7 +171,9 @@ class FlightRecorder(keras.callbacks.Callback):
 
     @_under_the_net
     def before_execution(self, iterator: Any) -> None:
-        """Take the initial snapshot, once the model has its variables, and later ones when they are due."""
+        """Take the initial snapshot, once the model has its variables, and later ones
+        when they are due.
+        """
         if not self._shelf.snapshots:
             prepared = self._step is not None and self._step.prepare(iterator)
             if self._step is not None and not prepared and self._resume is not None:
@@ -246,7 +256,9 @@ class FlightRecorder(keras.callbacks.Callback):
         self._keep()
 
     def _wait_for_variables(self) -> None:
-        """Let the first step make what variables are missing; what they began with is the initial state."""
+        """Let the first step make what variables are missing; what they began with is
+        the initial state.
+        """
         self._beginning = Beginning(self.model, self._callbacks)
         self._during_first.enter_context(self._beginning.watched())
 
@@ -258,7 +270,9 @@ class FlightRecorder(keras.callbacks.Callback):
             self._put(beginning.snapshot(self._epoch, self.total_steps), time.perf_counter())
 
     def _keep(self) -> None:
-        """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is not finite."""
+        """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is
+        not finite.
+        """
         begun = time.perf_counter()
         snapshot = take(
             self.model,
@@ -318,7 +332,9 @@ class FlightRecorder(keras.callbacks.Callback):
         return self._shelf.nbytes + self._batches.nbytes
 
     def _nonfinite(self, what: str, *, logged: bool = False) -> Nonfinite:
-        """Return what leaves `fit`; it is kept too, since a `fit` of the user's own may swallow it."""
+        """Return what leaves `fit`; it is kept too, since a `fit` of the user's own may
+        swallow it.
+        """
         self.incident = Nonfinite(self._here(), what, logged=logged)
         return self.incident
 

@@ -32,7 +32,9 @@ class LossSeries:
     def begin_epoch(self) -> None:
         self._sum = 0.0
 
-    def add(self, loss: float, model: keras.Model, logs: Any, *, done: int, steps: int, snapshot: int) -> None:
+    def add(
+        self, loss: float, model: keras.Model, logs: Any, *, done: int, steps: int, snapshot: int
+    ) -> None:
         """Take in the finite loss that was logged after `steps` more steps.
 
         Args:
@@ -53,7 +55,9 @@ class LossSeries:
     def end_epoch(self, epoch: int, logs: Mapping[str, Any] | None) -> float | None:
         """Take in the figures of an epoch; return its validation loss, or None without one."""
         figures = {name: n for name, n in (logs or {}).items() if name != "learning_rate"}
-        validated = {name.removeprefix("val_"): n for name, n in figures.items() if name.startswith("val_")}
+        validated = {
+            name.removeprefix("val_"): n for name, n in figures.items() if name.startswith("val_")
+        }
         trained = {name: n for name, n in figures.items() if not name.startswith("val_")}
         validation_loss, training_loss = named_loss(validated), loss_of(trained)
         known = [loss for loss in (validation_loss, training_loss) if loss is not None]

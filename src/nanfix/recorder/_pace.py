@@ -8,8 +8,8 @@ WARM_UP = 0.02  # seconds
 class Pace:
     """Lets something that is done again and again take at most a share of the time that passes.
 
-    The first time is a slow one; when it was shorter than `warm_up` seconds all the same, what it took is not held against
-    the second.
+    The first time is a slow one; when it was shorter than `warm_up` seconds all the same, what it
+    took is not held against the second.
     """
 
     def __init__(self, share: float, warm_up: float = WARM_UP):

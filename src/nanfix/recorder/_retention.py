@@ -24,13 +24,20 @@ class Shelf:
     Args:
         memory_bytes: what they may hold; when two do not fit, they go to `store`.
         store: where snapshots on disk are kept; None for never.
-        durable: write the newest to the store now and then in any case, for a run that is killed to go on from.
+        durable: write the newest to the store now and then in any case, for a run that
+            is killed to go on from.
     """
 
-    def __init__(self, memory_bytes: int, store: SnapshotStore | None = None, durable: bool = False):
+    def __init__(
+        self, memory_bytes: int, store: SnapshotStore | None = None, durable: bool = False
+    ):
         self.snapshots: list[Snapshot] = []
         self.on_disk = False
-        self._memory_bytes, self._store, self._durable = memory_bytes, store, durable and store is not None
+        self._memory_bytes, self._store, self._durable = (
+            memory_bytes,
+            store,
+            durable and store is not None,
+        )
         self._writing = Pace(WRITING, warm_up=0.0)
         self._written: Snapshot | None = None
 
@@ -45,7 +52,8 @@ class Shelf:
         self._writing.done(GUESS, time.perf_counter())  # what is there need not be written again
 
     def put(self, snapshot: Snapshot, past: Past) -> float:
-        """Keep a snapshot, and drop what it makes superfluous; `past` gives history and epochs for its file.
+        """Keep a snapshot, and drop what it makes superfluous; `past` gives history and
+        epochs for its file.
 
         Returns:
             The seconds spent on a file that is only there for a later call.
@@ -73,13 +81,18 @@ class Shelf:
             written = self._store.save(snapshot, *past())
         except OSError as error:
             log.warning(
-                "nanfix: snapshots cannot be written to %s (%s). The newest stay in memory; a killed run cannot be gone on with.",
+                "nanfix: snapshots cannot be written to %s (%s). The newest stay in memory; a "
+                "killed run cannot be gone on with.",
                 self._store.folder,
                 error,
             )
             self._store, self._durable, self.on_disk = None, False, False
             return None
-        if self._written is not None and 0 < self._written.total < snapshot.total and not self.on_disk:
+        if (
+            self._written is not None
+            and 0 < self._written.total < snapshot.total
+            and not self.on_disk
+        ):
             self._store.discard(self._written)
         self._written = written
         now = time.perf_counter()
@@ -88,7 +101,9 @@ class Shelf:
 
 
 def thin(snapshots: list[Snapshot], room: int) -> list[Snapshot]:
-    """Keep the initial and the newest snapshot and, between them, one for each doubling of age, at most `room`."""
+    """Keep the initial and the newest snapshot and, between them, one for each doubling
+    of age, at most `room`.
+    """
     newest = snapshots[-1]
     ages: dict[int, Snapshot] = {}
     for snapshot in snapshots[1:-1]:

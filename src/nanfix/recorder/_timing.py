@@ -1,4 +1,6 @@
-"""When the recorder may take a snapshot or check the weights, so that a training is hardly slower."""
+"""When the recorder may take a snapshot or check the weights, so that a training is
+hardly slower.
+"""
 
 import time
 

@@ -1,4 +1,6 @@
-"""Let a training that goes on from a snapshot look to the user's callbacks as if it had never stopped."""
+"""Let a training that goes on from a snapshot look to the user's callbacks as if it had
+never stopped.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +22,8 @@ WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.TensorBoard,
 )
-LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}  # where each writes
+# Where each writes.
+LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 States = Iterable[tuple[Any, dict[str, Any]]]
@@ -37,26 +40,38 @@ def listed(given: Any) -> list[Any]:
 
 
 def without_writers(callbacks: Sequence[Any]) -> list[Any]:
-    """Return the callbacks but for those of Keras that only write files: what they wrote is of a later training already."""
+    """Return the callbacks but for those of Keras that only write files: what they wrote is of a
+    later training already.
+    """
     return [callback for callback in callbacks if not isinstance(callback, WRITERS)]
 
 
 def broken_off(callbacks: Sequence[Any]) -> None:
-    """Let TensorBoard close its files when a training ends before its time, so that nothing is left to be written to them."""
+    """Let TensorBoard close its files when a training ends before its time, so that nothing is left
+    to be written to them.
+    """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.TensorBoard):
             callback.on_train_end()
 
 
 def logged(callbacks: Sequence[Any]) -> dict[str, int]:
-    """Return how many lines the files of CSVLoggers that append hold before a training: these are of earlier ones."""
-    appending = [c for c in callbacks if isinstance(c, keras.callbacks.CSVLogger) and c.append and Path(c.filename).exists()]
+    """Return how many lines the files of CSVLoggers that append hold before a training:
+    these are of earlier ones.
+    """
+    appending = [
+        c
+        for c in callbacks
+        if isinstance(c, keras.callbacks.CSVLogger) and c.append and Path(c.filename).exists()
+    ]
     return {logger.filename: len(_lines(logger)) for logger in appending}
 
 
 def still_training(callbacks: Sequence[Any]) -> tuple[Any, ...]:
     """Return the callbacks, each once, that were told of no end when a training was broken off."""
-    return tuple({id(c): c for c in callbacks if not isinstance(c, keras.callbacks.TensorBoard)}.values())
+    return tuple(
+        {id(c): c for c in callbacks if not isinstance(c, keras.callbacks.TensorBoard)}.values()
+    )
 
 
 def resumed(
@@ -71,15 +86,18 @@ def resumed(
 ) -> list[Any]:
     """Return the callbacks to train with from `epoch` on.
 
-    Those in `begun` have gone through the training that was rolled back: until `during` is closed they are not told that
-    another begins, and so keep what they know, their files and their runs. Others begin anew and go on with `states`, since
-    Keras' callbacks forget everything when a training begins. A CSVLogger's file loses the rows of the epochs that are
-    trained again, and only those; so do the files of TensorBoard after a rollback. BackupAndRestore, which would load a
-    state of its own, only backs up; after a rollback, when the weights may be meant for scaled data, it only deletes its
-    files at the end. A callback with a method `on_rollback(epoch)` is told of one.
+    Those in `begun` have gone through the training that was rolled back: until `during` is closed
+    they are not told that another begins, and so keep what they know, their files and their runs.
+    Others begin anew and go on with `states`, since Keras' callbacks forget everything when a
+    training begins. A CSVLogger's file loses the rows of the epochs that are trained again, and
+    only those; so do the files of TensorBoard after a rollback. BackupAndRestore, which would load
+    a state of its own, only backs up; after a rollback, when the weights may be meant for scaled
+    data, it only deletes its files at the end. A callback with a method `on_rollback(epoch)` is
+    told of one.
 
     Args:
-        rolled_back: when the state was reached that the training was rolled back to, in seconds since 1970; None when it was not.
+        rolled_back: when the state was reached that the training was rolled back to, in seconds
+            since 1970; None when it was not.
         earlier: what `logged` returned before the training began.
     """
     going_on = {id(callback) for callback in begun}
@@ -95,18 +113,27 @@ def resumed(
             override(during, callback, "on_train_begin", _ignore)
     anew = [callback for callback in callbacks if id(callback) not in going_on]
     told = [
-        _Backup(callback, rolled_back is not None) if isinstance(callback, keras.callbacks.BackupAndRestore) else callback
+        _Backup(callback, rolled_back is not None)
+        if isinstance(callback, keras.callbacks.BackupAndRestore)
+        else callback
         for callback in callbacks
     ]
     known = {id(callback) for callback in anew}
     loggers = [callback for callback in anew if isinstance(callback, keras.callbacks.CSVLogger)]
-    return [*told, _Reminder([(callback, state) for callback, state in states if id(callback) in known], loggers)]
+    return [
+        *told,
+        _Reminder(
+            [(callback, state) for callback, state in states if id(callback) in known], loggers
+        ),
+    ]
 
 
 def put_off_end(callbacks: Sequence[Any], during: ExitStack) -> None:
-    """Tell callbacks of no end of a training until `during` is closed: whether the training counts is judged after it.
+    """Tell callbacks of no end of a training until `during` is closed: whether the
+    training counts is judged after it.
 
-    EarlyStopping restores its best weights then, which are what is judged, and TensorBoard's files are closed each time.
+    EarlyStopping restores its best weights then, which are what is judged, and TensorBoard's files
+    are closed each time.
     """
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.EarlyStopping | keras.callbacks.TensorBoard):
@@ -125,7 +152,9 @@ def _ignore(logs: Any = None) -> None:
 
 @contextmanager
 def logging_to(folder: Path, callbacks: Sequence[Any]) -> Iterator[None]:
-    """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written elsewhere stays as it is."""
+    """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written
+    elsewhere stays as it is.
+    """
     moved = []
     for number, callback in enumerate(callbacks):
         attribute = next((name for kind, name in LOGS.items() if isinstance(callback, kind)), None)
@@ -141,7 +170,9 @@ def logging_to(folder: Path, callbacks: Sequence[Any]) -> Iterator[None]:
 
 
 class _Reminder(keras.callbacks.Callback):
-    """Comes after the user's callbacks, so that what they reset when the training begins is put back."""
+    """Comes after the user's callbacks, so that what they reset when the training
+    begins is put back.
+    """
 
     def __init__(self, states: States, loggers: Sequence[Any]):
         super().__init__()
@@ -157,7 +188,9 @@ class _Reminder(keras.callbacks.Callback):
 
 
 class _Backup(keras.callbacks.Callback):
-    """A BackupAndRestore that does not restore, and backs up only where its files will mean what it says."""
+    """A BackupAndRestore that does not restore, and backs up only where its files will
+    mean what it says.
+    """
 
     def __init__(self, backup: Any, rolled_back: bool):
         super().__init__()
@@ -185,7 +218,9 @@ def _lines(logger: Any) -> list[bytes]:
 
 
 def _cut(logger: Any, epoch: int, earlier: int) -> None:
-    """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained again, but no `earlier` line."""
+    """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained
+    again, but no `earlier` line.
+    """
     opened = None if logger.csv_file is None or logger.csv_file.closed else logger.csv_file
     if opened is not None:
         opened.flush()
@@ -198,11 +233,13 @@ def _cut(logger: Any, epoch: int, earlier: int) -> None:
             break
         if first:
             row = int(first)
-            if row < epoch or (following is not None and row != following - 1):  # rows of an earlier training stay
+            # Rows of an earlier training stay.
+            if row < epoch or (following is not None and row != following - 1):
                 break
             following = row
         lines.pop()
-    with Path(logger.filename).open("r+b") as file:  # the callback may hold the file open: it is cut, not replaced
+    # The callback may hold the file open: it is cut, not replaced.
+    with Path(logger.filename).open("r+b") as file:
         file.truncate(sum(map(len, lines)))
     if opened is not None:
         opened.seek(0, os.SEEK_END)

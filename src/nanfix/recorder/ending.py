@@ -1,4 +1,6 @@
-"""End a training that no fix has held for as Keras would have ended it: every epoch in the history, every callback told."""
+"""End a training that no fix has held for as Keras would have ended it: every epoch in the history,
+every callback told.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,21 +12,27 @@ from nanfix.data.training_data import TrainingData
 from nanfix.model.object_state import remember
 from nanfix.recorder.watch import Watched
 
-KEEPS = keras.callbacks.BackupAndRestore  # at the end of a training it deletes what it has saved, which is still finite here
+# At the end of a training it deletes what it has saved, which is still finite here.
+KEEPS = keras.callbacks.BackupAndRestore
 
 
-def ended(model: Any, data: TrainingData, watched: Watched) -> tuple[dict[str, list[float]], list[int]]:
-    """Give callbacks and history the epochs that plain Keras would have gone on with, and end the training.
+def ended(
+    model: Any, data: TrainingData, watched: Watched
+) -> tuple[dict[str, list[float]], list[int]]:
+    """Give callbacks and history the epochs that plain Keras would have gone on with,
+    and end the training.
 
-    Nothing is trained: the weights would be NaN. So every figure of these epochs is NaN, which for the loss is what Keras
-    gives, and for a metric says that it was not measured. A callback that stops the training stops it here, too.
+    Nothing is trained: the weights would be NaN. So every figure of these epochs is NaN, which for
+    the loss is what Keras gives, and for a metric says that it was not measured. A callback that
+    stops the training stops it here, too.
 
     Returns:
         The whole history, and its epochs.
     """
     assert watched.incident is not None
     callbacks, onset = watched.begun, watched.incident.detected
-    remember(watched.knew)  # of the failed training: a fix that was trained with has taught them other things
+    # Of the failed training: a fix that was trained with has taught them other things.
+    remember(watched.knew)
     log = _history_of(model, watched)
     model.stop_training = False
     if watched.incident.logged:
@@ -53,7 +61,10 @@ def _history_of(model: Any, watched: Watched) -> Any:
     log = keras.callbacks.History()
     log.set_model(model)
     log.params = dict(watched.params)
-    log.history, log.epoch = {name: list(values) for name, values in watched.history.items()}, list(watched.epoch)
+    log.history, log.epoch = (
+        {name: list(values) for name, values in watched.history.items()},
+        list(watched.epoch),
+    )
     model.history = log
     return log
 
@@ -63,8 +74,14 @@ def _nothing(names: Sequence[str]) -> dict[str, float]:
 
 
 def _names(data: TrainingData, watched: Watched, epoch: int) -> list[str]:
-    """Return the names of what Keras would log of an epoch: as in the steps, and of the validation where there is one."""
-    trained = list(watched.recorder.logged) or [name for name in watched.history if not name.startswith("val_")] or ["loss"]
+    """Return the names of what Keras would log of an epoch: as in the steps, and of the
+    validation where there is one.
+    """
+    trained = (
+        list(watched.recorder.logged)
+        or [name for name in watched.history if not name.startswith("val_")]
+        or ["loss"]
+    )
     validates = data.validation_data is not None or bool(data.validation_split)
     often = (data.arguments or {}).get("validation_freq", 1)
     due = (epoch + 1) % often == 0 if isinstance(often, int) else epoch + 1 in often

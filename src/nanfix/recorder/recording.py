@@ -14,7 +14,8 @@ from nanfix.records.diagnosis import Onset
 
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
 OUTGROWN = 100.0  # times their first norm, weights have
-REFUSED_LABEL = "Received a label value of"  # so begins what TensorFlow says of a label without a class
+# So begins what TensorFlow says of a label without a class.
+REFUSED_LABEL = "Received a label value of"
 
 
 # Variables of learning rates, with what they held.
@@ -22,9 +23,11 @@ Rates = tuple[tuple[keras.Variable, Any], ...]
 
 
 class Nonfinite(Exception):
-    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the logs of the step show it.
+    """Leaves `model.fit` at once when a run has become non-finite; carries where, and whether the
+    logs of the step show it.
 
-    `refused` is what TensorFlow said where it would not compute a step, as some devices do where others give NaN.
+    `refused` is what TensorFlow said where it would not compute a step, as some devices
+    do where others give NaN.
     """
 
     def __init__(self, detected: Onset, what: str, *, logged: bool = False, refused: str = ""):
@@ -41,15 +44,24 @@ def refuses_label(error: object) -> bool:
 
 
 def refused_label(error: object) -> str:
-    """Return what TensorFlow says of such a label, in one line and without the labels of the whole batch."""
-    return (REFUSED_LABEL + str(error).partition(REFUSED_LABEL)[2].partition("Label values")[0]).strip().rstrip(".").strip()
+    """Return what TensorFlow says of such a label, in one line and without the labels
+    of the whole batch.
+    """
+    return (
+        (REFUSED_LABEL + str(error).partition(REFUSED_LABEL)[2].partition("Label values")[0])
+        .strip()
+        .rstrip(".")
+        .strip()
+    )
 
 
 @dataclass(frozen=True)
 class Execution:
-    """One call of the training function: `step` (from 1) of `epoch` (from 0) was the first step in it.
+    """One call of the training function: `step` (from 1) of `epoch` (from 0) was the
+    first step in it.
 
-    `rates` pairs variables of learning rates with what they held, where a callback may have set them since the last snapshot.
+    `rates` pairs variables of learning rates with what they held, where a callback may have set
+    them since the last snapshot.
     """
 
     epoch: int
@@ -60,7 +72,9 @@ class Execution:
 
 @dataclass(frozen=True)
 class RecordedStep:
-    """One step of training: its batch as it was drawn, and where in the run it stood (epoch and step from 1)."""
+    """One step of training: its batch as it was drawn, and where in the run it stood
+    (epoch and step from 1).
+    """
 
     at: Onset
     batch: Any
@@ -76,8 +90,9 @@ class RecordedStep:
 class Recording:
     """Snapshots, oldest first; the steps since the newest; and the series the recorder kept.
 
-    `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps, `epoch_losses` what each
-    epoch came to (validation, where there was one), `steps_per_epoch` the steps of the last whole one.
+    `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps,
+    `epoch_losses` what each epoch came to (validation, where there was one), `steps_per_epoch` the
+    steps of the last whole one.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -99,12 +114,23 @@ class Recording:
 
     @property
     def good(self) -> Snapshot:
-        """The newest snapshot of a model that is still of use: its loss has not exploded and its weights are of a usual size."""
-        return next((snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)), self.initial)
+        """The newest snapshot of a model that is still of use: its loss has not exploded and its
+        weights are of a usual size.
+        """
+        return next(
+            (snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)),
+            self.initial,
+        )
 
     def _is_good(self, snapshot: Snapshot) -> bool:
-        first, loss = self.loss_at.get(self.initial.total, math.nan), self.loss_at.get(snapshot.total, math.nan)
-        best = min((known for known in (*self.loss_at.values(), *self.losses) if math.isfinite(known)), default=math.nan)
+        first, loss = (
+            self.loss_at.get(self.initial.total, math.nan),
+            self.loss_at.get(snapshot.total, math.nan),
+        )
+        best = min(
+            (known for known in (*self.loss_at.values(), *self.losses) if math.isfinite(known)),
+            default=math.nan,
+        )
         exploded = loss - best > EXPLODED * max(first - best, abs(best))
         outgrown = snapshot.weight_norm > OUTGROWN * self.initial.weight_norm > 0
         return not (exploded or outgrown)
@@ -112,8 +138,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class RecorderUsage:
-    """What recording cost: snapshots kept, the most bytes held in memory and the bytes allowed, seconds, and the folder
-    of the snapshots that did not fit into memory (None when all did)."""
+    """What recording cost: snapshots kept, the most bytes held in memory and the bytes allowed,
+    seconds, and the folder of the snapshots that did not fit into memory (None when all did)."""
 
     snapshots: int
     peak_bytes: int
@@ -123,8 +149,12 @@ class RecorderUsage:
 
     def __str__(self):
         held = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
-        told = f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {held}"
-        return told + (f"; they did not fit and were kept on disk in {self.folder}." if self.folder else ".")
+        told = (
+            f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {held}"
+        )
+        return told + (
+            f"; they did not fit and were kept on disk in {self.folder}." if self.folder else "."
+        )
 
 
 def recorded_steps(executions: list[Execution]) -> Iterator[RecordedStep]:

@@ -21,7 +21,9 @@ SNAPSHOTS = f"[0-9]*{SUFFIX}"  # a half-written file begins with a dot
 
 @dataclass(frozen=True)
 class StoredTensors:
-    """What the variables of a snapshot held, read from its file one by one each time they are gone through."""
+    """What the variables of a snapshot held, read from its file one by one each time
+    they are gone through.
+    """
 
     path: Path
     count: int
@@ -33,7 +35,9 @@ class StoredTensors:
 
 
 class _CallbackFacts(BaseModel):
-    """What a callback remembered: plain values, and how many arrays the file holds of each of its lists of arrays."""
+    """What a callback remembered: plain values, and how many arrays the file holds of
+    each of its lists of arrays.
+    """
 
     kind: str
     plain: dict[str, JsonValue]
@@ -59,8 +63,8 @@ class _Facts(BaseModel):
 class Saved:
     """A snapshot on disk as its file describes it, before there is a model to put it into.
 
-    `history` and `epochs` are those of the training up to it; `callbacks` pairs the class of each of the user's
-    callbacks with what it remembered.
+    `history` and `epochs` are those of the training up to it; `callbacks` pairs the class of each
+    of the user's callbacks with what it remembered.
     """
 
     path: Path
@@ -82,28 +86,49 @@ class Saved:
         shapes = tuple(tuple(variable.shape) for variable in variables)
         if shapes != self.shapes:
             raise RunDirError(
-                f"{self.path} holds the state of another model. Expected: {len(shapes)} variables as this model and its "
-                f"optimizer have them. Received: {len(self.shapes)} of other shapes. Choose another run_dir, or delete this one."
+                f"{self.path} holds the state of another model. Expected: {len(shapes)} variables "
+                f"as this model and its optimizer have them. Received: {len(self.shapes)} of other "
+                "shapes. Choose another run_dir, or delete this one."
             )
         tensors, states = StoredTensors(self.path, len(self.shapes)), tuple(self.states(callbacks))
-        return Snapshot(self.epoch, self.step, self.total, tuple(variables), tensors, states, self.weight_norm)
+        return Snapshot(
+            self.epoch, self.step, self.total, tuple(variables), tensors, states, self.weight_norm
+        )
 
     def states(self, callbacks: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
-        """Return what each of these callbacks remembered, if they are of the classes that were saved."""
+        """Return what each of these callbacks remembered, if they are of the classes
+        that were saved.
+        """
         known = zip(callbacks, self.callbacks, strict=False)
-        return [(callback, state) for callback, (kind, state) in known if type(callback).__name__ == kind]
+        return [
+            (callback, state)
+            for callback, (kind, state) in known
+            if type(callback).__name__ == kind
+        ]
 
     def __str__(self):
-        after = f" (saved after {self.step} steps of it; the epoch is trained from its beginning)" if self.step else ""
-        return f"Went on at epoch {self.epoch + 1}{after} from {self.path}, where an earlier call had been stopped."
+        after = (
+            f" (saved after {self.step} steps of it; the epoch is trained from its beginning)"
+            if self.step
+            else ""
+        )
+        return (
+            f"Went on at epoch {self.epoch + 1}{after} from {self.path}, where an earlier call "
+            "had been stopped."
+        )
 
 
-def joined(past: Saved | None, history: Any, epochs: Sequence[int]) -> tuple[dict[str, list[float]], list[int]]:
+def joined(
+    past: Saved | None, history: Any, epochs: Sequence[int]
+) -> tuple[dict[str, list[float]], list[int]]:
     """Return the history of a training that went on from a saved snapshot, from its first epoch."""
     if past is None:
         return {name: list(values) for name, values in history.items()}, list(epochs)
     names = dict.fromkeys([*past.history, *history])
-    return {n: [*past.history.get(n, []), *history.get(n, [])] for n in names}, [*past.epochs, *epochs]
+    return {n: [*past.history.get(n, []), *history.get(n, [])] for n in names}, [
+        *past.epochs,
+        *epochs,
+    ]
 
 
 class SnapshotStore:
@@ -121,7 +146,12 @@ class SnapshotStore:
         """Say whether neither this store nor any part of it holds a snapshot."""
         return next(self.folder.rglob(SNAPSHOTS), None) is None
 
-    def save(self, snapshot: Snapshot, history: Mapping[str, Any] | None = None, epochs: Sequence[int] = ()) -> Snapshot:
+    def save(
+        self,
+        snapshot: Snapshot,
+        history: Mapping[str, Any] | None = None,
+        epochs: Sequence[int] = (),
+    ) -> Snapshot:
         """Write a snapshot and return it as one that lives in the file.
 
         Raises:
@@ -135,13 +165,19 @@ class SnapshotStore:
             plain, weights = _split(state)
             counts = {name: len(value) for name, value in weights.items()}
             states.append(_CallbackFacts(kind=type(callback).__name__, plain=plain, arrays=counts))
-            tensors |= {f"{index}/{name}/{n}": a for name, value in weights.items() for n, a in enumerate(value)}
+            tensors |= {
+                f"{index}/{name}/{n}": a
+                for name, value in weights.items()
+                for n, a in enumerate(value)
+            }
         facts = _Facts(
             epoch=snapshot.epoch,
             step=snapshot.step,
             total=snapshot.total,
             shapes=tuple(array.shape for array in arrays),
-            history={name: [float(value) for value in values] for name, values in (history or {}).items()},
+            history={
+                name: [float(value) for value in values] for name, values in (history or {}).items()
+            },
             epochs=tuple(epochs),
             callbacks=states,
             weight_norm=snapshot.weight_norm,
@@ -152,7 +188,9 @@ class SnapshotStore:
         return replace(snapshot, tensors=StoredTensors(path, len(arrays)))
 
     def saved(self) -> list[Saved]:
-        """Return what the folder holds, oldest first. A file that is not a snapshot is passed over."""
+        """Return what the folder holds, oldest first. A file that is not a snapshot is
+        passed over.
+        """
         found = [_described(path) for path in sorted(self.folder.glob(SNAPSHOTS))]
         return [saved for saved in found if saved is not None]
 
@@ -175,7 +213,9 @@ def _described(path: Path) -> Saved | None:
     try:
         with safe_open(path, "np") as file:
             facts = _Facts.model_validate_json(file.metadata()["nanfix"])
-            callbacks = tuple(_state(file, index, saved) for index, saved in enumerate(facts.callbacks))
+            callbacks = tuple(
+                _state(file, index, saved) for index, saved in enumerate(facts.callbacks)
+            )
     except (SafetensorError, KeyError, TypeError, ValidationError):
         return None
     told = {name: value for name, value in facts if name != "callbacks"}
@@ -183,17 +223,26 @@ def _described(path: Path) -> Saved | None:
 
 
 def _state(file: Any, index: int, saved: _CallbackFacts) -> tuple[str, dict[str, Any]]:
-    arrays = {name: [file.get_tensor(f"{index}/{name}/{n}") for n in range(count)] for name, count in saved.arrays.items()}
+    arrays = {
+        name: [file.get_tensor(f"{index}/{name}/{n}") for n in range(count)]
+        for name, count in saved.arrays.items()
+    }
     return saved.kind, {**saved.plain, **arrays}
 
 
 def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """Return what of a callback's state JSON can hold, and its lists of arrays; the rest is not carried over."""
+    """Return what of a callback's state JSON can hold, and its lists of arrays; the
+    rest is not carried over.
+    """
     plain, arrays = {}, {}
     for name, value in state.items():
         if isinstance(value, np.generic):
             value = value.item()
-        if isinstance(value, list) and value and all(isinstance(item, np.ndarray) for item in value):
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(item, np.ndarray) for item in value)
+        ):
             arrays[name] = [np.asarray(item, order="C") for item in value]
         elif _is_json(value):
             plain[name] = value
@@ -204,5 +253,6 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_json, value))
     if isinstance(value, str):
-        return value.encode(errors="ignore").decode() == value  # a path may have bytes that are no text
+        # A path may have bytes that are no text.
+        return value.encode(errors="ignore").decode() == value
     return value is None or isinstance(value, bool | int | float)

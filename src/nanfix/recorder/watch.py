@@ -12,19 +12,26 @@ from nanfix.model.object_state import plain_state
 from nanfix.model.quiet import heard
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.recorder._flight_recorder import FlightRecorder
-from nanfix.recorder.callbacks import broken_off, put_off_end, resumed, still_training, user_callbacks, without_writers
+from nanfix.recorder.callbacks import (
+    broken_off,
+    put_off_end,
+    resumed,
+    still_training,
+    user_callbacks,
+    without_writers,
+)
 from nanfix.recorder.recording import Nonfinite, Recording
 from nanfix.recorder.snapshot_files import SnapshotStore, joined
 
 
 @dataclass(frozen=True)
 class Watching:
-    """How a training is to be watched: bytes of memory, where snapshots go on disk, and whether to write some there
-    in any case so that a killed run can be gone on with.
+    """How a training is to be watched: bytes of memory, where snapshots go on disk, and whether to
+    write some there in any case so that a killed run can be gone on with.
 
-    `writes` is False for a training that is only there to fail again, since a later one has written its files already.
-    `earlier` tells how many lines of a CSVLogger's file, by its name, are of trainings before this one.
-    `net` keeps what nanfix itself fails of.
+    `writes` is False for a training that is only there to fail again, since a later one has written
+    its files already. `earlier` tells how many lines of a CSVLogger's file, by its name, are of
+    trainings before this one. `net` keeps what nanfix itself fails of.
     """
 
     memory_bytes: int | None = None
@@ -37,10 +44,12 @@ class Watching:
 
 @dataclass(frozen=True)
 class Watched:
-    """A finished or broken-off training: its history, what was recorded, and the incident, if there was one.
+    """A finished or broken-off training: its history, what was recorded, and the
+    incident, if there was one.
 
-    `begun` are the callbacks of the user's to which a training has begun and not ended: after an incident, and in a training
-    with a fix, which may not be the last. `knew` is what callbacks remembered when an incident ended the training.
+    `begun` are the callbacks of the user's to which a training has begun and not ended: after an
+    incident, and in a training with a fix, which may not be the last. `knew` is what callbacks
+    remembered when an incident ended the training.
     """
 
     history: Mapping[str, list[float]]
@@ -69,18 +78,22 @@ def watch(  # long: a third is its docstring, a fifth its answer
 
     Args:
         adapt: makes of the user's callbacks those to train with.
-        start: the snapshot that a rolled-back training goes on from; its state is the model's already.
-        begun: the callbacks that went through the training that was rolled back: to them this is still the same one.
+        start: the snapshot that a rolled-back training goes on from; its state is the
+            model's already.
+        begun: the callbacks that went through the training that was rolled back: to
+            them this is still the same one.
 
     Raises:
-        Whatever the user's own code raises, and KeyboardInterrupt. The model is left as Keras leaves it or, where that is
-        non-finite, in its last verified state.
+        Whatever the user's own code raises, and KeyboardInterrupt. The model is left as Keras
+        leaves it or, where that is non-finite, in its last verified state.
     """
     watching = watching or Watching()
     saved = watching.store.saved() if watching.store is not None and watching.durable else []
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
-    recorder = FlightRecorder(callbacks, watching.memory_bytes, watching.store, watching.durable, resume, watching.net)
+    recorder = FlightRecorder(
+        callbacks, watching.memory_bytes, watching.store, watching.durable, resume, watching.net
+    )
     arguments = data.fit_arguments()
     taking_part = callbacks if watching.writes else without_writers(callbacks)
     origin = (start.epoch, start.callbacks) if start is not None else None
@@ -106,7 +119,11 @@ def watch(  # long: a third is its docstring, a fifth its answer
         recorder.attach(model)
         during.callback(recorder.detach)
         incident = _fit(model, arguments, recorder)
-        knew = tuple((callback, plain_state(callback)) for callback in taking_part) if incident is not None else ()
+        knew = (
+            tuple((callback, plain_state(callback)) for callback in taking_part)
+            if incident is not None
+            else ()
+        )
         if incident is not None:
             recorder.abandon()
             broken_off(told)
@@ -144,17 +161,22 @@ def _fit(model: Any, arguments: dict[str, Any], recorder: FlightRecorder) -> Non
 
 
 def restore_if_ruined(model: Any, recording: Recording) -> None:
-    """Put the model back to its last verified state when a training that somebody else ended has left it non-finite."""
+    """Put the model back to its last verified state when a training that somebody else
+    ended has left it non-finite.
+    """
     if recording.snapshots and nonfinite_variables(model):
         restore(recording.good)
 
 
-def merged_history(before: Watched, after: Watched, start_epoch: int) -> tuple[dict[str, list[float]], list[int]]:
+def merged_history(
+    before: Watched, after: Watched, start_epoch: int
+) -> tuple[dict[str, list[float]], list[int]]:
     """Return one history: the epochs before the rollback and those trained after it."""
     kept = [index for index, epoch in enumerate(before.epoch) if epoch < start_epoch]
     names = list(dict.fromkeys([*before.history, *after.history])) if kept else list(after.history)
     history = {
-        name: [before.history[name][i] for i in kept if name in before.history] + list(after.history.get(name, []))
+        name: [before.history[name][i] for i in kept if name in before.history]
+        + list(after.history.get(name, []))
         for name in names
     }
     return history, [before.epoch[i] for i in kept] + after.epoch

@@ -1,4 +1,6 @@
-"""What the user's callbacks have written until a training was rolled back: put back when no fix holds."""
+"""What the user's callbacks have written until a training was rolled back: put back
+when no fix holds.
+"""
 
 import glob
 import os
@@ -17,9 +19,11 @@ PLACEHOLDER = re.compile(r"\{[^{}]*\}")  # of a ModelCheckpoint's path, such as 
 
 
 class Written:
-    """Copies of the local files of CSVLogger, ModelCheckpoint and TensorBoard, from before the first fix was trained with.
+    """Copies of the local files of CSVLogger, ModelCheckpoint and TensorBoard, from before the
+    first fix was trained with.
 
-    A fix that fails writes over them. Files of a ModelCheckpoint that came later are left: they may be another program's.
+    A fix that fails writes over them. Files of a ModelCheckpoint that came later are left: they may
+    be another program's.
     """
 
     def __init__(self, callbacks: Sequence[Any]):
@@ -40,13 +44,21 @@ class Written:
         """Give the files the content that was kept."""
         if self._folder is None:
             return
-        for board in (callback for callback in self._callbacks if isinstance(callback, keras.callbacks.TensorBoard)):
+        for board in (
+            callback
+            for callback in self._callbacks
+            if isinstance(callback, keras.callbacks.TensorBoard)
+        ):
             for path in files(board):
                 if path not in self._copies and os.path.isfile(path):
                     os.remove(path)
         for path, copy in self._copies.items():
             shutil.copyfile(copy, path)  # into the same file: a logger may have it open
-        for logger in (callback for callback in self._callbacks if isinstance(callback, keras.callbacks.CSVLogger)):
+        for logger in (
+            callback
+            for callback in self._callbacks
+            if isinstance(callback, keras.callbacks.CSVLogger)
+        ):
             if logger.csv_file is not None and not logger.csv_file.closed:
                 logger.csv_file.seek(0, os.SEEK_END)
 

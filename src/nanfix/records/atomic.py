@@ -13,8 +13,9 @@ from nanfix.records.errors import NanfixError
 def unwritable(path: Path, error: OSError) -> NanfixError:
     """Return the error that says why nothing can be written to `path`."""
     return NanfixError(
-        f"Cannot write to {str(path)!r}: {error.strerror or error}. Expected: a path that can be created and written. "
-        f"Received: {str(path)!r}. Choose another path or change its permissions."
+        f"Cannot write to {str(path)!r}: {error.strerror or error}. Expected: a path that can be "
+        f"created and written. Received: {str(path)!r}. Choose another path or change its "
+        "permissions."
     )
 
 
@@ -34,7 +35,9 @@ def check_writable(path: Path, *, folders: bool = False) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all: a killed process leaves the old file or the new one."""
+    """Write `text` to `path`, whole or not at all: a killed process leaves the old file
+    or the new one.
+    """
     write_bytes(path, text.encode())
 
 
@@ -51,8 +54,8 @@ def write_bytes(path: Path, content: bytes, *, like: Path | None = None) -> None
 def replacing(path: Path) -> Iterator[Path]:
     """Hand out a temporary path beside `path`, which takes its place when all went well.
 
-    The content is on disk before it gets its name, and the name when this returns: a machine that loses its power keeps the
-    old file or the new one.
+    The content is on disk before it gets its name, and the name when this returns: a machine that
+    loses its power keeps the old file or the new one.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     temporary.unlink(missing_ok=True)

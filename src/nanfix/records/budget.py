@@ -9,8 +9,8 @@ from nanfix.records.errors import InputError
 class Budget:
     """How much a search may cost: trials, and seconds from the failure on (None for no limit).
 
-    When they are spent, no trial and no proof begins; a training with the best fix found by then, which is the user's own
-    and takes as long, is still run.
+    When they are spent, no trial and no proof begins; a training with the best fix found by then,
+    which is the user's own and takes as long, is still run.
     """
 
     trials: int = 30
@@ -19,6 +19,7 @@ class Budget:
     def __post_init__(self):
         if self.trials < 1 or (self.seconds is not None and self.seconds <= 0):
             raise InputError(
-                "A budget allows at least one trial and some time. Expected: trials >= 1, seconds > 0 or None. "
-                f"Received: trials={self.trials}, seconds={self.seconds}. To search nothing, pass strategies=()."
+                "A budget allows at least one trial and some time. Expected: trials >= 1, seconds "
+                f"> 0 or None. Received: trials={self.trials}, seconds={self.seconds}. To search "
+                "nothing, pass strategies=()."
             )

@@ -6,8 +6,8 @@ from enum import Enum
 class Cause(Enum):
     """Why a run went non-finite.
 
-    `value` is the short name that never changes; the rest is prose for people, which may. Members stand in the order of
-    docs/strategies.md, which has an anchor for each: its short name.
+    `value` is the short name that never changes; the rest is prose for people, which may. Members
+    stand in the order of docs/strategies.md, which has an anchor for each: its short name.
 
     Attributes:
         sentence: what is wrong, as a report says it.
@@ -18,13 +18,19 @@ class Cause(Enum):
     NONFINITE_INPUT = (
         "nonfinite-input",
         "the input data contain NaN or inf",
-        "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` is False",
+        (
+            "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(X).all()` "
+            "is False"
+        ),
         "Fill the holes (median of the column) inside the model, or leave those rows out.",
     )
     NONFINITE_TARGET = (
         "nonfinite-target",
         "the targets contain NaN or inf",
-        "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` is False",
+        (
+            "`loss: nan` in the first epoch, whatever the learning rate; `np.isfinite(y).all()` "
+            "is False"
+        ),
         "Leave out the rows whose target is missing.",
     )
     NONFINITE_WEIGHT = (
@@ -36,13 +42,19 @@ class Cause(Enum):
     INVALID_LABEL = (
         "invalid-label",
         "labels lie outside the classes of the output layer",
-        '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the valid range"',
+        (
+            '`loss: nan` at once on a GPU or with `jit_compile`; on a CPU an error: "outside the '
+            'valid range"'
+        ),
         "Count the labels from 0 and leave out those without a class, or widen the output layer.",
     )
     RUINED_STATISTICS = (
         "ruined-statistics",
         "a Normalization layer was adapted to data with NaN or inf",
-        "`loss: nan` from the first batch; the mean of a `Normalization` layer is nan after `adapt`",
+        (
+            "`loss: nan` from the first batch; the mean of a `Normalization` layer is nan after "
+            "`adapt`"
+        ),
         "Fill the holes before the layer is adapted, and fill those of what is trained on, too.",
     )
     UNSCALED_INPUT = (
@@ -54,7 +66,10 @@ class Cause(Enum):
     UNSCALED_TARGET = (
         "unscaled-target",
         "the targets are far from unit scale",
-        "the first loss is in the millions or more, then inf and nan; prices, counts or the like are learned",
+        (
+            "the first loss is in the millions or more, then inf and nan; prices, counts or the "
+            "like are learned"
+        ),
         "Train on scaled targets and scale the predictions back.",
     )
     LEARNING_RATE = (
@@ -72,48 +87,81 @@ class Cause(Enum):
     UNSTABLE_ACTIVATION = (
         "unstable-activation",
         "an unbounded or unsuitable activation lets values grow without limit",
-        "the loss jumps to inf; hidden layers use relu, exponential or nothing, or a softmax is missing",
-        "Use an activation that suits: tanh or relu inside, softmax or sigmoid before a crossentropy.",
+        (
+            "the loss jumps to inf; hidden layers use relu, exponential or nothing, or a softmax "
+            "is missing"
+        ),
+        (
+            "Use an activation that suits: tanh or relu inside, softmax or sigmoid before a "
+            "crossentropy."
+        ),
     )
     UNSTABLE_RECURRENCE = (
         "unstable-recurrence",
         "a recurrent layer with an unbounded activation feeds its growing output back into itself",
-        'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the sequences',
+        (
+            'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the '
+            "sequences"
+        ),
         "Give the recurrent layer its usual tanh.",
     )
     BAD_INITIALIZATION = (
         "bad-initialization",
         "the initial weights are too large for the width of the layers",
         "the very first loss is huge although inputs and targets are of unit scale",
-        "Draw the weights to suit the width of the layers: he_normal before relu, else glorot_uniform.",
+        (
+            "Draw the weights to suit the width of the layers: he_normal before relu, else "
+            "glorot_uniform."
+        ),
     )
     LOSS_DOMAIN = (
         "loss-domain",
         "the loss computes an operation outside its domain",
         "a loss of your own, with a log, a root or a division in it, is nan while it was small",
-        "Keep the operation inside its domain, for instance by clipping what goes into it to [1e-7, 1 - 1e-7].",
+        (
+            "Keep the operation inside its domain, for instance by clipping what goes into it to "
+            "[1e-7, 1 - 1e-7]."
+        ),
     )
     LAYER_DOMAIN = (
         "layer-domain",
         "a layer computes an operation outside its domain",
-        "predictions are nan though every weight is finite; a layer has a log, a root or a division in it",
-        "Keep the operation inside its domain by clipping what goes into it, or use Keras' own stable layer.",
+        (
+            "predictions are nan though every weight is finite; a layer has a log, a root or a "
+            "division in it"
+        ),
+        (
+            "Keep the operation inside its domain by clipping what goes into it, or use Keras' "
+            "own stable layer."
+        ),
     )
     GRADIENT_SINGULARITY = (
         "gradient-singularity",
         "an operation is finite but its gradient is not",
-        "the loss is finite, and nan at the next step; there is a root, norm or power of 0 in the model",
-        "Keep the operation away from the point where its slope is infinite: add an epsilon inside it.",
+        (
+            "the loss is finite, and nan at the next step; there is a root, norm or power of 0 in "
+            "the model"
+        ),
+        (
+            "Keep the operation away from the point where its slope is infinite: add an epsilon "
+            "inside it."
+        ),
     )
     LOGITS_BY_HAND = (
         "logits-by-hand",
         "the loss takes the logarithm of a probability that rounds to 0",
-        "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid in it",
+        (
+            "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid "
+            "in it"
+        ),
         "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
     )
     OPTIMIZER_CONSTANT = (
         "optimizer-constant",
-        "a constant of the optimizer makes its update divide by zero, turn the weights over or never fade",
+        (
+            "a constant of the optimizer makes its update divide by zero, turn the weights over "
+            "or never fade"
+        ),
         "every weight is nan after a step or two while loss and gradient were small",
         "Set that constant of the optimizer (epsilon, beta, decay) back to its default.",
     )
@@ -126,20 +174,32 @@ class Cause(Enum):
     STALE_MOMENTS = (
         "stale-moments",
         "the optimizer still remembers the gradients of another training",
-        "the first training is fine, a second one with the same optimizer is nan within a few steps",
+        (
+            "the first training is fine, a second one with the same optimizer is nan within a few "
+            "steps"
+        ),
         "Make a new optimizer (or compile again) whenever the weights are set back.",
     )
     OUTLIER = (
         "outlier",
         "a few rows have values far outside all others",
         "the loss falls, then one batch throws it up; with other shuffling that is at another step",
-        "Leave these rows out if they are wrong; else a robust loss or a power transform of the inputs.",
+        (
+            "Leave these rows out if they are wrong; else a robust loss or a power transform of "
+            "the inputs."
+        ),
     )
     BATCH_STATISTICS = (
         "batch-statistics",
         "a normalization layer divides by a variance of zero",
-        "nan at the last, small batch of an epoch, or with a constant column, in a model that normalizes",
-        "Set the layer's epsilon back to its default, and see that no batch is constant or of one row.",
+        (
+            "nan at the last, small batch of an epoch, or with a constant column, in a model that "
+            "normalizes"
+        ),
+        (
+            "Set the layer's epsilon back to its default, and see that no batch is constant or of "
+            "one row."
+        ),
     )
     EMPTY_REDUCTION = (
         "empty-reduction",

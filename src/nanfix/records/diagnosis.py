@@ -21,7 +21,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, order=True)
 class Onset:
-    """The first step that produced a non-finite value; epoch and step count from 1, as Keras prints them."""
+    """The first step that produced a non-finite value; epoch and step count from 1, as
+    Keras prints them.
+    """
 
     epoch: int
     step: int
@@ -54,9 +56,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One possible cause, how strongly the evidence speaks for it (0 to 1), and that evidence in words.
+    """One possible cause, how strongly the evidence speaks for it (0 to 1), and that
+    evidence in words.
 
-    A cause that is `refuted` for this failure is not told; it may show when another has been treated.
+    A cause that is `refuted` for this failure is not told; it may show when another has
+    been treated.
     """
 
     cause: Cause
@@ -69,10 +73,11 @@ class Finding:
 class Diagnosis:
     """What happened, where, why, and how we know.
 
-    `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are those of the last finite step
-    (None when there was none), `batch_rows` is the number of rows in the batch that failed. `trend` tells how the loss went
-    before, `tried` what the failing step came to with something changed, `remarks` what else the data showed. `hopeless` is
-    the reason why no fix can exist, or None. `missing` names evidence that could not be had.
+    `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are
+    those of the last finite step (None when there was none), `batch_rows` is the number of rows in
+    the batch that failed. `trend` tells how the loss went before, `tried` what the failing step
+    came to with something changed, `remarks` what else the data showed. `hopeless` is the reason
+    why no fix can exist, or None. `missing` names evidence that could not be had.
     """
 
     onset: Onset
@@ -97,7 +102,9 @@ class Diagnosis:
 
     @property
     def step_norm(self) -> float | None:
-        """The norm of the last finite gradient or of the weights, whichever is smaller; None where neither is known."""
+        """The norm of the last finite gradient or of the weights, whichever is smaller;
+        None where neither is known.
+        """
         return min((norm for norm in (self.gradient_norm, self.weight_norm) if norm), default=None)
 
     @property
@@ -113,7 +120,10 @@ class Diagnosis:
             lines.append(f"Seen there: {self.place.values}.")
         if self.rows:
             shown = ", ".join(str(row) for row in self.rows[:8])
-            lines.append(f"Rows of {self.rows_of}: {shown}{', ...' if len(self.rows) > 8 else ''} ({len(self.rows)} in all).")
+            lines.append(
+                f"Rows of {self.rows_of}: {shown}{', ...' if len(self.rows) > 8 else ''} "
+                f"({len(self.rows)} in all)."
+            )
         if self.trend:
             lines.append(f"Before: {self.trend}.")
         if self.tried:
@@ -124,5 +134,9 @@ class Diagnosis:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
         if self.missing:
             lines.append(f"Evidence that is missing: {', '.join(self.missing)}.")
-        lines.append(f"No fix can exist: {self.hopeless}." if self.hopeless else f"What helps: {self.cause.remedy}")
+        lines.append(
+            f"No fix can exist: {self.hopeless}."
+            if self.hopeless
+            else f"What helps: {self.cause.remedy}"
+        )
         return "\n".join(lines)

@@ -1,10 +1,14 @@
-"""Every error nanfix raises on purpose: what is wrong, what was expected and received, what to do. And its exit codes."""
+"""Every error nanfix raises on purpose: what is wrong, what was expected and received,
+what to do. And its exit codes.
+"""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How the command `nanfix` ends when something is wrong; a script that fails by itself keeps its own exit code."""
+    """How the command `nanfix` ends when something is wrong; a script that fails by
+    itself keeps its own exit code.
+    """
 
     USAGE_ERROR = 2
     UNREPAIRABLE = 3
@@ -52,15 +56,26 @@ class NoPlaceError(PatchError):
 
 
 class CannotHandBack(NanfixError):
-    """A fix has trained the model but cannot be made part of it, so that it would predict something else; nothing was changed."""
+    """A fix has trained the model but cannot be made part of it, so that it would predict something
+    else; nothing was changed.
+    """
 
 
-REFUSALS = (InputError, NothingLeftError, RunDirError, UnknownStrategyError, FixFormatError, CannotHandBack)
+REFUSALS = (
+    InputError,
+    NothingLeftError,
+    RunDirError,
+    UnknownStrategyError,
+    FixFormatError,
+    CannotHandBack,
+)
 """What refuses a call on purpose, and is no fault of nanfix's own."""
 
 
 class UnrepairedError(NanfixError):
-    """No fix worked. The model is in its last verified finite state; `report` says what was seen and tried."""
+    """No fix worked. The model is in its last verified finite state; `report` says what
+    was seen and tried.
+    """
 
     def __init__(self, message, report):
         super().__init__(message)

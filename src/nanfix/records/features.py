@@ -6,7 +6,8 @@ import numpy as np
 
 
 def feature_table(array: np.ndarray) -> np.ndarray:
-    """Return `array`, shape (rows, ..., features), as a float64 table of features, NaN where a cell is not finite.
+    """Return `array`, shape (rows, ..., features), as a float64 table of features, NaN
+    where a cell is not finite.
 
     A feature of which no cell is finite gets 0 throughout.
     """

@@ -1,6 +1,8 @@
-"""What a fix changes in the user's own source, as records: which call, which argument, which line. Plain JSON, as in a fix.json.
+"""What a fix changes in the user's own source, as records: which call, which argument, which line.
+Plain JSON, as in a fix.json.
 
-Expressions in them are Python in which `keras`, `np` and `tf` stand for these packages, under whatever name the source has them.
+Expressions in them are Python in which `keras`, `np` and `tf` stand for these packages, under
+whatever name the source has them.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,11 +11,14 @@ from pydantic import BaseModel, Field
 
 from nanfix.records.source_places import FROZEN, Made
 
-CALLS = ("target", "otherwise", "compiled", "fit")  # fields of a change that are calls in the source
+# Fields of a change that are calls in the source.
+CALLS = ("target", "otherwise", "compiled", "fit")
 
 
 class _Change(BaseModel):
-    """One change of the source. `edits` are the positions, among the edits of the fix, of those that want it."""
+    """One change of the source. `edits` are the positions, among the edits of the fix,
+    of those that want it.
+    """
 
     model_config = FROZEN
 
@@ -21,7 +26,9 @@ class _Change(BaseModel):
 
     @property
     def subject(self) -> tuple[Any, ...]:
-        """What of the source it changes; two changes of one subject in one run are stages of the same change."""
+        """What of the source it changes; two changes of one subject in one run are
+        stages of the same change.
+        """
         raise NotImplementedError
 
     @property
@@ -30,7 +37,9 @@ class _Change(BaseModel):
         raise NotImplementedError
 
     def joined(self, later: Any) -> Any:
-        """Return what this and a later change of the same subject, by another kind of change of one plan, come to."""
+        """Return what this and a later change of the same subject, by another kind of
+        change of one plan, come to.
+        """
         return later
 
     @property
@@ -42,7 +51,9 @@ class _Change(BaseModel):
 
 
 class ArgumentChange(_Change):
-    """Call `target` with the argument `name`, the `position`-th where it may be given without its name, set to `value`."""
+    """Call `target` with the argument `name`, the `position`-th where it may be given without its
+    name, set to `value`.
+    """
 
     kind: Literal["argument"] = "argument"
     target: Made
@@ -63,11 +74,13 @@ class ArgumentChange(_Change):
 
 
 class OptimizerChange(_Change):
-    """Train with other arguments of the optimizer, or with another class of keras.optimizers that has these alone.
+    """Train with other arguments of the optimizer, or with another class of
+    keras.optimizers that has these alone.
 
-    `target` is the call that makes the optimizer, None for one given by its name in `compile`; both, and the call of `fit`
-    in front of which its attributes can be set, are None where the user's own code does not hold them. None as a value takes an
-    argument away. `loss_scale` is the initial scale of a LossScaleOptimizer round it.
+    `target` is the call that makes the optimizer, None for one given by its name in `compile`;
+    both, and the call of `fit` in front of which its attributes can be set, are None where the
+    user's own code does not hold them. None as a value takes an argument away. `loss_scale` is the
+    initial scale of a LossScaleOptimizer round it.
     """
 
     kind: Literal["optimizer"] = "optimizer"
@@ -91,8 +104,12 @@ class OptimizerChange(_Change):
         return None if made is None else str(made.place)
 
     def __str__(self):
-        given = ", ".join(f"{name}={value}" for name, value in self.arguments.items() if value is not None)
-        scaled = "" if self.loss_scale is None else f", in a LossScaleOptimizer from {self.loss_scale:g}"
+        given = ", ".join(
+            f"{name}={value}" for name, value in self.arguments.items() if value is not None
+        )
+        scaled = (
+            "" if self.loss_scale is None else f", in a LossScaleOptimizer from {self.loss_scale:g}"
+        )
         return f"{self.new_class or self.name}({given}){scaled}"
 
 
@@ -113,9 +130,13 @@ class LossChange(_Change):
         return str(self.compiled.place)
 
     def joined(self, later):
-        """The loss of either, and the product of the weights: the later one is a quotient "1 / ..."."""
+        """The loss of either, and the product of the weights: the later one is a
+        quotient "1 / ...".
+        """
         weight = (
-            f"{self.weight} {later.weight.removeprefix('1 ')}" if self.weight and later.weight else self.weight or later.weight
+            f"{self.weight} {later.weight.removeprefix('1 ')}"
+            if self.weight and later.weight
+            else self.weight or later.weight
         )
         return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
 
@@ -125,10 +146,11 @@ class LossChange(_Change):
 
 
 class LayerChange(_Change):
-    """Put new layers before or after the one that `target` makes; where that has no place, before what `otherwise` makes.
+    """Put new layers before or after the one that `target` makes; where that has no place, before
+    what `otherwise` makes.
 
-    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be defined for them. `model` is the
-    call that makes the model of the tensors.
+    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be
+    defined for them. `model` is the call that makes the model of the tensors.
     """
 
     kind: Literal["layer"] = "layer"
@@ -153,14 +175,18 @@ class LayerChange(_Change):
     def __str__(self):
         layers = [layer.removeprefix("keras.layers.").partition("(")[0] for layer in self.layers]
         beside = self.target or self.otherwise
-        return f"{', '.join(layers)} {self.side} {beside.callee.removesuffix('Layer') if beside else 'the layer'}"
+        return (
+            f"{', '.join(layers)} {self.side} "
+            f"{beside.callee.removesuffix('Layer') if beside else 'the layer'}"
+        )
 
 
 class CallChange(_Change):
-    """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what goes in and what comes out.
+    """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what
+    goes in and what comes out.
 
-    `inputs` are the layers that the inputs go through first, with their `numbers` and `definition`; `outputs` is the
-    (scale, center) that the outputs are multiplied by and moved to.
+    `inputs` are the layers that the inputs go through first, with their `numbers` and `definition`;
+    `outputs` is the (scale, center) that the outputs are multiplied by and moved to.
     """
 
     kind: Literal["call"] = "call"
@@ -181,12 +207,16 @@ class CallChange(_Change):
         return f"{self.file}:{self.line}"
 
     def __str__(self):
-        ends = [name for name, given in (("inputs", self.inputs), ("outputs", self.outputs)) if given]
+        ends = [
+            name for name, given in (("inputs", self.inputs), ("outputs", self.outputs)) if given
+        ]
         return f"{' and '.join(ends)} of {self.target.callee} scaled in its call"
 
 
 class GuardChange(_Change):
-    """Keep an operation, by TensorFlow's name, on one line of the source `epsilon` inside its domain."""
+    """Keep an operation, by TensorFlow's name, on one line of the source `epsilon`
+    inside its domain.
+    """
 
     kind: Literal["guard"] = "guard"
     file: str
@@ -207,7 +237,9 @@ class GuardChange(_Change):
 
 
 class AdaptChange(_Change):
-    """Fill the holes of what the layer that `target` makes is adapted to: `fill` is a number for each feature."""
+    """Fill the holes of what the layer that `target` makes is adapted to: `fill` is a
+    number for each feature.
+    """
 
     kind: Literal["adapt"] = "adapt"
     target: Made
@@ -226,7 +258,9 @@ class AdaptChange(_Change):
 
 
 class Band(BaseModel):
-    """Where the values of one part of the data lie: at most `scale` from `center`, a number for each feature."""
+    """Where the values of one part of the data lie: at most `scale` from `center`, a
+    number for each feature.
+    """
 
     model_config = FROZEN
 
@@ -236,10 +270,12 @@ class Band(BaseModel):
 
 
 class RowsChange(_Change):
-    """Leave rows out of what `fit` is given, shift its labels, fill its holes; the fields are those of RowFilter.
+    """Leave rows out of what `fit` is given, shift its labels, fill its holes; the
+    fields are those of RowFilter.
 
-    `finite` are the parts in which every number has to be finite, `fill` what takes the place of one that is not; `held`
-    is the number of arrays in the validation data, `renumber` says that the keys of class_weight are labels as given.
+    `finite` are the parts in which every number has to be finite, `fill` what takes the place of
+    one that is not; `held` is the number of arrays in the validation data, `renumber` says that the
+    keys of class_weight are labels as given.
     """
 
     kind: Literal["rows"] = "rows"
@@ -267,7 +303,11 @@ class RowsChange(_Change):
         return later.model_copy(update={"fill": self.fill})
 
     def __str__(self):
-        told = ["rows left out"] if self.finite or self.bands or self.batch_rows or self.classes else []
+        told = (
+            ["rows left out"]
+            if self.finite or self.bands or self.batch_rows or self.classes
+            else []
+        )
         told += ["holes filled"] if self.fill else []
         told += ["labels moved"] if self.first_label or self.labels else []
         return f"{', '.join(told)} before fit"
@@ -295,6 +335,14 @@ class NoPlace(_Change):
 
 
 SourceChange = Annotated[
-    ArgumentChange | OptimizerChange | LossChange | LayerChange | CallChange | GuardChange | AdaptChange | RowsChange | NoPlace,
+    ArgumentChange
+    | OptimizerChange
+    | LossChange
+    | LayerChange
+    | CallChange
+    | GuardChange
+    | AdaptChange
+    | RowsChange
+    | NoPlace,
     Field(discriminator="kind"),
 ]

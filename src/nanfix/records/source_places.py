@@ -1,4 +1,6 @@
-"""Where something stands in the user's source, as records: a piece of it, and a call that makes objects there."""
+"""Where something stands in the user's source, as records: a piece of it, and a call
+that makes objects there.
+"""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,7 +8,9 @@ FROZEN = ConfigDict(extra="forbid", frozen=True)
 
 
 class Span(BaseModel):
-    """Where an expression stands: lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them."""
+    """Where an expression stands: lines count from 1, columns from 0 in bytes of UTF-8,
+    as Python's parser has them.
+    """
 
     model_config = FROZEN
 
@@ -21,7 +25,9 @@ class Span(BaseModel):
 
 
 class Made(BaseModel):
-    """The call that makes objects of the class `callee`: of `made` objects that it made, `changed` are changed alike."""
+    """The call that makes objects of the class `callee`: of `made` objects that it
+    made, `changed` are changed alike.
+    """
 
     model_config = FROZEN
 

@@ -1,7 +1,8 @@
-"""TensorFlow's operations that are not finite everywhere: what keeps each in its domain, in words and in source. Loads nothing.
+"""TensorFlow's operations that are not finite everywhere: what keeps each in its domain, in words
+and in source. Loads nothing.
 
-What keeps them there in a graph stands in `guard`, by domain. Words and source are one text: `ops.` stands for keras.ops, which
-the source of a user may know as something else, or for TensorFlow.
+What keeps them there in a graph stands in `guard`, by domain. Words and source are one text: `ops.`
+stands for keras.ops, which the source of a user may know as something else, or for TensorFlow.
 """
 
 import math
@@ -15,7 +16,8 @@ LOWEST = -8.5e37  # a float32 to which others can be added
 
 @dataclass(frozen=True)
 class Helper:
-    """A function that is put into the user's source, for what would name its operand more than once.
+    """A function that is put into the user's source, for what would name its operand
+    more than once.
 
     `{package}` in its code stands for the package that the operation itself is of.
     """
@@ -26,10 +28,12 @@ class Helper:
 
 @dataclass(frozen=True)
 class Domain:
-    """A set of numbers, and how an operand `{x}` is kept in it, `{e}` away from where the operation is not finite.
+    """A set of numbers, and how an operand `{x}` is kept in it, `{e}` away from where
+    the operation is not finite.
 
-    In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at which exp(x) is 1 / e,
-    `{lowest}` is -1 / e. `at_zero` and `helper_at_zero` are for an e of 0, where that means something.
+    In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at
+    which exp(x) is 1 / e, `{lowest}` is -1 / e. `at_zero` and `helper_at_zero` are for an e of 0,
+    where that means something.
     """
 
     name: str
@@ -45,7 +49,9 @@ class Domain:
         return text.format(x=x, **_numbers(e))
 
     def source(self, e: float) -> tuple[str, Helper | None]:
-        """Return what is written for the operand `{x}`, `ops.` before each function, and the helper that it calls, if any."""
+        """Return what is written for the operand `{x}`, `ops.` before each function, and the helper
+        that it calls, if any.
+        """
         helper, text = (self.helper, self.kept) if e else (self.helper_at_zero, self.at_zero)
         text = helper.call if helper is not None else text
         assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
@@ -56,7 +62,10 @@ def _numbers(e: float) -> Mapping[str, str]:
     if e == 0:
         return {}
     numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": max(-1 / e, LOWEST)}
-    return {**{name: f"{n:g}" for name, n in numbers.items()}, "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}"}
+    return {
+        **{name: f"{n:g}" for name, n in numbers.items()},
+        "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}",
+    }
 
 
 AWAY = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
@@ -98,7 +107,7 @@ BELOW_LIMIT = Domain(
         "without_largest({x})",
         '''def without_largest(x):
     """Return x less its largest value along the last axis, of which an exponential cannot overflow."""
-    return x - {package}.{max}(x, axis=-1, keepdims=True)''',
+    return x - {package}.{max}(x, axis=-1, keepdims=True)''',  # noqa: E501
     ),
 )
 REGULAR = Domain(
@@ -121,7 +130,9 @@ BASE = Domain("a base, as its exponent asks", ABOVE_ZERO.kept)
 
 
 def domain_of_base(exponent: float | None) -> Domain | None:
-    """Return the domain of a base under this exponent; None where it is any number, or the exponent is not known."""
+    """Return the domain of a base under this exponent; None where it is any number, or
+    the exponent is not known.
+    """
     if exponent is None or (exponent == math.floor(exponent) and exponent >= 0):
         return None
     return ABOVE_ZERO if exponent != math.floor(exponent) else AWAY_FROM_ZERO
@@ -132,7 +143,8 @@ OR_ZERO = (0.0, *EPSILONS)
 OF_A_MATRIX = (1e-6, 1e-4, 1e-2)
 OF_AN_EXPONENT = (1e-34, 1e-17, 1e-8)  # 1 / epsilon is finite, its square is, its fourth power is
 OF_A_SHARE = (1e-30,)
-OF_A_PROBABILITY = (1e-7,)  # Keras' own; a greater one caps the loss lower, which then says nothing about the model
+# Keras' own; a greater one caps the loss lower, which then says nothing about the model.
+OF_A_PROBABILITY = (1e-7,)
 
 
 @dataclass(frozen=True)
@@ -145,11 +157,13 @@ class UnsafeOperation:
         functions: what it is called in a source, TensorFlow's names and those of keras.ops.
         operand: the position of that operand; `letter` what it is called in words.
         operator: what it is written as instead, if that is possible.
-        epsilons: how far from the edge of its domain it is kept, mild to strong; `epsilons_of_loss` where the loss is made of
-            it. A cap on what makes the loss great caps the loss, which says the less about the model the lower it is.
+        epsilons: how far from the edge of its domain it is kept, mild to strong; `epsilons_of_loss`
+            where the loss is made of it. A cap on what makes the loss great caps the loss, which
+            says the less about the model the lower it is.
         singular: whether its gradient is computed by operations of its own, which betray it.
         of_probability: whether a crossentropy that is written by hand takes it of a probability.
-        relative: whether an epsilon of 0 stands for the operand less its largest along the last axis, as in a softmax.
+        relative: whether an epsilon of 0 stands for the operand less its largest along the last
+            axis, as in a softmax.
     """
 
     name: str
@@ -170,7 +184,9 @@ class UnsafeOperation:
         return self.words.format(self.domain.words(self.letter, e))
 
 
-def _exponential(name: str, domain: Domain, function: str, *, singular: bool = False, relative: bool = False) -> UnsafeOperation:
+def _exponential(
+    name: str, domain: Domain, function: str, *, singular: bool = False, relative: bool = False
+) -> UnsafeOperation:
     return UnsafeOperation(
         name,
         domain,
@@ -226,32 +242,72 @@ UNSAFE_OPERATIONS = {
             letter="b",
             singular=True,
         ),
-        UnsafeOperation("Reciprocal", AWAY_FROM_ZERO, "ops.reciprocal({})", ("reciprocal",), singular=True),
+        UnsafeOperation(
+            "Reciprocal", AWAY_FROM_ZERO, "ops.reciprocal({})", ("reciprocal",), singular=True
+        ),
         _exponential("Exp", BELOW_LIMIT, "exp", singular=True, relative=True),
         _exponential("Expm1", BELOW_LIMIT, "expm1"),
         _exponential("Cosh", WITHIN_LIMITS, "cosh"),
         _exponential("Sinh", WITHIN_LIMITS, "sinh"),
-        UnsafeOperation("Softmax", ABOVE_LOWEST, "ops.softmax({})", ("softmax",), epsilons=OF_A_SHARE),
-        UnsafeOperation("LogSoftmax", ABOVE_LOWEST, "ops.log_softmax({})", ("log_softmax",), epsilons=OF_A_SHARE),
-        UnsafeOperation("Xlogy", ABOVE_ZERO, "tf.math.xlogy(x, {})", ("xlogy",), operand=1, letter="y"),
-        UnsafeOperation("Xlog1py", ABOVE_MINUS_ONE, "tf.math.xlog1py(x, {})", ("xlog1py",), operand=1, letter="y"),
+        UnsafeOperation(
+            "Softmax", ABOVE_LOWEST, "ops.softmax({})", ("softmax",), epsilons=OF_A_SHARE
+        ),
+        UnsafeOperation(
+            "LogSoftmax", ABOVE_LOWEST, "ops.log_softmax({})", ("log_softmax",), epsilons=OF_A_SHARE
+        ),
+        UnsafeOperation(
+            "Xlogy", ABOVE_ZERO, "tf.math.xlogy(x, {})", ("xlogy",), operand=1, letter="y"
+        ),
+        UnsafeOperation(
+            "Xlog1py",
+            ABOVE_MINUS_ONE,
+            "tf.math.xlog1py(x, {})",
+            ("xlog1py",),
+            operand=1,
+            letter="y",
+        ),
         UnsafeOperation("Lgamma", ABOVE_ZERO, "tf.math.lgamma({})", ("lgamma",)),
         UnsafeOperation("Digamma", ABOVE_ZERO, "tf.math.digamma({})", ("digamma",)),
         UnsafeOperation("Erfinv", INSIDE_ONE, "ops.erfinv({})", ("erfinv",)),
-        UnsafeOperation("Atan2", AWAY_FROM_ZERO, "ops.arctan2(a, {})", ("atan2", "arctan2"), operand=1, letter="b"),
-        UnsafeOperation("FloorMod", AWAY_FROM_ZERO, "ops.mod(a, {})", ("mod", "floormod"), operand=1, letter="b", operator="%"),
-        UnsafeOperation("Cholesky", REGULAR, "ops.cholesky({})", ("cholesky",), epsilons=OF_A_MATRIX),
-        UnsafeOperation("MatrixInverse", REGULAR, "ops.inv({})", ("inv", "matrix_inverse"), epsilons=OF_A_MATRIX),
-        UnsafeOperation("Pow", BASE, "ops.power({}, y)", ("power", "pow"), operator="**", singular=True),
+        UnsafeOperation(
+            "Atan2",
+            AWAY_FROM_ZERO,
+            "ops.arctan2(a, {})",
+            ("atan2", "arctan2"),
+            operand=1,
+            letter="b",
+        ),
+        UnsafeOperation(
+            "FloorMod",
+            AWAY_FROM_ZERO,
+            "ops.mod(a, {})",
+            ("mod", "floormod"),
+            operand=1,
+            letter="b",
+            operator="%",
+        ),
+        UnsafeOperation(
+            "Cholesky", REGULAR, "ops.cholesky({})", ("cholesky",), epsilons=OF_A_MATRIX
+        ),
+        UnsafeOperation(
+            "MatrixInverse", REGULAR, "ops.inv({})", ("inv", "matrix_inverse"), epsilons=OF_A_MATRIX
+        ),
+        UnsafeOperation(
+            "Pow", BASE, "ops.power({}, y)", ("power", "pow"), operator="**", singular=True
+        ),
         UnsafeOperation("Acos", INSIDE_ONE, "ops.arccos({})", ("arccos", "acos"), singular=True),
         UnsafeOperation("Asin", INSIDE_ONE, "ops.arcsin({})", ("arcsin", "asin"), singular=True),
         UnsafeOperation("Acosh", ABOVE_ONE, "ops.arccosh({})", ("arccosh", "acosh"), singular=True),
-        UnsafeOperation("Atanh", INSIDE_ONE, "ops.arctanh({})", ("arctanh", "atanh"), singular=True),
+        UnsafeOperation(
+            "Atanh", INSIDE_ONE, "ops.arctanh({})", ("arctanh", "atanh"), singular=True
+        ),
     )
 }
 
 
 def takes_differences(name: str | None) -> bool:
-    """Say whether an operation may be one of which only the differences along the last axis matter, as in a softmax."""
+    """Say whether an operation may be one of which only the differences along the last
+    axis matter, as in a softmax.
+    """
     operation = UNSAFE_OPERATIONS.get(name or "")
     return operation is not None and operation.relative

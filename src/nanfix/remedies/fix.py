@@ -28,23 +28,30 @@ class Edit:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Edit":
-        return cls(get(data["strategy"]).name, {key: value for key, value in data.items() if key != "strategy"})
+        return cls(
+            get(data["strategy"]).name,
+            {key: value for key, value in data.items() if key != "strategy"},
+        )
 
 
 @dataclass(frozen=True)
 class Fix:
     """The edits, in the order they are applied. Falsy when there is none.
 
-    `layers` are class and weight shapes of the layers, by address, of the model it was found for, as `run_dir.fingerprint`
-    describes them; None where that is not known.
+    `layers` are class and weight shapes of the layers, by address, of the model it was found for,
+    as `run_dir.fingerprint` describes them; None where that is not known.
     """
 
     edits: tuple[Edit, ...] = ()
     layers: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
-    def from_json(cls, edits: Iterable[Mapping[str, Any]], layers: Mapping[str, Any] | None = None) -> "Fix":
-        """Return the fix of these edits, each as `Edit.as_json` writes it. Raises UnknownStrategyError."""
+    def from_json(
+        cls, edits: Iterable[Mapping[str, Any]], layers: Mapping[str, Any] | None = None
+    ) -> "Fix":
+        """Return the fix of these edits, each as `Edit.as_json` writes it. Raises
+        UnknownStrategyError.
+        """
         return cls(tuple(Edit.from_json(edit) for edit in edits), layers)
 
     def __bool__(self):
@@ -56,10 +63,14 @@ class Fix:
     @property
     def digest(self) -> str:
         """A short name by which files of this fix are told from those of another."""
-        return hashlib.sha256(json.dumps([edit.as_json() for edit in self.edits], sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(
+            json.dumps([edit.as_json() for edit in self.edits], sort_keys=True).encode()
+        ).hexdigest()[:12]
 
     def plan(self, run: Run, before: Plan | None = None) -> Plan:
-        """Return the plan that has every edit in it, and what the plan `before` has. Raises as `stages`."""
+        """Return the plan that has every edit in it, and what the plan `before` has.
+        Raises as `stages`.
+        """
         return (before or Plan(), *self.stages(run, before))[-1]
 
     def stages(self, run: Run, before: Plan | None = None) -> tuple[Plan, ...]:
@@ -67,7 +78,8 @@ class Fix:
 
         Raises:
             UnknownStrategyError: a strategy is not installed.
-            InputError: a layer or an input that an edit changes is not the one that it was found for, or not there.
+            InputError: a layer or an input that an edit changes is not the one that it
+                was found for, or not there.
         """
         plan, stages = before or Plan(), []
         for edit in self.edits:
@@ -82,9 +94,16 @@ class Fix:
 
     def _check(self, address: str, run: Run) -> None:
         found_for, has = (self.layers or {}).get(address), described(run.members[address])
-        if found_for is None or found_for[0] != has[0] or (found_for[1] and has[1] and found_for[1] != has[1]):
-            expected = f"{found_for[0]} with weights {found_for[1]}" if found_for else "no such layer"
+        if (
+            found_for is None
+            or found_for[0] != has[0]
+            or (found_for[1] and has[1] and found_for[1] != has[1])
+        ):
+            expected = (
+                f"{found_for[0]} with weights {found_for[1]}" if found_for else "no such layer"
+            )
             raise InputError(
-                f"The fix was found for another model: its layer {address!r} differs. Expected: {expected}. "
-                f"Received: {has[0]} with weights {has[1]}. Search again for this model."
+                f"The fix was found for another model: its layer {address!r} differs. Expected: "
+                f"{expected}. Received: {has[0]} with weights {has[1]}. Search again for this "
+                "model."
             )

@@ -14,7 +14,8 @@ GROUP = "nanfix.strategies"
 
 
 def catalogue() -> dict[str, Strategy]:
-    """Return every installed strategy by name, mildest tier first, in a tier those that keep all data, then by name.
+    """Return every installed strategy by name, mildest tier first, in a tier those that
+    keep all data, then by name.
 
     One that cannot be used is left out, and named by `broken`.
     """
@@ -34,22 +35,33 @@ def _installed() -> tuple[dict[str, Strategy], dict[str, str]]:
         try:
             strategy = entry.load()()
         except Exception as error:  # whatever somebody else's package does when it is loaded
-            left_out[entry.name] = _told(entry, f"it cannot be loaded ({type(error).__name__}: {error})")
+            left_out[entry.name] = _told(
+                entry, f"it cannot be loaded ({type(error).__name__}: {error})"
+            )
             continue
         if not isinstance(strategy, Strategy):
-            left_out[entry.name] = _told(entry, f"it is a {type(strategy).__name__}, not a subclass of nanfix.Strategy")
+            left_out[entry.name] = _told(
+                entry, f"it is a {type(strategy).__name__}, not a subclass of nanfix.Strategy"
+            )
         elif strategy.name in found:
             other = type(found[strategy.name]).__module__
-            left_out[entry.name] = _told(entry, f"{other} provides a strategy of the same name, {strategy.name!r}")
+            left_out[entry.name] = _told(
+                entry, f"{other} provides a strategy of the same name, {strategy.name!r}"
+            )
         else:
             found[strategy.name] = strategy
     for reason in left_out.values():
         log.warning("nanfix: %s", reason)
-    return dict(sorted(found.items(), key=lambda item: (item[1].tier, item[1].discards_data, item[0]))), left_out
+    return dict(
+        sorted(found.items(), key=lambda item: (item[1].tier, item[1].discards_data, item[0]))
+    ), left_out
 
 
 def _told(entry: EntryPoint, reason: str) -> str:
-    return f"The installed strategy {entry.name!r} ({entry.value}) was left out: {reason}. Repair or uninstall its package."
+    return (
+        f"The installed strategy {entry.name!r} ({entry.value}) was left out: {reason}. Repair or "
+        "uninstall its package."
+    )
 
 
 def get(name: str) -> Strategy:
@@ -64,7 +76,8 @@ def get(name: str) -> Strategy:
 
 
 def select(names: Iterable[str] | None, forbid: Iterable[str] = ()) -> dict[str, Strategy]:
-    """Return the strategies named, all of them for None, without those in `forbid`; in catalogue order.
+    """Return the strategies named, all of them for None, without those in `forbid`; in
+    catalogue order.
 
     Raises:
         UnknownStrategyError: one of the names, forbidden ones too, is not installed.
@@ -75,10 +88,13 @@ def select(names: Iterable[str] | None, forbid: Iterable[str] = ()) -> dict[str,
 
 
 def check_choice(names: Iterable[str] | None, forbid: Iterable[str]) -> None:
-    """Raise InputError when `forbid` leaves nothing of a choice of strategies to search among, else as `select` does."""
+    """Raise InputError when `forbid` leaves nothing of a choice of strategies to search
+    among, else as `select` does.
+    """
     names, forbid = names and list(names), list(forbid)
     if not select(names, forbid):
         raise InputError(
             "No strategy is left to search among. Expected: at least one that is not forbidden. "
-            f"Received: {'every strategy' if names is None else ', '.join(names)}, without {', '.join(forbid)}. Forbid fewer."
+            f"Received: {'every strategy' if names is None else ', '.join(names)}, without "
+            f"{', '.join(forbid)}. Forbid fewer."
         )

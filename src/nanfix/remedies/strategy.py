@@ -27,17 +27,20 @@ class Tier(IntEnum):
 class Strategy(ABC):
     """One remedy: a pure function from a run and a plan to a changed plan.
 
-    A strategy never touches the model itself; it describes the change, and nanfix installs, trains, judges
-    and hands it back. It is found by its `name` through the entry-point group "nanfix.strategies".
+    A strategy never touches the model itself; it describes the change, and nanfix installs, trains,
+    judges and hands it back. It is found by its `name` through the entry-point group
+    "nanfix.strategies".
 
     Attributes:
         name: lower-case words joined by hyphens; what a fix.json and the command line say.
         tier: how much it changes.
         treats: the causes it can remove.
-        eases: causes it may help with though it does not remove them; tried when nothing that treats them has held.
-        keeps_weights: whether weights trained before the failure still mean something after it. If not, training
-            starts again from the initial weights.
-        discards_data: whether it leaves rows of the user's data out; tried after the strategies of its tier that keep them.
+        eases: causes it may help with though it does not remove them; tried when nothing that
+            treats them has held.
+        keeps_weights: whether weights trained before the failure still mean something after it. If
+            not, training starts again from the initial weights.
+        discards_data: whether it leaves rows of the user's data out; tried after the strategies of
+            its tier that keep them.
         reference: where the method comes from.
     """
 
@@ -62,10 +65,13 @@ class Strategy(ABC):
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters of `apply`, which an edit in a fix.json has."""
         given = inspect.signature(self.apply).parameters.values()
-        return tuple(parameter.name for parameter in given if parameter.kind is parameter.KEYWORD_ONLY)
+        return tuple(
+            parameter.name for parameter in given if parameter.kind is parameter.KEYWORD_ONLY
+        )
 
     def refusal(self, diagnosis: Diagnosis, run: "Run", plan: "Plan") -> str | None:
-        """Return the reason why the remedy cannot be applied here, None where it can; called before anything is trained.
+        """Return the reason why the remedy cannot be applied here, None where it can; called before
+        anything is trained.
 
         Asked only for a diagnosis that the remedy `answers`. `plan` is what is changed already.
         """
@@ -75,8 +81,8 @@ class Strategy(ABC):
     def space(self, hp: Any, diagnosis: Diagnosis, run: "Run", plan: "Plan") -> dict[str, Any]:
         """Return the parameters of `apply`, drawn from `hp`, a keras_tuner.HyperParameters.
 
-        Choices stand from mild to strong, and without unit: a share of the old learning rate, of the last finite
-        gradient norm. What is returned is plain JSON.
+        Choices stand from mild to strong, and without unit: a share of the old learning rate, of
+        the last finite gradient norm. What is returned is plain JSON.
         """
 
     @abstractmethod
@@ -88,5 +94,7 @@ class Strategy(ABC):
         """Say in one sentence, in the user's words, what the remedy changes."""
 
     def snippet(self, params: Mapping[str, Any]) -> str:
-        """Return the Python line(s) a person would write for it; by default a comment with the explanation."""
+        """Return the Python line(s) a person would write for it; by default a comment
+        with the explanation.
+        """
         return f"# {self.explain(params)}"

@@ -26,7 +26,15 @@ __all__ = [
 ]
 
 FIX, MODEL, SNIPPET = "fix.json", "model.keras", "snippet.py"
-SAVE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, OSError)
+SAVE_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 
 
 def to_json(report: "Report") -> str:
@@ -38,7 +46,8 @@ def export(report: "Report", folder: Path) -> None:
     """Write fix.json, snippet.py and model.keras into `folder`, each of them whole or not at all.
 
     Raises:
-        NanfixError: the folder cannot be written, or Keras cannot save the model; then the other two are there.
+        NanfixError: the folder cannot be written, or Keras cannot save the model; then
+            the other two are there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,8 +59,12 @@ def export(report: "Report", folder: Path) -> None:
 
 
 def snippet(fix: Fix) -> str:
-    """Return a Python module that trains with `fix` and, as comments, what a person would write by hand for it."""
-    by_hand = [line for edit in fix.edits for line in _by_hand(edit)] or ["# nothing: this run needed no fix"]
+    """Return a Python module that trains with `fix` and, as comments, what a person
+    would write by hand for it.
+    """
+    by_hand = [line for edit in fix.edits for line in _by_hand(edit)] or [
+        "# nothing: this run needed no fix"
+    ]
     edits = pformat([edit.as_json() for edit in fix.edits], width=116, sort_dicts=False)
     return "\n".join(
         [
@@ -63,7 +76,10 @@ def snippet(fix: Fix) -> str:
             "",
             "",
             "def train(model, X, y=None, **fit_kwargs):",
-            '    """Train the compiled `model` as `model.fit(X, y, **fit_kwargs)` would, with the fix."""',
+            (
+                '    """Train the compiled `model` as `model.fit(X, y, **fit_kwargs)` would, with '
+                'the fix."""'
+            ),
             "    return nanfix.fit(model, X, y, fix=FIX, **fit_kwargs)",
             "",
             "",
@@ -93,8 +109,9 @@ def save_model(model: Any, path: Path) -> None:
     except SAVE_ERRORS as error:
         raise NanfixError(
             f"{path.name} was not written to {str(path.parent)!r}. Expected: a model that "
-            f"`model.save` can write. Received: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}. "
-            "Give its custom classes a get_config and register them, or keep the weights with `model.save_weights`."
+            f"`model.save` can write. Received: {type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else error}. Give its custom classes a "
+            "get_config and register them, or keep the weights with `model.save_weights`."
         ) from error
 
 
@@ -114,8 +131,9 @@ def copy_model(fix: Path, path: Path, *, call: int | None = None) -> None:
     kept = next((place for place in places if place.is_file()), None)
     if kept is None:
         raise NanfixError(
-            f"No repaired model is kept beside {str(fix)!r}. Expected: a {MODEL} in the run_dir of a repair. Received: "
-            f"{str(fix.parent)!r}. Repair again with a run_dir; it keeps the model where Keras can save it."
+            f"No repaired model is kept beside {str(fix)!r}. Expected: a {MODEL} in the run_dir of "
+            f"a repair. Received: {str(fix.parent)!r}. Repair again with a run_dir; it keeps the "
+            "model where Keras can save it."
         )
     try:
         with replacing(path) as temporary:

@@ -1,4 +1,6 @@
-"""The format of a fix.json: what it holds, how a report becomes one, and how it is read back and checked."""
+"""The format of a fix.json: what it holds, how a report becomes one, and how it is read
+back and checked.
+"""
 
 import contextlib
 import inspect
@@ -28,7 +30,9 @@ class _Record(BaseModel):
 
 
 class FindingRecord(_Record):
-    """One possible cause: its name, the strength of the evidence from 0 to 1, and the evidence in words."""
+    """One possible cause: its name, the strength of the evidence from 0 to 1, and the
+    evidence in words.
+    """
 
     cause: str
     weight: float | None
@@ -36,7 +40,9 @@ class FindingRecord(_Record):
 
 
 class DiagnosisRecord(_Record):
-    """What went non-finite, when, where and why; the likeliest cause is `cause` and the first of `findings`."""
+    """What went non-finite, when, where and why; the likeliest cause is `cause` and the
+    first of `findings`.
+    """
 
     cause: str
     epoch: int
@@ -62,7 +68,9 @@ class EditRecord(BaseModel):
 
 
 class TriedRecord(_Record):
-    """One candidate fix of the search and what came of it; `loss` is null when it went non-finite or was refused."""
+    """One candidate fix of the search and what came of it; `loss` is null when it went
+    non-finite or was refused.
+    """
 
     edits: list[EditRecord]
     started_from: str
@@ -77,9 +85,11 @@ class TriedRecord(_Record):
 
 
 class RunRecord(_Record):
-    """One fit call: how it ended, why, what was changed and what was tried. `call` counts a script's calls from 0.
+    """One fit call: how it ended, why, what was changed and what was tried. `call` counts a
+    script's calls from 0.
 
-    `source` is what the fix changes in the source of the script, `fingerprint` what identifies model and data.
+    `source` is what the fix changes in the source of the script, `fingerprint` what
+    identifies model and data.
     """
 
     call: int = Field(0, ge=0)
@@ -99,7 +109,8 @@ class RunRecord(_Record):
 class FixFile(_Record):
     """The content of a fix.json: the versions it was made with, and one run for each fit call.
 
-    `files` has the SHA-256 of every file of the script that a run's `source` names, by its path from the folder of the repair.
+    `files` has the SHA-256 of every file of the script that a run's `source` names, by its path
+    from the folder of the repair.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -118,7 +129,8 @@ def installed(package: str) -> str:
     """Return the version of an installed package, or "unknown"; loads nothing."""
     with contextlib.suppress(PackageNotFoundError):
         return version(package)
-    return getattr(sys.modules.get(package), "__version__", "unknown")  # tensorflow-cpu and the like
+    # tensorflow-cpu and the like.
+    return getattr(sys.modules.get(package), "__version__", "unknown")
 
 
 def run_record(report: "Report", *, call: int = 0) -> RunRecord:
@@ -145,23 +157,35 @@ def tried_record(trial: TrialRecord) -> TriedRecord:
 def read_trial(text: str) -> TrialRecord:
     """Return the trial that was written as this text."""
     record = TriedRecord.model_validate_json(text)
-    return TrialRecord(**{**dict(record), "edits": tuple(Edit.from_json(edit.model_dump()) for edit in record.edits)})
+    return TrialRecord(
+        **{
+            **dict(record),
+            "edits": tuple(Edit.from_json(edit.model_dump()) for edit in record.edits),
+        }
+    )
 
 
 def load(path: Path) -> FixFile:
-    """Return the checked content of a fix.json; every strategy in it is installed and takes the parameters given.
+    """Return the checked content of a fix.json; every strategy in it is installed and
+    takes the parameters given.
 
     Raises:
-        FixFormatError: the file is unreadable, truncated, of another schema version, or no fix.json at all.
+        FixFormatError: the file is unreadable, truncated, of another schema version, or
+            no fix.json at all.
         UnknownStrategyError: it names a strategy that is not installed.
     """
     data = _parse(path)
     found = data["schema_version"]
     if type(found) is not int or found != SCHEMA_VERSION:
         newer = isinstance(found, int) and found > SCHEMA_VERSION
-        remedy = "Install a newer nanfix to read it." if newer else "Make it again with `nanfix repair` or `report.export`."
+        remedy = (
+            "Install a newer nanfix to read it."
+            if newer
+            else "Make it again with `nanfix repair` or `report.export`."
+        )
         raise FixFormatError(
-            f"{str(path)!r} was written by schema version {found!r}. Expected: {SCHEMA_VERSION}. Received: {found!r}. {remedy}"
+            f"{str(path)!r} was written by schema version {found!r}. Expected: {SCHEMA_VERSION}. "
+            f"Received: {found!r}. {remedy}"
         )
     try:
         content = FixFile.model_validate(data)
@@ -180,14 +204,17 @@ def load(path: Path) -> FixFile:
 def fixes(content: FixFile) -> dict[int, Fix]:
     """Return the fix of each fit call that has one, by the call's number."""
     return {
-        run.call: Fix.from_json((edit.model_dump() for edit in run.edits), run.fingerprint.get("model"))
+        run.call: Fix.from_json(
+            (edit.model_dump() for edit in run.edits), run.fingerprint.get("model")
+        )
         for run in content.runs
         if run.edits
     }
 
 
 def read_fix(path: str | Path, *, call: int | None = None) -> Fix:
-    """Return the fix in a fix.json. `call` picks one where the file holds fixes for several fit calls.
+    """Return the fix in a fix.json. `call` picks one where the file holds fixes for
+    several fit calls.
 
     Raises:
         FixFormatError: as in `load`, or the file holds no fix, or several and `call` picks none.
@@ -198,10 +225,12 @@ def read_fix(path: str | Path, *, call: int | None = None) -> Fix:
 
 
 def repaired_call(path: Path, content: FixFile, call: int | None) -> int:
-    """Return the number of the fit call whose fix is meant: `call`, or for None the only one with a fix.
+    """Return the number of the fit call whose fix is meant: `call`, or for None the
+    only one with a fix.
 
     Raises:
-        FixFormatError: there is no such fix in the `content` of `path`, or there are several and `call` is None.
+        FixFormatError: there is no such fix in the `content` of `path`, or there are
+            several and `call` is None.
     """
     found = fixes(content)
     if call is None and len(found) == 1:
@@ -209,7 +238,11 @@ def repaired_call(path: Path, content: FixFile, call: int | None) -> int:
     if call in found:
         return call
     if not found:
-        _refuse(path, "a run that needed no fix or found none", expected="a fix.json with at least one edit")
+        _refuse(
+            path,
+            "a run that needed no fix or found none",
+            expected="a fix.json with at least one edit",
+        )
     _refuse(
         path,
         f"call={call}" if call is not None else "no call number",
@@ -234,7 +267,10 @@ def diagnosis_record(diagnosis: Diagnosis) -> DiagnosisRecord:
         gradient_norm=diagnosis.gradient_norm,
         weight_norm=diagnosis.weight_norm,
         hopeless=diagnosis.hopeless,
-        findings=[FindingRecord(cause=f.cause.name, weight=f.weight, evidence=f.evidence) for f in diagnosis.findings],
+        findings=[
+            FindingRecord(cause=f.cause.name, weight=f.weight, evidence=f.evidence)
+            for f in diagnosis.findings
+        ],
     )
 
 
@@ -245,7 +281,10 @@ def _edit_records(edits: tuple[Edit, ...]) -> list[EditRecord]:
 def _parse(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`, which has a schema_version."""
     try:
-        data = json.loads(path.read_bytes(), parse_constant=lambda constant: _refuse(path, f"the number {constant}"))
+        data = json.loads(
+            path.read_bytes(),
+            parse_constant=lambda constant: _refuse(path, f"the number {constant}"),
+        )
     except OSError as error:
         raise FixFormatError(
             f"Cannot read {str(path)!r}: {error.strerror}. Expected: a fix.json written by nanfix. "

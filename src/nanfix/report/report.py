@@ -24,9 +24,13 @@ class Outcome(Enum):
     HEALTHY = "Training stayed finite; nothing was changed."
     REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
-    EXHAUSTED = "No fix worked within the budget; the model is in its last finite state. Allow more trials or strategies."
+    EXHAUSTED = (
+        "No fix worked within the budget; the model is in its last finite state. Allow more "
+        "trials or strategies."
+    )
     INTERRUPTED = (
-        "Stopped before a fix was proved; the model is in its last finite state. The same call with the same run_dir goes on."
+        "Stopped before a fix was proved; the model is in its last finite state. The same call "
+        "with the same run_dir goes on."
     )
 
 
@@ -34,11 +38,11 @@ class Outcome(Enum):
 class Report:
     """The one result of nanfix.fit, whatever the ending.
 
-    `trials` are the candidates of the search in order, `refused` gives by strategy the reason why one for this cause was
-    not among them, `fingerprint` the model's layers and the shapes of the data, as `run_dir.fingerprint` describes them.
-    `run` are the facts of the run, as it was before it was repaired, without its data; `stages` is the plan after each edit of
-    the fix. `faults` are exceptions of nanfix's
-    own, which have cost the user no more than nanfix.
+    `trials` are the candidates of the search in order, `refused` gives by strategy the reason why
+    one for this cause was not among them, `fingerprint` the model's layers and the shapes of the
+    data, as `run_dir.fingerprint` describes them. `run` are the facts of the run, as it was before
+    it was repaired, without its data; `stages` is the plan after each edit of the fix. `faults` are
+    exceptions of nanfix's own, which have cost the user no more than nanfix.
     """
 
     outcome: Outcome
@@ -60,7 +64,8 @@ class Report:
     faults: tuple[Fault, ...] = ()
 
     def export(self, path: str | Path) -> None:
-        """Write fix.json, model.keras and snippet.py into the folder `path`, each of them whole or not at all.
+        """Write fix.json, model.keras and snippet.py into the folder `path`, each of
+        them whole or not at all.
 
         Raises:
             NanfixError: the folder cannot be written, or the model cannot be saved by Keras.
@@ -74,7 +79,9 @@ class Report:
         if self.fix:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
         if self.outcome is Outcome.EXHAUSTED:
-            parts += [f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()]
+            parts += [
+                f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()
+            ]
         parts += self.notes
         if self.recorder is not None and self.recorder.folder is not None:
             parts.append(str(self.recorder))

@@ -1,4 +1,6 @@
-"""A folder that one run keeps its search and its result in, so that the same call goes on where it stopped."""
+"""A folder that one run keeps its search and its result in, so that the same call goes
+on where it stopped.
+"""
 
 import hashlib
 import json
@@ -31,10 +33,11 @@ ADOPTED = "snapshots-of-the-repaired-training"
 
 
 def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
-    """Return what identifies a run: the model's layers and weights by shape, how it is compiled, and how it is fed.
+    """Return what identifies a run: the model's layers and weights by shape, how it is
+    compiled, and how it is fed.
 
-    Of optimizers, losses and metrics it has the settings; of the data the shapes, and of the arguments of fit those that decide
-    what is trained.
+    Of optimizers, losses and metrics it has the settings; of the data the shapes, and of the
+    arguments of fit those that decide what is trained.
     """
     return {
         "model": {address: described(layer) for address, layer in walk(model)},
@@ -47,8 +50,11 @@ def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any], data: TrainingData) -> Iterator[Path]:
-    """Yield the run's folder: `run_dir`, checked to belong to this run of these very data, or a temporary one, removed again.
+def opened(
+    run_dir: str | os.PathLike[str] | None, identity: dict[str, Any], data: TrainingData
+) -> Iterator[Path]:
+    """Yield the run's folder: `run_dir`, checked to belong to this run of these very data, or a
+    temporary one, removed again.
 
     Raises:
         RunDirError: the folder holds another run, or cannot be written.
@@ -63,9 +69,16 @@ def opened(run_dir: str | os.PathLike[str] | None, identity: dict[str, Any], dat
 
 
 def digest(data: TrainingData) -> list[str]:
-    """Return a checksum of each array that is trained on or validated with; of a stream, which cannot be read twice, its kind."""
+    """Return a checksum of each array that is trained on or validated with; of a stream, which
+    cannot be read twice, its kind.
+    """
     held = data.validation_data
-    parts = [data.x, data.y, data.sample_weight, *(held if isinstance(held, tuple | list) else [held])]
+    parts = [
+        data.x,
+        data.y,
+        data.sample_weight,
+        *(held if isinstance(held, tuple | list) else [held]),
+    ]
     return [_checksum(leaf) for part in parts for leaf in tree.flatten(part)]
 
 
@@ -75,9 +88,16 @@ def _checksum(leaf: Any) -> str:
     summed = hashlib.blake2b(digest_size=8)
     for array in _held_arrays(leaf):
         summed.update(f"{array.dtype} {array.shape}".encode())
-        for start in range(0, len(array), CHUNK):  # an array of any layout, without a copy of all of it
+        # An array of any layout, without a copy of all of it.
+        for start in range(0, len(array), CHUNK):
             part = np.ascontiguousarray(array[start : start + CHUNK])
-            summed.update(repr(part.tolist()).encode() if part.dtype.hasobject else part.data.cast("B") if part.size else b"")
+            summed.update(
+                repr(part.tolist()).encode()
+                if part.dtype.hasobject
+                else part.data.cast("B")
+                if part.size
+                else b""
+            )
     return summed.hexdigest()
 
 
@@ -87,41 +107,65 @@ def _held_arrays(leaf: Any) -> list[np.ndarray]:
         coordinates = leaf.tocoo()
         return [coordinates.row, coordinates.col, coordinates.data]
     if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
-        return [np.atleast_1d(np.asarray(part)) for part in tf.nest.flatten(leaf, expand_composites=True)]
+        return [
+            np.atleast_1d(np.asarray(part))
+            for part in tf.nest.flatten(leaf, expand_composites=True)
+        ]
     return [np.atleast_1d(np.asarray(leaf))]
 
 
 def _compiled(model: Any) -> Any:
     """Return the settings of the optimizers and what else the model was compiled with."""
-    optimizers = {name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)}
+    optimizers = {
+        name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)
+    }
     settings = {name: _settings(optimizer) for name, optimizer in optimizers.items()}
-    told = {"loss": given_loss(model), "loss_weights": given_loss_weights(model), "metrics": given_metrics(model)}
+    told = {
+        "loss": given_loss(model),
+        "loss_weights": given_loss_weights(model),
+        "metrics": given_metrics(model),
+    }
     return {**{name: _plain(value) for name, value in told.items()}, "optimizers": settings}
 
 
 def _settings(optimizer: Any) -> Any:
-    """Return an optimizer's settings, its rate of now among them; of one that cannot tell them, what can be read."""
+    """Return an optimizer's settings, its rate of now among them; of one that cannot
+    tell them, what can be read.
+    """
     try:
         return _plain(optimizer)
     except NotImplementedError:  # by a schedule of the user's
-        return [type(optimizer).__name__, _numbers(optimizer), _numbers(learning_rate_of(optimizer))]
+        return [
+            type(optimizer).__name__,
+            _numbers(optimizer),
+            _numbers(learning_rate_of(optimizer)),
+        ]
 
 
 def _numbers(made: Any) -> dict[str, Any]:
     """Return the numbers and names that an object keeps as its attributes."""
-    return {name: _plain(value) for name, value in sorted(vars(made).items()) if isinstance(value, str | int | float)}
+    return {
+        name: _plain(value)
+        for name, value in sorted(vars(made).items())
+        if isinstance(value, str | int | float)
+    }
 
 
 def _feeding(data: TrainingData) -> dict[str, Any]:
     """Return the arguments that decide what is trained on, as far as they are not the data."""
     arguments = data.arguments or {}
     kept = {name: arguments[name] for name in FED if arguments.get(name) is not None}
-    beside = {"validation": _described(data.validation_data), "sample_weight": _described(data.sample_weight)}
+    beside = {
+        "validation": _described(data.validation_data),
+        "sample_weight": _described(data.sample_weight),
+    }
     return {**kept, "validation_split": data.validation_split, **beside}
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as JSON holds it: numbers and names as they are, structures of them, and of objects the name."""
+    """Return a setting as JSON holds it: numbers and names as they are, structures of
+    them, and of objects the name.
+    """
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, np.generic | float):
@@ -149,21 +193,23 @@ def claim(path: Path, identity: dict[str, Any]) -> None:
             owner = None
         if owner != identity:
             raise RunDirError(
-                f"{path} holds another run. Expected: a run_dir of this model and these data, or a new folder. "
-                f"Received: one of {_differences(owner, identity)}. Choose another run_dir, or delete this one."
+                f"{path} holds another run. Expected: a run_dir of this model and these data, or a "
+                f"new folder. Received: one of {_differences(owner, identity)}. Choose another "
+                "run_dir, or delete this one."
             )
         return
     if path.exists() and any(path.iterdir()):
         raise RunDirError(
-            f"{path} is not a run_dir. Expected: a new or empty folder, or one made by nanfix. Received: a folder with other "
-            "files in it. Choose another run_dir."
+            f"{path} is not a run_dir. Expected: a new or empty folder, or one made by nanfix. "
+            "Received: a folder with other files in it. Choose another run_dir."
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text(marker, json.dumps(identity))
     except OSError as error:
         raise RunDirError(
-            f"{path} cannot be written. Expected: a writable folder. Received: {error}. Choose another run_dir."
+            f"{path} cannot be written. Expected: a writable folder. Received: {error}. Choose "
+            "another run_dir."
         ) from error
 
 
@@ -171,10 +217,15 @@ def _described(part: Any) -> Any:
     if part is None:
         return None
     leaves = [part] if hasattr(part, "shape") else tree.flatten(part)
-    return [[list(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", type(leaf).__name__))] for leaf in leaves]
+    return [
+        [list(getattr(leaf, "shape", ())), str(getattr(leaf, "dtype", type(leaf).__name__))]
+        for leaf in leaves
+    ]
 
 
 def _differences(owner: Any, identity: dict[str, Any]) -> str:
     if not isinstance(owner, dict):
         return "unreadable content"
-    return "another " + " and another ".join(name for name in identity if owner.get(name) != identity[name])
+    return "another " + " and another ".join(
+        name for name in identity if owner.get(name) != identity[name]
+    )

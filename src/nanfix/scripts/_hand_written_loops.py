@@ -1,4 +1,6 @@
-"""Notices training that does not go through `model.fit`: a loop written by hand, with GradientTape or train_on_batch."""
+"""Notices training that does not go through `model.fit`: a loop written by hand, with
+GradientTape or train_on_batch.
+"""
 
 import contextlib
 import functools
@@ -8,9 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 LOOP = (
-    "{place} trains in a loop of its own (GradientTape or train_on_batch), which is not watched: what goes NaN there is neither "
-    "explained nor repaired, and no fix changes it; calls of model.fit in the same script are repaired as ever. To have the "
-    "loop repaired too, make its step the train_step of a keras.Model and call fit."
+    "{place} trains in a loop of its own (GradientTape or train_on_batch), which is not watched: "
+    "what goes NaN there is neither explained nor repaired, and no fix changes it; calls of "
+    "model.fit in the same script are repaired as ever. To have the loop repaired too, make its "
+    "step the train_step of a keras.Model and call fit."
 )
 
 
@@ -19,13 +22,16 @@ class LoopWatch:
 
     def __init__(self, note: Callable[[str], None]):
         self._note = note
-        self._fits = 0  # under way, in whatever thread: a distribution strategy applies its optimizer in others
+        # Under way, in whatever thread: a distribution strategy applies its optimizer in others.
+        self._fits = 0
         self._lock = threading.Lock()
         self._noticed = False
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Tell that inside a `fit` is under way, to which every application of an optimizer belongs."""
+        """Tell that inside a `fit` is under way, to which every application of an
+        optimizer belongs.
+        """
         with self._lock:
             self._fits += 1
         try:
@@ -38,7 +44,8 @@ class LoopWatch:
         """Listen at what such loops call, until one of them was noticed."""
         import tensorflow as tf
 
-        # A GradientTape loop ends in the optimizer; train_on_batch gets there only when the model has not been traced before.
+        # A GradientTape loop ends in the optimizer; train_on_batch gets there only when the model
+        # has not been traced before.
         originals = {(owner, name): getattr(owner, name) for owner, name in _calls(keras)}
 
         def listening(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,9 +36,11 @@ FitArguments = dict[str, Any]  # what the script gave its call, by name
 
 
 class Interceptor:
-    """Takes the place of Keras' `Model.fit`; hands each call of the script to `nanfix.fit` and writes down what came of it.
+    """Takes the place of Keras' `Model.fit`; hands each call of the script to `nanfix.fit` and
+    writes down what came of it.
 
-    Calls that nanfix itself makes, and calls made inside a fit by the script's own callbacks, are Keras' own.
+    Calls that nanfix itself makes, and calls made inside a fit by the script's own
+    callbacks, are Keras' own.
     """
 
     def __init__(self, job: Job, events: Path):
@@ -52,9 +54,14 @@ class Interceptor:
         self._shown = False  # what nanfix found was shown when the training failed
 
     def install(self, keras: ModuleType) -> None:
-        """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its environment lines still count."""
+        """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its
+        environment lines still count.
+        """
         if keras.backend.backend() != "tensorflow":
-            self.note(f"Keras runs on {keras.backend.backend()} here; nanfix repairs Keras on TensorFlow only.")
+            self.note(
+                f"Keras runs on {keras.backend.backend()} here; nanfix repairs Keras on TensorFlow "
+                "only."
+            )
             return
         self._places.install(keras)
         original = keras.Model.fit
@@ -70,7 +77,9 @@ class Interceptor:
                 return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
             del arguments[next(iter(signature.parameters))]
             with self._loops.fitting():
-                return self._handle(model, original, arguments, self._places.called("fit", sys._getframe(1)))
+                return self._handle(
+                    model, original, arguments, self._places.called("fit", sys._getframe(1))
+                )
 
         keras.Model.fit = fit
         self._loops.install(keras)
@@ -83,7 +92,9 @@ class Interceptor:
         self._emit(kind="error", error=error, text=text)
         raise SystemExit(ExitCode.USAGE_ERROR)
 
-    def _handle(self, model: "Model", original: KerasFit, arguments: FitArguments, place: Made | None) -> "History":
+    def _handle(
+        self, model: "Model", original: KerasFit, arguments: FitArguments, place: Made | None
+    ) -> "History":
         from nanfix.model.faults import Net
         from nanfix.records.errors import InputError, NanfixError
         from nanfix.source.fit_call import FitCall
@@ -97,7 +108,11 @@ class Interceptor:
                     return self._plan(model, call, arguments)
                 begun = None
                 if getattr(model, "compiled", False):
-                    begun = net.attempt("noting the call", lambda: FitCall.of(self._places, model, place, arguments), None)
+                    begun = net.attempt(
+                        "noting the call",
+                        lambda: FitCall.of(self._places, model, place, arguments),
+                        None,
+                    )
                 with self._logs_apart(call, arguments):
                     report = self._fit(model, call, arguments)
         except InputError as refusal:
@@ -118,7 +133,9 @@ class Interceptor:
             known = job.fixes.get(call)
             if known is None:  # watched and rolled back like every other, but not searched
                 return fit(model, throw=False, strategies=(), **arguments)
-            return fit(model, throw=False, fix=Fix.from_json(known.edits, known.layers), **arguments)
+            return fit(
+                model, throw=False, fix=Fix.from_json(known.edits, known.layers), **arguments
+            )
         return fit(
             model,
             budget=Budget(**job.budget),
@@ -146,7 +163,9 @@ class Interceptor:
             yield
 
     def _explain(self, model: "Model", call: int, arguments: FitArguments) -> "History":
-        """Train, write down why it failed, and end the script there; it goes on when the training stays finite."""
+        """Train, write down why it failed, and end the script there; it goes on when
+        the training stays finite.
+        """
         from nanfix.api.diagnose import FINITE, train_and_explain
 
         watched, diagnosis = train_and_explain(model, **arguments)
@@ -178,7 +197,9 @@ class Interceptor:
         text: str,
         candidates: Sequence[Sequence[Mapping[str, Any]]] = (),
     ) -> "History":
-        """Write the event of a training that was explained; end the script if it failed, else return its History."""
+        """Write the event of a training that was explained; end the script if it
+        failed, else return its History.
+        """
         from nanfix.report.fix_file import diagnosis_record
 
         record = None if diagnosis is None else diagnosis_record(diagnosis).model_dump_json()
@@ -194,8 +215,12 @@ class Interceptor:
             raise SystemExit(0)
         return model.history
 
-    def _hand_back(self, model: "Model", call: int, report: "Report", begun: "FitCall | None", net: "Net") -> "History":
-        """Write the event and return the History object that the script expects from its fit call."""
+    def _hand_back(
+        self, model: "Model", call: int, report: "Report", begun: "FitCall | None", net: "Net"
+    ) -> "History":
+        """Write the event and return the History object that the script expects from
+        its fit call.
+        """
         import keras
 
         from nanfix.patch.locate import source_changes
@@ -204,8 +229,14 @@ class Interceptor:
 
         source = []
         if begun is not None:
-            source = net.attempt("finding the fix's places", lambda: source_changes(report.run, report.stages, begun), [])
-        report = replace(report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults))
+            source = net.attempt(
+                "finding the fix's places",
+                lambda: source_changes(report.run, report.stages, begun),
+                [],
+            )
+        report = replace(
+            report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults)
+        )
         record = run_record(report, call=call).model_copy(update={"source": source})
         paths = sorted({path for change in source for path in change.paths})
         self._emit(
@@ -217,7 +248,9 @@ class Interceptor:
             summary=str(replace(report, diagnosis=None)) if self._shown else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
-            counts=[(place.model_dump(), callee, made) for place, callee, made in self._places.counts],
+            counts=[
+                (place.model_dump(), callee, made) for place, callee, made in self._places.counts
+            ],
             files={path: _sha256(self._places.absolute(path)) for path in paths},
         )
         if report.outcome is Outcome.INTERRUPTED:
@@ -228,12 +261,18 @@ class Interceptor:
             history.set_model(model)
             model.history = history
         if report.outcome is not Outcome.HEALTHY:
-            history.history, history.epoch, history.params = dict(report.history), list(report.epoch), dict(report.params)
+            history.history, history.epoch, history.params = (
+                dict(report.history),
+                list(report.epoch),
+                dict(report.params),
+            )
         return history
 
     @contextlib.contextmanager
     def _keras_own_fit(self, model: "Model", original: KerasFit) -> Iterator[None]:
-        """Let every `fit` inside be Keras' own, also on a model whose class overrides fit and called us by super()."""
+        """Let every `fit` inside be Keras' own, also on a model whose class overrides fit and
+        called us by super().
+        """
         import keras
 
         overridden = type(model).fit is not keras.Model.fit

@@ -24,19 +24,23 @@ from nanfix.scripts.script import Module, Script
 
 Event = Mapping[str, Any]  # a line of the events file; "kind" says which keys there are
 NO_FIT = (
-    "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by Keras' own fit; a loop "
-    "written by hand (GradientTape, train_on_batch) has to be moved into a model's train_step first."
+    "No call of model.fit was seen, so there was nothing to watch. nanfix repairs training by "
+    "Keras' own fit; a loop written by hand (GradientTape, train_on_batch) has to be moved into a "
+    "model's train_step first."
 )
 
 
 def run(script: Script, args: Sequence[str], job: Job) -> ScriptResult:
-    """Run the script once in a child process and return what it did. Raises the NanfixError that stopped it, if any."""
+    """Run the script once in a child process and return what it did. Raises the
+    NanfixError that stopped it, if any.
+    """
     with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
         events = Path(folder, "events.jsonl")
         job_file = Path(folder, "job.json")
         told = job.model_copy(update={"module": isinstance(script, Module)})
         job_file.write_text(told.model_dump_json(), encoding="utf-8")
-        # -P: the working folder must not shadow a module while nanfix starts; the script gets its own folder back.
+        # -P: the working folder must not shadow a module while nanfix starts; the
+        # script gets its own folder back.
         child = ["nanfix.scripts.child", str(job_file), str(events), str(script)]
         command = [sys.executable, "-P", "-m", *child, *args]
         with subprocess.Popen(command) as process, _signals_passed_on(process):
@@ -47,7 +51,9 @@ def run(script: Script, args: Sequence[str], job: Job) -> ScriptResult:
 
 
 def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
-    """Return what a script did, from its exit code and the events of its process. Raises the NanfixError among them."""
+    """Return what a script did, from its exit code and the events of its process. Raises the
+    NanfixError among them.
+    """
     calls: list[CallResult] = []
     notes: list[str] = []
     counts = _counts(events)
@@ -59,11 +65,15 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
             continue
         call = CallResult(event["call"], event["model"], event["text"])
         if event["kind"] == "diagnosis":
-            diagnosis = event["diagnosis"] and DiagnosisRecord.model_validate_json(event["diagnosis"])
+            diagnosis = event["diagnosis"] and DiagnosisRecord.model_validate_json(
+                event["diagnosis"]
+            )
             call = replace(call, diagnosis=diagnosis, candidates=event.get("candidates", ()))
         if event["kind"] == "fit":
             record = RunRecord.model_validate_json(event["record"])
-            record = record.model_copy(update={"source": [_recounted(change, counts) for change in record.source]})
+            record = record.model_copy(
+                update={"source": [_recounted(change, counts) for change in record.source]}
+            )
             call = replace(
                 call,
                 outcome=Outcome[record.outcome],
@@ -79,7 +89,9 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
 
 def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:
     """Return how many objects each call in the script has made by its last fit."""
-    last: Sequence[Any] = next((event["counts"] for event in reversed(events) if event.get("counts")), ())
+    last: Sequence[Any] = next(
+        (event["counts"] for event in reversed(events) if event.get("counts")), ()
+    )
     return {(Span.model_validate(place), callee): made for place, callee, made in last}
 
 

@@ -1,9 +1,10 @@
-"""The child process of a script run: the user's script, unmodified, with every `model.fit` handed to nanfix.
+"""The child process of a script run: the user's script, unmodified, with every
+`model.fit` handed to nanfix.
 
-Started as `python -P -m nanfix.scripts.child JOB EVENTS SCRIPT [ARGS]...`, where JOB is a JSON file that
-`nanfix.scripts.parent` writes, and SCRIPT the name of a module where the job says so. What happens in
-each fit call is appended to the file EVENTS, one JSON object a line.
-The script keeps its arguments, working folder, environment, output, exit code and traceback.
+Started as `python -P -m nanfix.scripts.child JOB EVENTS SCRIPT [ARGS]...`, where JOB is a JSON file
+that `nanfix.scripts.parent` writes, and SCRIPT the name of a module where the job says so. What
+happens in each fit call is appended to the file EVENTS, one JSON object a line. The script keeps
+its arguments, working folder, environment, output, exit code and traceback.
 """
 
 import builtins
@@ -22,10 +23,13 @@ from nanfix.scripts._interceptor import Interceptor
 from nanfix.scripts._job import Job
 
 NO_MODULE = (
-    "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: {name!r}, not found from "
-    "{folder!r}. Check the name and the working folder; a file is run without -m."
+    "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: "
+    "{name!r}, not found from {folder!r}. Check the name and the working folder; a file is run "
+    "without -m."
 )
-LEGACY = "The script uses the legacy package tf_keras, whose fit is not watched; nanfix repairs Keras 3."
+LEGACY = (
+    "The script uses the legacy package tf_keras, whose fit is not watched; nanfix repairs Keras 3."
+)
 
 
 class MissingModule(Exception):
@@ -46,14 +50,17 @@ def run_as_main(script: str, arguments: list[str]) -> None:
 
 
 def run_module_as_main(name: str, arguments: list[str]) -> None:
-    """Run the module as `python -m name arguments...` would. Raises MissingModule when there is none of this name."""
+    """Run the module as `python -m name arguments...` would. Raises MissingModule when
+    there is none of this name.
+    """
     sys.modules["__main__"] = ModuleType("__main__")
     sys.argv = ["-m", *arguments]
     if not os.environ.get("PYTHONSAFEPATH"):
         sys.path.insert(0, os.getcwd())
     if not _exists(name):
         raise MissingModule(name)
-    # What the interpreter itself calls for -m: only so do the module's globals stay those of __main__ until Python exits.
+    # What the interpreter itself calls for -m: only so do the module's globals stay those of
+    # __main__ until Python exits.
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
@@ -78,7 +85,9 @@ def script_frames(traceback: TracebackType | None) -> TracebackType | None:
         else:
             frames.append(traceback)
         traceback = traceback.tb_next
-    if from_file and all(frame.tb_frame.f_code.co_filename.startswith("<frozen") for frame in frames):
+    if from_file and all(
+        frame.tb_frame.f_code.co_filename.startswith("<frozen") for frame in frames
+    ):
         frames.clear()  # the script did not compile
     for frame in reversed(frames):
         traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)

@@ -1,4 +1,6 @@
-"""Run a training script unmodified in a child process, repair what goes NaN in it, and prove the fix by a second run."""
+"""Run a training script unmodified in a child process, repair what goes NaN in it, and prove the
+fix by a second run.
+"""
 
 import logging
 import tempfile
@@ -22,8 +24,10 @@ log = logging.getLogger("nanfix")
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 SECOND_RUN = (
-    "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it out).\n"
-    "What the script writes, it writes once more; what CSVLogger and TensorBoard log in it is thrown away."
+    "---- Second run of the script, with the fix and no search, to prove it (--no-prove leaves it "
+    "out).\n"
+    "What the script writes, it writes once more; what CSVLogger and TensorBoard log in it is "
+    "thrown away."
 )
 SECOND_RUN_ENDED = "---- End of the second run."
 NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
@@ -42,14 +46,18 @@ def repair_script(  # long: half of it explains the arguments
     workers: Workers = ALONE,
     prove: bool = True,
 ) -> ScriptResult:
-    """Run `script` with every fit call repaired where needed, then once more with the fixes alone, to prove them.
+    """Run `script` with every fit call repaired where needed, then once more with the
+    fixes alone, to prove them.
 
-    The second run writes what the script itself writes once more; the logs of CSVLogger and TensorBoard stay those of the first.
+    The second run writes what the script itself writes once more; the logs of CSVLogger and
+    TensorBoard stay those of the first.
 
     Args:
-        out: the fix.json to write when every fix held in the second run; also written into `run_dir`.
+        out: the fix.json to write when every fix held in the second run; also written
+            into `run_dir`.
         budget: arguments of `nanfix.Budget`.
-        run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted repair goes on there.
+        run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted
+            repair goes on there.
         workers: the processes that try fixes at the same time.
         prove: run the script a second time; without, the fix is written unproved.
 
@@ -74,16 +82,24 @@ def repair_script(  # long: half of it explains the arguments
         workers=workers,
     )
     first = run(script, args, job)
-    repaired = {call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record}
+    repaired = {
+        call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record
+    }
     if first.exit_code:
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
     if not repaired:
         return first
-    proved = _proved(first, script, args, repaired) if prove else replace(first, notes=(*first.notes, NOT_RUN_AGAIN))
+    proved = (
+        _proved(first, script, args, repaired)
+        if prove
+        else replace(first, notes=(*first.notes, NOT_RUN_AGAIN))
+    )
     if any(call.proof == "did not hold" for call in proved.calls):
         return proved
     files = {path: digest for call in proved.calls for path, digest in call.files.items()}
-    content = FixFile(script=script.name, files=files, runs=[call.record for call in proved.calls if call.record])
+    content = FixFile(
+        script=script.name, files=files, runs=[call.record for call in proved.calls if call.record]
+    )
     _write(targets, str(content))
     return replace(proved, written=targets[0] if targets else None)
 
@@ -98,7 +114,8 @@ def _write(targets: Sequence[Path], content: str) -> None:
 
 
 def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:
-    """Run `script` until one of its trainings goes non-finite, and say why; nothing is repaired, and it ends there.
+    """Run `script` until one of its trainings goes non-finite, and say why; nothing is
+    repaired, and it ends there.
 
     Raises:
         ScriptError: there is no such script.
@@ -145,14 +162,26 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
     held = {number: KnownFix.of(fix) for number, fix in known.items()}
     result = run(script, args, Job(mode="run", fixes=held))
     unused = sorted(set(known) - {call.call for call in result.calls})
-    notes = [f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} calls." for number in unused]
+    notes = [
+        (
+            f"The fix for fit call {number + 1} was not used: the script made {len(result.calls)} "
+            "calls."
+        )
+        for number in unused
+    ]
     return replace(result, notes=(*result.notes, *notes))
 
 
-def _proved(first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]) -> ScriptResult:
+def _proved(
+    first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]
+) -> ScriptResult:
     """Run the script once more with the fixes alone; return `first` with what that came to."""
     records = {number: call.record for number, call in repaired.items() if call.record is not None}
-    found = fixes(FixFile(runs=[record.model_copy(update={"call": number}) for number, record in records.items()]))
+    found = fixes(
+        FixFile(
+            runs=[record.model_copy(update={"call": number}) for number, record in records.items()]
+        )
+    )
     known = {number: KnownFix.of(fix) for number, fix in found.items()}
     log.info(SECOND_RUN)
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
@@ -162,23 +191,45 @@ def _proved(first: ScriptResult, script: Script, args: Sequence[str], repaired: 
 
 
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
-    """Return `first` with the proof of each repaired call: did it stay finite in the second run, by the fix alone?"""
+    """Return `first` with the proof of each repaired call: did it stay finite in the
+    second run, by the fix alone?
+    """
     again = {call.call: call for call in second.calls}
 
     def judged(call: CallResult) -> CallResult:
         if call.outcome is not Outcome.REPAIRED or call.record is None:
             return call
         seen = again.get(call.call)
-        held = seen is not None and bool(seen.finite) and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
+        held = (
+            seen is not None
+            and bool(seen.finite)
+            and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
+        )
         proof: Proof = "held" if held and not second.exit_code else "did not hold"
         history = seen.history if seen else {}
-        return replace(call, proof=proof, history=history, record=call.record.model_copy(update={"proof": proof}))
+        return replace(
+            call,
+            proof=proof,
+            history=history,
+            record=call.record.model_copy(update={"proof": proof}),
+        )
 
-    notes = [f"Run again with the fix, the script ended with exit code {second.exit_code}."] if second.exit_code else []
-    return replace(first, calls=tuple(judged(call) for call in first.calls), notes=(*first.notes, *notes))
+    notes = (
+        [f"Run again with the fix, the script ended with exit code {second.exit_code}."]
+        if second.exit_code
+        else []
+    )
+    return replace(
+        first, calls=tuple(judged(call) for call in first.calls), notes=(*first.notes, *notes)
+    )
 
 
 def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:
     if not repaired:
         return []
-    return ["The script failed after its training was repaired, so the fix could not be proved and was not written."]
+    return [
+        (
+            "The script failed after its training was repaired, so the fix could not be proved "
+            "and was not written."
+        )
+    ]

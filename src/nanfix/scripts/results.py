@@ -16,11 +16,12 @@ Proof = Literal["held", "did not hold"]
 class CallResult:
     """One fit call of the script, counted from 0, and what came of it.
 
-    `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran; `text` says why.
-    `history` is the last value of each logged quantity, as text, `files` the SHA-256 of the files that the fix changes.
-    `summary` is the text without the diagnosis, where that was shown when the training failed.
-    `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was only explained, `candidates` what
-    would be tried for it: fixes as lists of edits.
+    `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran;
+    `text` says why. `history` is the last value of each logged quantity, as text, `files` the
+    SHA-256 of the files that the fix changes. `summary` is the text without the diagnosis, where
+    that was shown when the training failed. `proof` is None where nothing was to be proved.
+    `diagnosis` is that of a call which was only explained, `candidates` what would be tried for it:
+    fixes as lists of edits.
     """
 
     call: int
@@ -39,9 +40,11 @@ class CallResult:
 
 @dataclass(frozen=True)
 class ScriptResult:
-    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json that was written, if any.
+    """How a script ended: its own exit code, its fit calls, remarks, and the fix.json
+    that was written, if any.
 
-    A saved model counts as a script with one fit call; `model` is where the repaired one was written.
+    A saved model counts as a script with one fit call; `model` is where the repaired
+    one was written.
     """
 
     exit_code: int
@@ -60,6 +63,8 @@ class ScriptResult:
             return ExitCode.USAGE_ERROR
         if Outcome.UNREPAIRABLE in outcomes:
             return ExitCode.UNREPAIRABLE
-        if Outcome.EXHAUSTED in outcomes or any(call.proof == "did not hold" for call in self.calls):
+        if Outcome.EXHAUSTED in outcomes or any(
+            call.proof == "did not hold" for call in self.calls
+        ):
             return ExitCode.EXHAUSTED
         return 0

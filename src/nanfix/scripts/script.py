@@ -21,16 +21,20 @@ Script = Path | Module
 
 
 def check_script(script: Script) -> None:
-    """Raise ScriptError unless there is a script to run; a module is looked for by the process that runs it."""
+    """Raise ScriptError unless there is a script to run; a module is looked for by the
+    process that runs it.
+    """
     if isinstance(script, Path) and not script.is_file():
         received = "a folder" if script.is_dir() else "no such file"
         raise ScriptError(
-            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: {received}. Check the path; options "
-            "of nanfix stand before the script, options of the script after it."
+            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: "
+            f"{received}. Check the path; options of nanfix stand before the script, options of "
+            "the script after it."
         )
     if isinstance(script, Path) and script.suffix == ".ipynb":
         raise ScriptError(
-            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: a notebook. In the notebook itself, call "
-            "nanfix.fit(model, ...) in the place of model.fit(...); or make a script of it: "
-            f"jupyter nbconvert --to script {shlex.quote(str(script))}"
+            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: a "
+            "notebook. In the notebook itself, call nanfix.fit(model, ...) in the place of "
+            "model.fit(...); or make a script of it: jupyter nbconvert --to script "
+            f"{shlex.quote(str(script))}"
         )

@@ -18,14 +18,20 @@ PER_SECOND = 4  # how often the seconds of a running trial are drawn anew
 
 
 class Progress:
-    """A live table of trials on standard error. Where that is no terminal, or with `shown` false, nothing is written."""
+    """A live table of trials on standard error. Where that is no terminal, or with
+    `shown` false, nothing is written.
+    """
 
     def __init__(self, *, shown: bool, console: Console | None = None):
         self._running: dict[str, tuple[Fix, float]] = {}
         self._ended: dict[str, TrialRecord] = {}
         console = console or Console(stderr=True)
         seen = shown and console.is_terminal
-        self._live = Live(console=console, refresh_per_second=PER_SECOND, get_renderable=self._table) if seen else None
+        self._live = (
+            Live(console=console, refresh_per_second=PER_SECOND, get_renderable=self._table)
+            if seen
+            else None
+        )
 
     def __enter__(self) -> "Progress":
         if self._live is not None:
@@ -34,7 +40,8 @@ class Progress:
 
     def __exit__(self, *failure: Any) -> None:
         if self._live is not None:
-            self._live.transient = not self._ended  # a search that had nothing left to try leaves nothing behind
+            # A search that had nothing left to try leaves nothing behind.
+            self._live.transient = not self._ended
             self._live.stop()
 
     def begun(self, trial: str, fix: Fix) -> None:
@@ -47,13 +54,24 @@ class Progress:
 
     def _table(self) -> Table:
         ended = list(self._ended.values())  # another thread draws
-        table = Table(*COLUMNS, title=f"nanfix: search for a fix, {len(ended)} tried", title_justify="left")
+        table = Table(
+            *COLUMNS, title=f"nanfix: search for a fix, {len(ended)} tried", title_justify="left"
+        )
         for record in ended[-NEWEST:]:
             loss = "" if record.loss is None else f"{record.loss:.4g}"
             verdict = Text(record.verdict, STYLES.get(record.verdict, ""))
-            table.add_row(told(record.edits), record.started_from, str(record.steps), loss, verdict, f"{record.seconds:.1f}")
+            table.add_row(
+                told(record.edits),
+                record.started_from,
+                str(record.steps),
+                loss,
+                verdict,
+                f"{record.seconds:.1f}",
+            )
         for fix, begun in list(self._running.values()):
-            table.add_row(told(fix.edits), "", "", "", "running", f"{time.perf_counter() - begun:.1f}")
+            table.add_row(
+                told(fix.edits), "", "", "", "running", f"{time.perf_counter() - begun:.1f}"
+            )
         return table
 
 
@@ -63,6 +81,11 @@ def told(edits: tuple[Edit, ...]) -> str:
 
 
 def _parameters(edit: Edit) -> str:
-    single = {name: value for name, value in edit.params.items() if isinstance(value, float | int | str)}
-    shown = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in single.items())
+    single = {
+        name: value for name, value in edit.params.items() if isinstance(value, float | int | str)
+    }
+    shown = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in single.items()
+    )
     return f" ({shown})" if shown else ""

@@ -1,4 +1,6 @@
-"""Prove a fix before the user's epochs are trained with it: other seeds, more steps, and each edit left out in turn."""
+"""Prove a fix before the user's epochs are trained with it: other seeds, more steps,
+and each edit left out in turn.
+"""
 
 import math
 import time
@@ -15,14 +17,19 @@ HORIZON = 2.0  # and how much longer than in the search
 
 @dataclass(frozen=True)
 class Proof:
-    """What is left of a fix that held, and the loss that it reached with each of the other seeds."""
+    """What is left of a fix that held, and the loss that it reached with each of the
+    other seeds.
+    """
 
     fix: Fix
     losses: tuple[float, ...]
 
     def __str__(self):
         losses = " and ".join(f"{loss:.3g}" for loss in self.losses)
-        return f"Proved: it also works with {len(self.losses)} other seeds and over more steps (loss {losses})."
+        return (
+            f"Proved: it also works with {len(self.losses)} other seeds and over more steps (loss "
+            f"{losses})."
+        )
 
 
 class OutOfTime(Exception):
@@ -30,11 +37,17 @@ class OutOfTime(Exception):
 
 
 def prove(
-    judge: Judge, fix: Fix, *, keep: Sequence[Edit] = (), baseline: float = math.inf, deadline: float = math.inf
+    judge: Judge,
+    fix: Fix,
+    *,
+    keep: Sequence[Edit] = (),
+    baseline: float = math.inf,
+    deadline: float = math.inf,
 ) -> Proof | None:
     """Return the proof of what of `fix` is needed; None when it does not hold.
 
-    A probe that runs at the `deadline`, in seconds of `time.monotonic`, is finished. Edits not left out by then stay.
+    A probe that runs at the `deadline`, in seconds of `time.monotonic`, is finished.
+    Edits not left out by then stay.
 
     Args:
         keep: edits that are not left out: changes to the data, without which no loss is comparable.
@@ -49,7 +62,9 @@ def prove(
     for edit in reversed([edit for edit in fix.edits if edit not in keep]):
         smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
         try:
-            without = _losses(judge, smaller, limit(max(losses), baseline), deadline) if smaller else None
+            without = (
+                _losses(judge, smaller, limit(max(losses), baseline), deadline) if smaller else None
+            )
         except OutOfTime:
             break
         if without is not None:
@@ -57,8 +72,12 @@ def prove(
     return Proof(fix, losses)
 
 
-def _losses(judge: Judge, fix: Fix, highest: float = math.inf, deadline: float = math.inf) -> tuple[float, ...] | None:
-    """Return the loss of a longer probe for each seed; None as soon as one does not hold or ends above `highest`."""
+def _losses(
+    judge: Judge, fix: Fix, highest: float = math.inf, deadline: float = math.inf
+) -> tuple[float, ...] | None:
+    """Return the loss of a longer probe for each seed; None as soon as one does not
+    hold or ends above `highest`.
+    """
     losses = []
     for seed in SEEDS:
         if time.monotonic() > deadline:

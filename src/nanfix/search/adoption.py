@@ -21,7 +21,8 @@ from nanfix.report.report import Outcome, Report
 from nanfix.search.judge import Baselines, beginning
 
 UNJUDGED = (
-    "The model has no call of its own, so it could not be evaluated: the training is finite, whether it learns is not known."
+    "The model has no call of its own, so it could not be evaluated: the training is finite, "
+    "whether it learns is not known."
 )
 
 
@@ -37,7 +38,9 @@ class Adoption:
         self._reached = run.detected.epoch  # of the latest training, from 1
 
     def adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
-        """Return the report of the training with `fix`; None when it failed, did not learn, or could not be computed."""
+        """Return the report of the training with `fix`; None when it failed, did not learn, or
+        could not be computed.
+        """
         try:
             return self._adopt(fix, diagnosis, proof)
         except Exception as error:
@@ -49,7 +52,11 @@ class Adoption:
         """Train with `fix` until that fails, and return why; None when it does not."""
         plan = fix.plan(self._run.run)
         try:
-            _, after = self._train(fix, plan, "training with what treats this cause, to see whether another is behind it.")
+            _, after = self._train(
+                fix,
+                plan,
+                "training with what treats this cause, to see whether another is behind it.",
+            )
         except CannotHandBack:  # at the first file that a callback saves
             return None
         if after.incident is None or not after.recorder.recording().snapshots:
@@ -71,7 +78,11 @@ class Adoption:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         if not self._learned():
-            say(run.data, "nanfix: finite with the fix, but no better than a constant prediction; searching on.")
+            say(
+                run.data,
+                "nanfix: finite with the fix, but no better than a constant prediction; searching "
+                "on.",
+            )
             return None
         end(run.begun, after.history)
         run.begun = ()
@@ -99,17 +110,25 @@ class Adoption:
         return report
 
     def _learned(self) -> bool:
-        """Say whether the model is better than one that has learned nothing; of one that cannot be judged that it is."""
+        """Say whether the model is better than one that has learned nothing; of one
+        that cannot be judged that it is.
+        """
         loss = self._bench.validation_loss()
         return not self._bench.judges or (math.isfinite(loss) and loss < self._baselines.threshold)
 
     def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Watched]:
-        """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where that began and what was seen.
+        """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
+        that began and what was seen.
 
-        A durable run that was killed in this very training goes on with it. `then` tells the user what follows the rollback.
+        A durable run that was killed in this very training goes on with it. `then` tells the user
+        what follows the rollback.
         """
         run, start = self._run, beginning(self._run.failed, self._baselines, plan)
-        whence = f"from epoch {self._reached} to" if self._reached > start.epoch + 1 else "to the beginning of"
+        whence = (
+            f"from epoch {self._reached} to"
+            if self._reached > start.epoch + 1
+            else "to the beginning of"
+        )
         say(run.data, f"nanfix: rolled back {whence} epoch {start.epoch + 1}; {then}")
         run.written.keep()
         run.data.rewind(start.total)

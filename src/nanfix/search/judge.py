@@ -1,4 +1,6 @@
-"""Judge candidate fixes of a failed run: train each as a probe, and compare it with a model that has learned nothing."""
+"""Judge candidate fixes of a failed run: train each as a probe, and compare it with a model that
+has learned nothing.
+"""
 
 import math
 import time
@@ -26,9 +28,11 @@ LOST = 100.0  # times the untrained loss, a probe has diverged
 
 @dataclass(frozen=True)
 class Baselines:
-    """Validation losses of a model that has learned nothing: untrained, and predicting the best constant; None if unknown.
+    """Validation losses of a model that has learned nothing: untrained, and predicting the best
+    constant; None if unknown.
 
-    `on_training_rows` is the untrained loss on rows that are trained on, among which single ones may be far off.
+    `on_training_rows` is the untrained loss on rows that are trained on, among which
+    single ones may be far off.
     """
 
     untrained: float | None = None
@@ -49,15 +53,21 @@ class Baselines:
     @property
     def threshold(self) -> float:
         """The loss that a repaired run has to stay below, by a margin that noise does not make."""
-        best = min((loss for loss in (self.untrained, self.constant) if loss is not None), default=math.inf)
+        best = min(
+            (loss for loss in (self.untrained, self.constant) if loss is not None), default=math.inf
+        )
         return best - LEARNED * abs(best) if math.isfinite(best) else best
 
 
 def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Baselines:
-    """Measure the baselines on data in which a change to the data, if one is called for, is made already."""
+    """Measure the baselines on data in which a change to the data, if one is called
+    for, is made already.
+    """
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
-    untrained, begun = (_known(loss) for loss in (bench.validation_loss(), bench.loss_on(failed.sampled)))
+    untrained, begun = (
+        _known(loss) for loss in (bench.validation_loss(), bench.loss_on(failed.sampled))
+    )
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
     return Baselines(untrained, constant_loss(kept, judged(failed.held, rows)), begun)
@@ -67,7 +77,12 @@ class Judge:
     """Trains candidates as probes on a workbench."""
 
     def __init__(
-        self, failed: FailedRun, bench: Workbench, baselines: Baselines, base_fix: Fix | None = None, net: Net | None = None
+        self,
+        failed: FailedRun,
+        bench: Workbench,
+        baselines: Baselines,
+        base_fix: Fix | None = None,
+        net: Net | None = None,
     ):
         self._failed, self._bench, self.baselines = failed, bench, baselines
         self._base_fix = base_fix or Fix()
@@ -76,8 +91,8 @@ class Judge:
     def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
         """Train `fix` on top of the base fix for `horizon` times the usual length.
 
-        Another `seed` draws new weights where the fix draws any, other masks of dropout, and other batches. A fix that
-        TensorFlow refuses to compute, or nanfix fails to install, is "refused".
+        Another `seed` draws new weights where the fix draws any, other masks of dropout, and other
+        batches. A fix that TensorFlow refuses to compute, or nanfix fails to install, is "refused".
         """
         fix = Fix((*self._base_fix.edits, *fix.edits))
         begun = time.perf_counter()
@@ -88,7 +103,9 @@ class Judge:
                 raise
             if not is_refusal(error):
                 self._net.kept(f"trying {' + '.join(edit.strategy for edit in fix.edits)}", error)
-            return TrialRecord(fix.edits, "", 0, None, "refused", time.perf_counter() - begun, one_line(error))
+            return TrialRecord(
+                fix.edits, "", 0, None, "refused", time.perf_counter() - begun, one_line(error)
+            )
 
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         plan = fix.plan(self._failed.run)
@@ -98,31 +115,55 @@ class Judge:
         came_from = "initial weights" if start.total == 0 else f"epoch {start.epoch}"
         try:
             probe = self._bench.probe(
-                plan, start, self._steps(plan, start, horizon), self._failed.seed, variation=seed, lost=lost
+                plan,
+                start,
+                self._steps(plan, start, horizon),
+                self._failed.seed,
+                variation=seed,
+                lost=lost,
             )
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
-        if probe.loss is not None and self.baselines.untrained is not None and probe.loss >= self.baselines.untrained:
+        if (
+            probe.loss is not None
+            and self.baselines.untrained is not None
+            and probe.loss >= self.baselines.untrained
+        ):
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
     def _steps(self, plan: Plan, start: Snapshot, horizon: float) -> int:
-        """Return how long a probe trains: past the onset with margin, and a bounded share of the run."""
+        """Return how long a probe trains: past the onset with margin, and a bounded
+        share of the run.
+        """
         detected = self._failed.steps - start.total + (plan.of(OptimizerSettings).warm_up or 0)
         planned = (self._failed.steps_per_epoch or 100) * (self._failed.data.epochs - start.epoch)
-        usual = max(min(planned, math.ceil(1.5 * detected) + 8), min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)))
+        usual = max(
+            min(planned, math.ceil(1.5 * detected) + 8),
+            min(max(WHOLE, int(SHARE * planned)), max(planned // 2, 30)),
+        )
         return min(math.ceil(horizon * usual), max(planned, usual))
 
 
 def beginning(failed: FailedRun, baselines: Baselines, plan: Plan) -> Snapshot:
-    """Return the snapshot to train with `plan` from: the best epoch before the failure, or the initial weights."""
+    """Return the snapshot to train with `plan` from: the best epoch before the failure,
+    or the initial weights.
+    """
     initial, losses = failed.snapshots[0], failed.epoch_losses
     if not plan.keeps_weights:
         return initial
     begins = {s.epoch: s for s in failed.snapshots if s.total and s.step == 0}
-    judged = {epoch: losses[epoch - 1] for epoch in begins if math.isfinite(losses.get(epoch - 1, math.nan))}
-    judged = {epoch: loss for epoch, loss in judged.items() if baselines.untrained is None or loss < baselines.untrained}
+    judged = {
+        epoch: losses[epoch - 1]
+        for epoch in begins
+        if math.isfinite(losses.get(epoch - 1, math.nan))
+    }
+    judged = {
+        epoch: loss
+        for epoch, loss in judged.items()
+        if baselines.untrained is None or loss < baselines.untrained
+    }
     if not judged:
         return initial
     best = min(judged.values())

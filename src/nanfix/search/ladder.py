@@ -1,7 +1,9 @@
-"""The order in which candidate fixes are tried: mild before strong, single before combined, then pruned.
+"""The order in which candidate fixes are tried: mild before strong, single before
+combined, then pruned.
 
-A ladder is a generator: it yields a candidate and is sent what came of it. It keeps no state outside itself, so feeding it
-the results of finished trials brings it back to where a killed search stood.
+A ladder is a generator: it yields a candidate and is sent what came of it. It keeps no
+state outside itself, so feeding it the results of finished trials brings it back to
+where a killed search stood.
 """
 
 import itertools
@@ -13,14 +15,18 @@ from nanfix.remedies.strategy import Tier
 
 Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they are applied
 
-EQUAL = 0.05  # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
-EQUAL_GAIN = 0.02  # and so does one worse by this share of what the best has gained over learning nothing
+# a loss worse than the best by this share of it counts as equal, and the smaller change wins,
+EQUAL = 0.05
+# and so does one worse by this share of what the best has gained over learning nothing.
+EQUAL_GAIN = 0.02
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of a candidate: the loss that it reached, None when it did not hold, and the steps that it survived."""
+    """What came of a candidate: the loss that it reached, None when it did not hold,
+    and the steps that it survived.
+    """
 
     loss: float | None
     steps: int = 0
@@ -35,8 +41,9 @@ Results = Mapping[Candidate, Tried]
 class Family:
     """The candidates that one strategy gives: its tier and how many levels it has.
 
-    `indicated` says that strong evidence names a cause it treats, `called_for` that it belongs to what is tried together,
-    `last_resort` that it does not remove any of the causes, but may ease one.
+    `indicated` says that strong evidence names a cause it treats, `called_for` that it
+    belongs to what is tried together, `last_resort` that it does not remove any of the
+    causes, but may ease one.
     """
 
     strategy: str
@@ -71,20 +78,30 @@ class _Results:
     def learns_well(self) -> bool:
         best = self.best()
         loss = None if best is None else self.tried[best].loss
-        return loss is not None and (not math.isfinite(self.baseline) or loss <= LEARNS_WELL * self.baseline)
+        return loss is not None and (
+            not math.isfinite(self.baseline) or loss <= LEARNS_WELL * self.baseline
+        )
 
     def settled(self) -> bool:
-        """Say whether nothing is left to gain that would count, as losses end at 0: every later candidate is a larger change."""
+        """Say whether nothing is left to gain that would count, as losses end at 0: every later
+        candidate is a larger change.
+        """
         best = self.best()
         loss = None if best is None else self.tried[best].loss
-        return loss is not None and math.isfinite(self.baseline) and 0.0 <= loss <= EQUAL_GAIN * self.baseline
+        return (
+            loss is not None
+            and math.isfinite(self.baseline)
+            and 0.0 <= loss <= EQUAL_GAIN * self.baseline
+        )
 
 
 def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
-    """Propose each family alone, then what the evidence calls for together, then the best one refined and pruned.
+    """Propose each family alone, then what the evidence calls for together, then the
+    best one refined and pruned.
 
-    Strategies for which the evidence is weak, and those that change numerics or architecture without being called for, are
-    tried only when the others do not learn well, and the last resorts only when nothing else has held.
+    Strategies for which the evidence is weak, and those that change numerics or architecture
+    without being called for, are tried only when the others do not learn well, and the last resorts
+    only when nothing else has held.
 
     Args:
         baseline: the loss of a model that has learned nothing.
@@ -100,20 +117,32 @@ def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
 
 
 def bases(families: Iterable[Family]) -> list[Candidate]:
-    """Return what other edits are made on top of: the changes to the data that are called for, then the others.
+    """Return what other edits are made on top of: the changes to the data that are
+    called for, then the others.
 
-    Where the data themselves are at fault, nothing holds without a change to them. Where they are not, one empty base.
+    Where the data themselves are at fault, nothing holds without a change to them. Where they are
+    not, one empty base.
     """
     data = [family for family in families if family.tier == Tier.DATA]
     called = tuple((family.strategy, 0) for family in data if family.called_for)
-    return [called, *(((family.strategy, 0),) for family in data if not family.called_for)] if called else [()]
+    return (
+        [called, *(((family.strategy, 0),) for family in data if not family.called_for)]
+        if called
+        else [()]
+    )
 
 
 def _walk(results: _Results, base: Candidate) -> Proposals:
-    """Propose the families, each candidate on top of the changes to the data that are the `base`."""
+    """Propose the families, each candidate on top of the changes to the data that are
+    the `base`.
+    """
     everything = [family for family in results.families if not (base and family.tier == Tier.DATA)]
     families = [family for family in everything if not family.last_resort]
-    mild = [family for family in families if (family.indicated and family.tier <= Tier.SCALING) or family.called_for]
+    mild = [
+        family
+        for family in families
+        if (family.indicated and family.tier <= Tier.SCALING) or family.called_for
+    ]
     rest = [family for family in families if family not in mild]
     knobs = [family for family in mild if family.tier <= Tier.OPTIMIZER]
     called = (*base, *((family.strategy, 0) for family in families if family.called_for))
@@ -148,8 +177,12 @@ def stable_losses(results: Results) -> dict[Candidate, float]:
     return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}
 
 
-def choose(results: Results, families: Iterable[Family], baseline: float = math.inf) -> list[Candidate]:
-    """Return the candidates that held, the one to adopt first: the smallest change among the equally good, then by loss."""
+def choose(
+    results: Results, families: Iterable[Family], baseline: float = math.inf
+) -> list[Candidate]:
+    """Return the candidates that held, the one to adopt first: the smallest change among the
+    equally good, then by loss.
+    """
     stable = stable_losses(results)
     if not stable:
         return []
@@ -164,8 +197,13 @@ def choose(results: Results, families: Iterable[Family], baseline: float = math.
 
 
 def in_order(candidate: Candidate, families: tuple[Family, ...]) -> Candidate:
-    """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer tuned on top of them."""
-    place = {family.strategy: (family.tier != Tier.DATA, -family.tier, index) for index, family in enumerate(families)}
+    """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer
+    tuned on top of them.
+    """
+    place = {
+        family.strategy: (family.tier != Tier.DATA, -family.tier, index)
+        for index, family in enumerate(families)
+    }
     return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
 
 
@@ -176,10 +214,11 @@ def limit(best: float, baseline: float) -> float:
 
 
 def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
-    """Try a family's levels from mild to strong on top of `base`, until one holds and a stronger one is no better.
+    """Try a family's levels from mild to strong on top of `base`, until one holds and a
+    stronger one is no better.
 
-    Long ladders are climbed in four strides; the levels between are for `_improve`. Where a stronger level fails no later
-    than the milder one before it, only the strongest is tried still.
+    Long ladders are climbed in four strides; the levels between are for `_improve`. Where a
+    stronger level fails no later than the milder one before it, only the strongest is tried still.
     """
     if family.strategy in {name for name, _ in base}:
         return
@@ -205,19 +244,28 @@ def _pairs(results: _Results, base: Candidate, families: list[Family]) -> Propos
     """
     strongest = {family.strategy: (family.strategy, family.levels - 1) for family in families}
     survived = {name: results.known((*base, edit)).steps for name, edit in strongest.items()}
-    for first, second in itertools.combinations(sorted(strongest, key=lambda name: -survived[name]), 2):
+    for first, second in itertools.combinations(
+        sorted(strongest, key=lambda name: -survived[name]), 2
+    ):
         tried = yield from results.ask((*base, strongest[first], strongest[second]))
         if tried.loss is not None:
             return
 
 
 def _improve(results: _Results) -> Proposals:
-    """Move each edit of the best candidate to neighboring levels as long as that helps; the mildest may be left out."""
+    """Move each edit of the best candidate to neighboring levels as long as that helps;
+    the mildest may be left out.
+    """
     levels = {family.strategy: family.levels for family in results.families}
     tiers = {family.strategy: family.tier for family in results.families}
     taken = {tiers[name] for name, _ in results.best() or ()}
-    # A finely graded knob may have been strode over; but what another edit of its tier has set is not set twice.
-    others = [] if results.settled() else [family for family in results.families if family.tier not in taken]
+    # A finely graded knob may have been strode over; but what another edit of its tier
+    # has set is not set twice.
+    others = (
+        []
+        if results.settled()
+        else [family for family in results.families if family.tier not in taken]
+    )
     strode_over = [family.strategy for family in others if family.levels > 3]
     for name in [*(name for name, _ in results.best() or ()), *strode_over]:
         for direction in (-1, 1):
@@ -233,9 +281,11 @@ def _improve(results: _Results) -> Proposals:
 
 
 def _prune(results: _Results) -> Proposals:
-    """Take edits of the best candidate away again, one at a time, as long as what is left is as good.
+    """Take edits of the best candidate away again, one at a time, as long as what is
+    left is as good.
 
-    Where the data themselves are at fault, the first change to them stays: a later one may do, but not keep as much.
+    Where the data themselves are at fault, the first change to them stays: a later one
+    may do, but not keep as much.
     """
     current = results.best() or ()
     highest = limit(results.known(current).loss or 0.0, results.baseline)

@@ -31,8 +31,9 @@ NOT_REVISED: Mapping[Candidate, float | None] = MappingProxyType({})
 class LadderOracle(keras_tuner.Oracle):
     """Proposes what the ladder says next, given what the finished trials reached.
 
-    While trials are running elsewhere, it proposes what would come next if they failed. `revised` losses, found out after
-    the trial, count in the place of those of the trials, None for what has failed since: the ladder goes on from there.
+    While trials are running elsewhere, it proposes what would come next if they failed. `revised`
+    losses, found out after the trial, count in the place of those of the trials, None for what has
+    failed since: the ladder goes on from there.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class LadderOracle(keras_tuner.Oracle):
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the records of all finished trials, of earlier calls too, in order."""
-        records = [self.record(trial_id) for trial_id in self.start_order if trial_id in self.end_order]
+        records = [
+            self.record(trial_id) for trial_id in self.start_order if trial_id in self.end_order
+        ]
         return tuple(record for record in records if record is not None)
 
     def save(self) -> None:
@@ -104,13 +107,17 @@ class LadderOracle(keras_tuner.Oracle):
         """Return every candidate tried and what came of it."""
         ended = [self.trials[trial_id] for trial_id in self.end_order]
         tried = {self._candidate(trial): _tried(trial) for trial in ended}
-        return tried | {c: replace(tried[c], loss=loss) for c, loss in self._revised.items() if c in tried}
+        return tried | {
+            c: replace(tried[c], loss=loss) for c, loss in self._revised.items() if c in tried
+        }
 
     def _candidate(self, trial: Trial) -> Candidate:
         return self._space.candidate(trial.hyperparameters.values)
 
     def _fix(self, candidate: Candidate) -> Fix | None:
-        """Return the fix that a candidate means, or None where one of its strategies fails to say."""
+        """Return the fix that a candidate means, or None where one of its strategies
+        fails to say.
+        """
         if candidate not in self._fixes:
             try:
                 self._fixes[candidate] = self._space.fix_of(candidate)

@@ -1,4 +1,6 @@
-"""From a diagnosis to a repaired model: search, and search on where a treatment uncovers another cause."""
+"""From a diagnosis to a repaired model: search, and search on where a treatment
+uncovers another cause.
+"""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +24,8 @@ from nanfix.search.space import Space, build_space
 from nanfix.search.workers.pool import Workers
 from nanfix.search.workers.shared_run import SharedRun
 
-ROUNDS = 3  # causes that are treated one after the other, each uncovered by the treatment of the one before
+# Causes that are treated one after the other, each uncovered by the treatment of the one before.
+ROUNDS = 3
 
 
 class Repair:
@@ -39,12 +42,18 @@ class Repair:
 
     @quiet()
     def report(
-        self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, deadline: float, folder: Path
+        self,
+        diagnosis: Diagnosis,
+        strategies: dict[str, Strategy],
+        budget: Budget,
+        deadline: float,
+        folder: Path,
     ) -> Report:
-        """Search, and train with what holds. Where nothing does, search on from what treats the cause but uncovers another.
+        """Search, and train with what holds. Where nothing does, search on from what treats the
+        cause but uncovers another.
 
-        After the `deadline`, in seconds of `time.monotonic`, no trial and no proof begins, and no training but one with the
-        best fix found by then.
+        After the `deadline`, in seconds of `time.monotonic`, no trial and no proof begins, and no
+        training but one with the best fix found by then.
         """
         self._shared.share(folder / "worker-input", self._run.failed)  # before the model is changed
         self._bench.open()
@@ -53,18 +62,28 @@ class Repair:
         finally:
             self._bench.close()
         if report is None:
-            notes = (*self._notes, *(() if self._trials else ("No installed strategy treats this cause.",)))
+            notes = (
+                *self._notes,
+                *(() if self._trials else ("No installed strategy treats this cause.",)),
+            )
             report = self._run.unrepaired(Outcome.EXHAUSTED, diagnosis, notes)
         return replace(report, trials=self._trials, refused=self._refused)
 
     def _rounds(
-        self, diagnosis: Diagnosis, strategies: dict[str, Strategy], budget: Budget, deadline: float, folder: Path
+        self,
+        diagnosis: Diagnosis,
+        strategies: dict[str, Strategy],
+        budget: Budget,
+        deadline: float,
+        folder: Path,
     ) -> Report | None:
         """Search round after round, each on top of the edits that treat the causes found so far."""
         base_fix, shown = Fix(), diagnosis
         baselines, adoption = Baselines(), None
         for number in range(ROUNDS):
-            space = build_space(strategies, shown, self._run.run, base_fix.plan(self._run.run), self._net)
+            space = build_space(
+                strategies, shown, self._run.run, base_fix.plan(self._run.run), self._net
+            )
             self._refused = {**space.refused, **self._refused}
             if not space.families:
                 return None
@@ -80,16 +99,23 @@ class Repair:
                 shared=self._shared,
                 folder=folder / f"round-{number + 1}",
             )
-            report = this_round.report(diagnosis, replace(budget, trials=budget.trials - len(self._trials)), deadline)
+            report = this_round.report(
+                diagnosis, replace(budget, trials=budget.trials - len(self._trials)), deadline
+            )
             self._trials = (*self._trials, *this_round.trials)
             if report is not None:
                 return report
             base_fix = Fix((*base_fix.edits, *space.called_for().edits))
-            late = time.monotonic() + self._run.watched.seconds > deadline  # so long it may take to fail again
+            # So long it may take to fail again.
+            late = time.monotonic() + self._run.watched.seconds > deadline
             if len(self._trials) >= budget.trials or late or not self._uncovers(base_fix):
                 return None
-            found = self._net.attempt("looking for another cause", partial(adoption.failure, base_fix), None)
-            if found is None or replace(found.place, values=None) == replace(shown.place, values=None):
+            found = self._net.attempt(
+                "looking for another cause", partial(adoption.failure, base_fix), None
+            )
+            if found is None or replace(found.place, values=None) == replace(
+                shown.place, values=None
+            ):
                 return None
             shown = found
             another = f"{found.cause.sentence}, {found.place}"
@@ -97,11 +123,19 @@ class Repair:
         return None
 
     def _measured(self, space: Space) -> Baselines:
-        """Return the baselines, on data without the faults that the evidence calls to be mended first."""
+        """Return the baselines, on data without the faults that the evidence calls to
+        be mended first.
+        """
         cleaned = next(iter(space.data_fixes()), Fix())
         measure = partial(measure_baselines, self._run.failed, self._bench, cleaned)
-        return self._net.attempt("measuring what a model that has learned nothing reaches", measure, Baselines())
+        return self._net.attempt(
+            "measuring what a model that has learned nothing reaches", measure, Baselines()
+        )
 
     def _uncovers(self, fix: Fix) -> bool:
-        """Say whether this very fix was tried and its probe turned non-finite, so that there is a failure to look at."""
-        return any(trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self._trials)
+        """Say whether this very fix was tried and its probe turned non-finite, so that
+        there is a failure to look at.
+        """
+        return any(
+            trial.edits == fix.edits and trial.verdict == "non-finite" for trial in self._trials
+        )

@@ -1,4 +1,6 @@
-"""The search for a fix, driven by keras-tuner: try candidates until the ladder is done or the budget spent."""
+"""The search for a fix, driven by keras-tuner: try candidates until the ladder is done
+or the budget spent.
+"""
 
 import contextlib
 import math
@@ -24,7 +26,9 @@ from nanfix.search.workers.pool import WorkerPool
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: the candidates that held, the one to adopt first in front, and every trial in order."""
+    """What a search came to: the candidates that held, the one to adopt first in front,
+    and every trial in order.
+    """
 
     fixes: Mapping[Candidate, Fix]
     losses: Mapping[Candidate, float]
@@ -44,13 +48,16 @@ def search(
     pool: WorkerPool | None = None,
     net: Net | None = None,
 ) -> Found:
-    """Try candidate fixes until the ladder is done or the budget spent; a project in `directory` is gone on with.
+    """Try candidate fixes until the ladder is done or the budget spent; a project in
+    `directory` is gone on with.
 
     Args:
         judge: trains one candidate as a probe and says what came of it.
         budget: a trial that runs when the seconds are spent is finished.
-        baseline: the validation loss of a model that has learned nothing; differences are judged against it.
-        revised: losses of candidates found out after their trial, None for one that did not hold then.
+        baseline: the validation loss of a model that has learned nothing; differences
+            are judged against it.
+        revised: losses of candidates found out after their trial, None for one that did
+            not hold then.
         progress: shows the trials.
         pool: processes that run the trials in the place of this one.
         net: keeps the faults of strategies, whose candidates are left out.
@@ -78,7 +85,11 @@ def search(
             pool.run(oracle)
         finished = oracle.finished()
         ranked = choose(finished, space.families, baseline)
-        return Found({candidate: space.fix_of(candidate) for candidate in ranked}, stable_losses(finished), oracle.records())
+        return Found(
+            {candidate: space.fix_of(candidate) for candidate in ranked},
+            stable_losses(finished),
+            oracle.records(),
+        )
     finally:
         forget(oracle)
 
@@ -91,8 +102,12 @@ def work(space: Space, judge: Judge, directory: Path) -> None:
 
 @contextlib.contextmanager
 def _leading() -> Iterator[None]:
-    """Let this process lead its own search, also where the user's program is a worker of a search of keras-tuner's itself."""
-    outer = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERASTUNER_")}
+    """Let this process lead its own search, also where the user's program is a worker of a search
+    of keras-tuner's itself.
+    """
+    outer = {
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith("KERASTUNER_")
+    }
     try:
         yield
     finally:

@@ -1,4 +1,6 @@
-"""One search, on top of what an earlier one has left: search, prove, and train the user's epochs with the best."""
+"""One search, on top of what an earlier one has left: search, prove, and train the
+user's epochs with the best.
+"""
 
 import math
 import time
@@ -25,8 +27,13 @@ from nanfix.search.workers.shared_run import SharedRun
 SOON = 1e-3  # seconds of a budget that is all but spent
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 PROOFS = 8  # fixes that are proved at most
-NO_TIME = "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
-UNPROVED = "Not proved: it holds in this training, but not with another seed or over more steps; nothing else did better."
+NO_TIME = (
+    "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
+)
+UNPROVED = (
+    "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
+    "else did better."
+)
 
 
 class SearchRound:
@@ -46,7 +53,8 @@ class SearchRound:
         self._run, self._space, self._base_fix, self._folder = run, space, base_fix, folder
         self._judge, self._adoption, self._shared = judge, adoption, shared
         self._baseline = judge.baselines.constant_or_inf
-        self._revised: dict[Candidate, float | None] = {}  # losses found out after the trial, None for what failed
+        # Losses found out after the trial, None for what failed.
+        self._revised: dict[Candidate, float | None] = {}
         self._proofs: dict[Candidate, Proof] = {}
         self._unproved: list[Fix] = []
         self.trials: tuple[TrialRecord, ...] = ()
@@ -54,9 +62,9 @@ class SearchRound:
     def report(self, diagnosis: Diagnosis, budget: Budget, deadline: float) -> Report | None:
         """Search, prove and train with the best; None when nothing held.
 
-        A trial that was only lucky counts with what its proof comes to, and what fails in its proof or in the whole training
-        goes back to the search. When nothing else is left, what held here but not with other seeds is trained with after all,
-        and the report says so.
+        A trial that was only lucky counts with what its proof comes to, and what fails in its proof
+        or in the whole training goes back to the search. When nothing else is left, what held here
+        but not with other seeds is trained with after all, and the report says so.
         """
         adoptions = 0
         while adoptions < (1 if time.monotonic() > deadline else ADOPTIONS):
@@ -66,7 +74,9 @@ class SearchRound:
             if found is None:
                 break
             self.trials = found.trials
-            candidate = next((c for c in found.fixes if c in self._proofs or len(self._revised) < PROOFS), None)
+            candidate = next(
+                (c for c in found.fixes if c in self._proofs or len(self._revised) < PROOFS), None
+            )
             if candidate is None:
                 break
             if candidate not in self._proofs:
@@ -91,17 +101,22 @@ class SearchRound:
         return None
 
     def _prove(self, candidate: Candidate, found: Found, deadline: float) -> None:
-        """Prove what a search has found, and let the result count in the next. Raises OutOfTime at the `deadline`."""
+        """Prove what a search has found, and let the result count in the next. Raises
+        OutOfTime at the `deadline`.
+        """
         fix = found.fixes[candidate]
         data = [edit for whole in self._space.data_fixes()[:1] for edit in whole.edits]
-        proving = partial(prove, self._judge, fix, keep=data, baseline=self._baseline, deadline=deadline)
+        proving = partial(
+            prove, self._judge, fix, keep=data, baseline=self._baseline, deadline=deadline
+        )
         proof = self._run.net.attempt("proving a fix", proving, None, (OutOfTime,))
         if proof is None:
             self._unproved.append(fix)
             self._revised[candidate] = None
         else:
             self._proofs[candidate] = proof
-            self._revised[candidate] = max(min(proof.losses), found.losses[candidate])  # a lucky trial counts no more
+            # A lucky trial counts no more.
+            self._revised[candidate] = max(min(proof.losses), found.losses[candidate])
 
     def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
         return self._adoption.adopt(Fix((*self._base_fix.edits, *fix.edits)), diagnosis, proof)
@@ -122,7 +137,9 @@ class SearchRound:
                 progress=progress,
                 net=self._run.net,
             )
-            pool = self._shared.pool(failed, self._space, self._base_fix, self._judge.baselines, self._folder)
+            pool = self._shared.pool(
+                failed, self._space, self._base_fix, self._judge.baselines, self._folder
+            )
             try:
                 return go_on(pool=pool)
             except NanfixError as error:

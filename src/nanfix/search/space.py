@@ -1,4 +1,6 @@
-"""The space of a search: which strategies apply, with which parameters, and the fix that a candidate means."""
+"""The space of a search: which strategies apply, with which parameters, and the fix
+that a candidate means.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +18,18 @@ from nanfix.remedies.strategy import Strategy, Tier
 from nanfix.search.ladder import Candidate, Family, bases, in_order
 
 STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
-# Where keras-tuner has a range instead of values, it is tried at these shares of its probability: the two ends and thirds.
+# Where keras-tuner has a range instead of values, it is tried at these shares of its probability:
+# the two ends and thirds.
 QUANTILES = (0.01, 0.33, 0.66, 0.99)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The applicable strategies as one keras-tuner space: a switch for each, its parameters in a scope under it.
+    """The applicable strategies as one keras-tuner space: a switch for each, its
+    parameters in a scope under it.
 
-    `levels` lists, mild to strong, the values of each strategy's parameters; `refused` gives the reason for each strategy
-    that treats or eases the cause but cannot be applied here.
+    `levels` lists, mild to strong, the values of each strategy's parameters; `refused` gives the
+    reason for each strategy that treats or eases the cause but cannot be applied here.
     """
 
     strategies: Mapping[str, Strategy]
@@ -55,7 +59,9 @@ class Space:
         return in_order(tuple(pairs), self.families)
 
     def data_fixes(self) -> list[Fix]:
-        """Return the changes to the data alone: those that the evidence calls for first, then the other ones."""
+        """Return the changes to the data alone: those that the evidence calls for
+        first, then the other ones.
+        """
         return [self.fix_of(base) for base in bases(self.families) if base]
 
     def called_for(self) -> Fix:
@@ -81,7 +87,11 @@ class Space:
 
 
 def build_space(
-    strategies: Mapping[str, Strategy], diagnosis: Diagnosis, run: Run, plan: Plan | None = None, net: Net | None = None
+    strategies: Mapping[str, Strategy],
+    diagnosis: Diagnosis,
+    run: Run,
+    plan: Plan | None = None,
+    net: Net | None = None,
 ) -> Space:
     """Ask every strategy that applies for its parameters, each in a conditional scope of its own.
 
@@ -110,16 +120,24 @@ def build_space(
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
         treated = strategy.treats & strong
         indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
-        if strategy.tier == Tier.DATA:  # a second change to the data for the same cause is an alternative
+        # A second change to the data for the same cause is an alternative.
+        if strategy.tier == Tier.DATA:
             treated, covered = treated - covered, covered | treated
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
-        families.append(Family(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort))
+        families.append(
+            Family(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort)
+        )
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(families), levels, hp, diagnosis, run, plan, refused)
 
 
 def _declared(
-    hp: keras_tuner.HyperParameters, name: str, strategy: Strategy, diagnosis: Diagnosis, run: Run, plan: Plan
+    hp: keras_tuner.HyperParameters,
+    name: str,
+    strategy: Strategy,
+    diagnosis: Diagnosis,
+    run: Run,
+    plan: Plan,
 ) -> keras_tuner.HyperParameters:
     """Return `hp` with a switch for the strategy and, in a scope under it, its parameters."""
     hp = hp.copy()
@@ -137,7 +155,15 @@ def _scope(hp: keras_tuner.HyperParameters, name: str) -> Iterator[None]:
 
 
 def _levels(parameters: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the levels, mild to strong; where several parameters vary, they grow stronger together."""
-    columns = {p.name: list(getattr(p, "values", None) or [p.prob_to_value(q) for q in QUANTILES]) for p in parameters}
+    """Return the levels, mild to strong; where several parameters vary, they grow
+    stronger together.
+    """
+    columns = {
+        p.name: list(getattr(p, "values", None) or [p.prob_to_value(q) for q in QUANTILES])
+        for p in parameters
+    }
     count = max(map(len, columns.values()), default=1)
-    return [{name: column[min(level, len(column) - 1)] for name, column in columns.items()} for level in range(count)]
+    return [
+        {name: column[min(level, len(column) - 1)] for name, column in columns.items()}
+        for level in range(count)
+    ]

@@ -32,19 +32,26 @@ class ProbeTuner(StrictTuner):
         self._space = space
         self._judge = judge
         self._path = oracle.record_path
-        with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..." is printed whatever verbose says
-            super().__init__(oracle, directory=str(directory), project_name=PROJECT, overwrite=False)
+        # "Reloading Tuner from ..." is printed whatever verbose says.
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().__init__(
+                oracle, directory=str(directory), project_name=PROJECT, overwrite=False
+            )
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> dict[str, float]:
         record = self._judge(self._space.fix(trial.hyperparameters))
         write_text(self._path(trial.trial_id), str(tried_record(record)))
         if record.loss is None or record.verdict != "held":
-            self.oracle.update_trial(trial.trial_id, {OBJECTIVE.name: math.inf, STEPS: record.steps})
+            self.oracle.update_trial(
+                trial.trial_id, {OBJECTIVE.name: math.inf, STEPS: record.steps}
+            )
             raise FailedTrialError(record.verdict)
         return {OBJECTIVE.name: record.loss, STEPS: record.steps}
 
     def pre_create_trial(self) -> None:
-        """Ask a leading process not faster than it can answer; it may have nothing to do until others have ended."""
+        """Ask a leading process not faster than it can answer; it may have nothing to
+        do until others have ended.
+        """
         if not isinstance(self.oracle, LadderOracle):
             time.sleep(IDLE_SECONDS)
 

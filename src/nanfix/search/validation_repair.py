@@ -23,8 +23,8 @@ from nanfix.remedies.strategy import Strategy
 from nanfix.search.space import build_space
 
 AGAIN = (
-    "The validation figures of the last epoch were measured again, with the repaired model; those of the epochs before it are "
-    "as they were, since their weights are gone."
+    "The validation figures of the last epoch were measured again, with the repaired model; those "
+    "of the epochs before it are as they were, since their weights are gone."
 )
 
 
@@ -61,7 +61,9 @@ class ValidationIncident:
     @classmethod
     @quiet()
     def of(cls, model: Any, data: TrainingData, watched: Watched) -> "ValidationIncident | None":
-        """Return the incident of a training that has ended, or None when its validation stayed finite."""
+        """Return the incident of a training that has ended, or None when its validation
+        stayed finite.
+        """
         onset = watched.recorder.validation_onset
         if onset is None:
             return None
@@ -69,14 +71,23 @@ class ValidationIncident:
         held = data.held(recorded)
         run, sites = describe(model, data, recorded)
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
-        return cls(model, data, held, run, sites, validation_only(audit(run, inputs, targets, [], whole=True), onset))
+        return cls(
+            model,
+            data,
+            held,
+            run,
+            sites,
+            validation_only(audit(run, inputs, targets, [], whole=True), onset),
+        )
 
     @quiet()
     def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
-        """Make the first change to the data that gives a finite validation loss part of the model; its training stays.
+        """Make the first change to the data that gives a finite validation loss part of
+        the model; its training stays.
 
         Returns:
-            What came of it, or None when none holds, or what is drawn to try one would be lost to the user.
+            What came of it, or None when none holds, or what is drawn to try one would
+            be lost to the user.
         """
         state = take(self.model)
         if state is None or isinstance(self.held.x, Iterator):

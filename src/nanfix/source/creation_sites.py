@@ -1,4 +1,6 @@
-"""Where the user's own code makes layers, models and optimizers, compiles and fits them: noted while the script runs."""
+"""Where the user's own code makes layers, models and optimizers, compiles and fits them: noted
+while the script runs.
+"""
 
 import functools
 import os
@@ -13,7 +15,8 @@ from nanfix.records.source_places import Made, Span
 
 
 class Places:
-    """Remembers for every object of Keras the call of the user's own code that made it, and how many each call made.
+    """Remembers for every object of Keras the call of the user's own code that made it, and how
+    many each call made.
 
     Objects that a library or nanfix makes by itself have no place. Nothing is kept alive.
     """
@@ -26,9 +29,14 @@ class Places:
 
     def install(self, keras: Any) -> None:
         """Watch what is made from now on. `keras` is the package, which has just been imported."""
-        for base in (keras.Layer, keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule):
+        for base in (
+            keras.Layer,
+            keras.optimizers.Optimizer,
+            keras.optimizers.schedules.LearningRateSchedule,
+        ):
             self._watch(base)
-        # Where Keras defines it: a model class that has another compile counts as one that cannot be compiled when it is loaded.
+        # Where Keras defines it: a model class that has another compile counts as one that cannot
+        # be compiled when it is loaded.
         owner = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
         compile_ = owner.compile
 
@@ -58,22 +66,36 @@ class Places:
         return [(place, callee, count) for (place, callee), count in self._counts.items()]
 
     def file(self, name: str) -> str | None:
-        """Return the path of the user's own loaded file of that name, or None where there is none or several."""
+        """Return the path of the user's own loaded file of that name, or None where
+        there is none or several.
+        """
         paths = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-        found = {os.path.abspath(path) for path in paths if os.path.basename(path) == name and is_users(path)}
+        found = {
+            os.path.abspath(path)
+            for path in paths
+            if os.path.basename(path) == name and is_users(path)
+        }
         return self.relative(found.pop()) if len(found) == 1 else None
 
     def relative(self, path: str) -> str:
-        """Return a path as seen from the folder the script was started in; the path itself where it lies elsewhere."""
+        """Return a path as seen from the folder the script was started in; the path
+        itself where it lies elsewhere.
+        """
         relative = os.path.relpath(os.path.join(self._folder, path), self._folder)
-        return os.path.abspath(path) if relative.startswith(os.pardir) else relative.replace(os.sep, "/")
+        return (
+            os.path.abspath(path)
+            if relative.startswith(os.pardir)
+            else relative.replace(os.sep, "/")
+        )
 
     def absolute(self, path: str) -> str:
         """Return the absolute path of one that `relative` gave."""
         return os.path.join(self._folder, path)
 
     def _watch(self, base: Any) -> None:
-        """Note every object of `base` and its subclasses as soon as there is one; how it is initialized stays Keras'."""
+        """Note every object of `base` and its subclasses as soon as there is one; how it is
+        initialized stays Keras'.
+        """
         new = base.__new__
 
         @functools.wraps(new)
@@ -84,7 +106,13 @@ class Places:
 
         base.__new__ = staticmethod(noted)
 
-    def _note(self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str, frame: FrameType) -> None:
+    def _note(
+        self,
+        places: dict[int, tuple[weakref.ref[Any], Span]],
+        made: Any,
+        callee: str,
+        frame: FrameType,
+    ) -> None:
         place = self._place(frame)
         if place is not None:
             places[id(made)] = weakref.ref(made), place
@@ -99,7 +127,9 @@ class Places:
         file = self.relative(frame_of_user.f_code.co_filename)
         return Span(file=file, line=line, column=column, end_line=end_line, end_column=end_column)
 
-    def _found(self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str) -> Made | None:
+    def _found(
+        self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str
+    ) -> Made | None:
         reference, place = places.get(id(made), (None, None))
         if reference is None or place is None or reference() is not made:
             return None

@@ -19,10 +19,11 @@ CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
 @dataclass(frozen=True)
 class OptimizerMade:
-    """One optimizer of a model as it was before it trained, the `base` in one that scales the loss (then it is `inner`).
+    """One optimizer of a model as it was before it trained, the `base` in one that scales the loss
+    (then it is `inner`).
 
-    `key` is that of its slot, `made` the call that makes it, `rate` the learning rate, `started` says whether it has taken
-    steps already.
+    `key` is that of its slot, `made` the call that makes it, `rate` the learning rate, `started`
+    says whether it has taken steps already.
     """
 
     key: tuple[Any, ...]
@@ -41,15 +42,21 @@ class OptimizerMade:
         rate = learning_rate_of(held)
         number = isinstance(rate, keras.Variable)
         clips = frozenset(name for name in CLIPPING if getattr(held, name, None))
-        known = float(np.asarray(held.learning_rate)), None if number else rate, bool(int(np.asarray(held.iterations)))
+        known = (
+            float(np.asarray(held.learning_rate)),
+            None if number else rate,
+            bool(int(np.asarray(held.iterations))),
+        )
         return cls(slot.key, places.of(held), held, held is not slot.optimizer, clips, *known)
 
 
 @dataclass(frozen=True)
 class FitCall:
-    """One call of `fit` as it was before it trained: where its model, optimizers and data come from.
+    """One call of `fit` as it was before it trained: where its model, optimizers and
+    data come from.
 
-    `inputs` gives by name for each input the call that makes it and, of a Sequential model, the one that makes its first layer.
+    `inputs` gives by name for each input the call that makes it and, of a Sequential model, the one
+    that makes its first layer.
     """
 
     places: Places
@@ -61,14 +68,28 @@ class FitCall:
     arguments: Mapping[str, Any]
 
     @classmethod
-    def of(cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]) -> "FitCall":
-        """Return what is to be known of a compiled model before `fit` trains it; nothing is built or drawn."""
+    def of(
+        cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]
+    ) -> "FitCall":
+        """Return what is to be known of a compiled model before `fit` trains it;
+        nothing is built or drawn.
+        """
         made = tuple(OptimizerMade.of(places, slot) for slot in slots(model))
-        return cls(places, model, fit, places.compiled(model), made, dict(entries(places, model)), arguments)
+        return cls(
+            places,
+            model,
+            fit,
+            places.compiled(model),
+            made,
+            dict(entries(places, model)),
+            arguments,
+        )
 
 
 def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
-    """Yield for each input its name, with the call that makes it, and the one that makes a Sequential model's first layer."""
+    """Yield for each input its name, with the call that makes it, and the one that makes a
+    Sequential model's first layer.
+    """
     if isinstance(model, keras.Sequential):
         layers = list(direct_layers(model))
         first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
@@ -76,13 +97,19 @@ def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None
         name = next(iter(declared_inputs(model)), SINGLE)
         yield name, (_input(places, first, model), None if behind is None else places.of(behind))
     elif getattr(model, "inputs", None) and own_call(model) is None:
-        made = {id(layer.output): layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)}
+        made = {
+            id(layer.output): layer
+            for layer in model.layers
+            if isinstance(layer, keras.layers.InputLayer)
+        }
         for name, tensor in zip(declared_inputs(model), model.inputs, strict=True):
             yield name, (_input(places, made.get(id(tensor)), model), None)
 
 
 def _input(places: Places, layer: Any, model: Any) -> Made | None:
-    """Return the call of keras.Input, or None where Keras made the input itself, of the shape that a layer was given."""
+    """Return the call of keras.Input, or None where Keras made the input itself, of the
+    shape that a layer was given.
+    """
     made, whole = (None if each is None else places.of(each) for each in (layer, model))
     return None if made is None or (whole is not None and made.place == whole.place) else made
 
@@ -90,4 +117,8 @@ def _input(places: Places, layer: Any, model: Any) -> Made | None:
 def own_call(model: Any) -> Any:
     """Return the code of a `call` that the user has written, or None for Keras' own."""
     function = inspect.unwrap(type(model).call)
-    return None if (function.__module__ or "").startswith("keras.") else getattr(function, "__code__", None)
+    return (
+        None
+        if (function.__module__ or "").startswith("keras.")
+        else getattr(function, "__code__", None)
+    )

@@ -1,1 +1,3 @@
-"""The suite for strategies: run it over yours. `contract` checks what nanfix relies on, `repairs` a repair with it."""
+"""The suite for strategies: run it over yours. `contract` checks what nanfix relies on,
+`repairs` a repair with it.
+"""

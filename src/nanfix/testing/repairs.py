@@ -1,4 +1,6 @@
-"""A training that dies, repaired by one strategy alone: as finite, as whole and as good as an expert would have it."""
+"""A training that dies, repaired by one strategy alone: as finite, as whole and as good as an
+expert would have it.
+"""
 
 from typing import Any
 
@@ -13,20 +15,24 @@ AS_GOOD = 1.05  # times an expert's loss, a repair is as good as theirs
 
 
 def check_repair(name, build, expert=None, **changed):
-    """Repair a training that goes non-finite with one strategy alone; return the report and the rows held back.
+    """Repair a training that goes non-finite with one strategy alone; return the report
+    and the rows held back.
 
     Args:
         name: of the strategy.
-        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them, for targets of the
-            output's shape or class indices.
-        expert: takes what a fresh `build` returns, makes the change by hand that a person with experience would make, and
-            returns the held-out loss, in the user's units, that the training ends at; the repair has to be as good.
+        build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them,
+            for targets of the output's shape or class indices.
+        expert: takes what a fresh `build` returns, makes the change by hand that a person with
+            experience would make, and returns the held-out loss, in the user's units, that the
+            training ends at; the repair has to be as good.
         changed: arguments of fit to put in the place of build's.
     """
     model, x, y, arguments = build()
     plain = {"callbacks": [keras.callbacks.TerminateOnNaN()], **arguments, **changed}
     losses = model.fit(x, y, **plain).history["loss"]
-    assert not (_finite(model) and np.isfinite(losses).all()), "training stays finite without nanfix: nothing to repair"
+    assert not (_finite(model) and np.isfinite(losses).all()), (
+        "training stays finite without nanfix: nothing to repair"
+    )
     model, x, y, arguments = build()
     arguments = {**arguments, **changed}
     report = fit(model, x, y, strategies=[name], throw=False, **arguments)
@@ -34,12 +40,16 @@ def check_repair(name, build, expert=None, **changed):
     assert [edit.strategy for edit in report.fix.edits] == [name] and report.model is model
     assert _finite(model), "the repaired model has non-finite weights"
     predicted = _finite_rows(model.predict(x, verbose=0))
-    assert predicted[_finite_rows(x)].all(), "the repaired model predicts non-finite values from finite raw inputs"
+    assert predicted[_finite_rows(x)].all(), (
+        "the repaired model predicts non-finite values from finite raw inputs"
+    )
     kept = training_rows(y, arguments)
     held_x, held_y = x[kept:], y[kept:]
     nothing = _nothing_learned(model, held_y)
     reached = report.history["val_loss"][-1]
-    assert reached < nothing, f"the repaired run ends at a loss of {reached:.3g}; predicting the mean gives {nothing:.3g}"
+    assert reached < nothing, (
+        f"the repaired run ends at a loss of {reached:.3g}; predicting the mean gives {nothing:.3g}"
+    )
     if expert is not None:
         fresh, x, y, arguments = build()
         by_hand = expert(fresh, x, y, {**arguments, **changed})
@@ -68,7 +78,9 @@ def _finite_rows(array):
 
 
 def _nothing_learned(model, y):
-    """Return the loss of a model that predicts the same for every row: the mean, or the shares of the classes."""
+    """Return the loss of a model that predicts the same for every row: the mean, or the
+    shares of the classes.
+    """
     crossentropy = crossentropy_of(model.loss)
     if crossentropy is not None and crossentropy.targets is Targets.CLASS:
         _, counts = np.unique(y, return_counts=True)

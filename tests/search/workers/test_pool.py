@@ -1,4 +1,6 @@
-"""Searches by several processes: the same fix, restarted workers, and what is said where it cannot be."""
+"""Searches by several processes: the same fix, restarted workers, and what is said
+where it cannot be.
+"""
 
 import sys
 import threading
@@ -28,7 +30,11 @@ def kill_the_first_worker(log):
     """Kill the worker that writes this log once it runs trials."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        workers = [p for p in psutil.Process().children() if "nanfix.search.workers.worker" in " ".join(p.cmdline())]
+        workers = [
+            p
+            for p in psutil.Process().children()
+            if "nanfix.search.workers.worker" in " ".join(p.cmdline())
+        ]
         if workers and log.exists():
             workers[0].kill()
             return
@@ -36,7 +42,9 @@ def kill_the_first_worker(log):
 
 
 def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog):
-    killer = threading.Thread(target=kill_the_first_worker, args=(tmp_path / "worker-input" / "worker-0.log",))
+    killer = threading.Thread(
+        target=kill_the_first_worker, args=(tmp_path / "worker-input" / "worker-0.log",)
+    )
     killer.start()
     report, x = repaired(workers=2, run_dir=tmp_path)
     killer.join()
@@ -61,7 +69,9 @@ def test_a_model_that_cannot_be_made_anew_is_searched_by_one_process():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     report = nanfix.fit(model, x, y, strategies=STRATEGIES, workers=2, **fit)
     assert report.outcome is Outcome.REPAIRED
-    assert any("Searched by one process, since the model is a subclass" in note for note in report.notes)
+    assert any(
+        "Searched by one process, since the model is a subclass" in note for note in report.notes
+    )
 
 
 def in_main(name):
@@ -76,7 +86,9 @@ def in_main(name):
 
 
 def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
-    """A layer, a loss and a callback's function; the workers would not find them, and are not started."""
+    """A layer, a loss and a callback's function; the workers would not find them, and
+    are not started.
+    """
 
     @keras.saving.register_keras_serializable("test_pool")
     class Twice(keras.layers.Layer):
@@ -99,7 +111,10 @@ def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
     model = keras.Sequential([keras.Input((4,)), Twice(), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     (note,) = asked(model)
-    assert "since test_what_the_script_itself_defines_is_searched_by_one_process.<locals>.Twice is defined in the script" in note
+    assert (
+        "since test_what_the_script_itself_defines_is_searched_by_one_process.<locals>.Twice "
+        "is defined in the script"
+    ) in note
     (note,) = asked(explosions.mlp(keras.optimizers.SGD(3e30), absolute))
     assert "absolute is defined in the script itself" in note
     halving = keras.callbacks.LearningRateScheduler(in_main("halve_in_main"))
@@ -109,7 +124,9 @@ def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
 
 def test_a_worker_that_dies_again_and_again_ends_the_search_with_its_output(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "RESTARTS", 0)
-    with pytest.raises(NanfixError, match=r"(?s)worker-0 of the search died 1 times.*FileNotFoundError"):
+    with pytest.raises(
+        NanfixError, match=r"(?s)worker-0 of the search died 1 times.*FileNotFoundError"
+    ):
         WorkerPool(Workers(1), tmp_path).run(None)
 
 

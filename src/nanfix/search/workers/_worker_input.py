@@ -1,4 +1,6 @@
-"""What a worker process needs to know of a failed run, as files: the model, the snapshots, and everything else."""
+"""What a worker process needs to know of a failed run, as files: the model, the
+snapshots, and everything else.
+"""
 
 import importlib
 import io
@@ -42,7 +44,9 @@ class CannotShare(Exception):
 
 @dataclass(frozen=True)
 class WorkerInput:
-    """The part of it that is neither model nor snapshot; `modules` hold the classes of the model's own code."""
+    """The part of it that is neither model nor snapshot; `modules` hold the classes of
+    the model's own code.
+    """
 
     modules: tuple[str, ...]
     data: TrainingData
@@ -67,7 +71,9 @@ def share(folder: Path, run: FailedRun) -> None:
     if not run.data.is_arrays:
         raise CannotShare("the data are a stream, which one process alone can draw from")
     if not can_rebuild(model) or run.run.replicas > 1:
-        raise CannotShare("the model is a subclass with a call of its own, or spread over several devices")
+        raise CannotShare(
+            "the model is a subclass with a call of its own, or spread over several devices"
+        )
     if plain_variables(model):
         raise CannotShare("the model holds variables that Keras does not save")
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +81,9 @@ def share(folder: Path, run: FailedRun) -> None:
         model.save(folder / MODEL)
         keras.saving.load_model(folder / MODEL)
     except (*SAVE_ERRORS, ImportError) as error:
-        raise CannotShare(f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})") from error
+        raise CannotShare(
+            f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})"
+        ) from error
     for own in _registered(folder / MODEL):
         _check_known_elsewhere(own)
     store = SnapshotStore(folder / SNAPSHOTS)
@@ -84,7 +92,9 @@ def share(folder: Path, run: FailedRun) -> None:
         store.save(replace(snapshot, callbacks=()))
 
 
-def hand_out(folder: Path, run: FailedRun, space: Space, base_fix: Fix, baselines: Baselines, directory: Path) -> None:
+def hand_out(
+    folder: Path, run: FailedRun, space: Space, base_fix: Fix, baselines: Baselines, directory: Path
+) -> None:
     """Write what is to be tried next, in the search that is kept in `directory`.
 
     Raises:
@@ -109,12 +119,15 @@ def hand_out(folder: Path, run: FailedRun, space: Space, base_fix: Fix, baseline
     try:
         _Pickler(text).dump(facts)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise CannotShare(f"the training's arguments cannot be handed to another process ({error})") from error
+        raise CannotShare(
+            f"the training's arguments cannot be handed to another process ({error})"
+        ) from error
     (folder / FACTS).write_bytes(text.getvalue())
 
 
 def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
-    """Rebuild what `share` and `hand_out` wrote: the space of the search, a judge with a model of its own, its directory.
+    """Rebuild what `share` and `hand_out` wrote: the space of the search, a judge with a model of
+    its own, its directory.
 
     Raises:
         NanfixError: the model that was loaded is not the one that was saved.
@@ -130,7 +143,8 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     snapshots = tuple(saved.bound(variables) for saved in SnapshotStore(folder / SNAPSHOTS).saved())
     if not snapshots:
         raise NanfixError(
-            f"{folder} holds no snapshot. Expected: the input of a search's workers. Received: a folder without one."
+            f"{folder} holds no snapshot. Expected: the input of a search's workers. Received: a "
+            "folder without one."
         )
     restore(snapshots[-1])
     run, sites = describe(model, facts.data, [])
@@ -153,14 +167,20 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
 
 
 def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:
-    """Return the modules that define the model's own code: classes of its parts, and what it has registered with Keras."""
+    """Return the modules that define the model's own code: classes of its parts, and what it has
+    registered with Keras.
+    """
     parts: Sequence[Any] = [model, model.optimizer, *(layer for _, layer in walk(model))]
-    names = dict.fromkeys([*(type(part).__module__ for part in parts), *(own.__module__ for own in registered)])
+    names = dict.fromkeys(
+        [*(type(part).__module__ for part in parts), *(own.__module__ for own in registered)]
+    )
     return tuple(name for name in names if name.partition(".")[0] != "keras")
 
 
 class _Pickler(pickle.Pickler):
-    """Refuses what the script itself defines: another process does not run the script, so it could not be read there."""
+    """Refuses what the script itself defines: another process does not run the script,
+    so it could not be read there.
+    """
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type | FunctionType):
@@ -172,12 +192,15 @@ def _check_known_elsewhere(own: Any) -> None:
     """Raise CannotShare for a class or function of the user's script or notebook itself."""
     if own.__module__ == "__main__":
         raise CannotShare(
-            f"{own.__qualname__} is defined in the script itself, which no other process runs; they would find it in a module"
+            f"{own.__qualname__} is defined in the script itself, which no other process runs; "
+            "they would find it in a module"
         )
 
 
 def _registered(path: Path) -> list[Any]:
-    """Return the user's classes and functions that a saved model names: layers, losses, metrics, initializers, all of it."""
+    """Return the user's classes and functions that a saved model names: layers, losses, metrics,
+    initializers, all of it.
+    """
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     found = map(keras.saving.get_registered_object, dict.fromkeys(_names(config)))

@@ -1,4 +1,6 @@
-"""Let other processes run the trials of a search, led by keras-tuner's own chief over a local connection."""
+"""Let other processes run the trials of a search, led by keras-tuner's own chief over a
+local connection.
+"""
 
 import logging
 import os
@@ -18,8 +20,8 @@ RESTARTS = 3  # of one worker, after which the search is given up
 TAIL = 20  # lines of a dead worker's output that are shown
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN = (
-    "The search is led on {host}: keras-tuner's connection has no authentication, so whoever reaches this port can steer the "
-    "search. Use it in a network that you trust."
+    "The search is led on {host}: keras-tuner's connection has no authentication, so whoever "
+    "reaches this port can steer the search. Use it in a network that you trust."
 )
 
 
@@ -40,8 +42,8 @@ class Workers:
     def __post_init__(self):
         if self.count < 1 or not 0 <= self.port < 1 << 16:
             raise InputError(
-                "A search needs at least one worker and a port. Expected: count >= 1, 0 <= port <= 65535. "
-                f"Received: count={self.count}, port={self.port}."
+                "A search needs at least one worker and a port. Expected: count >= 1, 0 <= port <= "
+                f"65535. Received: count={self.count}, port={self.port}."
             )
 
 
@@ -49,7 +51,9 @@ ALONE = Workers()
 
 
 class WorkerPool:
-    """Worker processes for one search, each started with the folder of its input. One that dies is started again."""
+    """Worker processes for one search, each started with the folder of its input. One
+    that dies is started again.
+    """
 
     def __init__(self, workers: Workers, folder: Path):
         self._workers, self._folder = workers, folder
@@ -66,11 +70,15 @@ class WorkerPool:
 
         if self._workers.host not in LOOPBACK:
             log.warning(OPEN.format(host=self._workers.host))
-        server = grpc.server(ThreadPoolExecutor(max_workers=1))  # one at a time: an oracle is not for threads
+        # One at a time: an oracle is not for threads.
+        server = grpc.server(ThreadPoolExecutor(max_workers=1))
         tuner.serve(oracle, server)
         port = self._bound(server)
         server.start()
-        running = {f"worker-{number}": self._started(f"worker-{number}", port) for number in range(self._workers.count)}
+        running = {
+            f"worker-{number}": self._started(f"worker-{number}", port)
+            for number in range(self._workers.count)
+        }
         restarts = dict.fromkeys(running, 0)
         try:
             while running:
@@ -99,8 +107,8 @@ class WorkerPool:
             return server.add_insecure_port(address)
         except RuntimeError as error:
             raise NanfixError(
-                f"The search cannot be led on {address}. Expected: an address of this machine and a free port. "
-                f"Received: {error}. Choose another, or port 0 for any that is free."
+                f"The search cannot be led on {address}. Expected: an address of this machine and "
+                f"a free port. Received: {error}. Choose another, or port 0 for any that is free."
             ) from error
 
     def _started(self, name: str, port: int) -> "subprocess.Popen[bytes]":
@@ -113,13 +121,16 @@ class WorkerPool:
         }
         with self._output(name).open("ab") as output:
             command = [sys.executable, "-m", "nanfix.search.workers.worker", str(self._folder)]
-            return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
 
     def _output(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
     def _death(self, name: str, code: int) -> str:
         tail = self._output(name).read_text(errors="replace").splitlines()[-TAIL:]
-        return f"{name} of the search died {RESTARTS + 1} times, last with exit code {code}. Its output ends with:\n" + "\n".join(
-            tail
-        )
+        return (
+            f"{name} of the search died {RESTARTS + 1} times, last with exit code {code}. Its "
+            "output ends with:\n"
+        ) + "\n".join(tail)

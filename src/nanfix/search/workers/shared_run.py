@@ -11,7 +11,9 @@ from nanfix.search.workers.pool import ALONE, WorkerPool, Workers
 
 
 class SharedRun:
-    """Hands a failed run to workers. Where that cannot be, `notes` get the reason, and one process searches alone."""
+    """Hands a failed run to workers. Where that cannot be, `notes` get the reason, and
+    one process searches alone.
+    """
 
     def __init__(self, workers: Workers, notes: list[str]):
         self._workers, self._notes = workers, notes
@@ -28,8 +30,12 @@ class SharedRun:
         else:
             self._folder = folder
 
-    def pool(self, failed: FailedRun, space: Space, base_fix: Fix, baselines: Baselines, directory: Path) -> WorkerPool | None:
-        """Return the workers of the search that is kept in `directory`; None where this process searches alone."""
+    def pool(
+        self, failed: FailedRun, space: Space, base_fix: Fix, baselines: Baselines, directory: Path
+    ) -> WorkerPool | None:
+        """Return the workers of the search that is kept in `directory`; None where this
+        process searches alone.
+        """
         if self._folder is None:
             return None
         try:

@@ -1,4 +1,6 @@
-"""A worker process of a search: `python -m nanfix.search.workers.worker FOLDER` runs trials until its leader has no more."""
+"""A worker process of a search: `python -m nanfix.search.workers.worker FOLDER` runs trials until
+its leader has no more.
+"""
 
 import os
 import sys
