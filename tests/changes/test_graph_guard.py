@@ -262,7 +262,7 @@ def test_operations_in_loops_and_branches_are_guarded():
             maximum_iterations=3,
         )[1]
 
-    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 2), np.float32([0, 4]))
+    value, slope = value_and_slope(looped, guard_of("Sqrt", looped, 3), np.float32([0, 4]))
     np.testing.assert_allclose(value, [0.03, 6.0])
     np.testing.assert_allclose(slope, [0.0, 0.75])
 
