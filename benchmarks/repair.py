@@ -1,8 +1,6 @@
-"""How well, how small and how dear nanfix's repairs are, beside what people do instead
-in the same time.
+"""How good, how small and how dear nanfix's repairs are, beside what people do in the same time.
 
-usage: python benchmarks/repair.py [--drawn 6] [--long 6] [--only METHODS] [--rows FILE]
-[CASE.py or FOLDER ...]
+usage: python benchmarks/repair.py [--drawn N] [--long N] [--only NAMES] [--rows FILE] [CASE.py ...]
        python benchmarks/repair.py --summary FILE
 
 A case is a Python file with build() and expert_fix(), each -> (model, x, y, fit_arguments), CAUSE,
@@ -11,10 +9,8 @@ trainings are drawn at random (see _drawn.py). Each method trains each case in a
 one after the other:
 
 - expert: model.fit of expert_fix(), the yardstick of quality and time;
-- nanfix: nanfix.fit of build(), the whole call from the run that fails to the end of
-  the repaired training;
-- random search, folk remedy, AutoTrainer's order (see _baselines.py), for as many
-  seconds as nanfix took.
+- nanfix: nanfix.fit of build(), from the run that fails to the end of the repaired training;
+- random search, folk remedy, AutoTrainer's order (see _baselines.py), for as long as nanfix took.
 
 Repaired: all weights finite, and more than half of the way from the untrained model to the expert.
 Expert level: within 5 % of the expert's figure, or 0.02 for shares such as R2 and accuracies.
@@ -38,8 +34,7 @@ from _cases import load
 
 METHODS = ("nanfix", "random search", "folk remedy", "AutoTrainer's order")
 SHARES = ("r2", "acc", "auc", "iou", "hit", "f1", "precision", "recall")  # higher is better
-LONG_SECONDS = 60.0
-TIMEOUT = 900
+LONG_SECONDS, TIMEOUT = 60.0, 900
 
 
 def main():

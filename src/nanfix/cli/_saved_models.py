@@ -56,7 +56,7 @@ class SavedModel:
         return model, {**data, **arguments}
 
 
-def repair_saved(
+def repair_saved(  # long: a third of it explains the arguments
     saved: SavedModel,
     *,
     out: Path,
