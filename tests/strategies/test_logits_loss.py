@@ -243,7 +243,7 @@ def test_outputs_that_were_no_probabilities_become_some():
 def test_three_classes_sum_to_one_after_the_repair():
     model, x, y, arguments = explosions.handwritten_log()
     report = repairs.fit(model, x, y, strategies=[NAME], **arguments)
-    assert report.outcome is contract.Outcome.REPAIRED
+    assert report.outcome is repairs.Outcome.REPAIRED
     np.testing.assert_allclose(model.predict(x, verbose=0).sum(axis=-1), 1.0, rtol=1e-5)
 
 
