@@ -45,9 +45,7 @@ class ConstrainWeights(Strategy):
         return {"layers": _weighted(run), "max_norm": hp.Choice("max_norm", [4.0, 2.0])}
 
     def apply(self, run, plan, *, layers, max_norm):
-        for address in layers:
-            plan = plan.with_change(LayerAttributes.of([address], max_norm=max_norm))
-        return plan
+        return plan.with_change(LayerAttributes.of(layers, max_norm=max_norm))
 
     def explain(self, params):
         return (

@@ -74,7 +74,3 @@ class DropNonfiniteRows(Strategy):
 
 def _finite(plan) -> RowFilter:
     return RowFilter(finite_inputs=not plan.of(Scaling).fills, finite_targets=True)
-
-
-def _some_left(run) -> bool:
-    return bool(keep(_finite(run), run.sample.inputs, run.sample.targets).any())

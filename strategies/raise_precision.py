@@ -32,9 +32,7 @@ class RaisePrecision(Strategy):
         return {"layers": named if scope == "layer" else half}
 
     def apply(self, run, plan, *, layers):
-        for address in layers:
-            plan = plan.with_change(LayerAttributes.of([address], dtype_policy="float32"))
-        return plan
+        return plan.with_change(LayerAttributes.of(layers, dtype_policy="float32"))
 
     def explain(self, params):
         layers = params["layers"]

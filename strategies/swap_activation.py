@@ -43,9 +43,7 @@ class SwapActivation(Strategy):
         return {"layers": _hidden(run), "activation": activation}
 
     def apply(self, run, plan, *, layers, activation):
-        for address in layers:
-            plan = plan.with_change(LayerAttributes.of([address], activation=activation))
-        return plan
+        return plan.with_change(LayerAttributes.of(layers, activation=activation))
 
     def explain(self, params):
         many = "s" if len(params["layers"]) > 1 else ""

@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
+from nanfix.model.addresses import walk
 from nanfix.model.operations import functions_compiled, functions_inlined, innermost_layer, kind_of
-from nanfix.model.run import walk
 from nanfix.model.undo import override
 from nanfix.model.user_code import innermost_line
 from nanfix.private.objects import added_losses, all_layers

@@ -25,12 +25,6 @@ class Affine:
     def __call__(self, values):
         return (values - np.asarray(self.center, "float32")) / np.asarray(self.scale, "float32")
 
-    def within(self, values):
-        """Return where every value, shape (rows, ..., features), lies at most `scale`
-        away from the center.
-        """
-        return abs(self(values)) <= 1.0
-
     def tiled(self, width: int) -> "Affine":
         """Return the same map repeated to `width` features, as flattening images
         repeats their channels.

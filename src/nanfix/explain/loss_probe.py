@@ -15,7 +15,8 @@ from nanfix.changes.graph_guard import guarded, install
 from nanfix.changes.guards import Guard
 from nanfix.data.arrays import take_rows
 from nanfix.model.activations import activation_of, is_bounded
-from nanfix.model.run import Run, walk
+from nanfix.model.addresses import walk
+from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import takes_differences

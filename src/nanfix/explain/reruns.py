@@ -21,8 +21,9 @@ from nanfix.explain.loss_probe import relative_exponents
 from nanfix.explain.oddities import FEW, bands, outlying_share
 from nanfix.explain.replay import Replay
 from nanfix.model.activations import activation_name, change_activation
+from nanfix.model.addresses import walk
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.run import Run, linear_throughout, unbounded_recurrences, walk
+from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
 from nanfix.model.snapshot import restore
 from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, all_layers

@@ -23,8 +23,8 @@ from nanfix.explain.description import describe
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import schedules
 from nanfix.install.workbench import Workbench
+from nanfix.model.addresses import walk
 from nanfix.model.object_state import plain_variables
-from nanfix.model.run import walk
 from nanfix.model.snapshot import restore, state_variables
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.records.diagnosis import Diagnosis
