@@ -112,6 +112,12 @@ def operation() -> Any:
         return tf.constant(1.0).op
 
 
+def function() -> Any:
+    import tensorflow as tf
+
+    return tf.function(abs)
+
+
 def iterator() -> Any:
     import tensorflow as tf
 
@@ -171,6 +177,7 @@ OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     tensorboard: ("_writers", "_prev_summary_state"),
     operation: ("_update_input",),
     iterator: ("_iterator_resource",),
+    function: ("_run_functions_eagerly", "python_function"),
     eager_context: ("op_callbacks", "_rng"),
     tuner: ("_try_run_and_update_trial", "_run_and_update_trial"),
     oracle: ("_project_dir",),
@@ -191,6 +198,7 @@ MODULES = {
     ),
     "keras.src.utils.naming": ("to_snake_case",),
     "tensorflow.python.eager.context": ("context",),
+    "tensorflow.python.eager.polymorphic_function.polymorphic_function": ("Function",),
     "tensorflow.python.framework.op_callbacks": ("add_op_callback", "remove_op_callback"),
     "tensorflow.python.util.tf_stack": ("extract_stack",),
     "keras_tuner.src.protos": ("get_service_grpc",),
@@ -208,6 +216,8 @@ REPLACED = (
         "2ec75de3c7c4e38b",
         "StrictTuner",
     ),
+    # The property as it was found, whether its stand-in is at work already or not.
+    ("nanfix.private.tensorflow", "_by_switch.fget", "1533cc8e03f4ea69", "_run_eagerly"),
 )
 
 

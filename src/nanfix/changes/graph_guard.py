@@ -23,11 +23,16 @@ import tensorflow as tf
 from ml_dtypes import finfo
 
 from nanfix.model.addresses import walk
-from nanfix.model.operations import functions_compiled, functions_inlined, innermost_layer, kind_of
+from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override
 from nanfix.model.user_code import innermost_line
 from nanfix.private.objects import added_losses, all_layers
-from nanfix.private.tensorflow import called_with_operations, give_input, is_called_with_operations
+from nanfix.private.tensorflow import (
+    called_with_operations,
+    functions_run_eagerly,
+    give_input,
+    is_called_with_operations,
+)
 from nanfix.records.unsafe_operations import (
     ABOVE_LOWEST,
     ABOVE_MINUS_ONE,
@@ -254,7 +259,9 @@ def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
     def in_graph(*args, **kwargs):
         with _active(rewire):
             try:
-                with functions_inlined():  # what has been traced before would be taken as it is
+                with functions_run_eagerly(
+                    True
+                ):  # what has been traced before would be taken as it is
                     return function(*args, **kwargs)
             # It has control flow, which TensorFlow has to rewrite.
             except tf.errors.OperatorNotAllowedInGraphError:
@@ -292,7 +299,7 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     graph: Any = tf.function(with_losses, reduce_retracing=True, autograph=False)
 
     def run(*args, **kwargs):
-        with functions_compiled():
+        with functions_run_eagerly(False):
             outputs, added = graph(*args, **kwargs)
         for layer, losses in zip(_with_sublayers(owner), added, strict=True):
             added_losses(layer).extend(losses)

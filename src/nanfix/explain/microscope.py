@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nanfix.model.operations import Operation, functions_inlined, traced
+from nanfix.model.operations import Operation, traced
 from nanfix.model.optimizers import told_of_updates
 from nanfix.model.training_step import loss_of
+from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
@@ -91,7 +92,7 @@ def observe(model: keras.Model, batch: Any) -> Observation:
         loss_scale = float(getattr(optimizer, "dynamic_scale", initial_scale))
         norms.extend(_norm(each) / loss_scale for each in gradients if each is not None)
 
-    with told_of_updates(model, listen), functions_inlined(), traced(microscope.visit):
+    with told_of_updates(model, listen), functions_run_eagerly(True), traced(microscope.visit):
         try:
             logs = model.train_step(batch)
         except NOT_EAGERLY as refused:

@@ -21,6 +21,7 @@ from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
 from nanfix.model.snapshot import read
 from nanfix.model.undo import override
+from nanfix.private.tensorflow import functions_run_eagerly
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -94,10 +95,8 @@ def find_sites(model: Any, inputs: Any) -> Sites:
 
     with ExitStack() as during:
         override(during, model, "call", call)
-        during.callback(tf.config.run_functions_eagerly, tf.config.functions_run_eagerly())
         # Layers and calls that the user has compiled are seen through.
-        tf.config.run_functions_eagerly(True)
-        with traced(trace.visit):
+        with functions_run_eagerly(True), traced(trace.visit):
             outputs = model(inputs, training=False)
     return Sites(
         {name: trace.site(name) for name in names if name is not None}, trace.output(outputs)

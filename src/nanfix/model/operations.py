@@ -5,7 +5,6 @@ Stands on the private hook under `tf.debugging.enable_check_numerics`; only `gua
 """
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
@@ -56,52 +54,6 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
 
     with called_with_operations(callback):
         yield
-
-
-class _Eagerly:
-    """How many `with` blocks, in whatever threads, want functions to run as plain
-    Python; and what was so before them.
-    """
-
-    lock = threading.Lock()
-    blocks = 0
-    before = False
-
-
-@contextmanager
-def functions_inlined() -> Iterator[None]:
-    """Run what is a `tf.function` as plain Python inside the `with` block, whether it
-    has been traced or not.
-    """
-    with _Eagerly.lock:
-        if not _Eagerly.blocks:
-            _Eagerly.before = tf.config.functions_run_eagerly()
-        _Eagerly.blocks += 1
-        tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        with _Eagerly.lock:  # the switch is one for all threads: the last block puts it back
-            _Eagerly.blocks -= 1
-            tf.config.run_functions_eagerly(_Eagerly.blocks > 0 or _Eagerly.before)
-
-
-@contextmanager
-def functions_compiled() -> Iterator[None]:
-    """Let functions be compiled inside, also where those of the user are looked into
-    one operation at a time.
-    """
-    if not tf.config.functions_run_eagerly():
-        yield
-        return
-    with _Eagerly.lock:
-        by_user = not _Eagerly.blocks
-        tf.config.run_functions_eagerly(False)
-    try:
-        yield
-    finally:
-        with _Eagerly.lock:
-            tf.config.run_functions_eagerly(by_user or _Eagerly.blocks > 0 or _Eagerly.before)
 
 
 def kind_of(op_type: str | bytes) -> str:

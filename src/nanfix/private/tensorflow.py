@@ -2,11 +2,13 @@
 Loads TensorFlow.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tensorflow.python.eager import context
+from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 from tensorflow.python.framework import op_callbacks
 from tensorflow.python.util import tf_stack
 
@@ -31,6 +33,41 @@ def is_called_with_operations(callback: Callable[..., Any]) -> bool:
     """Say whether an equal callback is at work in this thread."""
     active: Any = context.context()
     return callback in active.op_callbacks
+
+
+class _Wanted(threading.local):
+    """How functions are to run in this thread; None: as the user's switch says."""
+
+    eagerly: bool | None = None
+
+
+_wanted = _Wanted()
+_by_switch: Any = Function._run_functions_eagerly
+
+
+def _run_eagerly(function: Any) -> bool:
+    # What TensorFlow makes for itself, as under `tf.vectorized_map`, can't do without its graph.
+    of_tensorflow = str(function.python_function.__module__).startswith("tensorflow.")
+    if _wanted.eagerly is None or (_wanted.eagerly and of_tensorflow):
+        return _by_switch.fget(function)
+    return _wanted.eagerly
+
+
+@contextmanager
+def functions_run_eagerly(wanted: bool) -> Iterator[None]:
+    """Run each `tf.function` as plain Python inside the `with` block, or as a graph, whatever the
+    user's switch says.
+
+    It holds for this thread only. `tf.config.run_functions_eagerly` is one switch for all threads:
+    two fits at once, or TensorFlow itself, put it back to what another one had set for a while.
+    """
+    stood_in: Any = Function
+    stood_in._run_functions_eagerly = property(_run_eagerly)
+    before, _wanted.eagerly = _wanted.eagerly, wanted
+    try:
+        yield
+    finally:
+        _wanted.eagerly = before
 
 
 def give_input(operation: Any, index: int, tensor: Any) -> None:
