@@ -716,6 +716,27 @@ def adapted_to_holes():
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
 
+def missing_words():
+    """Rows of a pretrained embedding that hold NaN, for words that its file had not."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 40, size=(640, 6))
+    rows = rng.normal(0.0, 0.3, size=(40, 8)).astype("float32")
+    y = rows[x].sum(axis=(1, 2)).astype("float32")
+    rows[[4, 9, 17]] = np.nan
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(40, 8),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model.layers[0].set_weights([rows])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
 def poisson(y, p):
     return ops.mean(p - y * ops.log(p), axis=-1)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.records.cause import Cause
 from nanfix.records.errors import InputError, RunDirError, UnknownStrategyError, UnrepairedError
 
 
@@ -57,23 +58,14 @@ def test_repaired_run_is_finite_and_has_learned(build):
     assert all(np.isfinite(report.history["loss"]))
 
 
-def test_ruined_weights_and_a_ruined_optimizer_are_refused():
+def test_moments_that_an_earlier_training_has_ruined_are_forgotten():
     model, x, y, arguments = explosions.learning_rate()
-    model.fit(x, y, **arguments)
-    with pytest.raises(InputError, match="weights are non-finite before training has begun"):
-        nanfix.fit(model, x, y, **arguments)
-    initial = explosions.learning_rate()[0].get_weights()
-    model.set_weights(initial)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
     model.optimizer.build(model.trainable_variables)
     model.optimizer.momentums[0].assign(np.full(model.optimizer.momentums[0].shape, np.nan))
-    with pytest.raises(
-        InputError,
-        match=r"remembers non-finite gradients .* Call model.compile with a new optimizer",
-    ):
-        nanfix.fit(model, x, y, **arguments)
-    for before, after in zip(initial, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(before, after)
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED and report.diagnosis.cause is Cause.STALE_MOMENTS
+    assert [edit.strategy for edit in report.fix.edits] == ["reset-moments"]
 
 
 def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():

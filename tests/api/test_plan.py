@@ -7,7 +7,7 @@ import pytest
 import nanfix
 from nanfix import Budget, Cause
 from nanfix.api.plan import train_and_plan
-from nanfix.records.errors import InputError, UnknownStrategyError
+from nanfix.records.errors import UnknownStrategyError
 from nanfix.report.trial import TrialRecord
 from nanfix.search.tuner import ProbeTuner
 
@@ -70,8 +70,9 @@ def test_hopeless_data_and_holes_in_validation_data_are_planned_for_as_they_are_
     assert plan.fixes and str(plan.diagnosis) in str(plan)
 
 
-def test_ruined_weights_are_refused():
+def test_ruined_weights_are_replaced():
     model, x, y, arguments = explosions.learning_rate()
     model.set_weights([weight * np.nan for weight in model.get_weights()])
-    with pytest.raises(InputError, match="non-finite before training"):
-        train_and_plan(model, x, y, **arguments)
+    _, plan = train_and_plan(model, x, y, **arguments)
+    assert plan.diagnosis is not None and plan.diagnosis.cause is Cause.NONFINITE_START
+    assert [edit.strategy for edit in plan.fixes[0].edits] == ["replace-nonfinite-weights"]

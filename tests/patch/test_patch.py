@@ -28,6 +28,7 @@ from nanfix.records.source_changes import (
     NoPlace,
     OptimizerChange,
     RowsChange,
+    WeightsChange,
 )
 from nanfix.records.source_places import Made, Span
 from nanfix.records.unsafe_operations import (
@@ -702,6 +703,24 @@ def test_whole_batches_of_usual_values_filled_and_rescaled():
     assert text.startswith("import numpy as np\n")
     x, y = fed(text, X=np.array([[np.nan, 1], [2, np.inf], [3, 4], [5, 6.0]])).args
     assert x.tolist() == [[7, 1], [2, 8]] and y.tolist() == [0, 0.5]
+
+
+def test_non_finite_weights_are_replaced_in_front_of_fit():
+    lines = ("import numpy", "", "net.fit(X)  # here")
+    script = Script("\n".join(lines) + "\n")
+    starts = {0: (0.25, 0.0), 2: (0.0, 1.0)}
+    text = script.after(WeightsChange(fit=script.made("fit"), starts=starts))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    given = [np.array(weight) for weight in model.get_weights()]
+    given[0][1], given[2][:] = np.nan, np.inf
+    model.set_weights(given)
+    model.fit = lambda x: None
+    exec(text, {"X": None, "net": model})
+    after = model.get_weights()
+    assert (after[0][1] == 0.25).all() and len(np.unique(after[2])) == 8
+    np.testing.assert_array_equal(after[0][[0, 2]], given[0][[0, 2]])
+    assert text.endswith("net.fit(X)  # here\n")
 
 
 @pytest.mark.parametrize("data", ["X", "np.array(X)"])

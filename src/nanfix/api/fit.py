@@ -14,7 +14,7 @@ import keras
 
 from nanfix.api._known_fix import train_with_known
 from nanfix.api._training import SearchSettings, is_ruined, watch_and_repair
-from nanfix.api.preconditions import check_arguments, check_memory, check_model, check_state
+from nanfix.api.preconditions import check_arguments, check_memory, check_model
 from nanfix.data.training_data import TrainingData
 from nanfix.model.faults import Net
 from nanfix.recorder.callbacks import logged, user_callbacks
@@ -80,8 +80,8 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         The report: outcome, model, history, diagnosis, fix.
 
     Raises:
-        InputError: the model is not compiled or its weights are non-finite already, the data cannot
-            be trained on, or an argument makes no sense; nothing was changed.
+        InputError: the model is not compiled, the data cannot be trained on, or an argument makes
+            no sense; nothing was changed.
         UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
         UnrepairedError: no fix held (with `throw`); the model is in its last good state.
@@ -92,7 +92,6 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     )
     check_model(model)
     check_memory(memory_bytes)
-    check_state(model)
     settings = SearchSettings(
         strategies=select(strategies, forbid),
         budget=budget or Budget(),

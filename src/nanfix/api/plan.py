@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanfix.api.preconditions import check_model, check_state
+from nanfix.api.preconditions import check_model
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back
 from nanfix.model.faults import Net
@@ -80,7 +80,6 @@ def train_and_plan(
         UnknownStrategyError: `strategies` or `forbid` names one that is not installed.
     """
     check_model(model)
-    check_state(model)
     chosen = select(strategies, forbid)
     data = TrainingData.of(x, y, fit_kwargs)
     watched, net = watch(model, data), Net()

@@ -6,8 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from nanfix.model.optimizers import optimizers
-from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.budget import Budget
 from nanfix.records.errors import InputError
 from nanfix.remedies.fix import Fix
@@ -80,30 +78,6 @@ def check_model(model: Any) -> None:
         raise InputError(
             "The model is not compiled. Expected: a compiled model. Received: one without "
             "optimizer and loss. Call model.compile first."
-        )
-
-
-def check_state(model: Any) -> None:
-    """Raise InputError for weights or an optimizer that an earlier training has ruined: no training
-    can go on from there.
-    """
-    weights = {variable.path for variable in model.trainable_variables}
-    ruined = nonfinite_variables(model)
-    bad_weights = [path for path in ruined if path in weights]
-    if bad_weights:
-        raise InputError(
-            "The model's weights are non-finite before training has begun, as an earlier training "
-            f"leaves them. Expected: finite weights. Received: NaN or inf in {bad_weights[0]}, "
-            f"{len(bad_weights)} of {len(weights)} weights. Build or load the model anew, then "
-            "call again."
-        )
-    slots = {variable.path for optimizer in optimizers(model) for variable in optimizer.variables}
-    bad_slots = [path for path in ruined if path in slots]
-    if bad_slots:
-        raise InputError(
-            "The optimizer remembers non-finite gradients of an earlier training. Expected: a new "
-            f"optimizer, or finite moments. Received: NaN or inf in {bad_slots[0]}. Call "
-            "model.compile with a new optimizer, then call again."
         )
 
 

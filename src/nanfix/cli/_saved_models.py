@@ -12,7 +12,6 @@ import keras
 from nanfix.api.diagnose import FINITE, train_and_explain
 from nanfix.api.fit import fit
 from nanfix.api.plan import train_and_plan
-from nanfix.api.preconditions import check_state
 from nanfix.cli._loading import load_data, load_model
 from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.atomic import check_writable, unwritable, write_text
@@ -128,7 +127,6 @@ def diagnose_saved(saved: SavedModel) -> ScriptResult:
         InputError: model or data cannot be used.
     """
     model, arguments = saved.loaded()
-    check_state(model)
     _, diagnosis = train_and_explain(model, **arguments)
     text = FINITE if diagnosis is None else str(diagnosis)
     found = None if diagnosis is None else diagnosis_record(diagnosis)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from nanfix.data.arrays import rows_in
+from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.growth import Growth
@@ -53,7 +54,9 @@ def reason(
         _findings(seen, failing, audit, growth, run, tried), key=lambda finding: -finding.weight
     )
     place = failing.place
-    if audit.batch_inputs_nonfinite and failing.tainted_input:
+    if run.nonfinite:
+        place = Place(Phase.INITIAL_WEIGHTS, layer=next(iter(run.nonfinite)))
+    elif audit.batch_inputs_nonfinite and failing.tainted_input:
         place = Place(Phase.INPUT, values=audit.input_evidence)
     elif audit.batch_targets_nonfinite and failing.tainted_input:
         place = Place(Phase.TARGET, values=audit.target_evidence)
@@ -109,6 +112,7 @@ def _findings(
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
     data = [
+        *nonfinite_start(run),
         *_ruined_statistics(run),
         *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
     ]

@@ -100,6 +100,8 @@ class Run:
         rebuildable: whether layers can be put behind the inputs.
         ruined: the Normalization layers that were adapted to data with holes, each with the input
             that goes straight into it, if one does.
+        nonfinite: the weights that held NaN or inf when the run began, by address of their layer
+            and name, each with the mean and the deviation of numbers that suit these entries.
         planned_steps: the length of the run in steps, where it is known.
         rate_varies: whether a callback sets the learning rate in its course.
     """
@@ -113,6 +115,7 @@ class Run:
     normalizable: tuple[str, ...] = ()
     rebuildable: bool = False
     ruined: Mapping[str, str | None] = field(default_factory=dict)
+    nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     planned_steps: int | None = None
     rate_varies: bool = False
 
@@ -122,8 +125,16 @@ class Run:
         now, `facts` are the other ones.
         """
         loss, rate = given_loss(model), current_learning_rate(model)
+        from nanfix.model.nonfinite_weights import nonfinite_weights  # loads TensorFlow
+
         return cls(
-            model, sample, members=dict(walk(model)), user_loss=loss, learning_rate=rate, **facts
+            model,
+            sample,
+            members=dict(walk(model)),
+            user_loss=loss,
+            learning_rate=rate,
+            nonfinite=nonfinite_weights(model),
+            **facts,
         )
 
     def outline(self) -> "Run":

@@ -23,7 +23,8 @@ from nanfix.model.optimizers import optimizers
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run after `step` steps of epoch `epoch` (counting from 0), known to be finite.
+    """The state of a run after `step` steps of epoch `epoch` (counting from 0), known to be finite;
+    only what the user began with may not be, and then has no `weight_norm`.
 
     `tensors` gives what each of `variables` held, from memory or from a file. TensorFlow copies a
     variable's buffer when it is written while somebody still reads it, so taking a snapshot copies
@@ -131,16 +132,24 @@ def nonfinite_variables(model: Any) -> list[str]:
 
 
 def take(
-    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
+    model: Any,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+    total: int = 0,
+    callbacks: Iterable[Any] = (),
+    initial: bool = False,
 ) -> Snapshot | None:
-    """Return a snapshot of `model`, or None when a weight, slot or statistic is
-    non-finite: none is kept unverified.
+    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite.
+
+    An `initial` one is taken of whatever the user began with.
     """
     variables = tuple(state_variables(model))
     tensors = tuple(map(read, variables))
     norm = verified(model, variables, tensors)
-    if norm is None:
+    if norm is None and not initial:
         return None
+    norm = math.nan if norm is None else norm
     states = tuple((callback, plain_state(callback)) for callback in callbacks)
     return Snapshot(
         epoch, step, total, variables, tensors, states, norm, time.time(), tuple(counters(model))

@@ -14,7 +14,13 @@ from nanfix.patch._rows import adapt_to_filled, feed_otherwise
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import ArgumentChange, LossChange, OptimizerChange, SourceChange
+from nanfix.records.source_changes import (
+    ArgumentChange,
+    LossChange,
+    OptimizerChange,
+    SourceChange,
+    WeightsChange,
+)
 
 WRAPPED = "keras.optimizers.LossScaleOptimizer({optimizer}, initial_scale={scale:g})"
 
@@ -129,6 +135,18 @@ def _computed(node: cst.CSTNode) -> bool:
     )
 
 
+def _weights(files: Files, change: WeightsChange, alike: Alike) -> None:
+    source, call = only(files, change.fit, alike)
+    lines = []
+    for number, (mean, deviation) in change.starts.items():
+        weight = f"{_receiver(source, call)}.weights[{number}]"
+        drawn = f"np.random.default_rng(0).normal({mean!r}, {deviation!r}, {weight}.shape)"
+        start = drawn if deviation else repr(mean)
+        finite = f"np.where(np.isfinite({weight}), {weight}, {start})"
+        lines.append(f"{weight}.assign({source.written(finite)})")
+    source.insert(source.syntax.statement(call), "before", lines)
+
+
 def _before_fit(
     files: Files, change: OptimizerChange, values: Mapping[str, str | None], alike: Alike
 ) -> None:
@@ -208,6 +226,7 @@ _PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
     "layer": add_layers,
     "call": scale_in_call,
     "guard": guard_operation,
+    "weights": _weights,
     "adapt": adapt_to_filled,
     "rows": feed_otherwise,
 }

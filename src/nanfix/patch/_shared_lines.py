@@ -10,8 +10,8 @@ import libcst as cst
 
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import CALLS, SourceChange
-from nanfix.records.source_places import Made
+from nanfix.records.source_changes import SourceChange
+from nanfix.records.source_places import CALLS, Made
 
 Alike = Callable[[Made], bool]  # says of a call whether all that it makes is changed alike
 

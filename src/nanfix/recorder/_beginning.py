@@ -2,6 +2,7 @@
 with when they are made.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -64,17 +65,21 @@ class Beginning:
         with tf.variable_creator_scope(creator):
             yield
 
-    def snapshot(self, epoch: int, total: int) -> Snapshot | None:
-        """Return the state of then, of all variables that there are now; None when it
-        was not finite.
-        """
+    def snapshot(self, epoch: int, total: int) -> Snapshot:
+        """Return the state of then, of all variables that there are now, finite or not."""
         variables = tuple(state_variables(self._model))
         tensors = tuple(self._initial(variable) for variable in variables)
         norm = verified(self._model, variables, tensors)
-        if norm is None:
-            return None
         return Snapshot(
-            epoch, 0, total, variables, tensors, self._states, norm, time.time(), self._counters
+            epoch=epoch,
+            step=0,
+            total=total,
+            variables=variables,
+            tensors=tensors,
+            callbacks=self._states,
+            weight_norm=math.nan if norm is None else norm,
+            taken=time.time(),
+            counters=self._counters,
         )
 
     def _initial(self, variable: Any) -> Any:

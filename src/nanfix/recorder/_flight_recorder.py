@@ -270,8 +270,9 @@ class FlightRecorder(keras.callbacks.Callback):
             self._put(beginning.snapshot(self._epoch, self.total_steps), time.perf_counter())
 
     def _keep(self) -> None:
-        """Verify the state and keep it. Raises Nonfinite, and keeps nothing, when it is
-        not finite.
+        """Verify the state and keep it; the first is kept as it is.
+
+        Raises Nonfinite, and keeps nothing, when a later one is not finite.
         """
         begun = time.perf_counter()
         snapshot = take(
@@ -280,6 +281,7 @@ class FlightRecorder(keras.callbacks.Callback):
             step=self._done,
             total=self.total_steps,
             callbacks=self._callbacks,
+            initial=not self._shelf.snapshots,
         )
         self._put(snapshot, begun)
 

@@ -39,6 +39,18 @@ class Cause(Enum):
         "nan from the first batch with such a row; inputs and targets are finite",
         "Give every row a finite weight, 0 for those that do not count.",
     )
+    NONFINITE_START = (
+        "nonfinite-start",
+        "the model's weights contain NaN or inf before training begins",
+        (
+            "`loss: nan` from the first batch on finite data: a bias of log(0), missing rows of a "
+            "pretrained embedding, a model that an earlier training has ruined"
+        ),
+        (
+            "Start these entries from finite numbers; build or load the model anew if an earlier "
+            "training has ruined it."
+        ),
+    )
     INVALID_LABEL = (
         "invalid-label",
         "labels lie outside the classes of the output layer",

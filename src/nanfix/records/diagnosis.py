@@ -9,6 +9,7 @@ from nanfix.records.cause import Cause
 class Phase(Enum):
     """The part of a training step in which the first non-finite value appeared."""
 
+    INITIAL_WEIGHTS = "initial weights"
     INPUT = "input"
     TARGET = "target"
     FORWARD = "forward pass"

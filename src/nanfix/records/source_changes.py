@@ -5,52 +5,14 @@ Expressions in them are Python in which `keras`, `np` and `tf` stand for these p
 whatever name the source has them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from nanfix.records.source_places import FROZEN, Made
-
-# Fields of a change that are calls in the source.
-CALLS = ("target", "otherwise", "compiled", "fit")
+from nanfix.records.source_places import FROZEN, Made, PlacedChange
 
 
-class _Change(BaseModel):
-    """One change of the source. `edits` are the positions, among the edits of the fix,
-    of those that want it.
-    """
-
-    model_config = FROZEN
-
-    edits: list[int] = []
-
-    @property
-    def subject(self) -> tuple[Any, ...]:
-        """What of the source it changes; two changes of one subject in one run are
-        stages of the same change.
-        """
-        raise NotImplementedError
-
-    @property
-    def where(self) -> str | None:
-        """The place as "file.py:LINE"."""
-        raise NotImplementedError
-
-    def joined(self, later: Any) -> Any:
-        """Return what this and a later change of the same subject, by another kind of
-        change of one plan, come to.
-        """
-        return later
-
-    @property
-    def paths(self) -> list[str]:
-        """The paths of the files it may go into."""
-        calls = [made for name in CALLS if (made := getattr(self, name, None)) is not None]
-        own = [file for file in [getattr(self, "file", None)] if file is not None]
-        return [*own, *(made.place.file for made in calls)]
-
-
-class ArgumentChange(_Change):
+class ArgumentChange(PlacedChange):
     """Call `target` with the argument `name`, the `position`-th where it may be given without its
     name, set to `value`.
     """
@@ -73,7 +35,7 @@ class ArgumentChange(_Change):
         return f"{self.name}={self.value} in {self.target.callee}"
 
 
-class OptimizerChange(_Change):
+class OptimizerChange(PlacedChange):
     """Train with other arguments of the optimizer, or with another class of
     keras.optimizers that has these alone.
 
@@ -90,8 +52,8 @@ class OptimizerChange(_Change):
     name: str
     inner: bool = False
     new_class: str | None = None
-    arguments: dict[str, str | None] = {}
-    positions: dict[str, int] = {}
+    arguments: dict[str, str | None] = Field(default_factory=dict)
+    positions: dict[str, int] = Field(default_factory=dict)
     loss_scale: float | None = None
 
     @property
@@ -113,7 +75,7 @@ class OptimizerChange(_Change):
         return f"{self.new_class or self.name}({given}){scaled}"
 
 
-class LossChange(_Change):
+class LossChange(PlacedChange):
     """Compile with another loss, or with the loss weighed by a number."""
 
     kind: Literal["loss"] = "loss"
@@ -145,7 +107,7 @@ class LossChange(_Change):
         return ", ".join([*told, *([f"loss_weights={self.weight}"] if self.weight else [])])
 
 
-class LayerChange(_Change):
+class LayerChange(PlacedChange):
     """Put new layers before or after the one that `target` makes; where that has no place, before
     what `otherwise` makes.
 
@@ -158,7 +120,7 @@ class LayerChange(_Change):
     side: Literal["before", "after"]
     layers: list[str]
     role: str
-    numbers: dict[str, list[float]] = {}
+    numbers: dict[str, list[float]] = Field(default_factory=dict)
     definition: str | None = None
     otherwise: Made | None = None
     model: Made | None = None
@@ -181,7 +143,7 @@ class LayerChange(_Change):
         )
 
 
-class CallChange(_Change):
+class CallChange(PlacedChange):
     """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what
     goes in and what comes out.
 
@@ -193,8 +155,8 @@ class CallChange(_Change):
     file: str
     line: int
     target: Made
-    inputs: list[str] = []
-    numbers: dict[str, list[float]] = {}
+    inputs: list[str] = Field(default_factory=list)
+    numbers: dict[str, list[float]] = Field(default_factory=dict)
     definition: str | None = None
     outputs: tuple[float, float] | None = None
 
@@ -213,7 +175,7 @@ class CallChange(_Change):
         return f"{' and '.join(ends)} of {self.target.callee} scaled in its call"
 
 
-class GuardChange(_Change):
+class GuardChange(PlacedChange):
     """Keep an operation, by TensorFlow's name, on one line of the source `epsilon`
     inside its domain.
     """
@@ -236,7 +198,7 @@ class GuardChange(_Change):
         return f"{self.operation} kept inside its domain"
 
 
-class AdaptChange(_Change):
+class AdaptChange(PlacedChange):
     """Fill the holes of what the layer that `target` makes is adapted to: `fill` is a
     number for each feature.
     """
@@ -257,6 +219,27 @@ class AdaptChange(_Change):
         return f"holes filled in what {self.target.callee} is adapted to"
 
 
+class WeightsChange(PlacedChange):
+    """Give the non-finite entries of weights other numbers in front of `fit`: by the position among
+    `model.weights`, the mean and the deviation that they are drawn with.
+    """
+
+    kind: Literal["weights"] = "weights"
+    fit: Made
+    starts: dict[int, tuple[float, float]]
+
+    @property
+    def subject(self):
+        return self.kind, self.fit
+
+    @property
+    def where(self):
+        return str(self.fit.place)
+
+    def __str__(self):
+        return f"non-finite entries of {len(self.starts)} weights replaced before fit"
+
+
 class Band(BaseModel):
     """Where the values of one part of the data lie: at most `scale` from `center`, a
     number for each feature.
@@ -269,7 +252,7 @@ class Band(BaseModel):
     scale: list[float]
 
 
-class RowsChange(_Change):
+class RowsChange(PlacedChange):
     """Leave rows out of what `fit` is given, shift its labels, fill its holes; the
     fields are those of RowFilter.
 
@@ -280,11 +263,11 @@ class RowsChange(_Change):
 
     kind: Literal["rows"] = "rows"
     fit: Made
-    finite: list[Literal["x", "y", "sample_weight"]] = []
+    finite: list[Literal["x", "y", "sample_weight"]] = Field(default_factory=list)
     classes: int | None = None
     first_label: int = 0
     labels: tuple[float, float] | None = None
-    bands: list[Band] = []
+    bands: list[Band] = Field(default_factory=list)
     batch_rows: int | None = None
     fill: list[float] | None = None
     held: int = 0
@@ -316,7 +299,7 @@ class RowsChange(_Change):
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
 
 
-class NoPlace(_Change):
+class NoPlace(PlacedChange):
     """A part of the fix that has no place in the source, and why."""
 
     kind: Literal["none"] = "none"
@@ -342,6 +325,7 @@ SourceChange = Annotated[
     | CallChange
     | GuardChange
     | AdaptChange
+    | WeightsChange
     | RowsChange
     | NoPlace,
     Field(discriminator="kind"),

@@ -1,8 +1,10 @@
-"""Where something stands in the user's source, as records: a piece of it, and a call
-that makes objects there.
+"""Where something stands in the user's source, as records: a piece of it, a call that makes objects
+there, and what every change of it has.
 """
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 FROZEN = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,3 +37,42 @@ class Made(BaseModel):
     callee: str
     changed: int = 1
     made: int = 1
+
+
+# Fields of a change that are calls in the source.
+CALLS = ("target", "otherwise", "compiled", "fit")
+
+
+class PlacedChange(BaseModel):
+    """One change of the source. `edits` are the positions, among the edits of the fix,
+    of those that want it.
+    """
+
+    model_config = FROZEN
+
+    edits: list[int] = Field(default_factory=list)
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """What of the source it changes; two changes of one subject in one run are
+        stages of the same change.
+        """
+        raise NotImplementedError
+
+    @property
+    def where(self) -> str | None:
+        """The place as "file.py:LINE"."""
+        raise NotImplementedError
+
+    def joined(self, later: Any) -> Any:
+        """Return what this and a later change of the same subject, by another kind of
+        change of one plan, come to.
+        """
+        return later
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the files it may go into."""
+        calls = [made for name in CALLS if (made := getattr(self, name, None)) is not None]
+        own = [file for file in [getattr(self, "file", None)] if file is not None]
+        return [*own, *(made.place.file for made in calls)]

@@ -14,8 +14,8 @@ from typing import Any
 
 from nanfix.records import errors
 from nanfix.records.errors import NanfixError
-from nanfix.records.source_changes import CALLS, CallChange, SourceChange
-from nanfix.records.source_places import Span
+from nanfix.records.source_changes import CallChange, SourceChange
+from nanfix.records.source_places import CALLS, Span
 from nanfix.report.fix_file import DiagnosisRecord, RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job

@@ -56,7 +56,7 @@ class FitCall:
     data come from.
 
     `inputs` gives by name for each input the call that makes it and, of a Sequential model, the one
-    that makes its first layer.
+    that makes its first layer. `built` says whether the model had its weights already.
     """
 
     places: Places
@@ -66,6 +66,7 @@ class FitCall:
     optimizers: tuple[OptimizerMade, ...]
     inputs: Mapping[str, tuple[Made | None, Made | None]]
     arguments: Mapping[str, Any]
+    built: bool
 
     @classmethod
     def of(
@@ -83,6 +84,7 @@ class FitCall:
             made,
             dict(entries(places, model)),
             arguments,
+            model.built,
         )
 
 
