@@ -32,7 +32,7 @@ SAME = {
     "initialisation": {"BAD_INITIALIZATION"},
     "optimizer": {"OPTIMIZER_CONSTANT"},
     "mixed_precision": {"REDUCED_PRECISION"},
-    "batchnorm": {"BATCH_STATISTICS"},
+    "batchnorm": {"BATCH_STATISTICS", "INFERENCE_STATISTICS"},
     "poison_batch": {"POISON_BATCH"},
     "unrepairable": {"NONFINITE_INPUT", "NONFINITE_TARGET"},
     "healthy": {"-"},
@@ -89,7 +89,8 @@ def measure(path):
     begun = time.perf_counter()
     diagnosis = nanfix.diagnose(model, x, y, **{**arguments, "verbose": 0})
     seconds = time.perf_counter() - begun
-    validation = diagnosis is not None and diagnosis.cause.name == "VALIDATION_ONLY"
+    apart = ("VALIDATION", "INFERENCE")
+    validation = diagnosis is not None and diagnosis.place.phase.name in apart
     said = (
         [finding.cause.name for finding in diagnosis.findings] if diagnosis is not None else ["-"]
     )

@@ -40,7 +40,9 @@ class SaneConstants(Strategy):
 
     name = "sane-constants"
     tier = Tier.OPTIMIZER
-    treats = frozenset({Cause.OPTIMIZER_CONSTANT, Cause.BATCH_STATISTICS})
+    treats = frozenset(
+        {Cause.OPTIMIZER_CONSTANT, Cause.BATCH_STATISTICS, Cause.INFERENCE_STATISTICS}
+    )
     reference = "Kingma & Ba (2015), arXiv:1412.6980; Ioffe & Szegedy (2015), arXiv:1502.03167"
 
     def refusal(self, diagnosis, run, plan):

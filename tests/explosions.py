@@ -227,6 +227,45 @@ def validation_hole():
     return mlp("adam", activation="tanh"), x, y, arguments
 
 
+def negative_variance():
+    """Training is fine; the moving variance is negative, as its momentum is above 1."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=3.0, seed=0)
+    norm = layers.BatchNormalization(momentum=1.1, name="norm")
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, kernel_initializer=wide), norm, layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+class LogOfMagnitude(layers.Layer):
+    """Takes the logarithm of what it makes positive, but only while it trains."""
+
+    def call(self, x, training=False):
+        return ops.log(ops.abs(x) + 0.1 if training else x)
+
+
+def log_in_inference():
+    """Training is fine; in inference a layer takes the logarithm of negative numbers."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4), LogOfMagnitude(), layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
+def bias_of_no_share():
+    """A bias begins with log(0)."""
+    x, y = table()
+    model = mlp("adam")
+    model.layers[-1].bias.assign([-np.inf])
+    return model, x, y, dict(ARGUMENTS)
+
+
 def outlying_targets():
     """Two targets out of 160 are wrong by orders of magnitude; the rows held back are clean."""
     x, y = table()

@@ -41,6 +41,9 @@ EXPECTED = {
     explosions.nothing_but_padding: Cause.EMPTY_REDUCTION,
     explosions.black_frame: Cause.POISON_BATCH,
     explosions.validation_hole: Cause.VALIDATION_ONLY,
+    explosions.negative_variance: Cause.INFERENCE_STATISTICS,
+    explosions.log_in_inference: Cause.INFERENCE_ONLY,
+    explosions.bias_of_no_share: Cause.NONFINITE_START,
     explosions.glitch: Cause.TRANSIENT,
     explosions.foreign_state: Cause.UNKNOWN,
 }

@@ -17,6 +17,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
 from nanfix.explain.incident import unrepaired
 from nanfix.install.workbench import Workbench
+from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import restore, take
 from nanfix.recorder.watch import Watching, watch
 from nanfix.records.budget import Budget
@@ -77,14 +78,16 @@ def _train_with(
             handed_back = bench.hand_back(plan)
             # Where nothing was ever guarded, the training has stayed finite without the fix.
             useless = plan.of(Guards).guards and len(bench.idle(plan)) == len(fix.edits)
+            unfit = tuple(f"{fault}." for _, fault in faults(model))
+            ended = Outcome.HEALTHY if useless else Outcome.REPAIRED
             return Report(
-                outcome=Outcome.HEALTHY if useless else Outcome.REPAIRED,
+                outcome=Outcome.EXHAUSTED if unfit else ended,
                 model=model,
                 history=dict(after.history),
                 epoch=after.epoch,
                 params=dict(after.params),
                 fix=fix,
-                notes=(*after.notes, *handed_back),
+                notes=(*after.notes, *handed_back, *unfit),
                 recorder=after.recorder.usage(),
                 run=run.outline(),
                 stages=stages,

@@ -13,6 +13,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
 from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
+from nanfix.model.running_statistics import remarks
 from nanfix.model.snapshot import nonfinite_variables
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
@@ -103,7 +104,8 @@ def _finished(
 ) -> Report:
     """Report a run that stayed finite.
 
-    A non-finite validation loss is explained, and repaired where the data cause it.
+    A model or a validation that is not finite in inference is explained, and repaired where that
+    takes no other training. A model that is not fit for use is not called healthy.
     """
     report = Report(
         outcome=Outcome.HEALTHY,
@@ -121,16 +123,19 @@ def _finished(
             else report
         )
     incident = net.attempt(
-        "looking at the validation data", lambda: ValidationIncident.of(model, data, watched), None
+        "looking at the model in inference",
+        lambda: ValidationIncident.of(model, data, watched),
+        None,
     )
     if incident is None:
-        return report
+        return replace(report, notes=(*report.notes, *remarks(model)))
     say(data, str(incident.diagnosis))
     with preserved_randomness():
         mend = partial(incident.repair, settings.strategies, settings.seed)
-        repaired = net.attempt("repairing the validation", mend, None)
+        repaired = net.attempt("repairing the model in inference", mend, None)
     if repaired is None:
-        return replace(report, diagnosis=incident.diagnosis)
+        outcome = Outcome.EXHAUSTED if incident.is_of_the_model else Outcome.HEALTHY
+        return replace(report, outcome=outcome, diagnosis=incident.diagnosis)
     return replace(
         report,
         outcome=Outcome.REPAIRED,

@@ -89,7 +89,7 @@ def train_and_plan(
             if validation is None:
                 return watched, Plan()
             space = build_space(chosen, validation.diagnosis, validation.run, net=net)
-            return watched, Plan(validation.diagnosis, tuple(space.data_fixes()))
+            return watched, Plan(validation.diagnosis, tuple(validation.fixes(space)))
         recording = watched.recorder.recording()
         if not recording.snapshots:
             raise NanfixError(NOTHING_KEPT)

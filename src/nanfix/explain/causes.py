@@ -11,6 +11,7 @@ from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.growth import Growth
+from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
 from nanfix.model.activations import activation_name, activation_of, is_bounded
@@ -78,29 +79,6 @@ def reason(
     )
 
 
-def validation_only(audit: Audit, onset: Onset) -> Diagnosis:
-    """Return the diagnosis of a run whose training is fine and whose validation loss is not."""
-    evidence = (
-        audit.input_evidence
-        if audit.batch_inputs_nonfinite
-        else "weights and training loss stayed finite throughout"
-    )
-    findings = [Finding(Cause.VALIDATION_ONLY, 0.9, evidence)]
-    if audit.batch_inputs_nonfinite:
-        findings.append(Finding(Cause.NONFINITE_INPUT, 0.8, f"in the validation data, {evidence}"))
-    if audit.batch_targets_nonfinite:
-        findings.append(
-            Finding(Cause.NONFINITE_TARGET, 0.8, f"in the validation data, {audit.target_evidence}")
-        )
-    if audit.label_evidence:
-        findings.append(
-            Finding(Cause.INVALID_LABEL, 0.8, f"in the validation data, {audit.label_evidence}")
-        )
-    return Diagnosis(
-        onset, tuple(findings), Place(Phase.VALIDATION), audit.rows, "the validation data"
-    )
-
-
 def _findings(
     seen: Replay,
     failing: Observation,
@@ -114,6 +92,7 @@ def _findings(
     data = [
         *nonfinite_start(run),
         *_ruined_statistics(run),
+        *statistics_run_away(failing),
         *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
     ]
     if refuses_label(failing.error) and not audit.label_evidence:

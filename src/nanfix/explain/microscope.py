@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,8 +78,11 @@ class Observation:
     error: str | None = None
 
 
-def observe(model: keras.Model, batch: Any) -> Observation:
-    """Run one training step eagerly on `batch` and say where it first turned non-finite.
+def observe(
+    model: keras.Model, batch: Any, step: Callable[[Any], Any] | None = None
+) -> Observation:
+    """Run one training step, or another `step`, eagerly on `batch` and say where it first turned
+    non-finite.
 
     Changes the state of the model.
     """
@@ -94,7 +97,7 @@ def observe(model: keras.Model, batch: Any) -> Observation:
 
     with told_of_updates(model, listen), functions_run_eagerly(True), traced(microscope.visit):
         try:
-            logs = model.train_step(batch)
+            logs = (step or model.train_step)(batch)
         except NOT_EAGERLY as refused:
             logs, error = {}, f"{type(refused).__name__}: {refused}".split("\n")[0]
     norm = math.sqrt(sum(n * n for n in norms)) if norms else None

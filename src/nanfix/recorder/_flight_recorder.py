@@ -147,10 +147,11 @@ class FlightRecorder(keras.callbacks.Callback):
         if self._step is not None:
             self._step.abandon()
 
-    def recording(self) -> Recording:
+    def recording(self, *, steps: bool = True) -> Recording:
+        """Return what was recorded; without `steps` the batches need not be unpacked."""
         return Recording(
             snapshots=tuple(self._shelf.snapshots),
-            steps=self._batches.steps(),
+            steps=self._batches.steps() if steps else (),
             step_of_keras=self._step,
             first_batch=self._batches.first,
             losses=tuple(self._losses.steps),

@@ -213,6 +213,30 @@ class Cause(Enum):
             "one row."
         ),
     )
+    INFERENCE_STATISTICS = (
+        "inference-statistics",
+        "a normalization layer predicts with statistics that are not those of the data",
+        (
+            "`loss` is fine, `val_loss` or `model.predict` is nan; the moving variance of a "
+            "`BatchNormalization` is negative or inf"
+        ),
+        (
+            "Set the layer's momentum back to its default, and let the layer take up its "
+            "statistics anew."
+        ),
+    )
+    INFERENCE_ONLY = (
+        "inference-only",
+        "what the model computes in inference alone is not finite",
+        (
+            "`loss` is fine, `val_loss` or `model.predict` is nan for the very rows that were "
+            "trained on"
+        ),
+        (
+            "Look at what the layer does when `training` is False, and keep it inside its domain "
+            "there too."
+        ),
+    )
     EMPTY_REDUCTION = (
         "empty-reduction",
         "a mean or maximum is taken over nothing",

@@ -17,6 +17,7 @@ class Phase(Enum):
     GRADIENT = "gradient"
     UPDATE = "weight update"
     VALIDATION = "validation"
+    INFERENCE = "prediction"
     UNKNOWN = "unknown"
 
 
@@ -113,8 +114,10 @@ class Diagnosis:
         return frozenset(finding.cause for finding in self.findings)
 
     def __str__(self):
+        apart = self.place.phase in (Phase.VALIDATION, Phase.INFERENCE)
+        became = "Training stayed finite, its result" if apart else "Training"
         lines = [
-            f"Training became non-finite at {self.onset}, {self.place}.",
+            f"{became} became non-finite at {self.onset}, {self.place}.",
             f"Cause: {self.cause.sentence} ({self.findings[0].evidence}).",
         ]
         if self.place.values and self.place.values not in self.findings[0].evidence:

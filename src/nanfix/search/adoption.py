@@ -11,6 +11,7 @@ from nanfix.explain.incident import Incident, say
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.randomness import preserved_randomness
+from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import Snapshot
 from nanfix.recorder.callbacks import end
 from nanfix.recorder.watch import Watched, merged_history, watch
@@ -111,8 +112,10 @@ class Adoption:
 
     def _learned(self) -> bool:
         """Say whether the model is better than one that has learned nothing; of one
-        that cannot be judged that it is.
+        that cannot be judged that it is. One whose statistics are of no use has learned nothing.
         """
+        if faults(self._run.model):
+            return False
         loss = self._bench.validation_loss()
         return not self._bench.judges or (math.isfinite(loss) and loss < self._baselines.threshold)
 

@@ -1,36 +1,60 @@
-"""A training that is fine, and a validation loss that is not finite."""
+"""A training that is fine, and a model or a validation loss that is not finite in inference."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nanfix.data.arrays import flat_arrays
+import numpy as np
+from keras import tree
+
+from nanfix.data.arrays import flat_arrays, take_rows, unpacked
+from nanfix.data.constant_prediction import constant_loss
+from nanfix.data.datasets import batch_size_of, judged_on
 from nanfix.data.training_data import TrainingData
-from nanfix.explain.audit import audit
-from nanfix.explain.causes import validation_only
+from nanfix.explain.audit import Audit, audit
 from nanfix.explain.description import describe, recorded_batches
-from nanfix.install.folding import Sites
+from nanfix.explain.inference import (
+    Inference,
+    doubtful,
+    explained,
+    few_inputs,
+    look,
+    predicts_finite,
+    was_validated,
+)
+from nanfix.install.folding import Sites, callable_alone
 from nanfix.install.workbench import Workbench
 from nanfix.model.quiet import quiet
-from nanfix.model.run import Run
-from nanfix.model.snapshot import restore, take
+from nanfix.model.randomness import preserved_randomness
+from nanfix.model.run import Run, fades
+from nanfix.model.running_statistics import estimated, faults
+from nanfix.model.snapshot import Snapshot, restore, take
 from nanfix.recorder.watch import Watched
-from nanfix.records.diagnosis import Diagnosis
+from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Strategy
-from nanfix.search.space import build_space
+from nanfix.search.space import Space, build_space
 
 AGAIN = (
     "The validation figures of the last epoch were measured again, with the repaired model; those "
     "of the epochs before it are as they were, since their weights are gone."
 )
+MEASURED_ANEW = (
+    "The weights are those of the training. The statistics of {} were measured anew, over {} "
+    "batches of training data."
+)
+ROWS = 32  # of which a model has to give in training what it gave before it was repaired
+SAME = 0.02  # share of the largest output by which full and half precision may differ
+MOST_BATCHES = 100  # of training data, over which statistics are measured anew
 
 
 @dataclass(frozen=True)
 class Revalidated:
-    """What made the validation finite, what was done, and what loss and metrics are now."""
+    """What made the model or the validation finite, what was done, and what loss and metrics are
+    now.
+    """
 
     fix: Fix
     notes: tuple[str, ...]
@@ -49,63 +73,165 @@ class Revalidated:
 
 @dataclass(frozen=True)
 class ValidationIncident:
-    """A finished training whose validation loss was not finite, and why."""
+    """A finished training whose validation loss, or whose model in inference, was not finite, and
+    why.
+    """
 
     model: Any
     data: TrainingData
     held: TrainingData
+    sampled: TrainingData
     run: Run
     sites: Sites
     diagnosis: Diagnosis
+    inference: Inference
 
     @classmethod
     @quiet()
     def of(cls, model: Any, data: TrainingData, watched: Watched) -> "ValidationIncident | None":
-        """Return the incident of a training that has ended, or None when its validation
-        stayed finite.
+        """Return the incident of a training that has ended, or None when its model is fit for use.
+
+        The model is run only where neither its validation nor its statistics tell that.
         """
         onset = watched.recorder.validation_onset
-        if onset is None:
+        if onset is None and _is_fit(model, data, watched):
             return None
-        recorded = recorded_batches(data, watched.recorder.recording())
-        held = data.held(recorded)
+        recording = watched.recorder.recording()
+        recorded = recorded_batches(data, recording)
+        validated = onset is not None or was_validated(watched.history)
+        sampled = data.rows(recorded)
+        held = data.held(recorded) if validated else sampled
         run, sites = describe(model, data, recorded)
         inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
-        return cls(
-            model,
-            data,
-            held,
-            run,
-            sites,
-            validation_only(audit(run, inputs, targets, [], whole=True), onset),
-        )
+        looked = audit(run, inputs, targets, [], whole=True) if validated else Audit()
+        with preserved_randomness():
+            inference = look(model, held, sampled, validated=validated)
+        onset = onset or Onset(max(watched.epoch, default=0) + 1, recording.steps_per_epoch or 1)
+        diagnosis = explained(inference, looked, onset)
+        return cls(model, data, held, sampled, run, sites, diagnosis, inference)
+
+    @property
+    def is_of_the_model(self) -> bool:
+        """Whether the model is at fault, and not the validation data alone."""
+        return self.inference.of_the_model
 
     @quiet()
     def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
-        """Make the first change to the data that gives a finite validation loss part of
-        the model; its training stays.
+        """Make the first change with which predictions and validation are finite part of the
+        model; its training stays, statistics that are at fault are measured anew.
 
         Returns:
             What came of it, or None when none holds, or what is drawn to try one would
             be lost to the user.
         """
         state = take(self.model)
-        if state is None or isinstance(self.held.x, Iterator):
+        if state is None or isinstance(self.held.x, Iterator) or not self._can_be_run:
             return None
-        fixes = build_space(strategies, self.diagnosis, self.run).data_fixes()
+        trained = self._as_trained(state)
         bench = Workbench(self.run, self.data, self.held, self.sites)
         bench.open()
         try:
-            for fix in (*(Fix((edit,)) for whole in fixes for edit in whole.edits), *fixes):
+            for fix in self.fixes(build_space(strategies, self.diagnosis, self.run)):
                 plan = fix.plan(self.run)
                 bench.prepare(plan, state, seed)
-                figures = bench.figures_on(self.held)
+                if not _same(trained, self._as_trained(state)):
+                    continue
+                told = self._measure_anew(state)
+                figures = self._figures(bench)
+                again = (AGAIN,) if self.inference.validated else ()
+                try:
+                    if figures is not None:
+                        return Revalidated(fix, (*bench.hand_back(plan), *told, *again), figures)
+                except CannotHandBack:
+                    pass
                 restore(state)
-                if math.isfinite(figures["loss"]):
-                    try:
-                        return Revalidated(fix, (*bench.hand_back(plan), AGAIN), figures)
-                    except CannotHandBack:
-                        continue
         finally:
             bench.close()
         return None
+
+    def fixes(self, space: Space) -> list[Fix]:
+        """Return what may help without another training, in the order in which it is tried: changes
+        to the data, or to a model that is at fault itself.
+        """
+        if self.is_of_the_model:
+            families = sorted(space.families, key=lambda each: (not each.indicated, each.tier))
+            return [
+                space.fix_of(((family.strategy, level),))
+                for family in families
+                for level in range(family.levels)
+            ]
+        whole = space.data_fixes()
+        single = [Fix((edit,)) for fix in whole for edit in fix.edits]
+        return [*single, *(fix for fix in whole if len(fix.edits) > 1)]
+
+    def _measure_anew(self, state: Snapshot) -> tuple[str, ...]:
+        """Measure statistics that are at fault anew where the momentum is one that means something
+        now, and say so; everything else is as it was.
+        """
+        layers = [layer for layer, _ in faults(self.model) if fades(layer.momentum)]
+        if not layers:
+            return ()
+        batches = self._training_batches()
+        measured = estimated(self.model, layers, (unpacked(batch)[0] for batch in batches))
+        restore(state)
+        for variable, value in measured:
+            variable.assign(value)
+        names = ", ".join(layer.name for layer in layers)
+        return (MEASURED_ANEW.format(names, len(batches)),)
+
+    def _training_batches(self) -> list[Any]:
+        size = batch_size_of(self.data) if self.data.is_arrays else None
+        fed = judged_on(self.sampled, size).x
+        return list(fed.take(MOST_BATCHES))
+
+    @property
+    def _can_be_run(self) -> bool:
+        return not self.is_of_the_model or callable_alone(self.model)
+
+    def _as_trained(self, state: Snapshot) -> np.ndarray:
+        """Return what a model that is at fault gives in training mode, which a repair has to leave
+        as it is; nothing of one that is not.
+        """
+        if not self.is_of_the_model:
+            return np.empty(0)
+        rows = take_rows(self.run.sample.x, slice(0, ROWS))
+        outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(rows, training=True))]
+        restore(state)
+        return np.concatenate([array.astype("float64").reshape(-1) for array in outputs])
+
+    def _figures(self, bench: Workbench) -> dict[str, float] | None:
+        """Return loss and metrics of the model as it is prepared; None where it is not fit for use.
+
+        One that was at fault also has to be better than a constant.
+        """
+        rows = self.run.sample.x
+        if self.is_of_the_model and (faults(self.model) or not predicts_finite(self.model, rows)):
+            return None
+        figures = bench.figures_on(self.held) if bench.judges else {}
+        loss = figures.get("loss", 0.0)
+        constant = constant_loss(self.run, self.held) if self.is_of_the_model else None
+        beaten = constant is None or not figures or loss < constant
+        return figures if math.isfinite(loss) and beaten else None
+
+
+def _is_fit(model: Any, data: TrainingData, watched: Watched) -> bool:
+    """Say whether a model is fit for use whose validation showed nothing else.
+
+    Statistics are read; the model itself is run only where no validation has shown that it is
+    finite, and something speaks for it that it is not.
+    """
+    if faults(model):
+        return False
+    recording = watched.recorder.recording(steps=False)
+    if was_validated(watched.history) or not doubtful(model, recording):
+        return True
+    inputs = few_inputs(data, recording)
+    with preserved_randomness():
+        return inputs is None or predicts_finite(model, inputs)
+
+
+def _same(trained: np.ndarray, now: np.ndarray) -> bool:
+    """Say whether a model computes in training what it did, but for the precision."""
+    if trained.shape != now.shape or not trained.size:
+        return trained.shape == now.shape
+    return bool(np.abs(trained - now).max() <= SAME * max(np.abs(trained).max(), 1e-6))
