@@ -3,9 +3,11 @@ nothing else.
 """
 
 import explosions
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers, ops
 
 import nanfix
 from nanfix.changes.plan import Plan
@@ -65,3 +67,82 @@ def test_stream_goes_without_its_last_batch(kind):
     report = nanfix.fit(model, batches, strategies=[NAME], **given)
     assert report.outcome is Outcome.REPAIRED and np.isfinite(report.history["loss"]).all()
     assert report.fix.edits[0].params == {"batch_rows": 16, "rows": None}
+
+
+def mean_over_rows(y, p):
+    return ops.sum(ops.square(y - p), axis=0) / ops.cast(ops.shape(y)[0], "float32")
+
+
+def cut(sizes):
+    """Return rows in batches of these sizes."""
+    x, y = explosions.table()
+    ends = np.cumsum(sizes)
+    return [(x[end - n : end], y[end - n : end]) for n, end in zip(sizes, ends, strict=True)]
+
+
+class Cut(keras.utils.PyDataset):
+    def __init__(self, sizes):
+        super().__init__()
+        self.batches = cut(sizes)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def dataset(sizes):
+    signature = (tf.TensorSpec((None, 4)), tf.TensorSpec((None, 1)))
+    return tf.data.Dataset.from_generator(lambda: iter(cut(sizes)), output_signature=signature)
+
+
+def drawn(sizes):
+    return (batch for _ in range(100) for batch in cut(sizes))
+
+
+def trained_on(make, sizes, loss="mse", **settings):
+    keras.utils.set_random_seed(0)
+    norm = [] if loss is mean_over_rows else [layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, "tanh"), *norm, layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    steps = {"steps_per_epoch": len(sizes)} if make is drawn else {}
+    given = {"epochs": 8, "verbose": 0, "throw": False, "seed": 0, **steps}
+    return nanfix.fit(model, make(sizes), **given, **settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "sizes", "loss"),
+    [
+        (Cut, [16, 16, 0, 16, 16], "mse"),
+        (Cut, [16, 16, 16, 16, 0], mean_over_rows),
+        (Cut, [0] * 12 + [16] * 5, "mse"),
+        (drawn, [0, 16, 16, 16, 16], "mse"),
+        (dataset, [16, 16, 0, 16, 16], "mse"),
+    ],
+)
+def test_batches_without_a_row_are_left_out(make, sizes, loss):
+    report = trained_on(make, sizes, loss)
+    assert report.outcome is Outcome.REPAIRED
+    assert report.diagnosis.cause is Cause.EMPTY_REDUCTION and report.diagnosis.batch_rows == 0
+    (edit,) = report.fix.edits
+    assert edit.strategy == NAME and edit.params == {"batch_rows": 1, "rows": None}
+    assert "batches that have no row" in str(report.fix)
+    assert report.history["loss"][-1] < report.history["loss"][0]
+
+
+@pytest.mark.parametrize("make", [Cut, drawn, dataset])
+def test_data_without_a_row_cannot_be_learned_from(make):
+    report = trained_on(make, [0] * 6)
+    assert report.outcome is Outcome.UNREPAIRABLE and report.trials == ()
+    assert "no batch of the data has a row" in str(report)
+    assert all(np.isfinite(weight).all() for weight in report.model.get_weights())
+
+
+def test_empty_batch_is_told_from_one_with_rows():
+    batches = contract.diagnosis(Cause.EMPTY_REDUCTION, batch_rows=0)
+    run = contract.run_of(explosions.mlp(), *explosions.table(rows=97))
+    (params,) = contract.levels(get(NAME), batches, run)
+    assert params == {"batch_rows": 1, "rows": None}
+    several = contract.diagnosis(Cause.EMPTY_REDUCTION, batch_rows=2)
+    assert not contract.applies(get(NAME), several, run)

@@ -80,7 +80,7 @@ def audit(
                 run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets)))
             )
         ),
-        hopeless=_hopeless(run),
+        hopeless=_hopeless(run) or _no_row_left(run, bad_targets, targets, bad_weights, weights),
     )
 
 
@@ -146,6 +146,11 @@ def _continuous(run: Run) -> bool:
 
 
 def _hopeless(run: Run) -> str | None:
+    if run.sample.inputs and not any(map(len, run.sample.inputs)):
+        return (
+            "no batch of the data has a row, so there is nothing to learn from; look at what "
+            "selects the rows"
+        )
     targets = [array for array in run.sample.targets if array.dtype.kind == "f" and array.size]
     if targets and not any(np.isfinite(array).any() for array in targets):
         return (
@@ -159,6 +164,30 @@ def _hopeless(run: Run) -> str | None:
             "have to be found again"
         )
     return None
+
+
+def _no_row_left(
+    run: Run,
+    bad_targets: np.ndarray,
+    targets: list[Any],
+    bad_weights: np.ndarray,
+    weights: list[Any],
+) -> str | None:
+    """Say whether no row has all of its targets, or a weight: nothing fills these, and no row is
+    left when the others are left out. So it is in the sample, and in what was looked at.
+    """
+    sampled = list(run.sample.targets)
+    for what, bad, arrays, others in (
+        ("target in every output", bad_targets, targets, sampled),
+        ("sample weight", bad_weights, weights, weights),
+    ):
+        if _all_bad(bad, arrays) and _all_bad(_holes(others), others):
+            return f"no row has a finite {what}, so there is nothing to learn from"
+    return None
+
+
+def _all_bad(bad: np.ndarray, arrays: list[Any]) -> bool:
+    return bool(arrays) and 0 < max(map(len, arrays)) == bad.size
 
 
 def _scale(arrays: list[np.ndarray]) -> float:

@@ -93,6 +93,7 @@ def _findings(
         *nonfinite_start(run),
         *_ruined_statistics(run),
         *statistics_run_away(failing),
+        *_no_rows(seen),
         *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
     ]
     if refuses_label(failing.error) and not audit.label_evidence:
@@ -127,6 +128,11 @@ def _findings(
             yield Finding(
                 finding.cause, AHEAD, f"{finding.evidence}, which training had not reached"
             )
+
+
+def _no_rows(seen: Replay) -> Iterator[Finding]:
+    if seen.batch is not None and rows_in(seen.batch) == 0:
+        yield Finding(Cause.EMPTY_REDUCTION, 0.97, "the batch that failed has no row")
 
 
 def _ruined_statistics(run: Run) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ WEIGHTED = (
     keras.layers.Conv2D,
     keras.layers.Conv3D,
 )
+DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one with a row
 FEW = 2  # rows that the model is run on to see where its inputs go
 # What a call raises that is given what it is not meant for.
 REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError)
@@ -154,10 +155,15 @@ def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, i
 
 
 def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
-    """Return the batches of a stream that are still at hand, or else its first ones;
-    arrays need none.
+    """Return the batches of a stream that are still at hand, or else its first ones; arrays need
+    none. Where all of these are empty, more are drawn, until one has a row.
     """
     if data.is_arrays:
         return []
     held = [step.whole_batch for step in recording.steps] or [recording.first_batch]
-    return [batch for batch in held if batch is not None] or first_batches(data.x)
+    found = [batch for batch in held if batch is not None] or first_batches(data.x)
+    for count in DRAWN:
+        if any(rows_in(batch) != 0 for batch in found):
+            break
+        found = first_batches(data.x, count)
+    return found

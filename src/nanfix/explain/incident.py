@@ -20,6 +20,7 @@ from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.description import describe, recorded_batches
 from nanfix.explain.failed_run import FailedRun
 from nanfix.explain.growth import Growth, measure_growth
+from nanfix.explain.impossible import hopeless_training
 from nanfix.explain.microscope import Observation, observe
 from nanfix.explain.replay import Replay, flat_batch, replay
 from nanfix.explain.reruns import try_otherwise
@@ -178,7 +179,11 @@ class Incident:
 
     def _audited(self, seen: Replay) -> Audit:
         inputs, targets, weights, whole = self._looked_at(seen)
-        return audit(self.run, inputs, targets, weights, whole=whole)
+        looked = audit(self.run, inputs, targets, weights, whole=whole)
+        fails_of_data = looked.batch_inputs_nonfinite or looked.batch_targets_nonfinite
+        if looked.hopeless or fails_of_data or seen.failing is None:
+            return looked
+        return replace(looked, hopeless=hopeless_training(self.run, seen.failing))
 
     def tried_otherwise(
         self, seen: Replay, looked: Audit, growth: Growth, seconds: float

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from nanfix.data.arrays import flat_arrays, unpacked
+from nanfix.data.arrays import flat_arrays, rows_in, unpacked
 from nanfix.explain.microscope import Observation, observe
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import Snapshot, restore, take
-from nanfix.model.training_step import RecordingStep, loss_of
+from nanfix.model.training_step import RecordingStep, loss_of, whole
+from nanfix.private.objects import loss_tracker
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.diagnosis import Onset
 
@@ -54,7 +56,7 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
         for index, step in enumerate(recording.steps):
             _set_rates(step)
             model.reset_metrics()  # so that the loss is this step's alone
-            loss, error = _run(step_of_keras, step.batch)
+            loss, error = _run(model, step_of_keras, step.batch)
             losses.append(loss)
             after = take(model)
             if after is None or error or not math.isfinite(loss):
@@ -99,12 +101,15 @@ def _set_rates(step: RecordedStep) -> None:
         variable.assign(value)
 
 
-def _run(step: RecordingStep, batch: Any) -> tuple[float, str | None]:
+def _run(model: keras.Model, step: RecordingStep, batch: Any) -> tuple[float, str | None]:
     try:
         logs = step.replay(batch)
     except tf.errors.InvalidArgumentError as refused:
         return math.nan, str(refused)
     loss = loss_of(logs)
+    tracker = loss_tracker(model)
+    if loss == 0 and tracker is not None and rows_in(whole(batch)) == 0:
+        loss = float(np.asarray(tracker.total))  # over no rows Keras shows a mean of 0
     return (0.0 if loss is None else loss), None
 
 

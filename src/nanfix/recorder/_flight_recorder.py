@@ -19,7 +19,7 @@ from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore, state_
 from nanfix.model.training_step import Drawn, RecordingStep, loss_of, recordable
 from nanfix.recorder._batches import RecordedBatches
 from nanfix.recorder._beginning import Beginning
-from nanfix.recorder._losses import LossSeries
+from nanfix.recorder._losses import LossSeries, sum_is_finite
 from nanfix.recorder._retention import Shelf
 from nanfix.recorder._timing import RecorderTiming
 from nanfix.recorder.recording import (
@@ -276,6 +276,8 @@ class FlightRecorder(keras.callbacks.Callback):
         Raises Nonfinite, and keeps nothing, when a later one is not finite.
         """
         begun = time.perf_counter()
+        if self._shelf.snapshots and not sum_is_finite(self.model):
+            raise self._nonfinite("the loss")
         snapshot = take(
             self.model,
             epoch=self._epoch,

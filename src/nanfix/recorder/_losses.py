@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from nanfix.model.training_step import is_running_mean, loss_of, named_loss
+from nanfix.private.objects import loss_tracker
 
 # Steps whose loss is remembered: enough to see a rise that takes some epochs; 8 KB.
 REMEMBERED_STEPS = 1024
@@ -63,3 +65,11 @@ class LossSeries:
         known = [loss for loss in (validation_loss, training_loss) if loss is not None]
         self.epochs[epoch] = known[0] if known else math.nan
         return validation_loss
+
+
+def sum_is_finite(model: Any) -> bool:
+    """Say whether the losses that Keras has summed up are finite; one over no rows is shown as 0
+    though it is not.
+    """
+    tracker = loss_tracker(model)
+    return tracker is None or math.isfinite(float(np.asarray(tracker.total)))
