@@ -23,8 +23,9 @@ from nanfix.install.workbench import Workbench
 from nanfix.recorder.watch import Watching, watch
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
-from nanfix.search.judge import Baselines, Judge
+from nanfix.search.judge import Judge
 from nanfix.search.space import build_space
+from nanfix.search.verdict import Baselines
 
 EVERY = 20
 

@@ -78,10 +78,14 @@ FILL, DROP = Family("fill", 1, 1, called_for=True), Family("drop", 1, 1)
 
 def test_a_called_for_change_to_the_data_is_in_every_candidate():
     families = (FILL, DROP, RATE, INPUTS)
-    tried = climb(families, lambda c: 1.0 if "inputs" in c else 5.0)
+    tried = climb(families, lambda c: 1.0 if "inputs" in c else None)
     assert next(iter(tried)) == (("fill", 0),)
     assert all(candidate[0] == ("fill", 0) for candidate in tried)
     assert choose(tried, families)[0] == (("fill", 0), ("inputs", 0))
+
+
+def test_a_called_for_change_to_the_data_that_holds_alone_is_enough():
+    assert list(climb((FILL, DROP, RATE, INPUTS), lambda c: 5.0 - len(c))) == [(("fill", 0),)]
 
 
 def test_another_change_to_the_data_is_tried_when_nothing_holds_with_the_first():

@@ -18,10 +18,10 @@ from nanfix.explain.description import describe
 from nanfix.explain.incident import unrepaired
 from nanfix.install.workbench import Workbench
 from nanfix.model.running_statistics import faults
-from nanfix.model.snapshot import restore, take
+from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.recorder.watch import Watching, watch
 from nanfix.records.budget import Budget
-from nanfix.records.errors import REFUSALS, CannotHandBack, InputError
+from nanfix.records.errors import REFUSALS, CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
 from nanfix.search.workers.pool import ALONE
@@ -60,12 +60,7 @@ def _train_with(
     plan = (Plan(), *stages)[-1]
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    initial = take(model)
-    if initial is None:
-        raise InputError(
-            "The model has non-finite weights before training. Expected: finite weights. Received: "
-            "NaN or inf. Build it anew."
-        )
+    initial = take_as_it_is(model)
     rows = plan.of(RowFilter)
     fed = filtered(data, rows)  # where no row is left it says so, before anything is changed
     bench = Workbench(run, data, data.held(first), sites)

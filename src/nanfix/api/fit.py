@@ -159,7 +159,7 @@ def _watched(
         report = replace(
             report, fix=found, seed=settings.seed, seconds=seconds, fingerprint=identity
         )
-        if run_dir is not None and report.outcome is Outcome.REPAIRED:
+        if run_dir is not None and report.outcome.has_fix:
             report = net.attempt(
                 "keeping the repaired model", partial(_kept, report, folder), report
             )

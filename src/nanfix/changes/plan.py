@@ -42,6 +42,13 @@ class Plan:
         )
         return replace(self, changes={**self.changes, change.kind: joined})
 
+    def only(self, *kinds: type[Change]) -> Plan:
+        """Return the plan with the changes of these kinds alone."""
+        wanted = {kind.kind for kind in kinds}
+        return replace(
+            self, changes={name: each for name, each in self.changes.items() if name in wanted}
+        )
+
     @property
     def addresses(self) -> frozenset[str]:
         """The addresses of the layers that the changes name."""

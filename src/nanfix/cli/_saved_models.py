@@ -99,7 +99,7 @@ def repair_saved(  # long: a third of it explains the arguments
         "run_dir": run_dir and run_dir / "call-0",
     }
     report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
-    if report.outcome is not Outcome.REPAIRED:
+    if not report.outcome.has_fix:
         return ScriptResult(
             ExitCode.INTERRUPTED if report.outcome is Outcome.INTERRUPTED else 0, (_call(report),)
         )

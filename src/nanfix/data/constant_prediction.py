@@ -1,6 +1,11 @@
-"""What a model that has learned nothing reaches: the baselines a repair has to beat."""
+"""What always predicting the same reaches: the baseline that a repair has to beat."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from keras import tree
 
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
@@ -14,62 +19,117 @@ from nanfix.model.crossentropies import (
 )
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
+from nanfix.private.objects import given_loss_weights
 
 # The best constant prediction under a loss.
-CENTERS = {"mean_squared_error": np.mean, "mean_absolute_error": np.median}
+CENTERS: Mapping[str, Callable[..., Any]] = {
+    "mean_squared_error": np.mean,
+    "mean_absolute_error": np.median,
+}
 
 
-def constant_loss(run: Run, held: TrainingData) -> float | None:
-    """Return the loss on the held data of always predicting the same: mean, median, or
-    class frequencies.
-
-    None where no such prediction is known: several outputs, no targets, or a loss for which the
-    best constant is not one of these.
+@dataclass(frozen=True)
+class Output:
+    """One output of a model: the name under which Keras logs its loss, that loss, the shape without
+    rows, and the activation that it comes from, if that can be told.
     """
+
+    logged: str
+    loss: Any
+    shape: tuple[int, ...]
+    activation: str | None
+
+
+def constant_losses(run: Run, held: TrainingData) -> dict[str, float]:
+    """Return the loss on the held data of always predicting the same: mean, median, or class
+    frequencies. By the names under which Keras logs them: "loss", and that of each of several
+    outputs.
+
+    What is not known is left out: without targets, or where the best constant of a loss is not one
+    of these.
+    """
+    outputs = list(_outputs(run))
     truth = flat_arrays(held.y) if held.is_arrays else []
-    output, name = getattr(run.model, "output_shape", None), loss_name(run.user_loss)
-    crossentropy = crossentropy_of(run.user_loss)
-    probabilities = (
-        bool(run.activations) and activation_name(run.activations[-1][1]) in PROBABILITIES
-    )
+    if not (len(outputs) == len(truth) == len(run.sample.targets)):
+        return {}
+    weights = flat_arrays(held.sample_weight)
+    each = [weights[0] if len(weights) == 1 else None] * len(outputs)
+    if len(weights) == len(outputs):
+        each = list(weights)
+    found = [
+        _constant_loss(*given)
+        for given in zip(outputs, run.sample.targets, truth, each, strict=True)
+    ]
+    known = {o.logged: loss for o, loss in zip(outputs, found, strict=True) if loss is not None}
+    if len(outputs) > 1 and len(known) == len(outputs) and given_loss_weights(run.model) is None:
+        known["loss"] = sum(known.values())
+    return known
+
+
+def _outputs(run: Run) -> Iterator[Output]:
+    """Yield the outputs of a model in their order; nothing where losses cannot be told apart."""
+    shapes, model = getattr(run.model, "output_shape", None), run.model
+    if isinstance(shapes, tuple) and all(isinstance(size, int | None) for size in shapes):
+        if None not in shapes[1:] and not isinstance(run.user_loss, dict | list | tuple):
+            last = run.activations[-1][1] if run.activations else None
+            activation = None if last is None else activation_name(last)
+            yield Output("loss", run.user_loss, shapes[1:], activation)
+        return
+    names, losses = list(getattr(model, "output_names", None) or ()), run.user_loss
+    if isinstance(losses, dict):
+        losses = [losses.get(name) for name in names]
+    elif not isinstance(losses, list | tuple):
+        losses = [losses] * len(names)
+    flat = [tuple(each.shape) for each in tree.flatten(getattr(model, "outputs", None) or ())]
+    if len(flat) != len(names) or len(losses) != len(names) or None in losses:
+        return
+    held = {layer.name: layer for layer in model.layers}
+    for name, loss, shape in zip(names, losses, flat, strict=True):
+        if None in shape[1:]:
+            return
+        layer = held.get(name)
+        activation = activation_name(layer) if hasattr(layer, "activation") else None
+        yield Output(f"{name}_loss", loss, shape[1:], activation)
+
+
+def _constant_loss(
+    output: Output, targets: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> float | None:
+    """Return the loss of the best constant for one output on the targets `y`, learned from a sample
+    of those trained on; None where it is not known.
+    """
+    name, crossentropy = loss_name(output.loss), crossentropy_of(output.loss)
+    probabilities = output.activation in PROBABILITIES
     # Then those of the classes are the best constant.
     shares = crossentropy is not None and not crossentropy.focal
-    known = name in CENTERS or shares or probabilities
-    if (
-        not known
-        or len(truth) != 1
-        or len(run.sample.targets) != 1
-        or not isinstance(output, tuple)
-        or None in output[1:]
-    ):
+    if not (name in CENTERS or shares or probabilities):
         return None
-    targets, y = run.sample.targets[0], truth[0]
     indices = crossentropy is not None and crossentropy.targets is Targets.CLASS
     if indices:
-        targets = np.eye(output[-1])[np.clip(targets.reshape(-1).astype(int), 0, output[-1] - 1)]
+        classes = output.shape[-1]
+        targets = np.eye(classes)[np.clip(targets.reshape(-1).astype(int), 0, classes - 1)]
     targets = targets[_finite_rows(targets)]
     if not len(targets):
         return None
     constant = CENTERS.get(name, np.mean)(targets, axis=0).reshape(-1)
-    if takes_logits(run.user_loss):
+    if takes_logits(output.loss):
         if crossentropy is None:
             return None
         constant = crossentropy.logits(constant)
     elif crossentropy is not None and not probabilities:
         return None
     kept = _finite_rows(y)
-    y, weights = y[kept], flat_arrays(held.sample_weight)
-    if indices and not ((y >= 0) & (y < output[-1])).all():
+    y = y[kept]
+    if indices and not ((y >= 0) & (y < output.shape[-1])).all():
+        return None
+    if constant.size != int(np.prod(output.shape)):
         return None
     prediction = np.broadcast_to(constant, (len(y), constant.size))
-    if constant.size != int(np.prod(output[1:])):
-        return None
-    prediction = prediction.reshape(len(y), *output[1:]).astype("float32")
+    prediction = prediction.reshape(len(y), *output.shape).astype("float32")
     if y.ndim == prediction.ndim - 1 and not indices:
         y = y[..., None]
-    loss = float(
-        CompileLoss(loss=run.user_loss)(y, prediction, weights[0][kept] if weights else None)
-    )
+    given = None if weights is None else weights[kept]
+    loss = float(CompileLoss(loss=output.loss)(y, prediction, given))
     return loss if np.isfinite(loss) else None
 
 

@@ -66,6 +66,15 @@ class Workbench:
         """
         return self._prober.validation_loss()
 
+    def loss_from(self, plan: Plan, start: Snapshot) -> float:
+        """Return the validation loss that a training with `plan` begins with from `start`; nothing
+        stays prepared.
+        """
+        self.prepare(plan, start)
+        loss = self.validation_loss()
+        self._installer.put_back()
+        return loss
+
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared plan on these data; NaN for a model that only trains."""
         return self._prober.loss_on(data)

@@ -132,27 +132,30 @@ def nonfinite_variables(model: Any) -> list[str]:
 
 
 def take(
-    model: Any,
-    *,
-    epoch: int = 0,
-    step: int = 0,
-    total: int = 0,
-    callbacks: Iterable[Any] = (),
-    initial: bool = False,
+    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
 ) -> Snapshot | None:
-    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite.
+    """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite."""
+    snapshot = take_as_it_is(model, epoch=epoch, step=step, total=total, callbacks=callbacks)
+    return None if math.isnan(snapshot.weight_norm) else snapshot
 
-    An `initial` one is taken of whatever the user began with.
-    """
+
+def take_as_it_is(
+    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
+) -> Snapshot:
+    """Return a snapshot of `model`, finite or not."""
     variables = tuple(state_variables(model))
     tensors = tuple(map(read, variables))
     norm = verified(model, variables, tensors)
-    if norm is None and not initial:
-        return None
-    norm = math.nan if norm is None else norm
-    states = tuple((callback, plain_state(callback)) for callback in callbacks)
     return Snapshot(
-        epoch, step, total, variables, tensors, states, norm, time.time(), tuple(counters(model))
+        epoch=epoch,
+        step=step,
+        total=total,
+        variables=variables,
+        tensors=tensors,
+        callbacks=tuple((callback, plain_state(callback)) for callback in callbacks),
+        weight_norm=math.nan if norm is None else norm,
+        taken=time.time(),
+        counters=tuple(counters(model)),
     )
 
 

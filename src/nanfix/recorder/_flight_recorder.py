@@ -15,7 +15,14 @@ import tensorflow as tf
 
 from nanfix.data.memory import available
 from nanfix.model.faults import Net
-from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore, state_variables, take
+from nanfix.model.snapshot import (
+    Snapshot,
+    nonfinite_variables,
+    restore,
+    state_variables,
+    take,
+    take_as_it_is,
+)
 from nanfix.model.training_step import Drawn, RecordingStep, loss_of, recordable
 from nanfix.recorder._batches import RecordedBatches
 from nanfix.recorder._beginning import Beginning
@@ -271,20 +278,17 @@ class FlightRecorder(keras.callbacks.Callback):
             self._put(beginning.snapshot(self._epoch, self.total_steps), time.perf_counter())
 
     def _keep(self) -> None:
-        """Verify the state and keep it; the first is kept as it is.
-
-        Raises Nonfinite, and keeps nothing, when a later one is not finite.
-        """
+        """Keep the state. Raises Nonfinite where it is not finite, unless it is the first."""
         begun = time.perf_counter()
         if self._shelf.snapshots and not sum_is_finite(self.model):
             raise self._nonfinite("the loss")
-        snapshot = take(
+        taking = take if self._shelf.snapshots else take_as_it_is
+        snapshot = taking(
             self.model,
             epoch=self._epoch,
             step=self._done,
             total=self.total_steps,
             callbacks=self._callbacks,
-            initial=not self._shelf.snapshots,
         )
         self._put(snapshot, begun)
 

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     USAGE_ERROR = 2
     UNREPAIRABLE = 3
     EXHAUSTED = 4
+    FINITE = 5
     INTERRUPTED = 130  # as a shell has it for Ctrl-C
 
 

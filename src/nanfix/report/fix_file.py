@@ -94,7 +94,9 @@ class RunRecord(_Record):
 
     call: int = Field(0, ge=0)
     model: str = ""
-    outcome: Literal["HEALTHY", "REPAIRED", "UNREPAIRABLE", "EXHAUSTED", "INTERRUPTED"]
+    outcome: Literal[
+        "HEALTHY", "REPAIRED", "FINITE", "DIVERGED", "UNREPAIRABLE", "EXHAUSTED", "INTERRUPTED"
+    ]
     proof: Literal["held", "did not hold"] | None = None
     seed: int | None = None
     seconds: float = 0.0

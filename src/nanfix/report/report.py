@@ -23,6 +23,14 @@ class Outcome(Enum):
 
     HEALTHY = "Training stayed finite; nothing was changed."
     REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
+    FINITE = (
+        "With the fix the run stays finite, but the model has not learned; fix, model and history "
+        "are yours to judge."
+    )
+    DIVERGED = (
+        "Training stayed finite, but the loss has grown by orders of magnitude; nothing was "
+        "changed. nanfix.fit(..., repair_divergence=True) repairs such a run."
+    )
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
     EXHAUSTED = (
         "No fix worked within the budget; the model is in its last finite state. Allow more "
@@ -32,6 +40,11 @@ class Outcome(Enum):
         "Stopped before a fix was proved; the model is in its last finite state. The same call "
         "with the same run_dir goes on."
     )
+
+    @property
+    def has_fix(self) -> bool:
+        """Whether the model has been trained with a fix, and is handed over with it."""
+        return self in (Outcome.REPAIRED, Outcome.FINITE)
 
 
 @dataclass(frozen=True)

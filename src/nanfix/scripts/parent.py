@@ -83,7 +83,9 @@ def repair_script(  # long: half of it explains the arguments
     )
     first = run(script, args, job)
     repaired = {
-        call.call: call for call in first.calls if call.outcome is Outcome.REPAIRED and call.record
+        call.call: call
+        for call in first.calls
+        if call.outcome and call.outcome.has_fix and call.record
     }
     if first.exit_code:
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
@@ -197,7 +199,7 @@ def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
     again = {call.call: call for call in second.calls}
 
     def judged(call: CallResult) -> CallResult:
-        if call.outcome is not Outcome.REPAIRED or call.record is None:
+        if call.outcome is None or not call.outcome.has_fix or call.record is None:
             return call
         seen = again.get(call.call)
         held = (

@@ -67,4 +67,4 @@ class ScriptResult:
             call.proof == "did not hold" for call in self.calls
         ):
             return ExitCode.EXHAUSTED
-        return 0
+        return ExitCode.FINITE if Outcome.FINITE in outcomes else 0

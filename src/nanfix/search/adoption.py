@@ -1,7 +1,9 @@
 """Train the user's own epochs with a fix, and hand the repaired model back."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
@@ -19,11 +21,17 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
-from nanfix.search.judge import Baselines, beginning
+from nanfix.search.judge import Judge, beginning
+from nanfix.search.verdict import WORSE, directions, moved, shortfall
 
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, "
     "whether it learns is not known."
+)
+
+UNPROVED = (
+    "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
+    "else did better."
 )
 
 
@@ -34,16 +42,29 @@ class Adoption:
         notes: the notes of the repair, to which these trainings add theirs.
     """
 
-    def __init__(self, run: Incident, bench: Workbench, baselines: Baselines, notes: list[str]):
-        self._run, self._bench, self._baselines, self._notes = run, bench, baselines, notes
+    def __init__(self, run: Incident, bench: Workbench, judge: Judge, notes: list[str]):
+        self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
         self._reached = run.detected.epoch  # of the latest training, from 1
+        # The losses and fixes of trainings that held, but did not learn.
+        self.finite: list[tuple[float, Fix]] = []
 
-    def adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
+    def adopt(
+        self, fix: Fix, diagnosis: Diagnosis, proof: str, *, of_data: bool = False
+    ) -> Report | None:
         """Return the report of the training with `fix`; None when it failed, did not learn, or
-        could not be computed.
+        could not be computed. `of_data` says that it only treats what the run was given.
         """
+        return self._caught(partial(self._adopt, fix, diagnosis, proof, of_data=of_data))
+
+    def settle(self, fix: Fix, diagnosis: Diagnosis) -> Report | None:
+        """Return the report of a training that only has to stay finite, and to end no worse than
+        the last good state of the run; None where it does not.
+        """
+        return self._caught(partial(self._adopt, fix, diagnosis, UNPROVED, learning=False))
+
+    def _caught(self, train: Callable[[], Report | None]) -> Report | None:
         try:
-            return self._adopt(fix, diagnosis, proof)
+            return train()
         except Exception as error:
             if self._run.net.is_users_own(error) or not is_refusal(error):
                 self._run.net.caught("training with the fix", error)
@@ -67,9 +88,18 @@ class Adoption:
             seen, looked, growth = self._run.look(plan, after.recorder.recording(), detected)
         return self._run.reasoned(detected, seen, looked, growth, Counterfactuals())
 
-    def _adopt(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
+    def _adopt(
+        self,
+        fix: Fix,
+        diagnosis: Diagnosis,
+        proof: str,
+        *,
+        of_data: bool = False,
+        learning: bool = True,
+    ) -> Report | None:
         run, stages = self._run, fix.stages(self._run.run)
         plan = (Plan(), *stages)[-1]
+        begun, before = self._judge.begun(plan), math.nan if learning else self._before()
         try:
             start, after = self._train(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
@@ -78,46 +108,71 @@ class Adoption:
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
-        if not self._learned():
-            say(
-                run.data,
-                "nanfix: finite with the fix, but no better than a constant prediction; searching "
-                "on.",
-            )
+        loss = self._bench.validation_loss()
+        lacking = self._lacking(loss, start, begun, of_data)
+        if lacking is not None and math.isfinite(loss):
+            self.finite.append((loss, fix))
+        if lacking is not None and (learning or not loss <= before + WORSE * abs(before)):
+            say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             return None
         end(run.begun, after.history)
         run.begun = ()
-        unjudged = [] if self._bench.judges else [UNJUDGED]
         try:
             handed_back = self._bench.hand_back(plan)
         except CannotHandBack as refused:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
+        told = (*self._notes, *self._unjudged(), *handed_back, proof)
+        if lacking is not None:
+            told = (*handed_back, f"The model has not learned: {lacking}.")
         report = Report(
-            outcome=Outcome.REPAIRED,
+            outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
             history=history,
             epoch=epoch,
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *self._notes, *unjudged, *handed_back, proof),
+            notes=(*run.watched.notes, *after.notes, *told),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
         )
-        say(run.data, "nanfix: repaired. " + " ".join(str(fix).splitlines()))
+        ending = "repaired" if lacking is None else "finite, but it has not learned"
+        say(run.data, f"nanfix: {ending}. " + " ".join(str(fix).splitlines()))
         return report
 
-    def _learned(self) -> bool:
-        """Say whether the model is better than one that has learned nothing; of one
-        that cannot be judged that it is. One whose statistics are of no use has learned nothing.
+    def _unjudged(self) -> list[str]:
+        return [] if self._bench.judges else [UNJUDGED]
+
+    def _lacking(
+        self, loss: float, start: Snapshot, begun: float | None, of_data: bool
+    ) -> str | None:
+        """Return what the trained model, which comes to `loss`, lacks to be a repair; None when
+        that is nothing, or when the model cannot be judged.
         """
-        if faults(self._run.model):
-            return False
-        loss = self._bench.validation_loss()
-        return not self._bench.judges or (math.isfinite(loss) and loss < self._baselines.threshold)
+        if not moved(self._run.model, start):
+            return "no weight has moved"
+        ruined = faults(self._run.model)
+        if ruined:
+            return f"its running statistics are of no use ({ruined[0]})"
+        if not self._bench.judges:
+            return None
+        figures = self._bench.figures_on(self._run.held)
+        return shortfall(
+            loss,
+            figures,
+            self._judge.baselines,
+            begun=begun,
+            directions=directions(figures),
+            of_data=of_data,
+        )
+
+    def _before(self) -> float:
+        """Return the loss of the run in its last good state; inf where that is not finite."""
+        loss = self._bench.loss_from(Plan(), self._run.recording.good)
+        return loss if math.isfinite(loss) else math.inf
 
     def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Watched]:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
@@ -126,7 +181,7 @@ class Adoption:
         A durable run that was killed in this very training goes on with it. `then` tells the user
         what follows the rollback.
         """
-        run, start = self._run, beginning(self._run.failed, self._baselines, plan)
+        run, start = self._run, beginning(self._run.failed, self._judge.baselines, plan)
         whence = (
             f"from epoch {self._reached} to"
             if self._reached > start.epoch + 1

@@ -4,12 +4,14 @@ has learned nothing.
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from nanfix.changes.guards import Guards
+from nanfix.changes.loss import Loss
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.constant_prediction import constant_loss
+from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.workbench import Workbench
@@ -18,45 +20,12 @@ from nanfix.model.snapshot import Snapshot
 from nanfix.records.errors import NothingLeftError
 from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
+from nanfix.search.verdict import Baselines
 
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 SHARE = 0.04  # or this share of a long run
-LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
 NOTHING_LEFT = "no rows left"
 LOST = 100.0  # times the untrained loss, a probe has diverged
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """Validation losses of a model that has learned nothing: untrained, and predicting the best
-    constant; None if unknown.
-
-    `on_training_rows` is the untrained loss on rows that are trained on, among which
-    single ones may be far off.
-    """
-
-    untrained: float | None = None
-    constant: float | None = None
-    on_training_rows: float | None = None
-
-    @property
-    def highest(self) -> float:
-        """The loss to begin with, whatever the rows."""
-        known = [loss for loss in (self.untrained, self.on_training_rows) if loss is not None]
-        return max(known, default=math.inf)
-
-    @property
-    def constant_or_inf(self) -> float:
-        """The loss of predicting the best constant; inf where that is not known."""
-        return math.inf if self.constant is None else self.constant
-
-    @property
-    def threshold(self) -> float:
-        """The loss that a repaired run has to stay below, by a margin that noise does not make."""
-        best = min(
-            (loss for loss in (self.untrained, self.constant) if loss is not None), default=math.inf
-        )
-        return best - LEARNED * abs(best) if math.isfinite(best) else best
 
 
 def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Baselines:
@@ -65,12 +34,19 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     """
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
-    untrained, begun = (
+    untrained, on_training_rows = (
         _known(loss) for loss in (bench.validation_loss(), bench.loss_on(failed.sampled))
     )
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
-    return Baselines(untrained, constant_loss(kept, judged(failed.held, rows)), begun)
+    constants = constant_losses(kept, judged(failed.held, rows))
+    return Baselines(
+        untrained,
+        constants.get("loss"),
+        on_training_rows,
+        figures=bench.figures_on(failed.held) if bench.judges else {},
+        constants=constants,
+    )
 
 
 class Judge:
@@ -86,6 +62,7 @@ class Judge:
     ):
         self._failed, self._bench, self.baselines = failed, bench, baselines
         self._base_fix = base_fix or Fix()
+        self._begun: dict[str, float | None] = {}  # by what a plan says of the loss
         self._net = net or Net()
 
     def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
@@ -125,13 +102,25 @@ class Judge:
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
-        if (
-            probe.loss is not None
-            and self.baselines.untrained is not None
-            and probe.loss >= self.baselines.untrained
-        ):
+        begun = self.begun(plan)
+        if probe.loss is not None and begun is not None and probe.loss >= begun:
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
+
+    def begun(self, plan: Plan) -> float | None:
+        """Return the loss of the untrained model under a plan, None if unknown.
+
+        A guard caps the loss, and another loss is on another scale: what is no better than that
+        has learned nothing. Other changes leave it as it is without them, or are made to learn.
+        """
+        if not plan.only(Guards, Loss).changes:
+            return self.baselines.untrained
+        computed = plan.only(Guards, Loss, RowFilter)
+        known = repr(computed)
+        if known not in self._begun:
+            begun = self._bench.loss_from(computed, self._failed.snapshots[0])
+            self._begun[known] = _known(begun)
+        return self._begun[known]
 
     def _steps(self, plan: Plan, start: Snapshot, horizon: float) -> int:
         """Return how long a probe trains: past the onset with margin, and a bounded

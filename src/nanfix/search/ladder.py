@@ -99,7 +99,8 @@ def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
     """Propose each family alone, then what the evidence calls for together, then the
     best one refined and pruned.
 
-    Strategies for which the evidence is weak, and those that change numerics or architecture
+    Changes to the data that the evidence calls for are enough where they hold alone. Strategies for
+    which the evidence is weak, and those that change numerics or architecture
     without being called for, are tried only when the others do not learn well, and the last resorts
     only when nothing else has held.
 
@@ -108,7 +109,12 @@ def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
     """
     families = tuple(families)
     results = _Results(families, baseline)
-    for base in bases(families):
+    for number, base in enumerate(bases(families)):
+        if base and number == 0:
+            alone = yield from results.ask(base)
+            if alone.loss is not None:  # then nothing else was at fault
+                yield from _prune(results)
+                return
         yield from _walk(results, base)
         if results.best() is not None:
             yield from _improve(results)

@@ -18,14 +18,16 @@ from nanfix.remedies.strategy import Strategy
 from nanfix.report.report import Outcome, Report
 from nanfix.report.trial import TrialRecord
 from nanfix.search.adoption import Adoption
-from nanfix.search.judge import Baselines, Judge, measure_baselines
+from nanfix.search.judge import Judge, measure_baselines
 from nanfix.search.search_round import SearchRound
 from nanfix.search.space import Space, build_space
+from nanfix.search.verdict import Baselines
 from nanfix.search.workers.pool import Workers
 from nanfix.search.workers.shared_run import SharedRun
 
 # Causes that are treated one after the other, each uncovered by the treatment of the one before.
 ROUNDS = 3
+SETTLED = 2  # fixes that did not learn are trained with at most, to find one that stays finite
 
 
 class Repair:
@@ -39,6 +41,7 @@ class Repair:
         self._refused: Mapping[str, str] = {}
         self._notes: list[str] = []
         self._shared = SharedRun(workers, self._notes)
+        self._adoption: Adoption | None = None
 
     @quiet()
     def report(
@@ -59,6 +62,7 @@ class Repair:
         self._bench.open()
         try:
             report = self._rounds(diagnosis, strategies, budget, deadline, folder)
+            report = report or self._settled(diagnosis)
         finally:
             self._bench.close()
         if report is None:
@@ -79,7 +83,7 @@ class Repair:
     ) -> Report | None:
         """Search round after round, each on top of the edits that treat the causes found so far."""
         base_fix, shown = Fix(), diagnosis
-        baselines, adoption = Baselines(), None
+        baselines, tiers = Baselines(), {n: each.tier for n, each in strategies.items()}
         for number in range(ROUNDS):
             space = build_space(
                 strategies, shown, self._run.run, base_fix.plan(self._run.run), self._net
@@ -87,14 +91,18 @@ class Repair:
             self._refused = {**space.refused, **self._refused}
             if not space.families:
                 return None
-            if adoption is None:
+            if number == 0:
                 baselines = self._measured(space)
-                adoption = Adoption(self._run, self._bench, baselines, self._notes)
+            judge = Judge(self._run.failed, self._bench, baselines, base_fix, self._net)
+            adoption = self._adoption = self._adoption or Adoption(
+                self._run, self._bench, judge, self._notes
+            )
             this_round = SearchRound(
                 self._run,
                 space,
                 base_fix,
-                judge=Judge(self._run.failed, self._bench, baselines, base_fix, self._net),
+                tiers=tiers,
+                judge=judge,
                 adoption=adoption,
                 shared=self._shared,
                 folder=folder / f"round-{number + 1}",
@@ -120,6 +128,26 @@ class Repair:
             shown = found
             another = f"{found.cause.sentence}, {found.place}"
             self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
+        return None
+
+    def _settled(self, diagnosis: Diagnosis) -> Report | None:
+        """Return the report of a training that stays finite, where none learned; None where none
+        does.
+
+        What was trained in full counts first, then what only did not learn as a probe.
+        """
+        if self._adoption is None:
+            return None
+        probed = [
+            (trial.loss, Fix(trial.edits))
+            for trial in self._trials
+            if trial.verdict == "not learning" and trial.loss is not None
+        ]
+        known = self._adoption.finite or probed
+        for _, fix in sorted(known, key=lambda each: (each[0], len(each[1].edits)))[:SETTLED]:
+            report = self._adoption.settle(fix, diagnosis)
+            if report is not None:
+                return report
         return None
 
     def _measured(self, space: Space) -> Baselines:

@@ -4,6 +4,7 @@ user's epochs with the best.
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from nanfix.records.budget import Budget
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Fix
+from nanfix.remedies.strategy import Tier
 from nanfix.report.report import Report
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
 from nanfix.search._proof import OutOfTime, Proof, prove
-from nanfix.search.adoption import Adoption
+from nanfix.search.adoption import UNPROVED, Adoption
 from nanfix.search.judge import Judge
 from nanfix.search.ladder import Candidate
 from nanfix.search.search import Found, search
@@ -30,14 +32,13 @@ PROOFS = 8  # fixes that are proved at most
 NO_TIME = (
     "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
 )
-UNPROVED = (
-    "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
-    "else did better."
-)
 
 
 class SearchRound:
-    """One search through `space` for what is to be added to `base_fix`, kept in `folder`."""
+    """One search through `space` for what is to be added to `base_fix`, kept in `folder`.
+
+    `tiers` are those of all strategies, by name.
+    """
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class SearchRound:
         space: Space,
         base_fix: Fix,
         *,
+        tiers: Mapping[str, Tier],
         judge: Judge,
         adoption: Adoption,
         shared: SharedRun,
@@ -52,6 +54,7 @@ class SearchRound:
     ):
         self._run, self._space, self._base_fix, self._folder = run, space, base_fix, folder
         self._judge, self._adoption, self._shared = judge, adoption, shared
+        self._tiers = tiers
         self._baseline = judge.baselines.constant_or_inf
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
@@ -119,7 +122,9 @@ class SearchRound:
             self._revised[candidate] = max(min(proof.losses), found.losses[candidate])
 
     def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
-        return self._adoption.adopt(Fix((*self._base_fix.edits, *fix.edits)), diagnosis, proof)
+        whole = Fix((*self._base_fix.edits, *fix.edits))
+        of_data = all(self._tiers.get(edit.strategy) == Tier.DATA for edit in whole.edits)
+        return self._adoption.adopt(whole, diagnosis, proof, of_data=of_data)
 
     def _found(self, budget: Budget) -> Found:
         """Search on, by the workers where there are any; without them where they fail."""

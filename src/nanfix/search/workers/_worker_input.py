@@ -32,8 +32,9 @@ from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
 from nanfix.report.export import MODEL, SAVE_ERRORS
-from nanfix.search.judge import Baselines, Judge
+from nanfix.search.judge import Judge
 from nanfix.search.space import Space, build_space
+from nanfix.search.verdict import Baselines
 
 FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from nanfix.explain.failed_run import FailedRun
 from nanfix.remedies.fix import Fix
-from nanfix.search.judge import Baselines
 from nanfix.search.space import Space
+from nanfix.search.verdict import Baselines
 from nanfix.search.workers._worker_input import CannotShare, hand_out, share
 from nanfix.search.workers.pool import ALONE, WorkerPool, Workers
 

@@ -1,0 +1,138 @@
+"""Whether a training with a fix has learned: comparisons of figures on the validation data."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+from keras_tuner.engine.metrics_tracking import infer_metric_direction
+
+from nanfix.model.snapshot import Snapshot, read
+
+LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
+WORSE = 0.1  # an output that is worse than its baseline by this share has been given up
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What a model reaches on the validation data that has learned nothing.
+
+    `untrained` and `constant` are the losses of the untrained model and of predicting the best
+    constant, None if unknown; `on_training_rows` is the untrained loss on rows that are trained on,
+    among which single ones may be far off. `figures` are all that Keras reports of the untrained
+    model, `constants` the losses of the best constant for each output, by the names in Keras' logs.
+    """
+
+    untrained: float | None = None
+    constant: float | None = None
+    on_training_rows: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def highest(self) -> float:
+        """The loss to begin with, whatever the rows."""
+        known = [loss for loss in (self.untrained, self.on_training_rows) if loss is not None]
+        return max(known, default=math.inf)
+
+    @property
+    def constant_or_inf(self) -> float:
+        """The loss of predicting the best constant; inf where that is not known."""
+        return math.inf if self.constant is None else self.constant
+
+
+def better_than(baseline: float | None) -> float:
+    """Return the loss that what has learned stays below, by a margin that noise does not make."""
+    if baseline is None or not math.isfinite(baseline):
+        return math.inf
+    return baseline - LEARNED * abs(baseline)
+
+
+def shortfall(
+    loss: float,
+    figures: Mapping[str, float],
+    baselines: Baselines,
+    *,
+    begun: float | None,
+    directions: Mapping[str, str],
+    of_data: bool = False,
+) -> str | None:
+    """Return what a finite training lacks to be a repair; None when it lacks nothing.
+
+    Args:
+        loss: what the model came to on the validation data.
+        figures: all that Keras reports of it there.
+        begun: the loss of the untrained model under the same fix.
+        directions: by the name of a metric "max" or "min", whichever is better.
+        of_data: whether the fix only treats data, or weights, that the run was given: then the
+            training is the user's own, which may take longer to be better than a constant.
+    """
+    if not math.isfinite(loss):
+        return "the loss on the validation data is not finite"
+    for baseline, what in (
+        (begun, "the untrained model"),
+        (baselines.untrained, "the untrained model"),
+        (None if of_data else baselines.constant, "a constant prediction"),
+    ):
+        if loss >= better_than(baseline):
+            return f"it is no better than {what} (loss {loss:.4g}, that of {what} {baseline:.4g})"
+    lost = None if of_data else _given_up(figures, baselines)
+    return lost or _metrics_worse(figures, baselines.figures, directions)
+
+
+def _given_up(figures: Mapping[str, float], baselines: Baselines) -> str | None:
+    """Return which single output has become worse than a constant prediction of it, if one has."""
+    for name, constant in baselines.constants.items():
+        after = figures.get(name)
+        if name != "loss" and after is not None and after > constant + WORSE * abs(constant):
+            return (
+                f"one output is worse than a constant prediction ({name} {after:.4g}, that of a "
+                f"constant {constant:.4g})"
+            )
+    return None
+
+
+def _metrics_worse(
+    figures: Mapping[str, float], before: Mapping[str, float], directions: Mapping[str, str]
+) -> str | None:
+    """Return that every metric became worse, where all of those that are known to have a better
+    end have.
+    """
+    known = [
+        name
+        for name in directions
+        if all(math.isfinite(each.get(name, math.nan)) for each in (figures, before))
+    ]
+    signs = {"max": 1.0, "min": -1.0}
+    worse = [
+        name for name in known if signs[directions[name]] * (figures[name] - before[name]) < 0.0
+    ]
+    if known and len(worse) == len(known):
+        told = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
+        return f"every metric is worse than before training ({told})"
+    return None
+
+
+def directions(figures: Iterable[str]) -> dict[str, str]:
+    """Return "max" or "min" for each metric that is known to Keras by its name, whichever is
+    better; losses are none.
+    """
+    names = [name for name in figures if name != "loss" and not name.endswith("_loss")]
+    known = {name: infer_metric_direction(name) for name in names}
+    return {name: direction for name, direction in known.items() if direction is not None}
+
+
+def moved(model: Any, start: Snapshot) -> bool:
+    """Say whether a trainable weight is another than in the snapshot; also where the model has
+    others by now.
+    """
+    held = {
+        id(variable): tensor
+        for variable, tensor in zip(start.variables, start.tensors, strict=True)
+    }
+    weights = model.trainable_variables
+    return any(
+        id(weight) not in held or bool(tf.reduce_any(tf.not_equal(read(weight), held[id(weight)])))
+        for weight in weights
+    )

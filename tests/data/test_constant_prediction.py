@@ -1,0 +1,59 @@
+"""The losses of always predicting the same, of one output and of several."""
+
+import keras
+import numpy as np
+import pytest
+
+from nanfix.data.constant_prediction import constant_losses
+from nanfix.data.training_data import TrainingData
+from nanfix.testing import contract
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 3)).astype("float32")
+PRICE = RNG.normal(7.0, 3.0, size=(64, 1)).astype("float32")
+SOLD = (RNG.random((64, 1)) < 0.25).astype("float32")
+KIND = RNG.integers(0, 3, size=64)
+
+
+def losses(model, y):
+    return constant_losses(contract.run_of(model, X, y), TrainingData.of(X, y, {}))
+
+
+def heads(*wanted):
+    inputs = keras.Input((3,))
+    return keras.Model(
+        inputs,
+        [keras.layers.Dense(n, activation=a, name=name)(inputs) for name, n, a in wanted],
+    )
+
+
+def entropy(share):
+    return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)))
+
+
+def test_one_output():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert losses(model, PRICE) == {"loss": pytest.approx(np.var(PRICE), rel=1e-4)}
+    model.compile("sgd", lambda y, p: keras.ops.mean(y * p))
+    assert losses(model, PRICE) == {}
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_each_of_several_outputs(as_dict):
+    model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
+    wanted = ["mse", "binary_crossentropy"]
+    model.compile("sgd", dict(zip(("price", "sold"), wanted, strict=True)) if as_dict else wanted)
+    found = losses(model, [PRICE, SOLD])
+    assert found["price_loss"] == pytest.approx(np.var(PRICE), rel=1e-4)
+    assert found["sold_loss"] == pytest.approx(entropy(SOLD.mean()), rel=1e-4)
+    assert found["loss"] == pytest.approx(found["price_loss"] + found["sold_loss"])
+
+
+def test_an_unknown_loss_leaves_the_others_known():
+    model = heads(("price", 1, None), ("kind", 3, "softmax"))
+    own = lambda y, p: keras.ops.mean(keras.ops.square(y - p) ** 2)  # noqa: E731
+    model.compile("sgd", [own, "sparse_categorical_crossentropy"])
+    found = losses(model, [PRICE, KIND])
+    shares = np.bincount(KIND) / len(KIND)
+    assert found == {"kind_loss": pytest.approx(-np.sum(shares * np.log(shares)), rel=1e-4)}

@@ -1,0 +1,67 @@
+"""Whether a training with a fix has learned, told from figures alone."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nanfix.search.verdict import Baselines, better_than, directions, shortfall
+
+SINGLE = Baselines(untrained=2.0, constant=1.0, figures={"loss": 2.0, "accuracy": 0.5})
+TWO = Baselines(untrained=9.0, constant=3.0, constants={"a_loss": 1.0, "b_loss": 2.0, "loss": 3.0})
+
+
+def lacking(loss, figures=(), baselines=SINGLE, begun=None, **more):
+    given = dict(figures)
+    return shortfall(loss, given, baselines, begun=begun, directions=directions(given), **more)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_has_to_be_finite(loss):
+    assert "not finite" in str(lacking(loss))
+
+
+def test_what_has_learned_is_better_than_a_constant_by_more_than_noise():
+    assert lacking(0.98) is None
+    assert "a constant prediction" in str(lacking(0.995)) and "0.995" in str(lacking(0.995))
+    assert "the untrained model" in str(lacking(2.5))
+    assert better_than(-10.0) == -10.1 and better_than(None) == math.inf
+
+
+def test_what_only_treats_the_data_need_not_be_better_than_a_constant_yet():
+    assert lacking(1.5, of_data=True) is None
+    assert "the untrained model" in str(lacking(1.995, of_data=True))
+
+
+def test_a_capped_loss_is_measured_against_the_same_cap():
+    assert "the untrained model" in str(lacking(-16.1, begun=-16.1))
+    assert lacking(-16.1, begun=-2.0) is None
+
+
+def test_no_output_may_be_given_up():
+    assert lacking(2.0, {"a_loss": 1.0, "b_loss": 1.0}, TWO) is None
+    assert "(b_loss 2.5, that of a constant 2)" in str(
+        lacking(2.0, {"a_loss": 0.1, "b_loss": 2.5}, TWO)
+    )
+
+
+def test_every_metric_getting_worse_is_no_repair():
+    figures = {"loss": 0.5, "accuracy": 0.3}
+    assert "accuracy 0.5 to 0.3" in str(lacking(0.5, figures))
+    assert lacking(0.5, {**figures, "accuracy": 0.6}) is None
+    assert lacking(0.5, {"loss": 0.5, "of my own": 0.0}) is None
+
+
+def test_directions_are_those_of_keras_metrics():
+    names = ("loss", "a_loss", "accuracy", "auc", "mae", "mean_squared_error", "of my own")
+    assert directions(names) == {
+        "accuracy": "max",
+        "auc": "max",
+        "mae": "min",
+        "mean_squared_error": "min",
+    }
+
+
+def test_figures_that_are_not_finite_tell_nothing_of_a_metric():
+    before = Baselines(figures={"accuracy": np.nan})
+    assert lacking(0.5, {"accuracy": 0.1}, before) is None
