@@ -154,9 +154,8 @@ class Adoption:
         """
         if not moved(self._run.model, start):
             return "no weight has moved"
-        ruined = faults(self._run.model)
-        if ruined:
-            return f"its running statistics are of no use ({ruined[0]})"
+        for layer, fault in faults(self._run.model):
+            return f"layer {layer.name} cannot be used in inference ({fault})"
         if not self._bench.judges:
             return None
         figures = self._bench.figures_on(self._run.held)

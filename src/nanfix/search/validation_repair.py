@@ -9,7 +9,7 @@ import numpy as np
 from keras import tree
 
 from nanfix.data.arrays import flat_arrays, take_rows, unpacked
-from nanfix.data.constant_prediction import constant_loss
+from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.datasets import batch_size_of, judged_on
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
@@ -209,7 +209,8 @@ class ValidationIncident:
             return None
         figures = bench.figures_on(self.held) if bench.judges else {}
         loss = figures.get("loss", 0.0)
-        constant = constant_loss(self.run, self.held) if self.is_of_the_model else None
+        known = constant_losses(self.run, self.held) if self.is_of_the_model else {}
+        constant = known.get("loss")
         beaten = constant is None or not figures or loss < constant
         return figures if math.isfinite(loss) and beaten else None
 
