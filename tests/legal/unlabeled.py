@@ -41,6 +41,13 @@ def no_y_array(explosive):
 
 
 @legal(evaluates=False, quick=True)
+def no_y_beside_a_compiled_loss(explosive):
+    model = Autoencoder()
+    model.compile(sgd(explosive), "mse", run_eagerly=True)
+    return model, table()[0], None, dict(ARGUMENTS)
+
+
+@legal(evaluates=False, quick=True)
 def no_y_stream(explosive):
     stream = tf.data.Dataset.from_tensor_slices(table()[0]).batch(BATCH)
     return _autoencoder(explosive), stream, None, dict(STREAMED)

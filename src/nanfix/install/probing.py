@@ -51,7 +51,7 @@ class Prober:
 
     def __init__(self, installer: Installer, data: TrainingData, held: TrainingData, sites: Sites):
         model = installer.model
-        self.judges = _can_evaluate(model, sites)
+        self.judges = _can_evaluate(model, sites) and not _lacks_targets(model, held)
         self._installer = installer
         self._model = model
         self._data = data
@@ -200,6 +200,17 @@ def _can_evaluate(model: Any, sites: Sites) -> bool:
     if type(model).test_step is not keras.Model.test_step:
         return True
     return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
+
+
+def _lacks_targets(model: Any, held: TrainingData) -> bool:
+    """Say whether Keras' own evaluation needs targets that these data have not: only a training
+    step of the user's can do without.
+    """
+    stock = (
+        type(model).test_step is keras.Model.test_step
+        and type(model).compute_loss is keras.Model.compute_loss
+    )
+    return stock and has_compiled_loss(model) and held.is_arrays and held.y is None
 
 
 def _has_loss(model: Any) -> bool:
