@@ -282,8 +282,7 @@ class FlightRecorder(keras.callbacks.Callback):
         begun = time.perf_counter()
         if self._shelf.snapshots and not sum_is_finite(self.model):
             raise self._nonfinite("the loss")
-        taking = take if self._shelf.snapshots else take_as_it_is
-        snapshot = taking(
+        snapshot = (take if self._shelf.snapshots else take_as_it_is)(
             self.model,
             epoch=self._epoch,
             step=self._done,
