@@ -143,6 +143,8 @@ def _finished(
         fix=repaired.fix,
         notes=(*report.notes, *repaired.notes),
         history=repaired.history(report.history),
+        run=incident.run.outline(),
+        stages=repaired.fix.stages(incident.run),
     )
 
 

@@ -188,8 +188,15 @@ def _findings(inference: Inference, seen: Observation, audit: Audit) -> Iterator
         if seen.half:
             yield Finding(Cause.REDUCED_PRECISION, 0.94, where)
         return
+    yield from _of_validation_data(audit, seen, where, alone=not inference.of_the_model)
+
+
+def _of_validation_data(
+    audit: Audit, seen: Observation, where: str, *, alone: bool
+) -> Iterator[Finding]:
     holes = audit.batch_inputs_nonfinite
-    yield Finding(Cause.VALIDATION_ONLY, 0.9, audit.input_evidence if holes else where)
+    if holes or alone:
+        yield Finding(Cause.VALIDATION_ONLY, 0.9, audit.input_evidence if holes else where)
     if seen.half and not holes:
         yield Finding(Cause.REDUCED_PRECISION, 0.94, where)
     if holes:

@@ -30,6 +30,7 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, fades
 from nanfix.model.running_statistics import estimated, faults
 from nanfix.model.snapshot import Snapshot, restore, take
+from nanfix.model.training_step import loss_of
 from nanfix.recorder.watch import Watched
 from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
@@ -45,6 +46,7 @@ MEASURED_ANEW = (
     "The weights are those of the training. The statistics of {} were measured anew, over {} "
     "batches of training data."
 )
+AS_TRAINED = 2.0  # times the loss in training that in inference may be
 ROWS = 32  # of which a model has to give in training what it gave before it was repaired
 SAME = 0.02  # share of the largest output by which full and half precision may differ
 MOST_BATCHES = 100  # of training data, over which statistics are measured anew
@@ -85,6 +87,7 @@ class ValidationIncident:
     sites: Sites
     diagnosis: Diagnosis
     inference: Inference
+    trained_to: float  # the loss that the training has come to, in training mode
 
     @classmethod
     @quiet()
@@ -108,7 +111,10 @@ class ValidationIncident:
             inference = look(model, held, sampled, validated=validated)
         onset = onset or Onset(max(watched.epoch, default=0) + 1, recording.steps_per_epoch or 1)
         diagnosis = explained(inference, looked, onset)
-        return cls(model, data, held, sampled, run, sites, diagnosis, inference)
+        last = {n: each[-1] for n, each in watched.history.items() if each and n[:4] != "val_"}
+        loss = loss_of(last)
+        trained_to = math.inf if loss is None else loss
+        return cls(model, data, held, sampled, run, sites, diagnosis, inference, trained_to)
 
     @property
     def is_of_the_model(self) -> bool:
@@ -202,7 +208,7 @@ class ValidationIncident:
     def _figures(self, bench: Workbench) -> dict[str, float] | None:
         """Return loss and metrics of the model as it is prepared; None where it is not fit for use.
 
-        One that was at fault also has to be better than a constant.
+        One that was at fault also has to be better than a constant, or as good as in training.
         """
         rows = self.run.sample.x
         if self.is_of_the_model and (faults(self.model) or not predicts_finite(self.model, rows)):
@@ -211,7 +217,10 @@ class ValidationIncident:
         loss = figures.get("loss", 0.0)
         known = constant_losses(self.run, self.held) if self.is_of_the_model else {}
         constant = known.get("loss")
-        beaten = constant is None or not figures or loss < constant
+        # A short training need not beat a constant, but what is left of it has to show.
+        beaten = (
+            constant is None or not figures or loss < max(constant, AS_TRAINED * self.trained_to)
+        )
         return figures if math.isfinite(loss) and beaten else None
 
 
