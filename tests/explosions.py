@@ -776,6 +776,14 @@ def missing_words():
     return model, x, y, dict(ARGUMENTS)
 
 
+def noise():
+    """Targets that do not depend on the inputs, at a rate that explodes: nothing can be learned."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(160, 4)), rng.normal(size=(160, 1))
+    model = mlp(keras.optimizers.SGD(30.0))
+    return model, x.astype("float32"), y.astype("float32"), dict(ARGUMENTS)
+
+
 def poisson(y, p):
     return ops.mean(p - y * ops.log(p), axis=-1)
 

@@ -30,7 +30,8 @@ def test_what_has_learned_is_better_than_a_constant_by_more_than_noise():
 
 def test_what_only_treats_the_data_need_not_be_better_than_a_constant_yet():
     assert lacking(1.5, of_data=True) is None
-    assert "the untrained model" in str(lacking(1.995, of_data=True))
+    assert lacking(1.995, of_data=True) is None
+    assert "the untrained model" in str(lacking(2.0, of_data=True))
 
 
 def test_a_capped_loss_is_measured_against_the_same_cap():

@@ -14,7 +14,8 @@ from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, un
 from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
-from nanfix.model.snapshot import nonfinite_variables
+from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
+from nanfix.recorder.recording import GREW
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.budget import Budget
@@ -128,7 +129,10 @@ def _finished(
         None,
     )
     if incident is None:
-        return replace(report, notes=(*report.notes, *remarks(model)))
+        report = replace(report, notes=(*report.notes, *remarks(model)))
+        return net.attempt(
+            "looking at how the loss went", partial(_told_of_divergence, report, watched), report
+        )
     say(data, str(incident.diagnosis))
     with preserved_randomness():
         mend = partial(incident.repair, settings.strategies, settings.seed)
@@ -146,6 +150,21 @@ def _finished(
         run=incident.run.outline(),
         stages=repaired.fix.stages(incident.run),
     )
+
+
+def _told_of_divergence(report: Report, watched: Watched) -> Report:
+    """Return the report of a finite run, which says so where loss and weights have diverged."""
+    recording = watched.recorder.recording()
+    now = take_as_it_is(report.model).weight_norm if recording.grown else 0.0
+    if recording.grown is None or not now > GREW * recording.initial.weight_norm:
+        return report
+    first, last = recording.grown
+    note = (
+        f"The loss went from {first:.3g} in the first step to {last:.3g} in the last one, the norm "
+        f"of the weights from {recording.initial.weight_norm:.3g} to {now:.3g}: a lower learning "
+        "rate, or inputs and targets of unit scale, are what usually helps."
+    )
+    return replace(report, outcome=Outcome.DIVERGED, notes=(*report.notes, note))
 
 
 def is_ruined(model: keras.Model, history: Mapping[str, Sequence[float]]) -> bool:

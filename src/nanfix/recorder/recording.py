@@ -13,6 +13,8 @@ from nanfix.model.training_step import Drawn, RecordingStep, whole
 from nanfix.records.diagnosis import Onset
 
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
+DIVERGED = 1e4  # times the first loss, the last one shows that a training has diverged,
+GREW = 10.0  # if the weights are so many times as large as they were, too
 OUTGROWN = 100.0  # times their first norm, weights have
 # So begins what TensorFlow says of a label without a class.
 REFUSED_LABEL = "Received a label value of"
@@ -111,6 +113,16 @@ class Recording:
     @property
     def newest(self) -> Snapshot:
         return self.snapshots[-1]
+
+    @property
+    def grown(self) -> tuple[float, float] | None:
+        """The first and the last loss of a training that has diverged, None of any other: the last
+        is thousands of times the first.
+        """
+        if not self.snapshots or not self.losses:
+            return None
+        first, last = self.loss_at.get(self.initial.total, math.nan), self.losses[-1]
+        return (first, last) if first > 0.0 and last > DIVERGED * first else None
 
     @property
     def good(self) -> Snapshot:

@@ -24,12 +24,12 @@ class Outcome(Enum):
     HEALTHY = "Training stayed finite; nothing was changed."
     REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
     FINITE = (
-        "With the fix the run stays finite, but the model has not learned; fix, model and history "
+        "With the fix the run stays finite, but it falls short of a repair; fix, model and history "
         "are yours to judge."
     )
     DIVERGED = (
-        "Training stayed finite, but the loss has grown by orders of magnitude; nothing was "
-        "changed. nanfix.fit(..., repair_divergence=True) repairs such a run."
+        "Training stayed finite, but loss and weights have grown by orders of magnitude; nothing "
+        "was changed."
     )
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
     EXHAUSTED = (

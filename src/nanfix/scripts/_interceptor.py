@@ -260,7 +260,7 @@ class Interceptor:
             history = keras.callbacks.History()
             history.set_model(model)
             model.history = history
-        if report.outcome is not Outcome.HEALTHY:
+        if report.outcome not in (Outcome.HEALTHY, Outcome.DIVERGED):
             history.history, history.epoch, history.params = (
                 dict(report.history),
                 list(report.epoch),

@@ -125,7 +125,7 @@ class Adoption:
         history, epoch = merged_history(run.watched, after, start.epoch)
         told = (*self._notes, *self._unjudged(), *handed_back, proof)
         if lacking is not None:
-            told = (*handed_back, f"The model has not learned: {lacking}.")
+            told = (*handed_back, f"It falls short of a repair: {lacking}.")
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -139,7 +139,7 @@ class Adoption:
             run=run.run.outline(),
             stages=stages,
         )
-        ending = "repaired" if lacking is None else "finite, but it has not learned"
+        ending = "repaired" if lacking is None else "finite, but not repaired"
         say(run.data, f"nanfix: {ending}. " + " ".join(str(fix).splitlines()))
         return report
 

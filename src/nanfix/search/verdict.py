@@ -66,7 +66,7 @@ def shortfall(
         begun: the loss of the untrained model under the same fix.
         directions: by the name of a metric "max" or "min", whichever is better.
         of_data: whether the fix only treats data, or weights, that the run was given: then the
-            training is the user's own, which may take longer to be better than a constant.
+            training is the user's own, and may be as slow as that.
     """
     if not math.isfinite(loss):
         return "the loss on the validation data is not finite"
@@ -75,7 +75,8 @@ def shortfall(
         (baselines.untrained, "the untrained model"),
         (None if of_data else baselines.constant, "a constant prediction"),
     ):
-        if loss >= better_than(baseline):
+        highest = baseline if of_data and baseline is not None else better_than(baseline)
+        if loss >= highest:
             return f"it is no better than {what} (loss {loss:.4g}, that of {what} {baseline:.4g})"
     lost = None if of_data else _given_up(figures, baselines)
     return lost or _metrics_worse(figures, baselines.figures, directions)

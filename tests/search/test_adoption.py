@@ -1,0 +1,75 @@
+"""What a training with a fix comes to: a repair, or finite and short of one."""
+
+import explosions
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import nanfix
+from nanfix import Budget, Outcome
+
+
+def test_what_stays_finite_without_learning_is_handed_over():
+    model, x, y, arguments = explosions.noise()
+    report = nanfix.fit(
+        model, x, y, strategies=["lower-learning-rate"], budget=Budget(trials=4), **arguments
+    )
+    assert report.outcome is Outcome.FINITE and report.model is model
+    assert [edit.strategy for edit in report.fix.edits] == ["lower-learning-rate"]
+    assert "It falls short of a repair: it is no better than" in str(report)
+    assert np.isfinite(report.history["loss"]).all()
+    assert len(report.history["loss"]) == arguments["epochs"]
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+
+
+def capped(y, p):
+    """A density that underflows for every prediction within reach."""
+    return -ops.log(ops.exp(-ops.square(1e3 * (y - p - 50.0))))
+
+
+def test_a_guard_that_caps_the_loss_everywhere_is_no_repair():
+    x, y = explosions.table()
+    model = explosions.mlp("sgd", capped)
+    report = nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["guard-unsafe-operations"],
+        budget=Budget(trials=3),
+        throw=False,
+        **explosions.ARGUMENTS,
+    )
+    assert report.outcome not in (Outcome.REPAIRED, Outcome.HEALTHY)
+
+
+def test_filling_holes_alone_is_enough_where_the_rest_is_the_users_own_choice():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 4)).astype("float32")
+    y = (300.0 + 50.0 * x[:, :1]).astype("float32")
+    x[7, 2] = np.nan
+    model = explosions.mlp("adam")
+    report = nanfix.fit(model, x, y, **explosions.ARGUMENTS)
+    assert report.outcome is Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite"]
+
+
+@pytest.mark.parametrize("rate", [0.06, 1e-4])
+def test_a_finite_run_whose_loss_and_weights_have_grown_has_diverged(rate):
+    rng = np.random.default_rng(0)
+    x = (30.0 * rng.normal(size=(160, 4))).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate / 30.0), "mse")
+    given = model.get_weights()
+    plain = keras.models.clone_model(model)
+    plain.set_weights(given)
+    plain.compile(keras.optimizers.SGD(rate / 30.0), "mse")
+    arguments = {"epochs": 1, "batch_size": 16, "verbose": 0, "shuffle": False}
+    y = x[:, :1] * 2.0
+    report = nanfix.fit(model, x, y, **arguments)
+    plain.fit(x, y, **arguments)
+    diverged = rate == 0.06
+    assert report.outcome is (Outcome.DIVERGED if diverged else Outcome.HEALTHY)
+    assert ("a lower learning rate" in str(report)) is diverged
+    for one, other in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
