@@ -5,19 +5,23 @@ import copy
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.datasets import judged_on, trained_on, untuned
+from nanfix.data.arrays import rows_in, unpacked
+from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_on, untuned
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
+from nanfix.install._statistics import settled
 from nanfix.install.folding import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import RecordingStep, is_running_mean, loss_of, named_loss
@@ -26,6 +30,7 @@ from nanfix.private.objects import has_compiled_loss
 # User callbacks without which a probe would not be the run.
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)
 LAST = 16  # losses of single steps, of which the mean is taken
+BATCHES = 8  # so many show what statistics come to
 SEEDS = "seed_generator_state"  # of dropout and the like
 
 
@@ -139,7 +144,7 @@ class Prober:
         if known is not None and self._traced_for.get(known, ranks) != ranks:
             # Traced for two ranks, TensorFlow would give it data of none.
             self._model.test_function = None
-        with unknown_length(self._rows):
+        with settled(self._model, self._some_inputs), unknown_length(self._rows):
             logs = self._model.evaluate(
                 held.x,
                 held.y,
@@ -151,6 +156,16 @@ class Prober:
         if self._model.test_function is not None:
             self._traced_for[self._model.test_function] = ranks
         return {name: float(figure) for name, figure in logs.items()}
+
+    def _some_inputs(self) -> Iterator[Any]:
+        """Yield the inputs of a few batches that are trained on; of a stream, which can be read but
+        once, none.
+        """
+        part = filtered(self._data.training_part(), self._rows)
+        if part.is_arrays:
+            size, count = batch_size_of(part), rows_in(part.x) or 0
+            rows = np.linspace(0, count - 1, min(count, BATCHES * size)).astype(int)
+            yield from (unpacked(batch)[0] for batch in batches_of(part, rows, size))
 
     def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
         """Return what a probe is trained on; built once for the probes that leave out
