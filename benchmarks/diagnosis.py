@@ -1,6 +1,10 @@
 """Is the right cause named first, and the onset exact? One process per case.
 
 usage: python benchmarks/diagnosis.py FOLDER_OR_CASE.py ...
+       python benchmarks/diagnosis.py [N]
+
+Without cases: is the cause of N (300) generated explosions found, whose cause is known as the
+training learns without it? One process; no limit of time, so that a busy machine finds the same.
 
 A case is a Python file with build() -> (model, x, y, fit_arguments) and CAUSE, one of
 the names in SAME below; where several single changes are known to cure it, CURES lists
@@ -9,8 +13,10 @@ that of plain Keras, every variable and the loss looked at after every step. Sec
 those of nanfix.diagnose less those of the failed run itself.
 """
 
+import collections
 import os
 import statistics
+import sys
 import time
 
 from _cases import files_named, load, measured
@@ -114,7 +120,51 @@ def measure(path):
     }
 
 
+def generated(count):
+    """Diagnose generated runs; print each that is not right, the confusions, and the rates."""
+    from _generated import explosion
+
+    import nanfix
+    from nanfix.explain import incident
+
+    incident.DIAGNOSIS_SECONDS = 60.0
+    confusion, single, pairs, seconds = collections.Counter(), [], [], []
+    for number in range(count):
+        run = explosion(number)
+        if run is None:
+            continue
+        model, x, y, arguments = run.build()
+        begun = time.perf_counter()
+        diagnosis = nanfix.diagnose(model, x, y, **arguments)
+        seconds.append(time.perf_counter() - begun)
+        said = named(diagnosis)
+        right = is_right(run, said)
+        (single if len(run.faults) == 1 else pairs).append(right)
+        confusion[run.label, said[0] if len(run.faults) == 1 else " + ".join(said[:2])] += 1
+    print("| fault | named | runs |\n|---|---|---|")
+    for (label, cause), runs in sorted(confusion.items()):
+        print(f"| {label} | {cause.lower().replace('_', ' ')} | {runs} |")
+    print(f"\nfirst cause right: {sum(single)} of {len(single)}")
+    print(f"both causes of a pair named first: {sum(pairs)} of {len(pairs)}")
+    print(f"seconds: median {statistics.median(seconds):.1f}, most {max(seconds):.1f}")
+
+
+def named(diagnosis):
+    """Return the causes that a diagnosis tells, in their order."""
+    if diagnosis is None:
+        return ["-"]
+    told = (f for place, f in enumerate(diagnosis.findings) if not place or not f.refuted)
+    return [finding.cause.name for finding in told]
+
+
+def is_right(run, said):
+    """Say whether the first cause is that of a generated run, or the first two those of a pair."""
+    return all(set(said[: len(run.faults)]) & each.causes for each in run.faults)
+
+
 def main():
+    if all(word.isdigit() for word in sys.argv[1:]):
+        return generated(int(sys.argv[1]) if sys.argv[1:] else 300)
     files = files_named(__doc__, measure)
     print(
         "| case | its cause | named | place | right | onset | seconds |\n"

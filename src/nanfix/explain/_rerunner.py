@@ -11,7 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.explain._interventions import Intervention, together
 from nanfix.explain.counterfactuals import Rerun
+from nanfix.explain.microscope import Observation, observe
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.schedules import ScaledSchedule
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
@@ -45,6 +47,7 @@ class Rerunner:
         self.model, self.recording = model, recording
         self._step, self._deadline = recording.step_of_keras, deadline
         self._optimizers = trained_optimizers(model)
+        self._base = Intervention()
         # Schedules are built into the graph; they are multiplied by this variable.
         self._schedule_factor = keras.Variable(1.0, trainable=False, dtype="float32", name="share")
 
@@ -71,7 +74,8 @@ class Rerunner:
         """
 
         def loss_at(step: RecordedStep) -> float:
-            return self.loss_of(step.batch if of_batch is None else of_batch(step.batch))
+            batch = self._base.batch(step.batch)
+            return self.loss_of(batch if of_batch is None else of_batch(batch))
 
         if not self.has_time:
             return None
@@ -104,8 +108,9 @@ class Rerunner:
 
     def _begin(self, start: Snapshot, rate: float, of_state: Callable[[], None] | None) -> None:
         restore(start)
-        if of_state is not None:
-            of_state()
+        for change in (self._base.of_state, of_state):
+            if change is not None:
+                change()
         self._schedule_factor.assign(rate)
         if rate != 1.0:
             for variable in self._rates():
@@ -126,6 +131,26 @@ class Rerunner:
             return math.nan
         loss = loss_of(logs)
         return 0.0 if loss is None else loss
+
+    def failure(self, course: Course, done: int, rate: float = 1.0) -> Observation:
+        """Run so many steps of a course and look at the next one closely."""
+        self._begin(course.start, rate, None)
+        for step in course.steps[:done]:
+            self.loss_of(self._base.batch(step.batch))
+        return observe(self.model, self._base.batch(course.steps[done].whole_batch))
+
+    @contextmanager
+    def on_top_of(self, change: Intervention) -> Iterator[None]:
+        """Let every rerun have this change, too."""
+        kept, self._base = self._base, together([self._base, change])
+        try:
+            with ExitStack() as during:
+                if change.during is not None:
+                    change.during(during)
+                    during.enter_context(self.traced_anew())
+                yield
+        finally:
+            self._base = kept
 
     def stays_finite(self, start: Snapshot, batch: Any) -> bool:
         restore(start)

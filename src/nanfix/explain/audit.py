@@ -7,7 +7,7 @@ import numpy as np
 
 from nanfix.data.arrays import NUMERIC
 from nanfix.data.row_rules import finite_in_training
-from nanfix.explain.oddities import CHUNK, finite, remarks
+from nanfix.explain.oddities import CHUNK, finite, remarks, usual
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.model.run import Run
 
@@ -54,7 +54,7 @@ def audit(
         targets, weights: the same for the targets and the sample weights.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
     """
-    sample = run.sample
+    sample, ordinary = run.sample, usual(run.sample)
     bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
@@ -68,11 +68,11 @@ def audit(
             for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)
         ),
         rows_of="the data" if whole else "the batch",
-        input_scale=_scale(list(sample.measured)),
+        input_scale=_scale(list(ordinary.measured)),
         input_peak=max(
             (float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0
         ),
-        target_scale=_scale(list(sample.targets)),
+        target_scale=_scale(list(ordinary.targets)),
         continuous_target=_continuous(run),
         made_on_the_fly=not whole,
         remarks=tuple(

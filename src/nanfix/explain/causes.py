@@ -2,34 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
 
 from nanfix.data.arrays import rows_in
+from nanfix.explain._explosions import HELPS, constants, explosion, scales
 from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
-from nanfix.explain.counterfactuals import Counterfactuals, Rerun
-from nanfix.explain.growth import Growth
+from nanfix.explain.counterfactuals import Counterfactuals
+from nanfix.explain.growth import HUGE, Growth, is_steep
 from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
-from nanfix.model.activations import activation_name, activation_of, is_bounded
+from nanfix.model.activations import activation_name, activation_of
 from nanfix.model.crossentropies import PROBABILITIES, loss_name
 from nanfix.model.normalization import ruined, statistics
-from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.model.run import Run
 from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
-# Numbers beyond this have grown; an operation that fails on smaller ones left its domain.
-HUGE = 1e9
-LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
-# Weights of causes that a rerun has settled.
-SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.93, 0.92, 0.9, 0.86, 0.8
-STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
+NEXT = 0.9  # share of its weight that a cause has which the first one hides
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NOTHING_SEEN = (
     "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
@@ -63,7 +60,8 @@ def reason(
         place = Place(Phase.TARGET, values=audit.target_evidence)
     return Diagnosis(
         onset=seen.onset or detected,
-        findings=tuple(findings) or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
+        findings=_once_each(findings)
+        or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
         place=place,
         rows=audit.rows,
         rows_of=audit.rows_of,
@@ -89,6 +87,105 @@ def _findings(
 ) -> Iterator[Finding]:
     if seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
+    data = _at_fault_in_the_data(seen, audit, run)
+    if data:
+        yield from data
+        if tried.without is not None and not tried.without.finite:
+            yield from _next(audit, growth, run, tried)
+        else:  # what a training on the repaired data may fail of next
+            for finding in scales(audit, Counterfactuals()):
+                yield replace(finding, refuted=tried.without is not None)
+        return
+    yield from _of_the_step(seen, failing, audit, growth, run, tried)
+    stock = isinstance(run.user_loss, str)  # no loss of Keras' own leaves rows out
+    if audit.holes_ahead or (stock and (audit.batch_targets_nonfinite or audit.weight_evidence)):
+        for finding in _data_at_fault(audit, reached=True):
+            yield Finding(
+                finding.cause, AHEAD, f"{finding.evidence}, which training had not reached"
+            )
+
+
+def _of_the_step(
+    seen: Replay,
+    failing: Observation,
+    audit: Audit,
+    growth: Growth,
+    run: Run,
+    tried: Counterfactuals,
+) -> Iterator[Finding]:
+    """What the failing step shows: an operation outside its domain, or numbers that have grown."""
+    grown = _has_grown(seen, failing)
+    if failing.operation is not None and not grown:
+        for place, finding in enumerate(_out_of_domain(failing, run)):
+            # The others are the same operation by other names.
+            yield replace(finding, refuted=place > 0)
+        if tried.then is not None:
+            yield from _next(audit, growth, run, tried)
+            return
+    if failing.operation is None and not grown and not failing.error and seen.onset is not None:
+        yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
+    if failing.operation is None and failing.error and not audit.label_evidence:
+        yield Finding(
+            Cause.UNKNOWN,
+            0.55,
+            f"run eagerly, the failing step cannot be looked into ({failing.error})",
+        )
+    if grown and tried.then is not None and _is_domain(tried.then):
+        yield from _next(audit, growth, run, tried)
+    for finding in explosion(failing, audit, growth, run, tried):
+        # Without growth an explosion is a guess, while a scale is measured and may be what drove a
+        # value out of its domain.
+        doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
+        settled = finding.weight >= HELPS
+        yield replace(
+            finding,
+            weight=finding.weight * doubt,
+            refuted=finding.refuted or (not grown and not settled),
+        )
+
+
+def _steep(layer: Any) -> bool:
+    """Say whether a layer has an activation of its own that grows as exp does."""
+    own = callable(vars(layer).get("activation")) if layer is not None else False
+    return own and is_steep(activation_of(layer))
+
+
+def _is_domain(failing: Observation) -> bool:
+    return failing.operation is not None and failing.magnitude <= HUGE
+
+
+def _next(audit: Audit, growth: Growth, run: Run, tried: Counterfactuals) -> Iterator[Finding]:
+    """What the run fails of once what failed first has been taken away."""
+    then = tried.then or Observation()
+    found = [*_out_of_domain(then, run)][:1] if _is_domain(then) else []
+    for finding in found or explosion(then, audit, growth, run, tried):
+        told = f"with that mended it fails again: {finding.evidence}"
+        yield replace(finding, weight=finding.weight * NEXT, evidence=told)
+
+
+def evident(seen: Replay, audit: Audit, run: Run) -> tuple[Cause, ...]:
+    """Return what is at fault by the look of the failing step alone; nothing for an explosion."""
+    failing = seen.failing or Observation()
+    data = _at_fault_in_the_data(seen, audit, run)
+    if data or failing.operation is None or _has_grown(seen, failing):
+        return tuple(finding.cause for finding in data)
+    return tuple(finding.cause for finding in _out_of_domain(failing, run))[:1]
+
+
+def out_of_range(growth: Growth, run: Run) -> bool:
+    """Say whether a constant of the optimizer lies where it makes no sense."""
+    return any(True for _ in constants(growth, run))
+
+
+def _has_grown(seen: Replay, failing: Observation) -> bool:
+    return failing.magnitude > HUGE or any(
+        abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss)
+    )
+
+
+def _at_fault_in_the_data(seen: Replay, audit: Audit, run: Run) -> list[Finding]:
+    """What the data and the initial state show, whatever the training does."""
+    failing = seen.failing or Observation()
     data = [
         *nonfinite_start(run),
         *_ruined_statistics(run),
@@ -100,34 +197,7 @@ def _findings(
         data.append(
             Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
         )
-    if data:
-        yield from data
-        # What a training on the repaired data may fail of next.
-        yield from _scales(audit, Counterfactuals())
-        return
-    grown = failing.magnitude > HUGE or any(
-        abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss)
-    )
-    if failing.operation is not None and not grown:
-        yield from _out_of_domain(failing, run)
-    if failing.operation is None and not grown and not failing.error and seen.onset is not None:
-        yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
-    if failing.operation is None and failing.error and not audit.label_evidence:
-        yield Finding(
-            Cause.UNKNOWN,
-            0.55,
-            f"run eagerly, the failing step cannot be looked into ({failing.error})",
-        )
-    for finding in _explosion(failing, audit, growth, run, tried):
-        # Without growth an explosion is a guess, while a scale is measured and may be what drove a
-        # value out of its domain.
-        doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
-        yield replace(finding, weight=finding.weight * doubt)
-    if audit.holes_ahead:
-        for finding in _data_at_fault(audit, reached=True):
-            yield Finding(
-                finding.cause, AHEAD, f"{finding.evidence}, which training had not reached"
-            )
+    return data
 
 
 def _no_rows(seen: Replay) -> Iterator[Finding]:
@@ -165,35 +235,6 @@ def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
         yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
 
 
-def _scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
-    """Inputs and targets that are not of unit scale; when scaling them alone cures,
-    they are the cause.
-    """
-    if audit.input_scale > LARGE:
-        told = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
-        yield _settled(
-            Cause.UNSCALED_INPUT, told, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS)
-        )
-    if audit.target_scale > LARGE and audit.continuous_target:
-        told = f"root mean square {audit.target_scale:.3g}"
-        guess = 0.88 if tried.targets is None and audit.target_scale > 1e3 else 0.65
-        yield _settled(
-            Cause.UNSCALED_TARGET, told, guess, (tried.targets, CURES), (tried.scaled, HELPS)
-        )
-
-
-def _settled(
-    cause: Cause, evidence: str, guess: float, *attempts: tuple[Rerun | None, float]
-) -> Finding:
-    """Return the finding of a cause: as sure as the first attempt that took it away and
-    cured, else a guess.
-    """
-    for rerun, weight in attempts:
-        if rerun is not None and rerun.cured:
-            return Finding(cause, weight, f"{evidence}; {rerun}")
-    return Finding(cause, guess, evidence)
-
-
 def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
     """An operation that fails on numbers of ordinary size: what it is and where says why."""
     evidence = f"{failing.place.values}"
@@ -220,93 +261,15 @@ def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
             )
         yield Finding(Cause.LOSS_DOMAIN, 0.9, evidence)
     elif failing.phase is Phase.FORWARD:
-        yield Finding(Cause.LAYER_DOMAIN, 0.9, evidence)
+        steep = _steep(failing.layer)
+        cause = Cause.UNSTABLE_ACTIVATION if steep else Cause.LAYER_DOMAIN
+        named = (
+            f": layer {failing.layer.name} uses {activation_name(failing.layer)}" if steep else ""
+        )
+        yield Finding(cause, 0.9, evidence + named)
 
 
-def _explosion(
-    failing: Observation, audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
-) -> Iterator[Finding]:
-    """Numbers that grew until they overflowed: everything that can have driven them."""
-    yield _learning_rate(growth, tried)
-    if not 0 <= growth.decay_of_a_step < 1:
-        told = (
-            f"weight decay multiplies every weight by {1 - growth.decay_of_a_step:.3g} at each step"
-        )
-        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
-    for name, decay in run.decays_out_of_range.items():
-        yield Finding(
-            Cause.OPTIMIZER_CONSTANT,
-            SURE,
-            f"a {name} of {decay:g} never lets the optimizer forget a gradient",
-        )
-    for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
-        if rerun is not None and rerun.cured:
-            yield Finding(cause, SURE, str(rerun))
-    wide = growth.wide
-    if wide:
-        name, gain = max(wide, key=lambda pair: pair[1])
-        told = f"layer {name} multiplies its input by about {gain:.1f}, {len(wide)} layers in all"
-        guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
-        yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
-    yield from _scales(audit, tried)
-    yield from _unbounded(run, tried.activation)
-    if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
-        told = f"{len(growth.gains)} layers of weights in a row"
-        if growth.gradient_rise > STEEP:
-            told += (
-                f"; the first gradient grows {growth.gradient_rise:.1e} times from the last of "
-                "them to the first"
-            )
-        yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if growth.gradient_rise > STEEP else 0.4, told)
-
-
-def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
-    """The learning rate is the cause when with a lower one the run learns, and no
-    scaling alone cures.
-    """
-    step, lower = growth.first_step, tried.rate
-    told = (
-        "learning rate unknown"
-        if growth.learning_rate is None
-        else f"learning rate {growth.learning_rate:.3g}"
-    )
-    if step is not None and step > 0.1:
-        told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
-    if lower is not None and lower.cured:
-        return Finding(
-            Cause.LEARNING_RATE,
-            SLOWER_LEARNS if lower.learned else SLOWER_CURES,
-            f"{told}; {lower}",
-        )
-    guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
-    return Finding(
-        Cause.LEARNING_RATE,
-        guess,
-        told if lower is None else f"{told}; {lower}",
-        tried.no_update is False,
-    )
-
-
-def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
-    recurrent = [activation_name(cell) for cell in unbounded_recurrences(run)]
-    if recurrent:
-        guess = 0.87 if bounded is None else 0.7
-        yield _settled(
-            Cause.UNSTABLE_RECURRENCE,
-            f"a recurrent cell uses {recurrent[0]}",
-            guess,
-            (bounded, SURE),
-        )
-    unbounded = [layer for _, layer in run.activations[:-1] if not is_bounded(activation_of(layer))]
-    hidden = {activation_name(layer) for layer in unbounded}
-    if hidden:
-        told, linear = (
-            f"hidden layers use {', '.join(sorted(hidden))}",
-            not recurrent and linear_throughout(run),
-        )
-        yield _settled(
-            Cause.UNSTABLE_ACTIVATION,
-            told,
-            0.55 if linear else 0.4,
-            (bounded if linear else None, SURE),
-        )
+def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Return the heaviest finding of each cause, of findings that are ranked."""
+    first = {finding.cause: finding for finding in reversed(findings)}
+    return tuple(finding for finding in findings if first[finding.cause] is finding)

@@ -5,6 +5,9 @@ thing changed.
 import math
 from dataclasses import dataclass
 
+from nanfix.explain.microscope import Observation
+from nanfix.records.cause import Cause
+
 # Share of the loss: by so much dropout and the like may raise it from step to step.
 LOSS_NOISE = 0.05
 
@@ -56,6 +59,11 @@ class Counterfactuals:
     fail on the failing weights; the batch without its suspicious rows (`clean`); in
     `full_precision`. `relative` says whether only the differences of the exponents that overflowed
     matter.
+
+    `without` is the run with what failed first taken away, and `then` the step at which it failed
+    all the same; every other rerun stands on top of that change where there is a `then`. `needed`
+    are the causes of which none may stay, where taking one away is not enough, and `joint` the run
+    without them.
     """
 
     unchanged: Rerun | None = None
@@ -73,6 +81,11 @@ class Counterfactuals:
     clean: bool | None = None
     full_precision: bool | None = None
     relative: bool = False
+    constants: Rerun | None = None
+    without: Rerun | None = None
+    then: Observation | None = None
+    needed: tuple[Cause, ...] = ()
+    joint: Rerun | None = None
 
     def __str__(self):
         parts = []

@@ -4,16 +4,22 @@ gradient grew.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
+from nanfix.explain._signal import signal_at_the_start
 from nanfix.explain.replay import Replay
 from nanfix.model.run import Run
 from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recorder.recording import Recording
 
+# Numbers beyond this have grown; an operation that fails on smaller ones left its domain.
+HUGE = 1e9
+LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
+FAR = 10.0  # for a number that goes into an activation
 RISEN = 10.0  # a loss or a norm of this many times its earlier value has risen
 # A layer that multiplies its input by more has weights too large for its width: those that
 # LeCun's, Glorot's and He's initializers draw multiply it by at most 1.42.
@@ -33,6 +39,8 @@ class Growth:
         decay_of_a_step: the share of itself that a weight loses at each step.
         gradient_rise: the norm of the first step's gradient at the first variable, as a multiple of
             that at the last one.
+        signal: name of each layer and the root mean square of what the untrained model gives there
+            for real rows of unit scale.
         trend: how far loss and weights rose before the failure, in words.
     """
 
@@ -43,11 +51,20 @@ class Growth:
     decay_of_a_step: float = 0.0
     gradient_rise: float = 1.0
     trend: str = ""
+    signal: tuple[tuple[str, float], ...] = ()
 
     @property
     def wide(self) -> list[tuple[str, float]]:
         """The layers whose initial weights are too large for their width, with the gain of each."""
         return [(name, gain) for name, gain in self.gains if gain > WIDE_GAIN]
+
+    @property
+    def loudest(self) -> tuple[str, float] | None:
+        """The layer at which the untrained model makes of rows of unit scale far greater numbers;
+        None where it keeps their scale.
+        """
+        found = max(self.signal, key=lambda pair: pair[1], default=("", 0.0))
+        return found if found[1] > RISEN else None
 
     @property
     def first_step(self) -> float | None:
@@ -78,6 +95,7 @@ def measure_growth(
         decay_of_a_step=plan.of(OptimizerSettings).decay_of_a_step(run),
         gradient_rise=_gradient_rise(seen),
         trend=_trend(recording),
+        signal=signal_at_the_start(run, recording),
     )
 
 
@@ -110,3 +128,8 @@ def _trend(recording: Recording) -> str:
             f"{norms[-1]:.3g}"
         )
     return " and ".join(parts)
+
+
+def is_steep(activation: Any) -> bool:
+    """Say whether an activation makes of moderate numbers far greater ones, as exp does."""
+    return bool(np.abs(np.asarray(activation(np.full((1, 1), FAR, "float32")))).max() > FAR**2)

@@ -15,7 +15,7 @@ from nanfix.data.arrays import flat_arrays
 from nanfix.data.datasets import batches_of
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
-from nanfix.explain.causes import reason
+from nanfix.explain.causes import evident, out_of_range, reason
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.description import describe, recorded_batches
 from nanfix.explain.failed_run import FailedRun
@@ -198,8 +198,10 @@ class Incident:
             self.recording,
             seen,
             looked,
-            wide=bool(growth.wide),
+            wide=bool(growth.wide) or growth.loudest is not None,
             seconds=seconds,
+            evident=evident(seen, looked, self.run),
+            out_of_range=out_of_range(growth, self.run),
         )
 
     def unrepaired(

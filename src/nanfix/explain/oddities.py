@@ -3,7 +3,7 @@ training failed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
 # Times the median magnitude of a column, its largest value spans too much for one scale.
 HUGE_RANGE = 1e4
 FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
+USUAL_DEVIATIONS = 10.0  # robust standard deviations from the median; beyond is not usual
 FEW = 0.05  # of the rows, at most so many are outliers; more are how the data are
 # Standard deviations in a median absolute deviation, for normally distributed values.
 DEVIATION = 1.4826
@@ -132,6 +133,19 @@ def outlying_share(sample: Sample) -> float:
     return 1.0 - float(
         keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean()
     )
+
+
+def usual(sample: Sample) -> Sample:
+    """Return the sample with what lies far out in a few rows drawn in, so that a scale is that of
+    all others.
+    """
+    if not 0.0 < outlying_share(sample) <= FEW:
+        return sample
+    arrays, count = [*sample.inputs, *sample.targets], len(sample.inputs)
+    for index, band in bands(sample, USUAL_DEVIATIONS):
+        low, high = np.subtract(band.center, band.scale), np.add(band.center, band.scale)
+        arrays[index] = np.clip(arrays[index], low, high).astype(arrays[index].dtype)
+    return replace(sample, inputs=tuple(arrays[:count]), targets=tuple(arrays[count:]))
 
 
 def _band(array: np.ndarray, z: float) -> Affine:

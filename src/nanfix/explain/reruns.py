@@ -1,33 +1,35 @@
 """Runs failing steps again with one thing changed, which is what settles a cause."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from nanfix.changes.optimizer_installer import forget
 from nanfix.data.arrays import rows_in, take_rows
 from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.training_data import TrainingData
-from nanfix.explain._batch_changes import drawn_in, input_moments, of_unit_scale, target_moments
+from nanfix.explain._batch_changes import input_moments, of_unit_scale, target_moments
+from nanfix.explain._interventions import Intervention, removal, together
 from nanfix.explain._rerunner import Course, Rerunner
+from nanfix.explain._suspects import Suspected, activated, changes_for, jointly, suspect_activations
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
+from nanfix.explain.growth import HUGE
 from nanfix.explain.loss_probe import relative_exponents
-from nanfix.explain.oddities import FEW, bands, outlying_share
+from nanfix.explain.microscope import Observation
+from nanfix.explain.oddities import usual
 from nanfix.explain.replay import Replay
-from nanfix.model.activations import activation_name, change_activation
-from nanfix.model.addresses import walk
+from nanfix.model.activations import activation_name
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.model.run import Run
 from nanfix.model.snapshot import restore
 from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, all_layers
 from nanfix.recorder.recording import RecordedStep, Recording
+from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import takes_differences
 
 # Factors of the learning rate, tried in turn: the mildest that cures is closest to what
@@ -40,7 +42,6 @@ MOST_STEPS = 200
 # only puts the failure off for a few steps is no cure.
 FEWEST_STEPS_AFTER_FAILURE, FEWEST_STEPS = 10, 30
 OTHER_BATCHES = 8  # tried on the failing state: enough to tell a poisoned batch from ruined weights
-USUAL_DEVIATIONS = 10.0  # robust standard deviations from the median; values beyond are drawn in
 
 
 def try_otherwise(
@@ -53,6 +54,8 @@ def try_otherwise(
     *,
     wide: bool,
     seconds: float,
+    evident: tuple[Cause, ...] = (),
+    out_of_range: bool = False,
 ) -> Counterfactuals:
     """Run the failing steps again, each time with one thing changed.
 
@@ -61,6 +64,8 @@ def try_otherwise(
 
     Args:
         wide: whether the initial weights are suspected of being too large.
+        evident: what has been seen at the failing step itself; it is taken away before the rest.
+        out_of_range: whether a constant of the optimizer is.
     """
     nothing_failed = seen.onset is None or seen.before is None or seen.batch is None
     if recording.step_of_keras is None or nothing_failed or audit.hopeless:
@@ -69,7 +74,15 @@ def try_otherwise(
         rerunner = Rerunner(model, recording, time.perf_counter() + seconds)
         try:
             at_the_step = _at_the_step(rerunner, data, run, seen, audit)
-            return _over_the_run(rerunner, data, run, audit, wide, at_the_step)
+            suspected = Suspected(run, audit, wide=wide, out_of_range=out_of_range)
+            failing = seen.failing or Observation()
+            found = [removal(cause, failing, run) for cause in evident]
+            removed = {change.words: change for change in found if change is not None}
+            first = together(list(removed.values())) if removed else None
+            holes = audit.batch_inputs_nonfinite or audit.batch_targets_nonfinite
+            return _over_the_run(
+                rerunner, data, suspected, first, failing, at_the_step, only_first=holes
+            )
         finally:
             restore(recording.newest)
 
@@ -127,10 +140,12 @@ def _in_full_precision(rerunner: Rerunner, seen: Replay) -> bool | None:
 def _over_the_run(
     rerunner: Rerunner,
     data: TrainingData,
-    run: Run,
-    audit: Audit,
-    wide: bool,
+    suspected: Suspected,
+    first: Intervention | None,
+    failing: Observation,
     at_the_step: Counterfactuals,
+    *,
+    only_first: bool,
 ) -> Counterfactuals:
     """Run the steps up to the failure and beyond, with one cause taken away at a time.
 
@@ -152,54 +167,83 @@ def _over_the_run(
             return at_the_step
         with rerunner.with_scalable_rates():
             return replace(at_the_step, unchanged=unchanged, rate=_lower_rate(rerunner, course))
-    found = replace(
-        at_the_step, unchanged=unchanged, activation=_other_activation(rerunner, course, run)
-    )
-    found = _with_other_state(rerunner, course, run, wide, found)
-    found = _on_other_numbers(rerunner, course, run, audit, found)
+    found = replace(at_the_step, unchanged=unchanged)
+    if first is not None:
+        with rerunner.on_top_of(first):
+            found = replace(found, without=rerunner.rerun(first.words, course))
+            if found.without is None:
+                return found
+            if not found.without.finite:
+                then = rerunner.failure(course, found.without.steps)
+                found = replace(found, then=then)
+                seen = then.operation is not None and then.magnitude <= HUGE
+                if seen and then.place != failing.place:
+                    return found
+                return _one_at_a_time(rerunner, course, suspected, found)
+        if only_first:
+            return found
+    return _one_at_a_time(rerunner, course, suspected, found)
+
+
+def _one_at_a_time(
+    rerunner: Rerunner, course: Course, suspected: Suspected, found: Counterfactuals
+) -> Counterfactuals:
+    """Take away one cause at a time, and where none is enough, several."""
+    run, audit = suspected.run, suspected.audit
+    changes = changes_for(rerunner, course, suspected)
+    found = replace(found, activation=_other_activation(rerunner, course, run))
+    found = _with_other_state(rerunner, course, changes, found)
+    found = _on_other_numbers(rerunner, course, run, audit, changes, found)
     with rerunner.with_scalable_rates():
-        return replace(
+        found = replace(
             found, rate=_lower_rate(rerunner, course), no_update=_without_update(rerunner, course)
         )
+        return jointly(rerunner, course, changes, found)
 
 
 def _other_activation(rerunner: Rerunner, course: Course, run: Run) -> Rerun | None:
     """Give layers whose activation is a cause in itself another one."""
-    suspects, activation = _suspect_activations(run)
+    suspects, activation = suspect_activations(run)
     if not suspects or not rerunner.has_time:
         return None
     change = f"with {activation} in the place of {activation_name(suspects[0])}"
-    with _activated(suspects, activation), rerunner.traced_anew():
+    with activated(suspects, activation), rerunner.traced_anew():
         return rerunner.rerun(change, course)
 
 
 def _with_other_state(
-    rerunner: Rerunner, course: Course, run: Run, wide: bool, found: Counterfactuals
+    rerunner: Rerunner, course: Course, changes: dict[Cause, Intervention], found: Counterfactuals
 ) -> Counterfactuals:
-    """Begin with other weights where they are `wide`, and with an optimizer that
-    remembers nothing.
-    """
-    if wide:
-        change = "with initial weights of the usual size"
-        rerun = rerunner.rerun(change, course, of_state=lambda: _initialize_anew(run))
-        found = replace(found, weights=rerun)
-    if _remembers(rerunner.recording):
-        change = "with a new optimizer"
-        rerun = rerunner.rerun(change, course, of_state=lambda: forget(rerunner.model))
-        found = replace(found, forgotten=rerun)
-    return found
+    """Begin with other weights, an optimizer that remembers nothing, or constants in range."""
+
+    def tried(cause: Cause) -> Rerun | None:
+        change = changes.get(cause)
+        if change is None or not rerunner.has_time:
+            return None
+        with rerunner.on_top_of(change):
+            return rerunner.rerun(change.words, course)
+
+    return replace(
+        found,
+        weights=tried(Cause.BAD_INITIALIZATION),
+        forgotten=tried(Cause.STALE_MOMENTS),
+        constants=tried(Cause.OPTIMIZER_CONSTANT),
+    )
 
 
 def _on_other_numbers(
-    rerunner: Rerunner, course: Course, run: Run, audit: Audit, found: Counterfactuals
+    rerunner: Rerunner,
+    course: Course,
+    run: Run,
+    audit: Audit,
+    changes: dict[Cause, Intervention],
+    found: Counterfactuals,
 ) -> Counterfactuals:
     """Draw in what lies far out, and bring inputs and targets to unit scale."""
-    sample = run.sample
-    outlying = outlying_share(sample)
-    if 0.0 < outlying <= FEW:
-        usual = bands(sample, USUAL_DEVIATIONS)
-        change = f"with the values of {outlying:.1%} of the rows drawn in"
-        rerun = rerunner.rerun(change, course, of_batch=lambda batch: drawn_in(batch, usual))
+    sample = usual(run.sample)
+    drawn = changes.get(Cause.OUTLIER)
+    if drawn is not None:
+        rerun = rerunner.rerun(drawn.words, course, of_batch=drawn.of_batch)
         found = replace(found, drawn_in=rerun)
     inputs = input_moments(sample) if sample.measured else None
     targets = target_moments(sample) if audit.continuous_target else None
@@ -218,14 +262,6 @@ def _on_other_numbers(
         )
         found = replace(found, scaled=rerun)
     return found
-
-
-def _remembers(recording: Recording) -> bool:
-    """Say whether the optimizer had taken steps before the run began."""
-    values = zip(recording.initial.variables, recording.initial.tensors, strict=True)
-    return any(
-        np.asarray(tensor) > 0 for variable, tensor in values if variable.name == "iteration"
-    )
 
 
 def _steps_from_the_beginning(
@@ -268,52 +304,3 @@ def _without_update(rerunner: Rerunner, course: Course) -> bool | None:
     """Say whether the steps stay finite when the weights are left as they are."""
     still = rerunner.rerun("without any update", course, rate=0.0)
     return still.finite if still is not None else None
-
-
-def _initialize_anew(run: Run) -> None:
-    """Draw every kernel with He's variance, which suits rectifiers and is less than
-    twice what others want.
-    """
-    for position, (_, layer) in enumerate(walk(run.model)):
-        if getattr(layer, "kernel", None) is not None:
-            layer.kernel.assign(
-                keras.initializers.HeNormal(seed=position)(
-                    layer.kernel.shape, dtype=layer.kernel.dtype
-                )
-            )
-        if getattr(layer, "recurrent_kernel", None) is not None:
-            shape = layer.recurrent_kernel.shape
-            layer.recurrent_kernel.assign(
-                keras.initializers.Orthogonal(seed=position)(
-                    shape, dtype=layer.recurrent_kernel.dtype
-                )
-            )
-
-
-def _suspect_activations(run: Run) -> tuple[list[Any], str]:
-    """Return the layers whose activation is a cause in itself, and what they should have.
-
-    Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets
-    lie between 0 and 1.
-    """
-    recurrent = unbounded_recurrences(run)
-    if recurrent:
-        return recurrent, "tanh"
-    linear = linear_throughout(run)
-    shares = all(
-        array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1
-        for array in run.sample.targets
-    )
-    last = run.activations[-1][1] if run.activations else None
-    if linear and shares and activation_name(last) == "linear":
-        return [*linear, last], "sigmoid"
-    return linear, "sigmoid"
-
-
-@contextmanager
-def _activated(layers: list[Any], activation: str) -> Iterator[None]:
-    """Give layers another activation."""
-    with ExitStack() as during:
-        for layer in layers:
-            change_activation(during, layer, keras.activations.get(activation))
-        yield

@@ -1,0 +1,178 @@
+"""Small trainings drawn at random that stay finite and learn: what faults are put into."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+ROWS, EPOCHS = 256, 4
+# Powers of ten of ordinary learning rates.
+RATES = {
+    "SGD": (-2.0, -1.2),
+    "Adam": (-2.5, -1.8),
+    "RMSprop": (-2.8, -2.2),
+    "Nadam": (-2.8, -2.2),
+    "AdamW": (-2.5, -1.8),
+}
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "softplus")
+STEPS_OF_TIME, CHANNELS = 30, 3
+FALLS = 0.97  # times the loss of the first epoch: a training that ends lower learns
+
+
+@dataclass
+class Recipe:
+    """A training that is built from it as often as wanted, each time the same.
+
+    Attributes:
+        kind: mlp, residual or recurrent.
+        front, middle: make layers behind the input and behind the first hidden layer.
+        kernel: makes the initializer of each hidden layer; None for what suits the activation.
+        ruin: what is done to the built model before it is compiled.
+    """
+
+    seed: int
+    kind: str
+    task: str
+    depth: int
+    width: int
+    activation: str
+    optimizer: str
+    rate: float
+    batch: int
+    x: np.ndarray
+    y: np.ndarray
+    classes: int
+    weights: np.ndarray | None = None
+    loss: Any = None
+    last: str | None = None
+    cell: str = "SimpleRNN"
+    feedback: float = 1.0
+    policy: str = "float32"
+    jit: bool = False
+    constants: dict[str, Any] = field(default_factory=dict)
+    kernel: Callable[[int], Any] | None = None
+    front: list[Callable[[], Any]] = field(default_factory=list)
+    middle: list[Callable[[], Any]] = field(default_factory=list)
+    ruin: list[Callable[[Any], None]] = field(default_factory=list)
+
+    def build(self) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Return the model, inputs, targets, and arguments of `fit`."""
+        keras.utils.set_random_seed(self.seed)
+        keras.config.set_dtype_policy(self.policy)
+        try:
+            inputs = keras.Input(self.x.shape[1:])
+            hidden = inputs
+            for make in self.front:
+                hidden = make()(hidden)
+            hidden = self._body(hidden)
+            units = self.classes if self.task == "multiclass" else 1
+            # Keras' guide keeps the last layer in float32.
+            outputs = layers.Dense(units, self.last, dtype="float32")(hidden)
+            model = keras.Model(inputs, outputs)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        for change in self.ruin:
+            change(model)
+        optimizer = getattr(keras.optimizers, self.optimizer)(self.rate, **self.constants)
+        model.compile(optimizer, self.loss, jit_compile=self.jit)
+        arguments = {"epochs": EPOCHS, "batch_size": self.batch, "verbose": 0}
+        if self.weights is not None:
+            arguments["sample_weight"] = self.weights
+        return model, self.x, self.y, arguments
+
+    def _body(self, hidden: Any) -> Any:
+        if self.kind == "recurrent":
+            memory = keras.initializers.Orthogonal(gain=self.feedback, seed=self.seed)
+            cell = getattr(layers, self.cell)(
+                self.width, activation=self.activation, recurrent_initializer=memory
+            )
+            return self._between(cell(hidden))
+        if self.kind == "residual":
+            hidden = self._between(layers.Dense(self.width)(hidden))
+            for index in range(self.depth):
+                branch = layers.Dense(
+                    self.width, self.activation, kernel_initializer=self._kernel(index, branch=True)
+                )(hidden)
+                hidden = layers.Add()([hidden, branch])
+            return hidden
+        for index in range(self.depth):
+            dense = layers.Dense(
+                self.width, self.activation, kernel_initializer=self._kernel(index)
+            )
+            hidden = dense(hidden)
+            hidden = hidden if index else self._between(hidden)
+        return hidden
+
+    def _between(self, hidden: Any) -> Any:
+        for make in self.middle:
+            hidden = make()(hidden)
+        return hidden
+
+    def _kernel(self, index: int, *, branch: bool = False) -> Any:
+        if self.kernel is not None:
+            return self.kernel(index)
+        # A branch adds little at first, so that the sum does not grow with the depth.
+        scale = 1.0 / self.depth if branch else 2.0 if self.activation in RECTIFIERS else 1.0
+        return keras.initializers.VarianceScaling(scale, seed=self.seed + index)
+
+
+def draw(rng: np.random.Generator, wanted: dict[str, Any]) -> Recipe:
+    """Return a recipe with what is `wanted` of it, everything else drawn."""
+
+    def one_of(name: str, *values: Any) -> Any:
+        drawn = values[rng.integers(len(values))]
+        return wanted.get(name, drawn)
+
+    kind = one_of("kind", "mlp", "mlp", "mlp", "residual")
+    task = one_of("task", "regression", "regression", "binary", "multiclass")
+    optimizer = one_of("optimizer", *RATES)
+    depth = int(rng.integers(8, 20) if kind == "residual" else rng.integers(1, 6))
+    depth = wanted.get("depth", depth)
+    recurrent = kind == "recurrent"
+    activation = "tanh" if recurrent else one_of("activation", "tanh", *RECTIFIERS)
+    features = int(rng.integers(3, 9))
+    shape = (ROWS, STEPS_OF_TIME, CHANNELS) if recurrent else (ROWS, features)
+    x = rng.normal(size=shape).astype("float32")
+    seen = x.mean(axis=1) * np.sqrt(STEPS_OF_TIME) if recurrent else x
+    classes = int(rng.integers(3, 6))
+    if task == "multiclass":
+        y = (seen @ rng.normal(size=(seen.shape[-1], classes))).argmax(axis=1).astype("int32")
+        loss, last = "sparse_categorical_crossentropy", "softmax"
+    else:
+        score = seen @ rng.normal(size=(seen.shape[-1], 1))
+        score = score / score.std() + 0.3 * np.sin(2.0 * seen[:, :1])
+        y = (score > 0 if task == "binary" else score).astype("float32")
+        loss, last = ("binary_crossentropy", "sigmoid") if task == "binary" else ("mse", None)
+    return Recipe(
+        seed=int(rng.integers(1 << 16)),
+        kind=kind,
+        task=task,
+        depth=depth,
+        width=int(one_of("width", 8, 16, 32, 64)),
+        activation=activation,
+        optimizer=optimizer,
+        # Gradients add up over the layers.
+        rate=float(10.0 ** rng.uniform(*RATES[optimizer])) / max(1.0, depth / 3.0),
+        batch=int(one_of("batch", 16, 32)),
+        x=x,
+        y=y,
+        classes=classes,
+        loss=loss,
+        last=last,
+        cell=str(one_of("cell", "SimpleRNN", "GRU", "LSTM")),
+        feedback=rng.uniform(1.2, 1.6),
+    )
+
+
+def outcome(recipe: Recipe) -> str:
+    """Train with plain Keras and say how it went: "learns", "finite" or "non-finite"."""
+    model, x, y, arguments = recipe.build()
+    losses = model.fit(x, y, **arguments).history["loss"]
+    if not np.isfinite(losses).all() or not all(
+        np.isfinite(np.asarray(weight)).all() for weight in model.variables
+    ):
+        return "non-finite"
+    return "learns" if losses[-1] < FALLS * losses[0] else "finite"

@@ -1,0 +1,179 @@
+"""Numbers that grew until they overflowed: what can have driven them, and what reruns say."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nanfix.explain.audit import Audit
+from nanfix.explain.counterfactuals import Counterfactuals, Rerun
+from nanfix.explain.growth import LARGE, Growth, is_steep
+from nanfix.explain.microscope import Observation
+from nanfix.model.activations import activation_name, activation_of, is_bounded
+from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Finding, Phase
+
+# Weights of causes that a rerun has settled; those that have to be taken away together come first.
+ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
+STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
+
+
+def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
+    """Inputs and targets that are not of unit scale; when scaling them alone cures,
+    they are the cause.
+    """
+    if audit.input_scale > LARGE:
+        told = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
+        yield _settled(
+            Cause.UNSCALED_INPUT, told, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS)
+        )
+    if audit.target_scale > LARGE and audit.continuous_target:
+        told = f"root mean square {audit.target_scale:.3g}"
+        guess = 0.88 if tried.targets is None and audit.target_scale > 1e3 else 0.65
+        yield _settled(
+            Cause.UNSCALED_TARGET, told, guess, (tried.targets, CURES), (tried.scaled, HELPS)
+        )
+
+
+def _settled(
+    cause: Cause, evidence: str, guess: float, *attempts: tuple[Rerun | None, float]
+) -> Finding:
+    """Return the finding of a cause: as sure as the first attempt that took it away and
+    cured, else a guess.
+    """
+    for rerun, weight in attempts:
+        if rerun is not None and rerun.cured:
+            return Finding(cause, weight, f"{evidence}; {rerun}")
+    failed = any(rerun is not None for rerun, _ in attempts)
+    return Finding(cause, guess, evidence, refuted=failed)
+
+
+def explosion(
+    failing: Observation, audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
+) -> Iterator[Finding]:
+    """Numbers that grew until they overflowed: everything that can have driven them."""
+    if tried.needed:
+        yield from _needed_together(audit, growth, tried)
+    yield _learning_rate(growth, tried)
+    yield from constants(growth, run)
+    for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
+        if rerun is not None and rerun.cured:
+            yield Finding(cause, SURE, str(rerun))
+    if any(is_steep(activation_of(layer)) for _, layer in run.activations[:-1]):
+        # Its numbers are great because of it, not of the weights.
+        yield from _unbounded(run, tried.activation)
+    wide, loudest = growth.wide, growth.loudest
+    if wide or loudest:
+        told, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
+        guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
+        yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
+    yield from scales(audit, tried)
+    yield from _unbounded(run, tried.activation)
+    if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
+        told = f"{len(growth.gains)} layers of weights in a row"
+        if growth.gradient_rise > STEEP:
+            told += (
+                f"; the first gradient grows {growth.gradient_rise:.1e} times from the last of "
+                "them to the first"
+            )
+        steep = growth.gradient_rise > STEEP
+        yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, told, refuted=not steep)
+
+
+def constants(growth: Growth, run: Run) -> Iterator[Finding]:
+    """Constants of the optimizer that lie where they make no sense."""
+    rate, kept = growth.learning_rate, 1 - growth.decay_of_a_step
+    if rate is not None and rate < 0:
+        told = f"the learning rate is negative, {rate:.3g}: every step goes uphill"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, ALL, told)
+    elif not 0 < kept <= 1:
+        told = f"weight decay multiplies every weight by {kept:.3g} at each step"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
+    for name, decay in run.decays_out_of_range.items():
+        told = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
+
+
+def _of_the_weights(growth: Growth) -> str:
+    if growth.loudest is not None:
+        name, size = growth.loudest
+        return f"of rows of unit scale the untrained layer {name} makes numbers of {size:.2g}"
+    name, gain = max(growth.wide, key=lambda pair: pair[1])
+    more = f"{len(growth.wide)} layers in all"
+    return f"layer {name} multiplies its input by about {gain:.1f}, {more}"
+
+
+def _needed_together(audit: Audit, growth: Growth, tried: Counterfactuals) -> Iterator[Finding]:
+    """Causes of which none may stay: taking away a single one was not enough."""
+    evidence = {
+        Cause.BAD_INITIALIZATION: _of_the_weights(growth) if growth.wide or growth.loudest else "",
+        Cause.UNSCALED_INPUT: f"root mean square {audit.input_scale:.3g}",
+        Cause.UNSCALED_TARGET: f"root mean square {audit.target_scale:.3g}",
+        Cause.LEARNING_RATE: f"learning rate {growth.learning_rate or 0.0:.3g}",
+    }
+    sizes = {
+        Cause.OUTLIER: float("inf"),
+        Cause.BAD_INITIALIZATION: growth.loudest[1] if growth.loudest else 1.0,
+        Cause.UNSCALED_INPUT: audit.input_scale,
+        Cause.UNSCALED_TARGET: audit.target_scale,
+        Cause.LEARNING_RATE: 0.0,
+    }
+    # What is farthest from unit scale first.
+    for place, cause in enumerate(sorted(tried.needed, key=lambda each: -sizes.get(each, 1.0))):
+        told = f"{evidence.get(cause) or cause.sentence}; needed together, {tried.joint}"
+        yield Finding(cause, ALL - place * 1e-3, told)
+
+
+def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
+    """The learning rate is the cause when with a lower one the run learns, and no
+    scaling alone cures.
+    """
+    step, lower = growth.first_step, tried.rate
+    told = (
+        "learning rate unknown"
+        if growth.learning_rate is None
+        else f"learning rate {growth.learning_rate:.3g}"
+    )
+    if step is not None and step > 0.1:
+        told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
+    if lower is not None and lower.cured:
+        return Finding(
+            Cause.LEARNING_RATE,
+            SLOWER_LEARNS if lower.learned else SLOWER_CURES,
+            f"{told}; {lower}",
+        )
+    guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
+    return Finding(
+        Cause.LEARNING_RATE,
+        guess,
+        told if lower is None else f"{told}; {lower}",
+        tried.no_update is False or (lower is not None and not lower.finite),
+    )
+
+
+def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
+    recurrent = [activation_name(cell) for cell in unbounded_recurrences(run)]
+    if recurrent:
+        guess = 0.87 if bounded is None else 0.7
+        yield _settled(
+            Cause.UNSTABLE_RECURRENCE,
+            f"a recurrent cell uses {recurrent[0]}",
+            guess,
+            (bounded, SURE),
+        )
+    hidden = [layer for _, layer in run.activations[:-1]]
+    steep = [layer for layer in hidden if is_steep(activation_of(layer))]
+    unbounded = [layer for layer in hidden if not is_bounded(activation_of(layer))]
+    names = {activation_name(layer) for layer in steep or unbounded}
+    if names:
+        told, linear = (
+            f"hidden layers use {', '.join(sorted(names))}",
+            not recurrent and (steep or linear_throughout(run)),
+        )
+        found = _settled(
+            Cause.UNSTABLE_ACTIVATION,
+            told,
+            0.55 if linear else 0.4,
+            (bounded if linear else None, SURE),
+        )
+        # Most networks have such layers: told where another activation was tried and cured.
+        yield found if found.weight >= SURE else replace(found, refuted=True)

@@ -1,0 +1,224 @@
+"""The smallest changes that take one cause away, so that steps can be run again without it."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.changes.graph_guard import install
+from nanfix.changes.guards import Guard
+from nanfix.data.arrays import is_dense, repacked, unpacked
+from nanfix.explain.microscope import Observation
+from nanfix.model.activations import change_activation
+from nanfix.model.addresses import walk
+from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.model.normalization import ruined
+from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.run import DECAYS, Run, fades
+from nanfix.model.undo import put
+from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
+from nanfix.records.cause import Cause
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+
+DECAY = 0.9  # by which every optimizer forgets
+EPSILON, LAYER_EPSILON = 1e-7, 1e-3  # what Keras takes when nothing is said
+WEIGHT_DECAY = 0.004
+HOLES = (Cause.NONFINITE_INPUT, Cause.NONFINITE_TARGET, Cause.NONFINITE_WEIGHT, Cause.POISON_BATCH)
+OUT_OF_DOMAIN = (
+    Cause.LOSS_DOMAIN,
+    Cause.LAYER_DOMAIN,
+    Cause.GRADIENT_SINGULARITY,
+    Cause.LOGITS_BY_HAND,
+    Cause.EMPTY_REDUCTION,
+)
+START = (Cause.NONFINITE_START, Cause.STALE_MOMENTS)
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One change of a training: of its batches, of the state it begins with, or of what is built
+    into its graph (`during`).
+    """
+
+    words: str = "unchanged"
+    of_batch: Callable[[Any], Any] | None = None
+    of_state: Callable[[], None] | None = None
+    during: Callable[[ExitStack], None] | None = None
+
+    def batch(self, batch: Any) -> Any:
+        return batch if self.of_batch is None else self.of_batch(batch)
+
+
+def together(changes: list[Intervention]) -> Intervention:
+    """Return all changes as one, the first of them made first."""
+
+    def of_batch(batch: Any) -> Any:
+        for change in changes:
+            batch = change.batch(batch)
+        return batch
+
+    def of_state() -> None:
+        for change in changes:
+            if change.of_state is not None:
+                change.of_state()
+
+    def during(undo: ExitStack) -> None:
+        for change in changes:
+            if change.during is not None:
+                change.during(undo)
+
+    built = any(change.during is not None for change in changes)
+    words = " and ".join(change.words for change in changes)
+    return Intervention(words, of_batch, of_state, during if built else None)
+
+
+def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None:
+    """Return what takes away a cause that has been seen at the failing step; None where nothing
+    that small is known.
+    """
+    wanted, normalization = crossentropy_of(run.user_loss), failing.layer
+    made: list[tuple[bool, Callable[[], Intervention | None]]] = [
+        (
+            cause in HOLES or cause is Cause.INVALID_LABEL,
+            lambda: Intervention("with finite data", lambda batch: _sound(batch, run)),
+        ),
+        (
+            cause in START,
+            lambda: Intervention("with finite weights", of_state=lambda: _finite_state(run)),
+        ),
+        (
+            cause is Cause.RUINED_STATISTICS,
+            lambda: Intervention("with finite statistics", during=lambda undo: _adapted(undo, run)),
+        ),
+        (
+            cause is Cause.REDUCED_PRECISION,
+            lambda: Intervention("in float32", during=lambda undo: _in_float32(undo, run)),
+        ),
+        (cause is Cause.OPTIMIZER_CONSTANT, lambda: constants_in_range(run)),
+        (
+            cause is Cause.BATCH_STATISTICS and hasattr(normalization, "epsilon"),
+            lambda: Intervention(
+                "with an epsilon",
+                during=lambda undo: put(undo, normalization, "epsilon", LAYER_EPSILON),
+            ),
+        ),
+        (
+            cause is Cause.UNSTABLE_ACTIVATION and wanted is not None and bool(run.activations),
+            lambda: _with_outputs(run, wanted.activation if wanted is not None else ""),
+        ),
+        (cause in OUT_OF_DOMAIN, lambda: _guarded(failing, run)),
+    ]
+    return next((make() for applies, make in made if applies), None)
+
+
+def _with_outputs(run: Run, activation: str) -> Intervention:
+    last = run.activations[-1][1]
+    return Intervention(
+        f"with {activation} outputs", during=lambda undo: _activated(undo, last, activation)
+    )
+
+
+def constants_in_range(run: Run) -> Intervention:
+    """Return the optimizer with every constant that is out of range at its default, and a
+    negative rate turned.
+    """
+
+    def during(undo: ExitStack) -> None:
+        for optimizer in trained_optimizers(run.model):
+            for name in DECAYS:
+                value = getattr(optimizer, name, None)
+                if isinstance(value, float | int) and not fades(value):
+                    put(undo, optimizer, name, DECAY)
+            if isinstance(getattr(optimizer, "epsilon", None), float | int):
+                put(undo, optimizer, "epsilon", max(optimizer.epsilon, EPSILON))
+            if turns_weights(optimizer):
+                put(undo, optimizer, "weight_decay", WEIGHT_DECAY)
+
+    def of_state() -> None:
+        for optimizer in trained_optimizers(run.model):
+            rate = learning_rate_of(optimizer)
+            if hasattr(rate, "assign") and float(np.asarray(rate)) < 0.0:
+                rate.assign(np.abs(np.asarray(rate)))
+
+    return Intervention("with the optimizer's constants in range", None, of_state, during)
+
+
+def turns_weights(optimizer: Any) -> bool:
+    """Say whether weight decay takes more of a weight than there is of it, at each step."""
+    decay, rate = getattr(optimizer, "weight_decay", None), getattr(optimizer, LEARNING_RATE, None)
+    if not isinstance(decay, float | int) or rate is None:
+        return False
+    return not 0.0 <= decay * float(np.asarray(rate)) < 1.0
+
+
+def _sound(batch: Any, run: Run) -> Any:
+    """Return a batch with 0 for what is not finite and a class that exists for every label."""
+
+    def finite(leaf: Any) -> Any:
+        if not is_dense(leaf) or not leaf.dtype.is_floating:
+            return leaf
+        return tf.where(tf.math.is_finite(leaf), leaf, tf.zeros_like(leaf))
+
+    def label(leaf: Any) -> Any:
+        if not is_dense(leaf):
+            return leaf
+        if classes is not None:
+            return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(classes - 1, leaf.dtype))
+        return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(1, leaf.dtype))
+
+    x, y, weight = unpacked(batch)
+    x, y, weight = (tree.map_structure(finite, part) for part in (x, y, weight))
+    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
+    shares = crossentropy is not None and crossentropy.targets is Targets.EACH
+    if classes is not None or shares:
+        y = tree.map_structure(label, y)
+    return repacked(batch, x, y, weight)
+
+
+def _finite_state(run: Run) -> None:
+    for variable in (
+        *run.model.variables,
+        *(each for optimizer in run.optimizers for each in optimizer.variables),
+    ):
+        values = np.asarray(variable)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            variable.assign(np.where(np.isfinite(values), values, 0.0))
+
+
+def _adapted(undo: ExitStack, run: Run) -> None:
+    for _, layer in ruined(run.model):
+        for name, instead in (("mean", 0.0), ("variance", 1.0)):
+            values = np.asarray(getattr(layer, name))
+            finite = np.where(np.isfinite(values), values, instead).astype("float32")
+            put(undo, layer, name, tf.constant(finite))
+
+
+def _in_float32(undo: ExitStack, run: Run) -> None:
+    import keras
+
+    for layer in all_layers(run.model):
+        put(undo, layer, DTYPE_POLICY, keras.DTypePolicy("float32"))
+
+
+def _activated(undo: ExitStack, layer: Any, activation: str) -> None:
+    import keras
+
+    change_activation(undo, layer, keras.activations.get(activation))
+
+
+def _guarded(failing: Observation, run: Run) -> Intervention | None:
+    place, operation = failing.place, UNSAFE_OPERATIONS.get(failing.operation or "")
+    if operation is None:
+        return None
+    address = next((a for a, layer in walk(run.model) if layer.name == place.layer), None)
+    if place.source is None and address is None:
+        return None
+    guard = Guard(operation.name, place.source, address, max(operation.epsilons), place.code)
+    return Intervention(
+        "with that operation kept inside its domain",
+        during=lambda undo: install(run.model, (guard,), undo),
+    )

@@ -1,0 +1,191 @@
+"""What is suspected of a failure by the look of it, each with the change that takes it away, and
+which of them are at fault together.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from nanfix.changes.optimizer_installer import forget
+from nanfix.explain._batch_changes import drawn_in, input_moments, of_unit_scale, target_moments
+from nanfix.explain._interventions import Intervention, constants_in_range, together
+from nanfix.explain._rerunner import Course, Rerunner
+from nanfix.explain._signal import assign, fitting_weights
+from nanfix.explain.audit import Audit
+from nanfix.explain.counterfactuals import Counterfactuals, Rerun
+from nanfix.explain.growth import LARGE, is_steep
+from nanfix.explain.oddities import FEW, USUAL_DEVIATIONS, bands, outlying_share, usual
+from nanfix.model.activations import activation_name, activation_of, change_activation
+from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.model.snapshot import restore
+from nanfix.recorder.recording import Recording
+from nanfix.records.cause import Cause
+
+JOINT_FACTORS = (0.1, 0.01, 1e-3)  # of the learning rate, where that is not all
+
+
+@dataclass(frozen=True)
+class Suspected:
+    """What may be at fault by the look of it: data far out or far from unit scale, wide weights,
+    constants of the optimizer.
+    """
+
+    run: Run
+    audit: Audit
+    wide: bool
+    out_of_range: bool
+
+
+def changes_for(
+    rerunner: Rerunner, course: Course, suspected: Suspected
+) -> dict[Cause, Intervention]:
+    """Return for each cause that is suspected the change that takes it away, the smallest first."""
+    run, audit = suspected.run, suspected.audit
+    sample = usual(run.sample)
+    changes: dict[Cause, Intervention] = {}
+    outlying = outlying_share(run.sample)
+    if 0.0 < outlying <= FEW:
+        band = bands(run.sample, USUAL_DEVIATIONS)
+        changes[Cause.OUTLIER] = Intervention(
+            f"with the values of {outlying:.1%} of the rows drawn in", lambda b: drawn_in(b, band)
+        )
+    if suspected.out_of_range:
+        changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
+    if audit.input_scale > LARGE and sample.measured:
+        inputs = input_moments(sample)
+        changes[Cause.UNSCALED_INPUT] = Intervention(
+            "with inputs of unit scale", lambda b: of_unit_scale(b, inputs=inputs)
+        )
+    if audit.target_scale > LARGE and audit.continuous_target:
+        targets = target_moments(sample)
+        changes[Cause.UNSCALED_TARGET] = Intervention(
+            "with targets of unit scale", lambda b: of_unit_scale(b, targets=targets)
+        )
+    if suspected.wide:
+        restore(course.start)
+        weights = fitting_weights(run)
+        changes[Cause.BAD_INITIALIZATION] = Intervention(
+            "with initial weights of the usual size",
+            of_state=lambda: assign(weights),
+        )
+    layers, activation = suspect_activations(run)
+    if layers:
+        cause = (
+            Cause.UNSTABLE_RECURRENCE if unbounded_recurrences(run) else Cause.UNSTABLE_ACTIVATION
+        )
+        changes[cause] = Intervention(
+            f"with {activation} in the place of {activation_name(layers[0])}",
+            during=lambda undo: undo.enter_context(activated(layers, activation)),
+        )
+    if _remembers(rerunner.recording):
+        changes[Cause.STALE_MOMENTS] = Intervention(
+            "with a new optimizer", of_state=lambda: forget(rerunner.model)
+        )
+    return changes
+
+
+def jointly(
+    rerunner: Rerunner, course: Course, changes: dict[Cause, Intervention], found: Counterfactuals
+) -> Counterfactuals:
+    """Where no single change but a lower rate cures, find those that do together, and of which
+    none can be left out.
+    """
+    alone = (
+        found.drawn_in,
+        found.constants,
+        found.inputs,
+        found.targets,
+        found.weights,
+        found.activation,
+        found.forgotten,
+    )
+    enough = (*alone, *(() if changes else (found.rate,)))
+    if any(rerun is not None and rerun.cured for rerun in enough):
+        return found
+
+    def attempt(causes: list[Cause], rate: float) -> Rerun | None:
+        change = together([changes[cause] for cause in causes])
+        if rate != 1.0:
+            slower = f"{rate:g} times the learning rate"
+            change = replace(
+                change, words=f"{change.words} and {slower}" if causes else f"with {slower}"
+            )
+        if not rerunner.has_time:
+            return None
+        with rerunner.on_top_of(change):
+            return rerunner.rerun(change.words, course, rate=rate)
+
+    every, joint, rate = list(changes), None, 1.0
+    for rate in (1.0, *JOINT_FACTORS) if len(every) > 1 else JOINT_FACTORS:
+        joint = attempt(every, rate)
+        if joint is None or joint.cured:
+            break
+    if joint is None:
+        return found
+    if not joint.finite:  # what fails then is another thing
+        with rerunner.on_top_of(together(list(changes.values()))):
+            return replace(found, then=rerunner.failure(course, joint.steps, rate))
+    if not joint.cured:
+        return found
+    kept, joint = _indispensable(every, joint, lambda causes: attempt(causes, rate))
+    needed = (*kept, *((Cause.LEARNING_RATE,) if rate != 1.0 else ()))
+    return replace(found, needed=needed, joint=joint) if len(needed) > 1 else found
+
+
+def _indispensable(
+    causes: list[Cause], joint: Rerun, attempt: Callable[[list[Cause]], Rerun | None]
+) -> tuple[list[Cause], Rerun]:
+    """Leave out one cause after the other as long as what is left cures; return that and its
+    rerun.
+    """
+    kept = list(causes)
+    for cause in causes:
+        fewer = attempt([each for each in kept if each is not cause])
+        if fewer is not None and fewer.cured:
+            kept.remove(cause)
+            joint = fewer
+    return kept, joint
+
+
+def _remembers(recording: Recording) -> bool:
+    """Say whether the optimizer had taken steps before the run began."""
+    values = zip(recording.initial.variables, recording.initial.tensors, strict=True)
+    return any(
+        np.asarray(tensor) > 0 for variable, tensor in values if variable.name == "iteration"
+    )
+
+
+def suspect_activations(run: Run) -> tuple[list[Any], str]:
+    """Return the layers whose activation is a cause in itself, and what they should have.
+
+    Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets
+    lie between 0 and 1.
+    """
+    recurrent = unbounded_recurrences(run)
+    if recurrent:
+        return recurrent, "tanh"
+    steep = [layer for _, layer in run.activations[:-1] if is_steep(activation_of(layer))]
+    if steep:
+        return steep, "relu"
+    linear = linear_throughout(run)
+    shares = all(
+        array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1
+        for array in run.sample.targets
+    )
+    last = run.activations[-1][1] if run.activations else None
+    if linear and shares and activation_name(last) == "linear":
+        return [*linear, last], "sigmoid"
+    return linear, "sigmoid"
+
+
+@contextmanager
+def activated(layers: list[Any], activation: str) -> Iterator[None]:
+    """Give layers another activation."""
+    with ExitStack() as during:
+        for layer in layers:
+            change_activation(during, layer, keras.activations.get(activation))
+        yield
