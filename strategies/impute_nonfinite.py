@@ -47,11 +47,9 @@ class ImputeNonfinite(Strategy):
         )
 
     def explain(self, params):
-        count = sum(map(len, params["fills"].values()))
-        features = f"{count} input features" if count > 1 else "the input"
         return (
-            f"Fill NaN and inf in {features} with the median of the finite values, inside the "
-            "model."
+            "Fill NaN and inf in the inputs with the median of the finite values of their feature, "
+            "inside the model."
         )
 
     def snippet(self, params):

@@ -95,3 +95,10 @@ def test_values_beyond_half_precision_are_said():
     assert any(
         "beyond float16's 65504" in remark for remark in remarks(Run.of(half, run.sample), [x], [y])
     )
+
+
+def test_a_column_without_a_finite_value_is_lost_and_not_constant():
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    x[:, 1] = np.nan
+    seen = look(x)
+    assert seen.lost == (1,) and seen.constant == ()

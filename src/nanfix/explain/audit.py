@@ -11,6 +11,7 @@ from nanfix.explain.oddities import CHUNK, finite, remarks, usual
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.model.run import Run
 
+NAMED = 3  # columns with holes are named up to so many
 COUNTS = "poisson"  # a loss of counts, which no scale may change
 
 
@@ -108,7 +109,22 @@ def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
     counts = " and ".join(
         f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count
     )
-    return f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
+    told = f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
+    return told + _columns(cells)
+
+
+def _columns(cells: list[np.ndarray]) -> str:
+    """Return which columns of a table the non-finite cells are in, given the rows that have any;
+    nothing where they are in many, or in no single table.
+    """
+    if len(cells) != 1 or cells[0].ndim != 2 or cells[0].shape[1] < 2:
+        return ""
+    bad = ~finite_in_training(cells[0])
+    columns = np.flatnonzero(bad.any(axis=0))
+    if len(columns) > NAMED:
+        return ""
+    word = "column" if len(columns) == 1 else "columns"
+    return f", all of them in {word} {', '.join(map(str, columns))}"
 
 
 def _labels(run: Run, targets: list[Any]) -> str:

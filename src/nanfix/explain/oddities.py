@@ -38,6 +38,7 @@ class Columns:
     """
 
     constant: tuple[int, ...]
+    lost: tuple[int, ...]
     wide: tuple[int, ...]
     outlying_rows: tuple[int, ...]
     zero_rows: int
@@ -60,6 +61,11 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
             if array.dtype.kind not in "fiu" or array.ndim == 0 or not len(array):
                 continue
             seen = look(array)
+            if seen.lost and name == "inputs":
+                yield (
+                    f"no finite value at all in {_named(seen.lost, 'column')} of the {name}: what "
+                    "was there is lost, and only the line that made it so can bring it back"
+                )
             if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
                 yield (
                     f"the same value in every row in {_named(seen.constant, 'column')} of the "
@@ -92,9 +98,11 @@ def look(array: Any) -> Columns:
     spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
     usual = np.median(np.abs(sample), axis=0)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
-    outlying, zeros = [], 0
+    outlying, zeros, known = [], 0, np.zeros(width, bool)
     for start in range(0, len(array), CHUNK):
-        part = finite(np.asarray(array[start : start + CHUNK]))
+        given = np.asarray(array[start : start + CHUNK])
+        known |= np.isfinite(given).reshape(-1, width).any(axis=0)
+        part = finite(given)
         cells = part.reshape(-1, width)
         low, high = np.minimum(low, cells.min(axis=0)), np.maximum(high, cells.max(axis=0))
         far = (np.abs(part - center) > FAR * spread) & (spread > 0)
@@ -102,7 +110,8 @@ def look(array: Any) -> Columns:
         zeros += int((~part.reshape(len(part), -1).any(axis=1)).sum())
     peak = np.maximum(np.abs(low), np.abs(high))
     return Columns(
-        constant=tuple(int(i) for i in np.flatnonzero(low == high)),
+        constant=tuple(int(i) for i in np.flatnonzero((low == high) & known)),
+        lost=tuple(int(i) for i in np.flatnonzero(~known)),
         wide=tuple(int(i) for i in np.flatnonzero((usual > 0) & (peak > HUGE_RANGE * usual))),
         outlying_rows=tuple(int(i) for i in np.concatenate(outlying)),
         zero_rows=zeros,
