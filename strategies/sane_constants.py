@@ -2,6 +2,8 @@
 they mean something.
 """
 
+import inspect
+
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.optimizers import trained_optimizers
@@ -29,10 +31,11 @@ class SaneConstants(Strategy):
     1), by Keras' default.
 
     So too an initial accumulator below 0, of which there is no root; the accumulators are filled
-    anew then. And a weight decay d with which a step w - r * d * w at the learning rate r turns the
-    weights over. Looks at the optimizer and at every normalization layer, and touches only what is
-    out of range. A stronger level takes an epsilon 100 times the default. Does not help when all
-    constants are in range.
+    anew then. A negative learning rate, which climbs where it should descend, loses its sign and is
+    at most Keras' default. And a weight decay d with which a step w - r * d * w at the learning
+    rate r turns the weights over. Looks at the optimizer and at every normalization layer, and
+    touches only what is out of range. A stronger level takes an epsilon 100 times the default. Does
+    not help when all constants are in range.
 
     Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015),
     arXiv:1502.03167, Algorithm 1.
@@ -90,7 +93,10 @@ def _optimizer(run, plan, factor: float) -> dict[str, float]:
     constants: dict[str, float] = {}
     for optimizer in trained_optimizers(run.model):
         constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
-    if not 0 <= plan.of(OptimizerSettings).decay_of_a_step(run) < 1:
+    if run.has_one_rate and run.learning_rate is not None and run.learning_rate < 0:
+        usual = inspect.signature(type(run.optimizers[0])).parameters["learning_rate"].default
+        constants["learning_rate"] = min(-run.learning_rate, usual)
+    elif not 0 <= plan.of(OptimizerSettings).decay_of_a_step(run) < 1:
         constants["weight_decay"] = WEIGHT_DECAY
     return constants
 

@@ -7,6 +7,7 @@ import keras
 import pytest
 from keras import layers
 
+import nanfix
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
@@ -40,6 +41,9 @@ def mild(run):
         (keras.optimizers.Adam(beta_1=1.5, beta_2=-0.1), {"beta_1": 0.9, "beta_2": 0.999}),
         (keras.optimizers.RMSprop(rho=1.1, momentum=1.0), {"momentum": 0.9, "rho": 0.9}),
         (keras.optimizers.SGD(momentum=1.0), {"momentum": 0.9}),
+        (keras.optimizers.Adam(-1000.0), {"learning_rate": 0.001}),
+        (keras.optimizers.SGD(-0.0625), {"learning_rate": 0.01}),
+        (keras.optimizers.SGD(-0.0078125), {"learning_rate": 0.0078125}),
         (
             keras.optimizers.Adagrad(initial_accumulator_value=-0.1),
             {"initial_accumulator_value": 0.1},
@@ -188,3 +192,13 @@ def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
 
     report, *_ = repairs.check_repair("sane-constants", explosions.decay_beyond_one, expert)
     assert report.fix.edits[0].params["optimizer"] == {"weight_decay": 0.004}
+
+
+def test_a_rate_that_has_lost_its_sign_descends():
+    x, y = explosions.table()
+    model = explosions.mlp(keras.optimizers.Adam(-1000.0))
+    report = nanfix.fit(model, x, y, **{**explosions.ARGUMENTS, "epochs": 40})
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert "is negative, -1e+03" in str(report.diagnosis)
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.001)

@@ -52,7 +52,7 @@ def explosion(
 ) -> Iterator[Finding]:
     """Numbers that grew until they overflowed: everything that can have driven them."""
     if tried.needed:
-        yield from _needed_together(audit, growth, tried)
+        yield from _needed_together(audit, growth, run, tried)
     yield _learning_rate(growth, tried)
     yield from constants(growth, run)
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
@@ -102,10 +102,13 @@ def _of_the_weights(growth: Growth) -> str:
     return f"layer {name} multiplies its input by about {gain:.1f}, {more}"
 
 
-def _needed_together(audit: Audit, growth: Growth, tried: Counterfactuals) -> Iterator[Finding]:
+def _needed_together(
+    audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
+) -> Iterator[Finding]:
     """Causes of which none may stay: taking away a single one was not enough."""
     evidence = {
         Cause.BAD_INITIALIZATION: _of_the_weights(growth) if growth.wide or growth.loudest else "",
+        Cause.OPTIMIZER_CONSTANT: next((each.evidence for each in constants(growth, run)), ""),
         Cause.UNSCALED_INPUT: f"root mean square {audit.input_scale:.3g}",
         Cause.UNSCALED_TARGET: f"root mean square {audit.target_scale:.3g}",
         Cause.LEARNING_RATE: f"learning rate {growth.learning_rate or 0.0:.3g}",
