@@ -26,7 +26,8 @@ EXPECTED = {
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
     explosions.schedule: Cause.LEARNING_RATE,
-    explosions.deep_gradient: Cause.EXPLODING_GRADIENT,
+    # A gain of 2 before relu, where it should be the root of 2: forward as backward, it is the weights.
+    explosions.deep_gradient: Cause.BAD_INITIALIZATION,
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
     explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,
     explosions.feedback: Cause.UNSTABLE_RECURRENCE,

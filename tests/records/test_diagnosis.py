@@ -1,32 +1,25 @@
-"""The table of causes: each has all its parts, and a short name that nothing else has."""
-
-import pickle
-import re
-
-import pytest
+"""What a diagnosis says of causes that are at fault together."""
 
 from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset
+
+FINDINGS = (
+    Finding(Cause.UNSCALED_TARGET, 0.95, "a"),
+    Finding(Cause.UNSCALED_INPUT, 0.94, "b"),
+    Finding(Cause.LEARNING_RATE, 0.8, "c"),
+)
 
 
-@pytest.mark.parametrize("cause", Cause, ids=lambda cause: cause.value)
-def test_cause_has_a_short_name_a_sentence_a_symptom_and_a_remedy(cause):
-    assert re.fullmatch(
-        "[a-z]+(-[a-z]+)*", cause.value
-    ) and cause.value == cause.name.lower().replace("_", "-")
-    assert cause.sentence[0].islower() and not cause.sentence.endswith(".")
-    assert cause.symptom and "|" not in cause.symptom and "\n" not in cause.symptom
-    assert cause.remedy[0].isupper() and cause.remedy.endswith(".")
+def test_causes_that_are_at_fault_together_are_named_and_treated_together():
+    told = str(Diagnosis(Onset(1, 2), FINDINGS, together=2)).splitlines()
+    assert told[1].startswith("Cause: the targets") and told[2].startswith("And as well: the inp")
+    assert [line for line in told if line.startswith("Also")] == [
+        f"Also possible: {Cause.LEARNING_RATE.sentence} (c)."
+    ]
+    helps = f"What helps: {Cause.UNSCALED_TARGET.remedy} {Cause.UNSCALED_INPUT.remedy}"
+    assert told[-1] == helps
 
 
-def test_no_two_causes_say_the_same():
-    for part in ("sentence", "symptom", "remedy"):
-        assert len({getattr(cause, part) for cause in Cause}) == len(Cause)
-
-
-def test_cause_is_found_by_its_short_name_and_nothing_of_its_prose_is_stored():
-    assert Cause("unscaled-input") is Cause.UNSCALED_INPUT
-    stored = pickle.dumps(Cause.UNSCALED_INPUT)
-    assert (
-        pickle.loads(stored) is Cause.UNSCALED_INPUT
-        and Cause.UNSCALED_INPUT.sentence.encode() not in stored
-    )
+def test_a_single_cause_is_all_that_is_told_of_as_one():
+    told = str(Diagnosis(Onset(1, 2), FINDINGS))
+    assert "And as well" not in told and told.count("Also possible") == 2

@@ -122,7 +122,8 @@ def _needed_together(
     }
     # What is farthest from unit scale first.
     for place, cause in enumerate(sorted(tried.needed, key=lambda each: -sizes.get(each, 1.0))):
-        told = f"{evidence.get(cause) or cause.sentence}; needed together, {tried.joint}"
+        told = evidence.get(cause) or "it takes this one, too"
+        told = f"{told}; it takes them together: {tried.joint}" if place == 0 else told
         yield Finding(cause, ALL - place * 1e-3, told)
 
 

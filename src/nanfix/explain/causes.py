@@ -74,6 +74,8 @@ def reason(
         remarks=audit.remarks,
         hopeless=audit.hopeless,
         relative_exponents=tried.relative,
+        together=sum(finding.cause in tried.needed for finding in findings[: len(tried.needed)])
+        or 1,
     )
 
 

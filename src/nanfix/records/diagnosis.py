@@ -75,7 +75,8 @@ class Finding:
 class Diagnosis:
     """What happened, where, why, and how we know.
 
-    `findings` are ranked, the most likely cause first. `learning_rate` and `gradient_norm` are
+    `findings` are ranked, the most likely cause first; the first `together` of them are at fault
+    together: taking away one alone does not cure. `learning_rate` and `gradient_norm` are
     those of the last finite step (None when there was none), `batch_rows` is the number of rows in
     the batch that failed. `trend` tells how the loss went before, `tried` what the failing step
     came to with something changed, `remarks` what else the data showed. `hopeless` is the reason
@@ -97,6 +98,7 @@ class Diagnosis:
     hopeless: str | None = None
     relative_exponents: bool = False
     missing: tuple[str, ...] = ()
+    together: int = 1
 
     @property
     def cause(self) -> Cause:
@@ -120,6 +122,8 @@ class Diagnosis:
             f"{became} became non-finite at {self.onset}, {self.place}.",
             f"Cause: {self.cause.sentence} ({self.findings[0].evidence}).",
         ]
+        both = self.findings[: self.together]
+        lines += [f"And as well: {f.cause.sentence} ({f.evidence})." for f in both[1:]]
         if self.place.values and self.place.values not in self.findings[0].evidence:
             lines.append(f"Seen there: {self.place.values}.")
         if self.rows:
@@ -132,7 +136,7 @@ class Diagnosis:
             lines.append(f"Before: {self.trend}.")
         if self.tried:
             lines.append(f"Tried otherwise: {self.tried}.")
-        possible = [finding for finding in self.findings[1:] if not finding.refuted]
+        possible = [finding for finding in self.findings[self.together :] if not finding.refuted]
         lines += [f"Also possible: {f.cause.sentence} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
@@ -141,6 +145,6 @@ class Diagnosis:
         lines.append(
             f"No fix can exist: {self.hopeless}."
             if self.hopeless
-            else f"What helps: {self.cause.remedy}"
+            else f"What helps: {' '.join(finding.cause.remedy for finding in both)}"
         )
         return "\n".join(lines)
