@@ -26,7 +26,7 @@ EXPECTED = {
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
     explosions.schedule: Cause.LEARNING_RATE,
-    # A gain of 2 before relu, where it should be the root of 2: forward as backward, it is the weights.
+    # A gain of 2 before relu, where it should be the root of 2.
     explosions.deep_gradient: Cause.BAD_INITIALIZATION,
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
     explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,
