@@ -361,6 +361,16 @@ def deep_gradient():
     return model, x, y, {**ARGUMENTS, "epochs": 1}
 
 
+def steep_waves():
+    """What goes forward stays between -1 and 1; what comes back grows in each of twenty layers."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(8, activation=lambda h: ops.sin(30.0 * h)) for _ in range(20)]
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 1}
+
+
 def log_in_a_layer():
     x, y = table()
     keras.utils.set_random_seed(0)

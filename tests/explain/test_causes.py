@@ -28,6 +28,7 @@ EXPECTED = {
     explosions.schedule: Cause.LEARNING_RATE,
     # A gain of 2 before relu, where it should be the root of 2.
     explosions.deep_gradient: Cause.BAD_INITIALIZATION,
+    explosions.steep_waves: Cause.EXPLODING_GRADIENT,
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
     explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,
     explosions.feedback: Cause.UNSTABLE_RECURRENCE,

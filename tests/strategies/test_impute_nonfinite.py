@@ -142,7 +142,7 @@ def test_holes_are_filled_before_the_inputs_are_scaled():
 def test_functional_model_where_scaling_cannot_be_folded():
     _, x, y, arguments = explosions.missing_cells()
     first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
-    hidden = layers.Dense(8, activation="tanh")(layers.Add()([first, second]))
+    hidden = layers.Dense(8, activation="relu")(layers.Add()([first, second]))
     model = keras.Model({"first": first, "second": second}, layers.Dense(1)(hidden))
     model.compile(keras.optimizers.SGD(0.1), "mse")
     named = {"first": x, "second": x * 3000.0 + 1000.0}

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.data.arrays import take_rows
+from nanfix.data.arrays import is_dense, take_rows
 from nanfix.explain._batch_changes import input_moments, of_unit_scale
 from nanfix.explain.microscope import NOT_EAGERLY
 from nanfix.explain.oddities import usual
@@ -85,6 +85,8 @@ def _signal(run: Run) -> dict[str, float]:
 
 
 def _whole(leaf: Any) -> Any:
+    if leaf is None or not is_dense(leaf):
+        return leaf
     tensor = tf.convert_to_tensor(leaf)
     if not tensor.dtype.is_floating:
         return tensor

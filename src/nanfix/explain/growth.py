@@ -132,4 +132,6 @@ def _trend(recording: Recording) -> str:
 
 def is_steep(activation: Any) -> bool:
     """Say whether an activation makes of moderate numbers far greater ones, as exp does."""
-    return bool(np.abs(np.asarray(activation(np.full((1, 1), FAR, "float32")))).max() > FAR**2)
+    # Of rank 4, for a softmax that goes along the last axis of attention.
+    far = np.full((1, 1, 1, 1), FAR, "float32")
+    return bool(np.abs(np.asarray(activation(far))).max() > FAR**2)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import estimated, keeping
-from nanfix.model.snapshot import restore, take_as_it_is
+from nanfix.model.snapshot import read, restore, take_as_it_is
 
 LAGS = 0.1  # statistics that still hold this share of what they began with are not yet the data's
 
@@ -43,7 +45,7 @@ def lagging(model: Any) -> list[Any]:
     optimizer = next(iter(trained_optimizers(model)), None)
     if optimizer is None or not optimizer.built:
         return []
-    steps = int(optimizer.iterations)
+    steps = int(np.asarray(read(optimizer.iterations)))
     return [
         layer
         for _, layer in keeping(model)

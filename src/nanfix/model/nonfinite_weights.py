@@ -57,7 +57,7 @@ def _drawn(layer: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a layer draws for a weight, or Keras' default for its shape where that is not
     finite or cannot be told.
     """
-    stem = name.removesuffix("_kernel")
+    stem = name.removesuffix("kernel").rstrip("_")
     names = (f"{name}_initializer", f"{stem}_initializer", f"{stem}s_initializer")
     own: Any = next((getattr(layer, each) for each in names if hasattr(layer, each)), None)
     if isinstance(own, keras.Initializer):
