@@ -154,11 +154,13 @@ def _finished(
 
 def _told_of_divergence(report: Report, watched: Watched) -> Report:
     """Return the report of a finite run, which says so where loss and weights have diverged."""
-    recording = watched.recorder.recording()
-    now = take_as_it_is(report.model).weight_norm if recording.grown else 0.0
-    if recording.grown is None or not now > GREW * recording.initial.weight_norm:
+    recording = watched.recorder.recording(steps=False)
+    grown = recording.grown
+    if grown is None:
         return report
-    first, last = recording.grown
+    (first, last), now = grown, take_as_it_is(report.model).weight_norm
+    if not now > GREW * recording.initial.weight_norm:
+        return report
     note = (
         f"The loss went from {first:.3g} in the first step to {last:.3g} in the last one, the norm "
         f"of the weights from {recording.initial.weight_norm:.3g} to {now:.3g}: a lower learning "

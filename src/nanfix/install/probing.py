@@ -123,18 +123,25 @@ class Prober:
         """Return the loss of the prepared plan on the validation data, in the user's units; NaN for
         a model that only trains.
         """
-        return self.loss_on(self._held)
+        return self.validation()[0]
+
+    def validation(self) -> tuple[float, dict[str, float]]:
+        """Return that loss, and all figures from which it is, of one evaluation."""
+        figures = self.figures_on(self._held)
+        return _loss_among(figures), figures
 
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared plan on these data; NaN for a model that only trains, or
         whose figures name none.
         """
-        loss = named_loss(self.figures_on(data)) if self.judges else None
-        self.judges = self.judges and loss is not None
-        return math.nan if loss is None else loss
+        return _loss_among(self.figures_on(data))
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
-        """Return loss and metrics of the prepared plan on these data, in the user's units."""
+        """Return loss and metrics of the prepared plan on these data, in the user's units; nothing
+        of a model that only trains.
+        """
+        if not self.judges:
+            return {}
         arguments = data.arguments or {}
         held = self._judged_on(
             data, arguments.get("validation_batch_size") or arguments.get("batch_size")
@@ -155,7 +162,9 @@ class Prober:
             )
         if self._model.test_function is not None:
             self._traced_for[self._model.test_function] = ranks
-        return {name: float(figure) for name, figure in logs.items()}
+        figures = {name: float(figure) for name, figure in logs.items()}
+        self.judges = named_loss(figures) is not None
+        return figures
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but
@@ -200,6 +209,11 @@ class Prober:
         for variable in self._model.non_trainable_variables:
             if variable.name == SEEDS:
                 variable.assign(variable + variation)
+
+
+def _loss_among(figures: dict[str, float]) -> float:
+    loss = named_loss(figures)
+    return math.nan if loss is None else loss
 
 
 def _ranks(dataset: tf.data.Dataset) -> list[int | None]:

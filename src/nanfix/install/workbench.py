@@ -66,6 +66,10 @@ class Workbench:
         """
         return self._prober.validation_loss()
 
+    def validation(self) -> tuple[float, dict[str, float]]:
+        """Return that loss, and all figures from which it is, of one evaluation."""
+        return self._prober.validation()
+
     def loss_from(self, plan: Plan, start: Snapshot) -> float:
         """Return the validation loss that a training with `plan` begins with from `start`; nothing
         stays prepared.

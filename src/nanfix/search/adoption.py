@@ -1,7 +1,7 @@
 """Train the user's own epochs with a fix, and hand the repaired model back."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -108,8 +108,8 @@ class Adoption:
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
-        loss = self._bench.validation_loss()
-        lacking = self._lacking(loss, start, begun, of_data)
+        loss, figures = self._bench.validation()
+        lacking = self._lacking(loss, figures, start, begun, of_data)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         if lacking is not None and (learning or not loss <= before + WORSE * abs(before)):
@@ -147,10 +147,15 @@ class Adoption:
         return [] if self._bench.judges else [UNJUDGED]
 
     def _lacking(
-        self, loss: float, start: Snapshot, begun: float | None, of_data: bool
+        self,
+        loss: float,
+        figures: Mapping[str, float],
+        start: Snapshot,
+        begun: float | None,
+        of_data: bool,
     ) -> str | None:
-        """Return what the trained model, which comes to `loss`, lacks to be a repair; None when
-        that is nothing, or when the model cannot be judged.
+        """Return what the trained model, which comes to these figures, lacks to be a repair; None
+        when that is nothing, or when the model cannot be judged.
         """
         if not moved(self._run.model, start):
             return "no weight has moved"
@@ -158,7 +163,6 @@ class Adoption:
             return f"layer {layer.name} cannot be used in inference ({fault})"
         if not self._bench.judges:
             return None
-        figures = self._bench.figures_on(self._run.held)
         return shortfall(
             loss,
             figures,

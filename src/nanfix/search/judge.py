@@ -34,17 +34,16 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     """
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
-    untrained, on_training_rows = (
-        _known(loss) for loss in (bench.validation_loss(), bench.loss_on(failed.sampled))
-    )
+    untrained, figures = bench.validation()
+    on_training_rows = bench.loss_on(failed.sampled)
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
     constants = constant_losses(kept, judged(failed.held, rows))
     return Baselines(
-        untrained,
+        _known(untrained),
         constants.get("loss"),
-        on_training_rows,
-        figures=bench.figures_on(failed.held) if bench.judges else {},
+        _known(on_training_rows),
+        figures=figures,
         constants=constants,
     )
 

@@ -213,7 +213,7 @@ class ValidationIncident:
         rows = self.run.sample.x
         if self.is_of_the_model and (faults(self.model) or not predicts_finite(self.model, rows)):
             return None
-        figures = bench.figures_on(self.held) if bench.judges else {}
+        figures = bench.figures_on(self.held)
         loss = figures.get("loss", 0.0)
         known = constant_losses(self.run, self.held) if self.is_of_the_model else {}
         constant = known.get("loss")
