@@ -10,7 +10,7 @@ import numpy as np
 
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.running_statistics import estimated, keeping
+from nanfix.model.running_statistics import keeping, measure_anew
 from nanfix.model.snapshot import read, restore, take_as_it_is
 
 LAGS = 0.1  # statistics that still hold this share of what they began with are not yet the data's
@@ -30,10 +30,7 @@ def settled(model: Any, inputs: Callable[[], Iterable[Any]]) -> Iterator[None]:
         return
     before = take_as_it_is(model)
     with preserved_randomness():
-        measured = estimated(model, layers, inputs())
-    restore(before)
-    for variable, value in measured:
-        variable.assign(value)
+        measure_anew(model, layers, inputs(), before)
     try:
         yield
     finally:

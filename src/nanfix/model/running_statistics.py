@@ -8,6 +8,7 @@ import numpy as np
 
 from nanfix.model.addresses import walk
 from nanfix.model.run import fades
+from nanfix.model.snapshot import Snapshot, restore
 from nanfix.model.undo import put
 
 
@@ -53,6 +54,14 @@ def estimated(model: Any, layers: list[Any], inputs: Iterable[Any]) -> list[tupl
             model(given, training=True)
     held = [each for layer in layers for each in (layer.moving_mean, layer.moving_variance)]
     return [(variable, np.array(variable)) for variable in held]
+
+
+def measure_anew(model: Any, layers: list[Any], inputs: Iterable[Any], state: Snapshot) -> None:
+    """Put the model into `state`, with these layers' statistics those of the inputs."""
+    measured = estimated(model, layers, inputs)
+    restore(state)
+    for variable, value in measured:
+        variable.assign(value)
 
 
 def _keeps(layer: Any) -> bool:

@@ -28,7 +28,7 @@ from nanfix.install.workbench import Workbench
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, fades
-from nanfix.model.running_statistics import estimated, faults
+from nanfix.model.running_statistics import faults, measure_anew
 from nanfix.model.snapshot import Snapshot, restore, take
 from nanfix.model.training_step import loss_of
 from nanfix.recorder.watch import Watched
@@ -178,10 +178,7 @@ class ValidationIncident:
         if not layers:
             return ()
         batches = self._training_batches()
-        measured = estimated(self.model, layers, (unpacked(batch)[0] for batch in batches))
-        restore(state)
-        for variable, value in measured:
-            variable.assign(value)
+        measure_anew(self.model, layers, (unpacked(batch)[0] for batch in batches), state)
         names = ", ".join(layer.name for layer in layers)
         return (MEASURED_ANEW.format(names, len(batches)),)
 
