@@ -20,7 +20,7 @@ def incident(build):
 
 def tried(run, seconds=60.0):
     """Return all reruns; a machine that is busy with other tests must not run out of time."""
-    return run.tried_otherwise(*run.measured(), seconds=seconds)
+    return run.tried_otherwise(run.measured(), seconds=seconds)
 
 
 @pytest.fixture(scope="module")

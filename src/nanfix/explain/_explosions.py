@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
+from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import LARGE, Growth, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, is_bounded
@@ -47,14 +48,16 @@ def _settled(
     return Finding(cause, guess, evidence, refuted=failed)
 
 
-def explosion(
-    failing: Observation, audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
-) -> Iterator[Finding]:
-    """Numbers that grew until they overflowed: everything that can have driven them."""
+def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
+    """Numbers that grew until they overflowed: everything that can have driven them.
+
+    `failing` is the step of `evidence`, or the next one that fails without the first cause.
+    """
+    growth, run, tried = evidence.growth, evidence.run, evidence.tried
     if tried.needed:
-        yield from _needed_together(audit, growth, run, tried)
+        yield from _needed_together(evidence)
     yield _learning_rate(growth, tried)
-    yield from constants(growth, run)
+    yield from constants(evidence)
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))
@@ -66,7 +69,7 @@ def explosion(
         told, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
         guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
         yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
-    yield from scales(audit, tried)
+    yield from scales(evidence.audit, tried)
     yield from _unbounded(run, tried.activation)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
         told = f"{len(growth.gains)} layers of weights in a row"
@@ -79,8 +82,9 @@ def explosion(
         yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, told, refuted=not steep)
 
 
-def constants(growth: Growth, run: Run) -> Iterator[Finding]:
+def constants(evidence: Evidence) -> Iterator[Finding]:
     """Constants of the optimizer that lie where they make no sense."""
+    growth = evidence.growth
     rate, kept = growth.learning_rate, 1 - growth.decay_of_a_step
     if rate is not None and rate < 0:
         told = f"the learning rate is negative, {rate:.3g}: every step goes uphill"
@@ -88,7 +92,7 @@ def constants(growth: Growth, run: Run) -> Iterator[Finding]:
     elif not 0 < kept <= 1:
         told = f"weight decay multiplies every weight by {kept:.3g} at each step"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
-    for name, decay in run.decays_out_of_range.items():
+    for name, decay in evidence.run.decays_out_of_range.items():
         told = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
 
@@ -102,13 +106,12 @@ def _of_the_weights(growth: Growth) -> str:
     return f"layer {name} multiplies its input by about {gain:.1f}, {more}"
 
 
-def _needed_together(
-    audit: Audit, growth: Growth, run: Run, tried: Counterfactuals
-) -> Iterator[Finding]:
+def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     """Causes of which none may stay: taking away a single one was not enough."""
-    evidence = {
+    audit, growth, tried = evidence.audit, evidence.growth, evidence.tried
+    reasons = {
         Cause.BAD_INITIALIZATION: _of_the_weights(growth) if growth.wide or growth.loudest else "",
-        Cause.OPTIMIZER_CONSTANT: next((each.evidence for each in constants(growth, run)), ""),
+        Cause.OPTIMIZER_CONSTANT: next((each.evidence for each in constants(evidence)), ""),
         Cause.UNSCALED_INPUT: f"root mean square {audit.input_scale:.3g}",
         Cause.UNSCALED_TARGET: f"root mean square {audit.target_scale:.3g}",
         Cause.LEARNING_RATE: f"learning rate {growth.learning_rate or 0.0:.3g}",
@@ -122,7 +125,7 @@ def _needed_together(
     }
     # What is farthest from unit scale first.
     for place, cause in enumerate(sorted(tried.needed, key=lambda each: -sizes.get(each, 1.0))):
-        told = evidence.get(cause) or "it takes this one, too"
+        told = reasons.get(cause) or "it takes this one, too"
         told = f"{told}; it takes them together: {tried.joint}" if place == 0 else told
         yield Finding(cause, ALL - place * 1e-3, told)
 

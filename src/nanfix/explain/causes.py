@@ -12,7 +12,8 @@ from nanfix.explain._explosions import HELPS, constants, explosion, scales
 from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals
-from nanfix.explain.growth import HUGE, Growth, is_steep
+from nanfix.explain.evidence import Evidence
+from nanfix.explain.growth import HUGE, is_steep
 from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
@@ -43,17 +44,17 @@ NORMALIZATIONS = (
 )
 
 
-def reason(
-    seen: Replay, audit: Audit, growth: Growth, run: Run, detected: Onset, tried: Counterfactuals
-) -> Diagnosis:
-    """Rank the causes that the evidence speaks for; the heaviest finding comes first."""
-    failing = seen.failing or Observation()
-    findings = sorted(
-        _findings(seen, failing, audit, growth, run, tried), key=lambda finding: -finding.weight
-    )
+def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
+    """Rank the causes that the evidence speaks for; the heaviest finding comes first.
+
+    `detected` stands for the onset where no recorded step fails again.
+    """
+    seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
+    failing = evidence.failing
+    findings = sorted(_findings(evidence), key=lambda finding: -finding.weight)
     place = failing.place
-    if run.nonfinite:
-        place = Place(Phase.INITIAL_WEIGHTS, layer=next(iter(run.nonfinite)))
+    if evidence.run.nonfinite:
+        place = Place(Phase.INITIAL_WEIGHTS, layer=next(iter(evidence.run.nonfinite)))
     elif audit.batch_inputs_nonfinite and failing.tainted_input:
         place = Place(Phase.INPUT, values=audit.input_evidence)
     elif audit.batch_targets_nonfinite and failing.tainted_input:
@@ -79,27 +80,21 @@ def reason(
     )
 
 
-def _findings(
-    seen: Replay,
-    failing: Observation,
-    audit: Audit,
-    growth: Growth,
-    run: Run,
-    tried: Counterfactuals,
-) -> Iterator[Finding]:
-    if seen.onset is None:
+def _findings(evidence: Evidence) -> Iterator[Finding]:
+    audit, tried = evidence.audit, evidence.tried
+    if evidence.seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
-    data = _at_fault_in_the_data(seen, audit, run)
+    data = _at_fault_in_the_data(evidence)
     if data:
         yield from data
         if tried.without is not None and not tried.without.finite:
-            yield from _next(audit, growth, run, tried)
+            yield from _next(evidence)
         else:  # what a training on the repaired data may fail of next
             for finding in scales(audit, Counterfactuals()):
                 yield replace(finding, refuted=tried.without is not None)
         return
-    yield from _of_the_step(seen, failing, audit, growth, run, tried)
-    stock = isinstance(run.user_loss, str)  # no loss of Keras' own leaves rows out
+    yield from _of_the_step(evidence)
+    stock = isinstance(evidence.run.user_loss, str)  # no loss of Keras' own leaves rows out
     if audit.holes_ahead or (stock and (audit.batch_targets_nonfinite or audit.weight_evidence)):
         for finding in _data_at_fault(audit, reached=True):
             yield Finding(
@@ -107,34 +102,28 @@ def _findings(
             )
 
 
-def _of_the_step(
-    seen: Replay,
-    failing: Observation,
-    audit: Audit,
-    growth: Growth,
-    run: Run,
-    tried: Counterfactuals,
-) -> Iterator[Finding]:
+def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     """What the failing step shows: an operation outside its domain, or numbers that have grown."""
-    grown = _has_grown(seen, failing)
+    seen, failing, tried = evidence.seen, evidence.failing, evidence.tried
+    grown = _has_grown(evidence)
     if failing.operation is not None and not grown:
-        for place, finding in enumerate(_out_of_domain(failing, run)):
+        for place, finding in enumerate(_out_of_domain(failing, evidence.run)):
             # The others are the same operation by other names.
             yield replace(finding, refuted=place > 0)
         if tried.then is not None:
-            yield from _next(audit, growth, run, tried)
+            yield from _next(evidence)
             return
     if failing.operation is None and not grown and not failing.error and seen.onset is not None:
         yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
-    if failing.operation is None and failing.error and not audit.label_evidence:
+    if failing.operation is None and failing.error and not evidence.audit.label_evidence:
         yield Finding(
             Cause.UNKNOWN,
             0.55,
             f"run eagerly, the failing step cannot be looked into ({failing.error})",
         )
     if grown and tried.then is not None and _is_domain(tried.then):
-        yield from _next(audit, growth, run, tried)
-    for finding in explosion(failing, audit, growth, run, tried):
+        yield from _next(evidence)
+    for finding in explosion(failing, evidence):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
         # value out of its domain.
         doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
@@ -156,38 +145,37 @@ def _is_domain(failing: Observation) -> bool:
     return failing.operation is not None and failing.magnitude <= HUGE
 
 
-def _next(audit: Audit, growth: Growth, run: Run, tried: Counterfactuals) -> Iterator[Finding]:
+def _next(evidence: Evidence) -> Iterator[Finding]:
     """What the run fails of once what failed first has been taken away."""
-    then = tried.then or Observation()
-    found = [*_out_of_domain(then, run)][:1] if _is_domain(then) else []
-    for finding in found or explosion(then, audit, growth, run, tried):
+    then = evidence.tried.then or Observation()
+    found = [*_out_of_domain(then, evidence.run)][:1] if _is_domain(then) else []
+    for finding in found or explosion(then, evidence):
         told = f"with that mended it fails again: {finding.evidence}"
         yield replace(finding, weight=finding.weight * NEXT, evidence=told)
 
 
-def evident(seen: Replay, audit: Audit, run: Run) -> tuple[Cause, ...]:
+def evident(evidence: Evidence) -> tuple[Cause, ...]:
     """Return what is at fault by the look of the failing step alone; nothing for an explosion."""
-    failing = seen.failing or Observation()
-    data = _at_fault_in_the_data(seen, audit, run)
-    if data or failing.operation is None or _has_grown(seen, failing):
+    failing, data = evidence.failing, _at_fault_in_the_data(evidence)
+    if data or failing.operation is None or _has_grown(evidence):
         return tuple(finding.cause for finding in data)
-    return tuple(finding.cause for finding in _out_of_domain(failing, run))[:1]
+    return tuple(finding.cause for finding in _out_of_domain(failing, evidence.run))[:1]
 
 
-def out_of_range(growth: Growth, run: Run) -> bool:
+def out_of_range(evidence: Evidence) -> bool:
     """Say whether a constant of the optimizer lies where it makes no sense."""
-    return any(True for _ in constants(growth, run))
+    return any(True for _ in constants(evidence))
 
 
-def _has_grown(seen: Replay, failing: Observation) -> bool:
-    return failing.magnitude > HUGE or any(
-        abs(loss) > HUGE**2 for loss in seen.loss_trend if np.isfinite(loss)
+def _has_grown(evidence: Evidence) -> bool:
+    return evidence.failing.magnitude > HUGE or any(
+        abs(loss) > HUGE**2 for loss in evidence.seen.loss_trend if np.isfinite(loss)
     )
 
 
-def _at_fault_in_the_data(seen: Replay, audit: Audit, run: Run) -> list[Finding]:
+def _at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
     """What the data and the initial state show, whatever the training does."""
-    failing = seen.failing or Observation()
+    seen, audit, run, failing = evidence.seen, evidence.audit, evidence.run, evidence.failing
     data = [
         *nonfinite_start(run),
         *_ruined_statistics(run),
@@ -239,36 +227,36 @@ def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
 
 def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
     """An operation that fails on numbers of ordinary size: what it is and where says why."""
-    evidence = f"{failing.place.values}"
+    values = f"{failing.place.values}"
     last = activation_name(run.activations[-1][1]) if run.activations else "linear"
     if failing.half:
-        yield Finding(Cause.REDUCED_PRECISION, 0.95, evidence)
+        yield Finding(Cause.REDUCED_PRECISION, 0.95, values)
     if failing.over_nothing:
-        yield Finding(Cause.EMPTY_REDUCTION, 0.93, evidence)
+        yield Finding(Cause.EMPTY_REDUCTION, 0.93, values)
     if failing.phase is Phase.UPDATE:
-        yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, evidence)
+        yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, values)
     elif isinstance(failing.layer, NORMALIZATIONS):
-        yield Finding(Cause.BATCH_STATISTICS, 0.9, evidence)
+        yield Finding(Cause.BATCH_STATISTICS, 0.9, values)
     elif failing.phase is Phase.GRADIENT:
-        yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, evidence)
+        yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, values)
     elif failing.phase is Phase.LOSS:
         operation = UNSAFE_OPERATIONS.get(failing.operation or "")
         if operation is not None and operation.of_probability and last in PROBABILITIES:
-            yield Finding(Cause.LOGITS_BY_HAND, 0.92, evidence)
+            yield Finding(Cause.LOGITS_BY_HAND, 0.92, values)
         if "crossentropy" in loss_name(run.user_loss) and last not in PROBABILITIES:
             yield Finding(
                 Cause.UNSTABLE_ACTIVATION,
                 0.92,
-                f"{evidence}: the loss takes probabilities, the last layer gives {last}",
+                f"{values}: the loss takes probabilities, the last layer gives {last}",
             )
-        yield Finding(Cause.LOSS_DOMAIN, 0.9, evidence)
+        yield Finding(Cause.LOSS_DOMAIN, 0.9, values)
     elif failing.phase is Phase.FORWARD:
         steep = _steep(failing.layer)
         cause = Cause.UNSTABLE_ACTIVATION if steep else Cause.LAYER_DOMAIN
         named = (
             f": layer {failing.layer.name} uses {activation_name(failing.layer)}" if steep else ""
         )
-        yield Finding(cause, 0.9, evidence + named)
+        yield Finding(cause, 0.9, values + named)
 
 
 def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -18,6 +18,7 @@ from nanfix.explain.audit import Audit, audit
 from nanfix.explain.causes import evident, out_of_range, reason
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.description import describe, recorded_batches
+from nanfix.explain.evidence import Evidence
 from nanfix.explain.failed_run import FailedRun
 from nanfix.explain.growth import Growth, measure_growth
 from nanfix.explain.impossible import hopeless_training
@@ -100,15 +101,15 @@ class Incident:
         it. The model is left in the state of the newest snapshot. `deadline` is in
         seconds of `time.monotonic`.
         """
-        seen, looked, growth = self.measured()
+        evidence = self.measured()
         usual = max(DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE * self.watched.seconds)
         seconds = min(usual, max(deadline - time.monotonic(), 0.0))
-        tried = self._evidence(
+        tried = self._gathered(
             "the steps run otherwise",
-            lambda: self.tried_otherwise(seen, looked, growth, seconds),
+            lambda: self.tried_otherwise(evidence, seconds),
             Counterfactuals(),
         )
-        return self.reasoned(self.detected, seen, looked, growth, tried)
+        return self.reasoned(self.detected, replace(evidence, tried=tried))
 
     @property
     def detected(self) -> Onset:
@@ -116,9 +117,10 @@ class Incident:
         assert self.watched.incident is not None
         return self.watched.incident.detected
 
-    def measured(self) -> tuple[Replay, Audit, Growth]:
+    def measured(self) -> Evidence:
         """Return what the failing steps, the data and the weights show."""
-        seen, looked, growth = self.look(Plan(), self.recording, self.detected)
+        evidence = self.look(Plan(), self.recording, self.detected)
+        seen, looked = evidence.seen, evidence.audit
         refused = self.watched.incident.refused if self.watched.incident is not None else ""
         if refused:  # the step is not among those that were recorded
             seen = replace(seen, onset=self.detected, failing=Observation(error=refused))
@@ -128,45 +130,40 @@ class Incident:
             and seen.failing is not None
             and not seen.failing.tainted_input
         ):
-            ahead = self._evidence(
+            ahead = self._gathered(
                 "rows that training has not reached",
                 lambda: self._fails_of_holes(looked.rows[:HOLES]),
                 False,
             )
             looked = replace(looked, holes_ahead=ahead)
-        return seen, looked, growth
+        return replace(evidence, seen=seen, audit=looked)
 
-    def look(
-        self, plan: Plan, recording: Recording, detected: Onset
-    ) -> tuple[Replay, Audit, Growth]:
+    def look(self, plan: Plan, recording: Recording, detected: Onset) -> Evidence:
         """Replay a recording of this model trained with `plan`; return what it, the
         data and the weights show.
         """
         self.missing = []
-        seen = self._evidence(
+        seen = self._gathered(
             "the failing steps", lambda: replay(self.model, recording, detected), Replay(detected)
         )
-        rate = self._evidence("the learning rate", lambda: current_learning_rate(self.model), None)
-        growth = self._evidence(
+        rate = self._gathered("the learning rate", lambda: current_learning_rate(self.model), None)
+        growth = self._gathered(
             "the growth of the weights",
             lambda: measure_growth(self.run, plan, recording, seen, rate),
             Growth(gains=(), first_gradient_norm=None, weight_norm=0.0, learning_rate=rate),
         )
-        return seen, self._evidence("the data", lambda: self._audited(seen), Audit()), growth
+        looked = self._gathered("the data", lambda: self._audited(seen), Audit())
+        return Evidence(self.run, seen, looked, growth)
 
-    def reasoned(
-        self, detected: Onset, seen: Replay, looked: Audit, growth: Growth, tried: Counterfactuals
-    ) -> Diagnosis:
+    def reasoned(self, detected: Onset, evidence: Evidence) -> Diagnosis:
         """Return what the evidence comes to, and which evidence is missing."""
         unknown = Diagnosis(
             detected, (Finding(Cause.UNKNOWN, 0.1, "the evidence could not be weighed"),)
         )
-        diagnosis = self._evidence(
-            "the ranking", lambda: reason(seen, looked, growth, self.run, detected, tried), unknown
-        )
+        diagnosis = self._gathered("the ranking", lambda: reason(evidence, detected), unknown)
         return replace(diagnosis, missing=tuple(self.missing))
 
-    def _evidence(self, what: str, gather: Callable[[], T], otherwise: T) -> T:
+    def _gathered(self, what: str, gather: Callable[[], T], otherwise: T) -> T:
         """Return what `gather` returns; where nanfix fails to gather it, note that it
         is missing and go on without.
         """
@@ -185,23 +182,22 @@ class Incident:
             return looked
         return replace(looked, hopeless=hopeless_training(self.run, seen.failing))
 
-    def tried_otherwise(
-        self, seen: Replay, looked: Audit, growth: Growth, seconds: float
-    ) -> Counterfactuals:
+    def tried_otherwise(self, evidence: Evidence, seconds: float) -> Counterfactuals:
         """Return what the failing steps come to with one thing changed, in at most so
         many `seconds`.
         """
+        growth = evidence.growth
         return try_otherwise(
             self.model,
             self.data,
             self.run,
             self.recording,
-            seen,
-            looked,
+            evidence.seen,
+            evidence.audit,
             wide=bool(growth.wide) or growth.loudest is not None,
             seconds=seconds,
-            evident=evident(seen, looked, self.run),
-            out_of_range=out_of_range(growth, self.run),
+            evident=evident(evidence),
+            out_of_range=out_of_range(evidence),
         )
 
     def unrepaired(

@@ -8,7 +8,6 @@ from functools import partial
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
-from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.incident import Incident, say
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
@@ -85,8 +84,8 @@ class Adoption:
             return None
         with preserved_randomness():
             detected = after.incident.detected
-            seen, looked, growth = self._run.look(plan, after.recorder.recording(), detected)
-        return self._run.reasoned(detected, seen, looked, growth, Counterfactuals())
+            evidence = self._run.look(plan, after.recorder.recording(), detected)
+        return self._run.reasoned(detected, evidence)
 
     def _adopt(
         self,
