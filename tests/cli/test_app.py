@@ -244,6 +244,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "5",
         "--strategies",
         "halve",
+        "--repair-divergence",
         "train.py",
         "--help",
         "--seed",
@@ -258,6 +259,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "budget": {"trials": 5},
         "strategies": ["halve"],
         "forbid": [],
+        "repair_divergence": True,
         "seed": 3,
         "run_dir": None,
         "workers": ALONE,
@@ -367,6 +369,7 @@ def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
         "budget": {},
         "strategies": None,
         "forbid": ["halve"],
+        "repair_divergence": False,
         "run_dir": None,
         "workers": ALONE,
     }
@@ -478,7 +481,8 @@ def test_a_dry_run_is_explained_on_standard_output(nanfix, monkeypatch):
     monkeypatch.setattr(parent, "plan_script", plan_script)
     Path("fix.json").write_text("an earlier one, which a dry run does not touch")
     code, output, errors = nanfix("repair", "--dry-run", "--budget-trials", "4", "train.py")
-    assert (code, seen) == (0, {"budget": {"trials": 4}, "strategies": None, "forbid": []})
+    search = {"strategies": None, "forbid": [], "repair_divergence": False}
+    assert (code, seen) == (0, {"budget": {"trials": 4}, **search})
     assert output == "nanfix: fit call 1, model net\n  Cause: ...\n  Would be tried\n"
     assert errors == "nanfix: Dry run: nothing was repaired or written.\n"
     code, output, _ = nanfix("repair", "--dry-run", "--json", "train.py")

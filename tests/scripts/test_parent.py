@@ -291,6 +291,7 @@ def test_every_argument_reaches_nanfix_by_name(model, intercepted, data):
         "forbid": ["b"],
         "seed": 1,
         "run_dir": "runs/call-0",
+        "repair_divergence": False,
         "throw": False,
         "workers": ALONE,
     }

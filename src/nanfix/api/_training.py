@@ -15,7 +15,7 @@ from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
 from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
-from nanfix.recorder.recording import GREW
+from nanfix.recorder.recording import has_diverged
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.budget import Budget
@@ -60,8 +60,7 @@ def watch_and_repair(
     recording = watched.recorder.recording()
     say(
         data,
-        f"nanfix: {watched.incident.what} became non-finite at {watched.incident.detected}; "
-        "rolling back.",
+        f"nanfix: {watched.incident}; rolling back.",
     )
     if not recording.snapshots:
         return unrepaired(model, data, watched, Outcome.EXHAUSTED, notes=(NOTHING_KEPT,))
@@ -155,16 +154,14 @@ def _finished(
 def _told_of_divergence(report: Report, watched: Watched) -> Report:
     """Return the report of a finite run, which says so where loss and weights have diverged."""
     recording = watched.recorder.recording(steps=False)
-    grown = recording.grown
-    if grown is None:
+    if recording.grown is None or not has_diverged(recording, report.model):
         return report
-    (first, last), now = grown, take_as_it_is(report.model).weight_norm
-    if not now > GREW * recording.initial.weight_norm:
-        return report
+    (first, last), now = recording.grown, take_as_it_is(report.model).weight_norm
     note = (
         f"The loss went from {first:.3g} in the first step to {last:.3g} in the last one, the norm "
         f"of the weights from {recording.initial.weight_norm:.3g} to {now:.3g}: a lower learning "
-        "rate, or inputs and targets of unit scale, are what usually helps."
+        "rate, or inputs and targets of unit scale, are what usually helps. With "
+        "repair_divergence=True it is repaired."
     )
     return replace(report, outcome=Outcome.DIVERGED, notes=(*report.notes, note))
 

@@ -45,6 +45,7 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     workers: int | Workers = 1,
     throw: bool = True,
     fix: Fix | None = None,
+    repair_divergence: bool = False,
     **fit_kwargs: Any,
 ) -> Report:
     """Train `model` as `model.fit(x, y, **fit_kwargs)` does, and repair the training if
@@ -74,6 +75,9 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted;
             False to find the outcome in the report.
         fix: train with this fix from the start and search nothing.
+        repair_divergence: treat a training that stayed finite, but whose loss and weights have
+            grown by orders of magnitude when it ends (outcome DIVERGED without this), as one that
+            turned non-finite: diagnosed, rolled back and repaired.
         **fit_kwargs: everything else that `model.fit` takes.
 
     Returns:
@@ -88,7 +92,13 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     """
     begun, net = time.perf_counter(), Net()
     check_arguments(
-        budget=budget, strategies=strategies, forbid=forbid, seed=seed, workers=workers, fix=fix
+        budget=budget,
+        strategies=strategies,
+        forbid=forbid,
+        seed=seed,
+        workers=workers,
+        fix=fix,
+        repair_divergence=repair_divergence,
     )
     check_model(model)
     check_memory(memory_bytes)
@@ -109,7 +119,8 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
             report, faults=tuple(net.faults), notes=net.notes(), seconds=time.perf_counter() - begun
         )
     else:
-        watching = Watching(memory_bytes, durable=run_dir is not None, net=net)
+        durable = run_dir is not None
+        watching = Watching(memory_bytes, durable=durable, stop_diverged=repair_divergence, net=net)
         report = _watched(
             model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun
         )

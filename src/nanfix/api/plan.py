@@ -63,6 +63,7 @@ def train_and_plan(
     budget: Budget | None = None,
     strategies: Iterable[str] | None = None,
     forbid: Iterable[str] = (),
+    repair_divergence: bool = False,
     **fit_kwargs: Any,
 ) -> tuple[Watched, Plan]:
     """Train as `model.fit` does and, when that goes non-finite, say what `nanfix.fit` would try; no
@@ -72,7 +73,7 @@ def train_and_plan(
     verified finite state.
 
     Args:
-        budget, strategies, forbid: as `nanfix.fit` takes them.
+        budget, strategies, forbid, repair_divergence: as `nanfix.fit` takes them.
 
     Raises:
         InputError: as `nanfix.fit` does.
@@ -82,7 +83,7 @@ def train_and_plan(
     check_model(model)
     chosen = select(strategies, forbid)
     data = TrainingData.of(x, y, fit_kwargs)
-    watched, net = watch(model, data), Net()
+    watched, net = watch(model, data, Watching(stop_diverged=repair_divergence)), Net()
     with net.raising("planning a repair"), preserved_randomness():
         if watched.incident is None:
             validation = ValidationIncident.of(model, data, watched)

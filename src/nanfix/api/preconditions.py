@@ -13,7 +13,14 @@ from nanfix.search.workers.pool import Workers
 
 
 def check_arguments(
-    *, budget: Any, strategies: Any, forbid: Any, seed: Any, workers: Any, fix: Any
+    *,
+    budget: Any,
+    strategies: Any,
+    forbid: Any,
+    seed: Any,
+    workers: Any,
+    fix: Any,
+    repair_divergence: Any,
 ) -> None:
     """Raise InputError for an argument of nanfix's own that is of the wrong kind."""
     count = "a number of processes, at least 1, or nanfix.Workers(...)"
@@ -39,6 +46,12 @@ def check_arguments(
             fix,
             fix is None or isinstance(fix, Fix),
             "a nanfix.Fix, as nanfix.read_fix(path) returns it",
+        ),
+        (
+            "repair_divergence",
+            repair_divergence,
+            isinstance(repair_divergence, bool),
+            "True or False",
         ),
     ):
         if not fits:

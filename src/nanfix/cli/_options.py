@@ -196,6 +196,14 @@ Port = Annotated[
         show_default="any free one",
     ),
 ]
+RepairDivergence = Annotated[
+    bool,
+    _option(
+        "--repair-divergence",
+        panel=SEARCH,
+        help="Also repair what stays finite, but whose loss rises by orders of magnitude.",
+    ),
+]
 DryRun = Annotated[
     bool,
     _option(

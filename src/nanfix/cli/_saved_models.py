@@ -63,6 +63,7 @@ def repair_saved(  # long: a third of it explains the arguments
     budget: Mapping[str, Any] = NOTHING,
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
+    repair_divergence: bool = False,
     run_dir: Path | None = None,
     workers: Workers = ALONE,
 ) -> ScriptResult:
@@ -96,6 +97,7 @@ def repair_saved(  # long: a third of it explains the arguments
         "budget": Budget(**budget),
         "strategies": strategies,
         "forbid": forbid,
+        "repair_divergence": repair_divergence,
         "run_dir": run_dir and run_dir / "call-0",
     }
     report = fit(model, seed=saved.seed, throw=False, workers=workers, **options, **arguments)
@@ -139,6 +141,7 @@ def plan_saved(
     budget: Mapping[str, Any] = NOTHING,
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
+    repair_divergence: bool = False,
 ) -> ScriptResult:
     """Train the saved model until it fails, and list what `repair_saved` would try, in
     order; nothing is written.
@@ -149,7 +152,12 @@ def plan_saved(
     check_choice(strategies, forbid)
     model, arguments = saved.loaded()
     _, plan = train_and_plan(
-        model, budget=Budget(**budget), strategies=strategies, forbid=forbid, **arguments
+        model,
+        budget=Budget(**budget),
+        strategies=strategies,
+        forbid=forbid,
+        repair_divergence=repair_divergence,
+        **arguments,
     )
     found = None if plan.diagnosis is None else diagnosis_record(plan.diagnosis)
     candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]

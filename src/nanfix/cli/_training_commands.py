@@ -42,6 +42,7 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
     workers: options.WorkerCount = 1,
     host: options.Host = "127.0.0.1",
     port: options.Port = 0,
+    repair_divergence: options.RepairDivergence = False,
     dry_run: options.DryRun = False,
     no_prove: options.NoProve = False,
     out: options.Out = Path("fix.json"),
@@ -72,6 +73,7 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         "budget": {name: value for name, value in budget.items() if value is not None},
         "strategies": None if strategies is None else names("--strategies", strategies),
         "forbid": [] if forbid is None else names("--forbid", forbid),
+        "repair_divergence": repair_divergence,
     }
     written = {"--out": out} if model is None else {"--out": out, "--save": save or REPAIRED}
     runs = program(script, module) if model is None else None

@@ -89,7 +89,7 @@ class Rerunner:
             for variable, value in step.rates:
                 variable.assign(value * rate if id(variable) in scaled else value)
             loss = loss_at(step)
-            if not math.isfinite(loss):
+            if self.recording.failed(loss):
                 return Rerun(change, len(losses), len(steps))
             losses.append(loss)
         if nonfinite_variables(self.model):
@@ -154,7 +154,9 @@ class Rerunner:
 
     def stays_finite(self, start: Snapshot, batch: Any) -> bool:
         restore(start)
-        return math.isfinite(self.loss_of(batch)) and not nonfinite_variables(self.model)
+        return not self.recording.failed(self.loss_of(batch)) and not nonfinite_variables(
+            self.model
+        )
 
     @contextmanager
     def with_scalable_rates(self) -> Iterator[None]:

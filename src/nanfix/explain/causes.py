@@ -168,8 +168,11 @@ def out_of_range(evidence: Evidence) -> bool:
 
 
 def _has_grown(evidence: Evidence) -> bool:
-    return evidence.failing.magnitude > HUGE or any(
-        abs(loss) > HUGE**2 for loss in evidence.seen.loss_trend if np.isfinite(loss)
+    failing = evidence.failing
+    return (
+        failing.phase is Phase.DIVERGENCE
+        or failing.magnitude > HUGE
+        or any(abs(loss) > HUGE**2 for loss in evidence.seen.loss_trend if np.isfinite(loss))
     )
 
 

@@ -3,7 +3,7 @@ step looked at.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from nanfix.model.snapshot import Snapshot, restore, take
 from nanfix.model.training_step import RecordingStep, loss_of, whole
 from nanfix.private.objects import loss_tracker
 from nanfix.recorder.recording import RecordedStep, Recording
-from nanfix.records.diagnosis import Onset
+from nanfix.records.diagnosis import Onset, Phase, Place
 
 # A loss beyond this overflows float32 (3.4e38) when an epoch's losses are summed, each as often as
 # it has rows: 3e8 of them.
@@ -41,8 +41,8 @@ class Replay:
 
 
 def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
-    """Run the recorded batches until the state or the loss is non-finite; look closely
-    at that step.
+    """Run the recorded batches until the state or the loss is non-finite, or the training has
+    diverged; look closely at that step.
 
     The model is left in the state of the newest snapshot, its random state as it was.
     """
@@ -59,8 +59,10 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
             loss, error = _run(model, step_of_keras, step.batch)
             losses.append(loss)
             after = take(model)
-            if after is None or error or not math.isfinite(loss):
+            if after is None or error or recording.failed(loss):
                 failing = _observed_from(before, model, step)
+                if after is not None and not error and math.isfinite(loss):
+                    failing = _diverged(failing, losses)
                 last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
                 restore(recording.initial)
                 first = observe(model, recording.first_batch)
@@ -87,6 +89,14 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
             loss_trend=tuple(losses),
         )
     return Replay(None, loss_trend=tuple(losses))
+
+
+def _diverged(failing: Observation, losses: list[float]) -> Observation:
+    """Return what is to be seen of a step that is finite, whose loss has risen too far."""
+    told = f"the loss rose from {losses[0]:.3g} to {losses[-1]:.3g}" if len(losses) > 1 else None
+    return replace(
+        failing, place=Place(Phase.DIVERGENCE, values=told), phase=Phase.DIVERGENCE, operation=None
+    )
 
 
 def _observed_from(state: Snapshot, model: keras.Model, step: RecordedStep) -> Observation:

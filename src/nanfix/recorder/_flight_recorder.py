@@ -2,10 +2,9 @@
 Keras trains.
 """
 
-import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -26,41 +25,26 @@ from nanfix.model.snapshot import (
 from nanfix.model.training_step import Drawn, RecordingStep, loss_of, recordable
 from nanfix.recorder._batches import RecordedBatches
 from nanfix.recorder._beginning import Beginning
+from nanfix.recorder._divergence import Divergence
+from nanfix.recorder._hooks import under_the_net
 from nanfix.recorder._losses import LossSeries, sum_is_finite
 from nanfix.recorder._retention import Shelf
 from nanfix.recorder._timing import RecorderTiming
 from nanfix.recorder.recording import (
+    DIVERGED,
     Nonfinite,
     RecorderUsage,
     Recording,
+    has_diverged,
     refused_label,
     refuses_label,
 )
 from nanfix.recorder.snapshot_files import Saved, SnapshotStore, joined
 from nanfix.records.diagnosis import Onset
-from nanfix.records.errors import RunDirError
 
 # Of the memory that is free when the run begins: a tenth is not missed, and is many
 # snapshots of most models.
 MEMORY_SHARE = 0.1
-
-
-def _under_the_net(hook: Callable[..., None]) -> Callable[..., None]:
-    """Let a hook that fails of a fault of nanfix's own end the recording, not the training."""
-
-    @functools.wraps(hook)
-    def caught(self, *args, **kwargs):
-        if self.failed:
-            return
-        try:
-            hook(self, *args, **kwargs)
-        except (Nonfinite, RunDirError):
-            raise
-        except Exception as error:
-            self._net.caught("watching the training", error)
-            self.failed = True
-
-    return caught
 
 
 class FlightRecorder(keras.callbacks.Callback):
@@ -80,8 +64,8 @@ class FlightRecorder(keras.callbacks.Callback):
         durable: write a snapshot to the store now and then in any case, for a run that
             is killed to go on from.
         resume: the initial and the newest snapshot of such a run.
-        net: keeps the faults of the recorder itself; after one it records no more, and
-            the training goes on.
+        net: keeps the recorder's own faults; after one the training goes on without it.
+        stop_diverged: leave a training, at its end, that has diverged, too.
     """
 
     def __init__(
@@ -92,6 +76,8 @@ class FlightRecorder(keras.callbacks.Callback):
         durable: bool = False,
         resume: tuple[Saved, Saved] | None = None,
         net: Net | None = None,
+        *,
+        stop_diverged: bool = False,
     ):
         super().__init__()
         self.incident: Nonfinite | None = None
@@ -108,6 +94,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._batches = RecordedBatches(self._callbacks)
         self._losses = LossSeries()
         self._timing = RecorderTiming()
+        self._divergence = Divergence(active=stop_diverged)
         self._step: RecordingStep | None = None
         self._beginning: Beginning | None = None
         self._during_first = ExitStack()
@@ -119,7 +106,7 @@ class FlightRecorder(keras.callbacks.Callback):
         self._snapshots_taken = 0
         self._peak_bytes = 0
 
-    @_under_the_net
+    @under_the_net
     def attach(self, model: Any) -> None:
         """Make `model` hand out its batches; its compiled step stays Keras' own."""
         if recordable(model):
@@ -165,6 +152,7 @@ class FlightRecorder(keras.callbacks.Callback):
             epoch_losses=dict(self._losses.epochs),
             steps_per_epoch=self._steps_per_epoch,
             loss_at=dict(self._losses.at_snapshots),
+            ceiling=self._divergence.ceiling,
         )
 
     def usage(self) -> RecorderUsage:
@@ -177,7 +165,7 @@ class FlightRecorder(keras.callbacks.Callback):
             folder=folder,
         )
 
-    @_under_the_net
+    @under_the_net
     def before_execution(self, iterator: Any) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones
         when they are due.
@@ -190,28 +178,29 @@ class FlightRecorder(keras.callbacks.Callback):
                 self._begin()
             else:
                 self._wait_for_variables()
-        elif self._full() or self._timing.snapshot_due(epoch_begins=self._done == 0):
+        elif self._snapshot_due():
             self._keep()
         assert self.model is not None
         self._batches.read_rates(self.model, epoch_begins=self._done == 0)
 
-    @_under_the_net
+    @under_the_net
     def drawn(self, batches: Drawn) -> None:
         """Hold the batches of an execution by reference."""
         self._begun()
-        self._batches.add(batches, epoch=self._epoch, step=self._done + 1)
+        if self._divergence.began is None:
+            self._batches.add(batches, epoch=self._epoch, step=self._done + 1)
 
-    @_under_the_net
+    @under_the_net
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
         self._losses.begin_epoch()
 
-    @_under_the_net
+    @under_the_net
     def on_train_batch_begin(self, batch, logs=None):
         if self._step is None:
             self.before_execution(None)
 
-    @_under_the_net
+    @under_the_net
     def on_train_batch_end(self, batch, logs=None):
         self._begun()
         steps = batch + 1 - self._done
@@ -235,12 +224,14 @@ class FlightRecorder(keras.callbacks.Callback):
             steps=steps,
             snapshot=self._snapshot_total,
         )
+        if self._divergence.active:
+            self._divergence.see(self._losses, self._here(), self.total_steps)
 
-    @_under_the_net
+    @under_the_net
     def on_test_begin(self, logs=None):
         self._end_of_epoch()
 
-    @_under_the_net
+    @under_the_net
     def on_epoch_end(self, epoch, logs=None):
         self._end_of_epoch()
         self._steps_per_epoch = self._done
@@ -249,9 +240,14 @@ class FlightRecorder(keras.callbacks.Callback):
         if ruined and self.validation_onset is None:
             self.validation_onset = self._here()
 
-    @_under_the_net
+    @under_the_net
     def on_train_end(self, logs=None):
         self._verify()
+        began = self._divergence.began
+        if began is not None and has_diverged(self.recording(steps=False), self.model):
+            self.total_steps = began.total
+            self.incident = Nonfinite(began.at, "the loss", happened=DIVERGED)
+            raise self.incident
 
     def _begin(self) -> None:
         if self._resume is not None:
@@ -324,15 +320,19 @@ class FlightRecorder(keras.callbacks.Callback):
     def _end_of_epoch(self) -> None:
         """Before validation and the user's callbacks see the weights: are they finite?"""
         drawn = self._batches.steps_of_the_epoch
-        if drawn is not None:
+        if drawn is not None and self._divergence.began is None:
             surplus = self._done - drawn  # Keras counts the last execution as if it were full
             self._done -= surplus
             self.total_steps -= surplus
         if self._timing.check_due():
             self._verify()
 
-    def _full(self) -> bool:
-        return self._batches.nbytes > self.memory_bytes // 2
+    def _snapshot_due(self) -> bool:
+        if self._divergence.began is not None or self._divergence.recovered():
+            # Nothing takes the place of how it diverged; after that, batches are missing.
+            return self._divergence.began is None
+        full = self._batches.nbytes > self.memory_bytes // 2
+        return full or self._timing.snapshot_due(epoch_begins=self._done == 0)
 
     @property
     def nbytes(self) -> int:

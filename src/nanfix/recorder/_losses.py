@@ -22,12 +22,14 @@ class LossSeries:
         steps: of the last steps, oldest first.
         epochs: by epoch (from 0), its validation loss or, without one, its training loss.
         at_snapshots: by the number of steps before a snapshot, the loss in the step after it.
+        first: of the first step that was seen; NaN before it.
     """
 
     def __init__(self):
         self.steps: deque[float] = deque(maxlen=REMEMBERED_STEPS)
         self.epochs: dict[int, float] = {}
         self.at_snapshots: dict[int, float] = {}
+        self.first = math.nan
         self._sum = 0.0  # of the epoch's losses, where Keras logs their running mean
         self._logs_mean: bool | None = None  # a training step of the user's own may not
 
@@ -49,6 +51,8 @@ class LossSeries:
         self.steps.append(loss if self._logs_mean is False else (total - self._sum) / steps)
         self._sum = total
         self.at_snapshots.setdefault(snapshot, self.steps[-1])
+        if math.isnan(self.first):
+            self.first = self.steps[-1]
 
     def add_nonfinite(self, snapshot: int) -> None:
         """Take in that the loss turned non-finite, perhaps in the step after a snapshot."""

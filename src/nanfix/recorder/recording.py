@@ -8,13 +8,14 @@ from typing import Any
 
 import keras
 
-from nanfix.model.snapshot import Snapshot
+from nanfix.model.snapshot import Snapshot, take_as_it_is
 from nanfix.model.training_step import Drawn, RecordingStep, whole
 from nanfix.records.diagnosis import Onset
 
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
-DIVERGED = 1e4  # times the first loss, the last one shows that a training has diverged,
+TIMES_THE_FIRST = 1e4  # a loss that is so much greater shows that a training has diverged,
 GREW = 10.0  # if the weights are so many times as large as they were, too
+NONFINITE, DIVERGED = "became non-finite", "has diverged"  # what happens to a loss
 OUTGROWN = 100.0  # times their first norm, weights have
 # So begins what TensorFlow says of a label without a class.
 REFUSED_LABEL = "Received a label value of"
@@ -29,13 +30,21 @@ class Nonfinite(Exception):
     logs of the step show it.
 
     `refused` is what TensorFlow said where it would not compute a step, as some devices
-    do where others give NaN.
+    do where others give NaN. `happened` says that a training which stayed finite has diverged.
     """
 
-    def __init__(self, detected: Onset, what: str, *, logged: bool = False, refused: str = ""):
-        super().__init__(f"{what} at {detected}")
+    def __init__(
+        self,
+        detected: Onset,
+        what: str,
+        *,
+        logged: bool = False,
+        refused: str = "",
+        happened: str = NONFINITE,
+    ):
+        super().__init__(f"{what} {happened} at {detected}")
         self.detected = detected
-        self.what = what
+        self.happened = happened
         self.logged = logged
         self.refused = refused
 
@@ -94,7 +103,7 @@ class Recording:
 
     `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps,
     `epoch_losses` what each epoch came to (validation, where there was one), `steps_per_epoch` the
-    steps of the last whole one.
+    steps of the last whole one. A training whose loss rises above the `ceiling` has diverged.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -105,6 +114,11 @@ class Recording:
     epoch_losses: Mapping[int, float] = field(default_factory=dict)
     steps_per_epoch: int | None = None
     loss_at: Mapping[int, float] = field(default_factory=dict)
+    ceiling: float = math.inf
+
+    def failed(self, loss: float) -> bool:
+        """Say whether this loss of a step shows that the training has failed."""
+        return not math.isfinite(loss) or loss > self.ceiling
 
     @property
     def initial(self) -> Snapshot:
@@ -122,7 +136,7 @@ class Recording:
         if not self.snapshots or not self.losses:
             return None
         first, last = self.loss_at.get(self.initial.total, math.nan), self.losses[-1]
-        return (first, last) if first > 0.0 and last > DIVERGED * first else None
+        return (first, last) if first > 0.0 and last > TIMES_THE_FIRST * first else None
 
     @property
     def good(self) -> Snapshot:
@@ -146,6 +160,14 @@ class Recording:
         exploded = loss - best > EXPLODED * max(first - best, abs(best))
         outgrown = snapshot.weight_norm > OUTGROWN * self.initial.weight_norm > 0
         return not (exploded or outgrown)
+
+
+def has_diverged(recording: Recording, model: Any) -> bool:
+    """Say whether a finite training has diverged: its loss and the weights of its model have grown
+    by orders of magnitude.
+    """
+    grown = recording.grown is not None
+    return grown and take_as_it_is(model).weight_norm > GREW * recording.initial.weight_norm
 
 
 @dataclass(frozen=True)

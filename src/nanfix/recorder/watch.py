@@ -30,14 +30,17 @@ class Watching:
     write some there in any case so that a killed run can be gone on with.
 
     `writes` is False for a training that is only there to fail again, since a later one has written
-    its files already. `earlier` tells how many lines of a CSVLogger's file, by its name, are of
-    trainings before this one. `net` keeps what nanfix itself fails of.
+    its files already. With `stop_diverged` a training that has diverged is left like one that
+    turned non-finite, but at its end, as it may recover. `earlier` tells how many lines of a
+    CSVLogger's file, by its name, are of trainings before this one. `net` keeps what nanfix itself
+    fails of.
     """
 
     memory_bytes: int | None = None
     store: SnapshotStore | None = None
     durable: bool = False
     writes: bool = True
+    stop_diverged: bool = False
     earlier: Mapping[str, int] = field(default_factory=dict)
     net: Net = field(default_factory=Net)
 
@@ -92,7 +95,13 @@ def watch(  # long: a third is its docstring, a fifth its answer
     resume = (saved[0], saved[-1]) if saved else None
     callbacks = user_callbacks(data)
     recorder = FlightRecorder(
-        callbacks, watching.memory_bytes, watching.store, watching.durable, resume, watching.net
+        callbacks,
+        watching.memory_bytes,
+        watching.store,
+        watching.durable,
+        resume,
+        watching.net,
+        stop_diverged=watching.stop_diverged,
     )
     arguments = data.fit_arguments()
     taking_part = callbacks if watching.writes else without_writers(callbacks)

@@ -18,6 +18,7 @@ class Phase(Enum):
     UPDATE = "weight update"
     VALIDATION = "validation"
     INFERENCE = "prediction"
+    DIVERGENCE = "divergence"  # no number is non-finite: the loss has risen by orders of magnitude
     UNKNOWN = "unknown"
 
 
@@ -115,11 +116,17 @@ class Diagnosis:
     def causes(self) -> frozenset[Cause]:
         return frozenset(finding.cause for finding in self.findings)
 
-    def __str__(self):
+    @property
+    def _happened(self) -> str:
+        if self.place.phase is Phase.DIVERGENCE:
+            return f"Training stayed finite, but diverged from {self.onset} on."
         apart = self.place.phase in (Phase.VALIDATION, Phase.INFERENCE)
         became = "Training stayed finite, its result" if apart else "Training"
+        return f"{became} became non-finite at {self.onset}, {self.place}."
+
+    def __str__(self):
         lines = [
-            f"{became} became non-finite at {self.onset}, {self.place}.",
+            self._happened,
             f"Cause: {self.cause.sentence} ({self.findings[0].evidence}).",
         ]
         both = self.findings[: self.together]

@@ -22,7 +22,7 @@ class Outcome(Enum):
     """How a run ended. The value tells the user what it means and what to do next."""
 
     HEALTHY = "Training stayed finite; nothing was changed."
-    REPAIRED = "The run became non-finite and was repaired; the fix lists every change."
+    REPAIRED = "The run failed and was repaired; the fix lists every change."
     FINITE = (
         "With the fix the run stays finite, but it falls short of a repair; fix, model and history "
         "are yours to judge."

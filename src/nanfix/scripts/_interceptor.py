@@ -144,6 +144,7 @@ class Interceptor:
             seed=job.seed,
             run_dir=job.run_dir and str(Path(job.run_dir) / f"call-{call}"),
             workers=job.workers,
+            repair_divergence=job.repair_divergence,
             throw=False,
             **arguments,
         )
@@ -183,6 +184,7 @@ class Interceptor:
             budget=Budget(**job.budget),
             strategies=job.strategies,
             forbid=job.forbid,
+            repair_divergence=job.repair_divergence,
             **arguments,
         )
         candidates = [[edit.as_json() for edit in fix.edits] for fix in plan.fixes]

@@ -32,6 +32,7 @@ class Job(BaseModel):
         budget: arguments of `nanfix.Budget`.
         strategies: names of those to search among; None for all.
         run_dir: the folder in which each call gets one for its search.
+        repair_divergence: whether a training that diverges counts as failed.
         fixes: by number of the call.
         logs: the folder that CSVLogger and TensorBoard write into instead of their own.
     """
@@ -46,5 +47,6 @@ class Job(BaseModel):
     seed: int | None = None
     run_dir: str | None = None
     workers: Workers = ALONE
+    repair_divergence: bool = False
     fixes: dict[int, KnownFix] = {}
     logs: str | None = None

@@ -33,7 +33,7 @@ SECOND_RUN_ENDED = "---- End of the second run."
 NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
 
 
-def repair_script(  # long: half of it explains the arguments
+def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     script: Script,
     args: Sequence[str] = (),
     *,
@@ -41,6 +41,7 @@ def repair_script(  # long: half of it explains the arguments
     budget: Mapping[str, float | None] = NOTHING,
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
+    repair_divergence: bool = False,
     seed: int | None = None,
     run_dir: Path | None = None,
     workers: Workers = ALONE,
@@ -77,6 +78,7 @@ def repair_script(  # long: half of it explains the arguments
         budget=dict(budget),
         strategies=None if strategies is None else list(strategies),
         forbid=list(forbid),
+        repair_divergence=repair_divergence,
         seed=seed,
         run_dir=run_dir and str(run_dir.absolute()),
         workers=workers,
@@ -133,6 +135,7 @@ def plan_script(
     budget: Mapping[str, float | None] = NOTHING,
     strategies: Sequence[str] | None = None,
     forbid: Sequence[str] = (),
+    repair_divergence: bool = False,
 ) -> ScriptResult:
     """Run `script` as `diagnose_script` does, and list what `repair_script` would try, in order.
 
@@ -148,6 +151,7 @@ def plan_script(
         budget=dict(budget),
         strategies=None if strategies is None else list(strategies),
         forbid=list(forbid),
+        repair_divergence=repair_divergence,
     )
     return run(script, args, job)
 
