@@ -264,6 +264,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "run_dir": None,
         "workers": ALONE,
         "prove": True,
+        "trace": True,
     }
     assert nanfix("repair", "--no-prove", "train.py")[0] == 0
     assert repaired["options"]["prove"] is False
@@ -618,7 +619,7 @@ def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
     told = ScriptResult(
         0, (CallResult(0, "net", "Training became non-finite at epoch 1 step 3.\nCause: ..."),)
     )
-    monkeypatch.setattr(parent, "diagnose_script", lambda path, args: told)
+    monkeypatch.setattr(parent, "diagnose_script", lambda path, args, trace: told)
     code, out, _ = nanfix("diagnose", "train.py", "--epochs", "3")
     assert code == 0
     assert out.splitlines() == [

@@ -220,6 +220,14 @@ NoProve = Annotated[
         help="Do not run the script again to prove the fix; it is written unproved.",
     ),
 ]
+NoTrace = Annotated[
+    bool,
+    _option(
+        "--no-trace",
+        panel=SEARCH,
+        help="Do not run the script again to find the line that made its data non-finite.",
+    ),
+]
 
 Out = Annotated[
     Path, _option("--out", "-o", panel=OUTPUT, help="The fix.json to write once the fix is proved.")

@@ -45,6 +45,7 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
     repair_divergence: options.RepairDivergence = False,
     dry_run: options.DryRun = False,
     no_prove: options.NoProve = False,
+    no_trace: options.NoTrace = False,
     out: options.Out = Path("fix.json"),
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -96,7 +97,7 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         from nanfix.scripts.parent import plan_script, repair_script
 
         announce(quiet)
-        proof = {"seed": seed, "prove": not no_prove}
+        proof = {"seed": seed, "prove": not no_prove, "trace": not no_trace}
         plan, mend = (
             partial(plan_script, runs, args or []),
             partial(repair_script, runs, args or [], **proof),
@@ -127,6 +128,7 @@ def diagnose(  # noqa: PLR0913
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     trust_model: options.TrustModel = False,
+    no_trace: options.NoTrace = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -149,7 +151,8 @@ def diagnose(  # noqa: PLR0913
         else:
             from nanfix.scripts.parent import diagnose_script
 
-            result = diagnose_script(program(script, module), args or [])
+            announce(quiet)
+            result = diagnose_script(program(script, module), args or [], trace=not no_trace)
     tell_explained("diagnose", result, as_json, quiet)
     raise typer.Exit(result.code)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nanfix.records.data_origin import DataOrigin
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import FixFormatError
 from nanfix.records.source_changes import SourceChange
@@ -41,7 +42,7 @@ class FindingRecord(_Record):
 
 class DiagnosisRecord(_Record):
     """What went non-finite, when, where and why; the likeliest cause is `cause` and the
-    first of `findings`.
+    first of `findings`. `origins` are the lines of a script that made its data non-finite.
     """
 
     cause: str
@@ -58,6 +59,7 @@ class DiagnosisRecord(_Record):
     weight_norm: float | None = None
     hopeless: str | None = None
     findings: list[FindingRecord]
+    origins: list[DataOrigin] = []
 
 
 class EditRecord(BaseModel):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MethodType, ModuleType
+from types import FrameType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nanfix.records.errors import ExitCode
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nanfix.recorder.watch import Watched
     from nanfix.records.diagnosis import Diagnosis
     from nanfix.report.report import Report
+    from nanfix.scripts._follower import Follower
     from nanfix.source.fit_call import FitCall
 
 KerasFit = Callable[..., Any]  # Keras' own `Model.fit`, the model first
@@ -52,6 +53,7 @@ class Interceptor:
         self._guard = threading.local()
         self._loops = LoopWatch(self.note)
         self._shown = False  # what nanfix found was shown when the training failed
+        self._follower: Follower | None = None
 
     def install(self, keras: ModuleType) -> None:
         """Replace `keras.Model.fit`; runs when the script itself imports Keras, so its
@@ -76,13 +78,25 @@ class Interceptor:
             except TypeError:
                 return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
             del arguments[next(iter(signature.parameters))]
-            with self._loops.fitting():
+            with self._loops.fitting(), self._not_followed(sys._getframe(1)):
                 return self._handle(
                     model, original, arguments, self._places.called("fit", sys._getframe(1))
                 )
 
         keras.Model.fit = fit
         self._loops.install(keras)
+
+    def follow(self) -> None:
+        """Follow the script's data from here on, up to the fit call that the job names."""
+        from nanfix.scripts._follower import Follower
+
+        self._follower = Follower()
+        self._follower.start()
+
+    def _not_followed(self, frame: FrameType) -> contextlib.AbstractContextManager[None]:
+        """Leave a training out of what is followed."""
+        follower = self._follower
+        return contextlib.nullcontext() if follower is None else follower.waiting(frame)
 
     def note(self, text: str) -> None:
         self._emit(kind="note", text=text)
@@ -100,6 +114,9 @@ class Interceptor:
         from nanfix.source.fit_call import FitCall
 
         call, net = next(self._calls), Net()
+        if self._follower is not None and call == self._job.traced:
+            self._emit(kind="origins", origins=self._follower.origins(arguments))
+            raise SystemExit(0)
         try:
             with self._keras_own_fit(model, original):
                 if self._job.mode == "diagnose":
@@ -129,7 +146,7 @@ class Interceptor:
         from nanfix.remedies.fix import Fix
 
         job = self._job
-        if job.mode == "run":
+        if job.mode in ("run", "trace"):
             known = job.fixes.get(call)
             if known is None:  # watched and rolled back like every other, but not searched
                 return fit(model, throw=False, strategies=(), **arguments)

@@ -25,6 +25,9 @@ class KnownFix(BaseModel):
 class Job(BaseModel):
     """What becomes of the fit calls of a script.
 
+    In the mode "trace" the script is followed up to the fit call number `traced` and ends there;
+    earlier calls run with their known fixes.
+
     Attributes:
         mode: repair them, with a search by the fields below; explain the first that fails, or list
             what would be tried for it, and end there; or run them with known fixes.
@@ -39,7 +42,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
-    mode: Literal["repair", "diagnose", "plan", "run"]
+    mode: Literal["repair", "diagnose", "plan", "run", "trace"]
     module: bool = False
     budget: dict[str, Any] = {}
     strategies: list[str] | None = None
@@ -50,3 +53,4 @@ class Job(BaseModel):
     repair_divergence: bool = False
     fixes: dict[int, KnownFix] = {}
     logs: str | None = None
+    traced: int | None = None

@@ -34,6 +34,23 @@ def run(script: Script, args: Sequence[str], job: Job) -> ScriptResult:
     """Run the script once in a child process and return what it did. Raises the
     NanfixError that stopped it, if any.
     """
+    return result_of(*events_of(script, args, job))
+
+
+def events_of(
+    script: Script,
+    args: Sequence[str],
+    job: Job,
+    *,
+    silent: bool = False,
+    seconds: float | None = None,
+) -> tuple[int, list[Event]]:
+    """Run the script once in a child process; return its exit code and what happened there.
+
+    Args:
+        silent: throw away what it prints.
+        seconds: end it after so many.
+    """
     with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
         events = Path(folder, "events.jsonl")
         job_file = Path(folder, "job.json")
@@ -43,11 +60,15 @@ def run(script: Script, args: Sequence[str], job: Job) -> ScriptResult:
         # script gets its own folder back.
         child = ["nanfix.scripts.child", str(job_file), str(events), str(script)]
         command = [sys.executable, "-P", "-m", *child, *args]
-        with subprocess.Popen(command) as process, _signals_passed_on(process):
-            code = _wait(process)
+        output = subprocess.DEVNULL if silent else None
+        with (
+            subprocess.Popen(command, stdout=output, stderr=output) as process,
+            _signals_passed_on(process),
+        ):
+            code = _wait(process, seconds)
         # Whole lines only.
         lines = events.read_text(encoding="utf-8").split("\n")[:-1] if events.exists() else []
-    return result_of(128 - code if code < 0 else code, [json.loads(line) for line in lines])
+    return 128 - code if code < 0 else code, [json.loads(line) for line in lines]
 
 
 def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
@@ -108,10 +129,12 @@ def _recounted(change: SourceChange, counts: Mapping[tuple[Span, str], int]) -> 
     return change.model_copy(update=update)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> int:
     while True:
         try:
-            return process.wait()
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
         except KeyboardInterrupt:
             if not sys.stdin.isatty():  # a terminal has sent it to the script as well
                 process.send_signal(signal.SIGINT)

@@ -107,6 +107,8 @@ def main() -> None:
         hook(kind, error.with_traceback(own), own)
 
     sys.excepthook = excepthook
+    if job.mode == "trace":
+        interceptor.follow()
     if not job.module:
         run_as_main(script, arguments)
         return

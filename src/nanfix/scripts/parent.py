@@ -4,6 +4,7 @@ fix by a second run.
 
 import logging
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from nanfix.records.atomic import check_writable, unwritable, write_text
+from nanfix.records.errors import ExitCode
 from nanfix.remedies.registry import check_choice
 from nanfix.report.fix_file import FixFile, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job, KnownFix
+from nanfix.scripts._origins import with_origins
 from nanfix.scripts._process import run
 from nanfix.scripts.results import CallResult, Proof, ScriptResult
 from nanfix.scripts.script import Script, check_script
@@ -46,6 +49,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     run_dir: Path | None = None,
     workers: Workers = ALONE,
     prove: bool = True,
+    trace: bool = True,
 ) -> ScriptResult:
     """Run `script` with every fit call repaired where needed, then once more with the
     fixes alone, to prove them.
@@ -61,6 +65,8 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
             repair goes on there.
         workers: the processes that try fixes at the same time.
         prove: run the script a second time; without, the fix is written unproved.
+        trace: where a training failed of data that are not finite, run the script once more up to
+            that fit call, to name the line that made them so.
 
     Raises:
         ScriptError: there is no such script.
@@ -83,12 +89,17 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         run_dir=run_dir and str(run_dir.absolute()),
         workers=workers,
     )
+    began = time.monotonic()
     first = run(script, args, job)
     repaired = {
         call.call: call
         for call in first.calls
         if call.outcome and call.outcome.has_fix and call.record
     }
+    if trace and first.exit_code != ExitCode.INTERRUPTED:
+        known = _known_fixes(repaired)
+        first = with_origins(first, script, args, known, time.monotonic() - began)
+        repaired = {call.call: call for call in first.calls if call.call in repaired}
     if first.exit_code:
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
     if not repaired:
@@ -117,15 +128,22 @@ def _write(targets: Sequence[Path], content: str) -> None:
             raise unwritable(path, error) from error
 
 
-def diagnose_script(script: Script, args: Sequence[str] = ()) -> ScriptResult:
+def diagnose_script(
+    script: Script, args: Sequence[str] = (), *, trace: bool = True
+) -> ScriptResult:
     """Run `script` until one of its trainings goes non-finite, and say why; nothing is
     repaired, and it ends there.
+
+    With `trace` it runs once more up to that training, where data that are not finite were at
+    fault, to name the line that made them so.
 
     Raises:
         ScriptError: there is no such script.
     """
     check_script(script)
-    return run(script, args, Job(mode="diagnose"))
+    began = time.monotonic()
+    first = run(script, args, Job(mode="diagnose"))
+    return with_origins(first, script, args, {}, time.monotonic() - began) if trace else first
 
 
 def plan_script(
@@ -182,18 +200,19 @@ def _proved(
     first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]
 ) -> ScriptResult:
     """Run the script once more with the fixes alone; return `first` with what that came to."""
-    records = {number: call.record for number, call in repaired.items() if call.record is not None}
-    found = fixes(
-        FixFile(
-            runs=[record.model_copy(update={"call": number}) for number, record in records.items()]
-        )
-    )
-    known = {number: KnownFix.of(fix) for number, fix in found.items()}
+    known = _known_fixes(repaired)
     log.info(SECOND_RUN)
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
         second = run(script, args, Job(mode="run", fixes=known, logs=logs))
     log.info(SECOND_RUN_ENDED)
     return _prove(first, second)
+
+
+def _known_fixes(repaired: Mapping[int, CallResult]) -> dict[int, KnownFix]:
+    """Return the fixes of the repaired calls as a job holds them."""
+    records = {number: call.record for number, call in repaired.items() if call.record is not None}
+    runs = [record.model_copy(update={"call": number}) for number, record in records.items()]
+    return {number: KnownFix.of(fix) for number, fix in fixes(FixFile(runs=runs)).items()}
 
 
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:

@@ -1,0 +1,251 @@
+"""A running function of the user's, or a module: which of its variables are not finite, and why.
+
+What a statement gives is non-finite because of what went into it, where that was; else the
+statement itself has made it.
+"""
+
+import ast
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Self
+
+from nanfix.model.user_code import outward
+from nanfix.records.data_origin import DataOrigin, Holes, Spread
+from nanfix.source._origin_memory import Memory, Origin, Seen
+from nanfix.source._statements import (
+    MISSING,
+    Access,
+    Statement,
+    bases,
+    root,
+    statements,
+    value_of,
+)
+from nanfix.source.nonfinite_values import holes
+
+SPREADS = 2.0  # times the share of what went in, a statement has made many of few
+Variables = Mapping[str, Seen]  # by the text of a variable, or of a part of one
+
+
+class FollowedFrame:
+    """Looks at what each statement of a frame reads before it runs, and at what it has read and
+    written after.
+    """
+
+    def __init__(self, frame: FrameType, memory: Memory):
+        self._frame, self._memory = frame, memory
+        self._statements = statements(frame.f_code)
+        self._seen: dict[str, Seen] = {}
+        self._current: Statement | None = None
+        self._before: Variables = {}  # what the current statement reads
+        self._returned: list[Origin] = []  # by functions that it has called
+        self._skipped: dict[Statement, None] = {}  # have run, and were not looked at
+
+    @classmethod
+    def of(cls, frame: FrameType) -> Self | None:
+        """Return what follows a frame; None where nothing does."""
+        follower = getattr(frame.f_trace, "__self__", None)
+        return follower if isinstance(follower, cls) else None
+
+    def event(self, frame: FrameType, event: str, value: Any) -> Any:
+        """Look at the frame; the interpreter calls this before each line, and when the function
+        returns.
+        """
+        began = time.perf_counter()
+        statement = self._statements.get(frame.f_lineno) if event == "line" else self._current
+        if event == "line":
+            self._before_line(statement)
+        elif event == "return" and statement is not None:
+            self._return(statement, value)
+        if statement is not None:
+            self._memory.pace(statement).spent += time.perf_counter() - began
+        return self.event
+
+    def of_argument(
+        self, method: str, name: str, position: int, value: Any, held: Holes
+    ) -> Origin | None:
+        """Return where the numbers in an argument of a call in the current statement come from."""
+        statement, known = self._current, self._memory.of(value, held.columns)
+        if known is not None or statement is None:
+            return known
+        given = {self._value(access)[1] for access in statement.given_to(method, name, position)}
+        reads = {text: seen for text, seen in self._before.items() if text in given or not given}
+        self._returned += self._memory.returned
+        return self._origin(statement, None, held, reads)
+
+    def _before_line(self, statement: Statement | None) -> None:
+        if statement is self._current and statement is not None:
+            if self._frame.f_lineno != statement.at.line:
+                return  # the next line of the same
+            self._finish(statement)
+        elif self._current is not None:
+            self._finish(self._current)
+        if statement is not self._current:
+            self._returned = []
+        self._current = None
+        if statement is None:
+            return
+        if not self._memory.pace(statement).looks():
+            self._skipped[statement] = None
+            return
+        for skipped in self._skipped:
+            self._before = dict(self._reads(skipped))
+            # Which part it has written is not known any more.
+            wholes = [base for access in skipped.writes for base in bases(access)]
+            self._finish(skipped, wholes)
+        self._skipped.clear()
+        self._current, self._before = statement, dict(self._reads(statement))
+
+    def _return(self, statement: Statement, value: Any) -> None:
+        before, held, origin = self._before, holes(value), None
+        self._finish(statement)
+        if held:
+            origin = self._memory.of(value, held.columns)
+            origin = origin or self._origin(statement, None, held, before)
+            self._memory.remember(value, origin)
+        elif held is None and value is not None:
+            origin = self._carried(before)
+        if origin is not None:
+            caller = next(self._callers(), None)
+            (self._memory.returned if caller is None else caller._returned).append(origin)
+
+    def _reads(self, statement: Statement) -> Iterator[tuple[str, Seen]]:
+        """Yield what a statement is about to read."""
+        for access in statement.reads:
+            value, text = self._value(access)
+            if value is MISSING:
+                continue
+            if text not in self._seen:
+                held = holes(value)
+                origin = self._known(access, value, held) if held else None
+                self._seen[text] = Seen(held, origin)
+            yield text, self._seen[text]
+
+    def _finish(self, statement: Statement, wholes: Iterable[ast.expr] = ()) -> None:
+        """Look at what a statement has read and written, now that it has run, and at `wholes`, of
+        which it may have written a part.
+        """
+        before, mentioned = self._before, {root(access) for access in statement.mentioned}
+        old = {text: seen for text, seen in self._seen.items() if _root(text) in mentioned}
+        self._seen = {text: seen for text, seen in self._seen.items() if text not in old}
+        accesses = (*statement.mentioned, *wholes)
+        written = {id(access) for access in (*statement.writes, *wholes)}
+        for access in accesses:
+            value, text = self._value(access)
+            if value is MISSING or text in self._seen:
+                continue
+            held, known = holes(value), before.get(text) or old.get(text)
+            if held is None and id(access) in written:
+                self._seen[text] = Seen(None, self._carried(before))
+            elif known is not None and id(access) not in written and (held is None or known.holes):
+                self._seen[text] = Seen(held, known.origin)
+            elif held:
+                origin = self._memory.of(value, held.columns)
+                origin = origin or self._origin(statement, text, held, before)
+                self._seen[text] = Seen(held, origin)
+                for whole in (value, *(self._value(base)[0] for base in bases(access))):
+                    self._memory.remember(whole, origin)
+            else:
+                self._seen[text] = Seen(held)
+
+    def _origin(
+        self, statement: Statement, name: str | None, held: Holes, before: Variables
+    ) -> Origin | None:
+        """Return where the numbers that a statement has given come from; None where they were there
+        before, and nobody knows from where.
+        """
+        reads = [seen for seen in before.values() if seen.holes]
+        if held.inf:  # NaN becomes no inf by reckoning
+            reads = [seen for seen in reads if seen.holes is not None and seen.holes.inf]
+        known = [*self._returned, *(seen.origin for seen in reads if seen.origin is not None)]
+        if not reads and not known:
+            carriers = [seen.origin for seen in before.values() if seen.holes is None]
+            known = [origin for origin in carriers if origin is not None]
+        if known:
+            return _spread(_first(known), statement, name, held, before)
+        if reads:
+            return None
+        finite = tuple(
+            text
+            for text, seen in before.items()
+            if seen.holes is not None and not seen.holes and not _is_part(text, before)
+        )
+        self._memory.count += 1
+        found = DataOrigin(
+            argument="",
+            at=statement.at,
+            name=name,
+            holes=held,
+            finite=finite,
+            given=not finite and statement.calls,
+        )
+        return Origin(self._memory.count, found)
+
+    def _carried(self, before: Variables) -> Origin | None:
+        """Return where the numbers in an object come from that was made of what was read."""
+        origins = [seen.origin for seen in before.values() if seen.origin is not None]
+        return _first([*origins, *self._returned])
+
+    def _known(self, access: Access, value: Any, held: Holes) -> Origin | None:
+        """Return where the numbers come from that a variable, or a part of one, holds although no
+        statement seen here has put them there.
+        """
+        for whole in (access, *bases(access)):
+            inside, text = (value, "") if whole is access else self._value(whole)
+            names = held.columns or _index(access)
+            origin = self._memory.of(inside, names)
+            seen = self._seen.get(text)
+            if origin is not None or (seen is not None and seen.origin is not None):
+                return origin or (seen and seen.origin)
+        for caller in self._callers():
+            if root(access) in self._frame.f_code.co_varnames:
+                return caller._carried(caller._before)  # an argument
+            seen = caller._seen.get(self._value(access)[1])
+            if seen is not None:
+                return seen.origin
+        return None
+
+    def _callers(self) -> Iterator["FollowedFrame"]:
+        return filter(None, map(type(self).of, outward(self._frame.f_back)))
+
+    def _value(self, access: Any) -> tuple[Any, str]:
+        return value_of(access, self._frame.f_locals, self._frame.f_globals)
+
+
+def _spread(
+    origin: Origin | None, statement: Statement, name: str | None, held: Holes, before: Variables
+) -> Origin | None:
+    """Return the origin with this statement as the one that spreads it, where it does most."""
+    shares = [seen.holes.share for seen in before.values() if seen.holes]
+    most = max(shares, default=0.0)
+    if origin is None or not most:
+        return origin
+    known = origin.found.spread
+    if held.share / most <= max(SPREADS, known.times if known is not None else 0.0):
+        return origin
+    spread = Spread(
+        at=statement.at, name=name, before=most, share=held.share, columns=bool(held.columns)
+    )
+    return Origin(origin.order, origin.found.model_copy(update={"spread": spread}))
+
+
+def _first(origins: Iterable[Origin]) -> Origin | None:
+    return min(origins, key=lambda each: each.rank, default=None)
+
+
+def _is_part(text: str, others: Iterable[str]) -> bool:
+    return any(text.startswith((f"{other}[", f"{other}.")) for other in others)
+
+
+def _root(text: str) -> str:
+    return text.partition(".")[0].partition("[")[0]
+
+
+def _index(access: Access) -> tuple[str, ...]:
+    """Return the column that `table["column"]` or `table.column` means."""
+    if isinstance(access, ast.Attribute):
+        return (access.attr,)
+    if isinstance(access, ast.Subscript) and isinstance(access.slice, ast.Constant):
+        return (str(access.slice.value),)
+    return ()

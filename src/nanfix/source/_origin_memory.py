@@ -1,0 +1,92 @@
+"""What is known, while the user's code is followed, of values that are not finite."""
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanfix.records.data_origin import DataOrigin, Holes
+from nanfix.source._statements import Statement
+from nanfix.source.nonfinite_values import holes, is_array, is_table, leaves
+
+# Seconds for which a statement is looked at each time it runs; a longer loop is looked at ever more
+# seldom, and when it is left.
+SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A DataOrigin without the argument; `order` counts them as they were found."""
+
+    order: int
+    found: DataOrigin
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The earliest first, and of one the farthest spread."""
+        spread = self.found.spread
+        return self.order, -(spread.times if spread is not None else 0.0)
+
+
+@dataclass
+class Seen:
+    """What a variable was found to hold, and where that comes from, if known."""
+
+    holes: Holes | None
+    origin: Origin | None = None
+
+
+@dataclass
+class Pace:
+    """How often a statement is looked at."""
+
+    spent: float = 0.0
+    runs: int = 0
+
+    def looks(self) -> bool:
+        self.runs += 1
+        return self.spent < SECONDS or not self.runs & (self.runs - 1)
+
+
+@dataclass
+class Memory:
+    """What the tracer knows beyond a single frame.
+
+    `arrays` has by id those that are not finite, as long as anybody else holds them, `columns` the
+    columns of those that are tables. `returned` is what was returned to nobody whom the tracer
+    knows: in a thread of TensorFlow's.
+    """
+
+    count: int = 0
+    paces: dict[Statement, Pace] = field(default_factory=dict)
+    arrays: dict[int, tuple[weakref.ref[Any], Origin]] = field(default_factory=dict)
+    columns: dict[tuple[int, str], Origin] = field(default_factory=dict)
+    returned: list[Origin] = field(default_factory=list)
+
+    def of(self, value: Any, columns: Iterable[str] = ()) -> Origin | None:
+        """Return where the numbers in a value come from, or those in some columns of a table."""
+        for leaf in leaves(value):
+            reference, origin = self.arrays.get(id(leaf), (None, None))
+            if reference is not None and reference() is leaf:
+                found = (self.columns.get((id(leaf), name)) for name in columns)
+                return min(filter(None, found), key=lambda each: each.rank, default=origin)
+        return None
+
+    def remember(self, value: Any, origin: Origin | None) -> None:
+        """Note where the numbers in a value come from; of a table, in the columns that were not
+        known yet.
+        """
+        if origin is None:
+            return
+        for leaf in leaves(value):
+            if is_array(leaf):
+                known = self.of(leaf)
+                self.arrays[id(leaf)] = weakref.ref(leaf), known or origin
+                held = holes(leaf) if is_table(leaf) else None
+                for name in held.columns if held is not None else ():
+                    key = id(leaf), name
+                    if known is None or key not in self.columns:
+                        self.columns[key] = origin
+
+    def pace(self, statement: Statement) -> Pace:
+        return self.paces.setdefault(statement, Pace())

@@ -1,0 +1,240 @@
+"""The statements of a file of the user's: which line belongs to which, what each reads and
+writes.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, cast
+
+import numpy as np
+
+from nanfix.model.user_code import is_users
+from nanfix.records.data_origin import Line
+from nanfix.source.nonfinite_values import is_table, numbers
+
+BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound statement
+APART = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # run at another time
+MISSING = object()
+Access = ast.Name | ast.Attribute | ast.Subscript  # a variable, or a part of one
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """One statement, or the head of a compound one: the variables and parts of variables that it
+    `reads` and `writes`.
+    """
+
+    at: Line
+    node: ast.AST
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+
+    @property
+    def mentioned(self) -> tuple[Access, ...]:
+        return (*self.writes, *self.reads)
+
+    @property
+    def calls(self) -> bool:
+        return any(isinstance(node, ast.Call) for node in ast.walk(self.node))
+
+    def given_to(self, method: str, name: str, position: int) -> tuple[Access, ...]:
+        """Return what the argument of a call of `method` in it reads."""
+        for call in ast.walk(self.node):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == method:
+                named = [word.value for word in call.keywords if word.arg == name]
+                for given in named or call.args[position : position + 1]:
+                    return tuple(_accesses(given))
+        return ()
+
+
+@cache
+def statements(code: CodeType) -> Mapping[int, Statement]:
+    """Return the statement of each line of a function's code, or of a module's."""
+    filename = code.co_filename
+    if code.co_name != "<lambda>":
+        return _of_lines(filename)
+    named = code.co_varnames[: code.co_argcount]
+    return {
+        line: _statement(filename, node.body, [node.body], node.body.end_lineno or line)
+        for node in ast.walk(_source(filename)[0])
+        if isinstance(node, ast.Lambda)
+        and node.lineno == code.co_firstlineno
+        and tuple(argument.arg for argument in node.args.args) == named
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+
+
+def root(access: ast.AST) -> str:
+    """Return the name of the variable of which this is a part."""
+    node = access
+    while not isinstance(node, ast.Name):
+        node = node.value  # type: ignore[attr-defined]
+    return node.id
+
+
+def bases(access: ast.expr) -> Iterator[ast.expr]:
+    """Yield what this is a part of, the nearest first."""
+    node = access
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+        yield node
+
+
+def value_of(
+    access: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """Return the value of a variable or a part of it, and its text; of as much of it as can be had
+    without running any of the user's code. MISSING where the name is not bound.
+    """
+    value, text, _ = _value(access, names, outside)
+    return value, text
+
+
+@cache
+def _source(filename: str) -> tuple[ast.Module, list[bytes]]:
+    text = Path(filename).read_bytes()
+    return ast.parse(text, filename), text.splitlines()
+
+
+def _of_lines(filename: str) -> Mapping[int, Statement]:
+    found: dict[int, Statement] = {}
+    for node in _outermost_first(_source(filename)[0]):
+        bodies = [inner for name in BODIES for inner in getattr(node, name, [])]
+        head = [
+            part
+            for name, field in ast.iter_fields(node)
+            if name not in BODIES
+            for part in (field if isinstance(field, list) else [field])
+            if isinstance(part, ast.AST)
+        ]
+        if isinstance(node, APART):
+            head = []
+        last = min((inner.lineno for inner in bodies), default=(node.end_lineno or 0) + 1) - 1
+        last = max(last, node.lineno)
+        made = _statement(filename, node, head, last)
+        found |= dict.fromkeys(range(node.lineno, last + 1), made)
+    return found
+
+
+def _outermost_first(tree: ast.AST) -> Iterator[ast.stmt]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, ast.expr):
+            yield from _outermost_first(node)
+
+
+def _statement(
+    filename: str, node: ast.stmt | ast.expr, parts: Sequence[ast.AST], last: int
+) -> Statement:
+    """Return a statement of a file, or of a compound one its head, which ends on the line `last`;
+    `parts` are the expressions in it.
+    """
+    accesses = [access for part in parts for access in _accesses(part)]
+    stored = [access for access in accesses if not isinstance(access.ctx, ast.Load)]
+    updated = [node.target] if isinstance(node, ast.AugAssign) else []  # read as well
+    lines = _source(filename)[1][node.lineno - 1 : last]
+    if last == node.end_lineno:  # several may stand in a line
+        lines[-1] = lines[-1][: node.end_col_offset]
+    lines[0] = lines[0][node.col_offset :]
+    text = b" ".join(line.strip() for line in lines).decode(errors="replace")
+    return Statement(
+        Line(file=Path(filename).name, line=node.lineno, text=text),
+        node,
+        (*(access for access in accesses if access not in stored), *updated),
+        tuple(stored),
+    )
+
+
+def _accesses(node: ast.AST) -> Iterator[Access]:
+    """Yield the variables in an expression, each with as many attributes and indices as stand
+    behind it.
+    """
+    if isinstance(node, APART):
+        return
+    inner: ast.AST = node
+    while isinstance(inner, (ast.Attribute, ast.Subscript)):
+        if isinstance(inner, ast.Subscript):
+            yield from _accesses(inner.slice)
+        inner = inner.value
+    if isinstance(inner, ast.Name):
+        yield node  # type: ignore[misc]
+        return
+    for part in ast.iter_child_nodes(inner):
+        yield from _accesses(part)
+
+
+def _value(
+    node: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]
+) -> tuple[Any, str, bool]:
+    """Return the value, its text, and whether that is all of the expression."""
+    if isinstance(node, ast.Name):
+        value = names.get(node.id, outside.get(node.id, MISSING))
+        return value, node.id, True
+    if not isinstance(node, (ast.Attribute, ast.Subscript)):
+        return MISSING, "", False
+    value, text, whole = _value(node.value, names, outside)
+    if not whole or value is MISSING:
+        return value, text, whole
+    if isinstance(node, ast.Attribute):
+        return _attribute(node, value, text)
+    known = type(value) in (dict, list, tuple) or is_table(value) or numbers(value) is not None
+    index = _index(node.slice, names, outside) if known else MISSING
+    if index is MISSING:
+        return value, text, False
+    try:
+        return cast(Any, value)[index], ast.unparse(node), True
+    except (LookupError, TypeError, ValueError):  # the user's own statement says what is wrong
+        return value, text, False
+
+
+def _attribute(node: ast.Attribute, value: Any, text: str) -> tuple[Any, str, bool]:
+    held = _attributes(value)
+    if isinstance(value, ModuleType) and not is_users(held.get("__file__") or "<"):
+        return MISSING, text, False  # np.nan is a word, no data
+    if is_table(value):
+        if node.attr not in cast(Any, value).columns or node.attr in dir(type(value)):
+            return value, text, False
+        return cast(Any, value)[node.attr], ast.unparse(node), True
+    if node.attr in held:
+        return held[node.attr], ast.unparse(node), True
+    return value, text, False
+
+
+def _attributes(value: Any) -> Mapping[str, Any]:
+    """Return the attributes that an object itself holds; a module that loads itself when it is
+    looked at is not loaded.
+    """
+    if isinstance(value, type):
+        return vars(value)
+    has = getattr(type(value), "__dictoffset__", 0)
+    return object.__getattribute__(value, "__dict__") if has else {}
+
+
+def _index(node: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]) -> Any:
+    """Return what an index stands for, MISSING where it takes running code to know."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        number = _index(node.operand, names, outside)
+        return -number if isinstance(number, int) else MISSING
+    if isinstance(node, (ast.Tuple, ast.List)):
+        parts = [_index(part, names, outside) for part in node.elts]
+        if any(part is MISSING for part in parts):
+            return MISSING
+        return parts if isinstance(node, ast.List) else tuple(parts)
+    if isinstance(node, ast.Slice):
+        ends = [
+            None if part is None else _index(part, names, outside)
+            for part in (node.lower, node.upper, node.step)
+        ]
+        return MISSING if any(end is MISSING for end in ends) else slice(*ends)
+    if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+        value, _, whole = _value(node, names, outside)
+        usable = isinstance(value, (str, int, np.integer, slice, list, np.ndarray))
+        return value if whole and usable else MISSING
+    return MISSING

@@ -1,0 +1,125 @@
+"""Which non-finite numbers a value of the user's holds: numbers, arrays, tables, tensors, and
+containers of these.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nanfix.records.data_origin import Holes
+
+DEPTH = 3  # containers in containers are opened so deep
+CHUNK = 1 << 22  # cells looked at in one go
+CONTAINERS = (list, tuple, dict)
+
+
+def holes(value: Any) -> Holes | None:
+    """Return the non-finite numbers in a value; None where it holds no numbers that could be."""
+    if type(value) is float:
+        return _of_numbers(0 if math.isfinite(value) else 1, math.isnan(value), 1)
+    if is_table(value):
+        found = {str(name): held for name, column in value.items() if (held := holes(column))}
+        return (
+            _joined(list(found.values()), tuple(found), max(value.size, 1))
+            if found
+            else (Holes(cells=int(value.size)) if value.size else None)
+        )
+    if type(value) in CONTAINERS:
+        return _of_parts(list(leaves(value)))
+    array = numbers(value)
+    return None if array is None else _of_array(array)
+
+
+def leaves(value: Any, depth: int = DEPTH) -> Iterator[Any]:
+    """Yield what a container holds that is no container itself; a value that is none."""
+    if type(value) not in CONTAINERS or not depth:
+        yield value
+        return
+    for part in value.values() if type(value) is dict else value:
+        yield from leaves(part, depth - 1)
+
+
+def is_table(value: Any) -> bool:
+    """Say whether a value is a DataFrame of pandas."""
+    return _package(value) == "pandas" and hasattr(value, "columns") and hasattr(value, "items")
+
+
+def is_array(value: Any) -> bool:
+    """Say whether a value holds floats and is more than one number."""
+    return is_table(value) or (numbers(value) is not None and not isinstance(value, np.generic))
+
+
+def numbers(value: Any) -> np.ndarray | None:
+    """Return the floats in an array, a Series, a tensor or a sparse matrix; None where it has
+    none.
+    """
+    package = _package(value)
+    if package == "pandas" and hasattr(value, "to_numpy") and not hasattr(value, "columns"):
+        if getattr(value.dtype, "kind", "O") not in "fiu":
+            return None
+        plain = isinstance(value.dtype, np.dtype)
+        value = value.to_numpy() if plain else value.to_numpy("float64", na_value=np.nan)
+    elif package == "tensorflow":
+        value = _of_tensor(value)
+    elif package == "scipy" and hasattr(value, "tocsr"):
+        value = getattr(value, "data", None)
+    is_float = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f"
+    return np.asarray(value) if is_float and value.size else None
+
+
+def _package(value: Any) -> str:
+    module = type(value).__module__
+    return module.partition(".")[0] if isinstance(module, str) else ""
+
+
+def _of_tensor(value: Any) -> Any:
+    """Return the numbers of an eager tensor, None for any other object of TensorFlow's."""
+    flat = getattr(value, "flat_values", value)  # of a ragged one
+    if type(flat).__name__ == "SparseTensor":
+        flat = flat.values
+    floats = type(flat).__name__ == "EagerTensor" and flat.dtype.is_floating
+    return flat.numpy() if floats else None
+
+
+def _of_array(array: np.ndarray) -> Holes:
+    width = array.shape[-1] if array.ndim > 1 else 1
+    table, step = array.reshape(-1, width), max(CHUNK // max(width, 1), 1)
+    bad, nan = np.zeros(width, int), 0
+    for start in range(0, len(table), step):
+        part = table[start : start + step]
+        wrong = ~np.isfinite(part)
+        if wrong.any():
+            bad += wrong.sum(axis=0)
+            nan += int(np.isnan(part).sum())
+    total = int(bad.sum())
+    if not total:
+        return Holes(cells=array.size)
+    columns = tuple(map(str, np.flatnonzero(bad))) if width > 1 else ()
+    share = float(bad.max() / len(table))
+    return Holes(cells=array.size, nan=nan, inf=total - nan, columns=columns, share=share)
+
+
+def _of_parts(parts: list[Any]) -> Holes | None:
+    """Return what the parts of a container hold: numbers count as one column, arrays each as
+    itself.
+    """
+    if all(type(part) is float for part in parts):
+        bad = [part for part in parts if not math.isfinite(part)]
+        return _of_numbers(len(bad), sum(map(math.isnan, bad)), len(parts)) if parts else None
+    found = [held for part in parts if (held := holes(part)) is not None]
+    if not found:
+        return None
+    cells = sum(held.cells for held in found)
+    return _joined([held for held in found if held], (), cells)
+
+
+def _of_numbers(bad: int, nan: int, cells: int) -> Holes:
+    return Holes(cells=cells, nan=int(nan), inf=bad - int(nan), share=bad / cells)
+
+
+def _joined(found: list[Holes], columns: tuple[str, ...], cells: int) -> Holes:
+    nan, inf = sum(held.nan for held in found), sum(held.inf for held in found)
+    share = max((held.share for held in found), default=0.0)
+    return Holes(cells=int(cells), nan=nan, inf=inf, columns=columns, share=share)

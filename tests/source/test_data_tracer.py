@@ -1,0 +1,214 @@
+"""Data of the user's that turn non-finite on their way to `fit`: which line has made them so."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from nanfix.source.data_tracer import DataTracer
+
+HEAD = """
+import numpy as np
+import pandas as pd
+rng = np.random.default_rng(0)
+table = rng.normal(size=(200, 4))
+frame = pd.DataFrame(table.copy(), columns=list("abcd"))
+y = table.sum(1)
+"""
+
+
+class Model:
+    """Asks the tracer where what `fit` gets comes from."""
+
+    def __init__(self, tracer):
+        self._tracer, self.origins = tracer, []
+
+    def fit(self, x, y=None):
+        self._tracer.stop()
+        for what, name, position, value in (("inputs", "x", 0, x), ("targets", "y", 1, y)):
+            origin = self._tracer.of_argument(
+                sys._getframe(1), "fit", (what, name, position), value
+            )
+            if origin is not None:
+                self.origins.append(origin)
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """Return what runs a script and returns where its data come from."""
+
+    def run(text, head=HEAD):
+        path = tmp_path / "script.py"
+        path.write_text(head + textwrap.dedent(text))
+        tracer = DataTracer()
+        model = Model(tracer)
+        code = compile(path.read_text(), str(path), "exec")
+        tracer.start()
+        try:
+            with np.errstate(all="ignore"):
+                exec(code, {"__name__": "__main__", "model": model})
+        finally:
+            tracer.stop()
+        return model.origins
+
+    return run
+
+
+# A script, the text of the line that is at fault, the variable that it makes non-finite, and which
+# were finite before.
+MADE = {
+    "0/0 in a column": ("""
+        table[:, 2] = 1.0
+        X = (table - table.mean(0)) / table.std(0)
+        model.fit(X, y)
+    """, "X = (table - table.mean(0)) / table.std(0)", "X", ("table",)),
+    "in place": ("""
+        table[:, 2] = 0.0
+        table[:, 2] /= table[:, 2].sum()
+        model.fit(table[:100], y[:100])
+    """, "table[:, 2] /= table[:, 2].sum()", "table[:, 2]", ("table[:, 2]",)),
+    "log of 0": ("""
+        frame["size"] = np.arange(200.0)
+        frame["size"] = np.log(frame["size"])
+        X = frame.to_numpy()
+        model.fit(X, y)
+    """, 'frame["size"] = np.log(frame["size"])', "frame['size']", ("frame['size']",)),
+    "pct_change": ("""
+        frame["change"] = frame.a.pct_change()
+        X = frame[["b", "change"]].values
+        model.fit(X, y)
+    """, 'frame["change"] = frame.a.pct_change()', "frame['change']", ("frame.a",)),
+    "merge": ("""
+        names = pd.DataFrame({"key": [0, 1], "height": [1.0, 2.0]})
+        frame["key"] = np.arange(200) % 3
+        whole = frame.merge(names, how="left", on="key")
+        X = whole[["a", "height"]].to_numpy()
+        model.fit(X, y)
+    """, 'whole = frame.merge(names, how="left", on="key")', "whole", ("frame", "names")),
+    "in a function": ("""
+        def windows(data, count):
+            xs = []
+            for i in range(len(data) - count):
+                window = data[i : i + count]
+                window = change(window)
+                xs.append(window)
+            return np.array(xs)
+
+        def change(window):
+            return window / window[0] - 1.0
+
+        table[50, 1] = 0
+        X = windows(table, 5)
+        model.fit(X, y[5:])
+    """, "return window / window[0] - 1.0", None, ("window",)),
+    "in a method, for targets": ("""
+        class Loader:
+            def __init__(self, table):
+                self.table = table
+
+            def targets(self):
+                return np.sqrt(self.table[:, 0])
+
+        def main():
+            loader = Loader(table)
+            y = loader.targets()
+            model.fit(loader.table, y)
+
+        main()
+    """, "return np.sqrt(self.table[:, 0])", None, ("self.table[:, 0]",)),
+    "in a lambda": ("""
+        frame["e"] = frame.a.apply(lambda v: v / np.float64(0.0))
+        model.fit(frame, y)
+    """, "v / np.float64(0.0)", None, ("v",)),
+    "by hand": ("""
+        table[3, 1] = np.nan
+        model.fit(table, y)
+    """, "table[3, 1] = np.nan", "table[3, 1]", ()),
+    "in the call itself": ("""
+        table[:, 0] = 0
+        model.fit(table / table.sum(0), y)
+    """, "model.fit(table / table.sum(0), y)", None, ("table",)),
+    "behind holes that were filled": ("""
+        frame.loc[3, "a"] = np.nan
+        frame = frame.fillna(0.0)
+        scaled = frame / frame.d.where(frame.d > 9, 0.0)
+        model.fit(scaled.values, y)
+    """, "scaled = frame / frame.d.where(frame.d > 9, 0.0)", "scaled", ("frame",)),
+    "beside holes in another column": ("""
+        frame.loc[3, "a"] = np.nan
+        frame["e"] = frame["b"] / 0.0
+        X = frame[["c", "e"]].to_numpy()
+        model.fit(X, y)
+    """, 'frame["e"] = frame["b"] / 0.0', "frame['e']", ("frame['b']",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_statement_that_made_it_is_named(traced, name):
+    script, text, variable, finite = MADE[name]
+    (origin,) = traced(script)
+    assert (origin.at.text, origin.name, origin.finite) == (text, variable, finite)
+    assert not origin.given
+
+
+def test_holes_of_a_file_are_told_as_such_and_what_spread_them(traced, tmp_path):
+    holes = tmp_path / "holes.csv"
+    holes.write_text("a,b\n" + "\n".join(f"{i},{'' if i == 7 else i}" for i in range(50)))
+    (origin,) = traced(f"""
+        frame = pd.read_csv({str(holes)!r})
+        X = frame.to_numpy()
+        mean = np.mean(X, axis=0)
+        X = X - mean
+        model.fit(X, y[:50])
+    """)
+    assert origin.given and origin.name == "frame" and origin.at.text.startswith("frame = pd.read")
+    assert origin.holes.columns == ("b",) and origin.holes.nan == 1
+    assert origin.spread is not None
+    assert origin.spread.at.text == "mean = np.mean(X, axis=0)"
+    assert (origin.spread.before, origin.spread.share) == (1 / 50, 1 / 2)
+
+
+def test_finite_data_have_no_origin(traced):
+    assert (
+        traced("""
+        frame.loc[3, "a"] = np.nan
+        frame = frame.interpolate()
+        model.fit(frame.to_numpy(), y)
+    """)
+        == []
+    )
+
+
+def test_both_arguments_are_followed_each_to_its_own(traced):
+    x, y = traced("""
+        X = table / 0.0
+        y = np.log(-np.abs(y))
+        model.fit(X, y)
+    """)
+    assert (x.argument, x.name) == ("inputs", "X") and (y.argument, y.name) == ("targets", "y")
+
+
+def test_a_long_loop_costs_little_and_its_line_is_found_all_the_same(traced, monkeypatch):
+    monkeypatch.setattr("nanfix.source._origin_memory.SECONDS", 0.01)
+    (origin,) = traced("""
+        big = np.ones((50_000, 4))
+        for i in range(2_000):
+            big[i] = big[i] / (1_777 - i)
+        big[:] += 1
+        model.fit(big, np.ones(50_000))
+    """)
+    assert origin.at.text == "big[i] = big[i] / (1_777 - i)"
+
+
+def test_what_is_in_a_list_or_a_dict_is_followed(traced):
+    (origin,) = traced("""
+        rows = []
+        for row in table:
+            total = row.sum() * 0
+            rows.append(row / total)
+        data = {"x": rows}
+        X = np.array(data["x"])
+        model.fit(X, y)
+    """)
+    assert origin.at.text == "rows.append(row / total)"
