@@ -1,0 +1,178 @@
+"""Operations that a patch guards: in their form, and in what they compute."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from patched_scripts import PATH, Script
+
+from nanfix.records.source_changes import (
+    GuardChange,
+)
+from nanfix.records.unsafe_operations import (
+    ABOVE_LOWEST,
+    ABOVE_ONE,
+    BASE,
+    REGULAR,
+    UNSAFE_OPERATIONS,
+)
+
+GUARDED = {
+    (
+        "Log",
+        "-tf.reduce_mean(y * tf.math.log(p))",
+    ): "-tf.reduce_mean(y * tf.math.log(tf.maximum(p, 1e-07)))",
+    (
+        "Log",
+        "a * ops.log(p) + b * ops.log(1 - p)",
+    ): "a * ops.log(ops.maximum(p, 1e-07)) + b * ops.log(ops.maximum(1 - p, 1e-07))",
+    ("Sqrt", "ops.sqrt((y - p))"): "ops.sqrt(ops.maximum(y - p, 1e-07))",
+    ("Rsqrt", "tf.math.rsqrt(x)"): "tf.math.rsqrt(tf.maximum(x, 1e-07))",
+    ("Log1p", "tf.math.log1p(-p)"): "tf.math.log1p(tf.maximum(-p, 1.2e-07 - 1))",
+    ("Acos", "tf.acos(x)"): "tf.acos(tf.clip_by_value(x, 1.2e-07 - 1, 1 - 1.2e-07))",
+    ("Exp", "ops.exp(x) / 2"): "ops.exp(ops.minimum(x, 16.12)) / 2",
+    ("RealDiv", "(a + b) / (c - d) / 2"): "(a + b) / away_from_zero(c - d, 1e-07) / 2",
+    ("RealDiv", "tf.divide(a, b)"): "tf.divide(a, away_from_zero(b, 1e-07))",
+    ("Pow", "(a - b) ** 0.5 + c**2"): "ops.maximum(a - b, 1e-07) ** 0.5 + c**2",
+    ("Pow", "tf.pow(x, -2)"): "tf.pow(away_from_zero(x, 1e-07), -2)",
+    ("Xlogy", "tf.math.xlogy(p, q)"): "tf.math.xlogy(p, tf.maximum(q, 1e-07))",
+}
+
+
+@pytest.mark.parametrize(("operation", "before"), GUARDED)
+def test_a_guarded_operation_on_its_line(operation, before):
+    script = Script(
+        "import tensorflow as tf\nfrom keras import ops\n\ndef loss(y, p):\n"
+        f"    return {before}  # mine\n"
+    )
+    text = script.after(GuardChange(file=PATH, line=5, operation=operation, epsilon=1e-7))
+    assert f"    return {GUARDED[operation, before]}  # mine\n" in text
+    assert ("def away_from_zero(x, edge):" in text) == (
+        "away_from_zero" in GUARDED[operation, before]
+    )
+
+
+# What an operation takes beside the operand that is kept in its domain, and where that is tried.
+OTHERS = {
+    "RealDiv": [1.0],
+    "DivNoNan": [1.0],
+    "Xlogy": [2.0],
+    "Xlog1py": [2.0],
+    "Atan2": [1.0],
+    "FloorMod": [1.0],
+    "Pow": [0.5],
+}
+POINTS = np.float32([-1e3, -2, -1, -1e-6, 0, 1e-6, 1, 2, 1e3])
+PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
+
+
+def points(each):
+    """Return where the operation or its gradient is not finite, among other points, and
+    points in its domain.
+    """
+    if each.domain is REGULAR:
+        return np.zeros((2, 2), "float32"), np.float32([[2, 0], [0, 2]])
+    outside = np.float32([-np.inf, -np.inf]) if each.domain is ABOVE_LOWEST else POINTS
+    return outside, np.float32([2.0, 3.0] if each.domain is ABOVE_ONE else [0.5, 0.25])
+
+
+def computed(script, x):
+    """Return what `f` of a script gives for x."""
+    names = {}
+    exec(script, names)
+    return np.asarray(names["f"](tf.constant(x)), "float64")
+
+
+def written(package, each):
+    """Return the source of a call of the operation in a package, or None where it has none."""
+    for module in PACKAGES[package]:
+        for name in each.functions:
+            if hasattr(module, name):
+                home = (
+                    f"keras.ops.{name}"
+                    if package == "ops"
+                    else f"{module.__name__.rpartition('tensorflow')[2]}.{name}"
+                )
+                return (
+                    f"tf.{name}"
+                    if module is tf
+                    else home.replace("._api.v2.", "tf.")
+                    if package == "tf"
+                    else home
+                )
+    return None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
+def test_source_is_finite_at_the_edge_and_unchanged_inside(each, package):
+    function = written(package, each)
+    if function is None:
+        pytest.skip(f"{package} has no function for {each.name}")
+    arguments = [
+        f"tf.constant({other})" if each.domain is not BASE else str(other)
+        for other in OTHERS.get(each.name, [])
+    ]
+    arguments.insert(each.operand, "x")
+    plain = (
+        "import keras\nimport tensorflow as tf\n\ndef f(x):\n"
+        f"    return {function}({', '.join(arguments)})\n"
+    )
+    guarded = Script(plain).after(GuardChange(file=PATH, line=5, operation=each.name, epsilon=1e-4))
+    outside, inside = points(each)
+    assert guarded != plain and np.isfinite(computed(guarded, outside)).all()
+    np.testing.assert_allclose(computed(guarded, inside), computed(plain, inside), rtol=1e-4)
+
+
+@pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
+def test_words_are_finite_at_the_edge(each):
+    outside, _ = points(each)
+    names = {
+        "a": tf.constant(1.0),
+        "x": tf.constant(2.0),
+        "y": 0.5,
+        "inf": math.inf,
+        "ops": keras.ops,
+        "tf": tf,
+    }
+    names[each.letter] = tf.constant(outside)
+    for epsilon in each.epsilons[-1:] if not each.relative else (each.epsilons[-1], 0.0):
+        assert np.isfinite(np.asarray(eval(each.written(epsilon), names))).all()
+
+
+def test_exponentials_relative_to_the_largest():
+    script = Script(
+        "import tensorflow as tf\n\ndef shares(x):\n    e = tf.exp(x / 2)\n"
+        "    return e / tf.reduce_sum(e, -1)\n"
+    )
+    text = script.after(GuardChange(file=PATH, line=4, operation="Exp", epsilon=0.0))
+    assert "    e = tf.exp(without_largest(x / 2))\n" in text
+    assert "return x - tf.reduce_max(x, axis=-1, keepdims=True)" in text
+
+
+def test_a_division_by_zero_that_counts_as_nothing():
+    script = Script("from keras import ops\n\ndef loss(y, p):\n    return ops.abs((y - p) / y)\n")
+    text = script.after(GuardChange(file=PATH, line=4, operation="RealDiv", epsilon=0.0))
+    assert (
+        "    return ops.abs((y - p) / without_zero(y))\n" in text and "def without_zero(x):" in text
+    )
+    named = {"ops": keras.ops}
+    exec(text.replace("from keras import ops\n", ""), named)
+    np.testing.assert_array_equal(named["loss"](np.float32([0, 2]), np.float32([3, 3])), [0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("operation", "line"),
+    [
+        ("Log", "return tf.sqrt(p)"),
+        ("Pow", "return p ** y"),
+        ("MatMul", "return p @ y"),
+        ("RealDiv", "return p / 2"),
+    ],
+)
+def test_a_line_that_does_not_compute_the_operation_itself_is_left_alone(operation, line):
+    script = Script(f"import tensorflow as tf\n\ndef loss(y, p):\n    {line}\n")
+    (reason,) = script.reasons(GuardChange(file=PATH, line=4, operation=operation, epsilon=1e-7))
+    assert operation in reason and "line 4" in reason

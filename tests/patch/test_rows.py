@@ -1,0 +1,163 @@
+"""Rows, labels, holes and weights that a patch changes in front of fit."""
+
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from patched_scripts import Script
+
+from nanfix.records.source_changes import (
+    AdaptChange,
+    Band,
+    LayerChange,
+    RowsChange,
+    WeightsChange,
+)
+
+FIT = """
+    import numpy as np
+
+    model.fit(X, load("y"), epochs=3, validation_data=(X_held, y_held), class_weight=weights)
+    """
+
+
+def test_rows_are_left_out_of_training_and_validation():
+    script = Script(FIT)
+    text = script.after(RowsChange(fit=script.made("fit"), finite=["x", "y"]))
+    assert text == textwrap.dedent(
+        """\
+        import numpy as np
+
+        targets = load("y")
+        keep = np.isfinite(np.reshape(X, (len(X), -1))).all(axis=1)
+        keep &= np.isfinite(np.reshape(targets, (len(targets), -1))).all(axis=1)
+        keep_held = np.isfinite(np.reshape(X_held, (len(X_held), -1))).all(axis=1)
+        keep_held &= np.isfinite(np.reshape(y_held, (len(y_held), -1))).all(axis=1)
+        model.fit(X[keep], targets[keep], epochs=3, validation_data=(X_held[keep_held], y_held[keep_held]), class_weight=weights)
+        """  # noqa: E501
+    )
+
+
+def fed(text, **names):
+    """Run a changed script with a model that only notes what it is fed."""
+    import numpy as np
+
+    class Model:
+        def fit(self, *args, **kwargs):
+            self.args, self.kwargs = args, kwargs
+
+    names = {"model": Model(), "X": np.zeros((4, 2)), "load": lambda _: np.arange(1, 5), **names}
+    exec(text, names)
+    return names["model"]
+
+
+def test_labels_count_from_0_in_training_validation_and_class_weights():
+    import numpy as np
+
+    script = Script(FIT)
+    text = script.after(RowsChange(fit=script.made("fit"), first_label=1, renumber=True))
+    model = fed(text, X_held=np.zeros((2, 2)), y_held=np.array([1, 2]), weights={1: 1.0, 2: 2.0})
+    assert model.args[1].tolist() == [0, 1, 2, 3] and model.kwargs["validation_data"][
+        1
+    ].tolist() == [0, 1]
+    assert model.kwargs["class_weight"] == {0: 1.0, 1: 2.0}
+
+
+def test_whole_batches_of_usual_values_filled_and_rescaled():
+    import numpy as np
+
+    script = Script("history = model.fit(X, load('y'), batch_size=2)\n")
+    changed = RowsChange(
+        fit=script.made("fit"),
+        bands=[Band(part="y", center=[2.0], scale=[1.5])],
+        batch_rows=2,
+        fill=[7.0, 8.0],
+        labels=(1.0, 2.0),
+    )
+    text = script.after(changed)
+    assert text.startswith("import numpy as np\n")
+    x, y = fed(text, X=np.array([[np.nan, 1], [2, np.inf], [3, 4], [5, 6.0]])).args
+    assert x.tolist() == [[7, 1], [2, 8]] and y.tolist() == [0, 0.5]
+
+
+def test_non_finite_weights_are_replaced_in_front_of_fit():
+    lines = ("import numpy", "", "net.fit(X)  # here")
+    script = Script("\n".join(lines) + "\n")
+    starts = {0: (0.25, 0.0), 2: (0.0, 1.0)}
+    text = script.after(WeightsChange(fit=script.made("fit"), starts=starts))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    given = [np.array(weight) for weight in model.get_weights()]
+    given[0][1], given[2][:] = np.nan, np.inf
+    model.set_weights(given)
+    model.fit = lambda x: None
+    exec(text, {"X": None, "net": model})
+    after = model.get_weights()
+    assert (after[0][1] == 0.25).all() and len(np.unique(after[2])) == 8
+    np.testing.assert_array_equal(after[0][[0, 2]], given[0][[0, 2]])
+    assert text.endswith("net.fit(X)  # here\n")
+
+
+@pytest.mark.parametrize("data", ["X", "np.array(X)"])
+def test_holes_are_filled_in_what_a_layer_is_adapted_to(data):
+    lines = (
+        "import numpy as np",
+        "from keras import layers",
+        "norm = layers.Normalization()",
+        f"norm.adapt({data})  # here",
+    )
+    script = Script("\n".join(lines) + "\n")
+    text = script.after(AdaptChange(target=script.made("Normalization"), fill=[1.0, 2.0]))
+    named = {"X": np.array([[np.nan, 1.0], [3.0, np.inf]], "float32")}
+    exec(text, named)
+    np.testing.assert_allclose(named["norm"].adapt_mean, [2.0, 1.5])
+    assert "# here" in text
+
+
+def test_several_calls_of_adapt_are_left_alone():
+    script = Script(
+        "from keras import layers\na = layers.Normalization()\na.adapt(X)\na.adapt(Z)\n"
+    )
+    (reason,) = script.reasons(AdaptChange(target=script.made("Normalization"), fill=[1.0]))
+    assert "adapt is called 2 times" in reason
+
+
+def test_labels_outside_the_classes_go():
+    import numpy as np
+
+    script = Script("model.fit(X, y=load('y'), sample_weight=w)\n")
+    text = script.after(RowsChange(fit=script.made("fit"), classes=3, finite=["sample_weight"]))
+    model = fed(text, w=np.array([np.nan, 1, 2, 3]))
+    assert model.kwargs["y"].tolist() == [2] and model.kwargs["sample_weight"].tolist() == [1]
+
+
+def test_validation_data_by_one_name_and_from_a_function():
+    for given, before in (("held_out", []), ("read(2)", ["held = read(2)"])):
+        script = Script(f"import numpy as np\nmodel.fit(X, y, validation_data={given})\n")
+        text = script.after(RowsChange(fit=script.made("fit"), first_label=1, held=3))
+        name = "held" if before else given
+        line = f"model.fit(X, y - 1, validation_data=({name}[0], {name}[1] - 1, {name}[2]))"
+        assert text.splitlines() == ["import numpy as np", *before, line]
+
+
+def test_the_model_keeps_its_own_input():
+    script = Script(
+        """
+        import keras
+
+        class Net(keras.Model):
+            pass
+
+        inputs = keras.Input((2,))
+        net = Net(inputs, outputs=keras.layers.Dense(1)(inputs))
+        """
+    )
+    change = LayerChange(
+        target=script.made("Input"),
+        side="after",
+        layers=["keras.layers.Rescaling(0.5)"],
+        role="scaled",
+        model=script.made("Net"),
+    )
+    assert "net = Net(inputs, outputs=keras.layers.Dense(1)(scaled_inputs))" in script.after(change)
