@@ -11,6 +11,7 @@ import numpy as np
 from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
+from nanfix.explain._encodings import encodings
 from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample
@@ -58,34 +59,36 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     for name, arrays in (("inputs", inputs), ("targets", targets)):
         for array in arrays:
-            if array.dtype.kind not in "fiu" or array.ndim == 0 or not len(array):
-                continue
-            seen = look(array)
-            if seen.lost and name == "inputs":
-                yield (
-                    f"no finite value at all in {_named(seen.lost, 'column')} of the {name}: what "
-                    "was there is lost, and only the line that made it so can bring it back"
-                )
-            if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
-                yield (
-                    f"the same value in every row in {_named(seen.constant, 'column')} of the "
-                    f"{name}"
-                )
-            if seen.wide:
-                where = f"{_named(seen.wide, 'column')} of the {name}"
-                yield f"values over {HUGE_RANGE:.0e} times the usual one in {where}"
-            if seen.outlying_rows:
-                where = f"{_named(seen.outlying_rows, 'row')} of the {name}"
-                yield f"values over {FAR:.0f} robust standard deviations from the median in {where}"
-            if seen.zero_rows and normalized and name == "inputs":
-                yield (
-                    f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} "
-                    "divides by their deviation"
-                )
-            if half and seen.peak > HALF_MAX:
-                yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
+            if array.dtype.kind in "fiu" and array.ndim and len(array):
+                yield from _of_array(name, array, normalized, half)
     yield from _output(run)
     yield from _last_batch(run, inputs)
+
+
+def _of_array(name: str, array: Any, normalized: list[str], half: bool) -> Iterator[str]:
+    seen = look(array)
+    if seen.lost and name == "inputs":
+        yield (
+            f"no finite value at all in {_named(seen.lost, 'column')} of the {name}: what "
+            "was there is lost, and only the line that made it so can bring it back"
+        )
+    for told, columns in encodings(array):
+        yield f"{told} ({_named(columns, 'column')} of the {name})"
+    if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
+        yield (f"the same value in every row in {_named(seen.constant, 'column')} of the {name}")
+    if seen.wide:
+        where = f"{_named(seen.wide, 'column')} of the {name}"
+        yield f"values over {HUGE_RANGE:.0e} times the usual one in {where}"
+    if seen.outlying_rows:
+        where = f"{_named(seen.outlying_rows, 'row')} of the {name}"
+        yield f"values over {FAR:.0f} robust standard deviations from the median in {where}"
+    if seen.zero_rows and normalized and name == "inputs":
+        yield (
+            f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} "
+            "divides by their deviation"
+        )
+    if half and seen.peak > HALF_MAX:
+        yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
 
 
 def look(array: Any) -> Columns:
