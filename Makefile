@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes three of them.
+# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes two of them.
 scripts: $(INSTALLED)
 	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from parameters import shortened
 
 import nanfix
 from nanfix import Outcome
@@ -180,6 +181,22 @@ MODELS = {
     "outputs by name": (by_name, None),
     "tokens": (embedded, "tokens"),
 }
+# In `make test`: those that are like no other one.
+OFTEN = (
+    "depthwise and separable",
+    "bidirectional",
+    "attention",
+    "models inside models",
+    "lists and dicts of layers",
+    "no call of its own",
+    "no kernel",
+    "Lambda",
+    "activation layers",
+    "operations",
+    "half precision",
+    "outputs by name",
+    "tokens",
+)
 
 
 def data(shape):
@@ -191,7 +208,7 @@ def data(shape):
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", shortened(MODELS, OFTEN))
 def test_all_that_applies_is_installed_trained_and_handed_back(name, tmp_path):
     build, shape = MODELS[name]
     model, (x, y) = build(), data(shape)

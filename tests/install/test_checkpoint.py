@@ -19,19 +19,52 @@ def repaired(build, path, strategies=None, **options):
     return model, x, report
 
 
-@pytest.mark.parametrize(
-    ("build", "strategy"),
-    [
-        (explosions.unscaled_inputs, "scale-inputs"),
-        (explosions.learning_rate, "lower-learning-rate"),
-    ],
-)
-def test_file_of_the_last_epoch_is_the_final_model(tmp_path, build, strategy):
-    model, x, _ = repaired(build, tmp_path / "last.keras", [strategy])
-    saved = keras.models.load_model(tmp_path / "last.keras")
+class Saves(keras.callbacks.Callback):
+    """Saves the model by itself, as callbacks of experiment trackers do."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.save(self.path)
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory):
+    """A model whose inputs were scaled while several callbacks saved it: model, x, report and the
+    folder.
+    """
+    folder = tmp_path_factory.mktemp("scaled")
+    model, x, y, arguments = explosions.unscaled_inputs()
+    # The worst epoch, which is not the last.
+    worst = {"save_best_only": True, "monitor": "val_loss", "mode": "max"}
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(folder / "last.keras"),
+        keras.callbacks.ModelCheckpoint(folder / "best.keras", **worst),
+        Saves(folder / "own.keras"),
+    ]
+    report = nanfix.fit(
+        model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"]
+    )
+    assert report.outcome is Outcome.REPAIRED
+    return model, x, report, folder
+
+
+def assert_last_file_is(model, x, path):
+    saved = keras.models.load_model(path)
     np.testing.assert_allclose(
         saved.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
     )
+
+
+def test_file_of_the_last_epoch_is_the_final_model(scaled, tmp_path):
+    model, x, _, folder = scaled
+    assert_last_file_is(model, x, folder / "last.keras")
+    model, x, _ = repaired(
+        explosions.learning_rate, tmp_path / "last.keras", ["lower-learning-rate"]
+    )
+    assert_last_file_is(model, x, tmp_path / "last.keras")
 
 
 def test_weights_of_the_best_epoch_answer_in_the_users_units(tmp_path):
@@ -63,37 +96,18 @@ def test_a_file_of_each_epoch_holds_the_layer_that_the_model_gets(tmp_path):
     assert np.isfinite(first).all() and not np.array_equal(first, last)
 
 
-class Saves(keras.callbacks.Callback):
-    """Saves the model by itself, as callbacks of experiment trackers do."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.save(self.path)
-
-
-def test_a_callback_that_saves_the_model_itself_writes_the_repaired_one(tmp_path):
-    model, x, y, arguments = explosions.unscaled_inputs()
-    callbacks = [Saves(tmp_path / "own.keras")]
-    report = nanfix.fit(
-        model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"]
-    )
-    assert report.outcome is Outcome.REPAIRED and "save" not in vars(model)
-    saved = keras.models.load_model(tmp_path / "own.keras")
+def test_a_callback_that_saves_the_model_itself_writes_the_repaired_one(scaled):
+    model, x, _, folder = scaled
+    assert "save" not in vars(model)
+    saved = keras.models.load_model(folder / "own.keras")
     np.testing.assert_array_equal(saved.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
-def test_only_the_best_epoch_is_saved_where_that_is_asked_for(tmp_path):
-    # The worst one, which is not the last.
-    options = {"save_best_only": True, "monitor": "val_loss", "mode": "max"}
-    _, x, report = repaired(
-        explosions.unscaled_inputs, tmp_path / "best.keras", ["scale-inputs"], **options
-    )
+def test_only_the_best_epoch_is_saved_where_that_is_asked_for(scaled):
+    _, x, report, folder = scaled
     _, _, y, _ = explosions.unscaled_inputs()
     held = slice(int(len(x) * 0.8), None)
-    saved = keras.models.load_model(tmp_path / "best.keras")
+    saved = keras.models.load_model(folder / "best.keras")
     losses = report.history["val_loss"]
     assert (
         saved.evaluate(x[held], y[held], verbose=0) == pytest.approx(max(losses), rel=1e-4)

@@ -50,5 +50,6 @@ def test_only_statistics_that_hold_what_they_began_with_lag(momentum, lags):
 
 def test_a_training_that_learns_in_spite_of_slow_statistics_is_repaired():
     model, (x, y) = normalizing(0.999, keras.optimizers.SGD(1e7, momentum=0.9)), data(512)
-    report = nanfix.fit(model, x, y, epochs=6, batch_size=16, verbose=0, throw=False)
+    arguments = {"epochs": 6, "batch_size": 16, "verbose": 0, "throw": False}
+    report = nanfix.fit(model, x, y, strategies=["swap-optimizer"], **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED, str(report)

@@ -43,7 +43,7 @@ def frame_with_a_hole(explosive):
     return compiled(mlp(), False), frame, pd.DataFrame({"y": y[:, 0]}), dict(ARGUMENTS)
 
 
-@legal(quick=True)
+@legal()
 def mixed_frame(explosive):
     """Bool columns beside numbers: the frame's array is one of objects."""
     x, y = table()
@@ -65,7 +65,7 @@ def frame_of_bools(explosive):
     return compiled(mlp(), explosive), pd.DataFrame(x > 0), pd.Series(y[:, 0] > 0), dict(ARGUMENTS)
 
 
-@legal(quick=True)
+@legal()
 def columns_as_inputs(explosive):
     """A dict of Series, one a column, one of them the codes of a categorical."""
     x, y = table()
@@ -327,7 +327,7 @@ def weights_of_classes(explosive):
     return model, x, np.digitize(y[:, 0], [-0.5, 0.5]), arguments
 
 
-@legal(ends="REPAIRED", quick=True)
+@legal(ends="REPAIRED")
 def weights_of_samples(explosive):
     x, y = table()
     weights = pd.Series(np.linspace(0.1, 2.0, ROWS))

@@ -207,7 +207,7 @@ def two_outputs(explosive):
     )
 
 
-@legal(quick=True)
+@legal()
 def activations_as_layers(explosive):
     stack = [
         layers.Dense(6),

@@ -107,7 +107,7 @@ def late_explosion(explosive):
     )
 
 
-@legal(quick=True)
+@legal()
 def warm_up_from_zero(explosive):
     return _scheduled(
         keras.optimizers.schedules.CosineDecay(

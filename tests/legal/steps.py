@@ -254,7 +254,7 @@ class CatchingFit(Net):
             return self.history
 
 
-@legal(quick=True)
+@legal()
 def own_fit_that_catches(explosive):
     return compiled(CatchingFit(), explosive), *table(), dict(ARGUMENTS)
 

@@ -47,7 +47,7 @@ def no_y_beside_a_compiled_loss(explosive):
     return model, table()[0], None, dict(ARGUMENTS)
 
 
-@legal(evaluates=False, quick=True)
+@legal(evaluates=False)
 def no_y_stream(explosive):
     stream = tf.data.Dataset.from_tensor_slices(table()[0]).batch(BATCH)
     return _autoencoder(explosive), stream, None, dict(STREAMED)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parameters import shortened
 
 import nanfix
 from nanfix import Outcome
@@ -68,9 +69,23 @@ AFTER_THE_FAILURE = (
     "nanfix.strategies.lower_learning_rate.LowerLearningRate.space",
     "nanfix.strategies.lower_learning_rate.LowerLearningRate.apply",
 )
+# In `make test`: one of each room, and of the evidence one piece.
+OFTEN = (
+    "nanfix.explain.incident.describe",
+    "nanfix.explain.incident.replay",
+    "nanfix.explain.incident.try_otherwise",
+    "nanfix.explain.incident.reason",
+    "nanfix.search.repair.build_space",
+    "nanfix.search.search_round.search",
+    "nanfix.search.search_round.prove",
+    "nanfix.search.adoption.merged_history",
+    "nanfix.install.workbench.Workbench.probe",
+    "nanfix.install.workbench.Workbench.hand_back",
+    "nanfix.strategies.lower_learning_rate.LowerLearningRate.apply",
+)
 
 
-@pytest.mark.parametrize("piece", AFTER_THE_FAILURE)
+@pytest.mark.parametrize("piece", shortened(AFTER_THE_FAILURE, OFTEN))
 def test_a_fault_after_the_failure_becomes_a_report(piece, under_the_net, tmp_path):
     model, x, y, arguments = exploding()
     under_the_net(piece, fails)
@@ -97,12 +112,15 @@ def test_what_a_fault_leaves_out_does_not_end_the_repair(under_the_net):
 
 @pytest.mark.parametrize(
     "piece",
-    [
-        "nanfix.recorder._flight_recorder.take",
-        "nanfix.recorder._flight_recorder.loss_of",
-        "nanfix.recorder._batches.batch_bytes",
-        "nanfix.recorder._flight_recorder.recordable",
-    ],
+    shortened(
+        [
+            "nanfix.recorder._flight_recorder.take",
+            "nanfix.recorder._flight_recorder.loss_of",
+            "nanfix.recorder._batches.batch_bytes",
+            "nanfix.recorder._flight_recorder.recordable",
+        ],
+        ["nanfix.recorder._flight_recorder.take", "nanfix.recorder._flight_recorder.loss_of"],
+    ),
 )
 @pytest.mark.parametrize(
     "build", [explosions.healthy, explosions.learning_rate], ids=["healthy", "exploding"]
@@ -136,8 +154,7 @@ def test_a_fault_before_the_training_leaves_it_to_keras(piece, under_the_net):
     "piece", ["nanfix.api._known_fix.describe", "nanfix.install.workbench.Workbench.hand_back"]
 )
 def test_a_fault_with_a_known_fix_trains_without_it(piece, under_the_net):
-    model, x, y, arguments = exploding()
-    fix = nanfix.fit(model, x, y, **QUICK, **arguments).fix
+    fix = nanfix.Fix((nanfix.Edit("lower-learning-rate", {"learning_rate": 0.01}),))
     under_the_net(piece, fails)
     model, x, y, arguments = exploding()
     report = nanfix.fit(model, x, y, fix=fix, throw=False, **arguments)
@@ -177,7 +194,7 @@ def in_a_layer(after):
     return model
 
 
-@pytest.mark.parametrize("after", [3, 30, 60, 120, 200])
+@pytest.mark.parametrize("after", shortened([3, 30, 60, 120, 200], [3, 60, 200]))
 def test_what_the_users_layer_raises_passes_unchanged(after, under_the_net):
     x, y = explosions.table(64)
     model = in_a_layer(after)
@@ -309,13 +326,19 @@ PHASES = (
     "nanfix.search.adoption.merged_history",
     "nanfix.install.workbench.Workbench.hand_back",
 )
+INTERRUPTED_OFTEN = (
+    "nanfix.explain.incident.replay",
+    "nanfix.search.judge.Judge.__call__",
+    "nanfix.search.adoption.merged_history",
+    "nanfix.install.workbench.Workbench.hand_back",
+)
 
 
 def interrupted(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("piece", PHASES)
+@pytest.mark.parametrize("piece", shortened(PHASES, INTERRUPTED_OFTEN))
 def test_an_interrupt_in_any_phase_leaves_the_model_in_its_last_good_state(piece, under_the_net):
     model, x, y, arguments = exploding()
     initial = model.get_weights()

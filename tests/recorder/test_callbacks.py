@@ -219,7 +219,7 @@ def test_repaired_run_is_one_training_to_its_callbacks(tmp_path, caplog):
         "callbacks": [Jump(), stopping, logger, Board(str(tmp_path / "board"))],
     }
     with caplog.at_level(logging.INFO, "nanfix"):
-        report = nanfix.fit(model, x, y, **arguments)
+        report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **arguments)
     assert report.outcome is Outcome.REPAIRED
     logged = rows(tmp_path / "log.csv")
     assert [int(row["epoch"]) for row in logged] == report.epoch == list(range(7))

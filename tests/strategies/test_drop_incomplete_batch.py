@@ -114,7 +114,7 @@ def trained_on(make, sizes, loss="mse", **settings):
 @pytest.mark.parametrize(
     ("make", "sizes", "loss"),
     [
-        (Cut, [16, 16, 0, 16, 16], "mse"),
+        pytest.param(Cut, [16, 16, 0, 16, 16], "mse", marks=pytest.mark.soak),
         (Cut, [16, 16, 16, 16, 0], mean_over_rows),
         (Cut, [0] * 12 + [16] * 5, "mse"),
         (drawn, [0, 16, 16, 16, 16], "mse"),

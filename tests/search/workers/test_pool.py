@@ -102,6 +102,7 @@ def test_what_the_script_itself_defines_is_searched_by_one_process(monkeypatch):
     def asked(model, **arguments):
         _, x, y, fit = explosions.unscaled_inputs()
         repair = {"strategies": ["scale-inputs"], "workers": 2, "throw": False}
+        repair["budget"] = nanfix.Budget(trials=1)
         report = nanfix.fit(model, x, y, **{**fit, **arguments}, **repair)
         return [note for note in report.notes if "Searched by one process" in note]
 
