@@ -20,6 +20,7 @@ class SkipNonfiniteSteps(Strategy):
 
     name = "skip-nonfinite-steps"
     tier = Tier.OPTIMIZER
+    treats = frozenset({Cause.TRANSIENT})
     eases = frozenset(
         {
             Cause.POISON_BATCH,

@@ -209,6 +209,61 @@ def stray_label():
     return model, x, y, arguments
 
 
+class Memberships(layers.Layer):
+    """How near each row is to some centers, as shares of 1."""
+
+    def build(self, shape):
+        start = keras.initializers.RandomNormal(0.0, 1.0, seed=3)
+        self.centers = self.add_weight(shape=(8, shape[-1]), initializer=start)
+
+    def call(self, x):
+        near = ops.exp(-ops.sum(ops.square(x[:, None] - self.centers), axis=-1))
+        return near / ops.sum(near, axis=-1, keepdims=True)
+
+
+def small_denominator():
+    """Divides by sums of 1e-20. The gradient has (a / b) / b in it, of which XLA makes a / (b * b),
+    and that square is 0 in float32.
+    """
+    x, _ = table(features=24)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((24,)), Memberships(), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
+    return model, x, np.tanh(x[:, :1] + x[:, 1:2]), dict(ARGUMENTS)
+
+
+class Cosine(layers.Layer):
+    def call(self, x):
+        a, b = x[:, :4], x[:, 4:]
+        norms = [ops.sqrt(ops.sum(part * part, axis=-1, keepdims=True)) for part in (a, b)]
+        products = ops.sum(a * b, axis=-1, keepdims=True)
+        return products / ops.maximum(norms[0] * norms[1], 1e-6)
+
+
+def hidden_slope():
+    """The root of a zero row has an infinite slope, and the maximum beside it a gradient of 0: that
+    is 0 by TensorFlow's own kernel, and NaN by XLA.
+    """
+    x, y = table()
+    x[[10, 20, 30]] = 0.0
+    keras.utils.set_random_seed(0)
+    inside = [layers.Dense(8, activation="tanh", use_bias=False), Cosine(), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *inside])
+    model.compile(keras.optimizers.Adam(0.03), "mse", jit_compile=True)
+    return model, x, y, dict(ARGUMENTS)
+
+
+def no_inverse():
+    """A column of zeros leaves a matrix without an inverse: NaN by XLA, without it an error."""
+    x, y = table()
+    x[:, 1] = 0.0
+    keras.utils.set_random_seed(0)
+    whiten = layers.Lambda(lambda x: x @ ops.inv(ops.transpose(x) @ x))
+    model = keras.Sequential([keras.Input((4,)), whiten, layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=True)
+    return model, x, y, dict(ARGUMENTS)
+
+
 def every_target_nan():
     x, y = table()
     return mlp("adam"), x, np.full_like(y, np.nan), dict(ARGUMENTS)
@@ -477,12 +532,12 @@ def relu_before_crossentropy():
 
 
 class Glitch(keras.Model):
-    """A dense model whose loss is NaN once, at the fifth step, for no reason that comes again."""
+    """A dense model whose loss is NaN at some of its steps, for no reason that comes again."""
 
-    def __init__(self):
+    def __init__(self, fails=(5).__eq__):
         super().__init__()
         # Nothing that a rollback puts back.
-        self.dense, self.steps = layers.Dense(1), itertools.count(1)
+        self.dense, self.steps, self.fails = layers.Dense(1), itertools.count(1), fails
 
     def call(self, inputs):
         return self.dense(inputs)
@@ -492,15 +547,53 @@ class Glitch(keras.Model):
         return loss * tf.ensure_shape(tf.py_function(self._glitch, [], tf.float32), ())
 
     def _glitch(self):
-        return np.float32(np.nan if next(self.steps) == 5 else 1.0)
+        return np.float32(np.nan if self.fails(next(self.steps)) else 1.0)
 
 
-def glitch():
+def glitch(*fails):
     x, y = table()
     keras.utils.set_random_seed(0)
-    model = Glitch()
+    model = Glitch(*fails)
     model.compile(keras.optimizers.SGD(0.01), "mse")
     return model, x, y, {"epochs": 2, "batch_size": 16, "verbose": 0}
+
+
+def glitches():
+    """At a third of the steps, whichever these are."""
+    return glitch(lambda step: step % 3 == 0)
+
+
+def half_precision_or_not(layer, loss="mse", outputs=1, last=None, rate=0.01):
+    """Return a model of which all but the weights is of half precision."""
+    keras.utils.set_random_seed(0)
+    half = "mixed_float16"
+    ends = [
+        layers.Dense(16, activation="relu", dtype=half),
+        *([] if layer is None else [layer(half)]),
+        layers.Dense(outputs, activation=last, dtype=half),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *ends])
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model
+
+
+def log_of_zero_in_half_precision():
+    """In half precision, yet the logarithm of relu's zeros is one of 0 in float32 too."""
+    x, y = table()
+    model = half_precision_or_not(lambda half: layers.Lambda(ops.log, dtype=half))
+    return model, x, y, dict(ARGUMENTS)
+
+
+def small_share_in_half_precision():
+    """The logarithm, in float32, of a probability that only float16 rounds to 0."""
+
+    def loss(y, p):
+        return -ops.sum(y * ops.log(p), axis=-1)
+
+    x, y = table()
+    sides = np.concatenate([y > 0, y <= 0], axis=-1).astype("float32")
+    model = half_precision_or_not(None, loss, outputs=2, last="softmax", rate=0.1)
+    return model, 3.0 * x, sides, {**ARGUMENTS, "epochs": 10}
 
 
 def foreign_state():

@@ -46,8 +46,24 @@ EXPECTED = {
     explosions.negative_variance: Cause.INFERENCE_STATISTICS,
     explosions.log_in_inference: Cause.INFERENCE_ONLY,
     explosions.bias_of_no_share: Cause.NONFINITE_START,
+    explosions.small_denominator: Cause.XLA_ONLY,
+    # What XLA shows, as it hides nothing, is not its fault.
+    explosions.hidden_slope: Cause.GRADIENT_SINGULARITY,
+    explosions.no_inverse: Cause.UNKNOWN,
+    explosions.log_of_zero_in_half_precision: Cause.LAYER_DOMAIN,
+    explosions.small_share_in_half_precision: Cause.REDUCED_PRECISION,
     explosions.glitch: Cause.TRANSIENT,
+    explosions.glitches: Cause.TRANSIENT,
     explosions.foreign_state: Cause.UNKNOWN,
+}
+
+
+SAID = {
+    explosions.small_denominator: "by XLA the step fails in 5 of 5 runs, without XLA it is finite",
+    explosions.no_inverse: "Input is not invertible",
+    explosions.log_of_zero_in_half_precision: "in float32 it fails too",
+    explosions.small_share_in_half_precision: "in float32 the same step is finite",
+    explosions.glitch: "the recorded steps were replayed 3 times and stayed finite",
 }
 
 
@@ -67,6 +83,17 @@ def test_first_cause(build):
     diagnosis = diagnosed(build)
     assert diagnosis.cause is EXPECTED[build], str(diagnosis)
     assert len(str(diagnosis).splitlines()) <= 12
+
+
+def test_what_the_step_came_to_otherwise_is_the_evidence():
+    found = {build: diagnosed(build) for build in EXPECTED if build in SAID}
+    assert [text for build, text in SAID.items() if text not in str(found[build])] == []
+
+
+def test_what_only_xla_shows_names_the_line_and_leaves_the_compiler_possible():
+    diagnosis = diagnosed(explosions.hidden_slope)
+    assert diagnosis.place.operation == "Sqrt" and diagnosis.place.source is not None
+    assert diagnosis.findings[1].cause is Cause.XLA_ONLY
 
 
 def test_scale_of_inputs_is_among_the_causes_with_its_figure():

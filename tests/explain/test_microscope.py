@@ -21,6 +21,14 @@ def test_gradient_of_a_scaled_loss_is_told_unscaled():
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("jit", [True, False], ids=["xla", "plain"])
+def test_a_slope_that_a_kernel_hides_is_seen_where_xla_computes_it(jit):
+    model, x, y, _ = explosions.hidden_slope()
+    model.jit_compile = jit
+    seen = observe(model, (tf.constant(x[:16]), tf.constant(y[:16])))
+    assert seen.masked is jit and seen.operation == ("Sqrt" if jit else None)
+
+
 def test_microscope_holds_no_tensor_but_the_culprits():
     """What a step lets go of, the look at it lets go of too."""
     model, x, y, _ = explosions.healthy()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from nanfix.data.training_data import TrainingData
-from nanfix.explain.replay import replay
+from nanfix.explain.replay import REPEATS, REPLAYS, replay
 from nanfix.model.snapshot import is_finite, read, restore, state_variables
 from nanfix.recorder.watch import watch
 from nanfix.records.diagnosis import Phase
@@ -41,6 +41,22 @@ def brute_force_onset(build):
 def test_onset_is_exact(build):
     _, _, replayed = seen(build)
     assert (replayed.onset.epoch, replayed.onset.step) == brute_force_onset(build)
+
+
+def test_steps_that_stay_finite_are_replayed_several_times():
+    _, _, replayed = seen(explosions.glitch)
+    assert replayed.onset is None and replayed.replays == REPLAYS and replayed.is_transient
+
+
+def test_a_step_that_fails_now_and_then_is_run_again_and_counted():
+    _, _, replayed = seen(explosions.glitches)
+    failed, tried = replayed.again
+    assert 0 < failed < tried == REPEATS and replayed.is_transient
+
+
+def test_a_step_that_fails_each_time_is_no_transient():
+    _, _, replayed = seen(explosions.foreign_state)
+    assert replayed.again == (REPEATS, REPEATS) and not replayed.is_transient
 
 
 def test_place_of_a_logarithm_is_the_line_of_the_users_loss():

@@ -69,6 +69,14 @@ def test_applies_once():
     )
 
 
+def test_trains_on_from_before_a_failure_that_does_not_repeat():
+    model, x, y, arguments = explosions.glitch()
+    report = nanfix.fit(model, x, y, throw=False, **{**arguments, "epochs": 6})
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert report.notes[0] == "0 steps with a non-finite gradient were skipped, 60 taken."
+
+
 def one_missing_target():
     """One target of 640 is missing; a linear model ends at the one best loss, whatever
     the order of its rows.

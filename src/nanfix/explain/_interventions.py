@@ -35,6 +35,7 @@ OUT_OF_DOMAIN = (
     Cause.LOGITS_BY_HAND,
     Cause.EMPTY_REDUCTION,
 )
+WITHOUT_XLA = "without XLA"
 START = (Cause.NONFINITE_START, Cause.STALE_MOMENTS)
 
 
@@ -97,6 +98,12 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
         (
             cause is Cause.REDUCED_PRECISION,
             lambda: Intervention("in float32", during=lambda undo: _in_float32(undo, run)),
+        ),
+        (
+            cause is Cause.XLA_ONLY,
+            lambda: Intervention(
+                WITHOUT_XLA, during=lambda undo: put(undo, run.model, "jit_compile", False)
+            ),
         ),
         (cause is Cause.OPTIMIZER_CONSTANT, lambda: constants_in_range(run)),
         (

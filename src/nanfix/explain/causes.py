@@ -27,6 +27,7 @@ from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
+MASKED = 0.45  # of the compiler where an operation is at fault that only XLA does not hide
 NEXT = 0.9  # share of its weight that a cause has which the first one hides
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NOTHING_SEEN = (
@@ -81,9 +82,11 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
 
 
 def _findings(evidence: Evidence) -> Iterator[Finding]:
-    audit, tried = evidence.audit, evidence.tried
-    if evidence.seen.onset is None:
-        yield Finding(Cause.TRANSIENT, 0.9, "the recorded steps were replayed and stayed finite")
+    seen, audit, tried = evidence.seen, evidence.audit, evidence.tried
+    grown = _has_grown(evidence)
+    transient = seen.is_transient and not grown
+    if transient or seen.onset is None:
+        yield Finding(Cause.TRANSIENT, 0.9, _not_repeated(seen))
     data = _at_fault_in_the_data(evidence)
     if data:
         yield from data
@@ -93,7 +96,10 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
             for finding in scales(audit, Counterfactuals()):
                 yield replace(finding, refuted=tried.without is not None)
         return
-    yield from _of_the_step(evidence)
+    if not grown and _is_by_xla(tried):
+        yield _by_xla(seen, tried)
+    elif not transient:
+        yield from _of_the_step(evidence)
     stock = isinstance(evidence.run.user_loss, str)  # no loss of Keras' own leaves rows out
     if audit.holes_ahead or (stock and (audit.batch_targets_nonfinite or audit.weight_evidence)):
         for finding in _data_at_fault(audit, reached=True):
@@ -107,9 +113,11 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     seen, failing, tried = evidence.seen, evidence.failing, evidence.tried
     grown = _has_grown(evidence)
     if failing.operation is not None and not grown:
-        for place, finding in enumerate(_out_of_domain(failing, evidence.run)):
+        for place, finding in enumerate(_out_of_domain(failing, evidence.run, tried)):
             # The others are the same operation by other names.
             yield replace(finding, refuted=place > 0)
+        if failing.masked:
+            yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:
             yield from _next(evidence)
             return
@@ -135,6 +143,31 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
+def _not_repeated(seen: Replay) -> str:
+    """Say how often the failing steps were run again, and with what result."""
+    if seen.onset is None:
+        times = "once" if seen.replays == 1 else f"{seen.replays} times"
+        return f"the recorded steps were replayed {times} and stayed finite"
+    failed, tried = seen.again or (0, 0)
+    return (
+        f"run again {tried} times from the same state on the same batch, the step failed "
+        f"{failed} times" + (f", and only in replay {seen.replays}" if seen.replays > 1 else "")
+    )
+
+
+def _is_by_xla(tried: Counterfactuals) -> bool:
+    """Say whether the step, and the run where it could be tried, is finite without XLA."""
+    return bool(tried.without_xla) and (tried.without is None or tried.without.finite)
+
+
+def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
+    failed, times = seen.again or (0, 0)
+    told = f"compiled by XLA the step fails in {failed} of {times} runs, without XLA it is finite"
+    if tried.without is None:
+        return Finding(Cause.XLA_ONLY, 0.9, told)
+    return Finding(Cause.XLA_ONLY, 0.95, f"{told}; {tried.without}")
+
+
 def _steep(layer: Any) -> bool:
     """Say whether a layer has an activation of its own that grows as exp does."""
     own = callable(vars(layer).get("activation")) if layer is not None else False
@@ -148,7 +181,8 @@ def _is_domain(failing: Observation) -> bool:
 def _next(evidence: Evidence) -> Iterator[Finding]:
     """What the run fails of once what failed first has been taken away."""
     then = evidence.tried.then or Observation()
-    found = [*_out_of_domain(then, evidence.run)][:1] if _is_domain(then) else []
+    untried = Counterfactuals()
+    found = _out_of_domain(then, evidence.run, untried)[:1] if _is_domain(then) else []
     for finding in found or explosion(then, evidence):
         told = f"with that mended it fails again: {finding.evidence}"
         yield replace(finding, weight=finding.weight * NEXT, evidence=told)
@@ -156,10 +190,13 @@ def _next(evidence: Evidence) -> Iterator[Finding]:
 
 def evident(evidence: Evidence) -> tuple[Cause, ...]:
     """Return what is at fault by the look of the failing step alone; nothing for an explosion."""
-    failing, data = evidence.failing, _at_fault_in_the_data(evidence)
-    if data or failing.operation is None or _has_grown(evidence):
+    failing, tried = evidence.failing, evidence.tried
+    data = _at_fault_in_the_data(evidence)
+    if data or _has_grown(evidence):
         return tuple(finding.cause for finding in data)
-    return tuple(finding.cause for finding in _out_of_domain(failing, evidence.run))[:1]
+    if failing.operation is None:
+        return (Cause.XLA_ONLY,) if tried.without_xla else ()
+    return tuple(finding.cause for finding in _out_of_domain(failing, evidence.run, tried)[:1])
 
 
 def out_of_range(evidence: Evidence) -> bool:
@@ -228,12 +265,15 @@ def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
         yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
 
 
-def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
+def _out_of_domain(failing: Observation, run: Run, tried: Counterfactuals) -> list[Finding]:
     """An operation that fails on numbers of ordinary size: what it is and where says why."""
+    found = [*_half_precision(failing, tried), *_by_name(failing, run)]
+    return sorted(found, key=lambda finding: -finding.weight)
+
+
+def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
     values = f"{failing.place.values}"
     last = activation_name(run.activations[-1][1]) if run.activations else "linear"
-    if failing.half:
-        yield Finding(Cause.REDUCED_PRECISION, 0.95, values)
     if failing.over_nothing:
         yield Finding(Cause.EMPTY_REDUCTION, 0.93, values)
     if failing.phase is Phase.UPDATE:
@@ -260,6 +300,20 @@ def _out_of_domain(failing: Observation, run: Run) -> Iterator[Finding]:
             f": layer {failing.layer.name} uses {activation_name(failing.layer)}" if steep else ""
         )
         yield Finding(cause, 0.9, values + named)
+
+
+def _half_precision(failing: Observation, tried: Counterfactuals) -> Iterator[Finding]:
+    """Half precision is at fault where the same step is finite in float32, and where nobody could
+    try that.
+    """
+    evidence = f"{failing.place.values}"
+    if tried.full_precision:
+        told = f"{evidence}; in float32 the same step is finite"
+        yield Finding(Cause.REDUCED_PRECISION, 0.95, told)
+    elif failing.half:
+        untried = tried.full_precision is None
+        told = evidence if untried else f"{evidence}; in float32 it fails too"
+        yield Finding(Cause.REDUCED_PRECISION, 0.95 if untried else 0.3, told)
 
 
 def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -57,8 +57,8 @@ class Counterfactuals:
     moved to where values are usual, `forgotten` an optimizer that remembers no earlier training.
     At the failing step: the same batch on the `initial` weights; how many of the `others` tried
     fail on the failing weights; the batch without its suspicious rows (`clean`); in
-    `full_precision`. `relative` says whether only the differences of the exponents that overflowed
-    matter.
+    `full_precision`; compiled `without_xla`. `relative` says whether only the differences of the
+    exponents that overflowed matter.
 
     `without` is the run with what failed first taken away, and `then` the step at which it failed
     all the same; every other rerun stands on top of that change where there is a `then`. `needed`
@@ -80,6 +80,7 @@ class Counterfactuals:
     others: tuple[int, int] | None = None
     clean: bool | None = None
     full_precision: bool | None = None
+    without_xla: bool | None = None
     relative: bool = False
     constants: Rerun | None = None
     without: Rerun | None = None
@@ -103,6 +104,9 @@ class Counterfactuals:
         if self.full_precision is not None:
             verdict = "stays finite" if self.full_precision else "fails too"
             parts.append(f"in float32 it {verdict}")
+        if self.without_xla is not None:
+            verdict = "stays finite" if self.without_xla else "fails too"
+            parts.append(f"without XLA it {verdict}")
         if self.relative:
             parts.append("the largest exponent taken off first changes nothing else")
         return "; ".join(parts)

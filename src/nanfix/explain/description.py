@@ -97,15 +97,15 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
 
 
 def _sites(model: Any, x: Any) -> Sites:
-    """Return where the inputs go. A training step of the user's own may give `call` something else:
-    then that is not known.
+    """Return where the inputs go. A training step of the user's own may give `call` something else,
+    and TensorFlow may refuse a few rows where XLA computes NaN: then that is not known.
     """
     few = first_rows(model, x, FEW)
-    if type(model).train_step is keras.Model.train_step:
-        return find_sites(model, few)
+    of_keras = type(model).train_step is keras.Model.train_step
+    refused = (tf.errors.OpError,) if of_keras else REFUSED
     try:
         return find_sites(model, few)
-    except REFUSED:
+    except refused:
         unseen = Site(blocked=OTHERWISE)
         return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen)
 

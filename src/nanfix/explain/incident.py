@@ -196,7 +196,7 @@ class Incident:
             evidence.audit,
             wide=bool(growth.wide) or growth.loudest is not None,
             seconds=seconds,
-            evident=evident(evidence),
+            evident=lambda tried: evident(replace(evidence, tried=tried)),
             out_of_range=out_of_range(evidence),
         )
 

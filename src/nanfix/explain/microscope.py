@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.model.faults import one_line
 from nanfix.model.operations import Operation, traced
 from nanfix.model.optimizers import told_of_updates
 from nanfix.model.training_step import loss_of
@@ -35,6 +36,9 @@ COMPUTED = {
     "SquaredDifference",
     "Tanh",
 }
+# Kernels that answer 0 where a gradient of 0 meets an infinite slope, that of a root of 0. What is
+# compiled by XLA multiplies the two, and that is NaN.
+MASKING = ("SqrtGrad",)
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
 # Operations between a mask and the division by its size: cast, reshape, sum and the like.
 MASK_DEPTH = 6
@@ -57,9 +61,10 @@ class Observation:
     """One training step seen through the microscope.
 
     `place` is the first operation with finite inputs and a non-finite output, if any,
-    or else with the first NaN; `magnitude` the largest finite number that went into it;
-    `over_nothing` says that it is a mean or maximum of no elements, or of masked ones
-    alone; norms are over all variables. `error` is what the step raised when it was run
+    or else with the first NaN; `masked` says that its own kernel hides that, and only what XLA
+    compiles shows it. `magnitude` is the largest finite number that went into it; `over_nothing`
+    says that it is a mean or maximum of no elements, or of masked ones alone; norms are over all
+    variables. `error` is what the step raised when it was run
     eagerly, as when TensorFlow refuses to compute something.
     """
 
@@ -69,6 +74,7 @@ class Observation:
     layer: Any = None
     magnitude: float = 0.0
     half: bool = False
+    masked: bool = False
     over_nothing: bool = False
     tainted_input: bool = False
     loss: float | None = None
@@ -99,7 +105,7 @@ def observe(
         try:
             logs = (step or model.train_step)(batch)
         except NOT_EAGERLY as refused:
-            logs, error = {}, f"{type(refused).__name__}: {refused}".split("\n")[0]
+            logs, error = {}, one_line(refused)
     norm = math.sqrt(sum(n * n for n in norms)) if norms else None
     seen = Observation(
         tainted_input=microscope.tainted,
@@ -109,6 +115,8 @@ def observe(
         error=error,
     )
     culprit = microscope.culprit or microscope.turned
+    if culprit is None and model.jit_compile and microscope.masked is not None:
+        culprit, seen = microscope.masked, replace(seen, masked=True)
     return seen if culprit is None else _located(seen, microscope, culprit)
 
 
@@ -124,6 +132,7 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
         if _is_float(tensor) and tensor.shape.num_elements()
     ]
     given = ", ".join(map(_range, inputs)) or "nothing"
+    gave = "0, which XLA makes NaN" if seen.masked else _range(_first_nonfinite(culprit))
     return replace(
         seen,
         place=Place(
@@ -131,7 +140,7 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
             layer=origin.layer.name if origin.layer is not None else None,
             operation=origin.kind,
             source=origin.line.source if origin.line is not None else None,
-            values=f"{culprit.kind} of {given} gave {_range(_first_nonfinite(culprit))}",
+            values=f"{culprit.kind} of {given} gave {gave}",
             code=origin.line.code if origin.line is not None else None,
         ),
         phase=phase,
@@ -161,12 +170,13 @@ class _Microscope:
     value of finite ones.
 
     Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the
-    one that `turned` them to NaN.
+    one that `turned` them to NaN. `masked` is the first that has a singularity and hides it.
     """
 
     def __init__(self):
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
+        self.masked: Operation | None = None
         self.tainted = False  # a non-finite value came in from outside
         # id of a tensor that lives -> its number.
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -185,6 +195,8 @@ class _Microscope:
         seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
         for number in (*takes, *makes):
             self._touching.setdefault(number, []).append(seen)
+        if self.masked is None and operation.kind in MASKING and _masks(operation):
+            self.masked = operation
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
         if (
             inputs_finite
@@ -275,6 +287,12 @@ class _Microscope:
             )
             self._ranks.append(tensor.shape.rank)
         return number
+
+
+def _masks(operation: Operation) -> bool:
+    """Say whether the gradient of a root is 0 at a root of 0, whose slope is infinite."""
+    root, gradient = (np.asarray(tensor) for tensor in operation.inputs[:2])
+    return bool(((root == 0) & (gradient == 0)).any())
 
 
 def _is_float(tensor: Any) -> bool:

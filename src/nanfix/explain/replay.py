@@ -1,8 +1,9 @@
 """Replays a recording one step at a time to find the exact onset, and has the failing
-step looked at.
+step looked at: again and again, where it does not show what failed.
 """
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +19,23 @@ from nanfix.model.training_step import RecordingStep, loss_of, whole
 from nanfix.private.objects import loss_tracker
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.diagnosis import Onset, Phase, Place
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 # A loss beyond this overflows float32 (3.4e38) when an epoch's losses are summed, each as often as
 # it has rows: 3e8 of them.
 OVERFLOWING_LOSS = 1e30
+# Times: so often the recorded steps are replayed until they fail, and a failing step is run again
+# and looked at again. What fails in one of two is missed by one look in two, by five in one of 32.
+REPLAYS, REPEATS = 3, 5
+REPLAY_SECONDS = 10.0  # after which no other replay begins
 
 
 @dataclass(frozen=True)
 class Replay:
     """What replaying a recording showed.
 
-    `onset` is None when the replay stayed finite: the failure was transient.
+    `onset` is None when all `replays` stayed finite. `again` tells, of a failing step in which no
+    operation left its domain, how often it failed when it was run again, and how often it was run.
     """
 
     onset: Onset | None
@@ -38,6 +45,17 @@ class Replay:
     first: Observation | None = None  # the first batch from the initial weights
     gradient_norm: float | None = None  # of the last finite step
     loss_trend: tuple[float, ...] = ()
+    replays: int = 1
+    again: tuple[int, int] | None = None
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same step from the same state is finite in one run and not in another, for no
+        reason that a look at it shows.
+        """
+        failed, tried = self.again or (0, 0)
+        reason = self.failing is not None and self.failing.operation in UNSAFE_OPERATIONS
+        return self.onset is None or (failed < tried and not reason)
 
 
 def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
@@ -49,35 +67,47 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
     step_of_keras = recording.step_of_keras
     if not recording.steps or step_of_keras is None:
         return Replay(detected)
+    begun, replays = time.perf_counter(), 0
     with preserved_randomness():
+        seen = Replay(None)
+        while seen.onset is None and replays < REPLAYS:
+            if replays and time.perf_counter() > begun + REPLAY_SECONDS:
+                break
+            seen, replays = _replayed(model, recording, step_of_keras, detected), replays + 1
         restore(recording.newest)
-        earlier = before = recording.newest
-        losses: list[float] = []
-        for index, step in enumerate(recording.steps):
-            _set_rates(step)
-            model.reset_metrics()  # so that the loss is this step's alone
-            loss, error = _run(model, step_of_keras, step.batch)
-            losses.append(loss)
-            after = take(model)
-            if after is None or error or recording.failed(loss):
-                failing = _observed_from(before, model, step)
-                if after is not None and not error and math.isfinite(loss):
-                    failing = _diverged(failing, losses)
-                last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
-                restore(recording.initial)
-                first = observe(model, recording.first_batch)
-                restore(recording.newest)
-                return Replay(
-                    step.at,
-                    before=before,
-                    batch=step.whole_batch,
-                    failing=failing,
-                    first=first,
-                    gradient_norm=last.gradient_norm or first.gradient_norm,
-                    loss_trend=tuple(losses),
-                )
-            earlier, before = before, after
-        restore(recording.newest)
+    return replace(seen, replays=replays)
+
+
+def _replayed(
+    model: keras.Model, recording: Recording, step_of_keras: RecordingStep, detected: Onset
+) -> Replay:
+    """Run the recorded batches once; see `replay`."""
+    restore(recording.newest)
+    earlier = before = recording.newest
+    losses: list[float] = []
+    for index, step in enumerate(recording.steps):
+        loss, after = _run_from(None, model, step_of_keras, step)
+        losses.append(loss)
+        if after is None or recording.failed(loss):
+            failing, again = (
+                _looked_at(before, model, step_of_keras, step)
+                if after is None
+                else (_diverged(_observed_from(before, model, step), losses), None)
+            )
+            last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
+            restore(recording.initial)
+            first = observe(model, recording.first_batch)
+            return Replay(
+                step.at,
+                before=before,
+                batch=step.whole_batch,
+                failing=failing,
+                first=first,
+                gradient_norm=last.gradient_norm or first.gradient_norm,
+                loss_trend=tuple(losses),
+                again=again,
+            )
+        earlier, before = before, after
     largest = max(map(abs, losses))
     if largest > OVERFLOWING_LOSS:
         # Every step is finite, but not the sum from which Keras takes the mean of the epoch.
@@ -99,6 +129,25 @@ def _diverged(failing: Observation, losses: list[float]) -> Observation:
     )
 
 
+def _looked_at(
+    before: Snapshot, model: keras.Model, step_of_keras: RecordingStep, step: RecordedStep
+) -> tuple[Observation, tuple[int, int] | None]:
+    """Look closely at a failing step. Where that shows no operation that has a domain, run it again
+    some times. Where it does not fail each time and nothing was seen, look again.
+
+    Returns:
+        What was seen, and of the runs how many failed and how many there were.
+    """
+    failing = _observed_from(before, model, step)
+    if failing.operation in UNSAFE_OPERATIONS or failing.error:
+        return failing, None
+    failed = sum(_run_from(before, model, step_of_keras, step)[1] is None for _ in range(REPEATS))
+    looks = REPEATS if failed < REPEATS else 0
+    while failing.operation is None and looks:
+        failing, looks = _observed_from(before, model, step), looks - 1
+    return failing, (failed, REPEATS)
+
+
 def _observed_from(state: Snapshot, model: keras.Model, step: RecordedStep) -> Observation:
     restore(state)
     _set_rates(step)
@@ -109,6 +158,20 @@ def _set_rates(step: RecordedStep) -> None:
     """Set the learning rates that callbacks had set for this step."""
     for variable, value in step.rates:
         variable.assign(value)
+
+
+def _run_from(
+    state: Snapshot | None, model: keras.Model, step_of_keras: RecordingStep, step: RecordedStep
+) -> tuple[float, Snapshot | None]:
+    """Run a step, from a state or from where the model is; return its own loss and the state after
+    it, None where one of the two is not finite.
+    """
+    if state is not None:
+        restore(state)
+    _set_rates(step)
+    model.reset_metrics()  # so that the loss is this step's alone
+    loss, error = _run(model, step_of_keras, step.batch)
+    return loss, None if error or not math.isfinite(loss) else take(model)
 
 
 def _run(model: keras.Model, step: RecordingStep, batch: Any) -> tuple[float, str | None]:

@@ -1,7 +1,7 @@
 """Runs failing steps again with one thing changed, which is what settles a cause."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +26,7 @@ from nanfix.model.activations import activation_name
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run
 from nanfix.model.snapshot import restore
-from nanfix.model.undo import put
-from nanfix.private.objects import DTYPE_POLICY, all_layers
+from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import takes_differences
@@ -41,6 +40,7 @@ MOST_STEPS = 200
 # Steps. A rerun lasts twice as long as the run took to fail, and at least so much: a change that
 # only puts the failure off for a few steps is no cure.
 FEWEST_STEPS_AFTER_FAILURE, FEWEST_STEPS = 10, 30
+HALF = ("float16", "bfloat16")
 OTHER_BATCHES = 8  # tried on the failing state: enough to tell a poisoned batch from ruined weights
 
 
@@ -54,7 +54,7 @@ def try_otherwise(
     *,
     wide: bool,
     seconds: float,
-    evident: tuple[Cause, ...] = (),
+    evident: Callable[[Counterfactuals], tuple[Cause, ...]] = lambda _: (),
     out_of_range: bool = False,
 ) -> Counterfactuals:
     """Run the failing steps again, each time with one thing changed.
@@ -64,10 +64,11 @@ def try_otherwise(
 
     Args:
         wide: whether the initial weights are suspected of being too large.
-        evident: what has been seen at the failing step itself; it is taken away before the rest.
+        evident: says what the failing step itself shows, by what that came to with one thing
+            changed; it is taken away before the rest.
         out_of_range: whether a constant of the optimizer is.
     """
-    nothing_failed = seen.onset is None or seen.before is None or seen.batch is None
+    nothing_failed = seen.is_transient or seen.before is None or seen.batch is None
     if recording.step_of_keras is None or nothing_failed or audit.hopeless:
         return Counterfactuals()
     with preserved_randomness():
@@ -76,12 +77,14 @@ def try_otherwise(
             at_the_step = _at_the_step(rerunner, data, run, seen, audit)
             suspected = Suspected(run, audit, wide=wide, out_of_range=out_of_range)
             failing = seen.failing or Observation()
-            found = [removal(cause, failing, run) for cause in evident]
+            causes = evident(at_the_step)
+            found = [removal(cause, failing, run) for cause in causes]
             removed = {change.words: change for change in found if change is not None}
             first = together(list(removed.values())) if removed else None
             holes = audit.batch_inputs_nonfinite or audit.batch_targets_nonfinite
+            only_first = holes or Cause.XLA_ONLY in causes
             return _over_the_run(
-                rerunner, data, suspected, first, failing, at_the_step, only_first=holes
+                rerunner, data, suspected, first, failing, at_the_step, only_first=only_first
             )
         finally:
             restore(recording.newest)
@@ -90,7 +93,7 @@ def try_otherwise(
 def _at_the_step(
     rerunner: Rerunner, data: TrainingData, run: Run, seen: Replay, audit: Audit
 ) -> Counterfactuals:
-    """Change the weights, the batch, its rows, its precision at the failing step."""
+    """Change the weights, the batch, its rows, its precision, its compiler at the failing step."""
     before = seen.before
     assert before is not None
     recording, part = rerunner.recording, data.training_part()
@@ -106,7 +109,8 @@ def _at_the_step(
         initial=rerunner.stays_finite(recording.initial, failing.batch),
         others=(sum(not rerunner.stays_finite(before, batch) for batch in others), len(others)),
         clean=clean,
-        full_precision=_in_full_precision(rerunner, seen),
+        full_precision=_in_full_precision(rerunner, seen, run),
+        without_xla=_without_xla(rerunner, seen, run),
         relative=_only_relative(rerunner, seen, run),
     )
 
@@ -118,23 +122,38 @@ def _only_relative(rerunner: Rerunner, seen: Replay, run: Run) -> bool:
     return relative_exponents(seen.failing.place, run)
 
 
-def _in_full_precision(rerunner: Rerunner, seen: Replay) -> bool | None:
+def _in_full_precision(rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
     """Run the failing step with every layer in float32.
 
-    Only where half precision is suspected and the variables are float32.
+    Only where a layer computes in half precision and the variables are float32.
     """
-    if (
-        seen.before is None
-        or seen.failing is None
-        or not seen.failing.half
-        or any(v.dtype != "float32" for v in rerunner.model.trainable_variables)
-    ):
+    half = any(getattr(la, "compute_dtype", "") in HALF for la in all_layers(rerunner.model))
+    single = all(v.dtype == "float32" for v in rerunner.model.trainable_variables)
+    return (
+        _at_the_step_without(Cause.REDUCED_PRECISION, rerunner, seen, run)
+        if half and single
+        else None
+    )
+
+
+def _without_xla(rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
+    """Run the failing step as TensorFlow compiles it without XLA.
+
+    Only where XLA compiles it and, run eagerly, it shows nothing that fails.
+    """
+    failing = seen.failing
+    unseen = failing is not None and failing.operation is None and not failing.error
+    if not rerunner.model.jit_compile or not unseen:
         return None
-    with ExitStack() as during:
-        for layer in all_layers(rerunner.model):
-            put(during, layer, DTYPE_POLICY, keras.DTypePolicy("float32"))
-        with rerunner.traced_anew():
-            return rerunner.stays_finite(seen.before, seen.batch)
+    return _at_the_step_without(Cause.XLA_ONLY, rerunner, seen, run)
+
+
+def _at_the_step_without(cause: Cause, rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
+    change = removal(cause, seen.failing or Observation(), run)
+    if change is None or seen.before is None:
+        return None
+    with rerunner.on_top_of(change):
+        return rerunner.stays_finite(seen.before, seen.batch)
 
 
 def _over_the_run(

@@ -8,6 +8,7 @@ import dis
 import inspect
 import logging
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,9 +140,13 @@ def debugging() -> bool:
     return os.environ.get(DEBUG, "0") not in ("", "0")
 
 
+# What Keras puts in front of the text of an exception out of a layer, and TensorFlow round it.
+_FRAME = re.compile(r"^Exception encountered when calling .*\n|\x1b\[\d*m|\{\{.*?\}\} *| name: *$")
+
+
 def one_line(error: BaseException) -> str:
-    """Return an exception as one line: its class and the first line of its text."""
-    text = str(error).strip().split("\n")[0]
+    """Return an exception as one line: its class and the first line of its own text."""
+    text = _FRAME.sub("", str(error).strip()).strip().split("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

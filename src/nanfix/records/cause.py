@@ -179,7 +179,7 @@ class Cause(Enum):
     )
     REDUCED_PRECISION = (
         "reduced-precision",
-        "a value exceeds the range of half precision",
+        "a value is too large or too small for half precision",
         "`loss: nan` with `mixed_float16` or `float16`; in float32 the same training is fine",
         "Scale what grows, or compute this layer in float32.",
     )
@@ -255,11 +255,26 @@ class Cause(Enum):
         "`val_loss: nan` while `loss` is fine",
         "Clean the validation data as the training data were; the trained weights are fine.",
     )
+    XLA_ONLY = (
+        "xla-only",
+        "the step is non-finite only when XLA compiles it",
+        (
+            "`loss: nan` with `jit_compile=True`, or on a GPU, where Keras sets it by itself; with "
+            "`jit_compile=False` the same training is fine"
+        ),
+        (
+            "Compile the model with jit_compile=False: XLA orders and merges operations, and small "
+            "or great numbers between them get lost."
+        ),
+    )
     TRANSIENT = (
         "transient",
-        "replaying the failed steps stays finite",
-        "`loss: nan` once; the same training, run again, is fine",
-        "Train on; if it comes back, look at what is not repeatable: random data, hardware.",
+        "the failure does not repeat when the same steps are run again",
+        "`loss: nan` once, at another step each time or never again; the data are the same",
+        (
+            "Train on from before the failure and skip such steps; look at what is not repeatable: "
+            "random numbers outside Keras, callbacks, files, hardware."
+        ),
     )
     UNKNOWN = (
         "unknown",
