@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import watching
 
+from nanfix.changes.compilation import Compilation
 from nanfix.changes.guards import Guard, Guards
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
@@ -164,6 +165,23 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
                 "2.0**2)"
             ),
         ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ('"mse"', '"mse", jit_compile=False'),
+        ('"mse", jit_compile=True', '"mse", jit_compile=False'),
+        ('"mse", None, None, None, None, 1, True', '"mse", None, None, None, None, 1, False'),
+    ],
+)
+def test_the_compiler_is_told_in_compile(noted, given, written):
+    compiled = "model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), {})"
+    run, call = noted(SEQUENTIAL.replace('"mse"', given))
+    assert changed(run, plan_of(Compilation(jit_compile=False)), call) == (
+        [compiled.format(written)],
         [],
     )
 
