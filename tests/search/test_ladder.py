@@ -61,6 +61,15 @@ def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
     assert choose({small: Tried(None)}, (INPUTS, TARGETS)) == []
 
 
+def test_the_milder_level_wins_among_equals_save_for_knobs_of_the_optimizer():
+    scaler = Family("scaler", 3, 3)
+    plain, power = (("scaler", 1),), (("scaler", 2),)
+    assert choose({power: Tried(1.0), plain: Tried(1.04)}, (scaler,))[0] == plain
+    assert choose({power: Tried(1.0), plain: Tried(1.50)}, (scaler,))[0] == power
+    fast, slow = (("rate", 0),), (("rate", 3),)
+    assert choose({slow: Tried(1.0), fast: Tried(1.04)}, (RATE,))[0] == slow
+
+
 def test_walk_fed_with_old_results_goes_on_where_it_stood():
     losses = {0: None, 1: 5.0, 2: 6.0, 3: 7.0}
     whole = list(climb((RATE, CLIP), lambda c: losses[c.get("rate", 0)] if "rate" in c else 9.0))

@@ -188,6 +188,10 @@ def choose(
 ) -> list[Candidate]:
     """Return the candidates that held, the one to adopt first: the smallest change among the
     equally good, then by loss.
+
+    Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
+    ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
+    the exception. At its mildest it is nearest to failing again, so there the loss decides.
     """
     stable = stable_losses(results)
     if not stable:
@@ -195,8 +199,10 @@ def choose(
     highest = limit(min(stable.values()), baseline)
     tiers = {family.strategy: family.tier for family in families}
 
-    def size(candidate: Candidate) -> tuple[int, int, float]:
-        return len(candidate), sum(tiers[name] for name, _ in candidate), stable[candidate]
+    def size(candidate: Candidate) -> tuple[int, int, int, float]:
+        strength = sum(level for name, level in candidate if tiers[name] != Tier.OPTIMIZER)
+        tier = sum(tiers[name] for name, _ in candidate)
+        return len(candidate), tier, strength, stable[candidate]
 
     good = sorted((c for c in stable if stable[c] <= highest), key=size)
     return good + sorted((c for c in stable if stable[c] > highest), key=lambda c: stable[c])
