@@ -95,7 +95,8 @@ def test_half_precision_is_tried_in_full(reruns):
 
 
 def test_nothing_is_tried_when_there_is_no_time():
-    assert tried(incident(explosions.learning_rate), seconds=0.0).unchanged is None
+    nothing = tried(incident(explosions.learning_rate), seconds=0.0)
+    assert nothing.unchanged is None and "time ran out before all was tried" in str(nothing)
 
 
 def test_everything_is_put_back():

@@ -63,7 +63,7 @@ class Counterfactuals:
     `without` is the run with what failed first taken away, and `then` the step at which it failed
     all the same; every other rerun stands on top of that change where there is a `then`. `needed`
     are the causes of which none may stay, where taking one away is not enough, and `joint` the run
-    without them.
+    without them. `cut_short` says that time ran out before everything was tried.
     """
 
     unchanged: Rerun | None = None
@@ -87,6 +87,7 @@ class Counterfactuals:
     then: Observation | None = None
     needed: tuple[Cause, ...] = ()
     joint: Rerun | None = None
+    cut_short: bool = False
 
     def __str__(self):
         parts = []
@@ -109,4 +110,6 @@ class Counterfactuals:
             parts.append(f"without XLA it {verdict}")
         if self.relative:
             parts.append("the largest exponent taken off first changes nothing else")
+        if self.cut_short:
+            parts.append("time ran out before all was tried")
         return "; ".join(parts)

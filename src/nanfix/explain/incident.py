@@ -42,8 +42,10 @@ log = logging.getLogger("nanfix")
 T = TypeVar("T")
 
 HOLES = 32  # rows with holes that are tried in one step
-# What reruns may take: so long, or this share of the failed run.
-DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 2.0, 0.3
+# What reruns may take: so long, or this share of the failed run. They take a second or two of a
+# small model; the limit is for models with slow steps. Were it nearer, a busy machine would find
+# another cause than an idle one.
+DIAGNOSIS_SECONDS, DIAGNOSIS_SHARE = 20.0, 0.3
 NOTHING_KEPT = (
     "The run failed before its state could be kept: a variable of the model was non-finite from "
     "the start, or the model draws its own batches (it overrides make_train_function) and was not "

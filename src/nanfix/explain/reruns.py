@@ -78,14 +78,15 @@ def try_otherwise(
             suspected = Suspected(run, audit, wide=wide, out_of_range=out_of_range)
             failing = seen.failing or Observation()
             causes = evident(at_the_step)
-            found = [removal(cause, failing, run) for cause in causes]
-            removed = {change.words: change for change in found if change is not None}
+            removals = [removal(cause, failing, run) for cause in causes]
+            removed = {change.words: change for change in removals if change is not None}
             first = together(list(removed.values())) if removed else None
             holes = audit.batch_inputs_nonfinite or audit.batch_targets_nonfinite
             only_first = holes or Cause.XLA_ONLY in causes
-            return _over_the_run(
+            found = _over_the_run(
                 rerunner, data, suspected, first, failing, at_the_step, only_first=only_first
             )
+            return replace(found, cut_short=not rerunner.has_time)
         finally:
             restore(recording.newest)
 
@@ -195,9 +196,6 @@ def _over_the_run(
             if not found.without.finite:
                 then = rerunner.failure(course, found.without.steps)
                 found = replace(found, then=then)
-                seen = then.operation is not None and then.magnitude <= HUGE
-                if seen and then.place != failing.place:
-                    return found
                 return _one_at_a_time(rerunner, course, suspected, found)
         if only_first:
             return found
