@@ -41,17 +41,21 @@ START = (Cause.NONFINITE_START, Cause.STALE_MOMENTS)
 
 @dataclass(frozen=True)
 class Intervention:
-    """One change of a training: of its batches, of the state it begins with, or of what is built
-    into its graph (`during`).
+    """One change of a training: of its batches, of the state it begins with, of the learning rates
+    that were recorded along with its steps, or of what is built into its graph (`during`).
     """
 
     words: str = "unchanged"
     of_batch: Callable[[Any], Any] | None = None
     of_state: Callable[[], None] | None = None
     during: Callable[[ExitStack], None] | None = None
+    of_rate: Callable[[Any], Any] | None = None
 
     def batch(self, batch: Any) -> Any:
         return batch if self.of_batch is None else self.of_batch(batch)
+
+    def rate(self, rate: Any) -> Any:
+        return rate if self.of_rate is None else self.of_rate(rate)
 
 
 def together(changes: list[Intervention]) -> Intervention:
@@ -61,6 +65,11 @@ def together(changes: list[Intervention]) -> Intervention:
         for change in changes:
             batch = change.batch(batch)
         return batch
+
+    def of_rate(rate: Any) -> Any:
+        for change in changes:
+            rate = change.rate(rate)
+        return rate
 
     def of_state() -> None:
         for change in changes:
@@ -74,7 +83,7 @@ def together(changes: list[Intervention]) -> Intervention:
 
     built = any(change.during is not None for change in changes)
     words = " and ".join(change.words for change in changes)
-    return Intervention(words, of_batch, of_state, during if built else None)
+    return Intervention(words, of_batch, of_state, during if built else None, of_rate)
 
 
 def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None:
@@ -151,7 +160,8 @@ def constants_in_range(run: Run) -> Intervention:
             if hasattr(rate, "assign") and float(np.asarray(rate)) < 0.0:
                 rate.assign(np.abs(np.asarray(rate)))
 
-    return Intervention("with the optimizer's constants in range", None, of_state, during)
+    words = "with the optimizer's constants in range"
+    return Intervention(words, None, of_state, during, of_rate=abs)
 
 
 def turns_weights(optimizer: Any) -> bool:

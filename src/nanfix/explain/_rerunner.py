@@ -87,6 +87,7 @@ class Rerunner:
             if not self.has_time:
                 return None
             for variable, value in step.rates:
+                value = self._base.rate(value)
                 variable.assign(value * rate if id(variable) in scaled else value)
             loss = loss_at(step)
             if self.recording.failed(loss):
