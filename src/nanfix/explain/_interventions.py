@@ -1,5 +1,6 @@
 """The smallest changes that take one cause away, so that steps can be run again without it."""
 
+import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -60,30 +61,25 @@ class Intervention:
 
 def together(changes: list[Intervention]) -> Intervention:
     """Return all changes as one, the first of them made first."""
+    states = [change.of_state for change in changes if change.of_state is not None]
+    graphs = [change.during for change in changes if change.during is not None]
 
     def of_batch(batch: Any) -> Any:
-        for change in changes:
-            batch = change.batch(batch)
-        return batch
+        return functools.reduce(lambda given, change: change.batch(given), changes, batch)
 
     def of_rate(rate: Any) -> Any:
-        for change in changes:
-            rate = change.rate(rate)
-        return rate
+        return functools.reduce(lambda given, change: change.rate(given), changes, rate)
 
     def of_state() -> None:
-        for change in changes:
-            if change.of_state is not None:
-                change.of_state()
+        for change in states:
+            change()
 
     def during(undo: ExitStack) -> None:
-        for change in changes:
-            if change.during is not None:
-                change.during(undo)
+        for change in graphs:
+            change(undo)
 
-    built = any(change.during is not None for change in changes)
     words = " and ".join(change.words for change in changes)
-    return Intervention(words, of_batch, of_state, during if built else None, of_rate)
+    return Intervention(words, of_batch, of_state, during if graphs else None, of_rate)
 
 
 def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None:

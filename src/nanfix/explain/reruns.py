@@ -17,7 +17,6 @@ from nanfix.explain._rerunner import Course, Rerunner
 from nanfix.explain._suspects import Suspected, activated, changes_for, jointly, suspect_activations
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
-from nanfix.explain.growth import HUGE
 from nanfix.explain.loss_probe import relative_exponents
 from nanfix.explain.microscope import Observation
 from nanfix.explain.oddities import usual
