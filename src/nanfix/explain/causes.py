@@ -120,7 +120,6 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:
             yield from _next(evidence)
-            return
     if failing.operation is None and not grown and not failing.error and seen.onset is not None:
         yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
     if failing.operation is None and failing.error and not evidence.audit.label_evidence:
