@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
-from keras_tuner.engine.metrics_tracking import infer_metric_direction
 
+from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
 
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
@@ -116,11 +116,11 @@ def _metrics_worse(
 
 
 def directions(figures: Iterable[str]) -> dict[str, str]:
-    """Return "max" or "min" for each metric that is known to Keras by its name, whichever is
-    better; losses are none.
+    """Return "max" or "min", whichever is better, for each metric whose name says so; losses are
+    none.
     """
     names = [name for name in figures if name != "loss" and not name.endswith("_loss")]
-    known = {name: infer_metric_direction(name) for name in names}
+    known = {name: better_end(name) for name in names}
     return {name: direction for name, direction in known.items() if direction is not None}
 
 
