@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -212,3 +213,23 @@ def test_what_is_in_a_list_or_a_dict_is_followed(traced):
         model.fit(X, y)
     """)
     assert origin.at.text == "rows.append(row / total)"
+
+
+def test_a_hot_loop_is_looked_at_for_a_while_and_then_passed_over(traced, monkeypatch):
+    monkeypatch.setattr("nanfix.source._origin_memory.SECONDS", 0.05)
+    began = time.process_time()
+    (origin,) = traced("""
+        big, rows = rng.normal(size=(100_000, 10)), []
+
+        def step(row, i):
+            return row * 2 / (i - 9_000)
+
+        for i in range(10_000):
+            row = big[i]
+            if i % 3 == 0:
+                rows.append(step(row, i))
+        X = np.array(rows)
+        model.fit(X, np.ones(len(X)))
+    """)
+    assert origin.at.text in ("rows.append(step(row, i))", "return row * 2 / (i - 9_000)")
+    assert time.process_time() - began < 5.0

@@ -57,10 +57,17 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
         if type(layer).__name__ in PER_SAMPLE
     ]
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
-    for name, arrays in (("inputs", inputs), ("targets", targets)):
-        for array in arrays:
-            if array.dtype.kind in "fiu" and array.ndim and len(array):
-                yield from _of_array(name, array, normalized, half)
+    known = [
+        (name, array)
+        for name, arrays in (("inputs", inputs), ("targets", targets))
+        for array in arrays
+        if array.dtype.kind in "fiu" and array.ndim and len(array)
+    ]
+    for name, array in known:  # first, since of what is odd only the first is printed
+        for told, columns in encodings(array):
+            yield f"{told} ({_named(columns, 'column')} of the {name})"
+    for name, array in known:
+        yield from _of_array(name, array, normalized, half)
     yield from _output(run)
     yield from _last_batch(run, inputs)
 
@@ -72,8 +79,6 @@ def _of_array(name: str, array: Any, normalized: list[str], half: bool) -> Itera
             f"no finite value at all in {_named(seen.lost, 'column')} of the {name}: what "
             "was there is lost, and only the line that made it so can bring it back"
         )
-    for told, columns in encodings(array):
-        yield f"{told} ({_named(columns, 'column')} of the {name})"
     if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
         yield (f"the same value in every row in {_named(seen.constant, 'column')} of the {name}")
     if seen.wide:

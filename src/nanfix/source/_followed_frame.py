@@ -7,6 +7,7 @@ statement itself has made it.
 import ast
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -52,14 +53,11 @@ class FollowedFrame:
         """Look at the frame; the interpreter calls this before each line, and when the function
         returns.
         """
-        began = time.perf_counter()
-        statement = self._statements.get(frame.f_lineno) if event == "line" else self._current
         if event == "line":
-            self._before_line(statement)
-        elif event == "return" and statement is not None:
-            self._return(statement, value)
-        if statement is not None:
-            self._memory.pace(statement).spent += time.perf_counter() - began
+            self._before_line(self._statements.get(frame.f_lineno), frame.f_lineno)
+        elif event == "return" and self._current is not None:
+            with self._paced(self._current):
+                self._return(self._current, value)
         return self.event
 
     def of_argument(
@@ -74,28 +72,39 @@ class FollowedFrame:
         self._returned += self._memory.returned
         return self._origin(statement, None, held, reads)
 
-    def _before_line(self, statement: Statement | None) -> None:
-        if statement is self._current and statement is not None:
-            if self._frame.f_lineno != statement.at.line:
-                return  # the next line of the same
-            self._finish(statement)
-        elif self._current is not None:
-            self._finish(self._current)
-        if statement is not self._current:
+    def _before_line(self, statement: Statement | None, line: int) -> None:
+        done = self._current
+        if done is not None and statement is done and line != done.at.line:
+            return  # the next line of the same
+        if done is not None:
+            with self._paced(done):
+                self._finish(done)
+        if statement is not done:
             self._returned = []
         self._current = None
+        for skipped in [each for each in self._skipped if line not in each.loop]:
+            del self._skipped[skipped]
+            if self._memory.pace(skipped).looks_afterwards():
+                self._look_afterwards(skipped)
         if statement is None:
             return
         if not self._memory.pace(statement).looks():
             self._skipped[statement] = None
             return
-        for skipped in self._skipped:
-            self._before = dict(self._reads(skipped))
-            # Which part it has written is not known any more.
-            wholes = [base for access in skipped.writes for base in bases(access)]
-            self._finish(skipped, wholes)
-        self._skipped.clear()
-        self._current, self._before = statement, dict(self._reads(statement))
+        with self._paced(statement):
+            self._current, self._before = statement, dict(self._reads(statement))
+
+    def _look_afterwards(self, statement: Statement) -> None:
+        """Look at what a statement has written in a loop that has been left."""
+        reads = dict(self._reads(statement))
+        changed = [access for access in statement.mentioned if statement.changes(access)]
+        # Which part it has written is not known any more.
+        changed += [base for access in statement.writes for base in bases(access)]
+        texts = {self._value(access)[1] for access in changed}
+        unknown = {t for t in texts if t in self._seen and not self._seen[t].origin}
+        self._seen = {text: seen for text, seen in self._seen.items() if text not in unknown}
+        self._before = {text: seen for text, seen in reads.items() if text not in unknown}
+        self._finish(statement, changed)
 
     def _return(self, statement: Statement, value: Any) -> None:
         before, held, origin = self._before, holes(value), None
@@ -122,15 +131,22 @@ class FollowedFrame:
                 self._seen[text] = Seen(held, origin)
             yield text, self._seen[text]
 
-    def _finish(self, statement: Statement, wholes: Iterable[ast.expr] = ()) -> None:
-        """Look at what a statement has read and written, now that it has run, and at `wholes`, of
-        which it may have written a part.
+    @contextmanager
+    def _paced(self, statement: Statement) -> Iterator[None]:
+        """Note how long a statement is looked at."""
+        began = time.perf_counter()
+        yield
+        self._memory.pace(statement).spent += time.perf_counter() - began
+
+    def _finish(self, statement: Statement, changed: Iterable[ast.expr] = ()) -> None:
+        """Look at what a statement has read and written, now that it has run, and at `changed`,
+        which it may have written.
         """
         before, mentioned = self._before, {root(access) for access in statement.mentioned}
         old = {text: seen for text, seen in self._seen.items() if _root(text) in mentioned}
         self._seen = {text: seen for text, seen in self._seen.items() if text not in old}
-        accesses = (*statement.mentioned, *wholes)
-        written = {id(access) for access in (*statement.writes, *wholes)}
+        accesses = (*changed, *statement.mentioned)
+        written = {id(access) for access in (*statement.writes, *changed)}
         for access in accesses:
             value, text = self._value(access)
             if value is MISSING or text in self._seen:

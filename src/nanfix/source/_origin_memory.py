@@ -11,7 +11,7 @@ from nanfix.source.nonfinite_values import holes, is_array, is_table, leaves
 
 # Seconds for which a statement is looked at each time it runs; a longer loop is looked at ever more
 # seldom, and when it is left.
-SECONDS = 2.0
+SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,16 @@ class Pace:
 
     spent: float = 0.0
     runs: int = 0
+    afterwards: int = 0
 
     def looks(self) -> bool:
         self.runs += 1
-        return self.spent < SECONDS or not self.runs & (self.runs - 1)
+        return self.spent < SECONDS or _is_power_of_two(self.runs)
+
+    def looks_afterwards(self) -> bool:
+        """Say the same of runs that were passed over, once its loop is left."""
+        self.afterwards += 1
+        return _is_power_of_two(self.afterwards)
 
 
 @dataclass
@@ -90,3 +96,7 @@ class Memory:
 
     def pace(self, statement: Statement) -> Pace:
         return self.paces.setdefault(statement, Pace())
+
+
+def _is_power_of_two(number: int) -> bool:
+    return not number & (number - 1)

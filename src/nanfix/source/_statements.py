@@ -19,23 +19,31 @@ from nanfix.source.nonfinite_values import is_table, numbers
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound statement
 APART = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # run at another time
 MISSING = object()
+NO_LOOP = range(0)
 Access = ast.Name | ast.Attribute | ast.Subscript  # a variable, or a part of one
 
 
 @dataclass(frozen=True, eq=False)
 class Statement:
     """One statement, or the head of a compound one: the variables and parts of variables that it
-    `reads` and `writes`.
+    `reads` and `writes`, and the lines of the outermost `loop` that it is in, if any.
     """
 
     at: Line
     node: ast.AST
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
+    loop: range = NO_LOOP
 
     @property
     def mentioned(self) -> tuple[Access, ...]:
         return (*self.writes, *self.reads)
+
+    def changes(self, access: ast.AST) -> bool:
+        """Say whether it may change what it mentions: it writes that, or is a call for its
+        effect.
+        """
+        return access in self.writes or isinstance(self.node, ast.Expr)
 
     @property
     def calls(self) -> bool:
@@ -102,7 +110,7 @@ def _source(filename: str) -> tuple[ast.Module, list[bytes]]:
 
 def _of_lines(filename: str) -> Mapping[int, Statement]:
     found: dict[int, Statement] = {}
-    for node in _outermost_first(_source(filename)[0]):
+    for node, loop in _outermost_first(_source(filename)[0]):
         bodies = [inner for name in BODIES for inner in getattr(node, name, [])]
         head = [
             part
@@ -115,21 +123,29 @@ def _of_lines(filename: str) -> Mapping[int, Statement]:
             head = []
         last = min((inner.lineno for inner in bodies), default=(node.end_lineno or 0) + 1) - 1
         last = max(last, node.lineno)
-        made = _statement(filename, node, head, last)
+        made = _statement(filename, node, head, last, loop)
         found |= dict.fromkeys(range(node.lineno, last + 1), made)
     return found
 
 
-def _outermost_first(tree: ast.AST) -> Iterator[ast.stmt]:
+def _outermost_first(tree: ast.AST, loop: range = NO_LOOP) -> Iterator[tuple[ast.stmt, range]]:
+    """Yield every statement with the lines of the outermost loop around it, in its function."""
     for node in ast.iter_child_nodes(tree):
+        around = loop
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.While)) and not loop:
+            around = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if isinstance(node, ast.stmt):
-            yield node
+            yield node, around
         if not isinstance(node, ast.expr):
-            yield from _outermost_first(node)
+            yield from _outermost_first(node, NO_LOOP if isinstance(node, APART) else around)
 
 
 def _statement(
-    filename: str, node: ast.stmt | ast.expr, parts: Sequence[ast.AST], last: int
+    filename: str,
+    node: ast.stmt | ast.expr,
+    parts: Sequence[ast.AST],
+    last: int,
+    loop: range = NO_LOOP,
 ) -> Statement:
     """Return a statement of a file, or of a compound one its head, which ends on the line `last`;
     `parts` are the expressions in it.
@@ -147,6 +163,7 @@ def _statement(
         node,
         (*(access for access in accesses if access not in stored), *updated),
         tuple(stored),
+        loop,
     )
 
 

@@ -84,6 +84,8 @@ def _of_tensor(value: Any) -> Any:
 
 
 def _of_array(array: np.ndarray) -> Holes:
+    if array.size <= CHUNK and np.isfinite(array).all():
+        return Holes.model_construct(cells=array.size)  # checks cost more than the numbers here
     width = array.shape[-1] if array.ndim > 1 else 1
     table, step = array.reshape(-1, width), max(CHUNK // max(width, 1), 1)
     bad, nan = np.zeros(width, int), 0
