@@ -596,6 +596,13 @@ def small_share_in_half_precision():
     return model, 3.0 * x, sides, {**ARGUMENTS, "epochs": 10}
 
 
+def small_share_in_both_precisions():
+    """As it, but of logits so great that it is 0 in float32 some steps later."""
+    model, x, sides, arguments = small_share_in_half_precision()
+    model.layers[-1].activation = lambda logits: ops.softmax(4.0 * logits)
+    return model, x, sides, arguments
+
+
 def foreign_state():
     """The loss depends on a number that a callback turns to NaN; no operation of the
     step makes it.

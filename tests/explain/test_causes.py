@@ -52,6 +52,7 @@ EXPECTED = {
     explosions.no_inverse: Cause.UNKNOWN,
     explosions.log_of_zero_in_half_precision: Cause.LAYER_DOMAIN,
     explosions.small_share_in_half_precision: Cause.REDUCED_PRECISION,
+    explosions.small_share_in_both_precisions: Cause.LOSS_DOMAIN,
     explosions.glitch: Cause.TRANSIENT,
     explosions.glitches: Cause.TRANSIENT,
     explosions.foreign_state: Cause.UNKNOWN,

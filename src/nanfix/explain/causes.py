@@ -303,10 +303,13 @@ def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
 
 def _half_precision(failing: Observation, tried: Counterfactuals) -> Iterator[Finding]:
     """Half precision is at fault where the same step is finite in float32, and where nobody could
-    try that.
+    try that; of an operation in float32, only where the run stays finite, too.
     """
     evidence = f"{failing.place.values}"
-    if tried.full_precision:
+    fails_later = not failing.half and tried.without is not None and not tried.without.finite
+    if tried.full_precision and fails_later:
+        yield Finding(Cause.REDUCED_PRECISION, 0.3, f"{evidence}; {tried.without}")
+    elif tried.full_precision:
         told = f"{evidence}; in float32 the same step is finite"
         yield Finding(Cause.REDUCED_PRECISION, 0.95, told)
     elif failing.half:
