@@ -37,12 +37,12 @@ def test_column_of_one_value_is_constant():
 @given(st.integers(1, 600))
 @settings(max_examples=20, deadline=None)
 def test_chunks_change_nothing(chunk):
-    whole, before = look(table()), oddities.CHUNK
-    oddities.CHUNK = chunk
+    whole, before = look(table()), oddities.CHUNK_ROWS
+    oddities.CHUNK_ROWS = chunk
     try:
         assert look(table()) == whole
     finally:
-        oddities.CHUNK = before
+        oddities.CHUNK_ROWS = before
 
 
 def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):

@@ -37,7 +37,7 @@ KEEPING = (
 SCALES = (1e-7, 1e18)  # a Normalization layer divides by no less, and holds the square
 
 
-def can_rebuild(model: Any) -> bool:
+def can_rebuild(model: keras.Model) -> bool:
     """Say whether layers can be added to this very object, and will be there when it is
     saved and loaded.
 
@@ -49,7 +49,7 @@ def can_rebuild(model: Any) -> bool:
     return not isinstance(model, keras.Sequential) or graph_of(model) is not None
 
 
-def sharers(model: Any) -> list[Any]:
+def sharers(model: keras.Model) -> list[Any]:
     """Return the models that compute with layers of this one: those nested in it, and
     others in this process.
     """
@@ -62,7 +62,7 @@ def sharers(model: Any) -> list[Any]:
     return [*nested, *(it for it in alive if any(id(layer) in layers for layer in it.layers))]
 
 
-def outputs_are_named(model: Any) -> bool:
+def outputs_are_named(model: keras.Model) -> bool:
     """Say whether losses, metrics or outputs go by the name of the last layer, which
     must then stay the last.
     """
@@ -76,7 +76,7 @@ def outputs_are_named(model: Any) -> bool:
 
 
 def insert_at_ends(
-    model: Any, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack
+    model: keras.Model, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack
 ) -> None:
     """Run inputs, by name, through new layers before everything else, and the single
     output through others.
@@ -94,7 +94,9 @@ def insert_at_ends(
     _forget_compiled(model, undo)
 
 
-def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: ExitStack) -> None:
+def insert_before(
+    model: keras.Model, layers: Mapping[int, Any], make: Maker, undo: ExitStack
+) -> None:
     """Run what goes into each of the layers, also of a nested model, through a new layer; all
     layers keep their weights.
 
@@ -119,7 +121,7 @@ def insert_before(model: Any, layers: Mapping[int, Any], make: Maker, undo: Exit
     _forget_compiled(model, undo)
 
 
-def container(model: Any, layer: Any) -> Any:
+def container(model: keras.Model, layer: keras.layers.Layer) -> Any:
     """Return the model, this one or one nested in it, that can be rebuilt round that layer of its
     own; None if there is none.
     """
@@ -129,7 +131,7 @@ def container(model: Any, layer: Any) -> Any:
     )
 
 
-def remade(model: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+def remade(model: keras.Model, members: Mapping[str, Any]) -> dict[str, Any]:
     """Return by address the layers that the code of an owner makes anew when a saved model is
     loaded, each with that owner.
 
@@ -162,7 +164,7 @@ def layer_normalization() -> Any:
     return keras.layers.LayerNormalization(center=False, scale=False, dtype="float32")
 
 
-def scaling(model: Any, name: str, change: Affine | Power) -> Maker:
+def scaling(model: keras.Model, name: str, change: Affine | Power) -> Maker:
     """Return a maker of what scales that input of `model` with stock layers or operations."""
     stock = isinstance(change, Affine) and all(
         SCALES[0] <= scale <= SCALES[1] for scale in change.scale
@@ -193,7 +195,7 @@ def normalization(affine: Affine) -> Maker:
     return make
 
 
-def imputation(model: Any, name: str, fills: tuple[float, ...]) -> Maker:
+def imputation(model: keras.Model, name: str, fills: tuple[float, ...]) -> Maker:
     """Return a maker of a small model of stock operations: where an input is NaN or
     inf, the fill of its feature.
 
@@ -208,7 +210,7 @@ def imputation(model: Any, name: str, fills: tuple[float, ...]) -> Maker:
     return _of_input(model, name, filled, "impute_nonfinite")
 
 
-def target_scaling(model: Any, change: TargetScaling) -> Maker:
+def target_scaling(model: keras.Model, change: TargetScaling) -> Maker:
     """Return a maker of a small model of stock operations that brings outputs back to the user's
     units, as `Gate` does.
 
@@ -227,7 +229,7 @@ def target_scaling(model: Any, change: TargetScaling) -> Maker:
     return lambda: _computed(model.outputs[0], unscaled, "unscale_targets")
 
 
-def _of_input(model: Any, name: str, function: Callable[[Any], Any], called: str) -> Maker:
+def _of_input(model: keras.Model, name: str, function: Callable[[Any], Any], called: str) -> Maker:
     return lambda: _computed(model.inputs[declared_inputs(model).index(name)], function, called)
 
 

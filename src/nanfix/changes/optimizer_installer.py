@@ -85,7 +85,12 @@ class Optimizing:
             self._scale_loss(undo, trained[0], wanted.loss_scale)
 
     def _install_in(
-        self, optimizer: Any, number: int, wanted: OptimizerSettings, undo: ExitStack, trying: bool
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        number: int,
+        wanted: OptimizerSettings,
+        undo: ExitStack,
+        trying: bool,
     ) -> None:
         """Change one of the optimizers; the `number` tells it from others."""
         for name, value in wanted.settings.items():
@@ -168,7 +173,11 @@ class Optimizing:
         slot.optimizer.dynamic_scale.assign(scale)
 
     def _set_rate(
-        self, undo: ExitStack, optimizer: Any, wanted: OptimizerSettings, trying: bool
+        self,
+        undo: ExitStack,
+        optimizer: keras.optimizers.Optimizer,
+        wanted: OptimizerSettings,
+        trying: bool,
     ) -> None:
         """Set the learning rate, or a share of what it is; of a schedule, whatever
         makes it, by a factor.
@@ -200,7 +209,9 @@ class Optimizing:
         self._numbers[name].assign(value)
         return self._numbers[name]
 
-    def _adaptive(self, optimizer: Any, number: int, clip: AdaptiveClip) -> Callable[..., Any]:
+    def _adaptive(
+        self, optimizer: keras.optimizers.Optimizer, number: int, clip: AdaptiveClip
+    ) -> Callable[..., Any]:
         """Return what clips at a share of the norm's running quantile.
 
         The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm
@@ -218,7 +229,7 @@ class Optimizing:
 
         return clipped
 
-    def _finite_only(self, optimizer: Any) -> Callable[..., Any]:
+    def _finite_only(self, optimizer: keras.optimizers.Optimizer) -> Callable[..., Any]:
         """Return what takes only the steps whose gradients are all finite, and counts
         the others.
         """
@@ -240,7 +251,7 @@ class Optimizing:
         return apply_if_finite
 
 
-def forget(model: Any) -> None:
+def forget(model: keras.Model) -> None:
     """Set what the optimizers remember of earlier steps to what new ones with the same
     constants would start with.
 
@@ -261,7 +272,7 @@ def forget(model: Any) -> None:
                 variable.assign(new)
 
 
-def _variables_of(optimizer: Any, model: Any) -> list[Any]:
+def _variables_of(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[Any]:
     """Return the variables that an optimizer updates, of which a GAN's has only some of
     the model's.
     """
@@ -284,7 +295,7 @@ def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
     return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]
 
 
-def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
+def forget_of(model: keras.Model, weights: Sequence[Any], undo: ExitStack) -> None:
     """Set what the optimizers remember of these weights to what new ones would start
     with, until `undo` is closed.
     """
@@ -303,7 +314,7 @@ def forget_of(model: Any, weights: Sequence[Any], undo: ExitStack) -> None:
                 slot.assign(ops.full(slot.shape, start, slot.dtype))
 
 
-def without_skipped(model: Any, undo: ExitStack) -> None:
+def without_skipped(model: keras.Model, undo: ExitStack) -> None:
     """Leave the loss of a step that is not taken out of the running mean, which would
     be NaN to the end of the epoch.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from nanfix.data.arrays import NUMERIC
 from nanfix.data.row_rules import finite_in_training
-from nanfix.explain.oddities import CHUNK, finite, remarks, usual
+from nanfix.explain.oddities import CHUNK_ROWS, finite, remarks, usual
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.model.run import Run
 
@@ -91,8 +91,8 @@ def _holes(arrays: list[Any]) -> np.ndarray:
     for array in arrays:
         if getattr(array, "dtype", np.dtype("O")).kind != "f":
             continue
-        for start in range(0, len(array), CHUNK):
-            part = np.asarray(array[start : start + CHUNK])
+        for start in range(0, len(array), CHUNK_ROWS):
+            part = np.asarray(array[start : start + CHUNK_ROWS])
             bad = ~finite_in_training(part).reshape(len(part), -1).all(axis=1)
             found.append(np.flatnonzero(bad) + start)
     return np.unique(np.concatenate(found)) if found else np.empty(0, int)

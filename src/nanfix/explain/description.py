@@ -42,39 +42,11 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
     is built if it was not.
     """
     x, y = data.sample(recorded)
-    inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
-    # Of targets that are ragged or sparse no number is told.
-    if not all(map(is_dense, tree.flatten(y))):
-        targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
     with preserved_randomness():
         sites = _sites(model, x)
-    rebuildable, names = can_rebuild(model), input_names(model, x)
-    given = list(zip(names, inputs, _steady(tree.flatten(x), recorded), strict=True))
-    quantities = tuple(
-        name is not None
-        and array.dtype.kind in NUMERIC
-        and dense
-        and _is_quantity(sites.inputs[name], array)
-        for name, array, dense in given
-    )
+    rebuildable = can_rebuild(model)
     takes_layers = rebuildable and sites.output.blocked not in UNSEEN
-    scalable = tuple(
-        quantity and name is not None and (takes_layers or sites.foldable_alone(name))
-        for quantity, name in zip(quantities, names, strict=True)
-    )
-    imputable = tuple(
-        name is not None and array.dtype.kind == "f" and dense and takes_layers
-        for name, array, dense in given
-    )
-    whole = (
-        tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight))
-        if data.is_arrays
-        else None
-    )
-    marks = {"quantities": quantities, "unfilterable": unfilterable(data, recorded), "names": names}
-    sample = Sample(
-        inputs, targets, scalable, x, imputable, whole, *_batch_sizes(data, recorded), **marks
-    )
+    sample = _sample(model, data, recorded, (x, y), sites, takes_layers)
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
@@ -94,6 +66,60 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
         ),
     )
     return run, sites
+
+
+def _sample(
+    model: Any,
+    data: TrainingData,
+    recorded: list[Any],
+    drawn: tuple[Any, Any],
+    sites: Sites,
+    takes_layers: bool,
+) -> Sample:
+    """Return what was `drawn` of the data, x and y, with what can be done to each input;
+    `takes_layers` says whether the model takes up layers that scale and fill.
+    """
+    x, y = drawn
+    inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
+    # Of targets that are ragged or sparse no number is told.
+    if not all(map(is_dense, tree.flatten(y))):
+        targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
+    names = input_names(model, x)
+    given = list(zip(names, inputs, _steady(tree.flatten(x), recorded), strict=True))
+    quantities = tuple(
+        name is not None
+        and array.dtype.kind in NUMERIC
+        and dense
+        and _is_quantity(sites.inputs[name], array)
+        for name, array, dense in given
+    )
+    scalable = tuple(
+        quantity and name is not None and (takes_layers or sites.foldable_alone(name))
+        for quantity, name in zip(quantities, names, strict=True)
+    )
+    imputable = tuple(
+        name is not None and array.dtype.kind == "f" and dense and takes_layers
+        for name, array, dense in given
+    )
+    whole = (
+        tuple(tuple(flat_arrays(part)) for part in (data.x, data.y, data.sample_weight))
+        if data.is_arrays
+        else None
+    )
+    batch_size, training_rows = _batch_sizes(data, recorded)
+    return Sample(
+        inputs,
+        targets,
+        scalable=scalable,
+        x=x,
+        imputable=imputable,
+        whole=whole,
+        batch_size=batch_size,
+        training_rows=training_rows,
+        quantities=quantities,
+        unfilterable=unfilterable(data, recorded),
+        names=names,
+    )
 
 
 def _sites(model: Any, x: Any) -> Sites:

@@ -21,14 +21,18 @@ from nanfix.private.keras import CompileLoss
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import takes_differences
 
-ROWS = 32
-COLUMNS = 16  # as many single outputs are looked at
-FAR_OUT = (1e3, 1e6, 1e9)  # times the outputs of the model
-OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond an edge at 0
-DROP = 1e-3  # share of a loss by which it falls
-SPREAD = 3.0  # of outputs that are drawn, before the activation
-SHARES = 0.3 ** np.arange(10)  # of what is given, until nothing overflows
-SAME = 1e-4  # share by which results of the same computation differ
+ROWS = 32  # of the sample: one usual batch
+COLUMNS = 16  # single outputs looked at, each by three losses
+# Times the outputs of the model. A loss with a minimum has passed it at one of these; one that goes
+# on falling over six orders of magnitude has none. Squares of 1e9 are finite in float32.
+FAR_OUT = (1e3, 1e6, 1e9)
+OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond the edge at 0 that logarithms and roots have
+DROP = 1e-3  # share of a loss by which it falls; less is rounding in a mean over the rows
+# Standard deviation of drawn outputs, before the activation: wide enough for both flanks of a
+# sigmoid, and exponentials of them are finite.
+SPREAD = 3.0
+SHARES = 0.3 ** np.arange(10)  # of what is given, down to 2e-5 of it, until nothing overflows
+SAME = 1e-4  # share by which results of the same computation differ, through rounding in float32
 # It takes other outputs than these rows give.
 REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)
 

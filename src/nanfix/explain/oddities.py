@@ -18,17 +18,20 @@ from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
 from nanfix.records.features import feature_table, short
 
-CHUNK = 65_536  # rows looked at in one go
-FAR = 50.0  # robust standard deviations from the median, a cell is an outlier
-# Times the median magnitude of a column, its largest value spans too much for one scale.
+CHUNK_ROWS = 65_536  # looked at in one go: 0.5 MB for each feature, in float64
+SAMPLED_ROWS = 4096  # of an array, from which the median and its deviation are taken
+# Robust standard deviations from the median. Ratios and counts with long tails reach 50, and there
+# a value is only remarked on; 1000 is beyond any tail, and such a value may be why a step fails;
+# within 10 lies what a scale should be measured on.
+FAR, FAR_OUT, USUAL_DEVIATIONS = 50.0, 1000.0, 10.0
+# Times the median magnitude of a column. One scale for so wide a range leaves most of its values
+# within 1e-4 of each other, where a network tells them apart no more.
 HUGE_RANGE = 1e4
-FAR_OUT = 1000.0  # robust standard deviations from the median, a value may be why a step fails
-USUAL_DEVIATIONS = 10.0  # robust standard deviations from the median; beyond is not usual
-FEW = 0.05  # of the rows, at most so many are outliers; more are how the data are
+FEW = 0.05  # share of the rows: outliers are at most so many; more are how the data are
 # Standard deviations in a median absolute deviation, for normally distributed values.
 DEVIATION = 1.4826
-HALF_MAX = 65_504.0
-SHOWN = 5
+HALF_MAX = 65_504.0  # the largest finite float16
+SHOWN = 5  # rows or columns named in a sentence, which is to stay one line
 PER_SAMPLE = ("LayerNormalization", "UnitNormalization", "GroupNormalization")
 
 
@@ -101,14 +104,14 @@ def look(array: Any) -> Columns:
     of its rows.
     """
     width = array.shape[-1] if array.ndim > 1 else 1
-    sample = finite(np.asarray(array[:: max(1, len(array) // 4096)])).reshape(-1, width)
+    sample = finite(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])).reshape(-1, width)
     center = np.median(sample, axis=0)
     spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
     usual = np.median(np.abs(sample), axis=0)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     outlying, zeros, known = [], 0, np.zeros(width, bool)
-    for start in range(0, len(array), CHUNK):
-        given = np.asarray(array[start : start + CHUNK])
+    for start in range(0, len(array), CHUNK_ROWS):
+        given = np.asarray(array[start : start + CHUNK_ROWS])
         known |= np.isfinite(given).reshape(-1, width).any(axis=0)
         part = finite(given)
         cells = part.reshape(-1, width)

@@ -5,10 +5,13 @@ the standard library.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nanfix.model.undo import override
+
+if TYPE_CHECKING:
+    import keras
 
 # The keys of the slots whose optimizer was seen to take a step, by model.
 _CALLED: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
@@ -18,7 +21,7 @@ _CALLED: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
 class Slot:
     """An attribute of a model, or an entry of a list or dict in one, that holds an optimizer."""
 
-    model: Any
+    model: "keras.Model"
     name: str
     entry: Any = None
 
@@ -31,7 +34,7 @@ class Slot:
         held = getattr(self.model, self.name)
         return held if self.entry is None else held[self.entry]
 
-    def put(self, optimizer: Any) -> None:
+    def put(self, optimizer: "keras.optimizers.Optimizer") -> None:
         """Let the model hold another optimizer here."""
         if self.entry is None:
             setattr(self.model, self.name, optimizer)
@@ -46,7 +49,7 @@ class Slot:
             )
 
 
-def slots(model: Any) -> list[Slot]:
+def slots(model: "keras.Model") -> list[Slot]:
     """Return every place in which the model holds an optimizer; `model.optimizer` comes first."""
     import keras  # loads TensorFlow
 
@@ -71,12 +74,12 @@ def slots(model: Any) -> list[Slot]:
     return found
 
 
-def optimizers(model: Any) -> list[Any]:
+def optimizers(model: "keras.Model") -> "list[keras.optimizers.Optimizer]":
     """Return the optimizers of a model, of which a GAN has several, each once."""
     return list({id(slot.optimizer): slot.optimizer for slot in slots(model)}.values())
 
 
-def trained_slots(model: Any) -> list[Slot]:
+def trained_slots(model: "keras.Model") -> list[Slot]:
     """Return one slot for each optimizer that takes steps: those that were seen to,
     else those that have, else all.
 
@@ -103,12 +106,12 @@ def trained_optimizers(model: Any) -> list[Any]:
     return [base(slot.optimizer) for slot in trained_slots(model)]
 
 
-def base(optimizer: Any) -> Any:
+def base(optimizer: "keras.optimizers.Optimizer") -> Any:
     """Return the optimizer inside one that scales the loss; any other itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def note_called(model: Any, optimizer: Any) -> None:
+def note_called(model: "keras.Model", optimizer: "keras.optimizers.Optimizer") -> None:
     """Remember that the training step calls an optimizer."""
     _CALLED.setdefault(model, set()).update(
         slot.key for slot in slots(model) if slot.optimizer is optimizer
@@ -116,7 +119,7 @@ def note_called(model: Any, optimizer: Any) -> None:
 
 
 @contextmanager
-def told_of_updates(model: Any, listen: Callable[[Any, Any], None]) -> Iterator[None]:
+def told_of_updates(model: "keras.Model", listen: Callable[[Any, Any], None]) -> Iterator[None]:
     """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given
     gradients, by whichever method.
     """
@@ -126,7 +129,9 @@ def told_of_updates(model: Any, listen: Callable[[Any, Any], None]) -> Iterator[
         yield
 
 
-def _telling(optimizer: Any, listen: Callable[[Any, Any], None]) -> Callable[..., Any]:
+def _telling(
+    optimizer: "keras.optimizers.Optimizer", listen: Callable[[Any, Any], None]
+) -> Callable[..., Any]:
     apply = optimizer.apply
 
     def told(grads, *args, **kwargs):
@@ -137,7 +142,7 @@ def _telling(optimizer: Any, listen: Callable[[Any, Any], None]) -> Callable[...
     return told
 
 
-def _steps(optimizer: Any) -> int:
+def _steps(optimizer: "keras.optimizers.Optimizer") -> int:
     import numpy as np
 
     return int(np.asarray(base(optimizer).iterations)) if base(optimizer).built else 0

@@ -69,7 +69,7 @@ class RecordingStep:
     batch, also returns it.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: keras.Model):
         self.listener: Listener | None = None
         self._many = model.steps_per_execution if model.steps_per_execution > 1 else 0
         self._model = model
@@ -162,7 +162,7 @@ class RecordingStep:
         return self.one_step(batch)
 
 
-def recordable(model: Any) -> bool:
+def recordable(model: keras.Model) -> bool:
     """Say whether the model trains by Keras' own loop, the only one whose batches can
     be handed out.
     """

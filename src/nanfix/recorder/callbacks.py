@@ -29,24 +29,26 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 States = Iterable[tuple[Any, dict[str, Any]]]
 
 
-def user_callbacks(data: TrainingData) -> list[Any]:
+def user_callbacks(data: TrainingData) -> list[keras.callbacks.Callback]:
     """Return the user's callbacks as a list, in whatever form they were given."""
     return listed((data.arguments or {}).get("callbacks"))
 
 
-def listed(given: Any) -> list[Any]:
+def listed(given: Any) -> list[keras.callbacks.Callback]:
     """Return as a list what fit was given as callbacks: a CallbackList, one, several or none."""
     return keras.tree.flatten(getattr(given, "callbacks", given) or [])
 
 
-def without_writers(callbacks: Sequence[Any]) -> list[Any]:
+def without_writers(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
     """Return the callbacks but for those of Keras that only write files: what they wrote is of a
     later training already.
     """
     return [callback for callback in callbacks if not isinstance(callback, WRITERS)]
 
 
-def broken_off(callbacks: Sequence[Any]) -> None:
+def broken_off(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Let TensorBoard close its files when a training ends before its time, so that nothing is left
     to be written to them.
     """
@@ -55,7 +57,7 @@ def broken_off(callbacks: Sequence[Any]) -> None:
             callback.on_train_end()
 
 
-def logged(callbacks: Sequence[Any]) -> dict[str, int]:
+def logged(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, int]:
     """Return how many lines the files of CSVLoggers that append hold before a training:
     these are of earlier ones.
     """
@@ -67,7 +69,9 @@ def logged(callbacks: Sequence[Any]) -> dict[str, int]:
     return {logger.filename: len(_lines(logger)) for logger in appending}
 
 
-def still_training(callbacks: Sequence[Any]) -> tuple[Any, ...]:
+def still_training(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[keras.callbacks.Callback, ...]:
     """Return the callbacks, each once, that were told of no end when a training was broken off."""
     return tuple(
         {id(c): c for c in callbacks if not isinstance(c, keras.callbacks.TensorBoard)}.values()
@@ -75,12 +79,12 @@ def still_training(callbacks: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def resumed(
-    callbacks: Sequence[Any],
+    callbacks: Sequence[keras.callbacks.Callback],
     states: States,
     epoch: int,
     *,
     rolled_back: float | None,
-    begun: Sequence[Any],
+    begun: Sequence[keras.callbacks.Callback],
     during: ExitStack,
     earlier: Mapping[str, int] = NOTHING,
 ) -> list[Any]:
@@ -128,7 +132,7 @@ def resumed(
     ]
 
 
-def put_off_end(callbacks: Sequence[Any], during: ExitStack) -> None:
+def put_off_end(callbacks: Sequence[keras.callbacks.Callback], during: ExitStack) -> None:
     """Tell callbacks of no end of a training until `during` is closed: whether the
     training counts is judged after it.
 
@@ -140,7 +144,9 @@ def put_off_end(callbacks: Sequence[Any], during: ExitStack) -> None:
             override(during, callback, "on_train_end", _ignore)
 
 
-def end(callbacks: Sequence[Any], history: Mapping[str, Sequence[float]]) -> None:
+def end(
+    callbacks: Sequence[keras.callbacks.Callback], history: Mapping[str, Sequence[float]]
+) -> None:
     """Tell callbacks of the end of a training, with the last figures of its history."""
     for callback in callbacks:
         callback.on_train_end({name: values[-1] for name, values in history.items() if values})
@@ -151,7 +157,7 @@ def _ignore(logs: Any = None) -> None:
 
 
 @contextmanager
-def logging_to(folder: Path, callbacks: Sequence[Any]) -> Iterator[None]:
+def logging_to(folder: Path, callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
     """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written
     elsewhere stays as it is.
     """
@@ -174,7 +180,7 @@ class _Reminder(keras.callbacks.Callback):
     begins is put back.
     """
 
-    def __init__(self, states: States, loggers: Sequence[Any]):
+    def __init__(self, states: States, loggers: Sequence[keras.callbacks.CSVLogger]):
         super().__init__()
         self._states = [(callback, state) for callback, state in states if callback not in loggers]
         self._append = [(logger, logger.append) for logger in loggers]
@@ -192,7 +198,7 @@ class _Backup(keras.callbacks.Callback):
     mean what it says.
     """
 
-    def __init__(self, backup: Any, rolled_back: bool):
+    def __init__(self, backup: keras.callbacks.BackupAndRestore, rolled_back: bool):
         super().__init__()
         self._backup, self._backs_up = backup, not rolled_back
 
@@ -212,12 +218,12 @@ class _Backup(keras.callbacks.Callback):
         self._backup.on_train_end(logs)
 
 
-def _lines(logger: Any) -> list[bytes]:
+def _lines(logger: keras.callbacks.CSVLogger) -> list[bytes]:
     """Return the lines of a CSVLogger's file, ends included."""
     return Path(logger.filename).read_bytes().splitlines(keepends=True)
 
 
-def _cut(logger: Any, epoch: int, earlier: int) -> None:
+def _cut(logger: keras.callbacks.CSVLogger, epoch: int, earlier: int) -> None:
     """Take from the end of a CSVLogger's file the rows of `epoch` and later, trained
     again, but no `earlier` line.
     """

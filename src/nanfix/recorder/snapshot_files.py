@@ -218,8 +218,17 @@ def _described(path: Path) -> Saved | None:
             )
     except (SafetensorError, KeyError, TypeError, ValidationError):
         return None
-    told = {name: value for name, value in facts if name != "callbacks"}
-    return Saved(path, callbacks=callbacks, **told)
+    return Saved(
+        path,
+        epoch=facts.epoch,
+        step=facts.step,
+        total=facts.total,
+        shapes=facts.shapes,
+        history=facts.history,
+        epochs=facts.epochs,
+        callbacks=callbacks,
+        weight_norm=facts.weight_norm,
+    )
 
 
 def _state(file: Any, index: int, saved: _CallbackFacts) -> tuple[str, dict[str, Any]]:
