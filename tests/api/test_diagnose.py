@@ -91,3 +91,15 @@ def test_generator_is_explained_too():
 def test_model_that_is_not_compiled_is_refused():
     with pytest.raises(InputError, match=r"Expected: .* Received: "):
         nanfix.diagnose(keras.Sequential([keras.layers.Dense(1)]), np.zeros((4, 2)), np.zeros(4))
+
+
+def test_the_line_that_made_the_data_non_finite_is_named_where_the_variables_show_it():
+    model, table, y, arguments = explosions.healthy()
+    with np.errstate(divide="ignore"):
+        x = np.log(table * 0.0)
+    found = nanfix.diagnose(model, x, y, **arguments)
+    (origin,) = found.origins
+    assert origin.at.text == "x = np.log(table * 0.0)" and origin.finite == ("table",)
+    assert f"{origin}." in str(found).splitlines()
+    report = nanfix.fit(model, x, y, throw=False, verbose=0)
+    assert report.diagnosis.origins == (origin,)

@@ -2,11 +2,14 @@
 everything as it was.
 """
 
+import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nanfix.api._data_lines import with_data_lines
 from nanfix.api.preconditions import check_model
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident, rolled_back
@@ -54,7 +57,9 @@ def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Dia
         try:
             watching = Watching(store=SnapshotStore(Path(folder)))
             watched = watch(model, data, watching)
-            return explained(model, data, watched)
+            found = explained(model, data, watched)
+            lines = partial(with_data_lines, found, sys._getframe(1), diagnose.__name__)
+            return Net().attempt("looking back", lines, found)
         finally:
             _put_back(watched, data)
             remember(states)

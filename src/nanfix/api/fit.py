@@ -3,6 +3,7 @@ reports or raises.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import keras
 
+from nanfix.api._data_lines import with_data_lines
 from nanfix.api._known_fix import train_with_known
 from nanfix.api._training import SearchSettings, is_ruined, watch_and_repair
 from nanfix.api.preconditions import check_arguments, check_memory, check_model
@@ -124,6 +126,8 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         report = _watched(
             model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun
         )
+    lines = partial(with_data_lines, report.diagnosis, sys._getframe(1), fit.__name__)
+    report = replace(report, diagnosis=Net().attempt("looking back", lines, report.diagnosis))
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
     if throw and report.outcome is Outcome.INTERRUPTED:

@@ -4,6 +4,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from nanfix.records.cause import Cause
+from nanfix.records.data_origin import DataOrigin
+
+OF_DATA = frozenset(
+    {
+        Cause.NONFINITE_INPUT,
+        Cause.NONFINITE_TARGET,
+        Cause.NONFINITE_WEIGHT,
+        Cause.POISON_BATCH,
+        Cause.RUINED_STATISTICS,
+    }
+)  # causes that lie in data which are not finite
 
 
 class Phase(Enum):
@@ -81,7 +92,8 @@ class Diagnosis:
     those of the last finite step (None when there was none), `batch_rows` is the number of rows in
     the batch that failed. `trend` tells how the loss went before, `tried` what the failing step
     came to with something changed, `remarks` what else the data showed. `hopeless` is the reason
-    why no fix can exist, or None. `missing` names evidence that could not be had.
+    why no fix can exist, or None. `missing` names evidence that could not be had. `origins` are the
+    statements of the user's that made data non-finite, as far as they are known.
     """
 
     onset: Onset
@@ -100,10 +112,16 @@ class Diagnosis:
     relative_exponents: bool = False
     missing: tuple[str, ...] = ()
     together: int = 1
+    origins: tuple[DataOrigin, ...] = ()
 
     @property
     def cause(self) -> Cause:
         return self.findings[0].cause
+
+    @property
+    def is_of_data(self) -> bool:
+        """Whether data that are not finite are at fault, or may be."""
+        return bool(self.causes & OF_DATA) or self.place.phase in (Phase.INPUT, Phase.TARGET)
 
     @property
     def step_norm(self) -> float | None:
@@ -147,6 +165,7 @@ class Diagnosis:
         lines += [f"Also possible: {f.cause.sentence} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
+        lines += [f"{origin}." for origin in self.origins]
         if self.missing:
             lines.append(f"Evidence that is missing: {', '.join(self.missing)}.")
         lines.append(

@@ -42,7 +42,7 @@ class FindingRecord(_Record):
 
 class DiagnosisRecord(_Record):
     """What went non-finite, when, where and why; the likeliest cause is `cause` and the
-    first of `findings`. `origins` are the lines of a script that made its data non-finite.
+    first of `findings`. `origins` are the lines of the user's that made data non-finite.
     """
 
     cause: str
@@ -275,6 +275,7 @@ def diagnosis_record(diagnosis: Diagnosis) -> DiagnosisRecord:
             FindingRecord(cause=f.cause.name, weight=f.weight, evidence=f.evidence)
             for f in diagnosis.findings
         ],
+        origins=list(diagnosis.origins),
     )
 
 

@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nanfix.records.cause import Cause
 from nanfix.records.data_origin import DataOrigin
-from nanfix.records.diagnosis import Phase
+from nanfix.records.diagnosis import OF_DATA, Phase
 from nanfix.report.fix_file import DiagnosisRecord
 from nanfix.scripts._job import Job, KnownFix
 from nanfix.scripts._process import events_of
@@ -19,17 +18,7 @@ from nanfix.scripts.script import Script
 
 log = logging.getLogger("nanfix")
 
-# Of data that are not finite.
-CAUSES = frozenset(
-    cause.name
-    for cause in (
-        Cause.NONFINITE_INPUT,
-        Cause.NONFINITE_TARGET,
-        Cause.NONFINITE_WEIGHT,
-        Cause.POISON_BATCH,
-        Cause.RUINED_STATISTICS,
-    )
-)
+CAUSES = frozenset(cause.name for cause in OF_DATA)
 PHASES = (Phase.INPUT.name, Phase.TARGET.name)
 LEAST = 60.0  # seconds that it may take
 TIMES = 5.0  # as long as the script took; each line of the script takes longer when followed

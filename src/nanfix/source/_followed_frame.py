@@ -19,6 +19,7 @@ from nanfix.source._statements import (
     Access,
     Statement,
     bases,
+    is_part,
     root,
     statements,
     value_of,
@@ -185,7 +186,7 @@ class FollowedFrame:
         finite = tuple(
             text
             for text, seen in before.items()
-            if seen.holes is not None and not seen.holes and not _is_part(text, before)
+            if seen.holes is not None and not seen.holes and not is_part(text, before)
         )
         self._memory.count += 1
         found = DataOrigin(
@@ -248,10 +249,6 @@ def _spread(
 
 def _first(origins: Iterable[Origin]) -> Origin | None:
     return min(origins, key=lambda each: each.rank, default=None)
-
-
-def _is_part(text: str, others: Iterable[str]) -> bool:
-    return any(text.startswith((f"{other}[", f"{other}.")) for other in others)
 
 
 def _root(text: str) -> str:

@@ -3,7 +3,7 @@ writes.
 """
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,14 +45,25 @@ class Statement:
         """
         return access in self.writes or isinstance(self.node, ast.Expr)
 
+    def acts_on(self, name: str) -> bool:
+        """Say whether it writes a variable or a part of it, or calls a method of it for its
+        effect.
+        """
+        call = getattr(self.node, "value", None) if isinstance(self.node, ast.Expr) else None
+        method = call.func if isinstance(call, ast.Call) else None
+        acting = [*self.writes, *([method] if isinstance(method, ast.Attribute) else [])]
+        return any(root(access) == name for access in acting)
+
     @property
     def calls(self) -> bool:
         return any(isinstance(node, ast.Call) for node in ast.walk(self.node))
 
-    def given_to(self, method: str, name: str, position: int) -> tuple[Access, ...]:
-        """Return what the argument of a call of `method` in it reads."""
+    def given_to(self, function: str, name: str, position: int) -> tuple[Access, ...]:
+        """Return what the argument of a call of a function, or of a method, in it reads."""
         for call in ast.walk(self.node):
-            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == method:
+            if not isinstance(call, ast.Call):
+                continue
+            if function in (getattr(call.func, "attr", ""), getattr(call.func, "id", "")):
                 named = [word.value for word in call.keywords if word.arg == name]
                 for given in named or call.args[position : position + 1]:
                     return tuple(_accesses(given))
@@ -77,11 +88,18 @@ def statements(code: CodeType) -> Mapping[int, Statement]:
 
 
 def root(access: ast.AST) -> str:
-    """Return the name of the variable of which this is a part."""
+    """Return the name of the variable of which this is a part, "" where it is of none."""
     node = access
     while not isinstance(node, ast.Name):
+        if not isinstance(node, (ast.Attribute, ast.Subscript)):
+            return ""
         node = node.value  # type: ignore[attr-defined]
     return node.id
+
+
+def is_part(text: str, others: Iterable[str]) -> bool:
+    """Say whether the text of a variable is that of a part of another one."""
+    return any(text.startswith((f"{other}[", f"{other}.")) for other in others)
 
 
 def bases(access: ast.expr) -> Iterator[ast.expr]:

@@ -1,0 +1,107 @@
+"""Looks back, from what the user's variables hold now, for the statement that made NaN or inf in
+the data.
+
+No second run and nothing to pay beforehand, but only what is certain: a variable that one statement
+alone has written, of others that are finite and that no later statement has written.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
+from nanfix.model.user_code import is_users
+from nanfix.records.data_origin import DataOrigin, Holes
+from nanfix.source._statements import (
+    MISSING,
+    Access,
+    Statement,
+    is_part,
+    root,
+    statements,
+    value_of,
+)
+from nanfix.source.nonfinite_values import holes
+
+FARTHEST = 50  # statements are looked back at; without a limit two could name each other
+
+
+def look_back(frame: FrameType, function: str, argument: tuple[str, str, int]) -> DataOrigin | None:
+    """Return where what is not finite in an argument of a call comes from; None where that cannot
+    be told for sure.
+
+    Args:
+        frame: the user's, in which the call is.
+        function: what is called.
+        argument: what to call it, its keyword, and its position in the call.
+    """
+    what, name, position = argument
+    call = _statement(frame)
+    given = call.given_to(function, name, position) if call is not None else ()
+    found = _made(frame, given, FARTHEST)
+    return None if found is None else found.model_copy(update={"argument": what})
+
+
+def _statement(frame: FrameType) -> Statement | None:
+    """Return the statement that a frame is in, of a file that is there to be read."""
+    filename = frame.f_code.co_filename
+    readable = is_users(filename) and os.path.isfile(filename)
+    return statements(frame.f_code).get(frame.f_lineno) if readable else None
+
+
+def _made(frame: FrameType, accesses: Iterable[Access], left: int) -> DataOrigin | None:
+    """Return where the first of some variables that is not finite comes from."""
+    for access in accesses:
+        value, _ = value_of(access, frame.f_locals, frame.f_globals)
+        if value is not MISSING and holes(value) and left:
+            return _written(frame, root(access), left - 1)
+    return None
+
+
+def _written(frame: FrameType, name: str, left: int) -> DataOrigin | None:
+    """Return where a variable that is not finite comes from."""
+    code, writers = frame.f_code, list(_writers(frame, name))
+    if name in code.co_varnames[: code.co_argcount]:
+        return None if writers else _given(frame, name, left)
+    if len(writers) != 1 or writers[0].loop:
+        return None
+    (writer,) = writers
+    reads: dict[str, Holes | None] = {}
+    for access in writer.reads:
+        value, text = value_of(access, frame.f_locals, frame.f_globals)
+        reads[text] = None if value is MISSING else holes(value)
+        later = (each.at.line >= writer.at.line for each in _writers(frame, root(access)))
+        if reads[text] is not None and any(later):
+            return None  # it was another then
+    if any(reads.values()):
+        return _made(frame, writer.reads, left)
+    written = next(access for access in writer.writes if root(access) == name)
+    value, text = value_of(written, frame.f_locals, frame.f_globals)
+    held = holes(value)
+    finite = tuple(
+        read for read, seen in reads.items() if seen is not None and not is_part(read, reads)
+    )
+    given = not finite and writer.calls
+    return (
+        DataOrigin(argument="", at=writer.at, name=text, holes=held, finite=finite, given=given)
+        if held
+        else None
+    )
+
+
+def _given(frame: FrameType, name: str, left: int) -> DataOrigin | None:
+    """Return where an argument comes from that a function was given."""
+    names, caller = frame.f_code.co_varnames, frame.f_back
+    call = None if caller is None else _statement(caller)
+    if caller is None or call is None:
+        return None
+    position = names.index(name) - (names[0] in ("self", "cls"))
+    return _made(caller, call.given_to(frame.f_code.co_name, name, position), left)
+
+
+def _writers(frame: FrameType, name: str) -> Iterator[Statement]:
+    """Yield the statements of a function, or of a module, that write a variable or a part of it."""
+    own = {line for *_, line in frame.f_code.co_lines() if line}
+    of_lines = statements(frame.f_code).items()
+    for statement in dict.fromkeys(each for line, each in of_lines if line in own):
+        if statement.acts_on(name):
+            yield statement
