@@ -61,6 +61,16 @@ def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
     assert choose({small: Tried(None)}, (INPUTS, TARGETS)) == []
 
 
+def test_what_other_seeds_make_of_a_loss_counts_as_equal_too_but_not_a_tenth_of_the_gain():
+    small, large = (("inputs", 0),), (("inputs", 0), ("targets", 0))
+    tried = {small: Tried(0.14), large: Tried(0.1)}
+    families = (INPUTS, TARGETS)
+    assert choose(tried, families, baseline=1.0)[0] == large
+    assert choose(tried, families, baseline=1.0, noise=0.05)[0] == small
+    worse = {**tried, small: Tried(0.3)}
+    assert choose(worse, families, baseline=1.0, noise=0.5)[0] == large
+
+
 def test_the_milder_level_wins_among_equals_save_for_knobs_of_the_optimizer():
     scaler = Family("scaler", 3, 3)
     plain, power = (("scaler", 1),), (("scaler", 2),)

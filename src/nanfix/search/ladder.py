@@ -19,6 +19,9 @@ Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they a
 EQUAL = 0.05
 # and so does one worse by this share of what the best has gained over learning nothing.
 EQUAL_GAIN = 0.02
+# Losses that differ by no more than other seeds make them differ are equal, too; but what takes more
+# than this share of the gain is no noise.
+MOST_NOISE = 0.1
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
 
 
@@ -184,7 +187,10 @@ def stable_losses(results: Results) -> dict[Candidate, float]:
 
 
 def choose(
-    results: Results, families: Iterable[Family], baseline: float = math.inf
+    results: Results,
+    families: Iterable[Family],
+    baseline: float = math.inf,
+    noise: float = 0.0,
 ) -> list[Candidate]:
     """Return the candidates that held, the one to adopt first: the smallest change among the
     equally good, then by loss.
@@ -192,11 +198,14 @@ def choose(
     Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
     ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
     the exception. At its mildest it is nearest to failing again, so there the loss decides.
+
+    Args:
+        noise: by how much the loss of a candidate was seen to differ from seed to seed.
     """
     stable = stable_losses(results)
     if not stable:
         return []
-    highest = limit(min(stable.values()), baseline)
+    highest = limit(min(stable.values()), baseline, noise)
     tiers = {family.strategy: family.tier for family in families}
 
     def size(candidate: Candidate) -> tuple[int, int, int, float]:
@@ -219,10 +228,10 @@ def in_order(candidate: Candidate, families: tuple[Family, ...]) -> Candidate:
     return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
 
 
-def limit(best: float, baseline: float) -> float:
+def limit(best: float, baseline: float, noise: float = 0.0) -> float:
     """Return the highest loss that counts as equal to the best."""
     gained = baseline - best if math.isfinite(baseline) else 0.0
-    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained)
+    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained, min(noise, MOST_NOISE * gained))
 
 
 def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:

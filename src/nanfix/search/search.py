@@ -44,6 +44,7 @@ def search(
     directory: Path,
     baseline: float = math.inf,
     revised: Mapping[Candidate, float | None] = NOT_REVISED,
+    noise: float = 0.0,
     progress: Progress | None = None,
     pool: WorkerPool | None = None,
     net: Net | None = None,
@@ -58,6 +59,7 @@ def search(
             are judged against it.
         revised: losses of candidates found out after their trial, None for one that did
             not hold then.
+        noise: by how much a loss was seen to differ from seed to seed.
         progress: shows the trials.
         pool: processes that run the trials in the place of this one.
         net: keeps the faults of strategies, whose candidates are left out.
@@ -84,7 +86,7 @@ def search(
             oracle.verbose = 0
             pool.run(oracle)
         finished = oracle.finished()
-        ranked = choose(finished, space.families, baseline)
+        ranked = choose(finished, space.families, baseline, noise)
         return Found(
             {candidate: space.fix_of(candidate) for candidate in ranked},
             stable_losses(finished),

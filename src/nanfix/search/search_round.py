@@ -59,6 +59,7 @@ class SearchRound:
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
         self._proofs: dict[Candidate, Proof] = {}
+        self._noise = 0.0  # by how much the loss of one fix has differed from seed to seed
         self._unproved: list[Fix] = []
         self.trials: tuple[TrialRecord, ...] = ()
 
@@ -118,6 +119,7 @@ class SearchRound:
             self._revised[candidate] = None
         else:
             self._proofs[candidate] = proof
+            self._noise = max(self._noise, max(proof.losses) - min(proof.losses))
             # A lucky trial counts no more.
             self._revised[candidate] = max(min(proof.losses), found.losses[candidate])
 
@@ -139,6 +141,7 @@ class SearchRound:
                 directory=self._folder,
                 baseline=self._baseline,
                 revised=self._revised,
+                noise=self._noise,
                 progress=progress,
                 net=self._run.net,
             )
