@@ -15,7 +15,7 @@ from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.remedies.registry import select
 from nanfix.report.trial import TrialRecord
-from nanfix.search.oracle import NOT_REVISED
+from nanfix.search.ladder import NO_HINDSIGHT, Hindsight
 from nanfix.search.search import search
 from nanfix.search.space import build_space
 from nanfix.search.tuner import PROJECT
@@ -35,9 +35,11 @@ def judge(tried):
     return judged
 
 
-def run(space, directory, tried, revised=NOT_REVISED, **budget):
+def run(space, directory, tried, hindsight=NO_HINDSIGHT, **budget):
     limits = Budget(**{"trials": 50, **budget})
-    return search(space, judge(tried), budget=limits, seed=0, directory=directory, revised=revised)
+    return search(
+        space, judge(tried), budget=limits, seed=0, directory=directory, hindsight=hindsight
+    )
 
 
 def first(found):
@@ -87,15 +89,15 @@ def test_what_failed_later_is_not_found_again_and_the_search_goes_on_past_it(spa
     tried = []
     best, _ = first(run(space, tmp_path, tried))
     count = len(tried)
-    found = run(space, tmp_path, tried, revised={best: None})
+    found = run(space, tmp_path, tried, hindsight=Hindsight({best: None}))
     assert best not in found.fixes and found.fixes
     assert len(tried) > count
 
 
 def test_what_turned_out_worse_later_is_found_behind_the_others(space, tmp_path):
     best, _ = first(run(space, tmp_path, []))
-    assert first(run(space, tmp_path, [], revised={best: 5.0}))[0] != best
-    assert best in run(space, tmp_path, [], revised={best: 5.0}).fixes
+    assert first(run(space, tmp_path, [], hindsight=Hindsight({best: 5.0})))[0] != best
+    assert best in run(space, tmp_path, [], hindsight=Hindsight({best: 5.0})).fixes
 
 
 def test_torn_oracle_file_is_survived(space, tmp_path):

@@ -19,8 +19,8 @@ Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they a
 EQUAL = 0.05
 # and so does one worse by this share of what the best has gained over learning nothing.
 EQUAL_GAIN = 0.02
-# Losses that differ by no more than other seeds make them differ are equal, too; but what takes more
-# than this share of the gain is no noise.
+# Losses that differ by no more than other seeds make them differ are equal, too; but what takes
+# more than this share of the gain is no noise.
 MOST_NOISE = 0.1
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
 
@@ -35,7 +35,19 @@ class Tried:
     steps: int = 0
 
 
-FAILED = Tried(None)
+@dataclass(frozen=True)
+class Hindsight:
+    """What proofs have found out about candidates after their trials.
+
+    `losses` count in the place of those of the trials, None for what has failed since; `noise` is
+    by how much the loss of one fix has differed from seed to seed.
+    """
+
+    losses: Mapping[Candidate, float | None] = field(default_factory=dict)
+    noise: float = 0.0
+
+
+FAILED, NO_HINDSIGHT = Tried(None), Hindsight()
 Proposals = Generator[Candidate, Tried, None]
 Results = Mapping[Candidate, Tried]
 
@@ -200,7 +212,7 @@ def choose(
     the exception. At its mildest it is nearest to failing again, so there the loss decides.
 
     Args:
-        noise: by how much the loss of a candidate was seen to differ from seed to seed.
+        noise: by how much the loss of one fix has differed from seed to seed.
     """
     stable = stable_losses(results)
     if not stable:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import keras_tuner
@@ -19,13 +18,12 @@ from nanfix.remedies.fix import Fix
 from nanfix.report.fix_file import read_trial
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
-from nanfix.search.ladder import FAILED, Candidate, Tried, ladder
+from nanfix.search.ladder import FAILED, NO_HINDSIGHT, Candidate, Tried, ladder
 from nanfix.search.space import Space
 
 ORACLE, COPY, RECORD = "oracle.json", "oracle-copy.json", "record.json"
 OBJECTIVE, STEPS = keras_tuner.Objective("validation_loss", "min"), "steps"
 UNLIMITED = 1_000_000  # trials that may fail in a row: the ladder decides when a search ends
-NOT_REVISED: Mapping[Candidate, float | None] = MappingProxyType({})
 
 
 class LadderOracle(keras_tuner.Oracle):
@@ -44,7 +42,7 @@ class LadderOracle(keras_tuner.Oracle):
         deadline: float,
         seed: int,
         baseline: float,
-        revised: Mapping[Candidate, float | None] = NOT_REVISED,
+        revised: Mapping[Candidate, float | None] = NO_HINDSIGHT.losses,
         progress: Progress | None = None,
         net: Net | None = None,
     ):

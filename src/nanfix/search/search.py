@@ -17,8 +17,8 @@ from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
 from nanfix.search._project import claim, mend
-from nanfix.search.ladder import Candidate, choose, stable_losses
-from nanfix.search.oracle import NOT_REVISED, UNLIMITED, LadderOracle
+from nanfix.search.ladder import NO_HINDSIGHT, Candidate, Hindsight, choose, stable_losses
+from nanfix.search.oracle import UNLIMITED, LadderOracle
 from nanfix.search.space import Space
 from nanfix.search.tuner import PROJECT, Judge, ProbeTuner
 from nanfix.search.workers.pool import WorkerPool
@@ -43,8 +43,7 @@ def search(
     seed: int,
     directory: Path,
     baseline: float = math.inf,
-    revised: Mapping[Candidate, float | None] = NOT_REVISED,
-    noise: float = 0.0,
+    hindsight: Hindsight = NO_HINDSIGHT,
     progress: Progress | None = None,
     pool: WorkerPool | None = None,
     net: Net | None = None,
@@ -57,9 +56,7 @@ def search(
         budget: a trial that runs when the seconds are spent is finished.
         baseline: the validation loss of a model that has learned nothing; differences
             are judged against it.
-        revised: losses of candidates found out after their trial, None for one that did
-            not hold then.
-        noise: by how much a loss was seen to differ from seed to seed.
+        hindsight: what was found out about candidates after their trials.
         progress: shows the trials.
         pool: processes that run the trials in the place of this one.
         net: keeps the faults of strategies, whose candidates are left out.
@@ -73,7 +70,7 @@ def search(
         deadline=deadline,
         seed=seed,
         baseline=baseline,
-        revised=revised,
+        revised=hindsight.losses,
         progress=progress,
         net=net,
     )
@@ -86,7 +83,7 @@ def search(
             oracle.verbose = 0
             pool.run(oracle)
         finished = oracle.finished()
-        ranked = choose(finished, space.families, baseline, noise)
+        ranked = choose(finished, space.families, baseline, hindsight.noise)
         return Found(
             {candidate: space.fix_of(candidate) for candidate in ranked},
             stable_losses(finished),

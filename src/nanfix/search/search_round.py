@@ -21,7 +21,7 @@ from nanfix.search._progress import Progress
 from nanfix.search._proof import OutOfTime, Proof, prove
 from nanfix.search.adoption import UNPROVED, Adoption
 from nanfix.search.judge import Judge
-from nanfix.search.ladder import Candidate
+from nanfix.search.ladder import Candidate, Hindsight
 from nanfix.search.search import Found, search
 from nanfix.search.space import Space
 from nanfix.search.workers.shared_run import SharedRun
@@ -59,7 +59,6 @@ class SearchRound:
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
         self._proofs: dict[Candidate, Proof] = {}
-        self._noise = 0.0  # by how much the loss of one fix has differed from seed to seed
         self._unproved: list[Fix] = []
         self.trials: tuple[TrialRecord, ...] = ()
 
@@ -119,9 +118,13 @@ class SearchRound:
             self._revised[candidate] = None
         else:
             self._proofs[candidate] = proof
-            self._noise = max(self._noise, max(proof.losses) - min(proof.losses))
             # A lucky trial counts no more.
             self._revised[candidate] = max(min(proof.losses), found.losses[candidate])
+
+    @property
+    def _noise(self) -> float:
+        spreads = (max(proof.losses) - min(proof.losses) for proof in self._proofs.values())
+        return max(spreads, default=0.0)
 
     def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
         whole = Fix((*self._base_fix.edits, *fix.edits))
@@ -140,8 +143,7 @@ class SearchRound:
                 seed=self._run.seed,
                 directory=self._folder,
                 baseline=self._baseline,
-                revised=self._revised,
-                noise=self._noise,
+                hindsight=Hindsight(self._revised, self._noise),
                 progress=progress,
                 net=self._run.net,
             )
