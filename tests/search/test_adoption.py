@@ -73,3 +73,60 @@ def test_a_finite_run_whose_loss_and_weights_have_grown_has_diverged(rate):
     assert ("a lower learning rate" in str(report)) is diverged
     for one, other in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def of_no_row(y, p):
+    return ops.log(ops.stop_gradient(p)) + 0.0 * p
+
+
+def test_a_loss_of_which_no_gradient_arrives_is_no_repair_though_weights_move():
+    x, y = explosions.table()
+    model = explosions.mlp(keras.optimizers.AdamW(0.01, weight_decay=0.5), of_no_row)
+    report = nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["constrain-outputs"],
+        budget=Budget(trials=2),
+        throw=False,
+        **explosions.ARGUMENTS,
+    )
+    assert report.outcome is Outcome.FINITE
+    assert "no gradient of the data reaches the weights" in str(report)
+
+
+def test_how_many_rows_a_guard_holds_back_is_told():
+    x, y = explosions.table()
+
+    def loss(y, p):
+        there = ops.cast(y > 0.0, "float32")
+        return there * ops.square(y - p) - 1e-3 * ops.log(there)
+
+    model = explosions.mlp("adam", loss)
+    report = nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["guard-unsafe-operations"],
+        budget=Budget(trials=3),
+        throw=False,
+        **explosions.ARGUMENTS,
+    )
+    told = "The guard holds back the gradient of"
+    assert told in str(report), report
+    rows = int(str(report).partition(told)[2].split()[0])
+    assert 8 <= rows <= 24  # of 32: those whose target is not above 0
+
+
+def test_a_model_that_predicts_one_number_is_no_repair():
+    x, y = explosions.table()
+    x[3, 0] = np.nan
+    y = y + 3.0  # which the last bias learns
+    model = explosions.mlp("adam", activation="elu")
+    model.layers[1].activation = explosions.rectified
+    model.layers[1].bias.assign(np.full(8, -1e3))
+    report = nanfix.fit(
+        model, x, y, strategies=["impute-nonfinite"], throw=False, **explosions.ARGUMENTS
+    )
+    # Better than untrained, which is all that is asked of a change to the data.
+    assert report.outcome is Outcome.FINITE

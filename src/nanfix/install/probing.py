@@ -176,6 +176,17 @@ class Prober:
             rows = np.linspace(0, count - 1, min(count, BATCHES * size)).astype(int)
             yield from (unpacked(batch)[0] for batch in batches_of(part, rows, size))
 
+    def training_batches(self, size: int, count: int) -> list[Any]:
+        """Return so many batches of `size` rows, no row in two, from all over what is trained on
+        under the prepared plan; of a stream, or of too few rows, none.
+        """
+        part = filtered(self._data.training_part(), self._rows)
+        known = rows_in(part.x) or 0 if part.is_arrays else 0
+        if known < size * count:
+            return []
+        rows = np.linspace(0, known - 1, size * count).astype(int).reshape(size, count).T
+        return batches_of(part, rows.reshape(-1), size)
+
     def _fed(self, rows: RowFilter, variation: int) -> TrainingData:
         """Return what a probe is trained on; built once for the probes that leave out
         the same rows.

@@ -12,6 +12,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.training_data import TrainingData
 from nanfix.install._hand_back import HandBack
+from nanfix.install._insight import Insight
 from nanfix.install._installing import Installer
 from nanfix.install.folding import Sites
 from nanfix.install.probing import Probe, Prober
@@ -86,6 +87,10 @@ class Workbench:
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""
         return self._prober.figures_on(data)
+
+    def insight(self) -> Insight:
+        """Return what looks into the prepared model."""
+        return Insight(self.model, self._prober.training_batches)
 
     @quiet()
     def hand_back(self, plan: Plan) -> list[str]:

@@ -129,6 +129,20 @@ def told_of_updates(model: "keras.Model", listen: Callable[[Any, Any], None]) ->
         yield
 
 
+@contextmanager
+def updates_withheld(model: "keras.Model", listen: Callable[[Any, Any], None]) -> Iterator[None]:
+    """Do as `told_of_updates` does, and change nothing by the gradients."""
+    with ExitStack() as during:
+        for optimizer in optimizers(model):
+
+            def withheld(grads, *args, _optimizer=optimizer, **kwargs):
+                listen(_optimizer, list(grads))
+                return _optimizer.iterations
+
+            override(during, optimizer, "apply", withheld)
+        yield
+
+
 def _telling(
     optimizer: "keras.optimizers.Optimizer", listen: Callable[[Any, Any], None]
 ) -> Callable[..., Any]:

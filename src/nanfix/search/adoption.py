@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from nanfix.changes.guards import Guards
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.row_filter import filtered, unknown_length
+from nanfix.data.row_filter import filtered, kept_sample, unknown_length
 from nanfix.explain.incident import Incident, say
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
@@ -20,6 +21,7 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
+from nanfix.search._reach import NOTHING_ARRIVES, Reach
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import WORSE, directions, moved, shortfall
 
@@ -34,6 +36,12 @@ UNPROVED = (
 )
 
 
+HELD_BACK = (
+    "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
+    "them."
+)
+
+
 class Adoption:
     """Trains the user's epochs with fixes, one after the other, until one holds and learns.
 
@@ -43,6 +51,7 @@ class Adoption:
 
     def __init__(self, run: Incident, bench: Workbench, judge: Judge, notes: list[str]):
         self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
+        self._held_back: tuple[str, ...] = ()
         self._reached = run.detected.epoch  # of the latest training, from 1
         # The losses and fixes of trainings that held, but did not learn.
         self.finite: list[tuple[float, Fix]] = []
@@ -73,7 +82,7 @@ class Adoption:
         """Train with `fix` until that fails, and return why; None when it does not."""
         plan = fix.plan(self._run.run)
         try:
-            _, after = self._train(
+            *_, after = self._train(
                 fix,
                 plan,
                 "training with what treats this cause, to see whether another is behind it.",
@@ -100,7 +109,7 @@ class Adoption:
         plan = (Plan(), *stages)[-1]
         begun, before = self._judge.begun(plan), math.nan if learning else self._before()
         try:
-            start, after = self._train(fix, plan, "training on with the fix.")
+            start, reach, after = self._train(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
             self._notes.append(str(refused))
             return None
@@ -108,7 +117,8 @@ class Adoption:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         loss, figures = self._bench.validation()
-        lacking = self._lacking(loss, figures, start, begun, of_data)
+        self._held_back = ()
+        lacking = self._lacking(loss, figures, start, begun, of_data) or self._idle(plan, reach)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         if lacking is not None and (learning or not loss <= before + WORSE * abs(before)):
@@ -122,9 +132,9 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
-        told = (*self._notes, *self._unjudged(), *handed_back, proof)
+        told = (*self._notes, *self._unjudged(), *handed_back, proof, *self._held_back)
         if lacking is not None:
-            told = (*handed_back, f"It falls short of a repair: {lacking}.")
+            told = (*handed_back, f"It falls short of a repair: {lacking}.", *self._held_back)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -171,14 +181,29 @@ class Adoption:
             of_data=of_data,
         )
 
+    def _idle(self, plan: Plan, reach: Reach | None) -> str | None:
+        """Return that nothing of the data reaches the weights, or the predictions; None where it
+        does, or that is not known. How many rows a guard holds back is kept to be told.
+        """
+        sample, net = kept_sample(self._run.run.sample, plan.of(RowFilter)), self._run.net
+        if reach is None:
+            return None
+        looking = partial(reach.lacking, sample.x, sample.targets)
+        lacking = net.attempt("looking for what reaches the predictions", looking, None)
+        if lacking is not None or not plan.of(Guards).guards:
+            return lacking
+        held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
+        self._held_back = (HELD_BACK.format(held, tried),) if held else ()
+        return NOTHING_ARRIVES if held and held == tried else None
+
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""
         loss = self._bench.loss_from(Plan(), self._run.recording.good)
         return loss if math.isfinite(loss) else math.inf
 
-    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Watched]:
+    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Reach | None, Watched]:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
-        that began and what was seen.
+        that began, what its gradients were there, and what was seen.
 
         A durable run that was killed in this very training goes on with it. `then` tells the user
         what follows the rollback.
@@ -193,6 +218,7 @@ class Adoption:
         run.written.keep()
         run.data.rewind(start.total)
         self._bench.prepare(plan, start, run.seed)
+        reach = run.net.attempt("looking at the first gradients", partial(Reach, self._bench), None)
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and not run.watching.durable:
             store.clear()
@@ -204,4 +230,4 @@ class Adoption:
         run.begun = after.begun
         last = 1 + max(after.epoch, default=start.epoch)
         self._reached = after.incident.detected.epoch if after.incident is not None else last
-        return start, after
+        return start, reach, after

@@ -1,16 +1,18 @@
 """Whether a training with a fix has learned: comparisons of figures on the validation data."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
 
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
+ROUNDING = 1e-6  # share of a prediction, by which rounding makes rows differ
 WORSE = 0.1  # an output that is worse than its baseline by this share has been given up
 
 
@@ -113,6 +115,44 @@ def _metrics_worse(
         told = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
         return f"every metric is worse than before training ({told})"
     return None
+
+
+def constant_over_rows(
+    predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+) -> str | None:
+    """Return that an output is the same for all rows, though what it is to predict is not.
+
+    Args:
+        predictions: of each output, shape (rows, ...).
+        targets: of the same rows, in the same order; without them nothing can be told.
+    """
+    if len(predictions) != len(targets):
+        return None
+    for place, (told, wanted) in enumerate(zip(predictions, targets, strict=True), 1):
+        if len(told) > 1 and not _varies(told) and _varies(wanted):
+            which = "the model" if len(predictions) == 1 else f"output {place}"
+            return f"{which} predicts the same for every row"
+    return None
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Say whether rows differ by more than rounding; what is no number is left out."""
+    flat = values.reshape(len(values), -1)
+    if flat.dtype.kind not in "biuf":
+        return bool((flat != flat[:1]).any())
+    flat = np.where(np.isfinite(flat), flat, np.nan).astype("float64")
+    lowest, highest = (np.fmin.reduce(flat), np.fmax.reduce(flat))
+    size = np.maximum(np.abs(lowest), np.abs(highest))
+    return bool((highest - lowest > ROUNDING * size).any())
+
+
+def the_same(gradient: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
+    """Say whether the gradients of different rows are the same number for number, as those are
+    that no row reaches: 0, or that of a penalty on the weights.
+    """
+    return len(gradient) == len(other) and all(
+        np.array_equal(one, another) for one, another in zip(gradient, other, strict=True)
+    )
 
 
 def directions(figures: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""What a prepared model makes of rows: its predictions, and the gradients of its training, without
+a step being taken.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from nanfix.install.folding import callable_alone
+from nanfix.model.optimizers import updates_withheld
+from nanfix.model.quiet import quiet
+from nanfix.model.randomness import preserved_randomness
+from nanfix.model.snapshot import restore, take_as_it_is
+from nanfix.model.training_step import recordable
+from nanfix.private.tensorflow import functions_run_eagerly
+
+Gradient = list[np.ndarray]
+# A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
+# do not come. It has been trained with, so nothing else is wrong with it.
+UNSEEN = (tf.errors.OpError, TypeError, ValueError)
+
+
+class Insight:
+    """Looks at a model with all that is installed in it; the model is left as it was.
+
+    Its training step is traced once, and serves as long as the plan that was prepared then does.
+
+    Args:
+        batches: returns a number of batches of a size, as `Prober.training_batches` does.
+    """
+
+    def __init__(self, model: Any, batches: Callable[[int, int], list[Any]]):
+        self._model, self.batches = model, batches
+
+        def step(batch: Any) -> list[Any]:
+            heard: list[Any] = []
+            listening = updates_withheld(model, lambda _, gradients: heard.extend(gradients))
+            # Gradients do not come out of a function that has been compiled apart.
+            with listening, functions_run_eagerly(True):
+                model.train_step(batch)
+            return [tf.convert_to_tensor(each) for each in heard if each is not None]
+
+        self._step: Any = tf.function(step, reduce_retracing=True)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether gradients can be had: not where Keras compiles no step, or several devices share
+        one.
+        """
+        model = self._model
+        single = model.distribute_strategy.num_replicas_in_sync == 1
+        return single and recordable(model) and not model.run_eagerly
+
+    def gradients(self, batches: Iterable[Any]) -> Iterator[Gradient]:
+        """Yield the gradient of each batch, at every variable that has one; nothing where the step
+        does not let them be seen.
+        """
+        before = take_as_it_is(self._model)
+        try:
+            with preserved_randomness():
+                for batch in batches:
+                    yield [np.asarray(each) for each in self._step(batch)]
+        except UNSEEN:
+            return
+        finally:
+            restore(before)
+
+    @quiet()
+    def predictions(self, inputs: Any) -> list[np.ndarray]:
+        """Return what the model predicts, each output (rows, ...); nothing of one that only
+        trains.
+        """
+        if not callable_alone(self._model):
+            return []
+        before = take_as_it_is(self._model)
+        try:
+            with preserved_randomness():
+                outputs = tree.flatten(self._model(inputs, training=False))
+            return [np.asarray(output) for output in outputs]
+        finally:
+            restore(before)

@@ -1,0 +1,53 @@
+"""Whether the rows that are trained on reach the weights, and the predictions, under a fix."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nanfix.data.arrays import flat_arrays
+from nanfix.install.workbench import Workbench
+from nanfix.search.verdict import constant_over_rows, the_same
+
+ROWS, BATCHES = 32, 2  # of each batch whose gradients are compared
+SINGLE = 32  # rows that are looked at one by one
+NOTHING_ARRIVES = "no gradient of the data reaches the weights"
+
+
+class Reach:
+    """Looks at a training with a fix that is prepared, at its beginning and at its end.
+
+    Of the gradients of a stream, and of what Keras does not compile, nothing is known.
+    """
+
+    def __init__(self, bench: Workbench):
+        self._insight = bench.insight()
+        batches = self._insight.batches(ROWS, BATCHES) if self._insight.has_gradients else []
+        self._batches = batches if batches and not _alike(*batches) else []
+        self._cut_off = self._is_cut_off()
+
+    def lacking(self, inputs: Any, targets: Sequence[np.ndarray]) -> str | None:
+        """Return that the predictions for `inputs` are all the same, or that nothing has reached
+        the weights from the beginning to now; else None.
+        """
+        alike = constant_over_rows(self._insight.predictions(inputs), targets)
+        return alike or (NOTHING_ARRIVES if self._cut_off and self._is_cut_off() else None)
+
+    def held_back(self) -> tuple[int, int]:
+        """Return of how many single rows, and of how many that were tried, the gradient is 0; of
+        none where that is not known.
+        """
+        rows = self._insight.batches(1, SINGLE) if self._batches else []
+        reached = [
+            any(np.any(part) for part in gradient) for gradient in self._insight.gradients(rows)
+        ]
+        return reached.count(False), len(reached)
+
+    def _is_cut_off(self) -> bool:
+        gradients = list(self._insight.gradients(self._batches))
+        return len(gradients) == BATCHES and the_same(*gradients)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    pairs = zip(flat_arrays(one), flat_arrays(other), strict=True)
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
