@@ -10,6 +10,8 @@ endif
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := src strategies tests examples benchmarks
+# A file stays with one worker, for what its tests share; tests/conftest.py says which files begin.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test scripts soak check format docs venv clean
 .DEFAULT_GOAL := test
@@ -18,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -c "import runpy, nanfix.model.quiet; nanfix.model.quiet.load_tensorflow(); runpy.run_path('examples/demo.py', run_name='__main__')"
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 # Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes two of them.
 scripts: $(INSTALLED)
@@ -27,7 +29,7 @@ scripts: $(INSTALLED)
 # The whole suite, and what `make test` has no time for: strategies against experts, every legal training of tests/legal with all
 # strategies, repaired twice and loaded in a fresh process, 1,000 composed ones (40 in `make test`), and every form of data repaired.
 soak: $(INSTALLED)
-	NANFIX_SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	NANFIX_SOAK=1 $(BIN)/python -m pytest $(IN_PARALLEL)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -2,6 +2,8 @@
 object stays repaired.
 """
 
+from functools import cache
+
 import explosions
 import keras
 import numpy as np
@@ -194,24 +196,33 @@ def assert_finite_on_zeros(model):
     assert np.isfinite(model.predict(np.zeros((2, 4)), verbose=0)).all()
 
 
+@cache
+def distance():
+    """Repair the root of a distance, once for all tests that look at it; return what the repaired
+    model predicted, too.
+    """
+    report, held_x, held_y = repairs.check_repair(NAME, explosions.root_of_distance)
+    _, x, *_ = explosions.root_of_distance()
+    return report, held_x, held_y, report.model.predict(x, verbose=0)
+
+
 def test_repairs_a_gradient_that_is_infinite_at_zero():
-    report, *_ = repairs.check_repair(NAME, explosions.root_of_distance)
+    report, *_ = distance()
     assert report.fix.edits[0].params["operation"] == "Sqrt"
     assert_finite_on_zeros(report.model)
 
 
 def test_found_fix_works_on_a_fresh_model_whose_layers_have_other_names():
-    model, x, y, arguments = explosions.root_of_distance()
-    found = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    found, *_, predicted = distance()
     keras.layers.Lambda(lambda h: h)  # counts the automatic names on
     fresh, x, y, arguments = explosions.root_of_distance()
     report = nanfix.apply(fresh, found.fix, x, y, **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED and report.trials == ()
-    np.testing.assert_allclose(fresh.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(fresh.predict(x, verbose=0), predicted, rtol=1e-5)
 
 
 def test_model_trains_on_after_its_repair():
-    report, x, y = repairs.check_repair(NAME, explosions.root_of_distance)
+    report, x, y, _ = distance()
     report.model.fit(
         np.concatenate([x, np.zeros_like(x)]), np.concatenate([y, np.zeros_like(y)]), verbose=0
     )

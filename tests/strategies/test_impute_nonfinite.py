@@ -4,6 +4,7 @@ the model at the end.
 
 import subprocess
 import sys
+from functools import cache
 
 import explosions
 import keras
@@ -99,27 +100,37 @@ def filled(report, x):
     return np.where(np.isfinite(x), x, np.float32(numbers))
 
 
+@cache
+def repaired(build, strategies=(NAME,)):
+    """Repair an explosion, once for all tests that look at it; return what the repaired model
+    predicted, too.
+    """
+    model, x, y, arguments = build()
+    report = nanfix.fit(model, x, y, strategies=strategies, **arguments)
+    assert report.model is model
+    return report, x, y, arguments, model.predict(x, verbose=0)
+
+
 def test_repaired_model_takes_inputs_with_holes():
-    model, x, y, arguments = explosions.missing_cells()
-    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
-    assert report.outcome is Outcome.REPAIRED and report.model is model and len(report.trials) == 1
+    report, x, y, _, predicted = repaired(explosions.missing_cells)
+    model, weights = report.model, report.model.get_weights()
+    assert report.outcome is Outcome.REPAIRED and len(report.trials) == 1
     assert report.diagnosis.rows == (70, 90)
-    predicted = model.predict(x, verbose=0)
     assert np.isfinite(predicted).all()
     np.testing.assert_array_equal(predicted, model.predict(filled(report, x), verbose=0))
     history = model.fit(x, y, epochs=1, verbose=0).history  # a plain fit goes on with it
     assert np.isfinite(history["loss"]).all()
+    model.set_weights(weights)
 
 
 def test_training_equals_one_on_filled_data():
-    model, x, y, arguments = explosions.missing_cells()
-    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    report, x, y, arguments, predicted = repaired(explosions.missing_cells)
     assert report.trials[0].started_from == "initial weights"
     plain, *_ = explosions.missing_cells()
     history = plain.fit(filled(report, x), y, **arguments).history
     np.testing.assert_allclose(report.history["loss"], history["loss"], rtol=1e-5)
     np.testing.assert_allclose(
-        model.predict(x, verbose=0),
+        predicted,
         plain.predict(filled(report, x), verbose=0),
         rtol=1e-4,
         atol=1e-5,
@@ -161,25 +172,26 @@ LOAD = """
 import sys
 sys.modules["nanfix"] = None  # as where it is not installed
 import keras, numpy as np
-model = keras.models.load_model(sys.argv[1])
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+for folder in sys.argv[1:]:
+    model = keras.models.load_model(folder + "/model.keras")
+    np.save(folder + "/predicted.npy", model.predict(np.load(folder + "/x.npy"), verbose=0))
 """
 
 
-@pytest.mark.parametrize(
-    "build", [explosions.missing_cells, explosions.missing_cells_and_large_targets]
-)
-def test_saved_model_predicts_the_same_where_nanfix_is_not_installed(build, tmp_path):
-    model, x, y, arguments = build()
-    report = nanfix.fit(model, x, y, **arguments)
-    assert NAME in {edit.strategy for edit in report.fix.edits}
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", x)
-    files = [str(tmp_path / name) for name in ("model.keras", "x.npy", "predicted.npy")]
-    subprocess.run([sys.executable, "-c", LOAD, *files], check=True, capture_output=True)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "predicted.npy"), model.predict(x, verbose=0), rtol=1e-6
-    )
+def test_saved_models_predict_the_same_where_nanfix_is_not_installed(tmp_path):
+    found = {
+        "holes": repaired(explosions.missing_cells),
+        "holes and targets": repaired(explosions.missing_cells_and_large_targets, None),
+    }
+    for name, (report, x, *_) in found.items():
+        assert NAME in {edit.strategy for edit in report.fix.edits}
+        (tmp_path / name).mkdir()
+        report.model.save(tmp_path / name / "model.keras")
+        np.save(tmp_path / name / "x.npy", x)
+    folders = [str(tmp_path / name) for name in found]
+    subprocess.run([sys.executable, "-c", LOAD, *folders], check=True, capture_output=True)
+    for name, (*_, predicted) in found.items():
+        np.testing.assert_allclose(np.load(tmp_path / name / "predicted.npy"), predicted, rtol=1e-6)
 
 
 @pytest.mark.soak
