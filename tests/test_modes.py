@@ -6,16 +6,49 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import explosions
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
+from modes import (
+    ARGUMENTS,
+    BATCH,
+    ROWS,
+    SOUND,
+    STEPS,
+    OwnStep,
+    adam,
+    adversaries,
+    assert_onset_is_exact,
+    assert_same_state,
+    assert_untouched,
+    by_keras,
+    callbacks,
+    compiled,
+    dataset,
+    exploding_generator,
+    finite,
+    generator,
+    jit_compile,
+    late,
+    mixed_float16,
+    named,
+    named_inputs_and_outputs,
+    own_fit,
+    own_step,
+    own_train_function,
+    plain,
+    pydataset,
+    recurrent,
+    run_eagerly,
+    state,
+    steps_per_execution,
+    trained,
+    twins_of,
+)
 
 import nanfix
 from nanfix import Cause, Outcome
@@ -23,363 +56,6 @@ from nanfix.data.training_data import TrainingData
 from nanfix.model.snapshot import restore
 from nanfix.recorder.watch import watch
 from nanfix.records.diagnosis import Onset
-
-ROWS, BATCH = 100, 16
-STEPS = 7  # of an epoch; the last is short, and executions of 3 steps do not divide it
-ARGUMENTS = {"epochs": 2, "batch_size": BATCH, "verbose": 0}
-SOUND = 9  # steps before an explosion, so that it falls into the second epoch
-
-
-def adam():
-    return keras.optimizers.Adam(0.01)
-
-
-def late(rate=1e10, sound=SOUND):
-    """Return an optimizer with a schedule that explodes after `sound` steps; momentum
-    gives it slots.
-    """
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([sound - 1], [0.01, rate])
-    return keras.optimizers.SGD(schedule, momentum=0.9)
-
-
-def optimizers(model):
-    return [value for value in vars(model).values() if isinstance(value, keras.Optimizer)]
-
-
-def state(model):
-    """Return all that a training changes, metrics apart: weights, statistics, seeds, and every
-    optimizer's variables.
-    """
-    metrics = {id(variable) for variable in model.metrics_variables}
-    own = [variable for variable in model.variables if id(variable) not in metrics]
-    return [
-        np.asarray(v).copy()
-        for v in (*own, *(v for optimizer in optimizers(model) for v in optimizer.variables))
-    ]
-
-
-def finite(model):
-    return all(np.isfinite(value).all() for value in state(model))
-
-
-class Oracle(keras.callbacks.Callback):
-    """Finds the onset by looking at the loss and at the whole state after every single
-    step; keeps that step's loss.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.onset, self.loss = None, None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.model.reset_metrics()  # so that the loss is this step's alone
-
-    def on_train_batch_end(self, batch, logs=None):
-        loss = float(logs.get("loss", 0.0))
-        if self.onset is None and not (np.isfinite(loss) and finite(self.model)):
-            self.onset, self.loss = Onset(self._epoch + 1, batch + 1), loss
-
-
-def by_keras(model, *data, **arguments):
-    """Call the model's own fit, one that a subclass overrides included."""
-    return model.fit(*data, **arguments)
-
-
-def step_by_step(model, x, y, **arguments):
-    """Train one step an execution under the eyes of an oracle, which is returned."""
-    if model.steps_per_execution > 1:
-        model.steps_per_execution, model.train_function = 1, None
-    oracle = Oracle()
-    model.fit(x, y, **{**arguments, "callbacks": [oracle]})
-    return oracle
-
-
-diagnosed = partial(nanfix.fit, strategies=(), throw=False)
-
-
-def trained(fit, build, model=None):
-    """Train a new model, or go on with `model`, on the data of `build`; return it with what `fit`
-    gave. Always seeded alike.
-    """
-    keras.utils.set_random_seed(0)
-    new, x, y, arguments = build()
-    keras.utils.set_random_seed(1)
-    model = model or new
-    return model, fit(model, x, y, **arguments)
-
-
-@dataclass(frozen=True)
-class Twins:
-    """Two models trained alike, one by Keras and one watched, and what each had come to by then."""
-
-    build: Any
-    plain: Any
-    watched: Any
-    history: Any
-    report: Any
-    states: tuple[list[Any], list[Any]]
-
-
-def twins_of(build, fit=nanfix.fit):
-    plain, history = trained(by_keras, build)
-    watched, report = trained(fit, build)
-    return Twins(build, plain, watched, history, report, (state(plain), state(watched)))
-
-
-def assert_same_state(left, right):
-    for one, other in zip(left, right, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def assert_untouched(twins):
-    """Check that a healthy watched run came out bit for bit as Keras made the other."""
-    report = twins.report
-    assert report.outcome is Outcome.HEALTHY and report.diagnosis is None and not report.fix
-    assert report.history == twins.history.history and report.epoch == twins.history.epoch
-    assert_same_state(*twins.states)
-
-
-def assert_onset_is_exact(build, plain=None, watched=None):
-    """Check the reported onset against the oracle, which is returned, and that the
-    watched model comes back finite.
-    """
-    _, oracle = trained(step_by_step, build, plain)
-    model, report = trained(diagnosed, build, watched)
-    assert oracle.onset is not None
-    assert report.outcome in (Outcome.EXHAUSTED, Outcome.UNREPAIRABLE)
-    assert report.diagnosis.onset == oracle.onset
-    assert finite(model)
-    return oracle
-
-
-def body():
-    """Return layers with every kind of state: weights, the seed of Dropout, the
-    statistics of BatchNormalization.
-    """
-    return [
-        layers.Dense(8, "relu"),
-        layers.Dropout(0.3),
-        layers.BatchNormalization(),
-        layers.Dense(1),
-    ]
-
-
-class Network(keras.Model):
-    """A subclass, without variables until it meets data."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = keras.Sequential(body())
-
-    def call(self, inputs, training=False):
-        return self.body(inputs, training=training)
-
-
-class OwnStep(Network):
-    """Writes its own step, and returns the loss of that step alone."""
-
-    def train_step(self, data):
-        x, y = data
-        with tf.GradientTape() as tape:
-            loss = keras.ops.mean(keras.ops.square(y - self(x, training=True)))
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {"loss": loss}
-
-
-class OwnFit(Network):
-    """Does something before it trains."""
-
-    def fit(self, x=None, y=None, **arguments):
-        return super().fit(x, 2.0 * y, **arguments)
-
-
-class OwnTrainFunction(Network):
-    """Replaces the function that Keras draws batches with."""
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            step = tf.function(self.train_step)
-            self.train_function = lambda iterator: step(next(iterator))
-        return self.train_function
-
-
-class Adversaries(keras.Model):
-    """A generator and a discriminator with an optimizer each, and no loss called loss."""
-
-    def __init__(self):
-        super().__init__()
-        self.generator = keras.Sequential(
-            [keras.Input((2,)), layers.Dense(8, "relu"), layers.Dense(4)]
-        )
-        self.discriminator = keras.Sequential(
-            [keras.Input((4,)), layers.Dense(8, "relu"), layers.Dropout(0.3), layers.Dense(1)]
-        )
-        self.noise = keras.random.SeedGenerator(3)
-
-    def compile(self, generator_optimizer, discriminator_optimizer):
-        super().compile()
-        self.generator_optimizer, self.discriminator_optimizer = (
-            generator_optimizer,
-            discriminator_optimizer,
-        )
-        self.loss_fn = keras.losses.BinaryCrossentropy(from_logits=True)
-
-    def train_step(self, real):
-        rows = keras.ops.shape(real)[0]
-        noise = keras.random.normal((rows, 2), seed=self.noise)
-        ones, zeros = keras.ops.ones((rows, 1)), keras.ops.zeros((rows, 1))
-        with tf.GradientTape() as tape:
-            judged = (
-                self.discriminator(real, training=True),
-                self.discriminator(self.generator(noise), training=True),
-            )
-            discriminated = self.loss_fn(ones, judged[0]) + self.loss_fn(zeros, judged[1])
-        self._descend(tape, discriminated, self.discriminator, self.discriminator_optimizer)
-        with tf.GradientTape() as tape:
-            generated = self.loss_fn(ones, self.discriminator(self.generator(noise, training=True)))
-        self._descend(tape, generated, self.generator, self.generator_optimizer)
-        return {"d_loss": discriminated, "g_loss": generated}
-
-    def _descend(self, tape, loss, part, optimizer):
-        variables = part.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-
-
-def compiled(model, optimizer, **settings):
-    model.compile(optimizer, "mse", **settings)
-    return model, *explosions.table(ROWS), dict(ARGUMENTS)
-
-
-def plain(optimizer):
-    return compiled(keras.Sequential(body()), optimizer(), metrics=["mae"])
-
-
-def steps_per_execution(optimizer):
-    return compiled(keras.Sequential(body()), optimizer(), steps_per_execution=3)
-
-
-def jit_compile(optimizer):
-    return compiled(keras.Sequential(body()), optimizer(), jit_compile=True)
-
-
-def run_eagerly(optimizer):
-    return compiled(keras.Sequential(body()), optimizer(), run_eagerly=True)
-
-
-def mixed_float16(optimizer):
-    """Keras wraps the optimizer of a model of half precision in one that scales the loss."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model, x, y, arguments = compiled(
-            keras.Sequential([*body(), layers.Activation("linear", dtype="float32")]), optimizer()
-        )
-    finally:
-        keras.config.set_dtype_policy(policy)
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    return model, x, 10.0 * y, arguments
-
-
-def own_step(optimizer):
-    return compiled(OwnStep(), optimizer())
-
-
-def own_fit(optimizer):
-    return compiled(OwnFit(), optimizer())
-
-
-def own_train_function(optimizer):
-    return compiled(OwnTrainFunction(), optimizer())
-
-
-def adversaries(optimizer, generator_optimizer=adam):
-    model = Adversaries()
-    model.compile(generator_optimizer(), optimizer())
-    return model, explosions.table(ROWS)[0], None, dict(ARGUMENTS)
-
-
-def exploding_generator(optimizer):
-    return adversaries(adam, optimizer)
-
-
-def dataset(optimizer):
-    model, x, y, arguments = plain(optimizer)
-    del arguments["batch_size"]
-    return (
-        model,
-        tf.data.Dataset.from_tensor_slices((x, y)).shuffle(ROWS, seed=2).batch(BATCH),
-        None,
-        arguments,
-    )
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, y):
-        super().__init__()
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return STEPS
-
-    def __getitem__(self, index):
-        rows = slice(BATCH * index, BATCH * (index + 1))
-        return self.x[rows], self.y[rows]
-
-
-def pydataset(optimizer):
-    model, x, y, arguments = plain(optimizer)
-    del arguments["batch_size"]
-    return model, Batches(x, y), None, arguments
-
-
-def generator(optimizer):
-    model, x, y, arguments = plain(optimizer)
-    del arguments["batch_size"]
-    batches = Batches(x, y)
-    endless = (batches[step % STEPS] for step in iter(iter(range(10**9)).__next__, None))
-    return model, endless, None, {**arguments, "steps_per_epoch": STEPS}
-
-
-def named_inputs_and_outputs(optimizer):
-    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
-    hidden = layers.Dropout(0.3)(layers.Dense(8, "relu")(layers.Concatenate()([first, second])))
-    outputs = {
-        "sum": layers.Dense(1, name="sum")(hidden),
-        "product": layers.Dense(1, name="product")(hidden),
-    }
-    model = keras.Model({"first": first, "second": second}, outputs)
-    model.compile(optimizer(), {"sum": "mse", "product": "mae"})
-    x, y = explosions.table(ROWS)
-    return model, {"first": x, "second": x**2}, {"sum": y, "product": y**2}, dict(ARGUMENTS)
-
-
-def recurrent(optimizer):
-    model, _, _, arguments = compiled(
-        keras.Sequential([layers.LSTM(4, dropout=0.2), layers.Dense(1)]), optimizer()
-    )
-    x = np.random.default_rng(0).normal(size=(ROWS, 5, 3)).astype("float32")
-    return model, x, x.mean(axis=(1, 2))[:, None], arguments
-
-
-def callbacks(optimizer):
-    """No epoch improves by 10, so that the rate falls after each and the third is the last, with
-    the weights of the first.
-    """
-    model, x, y, arguments = plain(optimizer)
-    given = [
-        keras.callbacks.EarlyStopping(min_delta=10.0, patience=2, restore_best_weights=True),
-        keras.callbacks.ReduceLROnPlateau(min_delta=10.0, patience=1),
-    ]
-    held = explosions.table(32, seed=1)
-    return model, x, y, {**arguments, "epochs": 5, "callbacks": given, "validation_data": held}
-
-
-def named(build):
-    return build.__name__
 
 
 @pytest.fixture(

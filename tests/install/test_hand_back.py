@@ -11,161 +11,27 @@ import numpy as np
 import pytest
 import structures
 import tensorflow as tf
-from keras import layers, ops
+from handed_back import (
+    CASES,
+    TARGETS,
+    Siamese,
+    affine,
+    compiled,
+    on_the_bench,
+    own_step,
+    plain,
+    raw,
+)
+from keras import layers
 
 import nanfix
 from nanfix import Edit, Fix, Outcome
 from nanfix.changes.change import Change
-from nanfix.changes.maps import Affine, TargetScaling
-from nanfix.changes.plan import Plan
-from nanfix.changes.scaling import Scaling
-from nanfix.data.training_data import TrainingData
-from nanfix.explain.description import describe
-from nanfix.install.workbench import Workbench
-from nanfix.model.snapshot import take
 from nanfix.model.undo import override
 from nanfix.private.graphs import calls_of
 from nanfix.private.objects import INPUTS_SPEC, all_layers
 from nanfix.records.errors import CannotHandBack, InputError
 from nanfix.testing import contract
-
-TARGETS = TargetScaling(300.0, 40.0, 2)
-
-
-def affine(width, factor=1.0):
-    return Affine(
-        tuple(factor * 10.0 * (i + 1) for i in range(width)),
-        tuple(factor * (i + 2.0) for i in range(width)),
-    )
-
-
-def raw(*shape, factor=1.0, seed=0):
-    scaling = affine(shape[-1], factor)
-    x = np.random.default_rng(seed).normal(size=(24, *shape))
-    return (x * np.float32(scaling.scale) + np.float32(scaling.center)).astype("float32")
-
-
-def on_the_bench(model, x, targets=None, *changes, **scalings):
-    """Return a workbench of the compiled model, with a plan of these scalings prepared;
-    and what it predicts then.
-
-    With `changes`, the plan holds these alone.
-    """
-    model(x)
-    y = np.zeros((24, 1), "float32")
-    data = TrainingData.of(x, y, {"verbose": 0})
-    run, sites = describe(model, data, [])
-    model.optimizer.build(model.trainable_variables)
-    inputs = scalings or {
-        name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()
-    }
-    plan = Plan()
-    for change in changes or [Scaling(inputs=inputs, targets=targets)]:
-        plan = plan.with_change(change)
-    plan.check(run)
-    bench = Workbench(run, data, data.held([]), sites)
-    bench.open()
-    bench.prepare(plan, take(model))
-    return bench, plan, np.asarray(model(x))
-
-
-def compiled(model):
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
-    return model
-
-
-def listed():
-    """Built from a list whose order is not that of the sorted names."""
-    wide, deep = keras.Input((2,), name="wide"), keras.Input((2,), name="deep")
-    both = layers.Concatenate()([layers.Dense(3, "relu")(wide), layers.Dense(3, "relu")(deep)])
-    return compiled(keras.Model([wide, deep], layers.Dense(1)(both)))
-
-
-class Siamese(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.shared, self.last = layers.Dense(3, "relu"), layers.Dense(1)
-
-    def call(self, inputs):
-        return self.last(
-            ops.concatenate([self.shared(inputs["a"]), self.shared(inputs["b"])], axis=-1)
-        )
-
-
-def two_towers():
-    a, b, shared = keras.Input((2,), name="a"), keras.Input((2,), name="b"), layers.Dense(3, "relu")
-    return compiled(
-        keras.Model([a, b], layers.Dense(1)(layers.Concatenate()([shared(a), shared(b)])))
-    )
-
-
-def inside():
-    """Its first layers are a model of their own."""
-    inputs = keras.Input((2,))
-    block = keras.Sequential([keras.Input((2,)), layers.Dense(3, "relu")], name="encoder")
-    return compiled(keras.Model(inputs, layers.Dense(1)(block(inputs))))
-
-
-def own_step():
-    class Model(keras.Model):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.spare, self.seen = layers.Dense(1), keras.metrics.Mean(name="seen")
-
-        def train_step(self, data):
-            self.seen.update_state(1.0)
-            return {**super().train_step(data), "seen": self.seen.result()}
-
-    inputs = keras.Input((2,))
-    return compiled(Model(inputs, layers.Dense(1)(layers.Dense(3, "relu")(inputs))))
-
-
-def plain():
-    return compiled(keras.Sequential([keras.Input((2,)), layers.Dense(3, "relu"), layers.Dense(1)]))
-
-
-def by_dict():
-    return {"wide": raw(2), "deep": raw(2, factor=100.0, seed=1)}
-
-
-CASES = {
-    "sequential": (plain, lambda: raw(2), {"input[0]": affine(2)}),
-    "a list fed a dict": (listed, by_dict, {"wide": affine(2), "deep": affine(2, 100.0)}),
-    "a dict with a key too many": (
-        listed,
-        lambda: {**by_dict(), "another": raw(2)},
-        {"wide": affine(2), "deep": affine(2, 100.0)},
-    ),
-    "one layer for two inputs": (
-        two_towers,
-        lambda: [raw(2), raw(2, factor=100.0, seed=1)],
-        {"a": affine(2), "b": affine(2, 100.0)},
-    ),
-    "a model inside": (inside, lambda: raw(2), {"input[0]": affine(2)}),
-    "a step of its own": (own_step, lambda: raw(2), {"input[0]": affine(2)}),
-    "narrower than Normalization can tell": (
-        plain,
-        lambda: raw(2, factor=1e-9),
-        {"input[0]": affine(2, 1e-9)},
-    ),
-    "a subclass": (
-        lambda: compiled(structures_subclass()),
-        lambda: raw(2),
-        {"input[0]": affine(2)},
-    ),
-}
-
-
-def structures_subclass():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = layers.Dense(3, "relu"), layers.Dense(1)
-
-        def call(self, inputs):
-            return self.last(self.first(inputs))
-
-    return Own()
 
 
 @pytest.mark.parametrize("case", CASES)
