@@ -102,3 +102,24 @@ def test_a_column_without_a_finite_value_is_lost_and_not_constant():
     x[:, 1] = np.nan
     seen = look(x)
     assert seen.lost == (1,) and seen.constant == ()
+
+
+def test_tokens_have_no_scale_to_be_odd_about():
+    """Most are padding: the others lie far from the median, and some rows are padding alone."""
+    tokens = np.zeros((300, 5), "int32")
+    tokens[:, 0] = np.arange(300) % 3
+    tokens[:20, 1] = 900
+    x = np.where(np.arange(300)[:, None] % 11 == 0, tokens, 0)
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Embedding(1000, 4),
+            keras.layers.LayerNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    y = np.random.default_rng(0).normal(size=(300, 1)).astype("float32")
+    sample = Sample((x,), (y,), (False,), quantities=(False,), names=(SINGLE,))
+    assert list(remarks(Run.of(model, sample), [x], [y])) == []

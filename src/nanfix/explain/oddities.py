@@ -53,6 +53,8 @@ class Columns:
 def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the
     model takes them.
+
+    Numbers by which something is looked up, such as tokens, have no scale to be odd about.
     """
     normalized = [
         type(layer).__name__
@@ -62,7 +64,7 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     known = [
         (name, array)
-        for name, arrays in (("inputs", inputs), ("targets", targets))
+        for name, arrays in (("inputs", _quantities(run.sample, inputs)), ("targets", targets))
         for array in arrays
         if array.dtype.kind in "fiu" and array.ndim and len(array)
     ]
@@ -97,6 +99,14 @@ def _of_array(name: str, array: Any, normalized: list[str], half: bool) -> Itera
         )
     if half and seen.peak > HALF_MAX:
         yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
+
+
+def _quantities(sample: Sample, inputs: list[Any]) -> list[Any]:
+    """Return the inputs whose numbers mean a quantity, all of them where that is not known."""
+    marks = sample.quantities
+    if len(marks) != len(inputs):
+        return inputs
+    return [array for array, quantity in zip(inputs, marks, strict=True) if quantity]
 
 
 def look(array: Any) -> Columns:
