@@ -4,6 +4,7 @@ import explosions
 import keras
 import numpy as np
 import pytest
+from test_callbacks import Board, events
 
 import nanfix
 from nanfix import Outcome
@@ -101,6 +102,21 @@ def test_early_stopping_ends_the_epochs_as_in_keras():
     assert report.epoch == history.epoch
     for left, right in zip(plain.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)  # those of the best epoch, which was finite
+
+
+def test_tensorboard_has_the_epochs_that_keras_gives(tmp_path):
+    found = {}
+    for fit in (by_keras, unrepaired):
+        log_dir = tmp_path / fit.__name__
+        trained(fit, Board(str(log_dir), update_freq=2))
+        found[fit] = [
+            events(log_dir / part, tag)[0]
+            for part in ("train", "validation")
+            for tag in ("epoch_loss", "epoch_mae")
+        ]
+        batches = events(log_dir / "train", "batch_loss")[0]
+        assert batches == sorted(set(batches))
+    assert found[unrepaired] == found[by_keras] == [[0, 1, 2, 3, 4]] * 4
 
 
 def test_backup_is_kept_when_no_fix_holds(tmp_path):

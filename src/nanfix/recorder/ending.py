@@ -3,13 +3,16 @@ every callback told.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
 
 from nanfix.data.training_data import TrainingData
 from nanfix.model.object_state import remember
+from nanfix.model.undo import put
+from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.watch import Watched
 
 # At the end of a training it deletes what it has saved, which is still finite here.
@@ -30,11 +33,36 @@ def ended(
         The whole history, and its epochs.
     """
     assert watched.incident is not None
-    callbacks, onset = watched.begun, watched.incident.detected
-    # Of the failed training: a fix that was trained with has taught them other things.
-    remember(watched.knew)
     log = _history_of(model, watched)
     model.stop_training = False
+    with _boards(model, data) as boards:
+        # Of the failed training: a fix that was trained with has taught them other things.
+        remember(watched.knew)
+        _end(model, data, watched, (*watched.begun, *boards), log)
+    return log.history, log.epoch
+
+
+@contextmanager
+def _boards(model: Any, data: TrainingData) -> Iterator[list[Any]]:
+    """Open again the files of the user's TensorBoards, which were closed when the training broke
+    off; they are told neither of the graph nor of the weights, which have stayed as they were.
+    """
+    boards = [c for c in user_callbacks(data) if isinstance(c, keras.callbacks.TensorBoard)]
+    with ExitStack() as during:
+        for board in boards:
+            for name in ("write_graph", "histogram_freq", "embeddings_freq"):
+                put(during, board, name, 0)
+            board.set_model(model)
+            board.on_train_begin()
+        yield boards
+
+
+def _end(
+    model: Any, data: TrainingData, watched: Watched, callbacks: Sequence[Any], log: Any
+) -> None:
+    """Tell callbacks of every epoch that is left, and of the end."""
+    assert watched.incident is not None
+    onset = watched.incident.detected
     if watched.incident.logged:
         for callback in callbacks:
             callback.on_train_batch_end(onset.step - 1, _nothing(watched.recorder.logged))
@@ -53,7 +81,6 @@ def ended(
     for callback in callbacks:
         if not isinstance(callback, KEEPS):
             callback.on_train_end(dict(logs))
-    return log.history, log.epoch
 
 
 def _history_of(model: Any, watched: Watched) -> Any:
