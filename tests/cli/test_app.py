@@ -302,6 +302,23 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert "\x1b" not in errors
 
 
+def test_calls_of_which_the_same_is_said_are_told_as_one(nanfix, repaired):
+    """A loop that fits batch by batch has as many calls as batches."""
+    failed = CallResult(3, "net", "EXHAUSTED: words", Outcome.EXHAUSTED)
+    healthy = [CallResult(n, "net", "HEALTHY: fine", Outcome.HEALTHY) for n in (0, 1, 2, 4)]
+    repaired["result"] = ScriptResult(0, (*healthy[:3], failed, healthy[3]))
+    _, _, errors = nanfix("repair", "train.py")
+    told = [
+        "nanfix: fit calls 1 to 3, model net: HEALTHY",
+        "  fine",
+        "nanfix: fit call 4, model net: EXHAUSTED",
+        "  words",
+        "nanfix: fit call 5, model net: HEALTHY",
+        "  fine",
+    ]
+    assert errors.splitlines()[: len(told)] == told
+
+
 def test_a_diagnosis_that_was_shown_is_not_repeated(nanfix, repaired):
     call = CallResult(
         0,

@@ -23,3 +23,13 @@ def test_causes_that_are_at_fault_together_are_named_and_treated_together():
 def test_a_single_cause_is_all_that_is_told_of_as_one():
     told = str(Diagnosis(Onset(1, 2), FINDINGS))
     assert "And as well" not in told and told.count("Also possible") == 2
+
+
+def test_the_same_evidence_is_told_once():
+    findings = (
+        Finding(Cause.POISON_BATCH, 0.95, "made batch by batch, and in this one 3 NaN"),
+        Finding(Cause.NONFINITE_INPUT, 0.9, "3 NaN"),
+        Finding(Cause.LEARNING_RATE, 0.5, "the first step is large"),
+    )
+    told = str(Diagnosis(Onset(1, 1), findings))
+    assert told.count("3 NaN") == 1 and told.count("Also possible") == 1

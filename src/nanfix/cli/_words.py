@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,16 +69,16 @@ def tell_written(result: "ScriptResult", script: str) -> None:
 
 
 def _show(result: "ScriptResult", screen: "Console") -> None:
-    """Print, for each fit call, what was seen, what was changed and whether it is proved."""
-    for call in result.calls:
+    """Print, for each fit call, what was seen, what was changed and whether it is proved; calls in
+    a row of which the same is to be said are told as one.
+    """
+    for (ending, details), found in groupby(result.calls, _told):
+        calls = list(found)
+        first, last = calls[0].call + 1, calls[-1].call + 1
+        which = f"fit call {first}" if first == last else f"fit calls {first} to {last}"
         style = "green" if result.code == 0 else "bold"
-        ending = call.outcome.name if call.outcome else "NOT WATCHED"
-        screen.print(
-            f"nanfix: fit call {call.call + 1}, model {call.model}: {ending}",
-            style=style,
-            markup=False,
-        )
-        for line in _details(call):
+        screen.print(f"nanfix: {which}, {ending}", style=style, markup=False)
+        for line in details:
             screen.print(f"  {line}", markup=False)
     for note in result.notes:
         screen.print(f"nanfix: {note}", markup=False)
@@ -85,6 +86,12 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
         screen.print("nanfix: interrupted; nothing was written.", markup=False)
     elif result.exit_code:
         screen.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)
+
+
+def _told(call: "CallResult") -> tuple[str, list[str]]:
+    """Return what is said of a call: how it ended, and the lines below."""
+    ending = call.outcome.name if call.outcome else "NOT WATCHED"
+    return f"model {call.model}: {ending}", _details(call)
 
 
 def _details(call: "CallResult") -> list[str]:

@@ -161,7 +161,14 @@ class Diagnosis:
             lines.append(f"Before: {self.trend}.")
         if self.tried:
             lines.append(f"Tried otherwise: {self.tried}.")
-        possible = [finding for finding in self.findings[self.together :] if not finding.refuted]
+        # The same evidence in other words is not told again.
+        possible = [
+            finding
+            for number, finding in enumerate(self.findings)
+            if number >= self.together
+            and not finding.refuted
+            and not any(finding.evidence in told.evidence for told in self.findings[:number])
+        ]
         lines += [f"Also possible: {f.cause.sentence} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
             lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")

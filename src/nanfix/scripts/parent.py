@@ -33,7 +33,7 @@ SECOND_RUN = (
     "thrown away."
 )
 SECOND_RUN_ENDED = "---- End of the second run."
-NOT_RUN_AGAIN = "The fix is not proved: the script was not run again with it (--no-prove)."
+NOT_RUN_AGAIN = "The script was not run again with the fix, to see that it holds (--no-prove)."
 
 
 def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments

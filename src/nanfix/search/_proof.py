@@ -24,7 +24,12 @@ class Proof:
     fix: Fix
     losses: tuple[float, ...]
 
-    def __str__(self):
+    def told(self, judged: bool) -> str:
+        """Return the sentence of it; where no model could be judged, that it stays finite is all
+        that is known.
+        """
+        if not judged:
+            return f"It stays finite with {len(self.losses)} other seeds and over more steps, too."
         losses = " and ".join(f"{loss:.3g}" for loss in self.losses)
         return (
             f"Proved: it also works with {len(self.losses)} other seeds and over more steps (loss "

@@ -89,7 +89,7 @@ class SearchRound:
                     return self._adopted(found.fixes[candidate], diagnosis, NO_TIME)
                 continue
             proof = self._proofs[candidate]
-            report = self._adopted(proof.fix, diagnosis, str(proof))
+            report = self._adopted(proof.fix, diagnosis, proof)
             if report is not None:
                 return report
             self._revised[candidate] = None
@@ -126,7 +126,7 @@ class SearchRound:
         spreads = (max(proof.losses) - min(proof.losses) for proof in self._proofs.values())
         return max(spreads, default=0.0)
 
-    def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: str) -> Report | None:
+    def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: Proof | str) -> Report | None:
         whole = Fix((*self._base_fix.edits, *fix.edits))
         of_data = all(self._tiers.get(edit.strategy) == Tier.DATA for edit in whole.edits)
         return self._adoption.adopt(whole, diagnosis, proof, of_data=of_data)
