@@ -1,7 +1,6 @@
 """Give the last layer an activation that keeps its outputs where the loss is defined."""
 
 from nanfix.changes.layers import LayerAttributes
-from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import takes_logits
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
@@ -42,8 +41,8 @@ class ConstrainOutputs(Strategy):
         )
 
     def space(self, hp, diagnosis, run, plan):
-        address, _ = run.activations[-1]
-        return {"layer": address, "activation": _needed(run)}
+        assert run.output_activation is not None, "space is asked only where the strategy applies"
+        return {"layer": run.output_activation[0], "activation": _needed(run)}
 
     def apply(self, run, plan, *, layer, activation):
         return plan.with_change(LayerAttributes.of([layer], activation=activation))
@@ -59,6 +58,6 @@ def _needed(run) -> str | None:
     # TensorFlow is loaded when it is needed, not with the catalogue.
     from nanfix.explain.loss_probe import needed_activation
 
-    if not run.activations or activation_name(run.activations[-1][1]) in INTO_DOMAIN:
+    if run.output_activation is None or run.output_name in INTO_DOMAIN:
         return None
     return needed_activation(run, INTO_DOMAIN)

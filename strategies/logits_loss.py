@@ -6,7 +6,6 @@ import numpy as np
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.loss import LogitsLoss as Change
-from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import (
     COMPUTED_FROM_LOGITS,
     CROSSENTROPIES,
@@ -65,7 +64,7 @@ class LogitsLoss(Strategy):
 
     def apply(self, run, plan, *, loss, reduction, factor, raw_outputs, activation):
         if activation is not None:
-            address, _ = run.activations[-1]
+            address, _ = run.output_activation
             plan = plan.with_change(LayerAttributes.of([address], activation=activation))
         return plan.with_change(Change(loss, reduction, factor, raw_outputs))
 
@@ -96,11 +95,11 @@ def _equivalent(run) -> tuple[Change, str | None] | None:
         or run.user_loss is None
     ):
         return None
-    last = activation_name(run.activations[-1][1]) if run.activations else "linear"
+    known, last = run.output_activation is not None, run.output_name
     own = crossentropy_of(run.user_loss)
     for stock in COMPUTED_FROM_LOGITS:
         probabilities = _factor(run, stock, from_logits=False)
-        if probabilities is not None and last in (stock.activation, "linear"):
+        if known and probabilities is not None and last in (stock.activation, "linear"):
             reduction, factor = probabilities
             return Change(
                 stock.name, reduction, factor

@@ -70,7 +70,7 @@ def _hidden(run) -> list[str]:
     }
     hidden = [
         (a, layer)
-        for a, layer in run.activations[:-1]
+        for a, layer in run.hidden_activations
         if activation_name(layer) != TRAINED and a not in inside
     ]
     unbounded = {
@@ -96,11 +96,11 @@ def _output(diagnosis, run) -> tuple[str, str] | None:
     if (
         crossentropy is None
         or takes_logits(loss)
-        or not run.activations
+        or run.output_activation is None
         or diagnosis.place.phase is not Phase.LOSS
     ):
         return None
-    address, layer = run.activations[-1]
+    address, layer = run.output_activation
     return (
         (address, crossentropy.activation) if activation_name(layer) not in PROBABILITIES else None
     )

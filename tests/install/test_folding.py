@@ -121,6 +121,43 @@ def test_embedding_is_a_lookup():
     assert site.looked_up and not site.foldable
 
 
+class HeadFirst(keras.Model):
+    """Its last layer is made before the others."""
+
+    def __init__(self, after=None):
+        super().__init__()
+        self.head = layers.Dense(1, "sigmoid")
+        self.body, self.after = layers.Dense(4, "relu"), after
+
+    def call(self, inputs):
+        outputs = self.head(self.body(inputs))
+        return outputs if self.after is None else self.after(outputs)
+
+
+def side_by_side():
+    inputs = keras.Input((6,))
+    head = layers.Dense(1, "sigmoid", name="head")
+    return keras.Model(inputs, [head(inputs), layers.Dense(2, name="other")(inputs), head(inputs)])
+
+
+@pytest.mark.parametrize(
+    ("make", "outer"),
+    [
+        (HeadFirst, ["dense"]),
+        (lambda: HeadFirst(lambda p: 2.0 * p), [None]),
+        (lambda: HeadFirst(layers.Reshape((1, 1))), ["dense"]),
+        (lambda: sequential(HeadFirst(), layers.ReLU()), ["dense"]),
+        (lambda: keras.Sequential([HeadFirst(), layers.ReLU()]), ["re"]),
+        (side_by_side, ["head", "other", "head"]),
+        (lambda: keras.Sequential([layers.Reshape((2, 3)), layers.LSTM(2)]), [None]),
+    ],
+)
+def test_the_layer_whose_activation_gives_an_output_is_seen(make, outer):
+    keras.backend.clear_session()
+    found = find_sites(make(), raw((6,))[:2]).outer
+    assert [layer and layer.name.partition("_")[0] for layer in found] == outer
+
+
 def test_gate_passes_the_gradient_of_scaled_targets():
     """d/dw of ((y - pred) / s)^2 is what the weights must see, though the loss is (y - pred)^2."""
     import tensorflow as tf

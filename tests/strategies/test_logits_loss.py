@@ -234,6 +234,30 @@ def test_repaired_model_still_predicts_probabilities():
     assert_probabilities(report.model.predict(x, verbose=0), y)
 
 
+class HeadFirst(keras.Model):
+    """Its last layer is made before the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = layers.Dense(1, "sigmoid"), layers.Dense(8, "tanh")
+
+    def call(self, inputs):
+        return self.head(self.body(inputs))
+
+
+def test_the_layer_that_gives_the_output_is_meant_and_not_the_one_made_last():
+    _, x, y, arguments = explosions.handwritten_binary()
+    keras.utils.set_random_seed(0)
+    model = HeadFirst()
+    model.compile(keras.optimizers.Adam(0.03), explosions.binary_by_hand)
+    model(x)
+    model.head.kernel.assign(100.0 * model.head.kernel)
+    report = repairs.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.outcome is repairs.Outcome.REPAIRED
+    assert model.body.activation is keras.activations.tanh
+    assert_probabilities(model.predict(x, verbose=0), y)
+
+
 def test_outputs_that_were_no_probabilities_become_some():
     report, x, y = repairs.check_repair(NAME, lambda: explosions.handwritten_binary(last=None))
     assert report.model.layers[-1].activation is keras.activations.sigmoid

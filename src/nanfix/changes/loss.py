@@ -38,7 +38,8 @@ class LogitsLoss(Loss):
     def install_for_training(self, shop, plan):
         from nanfix.changes.loss_installer import train_from_logits
 
-        layer = None if self.raw_outputs else shop.run.activations[-1][1]
+        given = shop.run.output_activation
+        layer = None if self.raw_outputs or given is None else given[1]
         train_from_logits(
             shop.model, self._stock(from_logits=True), self.factor, layer, shop.training
         )
@@ -131,7 +132,6 @@ def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
     model would predict these.
     """
     from nanfix.changes.layers import LayerAttributes
-    from nanfix.model.activations import activation_name
     from nanfix.model.crossentropies import (
         COMPUTED_FROM_LOGITS,
         CROSSENTROPIES,
@@ -139,13 +139,13 @@ def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
         crossentropy_of,
     )
 
-    address, last = run.activations[-1] if run.activations else (None, None)
+    address, _ = run.output_activation or (None, None)
     activation = (
         plan.of(LayerAttributes).attributes.get(address, {}).get("activation")
         if address is not None
         else None
     )
-    activation = activation or (activation_name(last) if last is not None else "linear")
+    activation = activation or run.output_name
     given = ["from_logits=True"] if wanted.raw_outputs else []
     given += (
         [f"reduction={wanted.reduction!r}"] if wanted.reduction != "sum_over_batch_size" else []

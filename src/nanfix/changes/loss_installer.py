@@ -40,22 +40,28 @@ def train_from_logits(model: Any, loss: Any, factor: float, last: Any, undo: Exi
     """Compute the loss, in float32, of what goes into the activation of the `last`
     layer, or of the outputs for None.
     """
-    kept: dict[str, Any] = {}
+    kept: list[tuple[Any, Any]] = []  # what the activation gave, and of which logits
     if last is not None:
         activation = activation_of(last)
 
         def with_logits(values):
-            kept["logits"] = values
-            return activation(values)
+            kept.append((activation(values), values))
+            return kept[-1][0]
 
         change_activation(undo, last, with_logits)
     put(undo, model, COMPILE_LOSS, CompileLoss(loss, _weights(model, factor)))
     computed = model.compute_loss
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return computed(
-            x, y, ops.cast(kept.get("logits", y_pred), "float32"), sample_weight, training
+        (output,) = tree.flatten(y_pred)
+        # A layer may be called more than once, and its outputs be given another shape.
+        logits = next(
+            (of for given, of in kept if given is output), kept[-1][1] if kept else output
         )
+        kept.clear()
+        if logits.shape != output.shape:
+            logits = ops.reshape(logits, ops.shape(output))
+        return computed(x, y, ops.cast(logits, "float32"), sample_weight, training)
 
     override(undo, model, "compute_loss", compute_loss)
 

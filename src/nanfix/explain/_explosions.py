@@ -61,7 +61,7 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
     for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))
-    if any(is_steep(activation_of(layer)) for _, layer in run.activations[:-1]):
+    if any(is_steep(activation_of(layer)) for _, layer in run.hidden_activations):
         # Its numbers are great because of it, not of the weights.
         yield from _unbounded(run, tried.activation)
     wide, loudest = growth.wide, growth.loudest
@@ -167,7 +167,7 @@ def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
             guess,
             (bounded, SURE),
         )
-    hidden = [layer for _, layer in run.activations[:-1]]
+    hidden = [layer for _, layer in run.hidden_activations]
     steep = [layer for layer in hidden if is_steep(activation_of(layer))]
     unbounded = [layer for layer in hidden if not is_bounded(activation_of(layer))]
     names = {activation_name(layer) for layer in steep or unbounded}

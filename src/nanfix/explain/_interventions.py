@@ -87,6 +87,7 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
     that small is known.
     """
     wanted, normalization = crossentropy_of(run.user_loss), failing.layer
+    last = run.output_activation
     made: list[tuple[bool, Callable[[], Intervention | None]]] = [
         (
             cause in HOLES or cause is Cause.INVALID_LABEL,
@@ -119,18 +120,17 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
             ),
         ),
         (
-            cause is Cause.UNSTABLE_ACTIVATION and wanted is not None and bool(run.activations),
-            lambda: _with_outputs(run, wanted.activation if wanted is not None else ""),
+            cause is Cause.UNSTABLE_ACTIVATION and wanted is not None and last is not None,
+            lambda: _with_outputs(last, wanted.activation if wanted is not None else ""),
         ),
         (cause in OUT_OF_DOMAIN, lambda: _guarded(failing, run)),
     ]
     return next((make() for applies, make in made if applies), None)
 
 
-def _with_outputs(run: Run, activation: str) -> Intervention:
-    last = run.activations[-1][1]
+def _with_outputs(last: Any, activation: str) -> Intervention:
     return Intervention(
-        f"with {activation} outputs", during=lambda undo: _activated(undo, last, activation)
+        f"with {activation} outputs", during=lambda undo: _activated(undo, last[1], activation)
     )
 
 

@@ -168,7 +168,7 @@ def suspect_activations(run: Run) -> tuple[list[Any], str]:
     recurrent = unbounded_recurrences(run)
     if recurrent:
         return recurrent, "tanh"
-    steep = [layer for _, layer in run.activations[:-1] if is_steep(activation_of(layer))]
+    steep = [layer for _, layer in run.hidden_activations if is_steep(activation_of(layer))]
     if steep:
         return steep, "relu"
     linear = linear_throughout(run)
@@ -176,9 +176,9 @@ def suspect_activations(run: Run) -> tuple[list[Any], str]:
         array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1
         for array in run.sample.targets
     )
-    last = run.activations[-1][1] if run.activations else None
-    if linear and shares and activation_name(last) == "linear":
-        return [*linear, last], "sigmoid"
+    last = run.output_activation
+    if linear and shares and last is not None and run.output_name == "linear":
+        return [*linear, last[1]], "sigmoid"
     return linear, "sigmoid"
 
 

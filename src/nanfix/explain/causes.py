@@ -272,7 +272,7 @@ def _out_of_domain(failing: Observation, run: Run, tried: Counterfactuals) -> li
 
 def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
     values = f"{failing.place.values}"
-    last = activation_name(run.activations[-1][1]) if run.activations else "linear"
+    last = run.output_name
     if failing.over_nothing:
         yield Finding(Cause.EMPTY_REDUCTION, 0.93, values)
     if failing.phase is Phase.UPDATE:

@@ -51,9 +51,12 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
     behind = tuple(address for address, layer in _normalizable(model) if id(layer) not in entries)
+    named = {id(layer): address for address, layer in walk(model)}
+    outer = sites.outer
     run = Run.of(
         model,
         sample,
+        outputs=None if outer is None else tuple(named.get(id(layer)) for layer in outer),
         output_foldable=sites.output.foldable
         or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
         normalizable=behind,

@@ -83,7 +83,7 @@ class _Probe:
         loss: Any = keras.losses.get(run.user_loss)
         self._loss = getattr(loss, "call", loss)
         self._shape, self._targets = shape, targets
-        self._activation = activation_of(run.activations[-1][1]) if _ends_so(run, shape) else None
+        self._activation = _ending(run, shape)
         self._deadline = time.perf_counter() + SECONDS
         self.reads_weights = False
 
@@ -130,14 +130,14 @@ def _distinct(targets: np.ndarray) -> np.ndarray:
     return np.unique(targets[kept], axis=0)
 
 
-def _ends_so(run: Run, shape: tuple[int, ...]) -> bool:
-    """Say whether the last layer with an activation makes the outputs."""
-    if not run.activations:
-        return False
-    last = run.activations[-1][1]
+def _ending(run: Run, shape: tuple[int, ...]) -> Any:
+    """Return the activation that gives outputs of this very shape; None where that is not known."""
+    if run.outputs is None or run.output_activation is None:
+        return None
+    last = run.output_activation[1]
     made: Any = getattr(last, "output", None)
-    given = getattr(run.model, "outputs", None)
-    return bool(given) and made is given[0] and tuple(made.shape[1:]) == tuple(shape)
+    known = made is not None and tuple(made.shape[1:]) == tuple(shape)
+    return activation_of(last) if known else None
 
 
 def _each_alike(targets: np.ndarray, width: int) -> Iterator[np.ndarray]:

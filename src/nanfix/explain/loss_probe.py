@@ -46,7 +46,8 @@ def falls_without_end(guard: Guard, run: Run) -> bool:
     Beyond the edge of its domain a guarded logarithm is constant, and what else is in the loss may
     have no minimum there.
     """
-    bounded = bool(run.activations) and is_bounded(activation_of(run.activations[-1][1]))
+    last = run.output_activation
+    bounded = last is not None and is_bounded(activation_of(last[1]))
     outputs = None if bounded else _outputs(run)
     # Probabilities, whatever made them.
     if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):
@@ -72,11 +73,8 @@ def needed_activation(run: Run, names: tuple[str, ...]) -> str | None:
     It is tried on drawn outputs, so that the answer does not depend on the weights that
     a trial has left.
     """
-    outputs = (
-        None
-        if not run.activations or is_bounded(activation_of(run.activations[-1][1]))
-        else _outputs(run)
-    )
+    last = run.output_activation
+    outputs = None if last is None or is_bounded(activation_of(last[1])) else _outputs(run)
     if outputs is None:
         return None
     loss, drawn = (

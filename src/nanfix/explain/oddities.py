@@ -12,7 +12,6 @@ from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain._encodings import encodings
-from nanfix.model.activations import activation_name
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
@@ -198,9 +197,9 @@ def finite(array: np.ndarray) -> np.ndarray:
 def _output(run: Run) -> Iterator[str]:
     """A crossentropy that takes probabilities, and a last layer that gives none."""
     wanted = crossentropy_of(run.user_loss)
-    if wanted is None or not run.activations or takes_logits(run.user_loss):
+    if wanted is None or run.output_activation is None or takes_logits(run.user_loss):
         return
-    given = activation_name(run.activations[-1][1])
+    given = run.output_name
     if given not in PROBABILITIES:
         instead = f"{given} outputs instead of {wanted.activation}"
         yield f"the loss takes probabilities, and the last layer with weights gives {instead}"

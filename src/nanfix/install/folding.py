@@ -17,6 +17,7 @@ from keras import layers, tree
 
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.data.arrays import rows_in, take_rows
+from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
 from nanfix.model.snapshot import read
@@ -24,6 +25,7 @@ from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
 HALF = ("float16", "bfloat16")
@@ -53,10 +55,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of every input by its name, and of the single output."""
+    """The sites of every input by its name, and of the single output.
+
+    `outer` are the layers whose activation gives the outputs, None for an output that something
+    else gives; None where no output was seen.
+    """
 
     inputs: Mapping[str, Site]
     output: Site
+    outer: tuple[Any, ...] | None = None
 
     def foldable_alone(self, name: str) -> bool:
         """Say whether an input's scaling folds, whatever is done to the other inputs:
@@ -99,7 +106,9 @@ def find_sites(model: Any, inputs: Any) -> Sites:
         with functions_run_eagerly(True), traced(trace.visit):
             outputs = model(inputs, training=False)
     return Sites(
-        {name: trace.site(name) for name in names if name is not None}, trace.output(outputs)
+        {name: trace.site(name) for name in names if name is not None},
+        trace.output(outputs),
+        tuple(map(trace.outer, tree.flatten(outputs))),
     )
 
 
@@ -288,17 +297,27 @@ class _Trace:
                 )
         return Site(found, blocked, name in self._looked_up)
 
-    def output(self, outputs: Any) -> Site:
-        if not tf.is_tensor(outputs):
-            return Site(blocked="the model has several outputs")
-        operation = self._producer.get(id(outputs))
+    def outer(self, output: Any) -> Any:
+        """Return the layer whose activation gives an output; that of a recurrent cell does not."""
+        layer = self._giver(output)
+        cell = isinstance(layer, CELLS)
+        return layer if layer is not None and settable_activation(layer) and not cell else None
+
+    def _giver(self, output: Any) -> Any:
+        """Return the layer that computes an output, but for its shape."""
+        operation = self._producer.get(id(output))
         while (
             operation is not None
             and operation.kind in PASSING
             and isinstance(operation.layer, RESHAPING | None)
         ):
             operation = self._producer.get(id(operation.inputs[0]))
-        layer = operation.layer if operation is not None else None
+        return operation.layer if operation is not None else None
+
+    def output(self, outputs: Any) -> Site:
+        if not tf.is_tensor(outputs):
+            return Site(blocked="the model has several outputs")
+        layer = self._giver(outputs)
         if isinstance(layer, layers.TimeDistributed):
             layer = layer.layer
         if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):

@@ -2,7 +2,7 @@
 own. Loads nothing but numpy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -58,10 +58,13 @@ def activation_of(layer: Any) -> Callable[[Any], Any]:
     return layer.activation if "activation" in vars(layer) else type(layer).call.__get__(layer)
 
 
-def with_activations(members: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def with_activations(
+    members: Sequence[tuple[str, Any]], outer: Collection[str | None] = ()
+) -> list[tuple[str, Any]]:
     """Return what of (address, layer), in the order of the model, has an activation.
 
-    A layer with weights whose outputs go on to an activation layer has none: that one has it.
+    A layer with weights whose outputs go on to an activation layer has none: that one has it. The
+    outputs of those in `outer` go on to none.
     """
     found = []
     for index, (address, layer) in enumerate(members):
@@ -70,9 +73,8 @@ def with_activations(members: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]
             and not is_activation(layer)
             and activation_name(layer) == "linear"
         )
-        if settable_activation(layer) and not (
-            linear and _next_activation(members[index + 1 :]) is not None
-        ):
+        goes_on = address not in outer and _next_activation(members[index + 1 :]) is not None
+        if settable_activation(layer) and not (linear and goes_on):
             found.append((address, layer))
     return found
 

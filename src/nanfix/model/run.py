@@ -104,6 +104,8 @@ class Run:
             and name, each with the mean and the deviation of numbers that suit these entries.
         planned_steps: the length of the run in steps, where it is known.
         rate_varies: whether a callback sets the learning rate in its course.
+        outputs: for each output the address of the layer that gives it, None for one that another
+            operation gives; None where that was not seen.
     """
 
     model: Any
@@ -118,6 +120,7 @@ class Run:
     nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     planned_steps: int | None = None
     rate_varies: bool = False
+    outputs: tuple[str | None, ...] | None = None
 
     @classmethod
     def of(cls, model: Any, sample: Sample, **facts: Any) -> "Run":
@@ -146,7 +149,31 @@ class Run:
         """Address and layer of every layer that has an activation, first to last; see
         `with_activations`.
         """
-        return with_activations(list(self.members.items()))
+        return with_activations(list(self.members.items()), self.outputs or ())
+
+    @property
+    def output_activations(self) -> list[tuple[str, Any]]:
+        """Those of `activations` that give an output; the last one, where that was not seen."""
+        found = self.activations
+        return found[-1:] if self.outputs is None else [e for e in found if e[0] in self.outputs]
+
+    @property
+    def hidden_activations(self) -> list[tuple[str, Any]]:
+        """Those of `activations` that give no output."""
+        outer = {address for address, _ in self.output_activations}
+        return [each for each in self.activations if each[0] not in outer]
+
+    @property
+    def output_activation(self) -> tuple[str, Any] | None:
+        """That of `activations` which gives the only output; None where there is no such."""
+        several = self.outputs is not None and len(self.outputs) > 1
+        return None if several else next(iter(self.output_activations), None)
+
+    @property
+    def output_name(self) -> str:
+        """The name of the activation that gives the only output, "linear" where none does."""
+        found = self.output_activation
+        return "linear" if found is None else activation_name(found[1])
 
     @property
     def optimizers(self) -> list[Any]:
@@ -225,7 +252,7 @@ def linear_throughout(run: Run) -> list[Any]:
     """Return the hidden layers of a model in which none of them has an activation; an
     empty list for any other.
     """
-    hidden = [layer for _, layer in run.activations[:-1]]
+    hidden = [layer for _, layer in run.hidden_activations]
     return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
 
 
