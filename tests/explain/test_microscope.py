@@ -4,11 +4,14 @@ import weakref
 
 import explosions
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import nanfix
 from nanfix.explain.microscope import _Microscope, observe
 from nanfix.model.operations import traced
+from nanfix.records.cause import Cause
 
 
 def test_gradient_of_a_scaled_loss_is_told_unscaled():
@@ -47,3 +50,37 @@ def test_microscope_holds_no_tensor_but_the_culprits():
     with traced(microscope.visit):
         model(tf.constant(x[:8]))
         assert alive[-1]() is None
+
+
+def of_what_was_measured(y, p):
+    """The mean over the labels that are there, of each of two kinds."""
+    parts = []
+    for kind in (0, 1):
+        known = tf.logical_not(tf.math.is_nan(y[:, kind]))
+        errors = tf.boolean_mask(y[:, kind], known) - tf.boolean_mask(p[:, kind], known)
+        parts.append(tf.reduce_mean(tf.square(errors)))
+    return tf.add_n(parts)
+
+
+def partly_labeled():
+    """Every row lacks one of two labels, and the second is so rare that batches are without."""
+    x, y = explosions.table()
+    labels = np.concatenate([y, y], axis=1)
+    rare = np.arange(len(x)) % 37 == 3
+    labels[rare, 0], labels[~rare, 1] = np.nan, np.nan
+    return x, labels
+
+
+@pytest.mark.parametrize(("loss", "tainted"), [(of_what_was_measured, False), ("mse", True)])
+def test_holes_that_the_loss_leaves_out_do_not_count(loss, tainted):
+    x, y = partly_labeled()
+    seen = observe(explosions.mlp("sgd", loss, outputs=2), (tf.constant(x[8:24]), y[8:24]))
+    assert seen.tainted_input is tainted and np.isnan(seen.loss)
+    assert seen.over_nothing is not tainted
+
+
+def test_a_training_on_rows_that_all_lack_a_label_is_not_given_up():
+    x, y = partly_labeled()
+    model = explosions.mlp("sgd", of_what_was_measured, outputs=2)
+    found = nanfix.diagnose(model, x, y, epochs=2, batch_size=16, verbose=0)
+    assert found.cause is Cause.EMPTY_REDUCTION and found.hopeless is None

@@ -45,7 +45,13 @@ class Audit:
 
 
 def audit(
-    run: Run, inputs: list[Any], targets: list[Any], weights: list[Any], *, whole: bool
+    run: Run,
+    inputs: list[Any],
+    targets: list[Any],
+    weights: list[Any],
+    *,
+    whole: bool,
+    reached: bool = True,
 ) -> Audit:
     """Look at flattened inputs, targets and sample weights.
 
@@ -54,6 +60,7 @@ def audit(
             the user passed.
         targets, weights: the same for the targets and the sample weights.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
+        reached: whether holes have reached the loss: a loss may leave them out.
     """
     sample, ordinary = run.sample, usual(run.sample)
     bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
@@ -81,7 +88,8 @@ def audit(
                 run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets)))
             )
         ),
-        hopeless=_hopeless(run) or _no_row_left(run, bad_targets, targets, bad_weights, weights),
+        hopeless=_hopeless(run)
+        or (_no_row_left(run, bad_targets, targets, bad_weights, weights) if reached else None),
     )
 
 
@@ -114,13 +122,13 @@ def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
 
 
 def _columns(cells: list[np.ndarray]) -> str:
-    """Return which columns of a table the non-finite cells are in, given the rows that have any;
-    nothing where they are in many, or in no single table.
+    """Return which columns of a table, or of a sequence of rows, the non-finite cells are in, given
+    the rows that have any; nothing where they are in many, or in no single array.
     """
-    if len(cells) != 1 or cells[0].ndim != 2 or cells[0].shape[1] < 2:
+    if len(cells) != 1 or cells[0].ndim not in (2, 3) or cells[0].shape[-1] < 2:
         return ""
     bad = ~finite_in_training(cells[0])
-    columns = np.flatnonzero(bad.any(axis=0))
+    columns = np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))
     if len(columns) > NAMED:
         return ""
     word = "column" if len(columns) == 1 else "columns"

@@ -178,7 +178,8 @@ class Incident:
 
     def _audited(self, seen: Replay) -> Audit:
         inputs, targets, weights, whole = self._looked_at(seen)
-        looked = audit(self.run, inputs, targets, weights, whole=whole)
+        reached = seen.failing is None or seen.failing.tainted_input
+        looked = audit(self.run, inputs, targets, weights, whole=whole, reached=reached)
         fails_of_data = looked.batch_inputs_nonfinite or looked.batch_targets_nonfinite
         if looked.hopeless or fails_of_data or seen.failing is None:
             return looked

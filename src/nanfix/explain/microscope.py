@@ -177,7 +177,9 @@ class _Microscope:
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.masked: Operation | None = None
-        self.tainted = False  # a non-finite value came in from outside
+        # A non-finite value came in from outside, and no mask has kept it from a total, such as the
+        # loss, or from a gradient.
+        self.tainted = False
         # id of a tensor that lives -> its number.
         self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._finite: list[bool] = []  # by number
@@ -210,8 +212,10 @@ class _Microscope:
             and operation.kind not in ("IsNan", "IsInf", "IsFinite")
             and not outputs_finite
         ):
-            self.tainted = True
             computed = "compute_metrics" not in operation.functions
+            total = any(_is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
+            late = _phase(operation) in (Phase.GRADIENT, Phase.UPDATE)
+            self.tainted = self.tainted or (computed and (total or late))
             if (
                 self.turned is None
                 and computed
