@@ -50,6 +50,14 @@ def test_each_of_several_outputs(as_dict):
     assert found["loss"] == pytest.approx(found["price_loss"] + found["sold_loss"])
 
 
+def test_targets_are_found_by_the_name_of_their_output():
+    """A dict is flattened by its keys, which may be another order than that of the outputs."""
+    model = heads(("sold", 1, "sigmoid"), ("kind", 3, "softmax"))
+    model.compile("sgd", ["binary_crossentropy", "sparse_categorical_crossentropy"])
+    in_a_list = losses(model, [SOLD, KIND])
+    assert losses(model, {"sold": SOLD, "kind": KIND}) == in_a_list and "kind_loss" in in_a_list
+
+
 def test_an_unknown_loss_leaves_the_others_known():
     model = heads(("price", 1, None), ("kind", 3, "softmax"))
     own = lambda y, p: keras.ops.mean(keras.ops.square(y - p) ** 2)  # noqa: E731

@@ -4,6 +4,7 @@ import explosions
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import nanfix
@@ -130,3 +131,84 @@ def test_a_model_that_predicts_one_number_is_no_repair():
     )
     # Better than untrained, which is all that is asked of a change to the data.
     assert report.outcome is Outcome.FINITE
+
+
+class Unjudged(keras.Model):
+    """Trains by a step of its own and has no `call`, as a GAN has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = explosions.mlp()
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = ops.mean(ops.square(y - self.body(x, training=True)))
+        weights = self.body.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_what_could_not_be_judged_is_not_called_proved():
+    x, y = explosions.table()
+    model = Unjudged()
+    model.compile(keras.optimizers.SGD(20.0))
+    report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **explosions.ARGUMENTS)
+    assert report.outcome is Outcome.REPAIRED
+    assert "whether it learns is not known" in str(report) and "Proved" not in str(report)
+    assert "It stays finite with 2 other seeds and over more steps, too." in report.notes
+
+
+def shifted_square(y, p):
+    """A loss of the user's own, not finite where an output is 0 or less."""
+    return ops.square(ops.log(p) - y)
+
+
+def test_a_model_that_predicts_nearly_the_same_for_all_rows_is_no_repair():
+    """Of the user's own loss the best constant is not known."""
+    x, y = explosions.table()
+    model = explosions.mlp(keras.optimizers.SGD(0.05), shifted_square)
+    report = nanfix.fit(
+        model, 1e-6 * x, y, strategies=["constrain-outputs"], throw=False, **explosions.ARGUMENTS
+    )
+    assert report.outcome is Outcome.FINITE
+    assert "no better than with the targets of other rows" in str(report)
+
+
+def test_a_loss_that_does_not_look_at_the_targets_is_judged_as_before():
+    x, _ = explosions.table()
+
+    def own(y, p):
+        return ops.square(p) - ops.log(p)
+
+    model = explosions.mlp(keras.optimizers.SGD(0.05), own)
+    y = np.arange(len(x), dtype="float32")[:, None]
+    report = nanfix.fit(model, x, y, strategies=["constrain-outputs"], **explosions.ARGUMENTS)
+    assert report.outcome is Outcome.REPAIRED
+
+
+def test_an_output_without_life_is_no_repair():
+    """The guard cuts the gradient, and the other output hides it: its loss goes down."""
+    x, y = explosions.table()
+    inputs = keras.Input((4,))
+    alive = keras.layers.Dense(1, name="alive")(inputs)
+    # Below 0 for every row, and so 0 for ever.
+    dead = keras.layers.Dense(2, "relu", bias_initializer=keras.initializers.Constant(-99.0))
+    model = keras.Model(inputs, [alive, dead(inputs)])
+
+    def share(y, p):
+        total = ops.sum(p, axis=-1)
+        return ops.square(1.0 - ops.sum(y * p, axis=-1) / total)
+
+    model.compile(keras.optimizers.SGD(0.05), ["mse", share])
+    targets = [y, np.random.default_rng(0).random((len(x), 2)).astype("float32")]
+    report = nanfix.fit(
+        model,
+        x,
+        targets,
+        strategies=["guard-unsafe-operations"],
+        throw=False,
+        **explosions.ARGUMENTS,
+    )
+    assert report.outcome is Outcome.FINITE
+    assert "it predicts the same for all rows (dense" in str(report)

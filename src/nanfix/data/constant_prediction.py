@@ -52,18 +52,27 @@ def constant_losses(run: Run, held: TrainingData) -> dict[str, float]:
     truth = flat_arrays(held.y) if held.is_arrays else []
     if not (len(outputs) == len(truth) == len(run.sample.targets)):
         return {}
-    weights = flat_arrays(held.sample_weight)
+    names: list[str] = list(getattr(run.model, "output_names", None) or ())
+    truth, targets = (in_order(a, held.y, names) for a in (truth, list(run.sample.targets)))
+    weights = in_order(flat_arrays(held.sample_weight), held.sample_weight, names)
     each = [weights[0] if len(weights) == 1 else None] * len(outputs)
     if len(weights) == len(outputs):
         each = list(weights)
-    found = [
-        _constant_loss(*given)
-        for given in zip(outputs, run.sample.targets, truth, each, strict=True)
-    ]
+    found = [_constant_loss(*given) for given in zip(outputs, targets, truth, each, strict=True)]
     known = {o.logged: loss for o, loss in zip(outputs, found, strict=True) if loss is not None}
     if len(outputs) > 1 and len(known) == len(outputs) and given_loss_weights(run.model) is None:
         known["loss"] = sum(known.values())
     return known
+
+
+def in_order(arrays: list[Any], given: Any, names: list[str]) -> list[Any]:
+    """Return the flattened arrays of what was `given` for the outputs, in the order of these: a
+    dict is flattened by the order of its keys.
+    """
+    if not isinstance(given, Mapping) or set(given) != set(names) or len(arrays) != len(names):
+        return arrays
+    found = dict(zip(sorted(given), arrays, strict=True))
+    return [found[name] for name in names]
 
 
 def _outputs(run: Run) -> Iterator[Output]:
@@ -71,8 +80,7 @@ def _outputs(run: Run) -> Iterator[Output]:
     shapes, model = getattr(run.model, "output_shape", None), run.model
     if isinstance(shapes, tuple) and all(isinstance(size, int | None) for size in shapes):
         if None not in shapes[1:] and not isinstance(run.user_loss, dict | list | tuple):
-            last = run.activations[-1][1] if run.activations else None
-            activation = None if last is None else activation_name(last)
+            activation = None if run.output_activation is None else run.output_name
             yield Output("loss", run.user_loss, shapes[1:], activation)
         return
     names, losses = list(getattr(model, "output_names", None) or ()), run.user_loss

@@ -21,6 +21,7 @@ from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_o
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
+from nanfix.install._row_by_row import lifeless, losses_of_others, same_for_all
 from nanfix.install._statistics import settled
 from nanfix.install.folding import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
@@ -57,6 +58,7 @@ class Prober:
     def __init__(self, installer: Installer, data: TrainingData, held: TrainingData, sites: Sites):
         model = installer.model
         self.judges = _can_evaluate(model, sites) and not _lacks_targets(model, held)
+        self._called_alone = callable_alone(model) and sites.output.blocked != OTHERWISE
         self._installer = installer
         self._model = model
         self._data = data
@@ -165,6 +167,20 @@ class Prober:
         figures = {name: float(figure) for name, figure in logs.items()}
         self.judges = named_loss(figures) is not None
         return figures
+
+    def indifference(self, loss: float | None) -> str | None:
+        """Return how the prepared plan predicts the same for all rows; None where it does not.
+
+        That an output is the very same for all is seen, that it is nearly so told from the `loss`;
+        None where that has been compared with a constant already.
+        """
+        held = judged(self._held, self._rows)
+        same = lifeless(self._model, held) if self._called_alone else []
+        if same:
+            return f"it predicts the same for all rows ({', '.join(same)})"
+        if loss is not None and same_for_all(loss, *losses_of_others(held, self.loss_on)):
+            return f"it is no better than with the targets of other rows (loss {loss:.4g})"
+        return None
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but

@@ -80,6 +80,10 @@ class Workbench:
         self._installer.put_back()
         return loss
 
+    def indifference(self, loss: float | None) -> str | None:
+        """Return how the prepared plan predicts the same for all rows, as Prober does."""
+        return self._prober.indifference(loss)
+
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared plan on these data; NaN for a model that only trains."""
         return self._prober.loss_on(data)

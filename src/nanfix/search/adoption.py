@@ -21,6 +21,7 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
+from nanfix.search._proof import Proof
 from nanfix.search._reach import NOTHING_ARRIVES, Reach
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import WORSE, directions, moved, shortfall
@@ -57,7 +58,7 @@ class Adoption:
         self.finite: list[tuple[float, Fix]] = []
 
     def adopt(
-        self, fix: Fix, diagnosis: Diagnosis, proof: str, *, of_data: bool = False
+        self, fix: Fix, diagnosis: Diagnosis, proof: Proof | str, *, of_data: bool = False
     ) -> Report | None:
         """Return the report of the training with `fix`; None when it failed, did not learn, or
         could not be computed. `of_data` says that it only treats what the run was given.
@@ -100,7 +101,7 @@ class Adoption:
         self,
         fix: Fix,
         diagnosis: Diagnosis,
-        proof: str,
+        proof: Proof | str,
         *,
         of_data: bool = False,
         learning: bool = True,
@@ -132,7 +133,8 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
-        told = (*self._notes, *self._unjudged(), *handed_back, proof, *self._held_back)
+        proved = proof if isinstance(proof, str) else proof.told(self._bench.judges)
+        told = (*self._notes, *self._unjudged(), *handed_back, proved, *self._held_back)
         if lacking is not None:
             told = (*handed_back, f"It falls short of a repair: {lacking}.", *self._held_back)
         report = Report(
@@ -172,14 +174,14 @@ class Adoption:
             return f"layer {layer.name} cannot be used in inference ({fault})"
         if not self._bench.judges:
             return None
-        return shortfall(
-            loss,
-            figures,
-            self._judge.baselines,
-            begun=begun,
-            directions=directions(figures),
-            of_data=of_data,
+        baselines = self._judge.baselines
+        lacking = shortfall(
+            loss, figures, baselines, begun=begun, directions=directions(figures), of_data=of_data
         )
+        if lacking is not None or of_data:
+            return lacking
+        # Of a loss of the user's own the best constant is not known.
+        return self._bench.indifference(loss if baselines.constant is None else None)
 
     def _idle(self, plan: Plan, reach: Reach | None) -> str | None:
         """Return that nothing of the data reaches the weights, or the predictions; None where it

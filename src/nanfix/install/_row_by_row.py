@@ -1,0 +1,80 @@
+"""Whether a trained model predicts something of its own for each row."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from nanfix.data.arrays import flat_arrays, rows_in, take_rows
+from nanfix.data.constant_prediction import in_order
+from nanfix.data.training_data import TrainingData
+
+# Times that targets are dealt out anew, so that all are rarely worse by chance, and that one row's
+# are given to all; among few rows most get what they had, or the like.
+DEALS, ALIKE, FEWEST = 8, 3, 16
+MOST = 256  # rows that are looked at
+ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
+SAME = 1e-6  # share of the largest prediction by which predictions differ that are the same
+
+
+def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) -> bool:
+    """Say whether a model predicts nothing of its own for each row.
+
+    Its loss, a finite one, is as low when the targets are `dealt` out anew among the rows. A loss
+    that is the same with the targets of one row for all, `alike`, does not look at them.
+    """
+    known = [other for other in dealt if math.isfinite(other)]
+    rounding = ROUNDING * abs(loss)
+    looks = any(not abs(other - loss) <= rounding for other in alike)
+    return bool(known) and looks and loss >= min(known) - rounding
+
+
+def losses_of_others(
+    held: TrainingData, loss_on: Callable[[TrainingData], float]
+) -> tuple[list[float], list[float]]:
+    """Return the losses with the targets dealt out anew among the rows, and with those of a single
+    row for all, several times each; none where rows are few, or no arrays.
+
+    A model that predicts the same for all rows comes to the same loss when they are dealt out anew,
+    whatever the loss is; where it does with those of one row, too, they play no part.
+    """
+    count = rows_in(held.y) if held.is_arrays and held.y is not None else None
+    if count is None or count < FEWEST:
+        return [], []
+    rng = np.random.default_rng(0)
+    dealt = [rng.permutation(count) for _ in range(DEALS)]
+    alike = [np.full(count, row) for row in rng.integers(0, count, ALIKE)]
+
+    def loss(rows: np.ndarray) -> float:
+        y, weight = take_rows(held.y, rows), take_rows(held.sample_weight, rows)
+        return loss_on(replace(held, y=y, sample_weight=weight))
+
+    return [loss(rows) for rows in dealt], [loss(rows) for rows in alike]
+
+
+def lifeless(model: Any, held: TrainingData) -> list[str]:
+    """Return the outputs that are the very same for all of the first rows, though their targets are
+    not; an only output is called "output".
+    """
+    if not held.is_arrays or held.y is None or (rows_in(held.x) or 0) < FEWEST:
+        return []
+    x, y = (take_rows(part, slice(0, MOST)) for part in (held.x, held.y))
+    outputs = [np.asarray(leaf, "float64") for leaf in tree.flatten(model(x, training=False))]
+    names: list[str] = (
+        list(getattr(model, "output_names", None) or ()) if len(outputs) > 1 else ["output"]
+    )
+    targets = in_order(flat_arrays(y), y, names)
+    if not len(names) == len(outputs) == len(targets):
+        return []
+    given = zip(names, outputs, targets, strict=True)
+    return [name for name, made, wanted in given if _all_same(made) and not _all_same(wanted)]
+
+
+def _all_same(array: np.ndarray) -> bool:
+    if array.dtype.kind not in "fiub" or not array.size:
+        return True
+    values = np.nan_to_num(array.astype("float64"))
+    return bool(np.ptp(values, axis=0).max() <= SAME * np.abs(values).max())
