@@ -6,13 +6,16 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
+GREATEST_STEP = 1e3  # times the weights: from here to a step that teaches it is six decades at most
+
 
 class LowerLearningRate(Strategy):
     """Use the rate share * r instead of r, in all optimizers that the training step calls.
 
     Where a schedule or a callback sets r, it goes on doing so, and each rate is
     multiplied by the share. Searches the share in half decades, so the range needs no
-    retuning for another optimizer or loss. Does not help when a non-finite value comes
+    retuning for another optimizer or loss; it begins lower where the first step was thousands of
+    times as large as the weights. Does not help when a non-finite value comes
     from the data or from an operation outside its domain.
 
     Reference: Bengio (2012), Practical Recommendations for Gradient-Based Training,
@@ -45,8 +48,9 @@ class LowerLearningRate(Strategy):
         share = hp.Choice(
             "share", [0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6]
         )
+        share *= min(1.0, GREATEST_STEP / (diagnosis.first_step or GREATEST_STEP))
         if not plan.of(OptimizerSettings).has_one_rate(run):
-            return {"share": share}
+            return {"share": float(f"{share:.3g}")}
         rate = diagnosis.learning_rate or plan.of(OptimizerSettings).learning_rate(run) or 0.0
         return {"learning_rate": float(f"{share * rate:.3g}")}
 

@@ -33,6 +33,15 @@ def test_levels_are_half_decades_of_the_rate_that_failed(run):
     assert found == [0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7]
 
 
+def test_a_rate_beyond_all_reason_is_lowered_to_where_steps_are_of_the_size_of_the_weights(run):
+    """Six decades below 1e30 are as good as nothing."""
+    beyond = contract.diagnosis(Cause.LEARNING_RATE, learning_rate=1e30, first_step=1e29)
+    found = rates(beyond, run)
+    assert found[0] == pytest.approx(3e3) and found[-1] == pytest.approx(0.01)
+    usual = contract.diagnosis(Cause.LEARNING_RATE, learning_rate=0.1, first_step=50.0)
+    assert rates(usual, run)[0] == 0.03
+
+
 def test_unknown_rate_is_asked_of_the_optimizer(run):
     assert rates(contract.diagnosis(Cause.LEARNING_RATE, learning_rate=None), run)[:2] == [
         0.15,

@@ -70,6 +70,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         learning_rate=growth.learning_rate,
         gradient_norm=seen.gradient_norm,
         weight_norm=growth.weight_norm,
+        first_step=growth.first_step,
         trend=growth.trend,
         tried=str(tried),
         batch_rows=None if seen.batch is None else rows_in(seen.batch),

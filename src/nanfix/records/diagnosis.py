@@ -89,11 +89,12 @@ class Diagnosis:
 
     `findings` are ranked, the most likely cause first; the first `together` of them are at fault
     together: taking away one alone does not cure. `learning_rate` and `gradient_norm` are
-    those of the last finite step (None when there was none), `batch_rows` is the number of rows in
-    the batch that failed. `trend` tells how the loss went before, `tried` what the failing step
-    came to with something changed, `remarks` what else the data showed. `hopeless` is the reason
-    why no fix can exist, or None. `missing` names evidence that could not be had. `origins` are the
-    statements of the user's that made data non-finite, as far as they are known.
+    those of the last finite step (None when there was none), `first_step` how large the first step
+    was as a share of the weights, `batch_rows` the number of rows in the batch that failed. `trend`
+    tells how the loss went before, `tried` what the failing step came to with something changed,
+    `remarks` what else the data showed. `hopeless` is the reason why no fix can exist, or None.
+    `missing` names evidence that could not be had. `origins` are the statements of the
+    user's that made data non-finite, as far as they are known.
     """
 
     onset: Onset
@@ -110,6 +111,7 @@ class Diagnosis:
     remarks: tuple[str, ...] = ()
     hopeless: str | None = None
     relative_exponents: bool = False
+    first_step: float | None = None
     missing: tuple[str, ...] = ()
     together: int = 1
     origins: tuple[DataOrigin, ...] = ()
