@@ -36,7 +36,7 @@ def frame_and_series(explosive):
     )
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def frame_with_a_hole(explosive):
     x, y = table()
     frame = pd.DataFrame(with_a_hole(x, explosive), columns=list("abcd"))
@@ -65,7 +65,9 @@ def frame_of_bools(explosive):
     return compiled(mlp(), explosive), pd.DataFrame(x > 0), pd.Series(y[:, 0] > 0), dict(ARGUMENTS)
 
 
-@legal()
+@legal(
+    ends="REPAIRED",
+)
 def columns_as_inputs(explosive):
     """A dict of Series, one a column, one of them the codes of a categorical."""
     x, y = table()
@@ -99,7 +101,7 @@ def ragged(explosive):
     return compiled(model, explosive), x, y, dict(ARGUMENTS)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def tf_sparse(explosive):
     x, y = table()
     x[np.abs(x) < 0.5] = 0.0
@@ -119,7 +121,7 @@ def scipy_sparse(explosive):
     return compiled(model, explosive), scipy.sparse.csr_matrix(x), y, dict(ARGUMENTS)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def padded_batches(explosive):
     """Batches whose sequences differ in length from batch to batch."""
 
@@ -168,7 +170,7 @@ def a_batch_of_no_rows(explosive):
     return model, _batches_of([8, 8, 0, 8]), None, dict(STREAMED)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def unbatched_scalars(explosive):
     """Scalar leaves: each element of x is a number."""
     x, y = table()
@@ -297,7 +299,7 @@ def pydataset_with_workers(explosive):
     return compiled(mlp(), explosive), Batches(workers=2, max_queue_size=3), None, dict(STREAMED)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def pydataset_with_a_hole(explosive):
     return compiled(mlp(), False), Batches(explosive), None, dict(STREAMED)
 

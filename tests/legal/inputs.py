@@ -101,7 +101,7 @@ class MayLack(layers.Layer):
         return hidden if extra is None else hidden + ops.sum(extra, axis=-1, keepdims=True)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def optional_input(explosive):
     x = keras.Input((4,), name="x")
     extra = keras.Input((2,), name="extra", optional=True)

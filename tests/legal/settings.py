@@ -107,7 +107,9 @@ def late_explosion(explosive):
     )
 
 
-@legal()
+@legal(
+    ends="REPAIRED",
+)
 def warm_up_from_zero(explosive):
     return _scheduled(
         keras.optimizers.schedules.CosineDecay(
@@ -127,7 +129,7 @@ class Noam(keras.optimizers.schedules.LearningRateSchedule):
         return self.scale * tf.minimum(tf.math.rsqrt(step), step * 4.0**-1.5)
 
 
-@legal(saves=False, quick=True)
+@legal(ends="REPAIRED", saves=False, quick=True)
 def schedule_without_config(explosive):
     return _scheduled(Noam(rate(explosive)))
 
@@ -151,7 +153,7 @@ def schedule_with_own_fields(explosive):
     return _scheduled(OwnFields(1.0 / rate(explosive), 20.0))
 
 
-@legal(saves=False, quick=True)
+@legal(ends="REPAIRED", saves=False, quick=True)
 def callable_rate(explosive):
     high = rate(explosive)
     return _scheduled(lambda: high)
@@ -266,7 +268,7 @@ def run_eagerly(explosive):
     return compiled(mlp(), explosive, run_eagerly=True), *table(), dict(ARGUMENTS)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def call_set_on_the_object(explosive):
     """The user compiles `call` of this one model."""
     model = compiled(Net(), explosive)

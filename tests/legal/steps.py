@@ -227,7 +227,7 @@ class Numeric(Net):
         return self.last(hidden)
 
 
-@legal(saves=False, quick=True)
+@legal(ends="REPAIRED", saves=False, quick=True)
 def numpy_run_eagerly(explosive):
     return compiled(Numeric(), explosive, run_eagerly=True), *table(), dict(ARGUMENTS)
 
@@ -238,7 +238,7 @@ class OwnFit(Net):
         return super().fit(x, 2.0 * y, **arguments)
 
 
-@legal(quick=True)
+@legal(ends="REPAIRED", quick=True)
 def own_fit(explosive):
     return compiled(OwnFit(), explosive), *table(), dict(ARGUMENTS)
 
@@ -254,7 +254,9 @@ class CatchingFit(Net):
             return self.history
 
 
-@legal()
+@legal(
+    ends="REPAIRED",
+)
 def own_fit_that_catches(explosive):
     return compiled(CatchingFit(), explosive), *table(), dict(ARGUMENTS)
 

@@ -40,14 +40,14 @@ def no_y_array(explosive):
     return _autoencoder(explosive), table()[0], None, dict(ARGUMENTS)
 
 
-@legal(evaluates=False, quick=True)
+@legal(ends="REPAIRED", evaluates=False, quick=True)
 def no_y_beside_a_compiled_loss(explosive):
     model = Autoencoder()
     model.compile(sgd(explosive), "mse", run_eagerly=True)
     return model, table()[0], None, dict(ARGUMENTS)
 
 
-@legal(evaluates=False)
+@legal(ends="REPAIRED", evaluates=False)
 def no_y_stream(explosive):
     stream = tf.data.Dataset.from_tensor_slices(table()[0]).batch(BATCH)
     return _autoencoder(explosive), stream, None, dict(STREAMED)
@@ -152,7 +152,7 @@ class Parted(keras.Model):
         return logs
 
 
-@legal(saves=False, evaluates=False, quick=True)
+@legal(ends="REPAIRED", saves=False, evaluates=False, quick=True)
 def two_optimizers(explosive):
     model = Parted(2)
     model.compile(d_optimizer=keras.optimizers.Adam(0.01), g_optimizer=sgd(explosive))
