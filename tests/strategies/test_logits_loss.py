@@ -265,9 +265,10 @@ def test_outputs_that_were_no_probabilities_become_some():
 
 
 def test_three_classes_sum_to_one_after_the_repair():
+    """Of inputs so large most units die, and what is left predicts the same for all rows."""
     model, x, y, arguments = explosions.handwritten_log()
-    report = repairs.fit(model, x, y, strategies=[NAME], **arguments)
-    assert report.outcome is repairs.Outcome.REPAIRED
+    report = repairs.fit(model, x, y, strategies=[NAME], throw=False, **arguments)
+    assert report.outcome is repairs.Outcome.FINITE and "the same for all rows" in str(report)
     np.testing.assert_allclose(model.predict(x, verbose=0).sum(axis=-1), 1.0, rtol=1e-5)
 
 

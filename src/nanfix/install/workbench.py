@@ -61,14 +61,10 @@ class Workbench:
         """Train with `plan` as `Prober.probe` does."""
         return self._prober.probe(plan, start, steps, seed, variation=variation, lost=lost)
 
-    def validation_loss(self) -> float:
-        """Return the loss of the prepared plan on the validation data, in the user's units; NaN for
-        a model that only trains.
-        """
-        return self._prober.validation_loss()
-
     def validation(self) -> tuple[float, dict[str, float]]:
-        """Return that loss, and all figures from which it is, of one evaluation."""
+        """Return the loss of the prepared plan on the validation data, in the user's units (NaN for
+        a model that only trains), and all figures from which it is.
+        """
         return self._prober.validation()
 
     def loss_from(self, plan: Plan, start: Snapshot) -> float:
@@ -76,8 +72,8 @@ class Workbench:
         stays prepared.
         """
         self.prepare(plan, start)
-        loss = self.validation_loss()
-        self._installer.put_back()
+        loss, _ = self.validation()
+        self.take_back()
         return loss
 
     def indifference(self, loss: float | None) -> str | None:
@@ -116,6 +112,10 @@ class Workbench:
     def adapted(self, plan: Plan) -> Callable[[list[Any]], list[Any]]:
         """Return what makes of the user's callbacks those that are trained with under `plan`."""
         return lambda callbacks: plan.callbacks(self.run, callbacks)
+
+    def take_back(self) -> None:
+        """Take back what the prepared plan changed, apart from the values of variables."""
+        self._installer.put_back()
 
     def close(self) -> None:
         """Put back everything the user's object had before, except the values of its variables."""

@@ -73,11 +73,14 @@ class Adoption:
 
     def _caught(self, train: Callable[[], Report | None]) -> Report | None:
         try:
-            return train()
+            report = train()
         except Exception as error:
             if self._run.net.is_users_own(error) or not is_refusal(error):
                 self._run.net.caught("training with the fix", error)
-            return None
+            report = None
+        if report is None:  # what comes next looks at the user's own model
+            self._bench.take_back()
+        return report
 
     def failure(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until that fails, and return why; None when it does not."""
