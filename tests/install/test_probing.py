@@ -29,7 +29,7 @@ def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
     bench.open()
     start = incident.recording.initial
     bench.prepare(Plan(), start)
-    losses = [bench.validation()[0], bench.loss_on(incident.sampled)]
+    losses = [bench.validation()[0], bench.figures_on(incident.sampled)["loss"]]
     for norm, rate in ((1e-3, 1e-3), (None, 1e-3)):
         probe = bench.probe(
             plan(learning_rate=rate, **({} if norm is None else {"global_clipnorm": norm})),

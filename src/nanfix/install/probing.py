@@ -130,13 +130,13 @@ class Prober:
     def validation(self) -> tuple[float, dict[str, float]]:
         """Return that loss, and all figures from which it is, of one evaluation."""
         figures = self.figures_on(self._held)
-        return _loss_among(figures), figures
+        return loss_among(figures), figures
 
     def loss_on(self, data: TrainingData) -> float:
         """Return the loss of the prepared plan on these data; NaN for a model that only trains, or
         whose figures name none.
         """
-        return _loss_among(self.figures_on(data))
+        return loss_among(self.figures_on(data))
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units; nothing
@@ -238,7 +238,8 @@ class Prober:
                 variable.assign(variable + variation)
 
 
-def _loss_among(figures: dict[str, float]) -> float:
+def loss_among(figures: dict[str, float]) -> float:
+    """Return the loss among figures; NaN where they name none."""
     loss = named_loss(figures)
     return math.nan if loss is None else loss
 

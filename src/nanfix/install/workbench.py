@@ -80,10 +80,6 @@ class Workbench:
         """Return how the prepared plan predicts the same for all rows, as Prober does."""
         return self._prober.indifference(loss)
 
-    def loss_on(self, data: TrainingData) -> float:
-        """Return the loss of the prepared plan on these data; NaN for a model that only trains."""
-        return self._prober.loss_on(data)
-
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""
         return self._prober.figures_on(data)

@@ -14,6 +14,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
+from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import Net, is_refusal, one_line
 from nanfix.model.snapshot import Snapshot
@@ -35,7 +36,7 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
     untrained, figures = bench.validation()
-    on_training_rows = bench.loss_on(failed.sampled)
+    on_training_rows = loss_among(bench.figures_on(failed.sampled))
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
     constants = constant_losses(kept, judged(failed.held, rows))
