@@ -29,9 +29,15 @@ def capped(y, p):
     return -ops.log(ops.exp(-ops.square(1e3 * (y - p - 50.0))))
 
 
-def test_a_guard_that_caps_the_loss_everywhere_is_no_repair():
+def capped_beside_what_falls(y, p):
+    """The same, and a term that falls whatever the targets are."""
+    return capped(y, p) + ops.square(p + 1.0)
+
+
+@pytest.mark.parametrize("loss", [capped, capped_beside_what_falls])
+def test_a_guard_that_caps_the_loss_everywhere_is_no_repair(loss):
     x, y = explosions.table()
-    model = explosions.mlp("sgd", capped)
+    model = explosions.mlp("sgd", loss)
     report = nanfix.fit(
         model,
         x,
@@ -42,6 +48,8 @@ def test_a_guard_that_caps_the_loss_everywhere_is_no_repair():
         **explosions.ARGUMENTS,
     )
     assert report.outcome not in (Outcome.REPAIRED, Outcome.HEALTHY)
+    if loss is capped_beside_what_falls:
+        assert "a guard still holds every number at the edge of the domain" in str(report)
 
 
 def test_filling_holes_alone_is_enough_where_the_rest_is_the_users_own_choice():

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,23 @@ IN_GRAPH: dict[Domain, Callable[..., Any]] = {
 
 Matches = Counter["Guard"]
 
+# Where a guard holds a number at the edge of the domain, and elsewhere leaves it as it is.
+EDGES = (ABOVE_ZERO, ABOVE_MINUS_ONE, ABOVE_ONE, INSIDE_ONE, BELOW_LIMIT, WITHIN_LIMITS)
+_held: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def shares_held() -> Iterator[list[Any]]:
+    """Collect of the graph that is traced in the `with` block, for each guarded operation outside
+    of layers, a tensor: the share of its numbers that the guard holds at the edge of the domain.
+    """
+    shares: list[Any] = []
+    token = _held.set((tf.compat.v1.get_default_graph(), shares))
+    try:
+        yield shares
+    finally:
+        _held.reset(token)
+
 
 def install(
     model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None
@@ -223,8 +241,18 @@ class _Rewire:
                 index, tensor = _kept(
                     UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon
                 )
+                self._note_share(graph, operation.inputs[index], tensor)
             give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
+
+    def _note_share(self, graph: Any, given: Any, kept: Any) -> None:
+        """Note the share that is held, where somebody collects it and it comes out of the graph."""
+        collecting, domain = _held.get(), UNSAFE_OPERATIONS[self.guard.operation].domain
+        if collecting is None or self.layer is not None or domain not in EDGES:
+            return
+        if collecting[0] is graph and self.guard.epsilon:
+            moved = tf.cast(tf.not_equal(given, kept), "float32")
+            collecting[1].append(tf.reduce_mean(moved))
 
     def _named(self) -> bool:
         """Say whether the operation that is being created is the one that the guard names."""

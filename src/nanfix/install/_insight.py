@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.changes.graph_guard import shares_held
 from nanfix.install.folding import callable_alone
 from nanfix.model.optimizers import updates_withheld
 from nanfix.model.quiet import quiet
@@ -35,13 +36,13 @@ class Insight:
     def __init__(self, model: Any, batches: Callable[[int, int], list[Any]]):
         self._model, self.batches = model, batches
 
-        def step(batch: Any) -> list[Any]:
+        def step(batch: Any) -> tuple[list[Any], list[Any]]:
             heard: list[Any] = []
             listening = updates_withheld(model, lambda _, gradients: heard.extend(gradients))
             # Gradients do not come out of a function that has been compiled apart.
-            with listening, functions_run_eagerly(True):
+            with listening, functions_run_eagerly(True), shares_held() as shares:
                 model.train_step(batch)
-            return [tf.convert_to_tensor(each) for each in heard if each is not None]
+            return [tf.convert_to_tensor(each) for each in heard if each is not None], shares
 
         self._step: Any = tf.function(step, reduce_retracing=True)
 
@@ -58,11 +59,23 @@ class Insight:
         """Yield the gradient of each batch, at every variable that has one; nothing where the step
         does not let them be seen.
         """
+        for gradients, _ in self._steps(batches):
+            yield [np.asarray(each) for each in gradients]
+
+    def shares_held(self, batches: Iterable[Any]) -> list[float]:
+        """Return for each guarded operation outside of layers the share of its numbers that the
+        guard holds at the edge of the domain, over all batches.
+        """
+        seen = [[float(share) for share in shares] for _, shares in self._steps(batches)]
+        return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
+
+    def _steps(self, batches: Iterable[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Yield for each batch what the step returns, nothing where it can't be traced."""
         before = take_as_it_is(self._model)
         try:
             with preserved_randomness():
                 for batch in batches:
-                    yield [np.asarray(each) for each in self._step(batch)]
+                    yield self._step(batch)
         except UNSEEN:
             return
         finally:

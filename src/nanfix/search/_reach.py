@@ -12,6 +12,10 @@ from nanfix.search.verdict import constant_over_rows, the_same
 ROWS, BATCHES = 32, 2  # of each batch whose gradients are compared
 SINGLE = 32  # rows that are looked at one by one
 NOTHING_ARRIVES = "no gradient of the data reaches the weights"
+ALL_HELD = (
+    "a guard still holds every number at the edge of the domain, so that what it guards is a "
+    "constant and teaches nothing"
+)
 
 
 class Reach:
@@ -42,6 +46,10 @@ class Reach:
             any(np.any(part) for part in gradient) for gradient in self._insight.gradients(rows)
         ]
         return reached.count(False), len(reached)
+
+    def all_held(self) -> bool:
+        """Say whether a guard outside of layers, as one in the loss, lets no number through."""
+        return any(share == 1.0 for share in self._insight.shares_held(self._batches))
 
     def _is_cut_off(self) -> bool:
         gradients = list(self._insight.gradients(self._batches))

@@ -22,7 +22,7 @@ from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
 from nanfix.search._proof import Proof
-from nanfix.search._reach import NOTHING_ARRIVES, Reach
+from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, Reach
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import WORSE, directions, moved, shortfall
 
@@ -199,7 +199,10 @@ class Adoption:
             return lacking
         held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
         self._held_back = (HELD_BACK.format(held, tried),) if held else ()
-        return NOTHING_ARRIVES if held and held == tried else None
+        if held and held == tried:
+            return NOTHING_ARRIVES
+        constant = net.attempt("looking at what a guard holds", reach.all_held, False)
+        return ALL_HELD if constant else None
 
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""
