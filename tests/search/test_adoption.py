@@ -111,7 +111,7 @@ def test_how_many_rows_a_guard_holds_back_is_told():
         there = ops.cast(y > 0.0, "float32")
         return there * ops.square(y - p) - 1e-3 * ops.log(there)
 
-    model = explosions.mlp("adam", loss)
+    model = explosions.mlp(keras.optimizers.Adam(0.01), loss)
     report = nanfix.fit(
         model,
         x,

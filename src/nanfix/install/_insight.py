@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.graph_guard import shares_held
-from nanfix.install.folding import callable_alone
 from nanfix.model.optimizers import updates_withheld
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
@@ -31,10 +30,13 @@ class Insight:
 
     Args:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
+        predicts: whether the model has a forward pass of its own, and not only a training step.
     """
 
-    def __init__(self, model: Any, batches: Callable[[int, int], list[Any]]):
-        self._model, self.batches = model, batches
+    def __init__(
+        self, model: Any, batches: Callable[[int, int], list[Any]], *, predicts: bool = True
+    ):
+        self._model, self.batches, self._predicts = model, batches, predicts
 
         def step(batch: Any) -> tuple[list[Any], list[Any]]:
             heard: list[Any] = []
@@ -86,7 +88,7 @@ class Insight:
         """Return what the model predicts, each output (rows, ...); nothing of one that only
         trains.
         """
-        if not callable_alone(self._model):
+        if not self._predicts:
             return []
         before = take_as_it_is(self._model)
         try:
