@@ -36,18 +36,6 @@ def test_batches_of_any_size_are_taken_one_after_the_other():
     assert take_as_it_is(model).weight_norm > 0
 
 
-def test_a_model_without_a_call_predicts_nothing():
-    model = Insight(explosions.mlp("adam"), lambda size, count: [], predicts=False)
-    assert model.predictions(explosions.table()[0]) == []
-
-
-def test_predictions_are_those_of_inference():
-    x, _ = explosions.table()
-    model = explosions.mlp("adam")
-    (told,) = insight(model).predictions(x)
-    np.testing.assert_array_equal(told, np.asarray(model(x)))
-
-
 class Compiled(keras.Model):
     """Has a training step that is compiled, the update inside or in a branch of its graph."""
 

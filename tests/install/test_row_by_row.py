@@ -1,10 +1,14 @@
-"""Whether a model predicts something of its own for each row, told from losses alone."""
+"""Whether a model predicts something of its own for each row, told from losses and outputs."""
 
 import math
 
+import numpy as np
 import pytest
 
-from nanfix.install._row_by_row import same_for_all
+from nanfix.install._row_by_row import same_for_all, varies
+
+ROWS = np.linspace(-1.0, 1.0, 8)[:, None].astype("float32")
+ONE = np.full((8, 1), 3.25, "float32")
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,23 @@ from nanfix.install._row_by_row import same_for_all
 )
 def test_a_model_has_to_do_better_with_the_targets_of_its_own_rows(dealt, alike, vain):
     assert same_for_all(1.0, dealt, alike) is vain
+
+
+@pytest.mark.parametrize(
+    ("values", "differ"),
+    [
+        (ROWS, True),
+        (ONE, False),
+        (ONE + np.float32(1e-7) * ROWS, False),  # by rounding
+        (1e-30 * ROWS, True),  # small, and all the same different
+        (np.hstack([ONE, ROWS]), True),  # one column of an output may be the same
+        (np.hstack([np.float32(1e9) * ONE, ROWS]), True),
+        (np.hstack([ONE, ONE]), False),
+        (np.array(list("abababab"))[:, None], True),
+        (np.full_like(ONE, np.nan), False),
+        (np.where(ROWS > 0.9, np.nan, 2.0), False),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_rows_differ_by_more_than_rounding_in_any_column(values, differ):
+    assert varies(values) is differ

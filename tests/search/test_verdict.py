@@ -8,7 +8,6 @@ import pytest
 from nanfix.search.verdict import (
     Baselines,
     better_than,
-    constant_over_rows,
     directions,
     shortfall,
     the_same,
@@ -74,41 +73,6 @@ def test_directions_are_those_of_keras_metrics():
 def test_figures_that_are_not_finite_tell_nothing_of_a_metric():
     before = Baselines(figures={"accuracy": np.nan})
     assert lacking(0.5, {"accuracy": 0.1}, before) is None
-
-
-ROWS = np.linspace(-1.0, 1.0, 8)[:, None].astype("float32")
-ONE = np.full((8, 1), 3.25, "float32")
-
-
-@pytest.mark.parametrize(
-    ("told", "targets", "constant"),
-    [
-        (ROWS, ROWS, False),
-        (ONE, ROWS, True),
-        (ONE, ONE, False),  # there is nothing else to predict
-        (ONE + np.float32(1e-7) * ROWS, ROWS, True),  # they differ by rounding
-        (1e-30 * ROWS, ROWS, False),  # small, and all the same different
-        (np.hstack([ONE, ROWS]), ROWS, False),  # one column of an output may be the same
-        (np.hstack([ONE, ONE]), ROWS, True),
-        (ONE, np.array(list("abababab"))[:, None], True),
-        (ONE[:1], ROWS[:1], False),
-        (np.full_like(ONE, np.nan), ROWS, True),
-        (ONE, np.where(ROWS > 0.9, np.nan, 2.0), False),
-    ],
-)
-@pytest.mark.filterwarnings("error")
-def test_predictions_differ_from_row_to_row_where_the_targets_do(told, targets, constant):
-    said = constant_over_rows([told], [targets])
-    assert (said == "the model predicts the same for every row") is constant
-    assert (said is None) is not constant
-
-
-def test_each_output_has_to_tell_rows_apart():
-    assert constant_over_rows([ROWS, ONE], [ROWS, ROWS]) == (
-        "output 2 predicts the same for every row"
-    )
-    assert constant_over_rows([ROWS, ONE], [ROWS, ONE]) is None
-    assert constant_over_rows([ONE], []) is None  # without targets nothing can be told
 
 
 def test_gradients_that_no_row_reaches_are_the_same_number_for_number():

@@ -1,17 +1,13 @@
-"""What a prepared model makes of rows: its predictions, and the gradients of its training, without
-a step being taken.
-"""
+"""The gradients of the training that a prepared model is in, without a step being taken."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from keras import tree
 
 from nanfix.changes.graph_guard import shares_held
 from nanfix.model.optimizers import updates_withheld
-from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.training_step import recordable
@@ -30,13 +26,10 @@ class Insight:
 
     Args:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
-        predicts: whether the model has a forward pass of its own, and not only a training step.
     """
 
-    def __init__(
-        self, model: Any, batches: Callable[[int, int], list[Any]], *, predicts: bool = True
-    ):
-        self._model, self.batches, self._predicts = model, batches, predicts
+    def __init__(self, model: Any, batches: Callable[[int, int], list[Any]]):
+        self._model, self.batches = model, batches
 
         def step(batch: Any) -> tuple[list[Any], list[Any]]:
             heard: list[Any] = []
@@ -80,20 +73,5 @@ class Insight:
                     yield self._step(batch)
         except UNSEEN:
             return
-        finally:
-            restore(before)
-
-    @quiet()
-    def predictions(self, inputs: Any) -> list[np.ndarray]:
-        """Return what the model predicts, each output (rows, ...); nothing of one that only
-        trains.
-        """
-        if not self._predicts:
-            return []
-        before = take_as_it_is(self._model)
-        try:
-            with preserved_randomness():
-                outputs = tree.flatten(self._model(inputs, training=False))
-            return [np.asarray(output) for output in outputs]
         finally:
             restore(before)

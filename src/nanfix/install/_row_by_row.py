@@ -17,7 +17,7 @@ from nanfix.data.training_data import TrainingData
 DEALS, ALIKE, FEWEST = 8, 3, 16
 MOST = 256  # rows that are looked at
 ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
-SAME = 1e-6  # share of the largest prediction by which predictions differ that are the same
+SAME = 1e-6  # share of the largest by which rounding makes predictions differ that are the same
 
 
 def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) -> bool:
@@ -62,7 +62,7 @@ def lifeless(model: Any, held: TrainingData) -> list[str]:
     if not held.is_arrays or held.y is None or (rows_in(held.x) or 0) < FEWEST:
         return []
     x, y = (take_rows(part, slice(0, MOST)) for part in (held.x, held.y))
-    outputs = [np.asarray(leaf, "float64") for leaf in tree.flatten(model(x, training=False))]
+    outputs = [np.asarray(leaf) for leaf in tree.flatten(model(x, training=False))]
     names: list[str] = (
         list(getattr(model, "output_names", None) or ()) if len(outputs) > 1 else ["output"]
     )
@@ -70,11 +70,17 @@ def lifeless(model: Any, held: TrainingData) -> list[str]:
     if not len(names) == len(outputs) == len(targets):
         return []
     given = zip(names, outputs, targets, strict=True)
-    return [name for name, made, wanted in given if _all_same(made) and not _all_same(wanted)]
+    return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
 
 
-def _all_same(array: np.ndarray) -> bool:
-    if array.dtype.kind not in "fiub" or not array.size:
-        return True
-    values = np.nan_to_num(array.astype("float64"))
-    return bool(np.ptp(values, axis=0).max() <= SAME * np.abs(values).max())
+def varies(values: np.ndarray) -> bool:
+    """Say whether rows, shape (rows, ...), differ by more than rounding in any column; what is no
+    number is left out.
+    """
+    flat = values.reshape(len(values), -1)
+    if flat.dtype.kind not in "biuf":
+        return bool((flat != flat[:1]).any())
+    flat = np.where(np.isfinite(flat), flat, np.nan).astype("float64")
+    lowest, highest = np.fmin.reduce(flat), np.fmax.reduce(flat)
+    size = np.maximum(np.abs(lowest), np.abs(highest))
+    return bool((highest - lowest > SAME * size).any())

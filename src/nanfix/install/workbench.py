@@ -86,7 +86,7 @@ class Workbench:
 
     def insight(self) -> Insight:
         """Return what looks into the prepared model."""
-        return Insight(self.model, self._prober.training_batches, predicts=self.judges)
+        return Insight(self.model, self._prober.training_batches)
 
     @quiet()
     def hand_back(self, plan: Plan) -> list[str]:

@@ -1,13 +1,12 @@
-"""Whether the rows that are trained on reach the weights, and the predictions, under a fix."""
+"""Whether the rows that are trained on reach the weights under a fix."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nanfix.data.arrays import flat_arrays
 from nanfix.install.workbench import Workbench
-from nanfix.search.verdict import constant_over_rows, the_same
+from nanfix.search.verdict import the_same
 
 ROWS, BATCHES = 32, 2  # of each batch whose gradients are compared
 SINGLE = 32  # rows that are looked at one by one
@@ -30,12 +29,9 @@ class Reach:
         self._batches = batches if batches and not _alike(*batches) else []
         self._cut_off = self._is_cut_off()
 
-    def lacking(self, inputs: Any, targets: Sequence[np.ndarray]) -> str | None:
-        """Return that the predictions for `inputs` are all the same, or that nothing has reached
-        the weights from the beginning to now; else None.
-        """
-        alike = constant_over_rows(self._insight.predictions(inputs), targets)
-        return alike or (NOTHING_ARRIVES if self._cut_off and self._is_cut_off() else None)
+    def never_arrives(self) -> bool:
+        """Say whether nothing has reached the weights from the beginning to now."""
+        return self._cut_off and self._is_cut_off()
 
     def held_back(self) -> tuple[int, int]:
         """Return of how many single rows, and of how many that were tried, the gradient is 0; of

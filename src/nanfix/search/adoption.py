@@ -8,7 +8,7 @@ from functools import partial
 from nanfix.changes.guards import Guards
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.row_filter import filtered, kept_sample, unknown_length
+from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.explain.incident import Incident, say
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
@@ -181,22 +181,21 @@ class Adoption:
         lacking = shortfall(
             loss, figures, baselines, begun=begun, directions=directions(figures), of_data=of_data
         )
-        if lacking is not None or of_data:
-            return lacking
         # Of a loss of the user's own the best constant is not known.
-        return self._bench.indifference(loss if baselines.constant is None else None)
+        unknown = baselines.constant is None and not of_data
+        return lacking or self._bench.indifference(loss if unknown else None)
 
     def _idle(self, plan: Plan, reach: Reach | None) -> str | None:
-        """Return that nothing of the data reaches the weights, or the predictions; None where it
-        does, or that is not known. How many rows a guard holds back is kept to be told.
+        """Return that nothing of the data reaches the weights; None where it does, or that is not
+        known. How many rows a guard holds back is kept to be told.
         """
-        sample, net = kept_sample(self._run.run.sample, plan.of(RowFilter)), self._run.net
+        net = self._run.net
         if reach is None:
             return None
-        looking = partial(reach.lacking, sample.x, sample.targets)
-        lacking = net.attempt("looking for what reaches the predictions", looking, None)
-        if lacking is not None or not plan.of(Guards).guards:
-            return lacking
+        if net.attempt("looking for what reaches the weights", reach.never_arrives, False):
+            return NOTHING_ARRIVES
+        if not plan.of(Guards).guards:
+            return None
         held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
         self._held_back = (HELD_BACK.format(held, tried),) if held else ()
         if held and held == tried:

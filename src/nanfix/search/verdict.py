@@ -12,7 +12,6 @@ from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
 
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
-ROUNDING = 1e-6  # share of a prediction, by which rounding makes rows differ
 WORSE = 0.1  # an output or a metric that is worse than its baseline by this share is given up
 
 
@@ -114,35 +113,6 @@ def _metrics_worse(
         told = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
         return f"every metric is worse than before training ({told})"
     return None
-
-
-def constant_over_rows(
-    predictions: Sequence[np.ndarray], targets: Sequence[np.ndarray]
-) -> str | None:
-    """Return that an output is the same for all rows, though what it is to predict is not.
-
-    Args:
-        predictions: of each output, shape (rows, ...).
-        targets: of the same rows, in the same order; without them nothing can be told.
-    """
-    if len(predictions) != len(targets):
-        return None
-    for place, (told, wanted) in enumerate(zip(predictions, targets, strict=True), 1):
-        if len(told) > 1 and not _varies(told) and _varies(wanted):
-            which = "the model" if len(predictions) == 1 else f"output {place}"
-            return f"{which} predicts the same for every row"
-    return None
-
-
-def _varies(values: np.ndarray) -> bool:
-    """Say whether rows differ by more than rounding; what is no number is left out."""
-    flat = values.reshape(len(values), -1)
-    if flat.dtype.kind not in "biuf":
-        return bool((flat != flat[:1]).any())
-    flat = np.where(np.isfinite(flat), flat, np.nan).astype("float64")
-    lowest, highest = (np.fmin.reduce(flat), np.fmax.reduce(flat))
-    size = np.maximum(np.abs(lowest), np.abs(highest))
-    return bool((highest - lowest > ROUNDING * size).any())
 
 
 def the_same(gradient: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
