@@ -38,11 +38,11 @@ class LowerLearningRate(Strategy):
     reference = "Bengio (2012), arXiv:1206.5533"
 
     def refusal(self, diagnosis, run, plan):
-        return (
-            None
-            if plan.of(OptimizerSettings).learning_rate(run) is not None
-            else "the optimizer has no learning rate"
-        )
+        rate = plan.of(OptimizerSettings).learning_rate(run)
+        if rate is None:
+            return "the optimizer has no learning rate"
+        # However small it is, every step goes uphill; sane-constants takes the sign away.
+        return "the learning rate is negative" if rate < 0.0 else None
 
     def space(self, hp, diagnosis, run, plan):
         share = hp.Choice(

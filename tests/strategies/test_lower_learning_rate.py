@@ -53,6 +53,8 @@ def test_applies_to_optimizers_that_have_a_rate(run):
     without = replace(run, learning_rate=None)
     assert contract.applies(get(NAME), contract.diagnosis(Cause.LEARNING_RATE), run)
     assert not contract.applies(get(NAME), contract.diagnosis(Cause.LEARNING_RATE), without)
+    uphill = replace(run, learning_rate=-0.1)
+    assert not contract.applies(get(NAME), contract.diagnosis(Cause.LEARNING_RATE), uphill)
 
 
 def test_apply_sets_the_rate_and_keeps_other_changes(run):
