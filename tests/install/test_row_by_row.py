@@ -15,7 +15,9 @@ ONE = np.full((8, 1), 3.25, "float32")
     ("dealt", "alike", "vain"),
     [
         ([1.0, 1.00001], [0.7, 1.3], True),  # the same for all rows
-        ([0.9, 1.2], [0.7, 1.3], True),  # by chance
+        ([0.9, 1.105], [0.7, 1.3], True),  # by chance
+        ([0.9, 1.2], [0.7, 1.3], False),  # on average worse
+        ([0.8, 1.1], [0.7, 1.3], True),
         ([1.2, 1.4], [0.7, 1.3], False),
         ([1.0, 1.0], [1.0, 1.0], False),  # the loss does not look at the targets
         ([math.nan, math.nan], [0.7, 1.3], False),

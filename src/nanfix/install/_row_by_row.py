@@ -12,9 +12,10 @@ from nanfix.data.arrays import flat_arrays, rows_in, take_rows
 from nanfix.data.constant_prediction import in_order
 from nanfix.data.training_data import TrainingData
 
-# Times that targets are dealt out anew, so that all are rarely worse by chance, and that one row's
-# are given to all; among few rows most get what they had, or the like.
+# Times that targets are dealt out anew, so that their mean is no chance, and that one row's are
+# given to all; among few rows most get what they had, or the like.
 DEALS, ALIKE, FEWEST = 8, 3, 16
+LEARNED = 0.01  # share by which a loss has to be lower, as than that of a constant
 MOST = 256  # rows that are looked at
 ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
 SAME = 1e-6  # share of the largest by which rounding makes predictions differ that are the same
@@ -23,13 +24,17 @@ SAME = 1e-6  # share of the largest by which rounding makes predictions differ t
 def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) -> bool:
     """Say whether a model predicts nothing of its own for each row.
 
-    Its loss, a finite one, is as low when the targets are `dealt` out anew among the rows. A loss
-    that is the same with the targets of one row for all, `alike`, does not look at them.
+    Its loss, a finite one, is on average as low when the targets are `dealt` out anew among the
+    rows. A loss that is the same with the targets of one row for all, `alike`, does not look at
+    them.
     """
     known = [other for other in dealt if math.isfinite(other)]
     rounding = ROUNDING * abs(loss)
     looks = any(not abs(other - loss) <= rounding for other in alike)
-    return bool(known) and looks and loss >= min(known) - rounding
+    if not known or not looks:
+        return False
+    usual = sum(known) / len(known)
+    return loss > usual - LEARNED * abs(usual)
 
 
 def losses_of_others(
