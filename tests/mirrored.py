@@ -8,7 +8,7 @@ import explosions
 import keras
 import numpy as np
 import tensorflow as tf
-from test_modes import diagnosed, finite, late, step_by_step, trained, twins_of
+from modes import diagnosed, finite, late, step_by_step, trained, twins_of
 
 import nanfix
 

@@ -94,7 +94,7 @@ def test_functional_model_with_named_inputs():
     model = functional_of_two()
     model.compile(keras.optimizers.SGD(5.0), "mse")
     named = {"first": x, "second": x * 2.0}
-    report = nanfix.fit(model, named, y, strategies=FOR_TARGETS, **arguments)
+    report = nanfix.fit(model, named, y, **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert_finite(model, named)
 
