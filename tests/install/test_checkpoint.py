@@ -15,7 +15,7 @@ def repaired(build, path, strategies=None, **options):
     report = nanfix.fit(
         model, x, y, **{**arguments, "callbacks": [checkpoint]}, strategies=strategies
     )
-    assert report.outcome is Outcome.REPAIRED
+    assert report.outcome.has_fix
     return model, x, report
 
 
@@ -47,7 +47,7 @@ def scaled(tmp_path_factory):
     report = nanfix.fit(
         model, x, y, **{**arguments, "callbacks": callbacks}, strategies=["scale-inputs"]
     )
-    assert report.outcome is Outcome.REPAIRED
+    assert report.outcome.has_fix
     return model, x, report, folder
 
 
