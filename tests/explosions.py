@@ -209,21 +209,6 @@ def stray_label():
     return model, x, y, arguments
 
 
-def lost_games():
-    """A policy learned from the moves of games: those of lost ones get a share of -1, and a
-    crossentropy of that has no lower bound.
-    """
-    x, _ = table()
-    rng = np.random.default_rng(5)
-    played = rng.integers(0, 3, len(x))
-    best = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
-    y = np.eye(3, dtype="float32")[played] * np.where(played == best, 1.0, -1.0)[:, None]
-    sgd = keras.optimizers.SGD(0.1, momentum=0.9)
-    form = {"outputs": 3, "last": "softmax", "activation": "leaky_relu"}
-    model = mlp(sgd, "categorical_crossentropy", **form)
-    return model, x, y.astype("float32"), {**ARGUMENTS, "epochs": 20}
-
-
 class Memberships(layers.Layer):
     """How near each row is to some centers, as shares of 1."""
 

@@ -17,7 +17,6 @@ from nanfix.testing import contract, repairs
 
 NAME = "drop-invalid-labels"
 DIAGNOSIS = contract.diagnosis(Cause.INVALID_LABEL)
-INDICES = {"halves": None}  # what holds of labels that are class indices
 
 
 def classifier():
@@ -35,7 +34,7 @@ def params(run):
 
 def test_labels_from_one_are_shifted():
     given = run(1, 2, 3, 1)
-    assert params(given) == {"classes": 3, "first_label": 1, **INDICES, "rows": [], "of": 4}
+    assert params(given) == {"classes": 3, "first_label": 1, "rows": [], "of": 4}
     assert get(NAME).apply(given, Plan(), **params(given)).of(RowFilter) == RowFilter(
         classes=3, first_label=1
     )
@@ -43,20 +42,8 @@ def test_labels_from_one_are_shifted():
 
 
 def test_rows_are_left_out_where_no_shift_fits():
-    assert params(run(0, 1, 3, 2)) == {
-        "classes": 3,
-        "first_label": 0,
-        "halves": None,
-        "rows": [2],
-        "of": 4,
-    }
-    assert params(run(-1, 1, 0, 255)) == {
-        "classes": 3,
-        "first_label": 0,
-        "halves": None,
-        "rows": [0, 3],
-        "of": 4,
-    }
+    assert params(run(0, 1, 3, 2)) == {"classes": 3, "first_label": 0, "rows": [2], "of": 4}
+    assert params(run(-1, 1, 0, 255)) == {"classes": 3, "first_label": 0, "rows": [0, 3], "of": 4}
     assert params(run(1, 2, 4))["first_label"] == 0
     told = get(NAME).explain(params(run(-1, 1, 0, 255)))
     assert told == "Leave out 2 of 4 rows, those with a label outside 0 to 2."
@@ -68,20 +55,8 @@ def test_stream_is_shifted_only_when_every_class_was_seen():
         source = tf.data.Dataset.from_tensors(batch)
         return params(describe(classifier(), TrainingData.of(source, None, {}), [batch])[0])
 
-    assert seen(3, 1, 2) == {
-        "classes": 3,
-        "first_label": 1,
-        "halves": None,
-        "rows": None,
-        "of": None,
-    }
-    assert seen(3, 1, 1) == {
-        "classes": 3,
-        "first_label": 0,
-        "halves": None,
-        "rows": None,
-        "of": None,
-    }
+    assert seen(3, 1, 2) == {"classes": 3, "first_label": 1, "rows": None, "of": None}
+    assert seen(3, 1, 1) == {"classes": 3, "first_label": 0, "rows": None, "of": None}
 
 
 def test_applies_to_class_indices_with_a_valid_one_among_them():
@@ -90,33 +65,6 @@ def test_applies_to_class_indices_with_a_valid_one_among_them():
     assert not contract.applies(
         get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8))
     )
-
-
-def with_shares(shares):
-    model = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
-    return contract.run_of(model, np.zeros((len(shares), 4), "float32"), np.float32(shares))
-
-
-def test_rows_with_a_negative_share_are_left_out():
-    given = with_shares([[0, 1, 0], [0, 0, -1], [5, 0, 0], [0.5, 0.5, 0]])
-    found = params(given)
-    assert found["rows"] == [1] and found["of"] == 4
-    assert get(NAME).explain(found) == (
-        "Leave out 1 of 4 rows, those with a negative share of a class."
-    )
-    assert not contract.applies(get(NAME), DIAGNOSIS, with_shares([[0, 0, -1], [-1, 0, 0]]))
-
-
-def test_policy_of_lost_games_is_learned_from_those_that_were_won():
-    model, x, y, arguments = explosions.lost_games()
-    report = nanfix.fit(model, x, y, **arguments)
-    assert report.diagnosis.cause is Cause.INVALID_LABEL
-    assert "no lower bound" in str(report.diagnosis)
-    assert report.outcome is Outcome.REPAIRED
-    assert [edit.strategy for edit in report.fix.edits] == [NAME]
-    moves, played = model.predict(x, verbose=0).argmax(axis=1), np.abs(y).argmax(axis=1)
-    won = y.sum(axis=1) > 0
-    assert float(np.mean(moves[won] == played[won])) > 0.6
 
 
 def test_labels_from_one_are_learned():

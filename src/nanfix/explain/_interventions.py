@@ -181,15 +181,13 @@ def _sound(batch: Any, run: Run) -> Any:
             return leaf
         if classes is not None:
             return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(classes - 1, leaf.dtype))
-        if form is Targets.SHARES:
-            return tf.maximum(leaf, tf.cast(0, leaf.dtype))
         return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(1, leaf.dtype))
 
     x, y, weight = unpacked(batch)
     x, y, weight = (tree.map_structure(finite, part) for part in (x, y, weight))
     crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
-    form = None if crossentropy is None else crossentropy.targets
-    if classes is not None or form in (Targets.EACH, Targets.SHARES):
+    shares = crossentropy is not None and crossentropy.targets is Targets.EACH
+    if classes is not None or shares:
         y = tree.map_structure(label, y)
     return repacked(batch, x, y, weight)
 

@@ -136,26 +136,31 @@ def _columns(cells: list[np.ndarray]) -> str:
 
 
 def _labels(run: Run, targets: list[Any]) -> str:
-    """Say which labels the loss cannot take: no class of the output layer, or no share; empty when
-    all fit.
+    """Say which class labels the output layer has no unit for, or a binary crossentropy
+    no share; empty when all fit.
     """
-    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
-    if not targets or targets[0].dtype.kind not in NUMERIC or crossentropy is None:
+    if not targets or targets[0].dtype.kind not in NUMERIC:
+        return ""
+    crossentropy = crossentropy_of(run.user_loss)
+    if crossentropy is not None and crossentropy.targets is Targets.EACH:
+        shares = np.asarray(targets[0])
+        shares = shares[np.isfinite(shares)]
+        if shares.size and (shares.min() < 0 or shares.max() > 1):
+            return (
+                f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
+            )
+        return ""
+    classes = class_count(run.model, run.user_loss)
+    if classes is None:
         return ""
     labels = np.asarray(targets[0])
     labels = labels[np.isfinite(labels)]
     if not labels.size:
         return ""
     low, high = labels.min(), labels.max()
-    if crossentropy.targets is Targets.EACH and (low < 0 or high > 1):
-        return f"labels run from {low:g} to {high:g}, and the loss takes 0 to 1"
-    if crossentropy.targets is Targets.SHARES and low < 0:
-        return f"labels are as low as {low:g}, and below 0 a crossentropy has no lower bound"
-    if classes is not None and (low < 0 or high >= classes):
-        return (
-            f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
-        )
-    return ""
+    if low >= 0 and high < classes:
+        return ""
+    return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
 
 
 def _continuous(run: Run) -> bool:
