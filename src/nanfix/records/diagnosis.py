@@ -1,10 +1,15 @@
 """The words for what went wrong: where, when, why, and how sure we are."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from nanfix.records.cause import Cause
-from nanfix.records.data_origin import DataOrigin
+
+if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
+    from nanfix.records.data_origin import DataOrigin
 
 OF_DATA = frozenset(
     {
