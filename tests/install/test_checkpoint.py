@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import nanfix
-from nanfix import Outcome
 
 
 def repaired(build, path, strategies=None, **options):
