@@ -123,3 +123,12 @@ def test_tokens_have_no_scale_to_be_odd_about():
     y = np.random.default_rng(0).normal(size=(300, 1)).astype("float32")
     sample = Sample((x,), (y,), (False,), quantities=(False,), names=(SINGLE,))
     assert list(remarks(Run.of(model, sample), [x], [y])) == []
+
+
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+def test_shares_below_zero_leave_a_crossentropy_without_a_lower_bound(lowest):
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = np.tile(np.float32([[1.0, 0.0], [0.0, 1.0]]), (32, 1))
+    y[5, 0] = lowest
+    run = setup_of(keras.layers.Dense(3, "relu"), x, y, "categorical_crossentropy", "softmax")
+    assert any("no lower bound" in told for told in remarks(run, [x], [y])) is (lowest < 0)

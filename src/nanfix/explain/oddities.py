@@ -12,7 +12,7 @@ from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain._encodings import encodings
-from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, takes_logits
+from nanfix.model.crossentropies import PROBABILITIES, Targets, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
 from nanfix.records.features import feature_table, short
@@ -72,6 +72,7 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
             yield f"{told} ({_named(columns, 'column')} of the {name})"
     for name, array in known:
         yield from _of_array(name, array, normalized, half)
+    yield from _negative_shares(run, targets)
     yield from _output(run)
     yield from _last_batch(run, inputs)
 
@@ -192,6 +193,16 @@ def finite(array: np.ndarray) -> np.ndarray:
     """Return the values as float64, 0 where they are not finite."""
     values = array.astype("float64")
     return np.where(np.isfinite(values), values, 0.0)
+
+
+def _negative_shares(run: Run, targets: list[Any]) -> Iterator[str]:
+    """Shares of classes that are below 0, as of a policy gradient with negative rewards."""
+    crossentropy = crossentropy_of(run.user_loss)
+    if crossentropy is None or crossentropy.targets is not Targets.SHARES:
+        return
+    lowest = min((finite(array).min() for array in targets if array.size), default=0.0)
+    if lowest < 0:
+        yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
 
 
 def _output(run: Run) -> Iterator[str]:
