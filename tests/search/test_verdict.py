@@ -9,6 +9,7 @@ from nanfix.search.verdict import (
     Baselines,
     better_than,
     directions,
+    same_for_all,
     shortfall,
     the_same,
 )
@@ -73,6 +74,23 @@ def test_directions_are_those_of_keras_metrics():
 def test_figures_that_are_not_finite_tell_nothing_of_a_metric():
     before = Baselines(figures={"accuracy": np.nan})
     assert lacking(0.5, {"accuracy": 0.1}, before) is None
+
+
+@pytest.mark.parametrize(
+    ("dealt", "alike", "vain"),
+    [
+        ([1.0, 1.00001], [0.7, 1.3], True),  # the same for all rows
+        ([0.9, 1.105], [0.7, 1.3], True),  # by chance
+        ([0.9, 1.2], [0.7, 1.3], False),  # on average worse
+        ([0.8, 1.1], [0.7, 1.3], True),
+        ([1.2, 1.4], [0.7, 1.3], False),
+        ([1.0, 1.0], [1.0, 1.0], False),  # the loss does not look at the targets
+        ([math.nan, math.nan], [0.7, 1.3], False),
+        ([], [], False),
+    ],
+)
+def test_a_model_has_to_do_better_with_the_targets_of_its_own_rows(dealt, alike, vain):
+    assert same_for_all(1.0, dealt, alike) is vain
 
 
 def test_gradients_that_no_row_reaches_are_the_same_number_for_number():

@@ -1,7 +1,6 @@
-"""Whether a trained model predicts something of its own for each row."""
+"""What a trained model predicts for single rows, beside what it predicts for others."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,26 +14,8 @@ from nanfix.data.training_data import TrainingData
 # Times that targets are dealt out anew, so that their mean is no chance, and that one row's are
 # given to all; among few rows most get what they had, or the like.
 DEALS, ALIKE, FEWEST = 8, 3, 16
-LEARNED = 0.01  # share by which a loss has to be lower, as than that of a constant
 MOST = 256  # rows that are looked at
-ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
 SAME = 1e-6  # share of the largest by which rounding makes predictions differ that are the same
-
-
-def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) -> bool:
-    """Say whether a model predicts nothing of its own for each row.
-
-    Its loss, a finite one, is on average as low when the targets are `dealt` out anew among the
-    rows. A loss that is the same with the targets of one row for all, `alike`, does not look at
-    them.
-    """
-    known = [other for other in dealt if math.isfinite(other)]
-    rounding = ROUNDING * abs(loss)
-    looks = any(not abs(other - loss) <= rounding for other in alike)
-    if not known or not looks:
-        return False
-    usual = sum(known) / len(known)
-    return loss > usual - LEARNED * abs(usual)
 
 
 def losses_of_others(

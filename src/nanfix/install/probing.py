@@ -21,7 +21,7 @@ from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_o
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
-from nanfix.install._row_by_row import lifeless, losses_of_others, same_for_all
+from nanfix.install._row_by_row import lifeless, losses_of_others
 from nanfix.install._statistics import settled
 from nanfix.install.folding import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
@@ -168,19 +168,19 @@ class Prober:
         self.judges = named_loss(figures) is not None
         return figures
 
-    def indifference(self, loss: float | None) -> str | None:
-        """Return how the prepared plan predicts the same for all rows; None where it does not.
+    def lifeless(self) -> list[str]:
+        """Return the outputs of the prepared plan that are the very same for all rows."""
+        return lifeless(self._model, self._held_rows) if self._called_alone else []
 
-        That an output is the very same for all is seen, that it is nearly so told from the `loss`;
-        None where that has been compared with a constant already.
+    def losses_of_others(self) -> tuple[list[float], list[float]]:
+        """Return losses of the prepared plan with the targets of other rows, see
+        `_row_by_row.losses_of_others`.
         """
-        held = judged(self._held, self._rows)
-        same = lifeless(self._model, held) if self._called_alone else []
-        if same:
-            return f"it predicts the same for all rows ({', '.join(same)})"
-        if loss is not None and same_for_all(loss, *losses_of_others(held, self.loss_on)):
-            return f"it is no better than with the targets of other rows (loss {loss:.4g})"
-        return None
+        return losses_of_others(self._held_rows, self.loss_on)
+
+    @property
+    def _held_rows(self) -> TrainingData:
+        return judged(self._held, self._rows)
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but

@@ -76,9 +76,12 @@ class Workbench:
         self.take_back()
         return loss
 
-    def indifference(self, loss: float | None) -> str | None:
-        """Return how the prepared plan predicts the same for all rows, as Prober does."""
-        return self._prober.indifference(loss)
+    def row_by_row(self, *, losses: bool) -> tuple[list[str], tuple[list[float], list[float]]]:
+        """Return which outputs of the prepared plan are the very same for all rows, and where none
+        is and `losses` are wanted, those with the targets of other rows, as Prober does.
+        """
+        same = self._prober.lifeless()
+        return same, self._prober.losses_of_others() if losses and not same else ([], [])
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""

@@ -24,7 +24,7 @@ from nanfix.report.report import Outcome, Report
 from nanfix.search._proof import Proof
 from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, Reach
 from nanfix.search.judge import Judge, beginning
-from nanfix.search.verdict import WORSE, directions, moved, shortfall
+from nanfix.search.verdict import WORSE, directions, moved, same_for_all, shortfall
 
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, "
@@ -181,9 +181,16 @@ class Adoption:
         lacking = shortfall(
             loss, figures, baselines, begun=begun, directions=directions(figures), of_data=of_data
         )
+        if lacking is not None:
+            return lacking
         # Of a loss of the user's own the best constant is not known.
         unknown = baselines.constant is None and not of_data
-        return lacking or self._bench.indifference(loss if unknown else None)
+        same, others = self._bench.row_by_row(losses=unknown)
+        if same:
+            return f"it predicts the same for all rows ({', '.join(same)})"
+        if same_for_all(loss, *others):
+            return f"it is no better than with the targets of other rows (loss {loss:.4g})"
+        return None
 
     def _idle(self, plan: Plan, reach: Reach | None) -> str | None:
         """Return that nothing of the data reaches the weights; None where it does, or that is not

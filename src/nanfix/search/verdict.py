@@ -12,6 +12,7 @@ from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
 
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
+ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
 WORSE = 0.1  # an output or a metric that is worse than its baseline by this share is given up
 
 
@@ -113,6 +114,19 @@ def _metrics_worse(
         told = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
         return f"every metric is worse than before training ({told})"
     return None
+
+
+def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) -> bool:
+    """Say whether a model predicts nothing of its own for each row.
+
+    Its loss, a finite one, is on average as low when the targets are `dealt` out anew among the
+    rows. A loss that is the same with the targets of one row for all, `alike`, does not look at
+    them.
+    """
+    known = [other for other in dealt if math.isfinite(other)]
+    rounding = ROUNDING * abs(loss)
+    looks = any(not abs(other - loss) <= rounding for other in alike)
+    return bool(known) and looks and loss > better_than(sum(known) / len(known))
 
 
 def the_same(gradient: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
