@@ -52,7 +52,6 @@ class Adoption:
 
     def __init__(self, run: Incident, bench: Workbench, judge: Judge, notes: list[str]):
         self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
-        self._held_back: tuple[str, ...] = ()
         self._reached = run.detected.epoch  # of the latest training, from 1
         # The losses and fixes of trainings that held, but did not learn.
         self.finite: list[tuple[float, Fix]] = []
@@ -121,8 +120,9 @@ class Adoption:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         loss, figures = self._bench.validation()
-        self._held_back = ()
-        lacking = self._lacking(loss, figures, start, begun, of_data) or self._idle(plan, reach)
+        lacking, held_back = self._lacking(loss, figures, start, begun, of_data), ()
+        if lacking is None:
+            lacking, held_back = self._idle(plan, reach)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         if lacking is not None and (learning or not loss <= before + WORSE * abs(before)):
@@ -137,9 +137,9 @@ class Adoption:
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
         proved = proof if isinstance(proof, str) else proof.told(self._bench.judges)
-        told = (*self._notes, *self._unjudged(), *handed_back, proved, *self._held_back)
+        told = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
         if lacking is not None:
-            told = (*handed_back, f"It falls short of a repair: {lacking}.", *self._held_back)
+            told = (*handed_back, f"It falls short of a repair: {lacking}.", *held_back)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -192,23 +192,23 @@ class Adoption:
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
         return None
 
-    def _idle(self, plan: Plan, reach: Reach | None) -> str | None:
-        """Return that nothing of the data reaches the weights; None where it does, or that is not
-        known. How many rows a guard holds back is kept to be told.
+    def _idle(self, plan: Plan, reach: Reach | None) -> tuple[str | None, tuple[str, ...]]:
+        """Return that nothing of the data reaches the weights, None where it does, or that is not
+        known; and of how many rows a guard holds back the gradient.
         """
         net = self._run.net
         if reach is None:
-            return None
+            return None, ()
         if net.attempt("looking for what reaches the weights", reach.never_arrives, False):
-            return NOTHING_ARRIVES
+            return NOTHING_ARRIVES, ()
         if not plan.of(Guards).guards:
-            return None
+            return None, ()
         held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
-        self._held_back = (HELD_BACK.format(held, tried),) if held else ()
+        told = (HELD_BACK.format(held, tried),) if held else ()
         if held and held == tried:
-            return NOTHING_ARRIVES
+            return NOTHING_ARRIVES, told
         constant = net.attempt("looking at what a guard holds", reach.all_held, False)
-        return ALL_HELD if constant else None
+        return ALL_HELD if constant else None, told
 
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""
