@@ -126,8 +126,8 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         report = _watched(
             model, data, identity, watching, settings, fix=fix, run_dir=run_dir, begun=begun
         )
-    lines = partial(with_data_lines, report.diagnosis, sys._getframe(1), fit.__name__)
-    report = replace(report, diagnosis=Net().attempt("looking back", lines, report.diagnosis))
+    found = with_data_lines(report.diagnosis, sys._getframe(1), fit.__name__)
+    report = replace(report, diagnosis=found)
     if throw and report.outcome in (Outcome.UNREPAIRABLE, Outcome.EXHAUSTED):
         raise UnrepairedError(str(report), report)
     if throw and report.outcome is Outcome.INTERRUPTED:
