@@ -63,7 +63,7 @@ def test_place_of_a_logarithm_is_the_line_of_the_users_loss():
     _, _, replayed = seen(explosions.handwritten_log)
     place = replayed.failing.place
     assert place.phase is Phase.LOSS and place.operation == "Log"
-    assert place.source is not None and place.source.startswith("explosions.py:")
+    assert place.source is not None and place.source.startswith("domains.py:")
 
 
 def test_singular_gradient_is_traced_to_the_forward_operation():
@@ -81,7 +81,7 @@ def test_gradient_of_several_operations_is_traced_to_the_one_whose_gradient_it_i
         and place.operation == "Acos"
         and place.layer.startswith("angle")
     )
-    assert place.source is not None and place.source.startswith("explosions.py:")
+    assert place.source is not None and place.source.startswith("domains.py:")
 
 
 def test_update_by_zero_is_seen_in_the_optimizer():

@@ -1,0 +1,142 @@
+"""NaN and inf in inputs, targets, weights and what was computed of them; labels out of range."""
+
+import keras
+import numpy as np
+from explosions.parts import ARGUMENTS, mlp, noisy_table, table
+from keras import layers
+
+
+def missing_cells():
+    x, y = table()
+    x[70, 2] = np.nan
+    x[90, 0] = np.inf
+    return mlp("adam", activation="tanh"), x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def nan_target():
+    x, y = table()
+    y[5] = np.nan
+    return mlp(keras.optimizers.Adam(0.01)), x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def holes_in_both():
+    x, y = table()
+    x[70, 2] = np.nan
+    y[5] = np.nan
+    return mlp("adam", activation="tanh"), x, y, {**ARGUMENTS, "shuffle": False}
+
+
+def labels_from_one():
+    """Labels run from 1 to 3, the output layer has classes 0 to 2; compiled by XLA, that is NaN
+    instead of an error.
+    """
+    x, _ = table()
+    y = (1 + (x[:, 0] > 0).astype("int32") + (x[:, 1] > 0)).astype("int32")
+    model = mlp(
+        keras.optimizers.Adam(0.02),
+        "sparse_categorical_crossentropy",
+        outputs=3,
+        last="softmax",
+        jit_compile=True,
+    )
+    return model, x, y, dict(ARGUMENTS)
+
+
+def stray_label():
+    model, x, y, arguments = labels_from_one()
+    y -= 1
+    y[[20, 150]] = -1
+    return model, x, y, arguments
+
+
+def every_target_nan():
+    x, y = table()
+    return mlp("adam"), x, np.full_like(y, np.nan), dict(ARGUMENTS)
+
+
+def every_input_nan():
+    x, y = table()
+    return mlp("adam"), np.full_like(x, np.nan), y, dict(ARGUMENTS)
+
+
+def bias_of_no_share():
+    """A bias begins with log(0)."""
+    x, y = table()
+    model = mlp("adam")
+    model.layers[-1].bias.assign([-np.inf])
+    return model, x, y, dict(ARGUMENTS)
+
+
+class BlackFrames(keras.utils.PyDataset):
+    """Divides each frame by its largest value, of which a black one has none."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.frames = rng.uniform(1, 9, size=(10, 8, 4)).astype("float32")
+        self.frames[6, 3] = 0.0
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        frames = self.frames[index]
+        with np.errstate(invalid="ignore"):
+            return frames / frames.max(axis=1, keepdims=True), frames[:, :1] / 9.0
+
+
+def black_frame():
+    return (
+        mlp(keras.optimizers.Adam(0.01), activation="tanh"),
+        BlackFrames(),
+        None,
+        {"epochs": 2, "verbose": 0},
+    )
+
+
+def missing_weights():
+    x, y = table()
+    weights = np.ones(len(x), "float32")
+    weights[[5, 77]] = np.nan
+    return (
+        mlp(keras.optimizers.Adam(0.01)),
+        x,
+        y,
+        {**ARGUMENTS, "epochs": 20, "sample_weight": weights},
+    )
+
+
+def adapted_to_holes():
+    """A Normalization layer in front was adapted to the same data, holes and all."""
+    x, y = noisy_table()
+    x = 10.0 * x + 50.0
+    x[np.random.default_rng(0).random(x.shape) < 0.02] = np.nan
+    normalization = layers.Normalization()
+    normalization.adapt(x)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), normalization, layers.Dense(16, "relu"), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6}
+
+
+def missing_words():
+    """Rows of a pretrained embedding that hold NaN, for words that its file had not."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 40, size=(640, 6))
+    rows = rng.normal(0.0, 0.3, size=(40, 8)).astype("float32")
+    y = rows[x].sum(axis=(1, 2)).astype("float32")
+    rows[[4, 9, 17]] = np.nan
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(40, 8),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model.layers[0].set_weights([rows])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, dict(ARGUMENTS)

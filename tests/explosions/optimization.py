@@ -1,0 +1,85 @@
+"""Steps that are too large: learning rates, schedules, constants and memory of optimizers."""
+
+import keras
+import numpy as np
+from explosions.parts import ARGUMENTS, mlp, table
+from keras import layers, ops
+
+
+def learning_rate():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(30.0)), x, y, dict(ARGUMENTS)
+
+
+def schedule():
+    x, y = table()
+    rates = keras.optimizers.schedules.PiecewiseConstantDecay([10], [0.01, 10.0])
+    return mlp(keras.optimizers.SGD(rates)), x, y, dict(ARGUMENTS)
+
+
+def adam_without_epsilon():
+    x, y = table()
+    x[:, 3] = 0.0
+    return mlp(keras.optimizers.Adam(0.01, epsilon=0.0), activation="tanh"), x, y, dict(ARGUMENTS)
+
+
+def velocity_of_another_training():
+    """Weights are set back between two trainings, as between the folds of a
+    cross-validation, the optimizer is not.
+    """
+    x, y = table()
+    model = mlp(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=False))
+    initial = model.get_weights()
+    model.fit(x[:16], y[:16] * 1e4, epochs=1, batch_size=16, verbose=0)
+    model.set_weights(initial)
+    return model, x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def half_weights():
+    """In weights of float16 an epsilon of 1e-8 is 0, and so is the gradient of a
+    feature that is always 0.
+    """
+    x, y = table()
+    x[:, 3] = 0.0
+    keras.utils.set_random_seed(0)
+    half = {"dtype": "float16"}
+    hidden = layers.Dense(8, activation="tanh", **half)
+    model = keras.Sequential([keras.Input((4,), dtype="float16"), hidden, layers.Dense(1, **half)])
+    model.compile(keras.optimizers.Adam(0.01, epsilon=1e-8), "mse")
+    return model, x.astype("float16"), y.astype("float16"), {**ARGUMENTS, "epochs": 20}
+
+
+def critic():
+    """The loss of a Wasserstein critic falls for as long as its weights grow."""
+    x, _ = table()
+    y = np.where(x[:, :1] > 0, 1.0, -1.0).astype("float32")
+
+    def wasserstein(y_true, y_pred):
+        return -ops.mean(y_true * y_pred, axis=-1)
+
+    return mlp(keras.optimizers.SGD(0.1), wasserstein), x, y, {**ARGUMENTS, "epochs": 15}
+
+
+def far_from_the_targets():
+    """The first errors are 30 times what is left once the level of the targets is learned, and so
+    are the first steps.
+    """
+    x, y = table()
+    return (
+        mlp(keras.optimizers.SGD(0.02), activation="elu"),
+        x,
+        y + 30.0,
+        {**ARGUMENTS, "epochs": 20},
+    )
+
+
+def decay_beyond_one():
+    """AdamW takes 0.1 * 40 times each weight from it at every step."""
+    x, y = table()
+    return mlp(keras.optimizers.AdamW(0.1, weight_decay=40.0)), x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def lasting_momentum():
+    """SGD with a momentum of 1 goes on with every step it has ever taken."""
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.1, momentum=1.0)), x, y, {**ARGUMENTS, "epochs": 20}

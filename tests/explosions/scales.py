@@ -1,0 +1,92 @@
+"""Inputs and targets whose numbers are too large."""
+
+import keras
+import numpy as np
+from explosions.parts import ARGUMENTS, mlp, table
+from keras import layers
+
+
+def unscaled_inputs():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.1)), x * 3000.0 + 1000.0, y, dict(ARGUMENTS)
+
+
+def unscaled_targets():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.2, momentum=0.9)), x, y * 1e6 + 3e6, dict(ARGUMENTS)
+
+
+def missing_cells_and_large_targets():
+    x, y = table()
+    x[70, 2] = np.nan
+    return (
+        mlp(keras.optimizers.SGD(0.2, momentum=0.9)),
+        x,
+        y * 1e6 + 3e6,
+        {**ARGUMENTS, "shuffle": False},
+    )
+
+
+def outlying_targets():
+    """Two targets out of 160 are wrong by orders of magnitude; the rows held back are clean."""
+    x, y = table()
+    y[[20, 90]] = 1e4
+    return mlp(keras.optimizers.SGD(0.1)), x, y, dict(ARGUMENTS)
+
+
+def large_targets():
+    x, y = table()
+    return mlp(keras.optimizers.SGD(0.1)), x, y * 1e6 + 3e6, dict(ARGUMENTS)
+
+
+def overflowing_mean():
+    """Every loss is finite, 5e36, but not the sum over the rows of an epoch, from which
+    Keras takes the mean.
+    """
+    x, y = table()
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-30), "mse")
+    return model, x, y * 0.0 + 2.2e18, dict(ARGUMENTS)
+
+
+def sentinel_values():
+    """Missing cells were written as 1e9."""
+    x, y = table()
+    x[[20, 90], [1, 3]] = 1e9
+    return mlp(keras.optimizers.SGD(0.1)), x, y, {**ARGUMENTS, "epochs": 20}
+
+
+def spikes():
+    """One target in forty is wrong by orders of magnitude; the rows held back are clean."""
+    x, y = table(rows=400)
+    y[:320:40] = 1e5
+    return mlp(keras.optimizers.SGD(0.1)), x, y, {**ARGUMENTS, "epochs": 10}
+
+
+def byte_images():
+    """The brightness of images whose pixels are whole numbers from 0 to 255."""
+    rng = np.random.default_rng(0)
+    brightness = rng.uniform(40.0, 215.0, size=(640, 1, 1, 1))
+    x = np.clip(np.floor(brightness + 40.0 * rng.normal(size=(640, 8, 8, 3))), 0.0, 255.0).astype(
+        "float32"
+    )
+    y = (brightness[:, 0, 0] / 64.0 + 0.3 * rng.normal(size=(640, 1))).astype("float32")
+    keras.utils.set_random_seed(0)
+    convolutions = [layers.Conv2D(8, 3, padding="same", activation="elu") for _ in range(2)]
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), *convolutions, layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6}
+
+
+def masks_of_bytes():
+    """Masks of 0 and 255 under a binary crossentropy, which falls for ever then."""
+    x, _ = table()
+    y = 255.0 * (x[:, :1] > 0).astype("float32")
+    return (
+        mlp(keras.optimizers.SGD(0.5), "binary_crossentropy", last="sigmoid"),
+        x,
+        y,
+        {**ARGUMENTS, "epochs": 40},
+    )
