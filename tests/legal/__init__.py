@@ -2,10 +2,14 @@
 healthy and an explosive form.
 """
 
+import legal.execution
 import legal.feeds
 import legal.inputs
-import legal.settings
+import legal.networks
+import legal.precisions
+import legal.rates
 import legal.steps
+import legal.streams
 import legal.unlabeled  # noqa: F401
 from legal.training import TABLE
 

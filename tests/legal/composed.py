@@ -15,8 +15,9 @@ import tensorflow as tf
 from hypothesis import strategies as st
 from keras import layers
 
+from legal.execution import Keeps, Raises, UsersError, in_a_thread
 from legal.inputs import MayLack
-from legal.settings import Keeps, Noam, OwnFields, Raises, UsersError, in_a_thread, log_loss
+from legal.rates import Noam, OwnFields, log_loss
 from legal.steps import Annealed, Applies, AppliesGradients, GraphLayer, Net, Tracked
 from legal.training import BATCH, ROWS, STEPS, Training, called, mlp, table
 from legal.unlabeled import Autoencoder
