@@ -8,7 +8,8 @@ import explosions
 import keras
 import numpy as np
 import tensorflow as tf
-from modes import diagnosed, finite, late, step_by_step, trained, twins_of
+from modes import late
+from twins import diagnosed, finite, step_by_step, trained, twins_of
 
 import nanfix
 
