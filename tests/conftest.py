@@ -17,6 +17,7 @@ LONGEST = (
     "test_legal.py",
     "test_fit.py",
     "test_faults.py",
+    "test_users_exceptions.py",
     "test_scripts.py",
     "test_parent.py",
     "test_modes.py",
@@ -45,6 +46,13 @@ def seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def under_the_net(monkeypatch):
+    """Let faults be caught, as they are at a user's, and let `put` break a piece of nanfix."""
+    monkeypatch.setenv("NANFIX_DEBUG", "0")
+    return monkeypatch.setattr
 
 
 @pytest.fixture(autouse=True, scope="session")
