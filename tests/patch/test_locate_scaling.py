@@ -1,0 +1,126 @@
+"""From the plan of a fix to the lines of a script: scalings, holes and rows."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from located import SEQUENTIAL, SUBCLASSED, changed, plan_of
+
+from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.maps import Affine, Power, TargetScaling
+from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Scaling
+from nanfix.model.addresses import SINGLE
+from nanfix.patch.locate import source_changes
+from nanfix.patch.patch import digest, patch_of
+from nanfix.report.fix_file import FixFile, RunRecord
+
+
+def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(noted):
+    from nanfix.changes.insertion import insert_at_ends, normalization
+
+    run, call = noted(SEQUENTIAL)
+    affine = Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
+    scaling = Scaling(inputs={SINGLE: affine}, targets=TargetScaling(5.0, 2.0, 2))
+    wanted = plan_of(LayerAttributes({"dense[1]": {"dtype_policy": "float32"}}), scaling)
+    insert_at_ends(run.model, {SINGLE: [normalization(affine)]}, [], ExitStack())
+    run.model.optimizer.clipnorm = None
+    assert changed(run, wanted, call) == (
+        [
+            "model.add(layers.Normalization(mean=[1, 2, 3], variance=[1, 1, 4]))",
+            'model.add(layers.Dense(1, dtype="float32"))',
+            "model.add(layers.Rescaling(2.0, offset=5.0))",
+            (
+                'model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), "mse", loss_weights=1 / '
+                "2.0**2)"
+            ),
+        ],
+        [],
+    )
+
+
+def test_a_subclassed_model_is_scaled_in_its_call(noted):
+    run, call = noted(SUBCLASSED)
+    plan = plan_of(
+        Scaling(
+            inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)}, targets=TargetScaling(-5.0, 2.0, 1)
+        )
+    )
+    assert changed(run, plan, call) == (
+        [
+            "self.scale_inputs = keras.layers.Rescaling(1 / 255.0)",
+            "inputs = self.scale_inputs(inputs)",
+            "return 2 * self.out(inputs) - 5",
+            'model.compile("sgd", "mse", loss_weights=1 / 2.0)',
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["import keras", "import tensorflow as tf\nkeras = tf.keras", "from tensorflow import keras"],
+)
+def test_a_power_transform_is_the_same_map_as_in_the_repair(noted, package):
+    run, call = noted(SEQUENTIAL.replace("import keras", package, 1))
+    power = Power(
+        Affine((0.5, 0.0, 1.0), (1.0, 2.0, 3.0)),
+        (0.0, 2.0, -0.7),
+        Affine((0.1, 0.2, 0.3), (1.0, 2.0, 0.5)),
+    )
+    changes = source_changes(run, [plan_of(Scaling(inputs={SINGLE: power}))], call)
+    record = RunRecord.model_validate(
+        {"outcome": "REPAIRED", "edits": [{"strategy": "scale-inputs"}], "source": changes}
+    )
+    patch = patch_of(
+        FixFile(files={"train.py": digest(Path("train.py").read_bytes())}, runs=[record]), Path()
+    )
+    names = {}
+    exec(patch.after["train.py"], names)
+    x = np.random.default_rng(1).normal(size=(64, 3)).astype("float32") * 10
+    scaled = x
+    for layer in names["model"].layers[:3]:
+        scaled = layer(scaled)
+    np.testing.assert_allclose(scaled, power(x), rtol=2e-4, atol=2e-4)
+    names["model"].save("model.keras")
+    again = keras.saving.load_model("model.keras")
+    np.testing.assert_allclose(
+        again.predict(x, verbose=0), names["model"].predict(x, verbose=0), rtol=1e-6
+    )
+
+
+def test_a_scaling_without_a_shift_is_one_that_keras_takes(noted):
+    run, call = noted(SEQUENTIAL)
+    added, _ = changed(
+        run, plan_of(Scaling(inputs={SINGLE: Affine((0.0,) * 3, (1.0, 2.0, 3.0))})), call
+    )
+    assert added == ["model.add(layers.Normalization(mean=[0.0] * 3, variance=[1, 4, 9]))"]
+    layer = eval(added[0].removeprefix("model.add(").removesuffix(")"), {"layers": keras.layers})
+    np.testing.assert_allclose(layer(np.full((1, 3), 6.0)), [[6.0, 3.0, 2.0]])
+
+
+def test_rows_and_fills(noted):
+    run, call = noted(SEQUENTIAL)
+    added, reasons = changed(
+        run, plan_of(Scaling(fills={SINGLE: (1.0, 2.0, 3.0)}), RowFilter(finite_targets=True)), call
+    )
+    assert (added, reasons) == (
+        [
+            "keep = np.isfinite(np.reshape(y, (len(y), -1))).all(axis=1)",
+            "filled = np.where(np.isfinite(X[keep]), X[keep], [1, 2, 3])",
+            "model.fit(filled, y[keep], epochs=2)",
+        ],
+        [],
+    )
+
+
+def test_rows_of_a_stream_have_no_place(noted):
+    stream = "tf.data.Dataset.from_tensor_slices((X, y)).batch(8)"
+    text = SEQUENTIAL.replace("X, y, epochs=2", stream)
+    run, call = noted(text.replace("import keras\n", "import keras\nimport tensorflow as tf\n"))
+    assert changed(run, plan_of(RowFilter(finite_targets=True)), call) == (
+        [],
+        ["the data are not one array of inputs and one of targets"],
+    )
