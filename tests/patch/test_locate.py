@@ -1,5 +1,5 @@
-"""From the plan of a fix to the lines of a script: every kind of change, on models of
-several forms.
+"""From the plan of a fix to the lines of a script: every kind of change; scalings and
+rows are in test_locate_scaling.py.
 """
 
 import keras

@@ -1,0 +1,195 @@
+"""`repair`, `diagnose`, `run`: their options go on, results become exit codes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nanfix.cli import _words
+from nanfix.records.errors import PatchError
+from nanfix.report.fix_file import FixFile
+from nanfix.report.report import Outcome
+from nanfix.scripts import parent
+from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.script import Module
+from nanfix.search.workers.pool import ALONE
+
+
+def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
+    nanfix(
+        "repair",
+        "--seed",
+        "3",
+        "--budget-trials",
+        "5",
+        "--strategies",
+        "halve",
+        "--repair-divergence",
+        "train.py",
+        "--help",
+        "--seed",
+        "9",
+        "-q",
+        "--",
+    )
+    assert repaired["script"] == Path("train.py")
+    assert repaired["args"] == ["--help", "--seed", "9", "-q", "--"]
+    assert repaired["options"] == {
+        "out": Path("fix.json"),
+        "budget": {"trials": 5},
+        "strategies": ["halve"],
+        "forbid": [],
+        "repair_divergence": True,
+        "seed": 3,
+        "run_dir": None,
+        "workers": ALONE,
+        "prove": True,
+        "trace": True,
+    }
+    assert nanfix("repair", "--no-prove", "train.py")[0] == 0
+    assert repaired["options"]["prove"] is False
+
+
+@pytest.mark.parametrize(
+    ("outcome", "proof", "exit_code", "code"),
+    [
+        (Outcome.HEALTHY, None, 0, 0),
+        (Outcome.REPAIRED, "held", 0, 0),
+        (Outcome.REPAIRED, "did not hold", 0, 4),
+        (Outcome.UNREPAIRABLE, None, 0, 3),
+        (Outcome.EXHAUSTED, None, 0, 4),
+        (Outcome.EXHAUSTED, None, 1, 1),
+        (Outcome.INTERRUPTED, None, 130, 130),
+    ],
+)
+def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
+    call = CallResult(
+        0,
+        "net",
+        f"{outcome.name}: words",
+        outcome,
+        proof=proof,
+        history={"loss": "0.8446287512779236", "odd": "array([1])"},
+    )
+    repaired["result"] = ScriptResult(exit_code, (call,))
+    found, output, errors = nanfix("repair", "train.py")
+    assert found == code and output == ""
+    assert f"nanfix: fit call 1, model net: {outcome.name}\n  words\n" in errors
+    assert (
+        f"Proof: {proof} when all of it ran again with the fix and no search (loss 0.8446)."
+        in errors
+    ) == (proof is not None)
+    assert "\x1b" not in errors
+
+
+def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
+    def changed(path):
+        raise PatchError("train.py has changed since.")
+
+    monkeypatch.setattr(_words, "patch_of_file", changed)
+    repaired["result"] = replace(repaired["result"], written=Path("made.json"))
+    code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
+    assert code == 0
+    assert (repaired["script"], repaired["args"]) == (Module("pack.train"), ["-m", "--epochs", "3"])
+    assert (
+        "Use it: nanfix run --fix made.json -m pack.train -m --epochs 3\n"
+        "nanfix: train.py has changed since.\n"
+    ) in errors
+
+
+def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
+    model_repaired["result"] = replace(
+        model_repaired["result"], written=Path("f.json"), model=Path("r.keras")
+    )
+    words = [
+        "--model",
+        "m.keras",
+        "--data",
+        "d.csv",
+        "--target",
+        "y",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "8",
+        "--seed",
+        "5",
+    ]
+    code, output, errors = nanfix(
+        "repair", *words, "--trust-model", "--save", "r.keras", "-o", "f.json", "--forbid", "halve"
+    )
+    assert (code, output) == (0, "")
+    seen = model_repaired["subject"]
+    assert (seen.model, seen.data, seen.target, seen.epochs, seen.batch_size) == (
+        Path("m.keras"),
+        Path("d.csv"),
+        "y",
+        3,
+        8,
+    )
+    assert (seen.trusted, seen.seed) == (True, 5)
+    assert model_repaired["options"] == {
+        "out": Path("f.json"),
+        "model_out": Path("r.keras"),
+        "budget": {},
+        "strategies": None,
+        "forbid": ["halve"],
+        "repair_divergence": False,
+        "run_dir": None,
+        "workers": ALONE,
+    }
+    assert "Epoch 1/2" in errors and errors.endswith(
+        "Repaired model written to r.keras, the fix to f.json.\n"
+    )
+
+
+def test_a_dry_run_is_explained_on_standard_output(nanfix, monkeypatch):
+    seen = {}
+
+    def plan_script(path, args, **options):
+        seen.update(options)
+        return ScriptResult(
+            0,
+            (
+                CallResult(
+                    0, "net", "Cause: ...\nWould be tried", candidates=[[{"strategy": "halve"}]]
+                ),
+            ),
+        )
+
+    monkeypatch.setattr(parent, "plan_script", plan_script)
+    Path("fix.json").write_text("an earlier one, which a dry run does not touch")
+    code, output, errors = nanfix("repair", "--dry-run", "--budget-trials", "4", "train.py")
+    search = {"strategies": None, "forbid": [], "repair_divergence": False}
+    assert (code, seen) == (0, {"budget": {"trials": 4}, **search})
+    assert output == "nanfix: fit call 1, model net\n  Cause: ...\n  Would be tried\n"
+    assert errors == "nanfix: Dry run: nothing was repaired or written.\n"
+    code, output, _ = nanfix("repair", "--dry-run", "--json", "train.py")
+    assert json.loads(output)["calls"][0]["candidates"] == [[{"strategy": "halve"}]]
+
+
+def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
+    told = ScriptResult(
+        0, (CallResult(0, "net", "Training became non-finite at epoch 1 step 3.\nCause: ..."),)
+    )
+    monkeypatch.setattr(parent, "diagnose_script", lambda path, args, trace: told)
+    code, out, _ = nanfix("diagnose", "train.py", "--epochs", "3")
+    assert code == 0
+    assert out.splitlines() == [
+        "nanfix: fit call 1, model net",
+        "  Training became non-finite at epoch 1 step 3.",
+        "  Cause: ...",
+    ]
+
+
+def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchable):
+    record = FixFile.model_validate_json(Path("fix.json").read_text()).runs[0]
+    call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="held")
+    repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
+    code, _, errors = nanfix("repair", "--force", "train.py")
+    assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
+    assert (
+        "nanfix patch fix.json --write\n" in errors
+        and "not in the patch: fit call 1, halve" in errors
+    )
