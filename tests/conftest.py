@@ -20,6 +20,7 @@ LONGEST = (
     "test_users_exceptions.py",
     "test_scripts.py",
     "test_parent.py",
+    "test_child.py",
     "test_modes.py",
     "test_causes.py",
     "test_generated.py",
