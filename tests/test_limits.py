@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("src", "strategies", "examples", "benchmarks")
+FOLDERS = ("src", "strategies", "tests", "examples", "benchmarks")
 SOURCES = sorted({path.resolve() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")})
 MODULE_LINES = 350  # what can be read in one sitting
 CLASS_METHODS = 15  # public ones: what a user of the class has to know
