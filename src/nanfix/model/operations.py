@@ -1,7 +1,7 @@
 """See every single TensorFlow operation of an eager computation: what it is, whose it
 is, what went in and out.
 
-Stands on the private hook under `tf.debugging.enable_check_numerics`; only `guard` touches it too.
+Stands on the private hook under `tf.debugging.enable_check_numerics`.
 """
 
 import sys

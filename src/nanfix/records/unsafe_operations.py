@@ -1,8 +1,9 @@
 """TensorFlow's operations that are not finite everywhere: what keeps each in its domain, in words
 and in source. Loads nothing.
 
-What keeps them there in a graph stands in `guard`, by domain. Words and source are one text: `ops.`
-stands for keras.ops, which the source of a user may know as something else, or for TensorFlow.
+What keeps them there in a graph stands in `changes.graph_guard`, by domain. Words and source are
+one text: `ops.` stands for keras.ops, which the source of a user may know as something else, or for
+TensorFlow.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Where in the user's source things are made: creation sites, the call of `fit`, numbers as
-a person writes them, and data that are not finite.
+"""Where in the user's source things come from: which call made a layer or an optimizer, which
+call of `fit` trains it, which statement made NaN in the data.
 
-Runs beside Keras, while the user's program runs. What is written into the source is the
-business of `patch`.
+Its business: to look while the user's program runs, at its frames, variables and files.
+Not its business: what is written into the source (`patch`), and to run a script again (`scripts`).
 """
