@@ -87,20 +87,17 @@ def test_what_the_users_generator_raises_passes_as_keras_passes_it(under_the_net
     )
 
 
-PHASES = (
+# Work that is interrupted, in `make test` and in `make soak` alone.
+OFTEN = (
     "nanfix.explain.incident.replay",
-    "nanfix.explain.incident.try_otherwise",
-    "nanfix.search.repair.measure_baselines",
     "nanfix.search.judge.Judge.__call__",
-    "nanfix.search.search_round.prove",
     "nanfix.search.adoption.merged_history",
     "nanfix.install.workbench.Workbench.hand_back",
 )
-INTERRUPTED_OFTEN = (
-    "nanfix.explain.incident.replay",
-    "nanfix.search.judge.Judge.__call__",
-    "nanfix.search.adoption.merged_history",
-    "nanfix.install.workbench.Workbench.hand_back",
+SELDOM = (
+    "nanfix.explain.incident.try_otherwise",
+    "nanfix.search.repair.measure_baselines",
+    "nanfix.search.search_round.prove",
 )
 
 
@@ -108,7 +105,7 @@ def interrupted(*args, **kwargs):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("piece", shortened(PHASES, INTERRUPTED_OFTEN))
+@pytest.mark.parametrize("piece", shortened((*OFTEN, *SELDOM), OFTEN))
 def test_an_interrupt_in_any_phase_leaves_the_model_in_its_last_good_state(piece, under_the_net):
     model, x, y, arguments = exploding()
     initial = model.get_weights()

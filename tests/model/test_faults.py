@@ -200,6 +200,12 @@ def test_an_exception_is_the_users_own_where_their_code_raises_it():
     assert not is_users_own(error_of(lambda: net.attempt("x", fails, None)))
 
 
+def test_what_a_line_of_nanfixs_raises_is_told_from_what_it_calls():
+    assert is_raised_by_nanfix(error_of(lambda: nanfix.Budget(trials=0)))
+    assert not is_raised_by_nanfix(error_of(lambda: Net().attempt("x", fails, None)))
+    assert not is_raised_by_nanfix(error_of(lambda: keras.layers.Dense(2)(tf.zeros(()))))
+
+
 def test_a_refusal_of_keras_or_tensorflow_is_no_fault():
     assert is_refusal(error_of(lambda: tf.matmul(tf.zeros((2, 3)), tf.zeros((2, 3)))))
     assert is_refusal(error_of(lambda: keras.layers.Dense(2)(tf.zeros(()))))
