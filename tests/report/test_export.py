@@ -261,16 +261,25 @@ def test_export_writes_three_whole_files_and_nothing_else(report, tmp_path):
     assert read_fix(tmp_path / "new" / "folder" / "fix.json") == FIX
 
 
-def test_a_model_keras_cannot_save_leaves_the_other_files(report, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            NotImplementedError("no get_config\nsecond line"),
+            r"model\.keras was not written.*NotImplementedError: no get_config\. Give",
+        ),
+        (ZeroDivisionError("of a get_config"), r"was not written.*ZeroDivisionError: of a get"),
+        (OSError(28, "No space left on device"), r"Cannot write to .* No space left on device"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_model_keras_cannot_save_leaves_the_other_files(report, tmp_path, error, message):
     def save(path):
         path.write_text("half")
-        raise NotImplementedError("no get_config\nsecond line")
+        raise error
 
     object.__setattr__(report, "model", SimpleNamespace(name="net", save=save))
-    with pytest.raises(
-        NanfixError,
-        match=r"model\.keras was not written.*NotImplementedError: no get_config\. Give",
-    ):
+    with pytest.raises(NanfixError, match=message):
         export(report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fix.json", "snippet.py"]
 

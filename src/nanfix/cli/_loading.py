@@ -12,24 +12,13 @@ import keras
 import numpy as np
 
 from nanfix.api.preconditions import check_model
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.records.errors import InputError
 
 REQUIRED, OPTIONAL = ("X", "y"), ("X_val", "y_val", "sample_weight")
 # Cells of a .csv, beside those that float() reads as NaN.
 MISSING = frozenset({"", "na", "n/a", "null", "none"})
 NUMERIC = "biuf"
-LOAD_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    ImportError,
-    OSError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def load_model(path: Path, *, trusted: bool = False) -> Any:
@@ -50,17 +39,19 @@ def load_model(path: Path, *, trusted: bool = False) -> Any:
         )
     try:
         model = keras.saving.load_model(path, safe_mode=not trusted)
-    except LOAD_ERRORS as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # of a damaged file anything, of a class of the user's too
+        if is_raised_by_nanfix(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "safe_mode=False" in str(error):  # Keras' own advice wherever a file holds code
             raise InputError(
                 f"The model {str(path)!r} holds Python code. Expected: a model without, for "
-                f"instance without Lambda layers of lambda functions. Received: {told} If you "
+                f"instance without Lambda layers of lambda functions. Received: {reason} If you "
                 "trust the file, add --trust-model: its code will run."
             ) from error
         raise InputError(
             f"Cannot load the model {str(path)!r}. Expected: a compiled model saved by "
-            f"`model.save`. Received: {type(error).__name__}: {told} A model with classes of its "
+            f"`model.save`. Received: {type(error).__name__}: {reason} A model with classes of its "
             "own is repaired through the script that makes it: nanfix repair SCRIPT."
         ) from error
     check_model(model)

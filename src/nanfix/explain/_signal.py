@@ -14,6 +14,7 @@ from nanfix.explain._batch_changes import input_moments, of_unit_scale
 from nanfix.explain.microscope import NOT_EAGERLY
 from nanfix.explain.oddities import usual
 from nanfix.model.addresses import walk
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.operations import Operation, traced
 from nanfix.model.run import Run
 from nanfix.model.snapshot import restore
@@ -79,7 +80,9 @@ def _signal(run: Run) -> dict[str, float]:
     try:
         with functions_run_eagerly(True), traced(visit):
             run.model(rows, training=False)
-    except NOT_EAGERLY:
+    except NOT_EAGERLY as refused:
+        if is_raised_by_nanfix(refused):
+            raise
         return {}
     return {name: value if np.isfinite(value) else np.inf for name, value in found.items()}
 

@@ -33,7 +33,7 @@ SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NOTHING_SEEN = (
     "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
 )
-UNSEEN = (
+NOT_RECORDED = (
     "the batches could not be recorded, as the model draws them by itself: the failing step was "
     "not looked into"
 )
@@ -122,7 +122,7 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         if tried.then is not None:
             yield from _next(evidence)
     if failing.operation is None and not grown and not failing.error and seen.onset is not None:
-        yield Finding(Cause.UNKNOWN, 0.55, UNSEEN if seen.failing is None else NOTHING_SEEN)
+        yield Finding(Cause.UNKNOWN, 0.55, NOT_RECORDED if seen.failing is None else NOTHING_SEEN)
     if failing.operation is None and failing.error and not evidence.audit.label_evidence:
         yield Finding(
             Cause.UNKNOWN,

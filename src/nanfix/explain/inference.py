@@ -21,6 +21,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit
 from nanfix.explain.microscope import NOT_EAGERLY, Observation, observe
 from nanfix.install.folding import callable_alone
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.object_state import count_again, counters
 from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import read, restore, squared_norm, take
@@ -139,7 +140,9 @@ def look(model: Any, held: TrainingData, sampled: TrainingData, *, validated: bo
             on_training_rows=fails,
             in_training=fails and _fails(model, inputs, training=True),
         )
-    except NOT_EAGERLY:
+    except NOT_EAGERLY as refused:
+        if is_raised_by_nanfix(refused):
+            raise
         return known
     finally:
         restore(state)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nanfix.model.faults import one_line
+from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, traced
 from nanfix.model.optimizers import told_of_updates
 from nanfix.model.training_step import loss_of
@@ -47,12 +47,11 @@ PIECE = 1_000_000
 # What a step that trains in a graph may raise when it is run eagerly: then the look at it is
 # missing, not the training wrong.
 NOT_EAGERLY = (
-    tf.errors.OpError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    tf.errors.OpError,  # what XLA computes, an operation of TensorFlow's refuses: an index, a label
+    AttributeError,  # tensors of a graph have attributes that eager ones have not: op, graph, name
+    RuntimeError,  # what needs a graph, or the context of a replica; what is not implemented
+    TypeError,  # a number where a tensor of a graph was
+    ValueError,  # a shape that a graph leaves open
 )
 
 
@@ -105,6 +104,8 @@ def observe(
         try:
             logs = (step or model.train_step)(batch)
         except NOT_EAGERLY as refused:
+            if is_raised_by_nanfix(refused):
+                raise
             logs, error = {}, one_line(refused)
     norm = math.sqrt(sum(n * n for n in norms)) if norms else None
     seen = Observation(

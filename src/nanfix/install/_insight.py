@@ -16,7 +16,7 @@ from nanfix.private.tensorflow import functions_run_eagerly
 Gradient = list[np.ndarray]
 # A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
 # do not come. It has been trained with, so nothing else is wrong with it.
-UNSEEN = (tf.errors.OpError, TypeError, ValueError)
+NOT_IN_A_GRAPH = (tf.errors.OpError, TypeError, ValueError)
 
 
 class Insight:
@@ -71,7 +71,7 @@ class Insight:
             with preserved_randomness():
                 for batch in batches:
                     yield self._step(batch)
-        except UNSEEN:
+        except NOT_IN_A_GRAPH:
             return
         finally:
             restore(before)

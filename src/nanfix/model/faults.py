@@ -162,6 +162,12 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError) and bool(steps) and not is_own(steps[-1])
 
 
+def is_raised_by_nanfix(error: BaseException) -> bool:
+    """Say whether a line of nanfix's own raised an exception, not something that nanfix called."""
+    *_, innermost = _steps(error.__traceback__)
+    return is_own(innermost.tb_frame.f_code.co_filename)
+
+
 def is_users_own(error: BaseException) -> bool:
     """Say whether an exception is one that the user's own code would have raised
     without nanfix, too.

@@ -5,6 +5,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.records.atomic import replacing, unwritable, write_text
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Edit, Fix
@@ -26,15 +27,6 @@ __all__ = [
 ]
 
 FIX, MODEL, SNIPPET = "fix.json", "model.keras", "snippet.py"
-SAVE_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-)
 
 
 def to_json(report: "Report") -> str:
@@ -106,7 +98,11 @@ def save_model(model: Any, path: Path) -> None:
     try:
         with replacing(path) as temporary:
             model.save(temporary)
-    except SAVE_ERRORS as error:
+    except OSError as error:
+        raise unwritable(path, error) from error
+    except Exception as error:  # Keras', or whatever a get_config of the user's raises
+        if is_raised_by_nanfix(error):
+            raise
         raise NanfixError(
             f"{path.name} was not written to {str(path.parent)!r}. Expected: a model that "
             f"`model.save` can write. Received: {type(error).__name__}: "

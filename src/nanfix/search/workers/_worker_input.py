@@ -24,6 +24,7 @@ from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import schedules
 from nanfix.install.workbench import Workbench
 from nanfix.model.addresses import walk
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.object_state import plain_variables
 from nanfix.model.snapshot import restore, state_variables
 from nanfix.recorder.snapshot_files import SnapshotStore
@@ -31,7 +32,7 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import select
-from nanfix.report.export import MODEL, SAVE_ERRORS
+from nanfix.report.export import MODEL
 from nanfix.search.judge import Judge
 from nanfix.search.space import Space, build_space
 from nanfix.search.verdict import Baselines
@@ -81,7 +82,9 @@ def share(folder: Path, run: FailedRun) -> None:
     try:
         model.save(folder / MODEL)
         keras.saving.load_model(folder / MODEL)
-    except (*SAVE_ERRORS, ImportError) as error:
+    except Exception as error:  # Keras', or whatever a class of the user's raises
+        if is_raised_by_nanfix(error):
+            raise
         raise CannotShare(
             f"the model cannot be saved and loaded ({type(error).__name__}: {str(error)[:200]})"
         ) from error
