@@ -1,12 +1,14 @@
 """The line of a script that made its data non-finite: found by following the script once more."""
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
 
 from nanfix.report.fix_file import DiagnosisRecord, FindingRecord
 from nanfix.scripts import _origins as module
+from nanfix.scripts._follower import Follower
 from nanfix.scripts._job import Job
 from nanfix.scripts._origins import with_origins
 from nanfix.scripts._process import events_of
@@ -38,11 +40,6 @@ train(data.map(normalise, num_parallel_calls=2).shuffle(8).batch(4).prefetch(1))
 """
 
 
-@pytest.fixture(autouse=True)
-def folder(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-
 def test_a_function_in_a_pipeline_is_followed_and_the_training_is_not_run_again(capfd):
     Path("pipeline.py").write_text(PIPELINE)
     job = Job(mode="trace", traced=0)
@@ -54,6 +51,16 @@ def test_a_function_in_a_pipeline_is_followed_and_the_training_is_not_run_again(
     assert (origin["argument"], origin["at"]["line"]) == ("inputs", 14)
     assert origin["at"]["text"] == "return image / tf.reduce_sum(image), label"
     assert "words" not in "".join(capfd.readouterr())
+
+
+def test_a_script_is_followed_on_when_it_handles_what_its_fit_raises():
+    before = sys.gettrace()
+    try:
+        with pytest.raises(KeyError), Follower().waiting(sys._getframe()):
+            raise KeyError
+        assert sys.gettrace() is not before
+    finally:
+        sys.settrace(before)
 
 
 def test_a_script_that_takes_too_long_is_ended():
@@ -69,6 +76,7 @@ ORIGIN = {
     "holes": {"cells": 20, "nan": 10, "columns": ["a", "b"], "share": 1.0},
     "finite": ["X"],
 }
+FOUND = {"kind": "origins", "origins": [ORIGIN], "fault": None}
 
 
 def failed(cause, phase="INPUT"):
@@ -90,7 +98,7 @@ def second_run(monkeypatch, code=0, events=()):
 
 
 def test_the_line_is_told_with_what_it_made(monkeypatch, caplog):
-    jobs = second_run(monkeypatch, events=[{"kind": "origins", "origins": [ORIGIN]}])
+    jobs = second_run(monkeypatch, events=[FOUND])
     with caplog.at_level(logging.INFO, logger="nanfix"):
         (call,) = with_origins(failed("NONFINITE_INPUT"), Path("s.py"), [], {}, 1.0).calls
     assert call.text.splitlines() == [
@@ -113,7 +121,8 @@ def test_a_script_is_run_again_only_where_its_data_were_not_finite(monkeypatch):
     ("code", "events", "reason"),
     [
         (1, [], "ended with exit code 1 before its fit call"),
-        (0, [{"kind": "origins", "origins": []}], "no line of the script itself"),
+        (0, [{**FOUND, "origins": []}], "no line of the script itself"),
+        (0, [{**FOUND, "origins": [], "fault": "KeyError: 1"}], "failed while it followed"),
     ],
 )
 def test_what_was_not_found_is_said(monkeypatch, code, events, reason):

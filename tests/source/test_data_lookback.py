@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from nanfix.records.data_origin import Argument
 from nanfix.source.data_lookback import look_back
 
 HEAD = """
@@ -23,7 +24,7 @@ def looked(tmp_path):
 
         def fit(model, x, y=None):
             caller = sys._getframe(1)
-            found.extend(look_back(caller, "fit", each) for each in (("inputs", "x", 1),))
+            found.append(look_back(caller, "fit", Argument("inputs", "x", 1)))
 
         path.write_text(HEAD + textwrap.dedent(text))
         with np.errstate(all="ignore"):
@@ -61,6 +62,11 @@ def test_the_line_is_named_where_the_variables_prove_it(looked, name):
     script, expected = LINES[name]
     origin = looked(script)
     assert (None if origin is None else (origin.at.text, origin.finite)) == expected
+
+
+def test_a_file_that_was_edited_is_read_anew(looked):
+    looked("X = table / table[0, 0]\nfit(0, X)")
+    assert looked("Z = 1\nX = np.log(-table)\nfit(0, X)").at.text == "X = np.log(-table)"
 
 
 def test_what_a_function_gives_of_nothing_is_told_as_given(looked):

@@ -7,8 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from nanfix.records.data_origin import Argument
+from nanfix.source import _followed_frame
 from nanfix.source.data_tracer import DataTracer
 
+INPUTS, TARGETS = Argument("inputs", "x", 0), Argument("targets", "y", 1)
 HEAD = """
 import numpy as np
 import pandas as pd
@@ -27,10 +30,8 @@ class Model:
 
     def fit(self, x, y=None):
         self._tracer.stop()
-        for what, name, position, value in (("inputs", "x", 0, x), ("targets", "y", 1, y)):
-            origin = self._tracer.of_argument(
-                sys._getframe(1), "fit", (what, name, position), value
-            )
+        for argument, value in ((INPUTS, x), (TARGETS, y)):
+            origin = self._tracer.of_argument(sys._getframe(1), "fit", argument, value)
             if origin is not None:
                 self.origins.append(origin)
 
@@ -179,6 +180,29 @@ def test_finite_data_have_no_origin(traced):
     """)
         == []
     )
+
+
+def test_an_index_that_pandas_refuses_is_the_scripts_own_affair(traced):
+    (origin,) = traced("""
+        try:
+            first = frame[:, 0]
+        except Exception:
+            first = frame["a"]
+        X = first / 0.0
+        model.fit(X, y)
+    """)
+    assert origin.at.text == "X = first / 0.0"
+
+
+def test_a_fault_in_following_is_kept_and_the_script_goes_on(traced, monkeypatch):
+    def fails(value):
+        raise ValueError("on purpose")
+
+    seen = []
+    monkeypatch.setattr(DataTracer, "stop", lambda self: seen.append(self.fault))
+    monkeypatch.setattr(_followed_frame, "holes", fails)
+    assert traced("X = table / 0.0\nmodel.fit(X, y)") == []
+    assert str(seen[0]) == "on purpose" and sys.gettrace() is None
 
 
 def test_both_arguments_are_followed_each_to_its_own(traced):

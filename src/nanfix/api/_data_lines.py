@@ -8,11 +8,12 @@ from types import FrameType
 
 from nanfix.model.faults import Net
 from nanfix.model.user_code import users_call
+from nanfix.records.data_origin import Argument
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.source.data_lookback import look_back
 
-# Arguments of nanfix.fit and nanfix.diagnose: what to call each, its keyword, its position.
-ARGUMENTS = (("inputs", "x", 1), ("targets", "y", 2))
+# Of nanfix.fit and nanfix.diagnose.
+ARGUMENTS = (Argument("inputs", "x", 1), Argument("targets", "y", 2))
 
 
 def with_data_lines(diagnosis: Diagnosis | None, frame: FrameType, called: str) -> Diagnosis | None:

@@ -1,9 +1,20 @@
 """Where NaN and inf in the data come from: the statement of the user's code that made them."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 
 NAMED = 5  # columns are named up to so many
 LONGEST = 100  # characters of a statement are shown
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a call: what to call it, its keyword, its position."""
+
+    name: str
+    keyword: str
+    position: int
 
 
 class Holes(BaseModel):

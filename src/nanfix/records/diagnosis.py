@@ -38,6 +38,9 @@ class Phase(Enum):
     UNKNOWN = "unknown"
 
 
+IN_DATA = frozenset({Phase.INPUT, Phase.TARGET})  # phases in which the data are not finite
+
+
 @dataclass(frozen=True, order=True)
 class Onset:
     """The first step that produced a non-finite value; epoch and step count from 1, as
@@ -128,7 +131,7 @@ class Diagnosis:
     @property
     def is_of_data(self) -> bool:
         """Whether data that are not finite are at fault, or may be."""
-        return bool(self.causes & OF_DATA) or self.place.phase in (Phase.INPUT, Phase.TARGET)
+        return bool(self.causes & OF_DATA) or self.place.phase in IN_DATA
 
     @property
     def step_norm(self) -> float | None:

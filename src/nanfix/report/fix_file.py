@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nanfix.records.data_origin import DataOrigin
-from nanfix.records.diagnosis import Diagnosis
+from nanfix.records.diagnosis import IN_DATA, OF_DATA, Diagnosis
 from nanfix.records.errors import FixFormatError
 from nanfix.records.source_changes import SourceChange
 from nanfix.remedies.fix import Edit, Fix
@@ -60,6 +60,14 @@ class DiagnosisRecord(_Record):
     hopeless: str | None = None
     findings: list[FindingRecord]
     origins: list[DataOrigin] = []
+
+    @property
+    def is_of_data(self) -> bool:
+        """Whether data that are not finite are at fault, or may be; see Diagnosis."""
+        named = {finding.cause for finding in self.findings}
+        return bool(named & {cause.name for cause in OF_DATA}) or self.phase in {
+            phase.name for phase in IN_DATA
+        }
 
 
 class EditRecord(BaseModel):

@@ -5,22 +5,24 @@ what is not finite in them.
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import FrameType, ModuleType
 from typing import Any
 
 import wrapt
 
+from nanfix.model.faults import one_line
 from nanfix.model.user_code import users_call
-from nanfix.records.data_origin import DataOrigin
+from nanfix.records.data_origin import Argument, DataOrigin
 from nanfix.source.data_tracer import DataTracer
 from nanfix.source.nonfinite_values import CONTAINERS, holes
 
-# Arguments of fit: what to call each, its keyword, and its position where it has one.
+# Of fit.
 ARGUMENTS = (
-    ("inputs", "x", 0),
-    ("targets", "y", 1),
-    ("sample weights", "sample_weight", 10),
-    ("validation data", "validation_data", 7),
+    Argument("inputs", "x", 0),
+    Argument("targets", "y", 1),
+    Argument("sample weights", "sample_weight", 10),
+    Argument("validation data", "validation_data", 7),
 )
 MAPPING = ("map", "flat_map", "interleave")  # methods of a tf.data.Dataset that take a function
 SECONDS = 30.0  # for which batches are drawn, to see which are not finite
@@ -42,24 +44,32 @@ class Follower:
         """Follow nothing inside, in a call of `fit` that is made in `frame`."""
         self._tracer.stop()
         self._caller = users_call(frame)
-        yield
-        self._tracer.start()
+        try:
+            yield
+        finally:  # the script may handle what `fit` raises
+            self._tracer.start()
+
+    @property
+    def fault(self) -> str | None:
+        """What nanfix itself failed of while it followed the script, in a line."""
+        fault = self._tracer.fault
+        return None if fault is None else one_line(fault)
 
     def origins(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return where the numbers come from that are not finite in what fit is given, as JSON."""
         found: dict[DataOrigin, str] = {}  # what is called alike comes from one place
-        for what, name, position in ARGUMENTS:
-            value = arguments.get(name)
-            parts = {what: value}
-            if name == "x" and holes(value) is None:
+        for argument in ARGUMENTS:
+            value = arguments.get(argument.keyword)
+            parts = {argument.name: value}
+            if argument.keyword == "x" and holes(value) is None:
                 parts = self._drawn(value)
-            for part, held in parts.items():
+            for name, part in parts.items():
                 origin = self._caller and self._tracer.of_argument(
-                    self._caller, "fit", (part, name, position), held
+                    self._caller, "fit", replace(argument, name=name), part
                 )
                 if origin:
                     apart = origin.model_copy(update={"argument": ""})
-                    found[apart] = f"{found[apart]} and {part}" if apart in found else part
+                    found[apart] = f"{found[apart]} and {name}" if apart in found else name
         return [
             origin.model_copy(update={"argument": argument}).model_dump()
             for origin, argument in found.items()
@@ -102,7 +112,10 @@ class Follower:
 
 
 def _batches(data: Any) -> Iterator[Any]:
-    """Yield the batches of a tf.data.Dataset, a generator, a PyDataset; nothing of an array."""
+    """Yield the batches of a tf.data.Dataset, a generator, a PyDataset; nothing of an array.
+
+    Keras would draw them in threads of its own, in which nothing is followed.
+    """
     if type(data) in CONTAINERS or hasattr(data, "dtype") or hasattr(data, "to_numpy"):
         return
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):

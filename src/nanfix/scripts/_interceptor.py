@@ -115,7 +115,8 @@ class Interceptor:
 
         call, net = next(self._calls), Net()
         if self._follower is not None and call == self._job.traced:
-            self._emit(kind="origins", origins=self._follower.origins(arguments))
+            origins = self._follower.origins(arguments)
+            self._emit(kind="origins", origins=origins, fault=self._follower.fault)
             raise SystemExit(0)
         try:
             with self._keras_own_fit(model, original):

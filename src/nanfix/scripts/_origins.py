@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nanfix.records.data_origin import DataOrigin
-from nanfix.records.diagnosis import OF_DATA, Phase
 from nanfix.report.fix_file import DiagnosisRecord
 from nanfix.scripts._job import Job, KnownFix
 from nanfix.scripts._process import events_of
@@ -18,8 +17,6 @@ from nanfix.scripts.script import Script
 
 log = logging.getLogger("nanfix")
 
-CAUSES = frozenset(cause.name for cause in OF_DATA)
-PHASES = (Phase.INPUT.name, Phase.TARGET.name)
 LEAST = 60.0  # seconds that it may take
 TIMES = 5.0  # as long as the script took; each line of the script takes longer when followed
 RUN = (
@@ -44,7 +41,8 @@ def with_origins(
         fixes: of the fit calls, by number.
         seconds: how long the script has run.
     """
-    failed = next((call for call in first.calls if _of_data(diagnosis_of(call))), None)
+    explained = ((call, diagnosis_of(call)) for call in first.calls)
+    failed = next((call for call, found in explained if found and found.is_of_data), None)
     if failed is None:
         return first
     log.info(RUN)
@@ -54,14 +52,16 @@ def with_origins(
         limit = max(LEAST, TIMES * seconds)
         began = time.monotonic()
         code, events = events_of(script, args, job, silent=True, seconds=limit)
-    found = [event["origins"] for event in events if event["kind"] == "origins"]
-    if found and found[0]:
-        origins = [DataOrigin.model_validate(origin) for origin in found[0]]
-        calls = [_told(call, origins) if call is failed else call for call in first.calls]
+    found = next((event for event in events if event["kind"] == "origins"), None)
+    if found is not None and found["origins"]:
+        origins = [DataOrigin.model_validate(origin) for origin in found["origins"]]
+        calls = [_with(call, origins) if call is failed else call for call in first.calls]
         return replace(first, calls=tuple(calls))
     if time.monotonic() - began >= limit:
         reason = f"the script did not come to its fit call within {limit:.0f} s"
-    elif found:
+    elif found is not None and found["fault"] is not None:
+        reason = f"nanfix itself failed while it followed the script ({found['fault']})"
+    elif found is not None:
         reason = "no line of the script itself has made them, as far as it was followed"
     else:
         reason = f"run again, the script ended with exit code {code} before its fit call"
@@ -72,16 +72,9 @@ def diagnosis_of(call: CallResult) -> DiagnosisRecord | None:
     return call.diagnosis or (call.record and call.record.diagnosis)
 
 
-def _of_data(diagnosis: DiagnosisRecord | None) -> bool:
-    if diagnosis is None:
-        return False
-    named = {finding.cause for finding in diagnosis.findings} & CAUSES
-    return bool(named) or diagnosis.phase in PHASES
-
-
-def _told(call: CallResult, origins: Sequence[DataOrigin]) -> CallResult:
+def _with(call: CallResult, origins: Sequence[DataOrigin]) -> CallResult:
     """Return a call with the origins in its diagnosis and in its words."""
-    told = "".join(f"\n{origin}." for origin in origins)
+    words = "".join(f"\n{origin}." for origin in origins)
     update = {"origins": list(origins)}
     record, diagnosis = call.record, call.diagnosis
     if record is not None and record.diagnosis is not None:
@@ -89,8 +82,8 @@ def _told(call: CallResult, origins: Sequence[DataOrigin]) -> CallResult:
         record = record.model_copy(update={"diagnosis": explained})
     return replace(
         call,
-        text=call.text + told,
-        summary=call.summary and call.summary + told,
+        text=call.text + words,
+        summary=call.summary and call.summary + words,
         record=record,
         diagnosis=diagnosis and diagnosis.model_copy(update=update),
     )

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Self
 
 from nanfix.model.user_code import outward
-from nanfix.records.data_origin import DataOrigin, Holes, Spread
+from nanfix.records.data_origin import Argument, DataOrigin, Holes, Spread
 from nanfix.source._origin_memory import Memory, Origin, Seen
 from nanfix.source._statements import (
     MISSING,
@@ -54,21 +54,25 @@ class FollowedFrame:
         """Look at the frame; the interpreter calls this before each line, and when the function
         returns.
         """
-        if event == "line":
-            self._before_line(self._statements.get(frame.f_lineno), frame.f_lineno)
-        elif event == "return" and self._current is not None:
-            with self._paced(self._current):
-                self._return(self._current, value)
+        try:
+            if event == "line":
+                self._before_line(self._statements.get(frame.f_lineno), frame.f_lineno)
+            elif event == "return" and self._current is not None:
+                with self._paced(self._current):
+                    self._return(self._current, value)
+        except Exception as fault:  # it would come out of the user's line
+            self._memory.failed(fault)
         return self.event
 
     def of_argument(
-        self, method: str, name: str, position: int, value: Any, held: Holes
+        self, method: str, argument: Argument, value: Any, held: Holes
     ) -> Origin | None:
         """Return where the numbers in an argument of a call in the current statement come from."""
         statement, known = self._current, self._memory.of(value, held.columns)
         if known is not None or statement is None:
             return known
-        given = {self._value(access)[1] for access in statement.given_to(method, name, position)}
+        accesses = statement.given_to(method, argument.keyword, argument.position)
+        given = {self._value(access)[1] for access in accesses}
         reads = {text: seen for text, seen in self._before.items() if text in given or not given}
         self._returned += self._memory.returned
         return self._origin(statement, None, held, reads)
@@ -208,13 +212,12 @@ class FollowedFrame:
         """Return where the numbers come from that a variable, or a part of one, holds although no
         statement seen here has put them there.
         """
-        for whole in (access, *bases(access)):
-            inside, text = (value, "") if whole is access else self._value(whole)
-            names = held.columns or _index(access)
-            origin = self._memory.of(inside, names)
+        columns = held.columns or _column(access)
+        for inside, text in ((value, ""), *map(self._value, bases(access))):
             seen = self._seen.get(text)
-            if origin is not None or (seen is not None and seen.origin is not None):
-                return origin or (seen and seen.origin)
+            origin = self._memory.of(inside, columns) or (seen and seen.origin)
+            if origin is not None:
+                return origin
         for caller in self._callers():
             if root(access) in self._frame.f_code.co_varnames:
                 return caller._carried(caller._before)  # an argument
@@ -255,7 +258,7 @@ def _root(text: str) -> str:
     return text.partition(".")[0].partition("[")[0]
 
 
-def _index(access: Access) -> tuple[str, ...]:
+def _column(access: Access) -> tuple[str, ...]:
     """Return the column that `table["column"]` or `table.column` means."""
     if isinstance(access, ast.Attribute):
         return (access.attr,)

@@ -1,5 +1,6 @@
 """What is known, while the user's code is followed, of values that are not finite."""
 
+import sys
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Origin:
         return self.order, -(spread.times if spread is not None else 0.0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Seen:
     """What a variable was found to hold, and where that comes from, if known."""
 
@@ -60,7 +61,7 @@ class Memory:
 
     `arrays` has by id those that are not finite, as long as anybody else holds them, `columns` the
     columns of those that are tables. `returned` is what was returned to nobody whom the tracer
-    knows: in a thread of TensorFlow's.
+    knows: in a thread of TensorFlow's. `fault` is what nanfix itself failed of, if it did.
     """
 
     count: int = 0
@@ -68,6 +69,7 @@ class Memory:
     arrays: dict[int, tuple[weakref.ref[Any], Origin]] = field(default_factory=dict)
     columns: dict[tuple[int, str], Origin] = field(default_factory=dict)
     returned: list[Origin] = field(default_factory=list)
+    fault: Exception | None = None
 
     def of(self, value: Any, columns: Iterable[str] = ()) -> Origin | None:
         """Return where the numbers in a value come from, or those in some columns of a table."""
@@ -96,6 +98,11 @@ class Memory:
 
     def pace(self, statement: Statement) -> Pace:
         return self.paces.setdefault(statement, Pace())
+
+    def failed(self, fault: Exception) -> None:
+        """Follow nothing any more; the script goes on as if it had not been followed."""
+        self.fault = fault
+        sys.settrace(None)
 
 
 def _is_power_of_two(number: int) -> bool:

@@ -3,12 +3,13 @@ writes.
 """
 
 import ast
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -20,6 +21,7 @@ BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound s
 APART = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # run at another time
 MISSING = object()
 NO_LOOP = range(0)
+FILES = 64  # are kept parsed
 Access = ast.Name | ast.Attribute | ast.Subscript  # a variable, or a part of one
 
 
@@ -73,13 +75,13 @@ class Statement:
 @cache
 def statements(code: CodeType) -> Mapping[int, Statement]:
     """Return the statement of each line of a function's code, or of a module's."""
-    filename = code.co_filename
+    file = _File.now(code.co_filename)
     if code.co_name != "<lambda>":
-        return _of_lines(filename)
+        return file.statements
     named = code.co_varnames[: code.co_argcount]
     return {
-        line: _statement(filename, node.body, [node.body], node.body.end_lineno or line)
-        for node in ast.walk(_source(filename)[0])
+        line: file.statement(node.body, [node.body], node.body.end_lineno or line)
+        for node in ast.walk(file.tree)
         if isinstance(node, ast.Lambda)
         and node.lineno == code.co_firstlineno
         and tuple(argument.arg for argument in node.args.args) == named
@@ -120,30 +122,74 @@ def value_of(
     return value, text
 
 
-@cache
-def _source(filename: str) -> tuple[ast.Module, list[bytes]]:
-    text = Path(filename).read_bytes()
-    return ast.parse(text, filename), text.splitlines()
+def is_readable(filename: str) -> bool:
+    """Say whether this is a file of the user's that is there to be read."""
+    return is_users(filename) and os.path.isfile(filename)
 
 
-def _of_lines(filename: str) -> Mapping[int, Statement]:
-    found: dict[int, Statement] = {}
-    for node, loop in _outermost_first(_source(filename)[0]):
-        bodies = [inner for name in BODIES for inner in getattr(node, name, [])]
-        head = [
-            part
-            for name, field in ast.iter_fields(node)
-            if name not in BODIES
-            for part in (field if isinstance(field, list) else [field])
-            if isinstance(part, ast.AST)
-        ]
-        if isinstance(node, APART):
-            head = []
-        last = min((inner.lineno for inner in bodies), default=(node.end_lineno or 0) + 1) - 1
-        last = max(last, node.lineno)
-        made = _statement(filename, node, head, last, loop)
-        found |= dict.fromkeys(range(node.lineno, last + 1), made)
-    return found
+class _File:
+    """A file of the user's: its syntax, its lines, and the statement of each line."""
+
+    def __init__(self, name: str):
+        self._name, text = Path(name).name, Path(name).read_bytes()
+        self.tree, self._lines = ast.parse(text, name), text.splitlines()
+
+    @classmethod
+    def now(cls, name: str) -> Self:
+        """Return a file as it is now: a module may have been edited, and loaded again."""
+        state = os.stat(name)
+        return cls._read(name, state.st_mtime_ns, state.st_size)
+
+    @classmethod
+    @lru_cache(maxsize=FILES)
+    def _read(cls, name: str, time: int, size: int) -> Self:
+        return cls(name)
+
+    @cached_property
+    def statements(self) -> Mapping[int, Statement]:
+        found: dict[int, Statement] = {}
+        for node, loop in _outermost_first(self.tree):
+            bodies = [inner for name in BODIES for inner in getattr(node, name, [])]
+            head = [
+                part
+                for name, field in ast.iter_fields(node)
+                if name not in BODIES
+                for part in (field if isinstance(field, list) else [field])
+                if isinstance(part, ast.AST)
+            ]
+            if isinstance(node, APART):
+                head = []
+            last = min((inner.lineno for inner in bodies), default=(node.end_lineno or 0) + 1) - 1
+            last = max(last, node.lineno)
+            made = self.statement(node, head, last, loop)
+            found |= dict.fromkeys(range(node.lineno, last + 1), made)
+        return found
+
+    def statement(
+        self,
+        node: ast.stmt | ast.expr,
+        parts: Sequence[ast.AST],
+        last: int,
+        loop: range = NO_LOOP,
+    ) -> Statement:
+        """Return a statement, or of a compound one its head, which ends on the line `last`;
+        `parts` are the expressions in it.
+        """
+        accesses = [access for part in parts for access in _accesses(part)]
+        stored = [access for access in accesses if not isinstance(access.ctx, ast.Load)]
+        updated = [node.target] if isinstance(node, ast.AugAssign) else []  # read as well
+        lines = self._lines[node.lineno - 1 : last]
+        if last == node.end_lineno:  # several may stand in a line
+            lines[-1] = lines[-1][: node.end_col_offset]
+        lines[0] = lines[0][node.col_offset :]
+        text = b" ".join(line.strip() for line in lines).decode(errors="replace")
+        return Statement(
+            Line(file=self._name, line=node.lineno, text=text),
+            node,
+            (*(access for access in accesses if access not in stored), *updated),
+            tuple(stored),
+            loop,
+        )
 
 
 def _outermost_first(tree: ast.AST, loop: range = NO_LOOP) -> Iterator[tuple[ast.stmt, range]]:
@@ -156,33 +202,6 @@ def _outermost_first(tree: ast.AST, loop: range = NO_LOOP) -> Iterator[tuple[ast
             yield node, around
         if not isinstance(node, ast.expr):
             yield from _outermost_first(node, NO_LOOP if isinstance(node, APART) else around)
-
-
-def _statement(
-    filename: str,
-    node: ast.stmt | ast.expr,
-    parts: Sequence[ast.AST],
-    last: int,
-    loop: range = NO_LOOP,
-) -> Statement:
-    """Return a statement of a file, or of a compound one its head, which ends on the line `last`;
-    `parts` are the expressions in it.
-    """
-    accesses = [access for part in parts for access in _accesses(part)]
-    stored = [access for access in accesses if not isinstance(access.ctx, ast.Load)]
-    updated = [node.target] if isinstance(node, ast.AugAssign) else []  # read as well
-    lines = _source(filename)[1][node.lineno - 1 : last]
-    if last == node.end_lineno:  # several may stand in a line
-        lines[-1] = lines[-1][: node.end_col_offset]
-    lines[0] = lines[0][node.col_offset :]
-    text = b" ".join(line.strip() for line in lines).decode(errors="replace")
-    return Statement(
-        Line(file=Path(filename).name, line=node.lineno, text=text),
-        node,
-        (*(access for access in accesses if access not in stored), *updated),
-        tuple(stored),
-        loop,
-    )
 
 
 def _accesses(node: ast.AST) -> Iterator[Access]:
@@ -222,9 +241,10 @@ def _value(
     if index is MISSING:
         return value, text, False
     try:
-        return cast(Any, value)[index], ast.unparse(node), True
-    except (LookupError, TypeError, ValueError):  # the user's own statement says what is wrong
+        part = cast(Any, value)[index]
+    except Exception:  # whatever pandas or TensorFlow raises, the user's own statement raises it
         return value, text, False
+    return part, ast.unparse(node), True
 
 
 def _attribute(node: ast.Attribute, value: Any, text: str) -> tuple[Any, str, bool]:

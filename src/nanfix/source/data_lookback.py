@@ -5,17 +5,16 @@ No second run and nothing to pay beforehand, but only what is certain: a variabl
 alone has written, of others that are finite and that no later statement has written.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
-from nanfix.model.user_code import is_users
-from nanfix.records.data_origin import DataOrigin, Holes
+from nanfix.records.data_origin import Argument, DataOrigin, Holes
 from nanfix.source._statements import (
     MISSING,
     Access,
     Statement,
     is_part,
+    is_readable,
     root,
     statements,
     value_of,
@@ -25,27 +24,25 @@ from nanfix.source.nonfinite_values import holes
 FARTHEST = 50  # statements are looked back at; without a limit two could name each other
 
 
-def look_back(frame: FrameType, function: str, argument: tuple[str, str, int]) -> DataOrigin | None:
-    """Return where what is not finite in an argument of a call comes from; None where that cannot
-    be told for sure.
+def look_back(frame: FrameType, function: str, argument: Argument) -> DataOrigin | None:
+    """Return where what is not finite in an argument of a call comes from; None where that is not
+    certain.
 
     Args:
         frame: the user's, in which the call is.
         function: what is called.
-        argument: what to call it, its keyword, and its position in the call.
+        argument: of the call.
     """
-    what, name, position = argument
     call = _statement(frame)
-    given = call.given_to(function, name, position) if call is not None else ()
+    given = () if call is None else call.given_to(function, argument.keyword, argument.position)
     found = _made(frame, given, FARTHEST)
-    return None if found is None else found.model_copy(update={"argument": what})
+    return None if found is None else found.model_copy(update={"argument": argument.name})
 
 
 def _statement(frame: FrameType) -> Statement | None:
     """Return the statement that a frame is in, of a file that is there to be read."""
-    filename = frame.f_code.co_filename
-    readable = is_users(filename) and os.path.isfile(filename)
-    return statements(frame.f_code).get(frame.f_lineno) if readable else None
+    code = frame.f_code
+    return statements(code).get(frame.f_lineno) if is_readable(code.co_filename) else None
 
 
 def _made(frame: FrameType, accesses: Iterable[Access], left: int) -> DataOrigin | None:

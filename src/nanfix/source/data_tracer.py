@@ -5,16 +5,15 @@ Runs in a second run of a script, never beside a training: every line of the use
 at.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from nanfix.model.user_code import is_users
-from nanfix.records.data_origin import DataOrigin
+from nanfix.records.data_origin import Argument, DataOrigin
 from nanfix.source._followed_frame import FollowedFrame
 from nanfix.source._origin_memory import Memory
+from nanfix.source._statements import is_readable
 from nanfix.source.nonfinite_values import holes
 
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # parts of a statement
@@ -27,10 +26,16 @@ class DataTracer:
 
     def __init__(self) -> None:
         self._memory = Memory()
-        self._users: dict[str, bool] = {}
+        self._readable: dict[str, bool] = {}  # by the name of a file
+
+    @property
+    def fault(self) -> Exception | None:
+        """What nanfix itself failed of; then nothing is followed any more."""
+        return self._memory.fault
 
     def start(self) -> None:
-        sys.settrace(self._called)
+        if self.fault is None:
+            sys.settrace(self._called)
 
     def stop(self) -> None:
         sys.settrace(None)
@@ -40,7 +45,7 @@ class DataTracer:
 
         def traced(*args: Any, **kwargs: Any) -> Any:
             before = sys.gettrace()
-            sys.settrace(self._called)
+            self.start()
             try:
                 return function(*args, **kwargs)
             finally:
@@ -49,30 +54,32 @@ class DataTracer:
         return traced
 
     def of_argument(
-        self, frame: FrameType, method: str, argument: tuple[str, str, int], value: Any
+        self, frame: FrameType, method: str, argument: Argument, value: Any
     ) -> DataOrigin | None:
         """Return where the numbers that are not finite in an argument of a call come from.
 
         Args:
             frame: the user's frame that calls.
             method: what it calls.
-            argument: what to call the argument, its keyword, and its position.
+            argument: of that call.
             value: what it was given, or drew from what it was given.
         """
-        what, name, position = argument
-        held, state = holes(value), FollowedFrame.of(frame)
-        if not held or state is None:
+        found, state = holes(value), FollowedFrame.of(frame)
+        if not found or state is None or self.fault is not None:
             return None
-        origin = state.of_argument(method, name, position, value, held)
-        return None if origin is None else origin.found.model_copy(update={"argument": what})
+        origin = state.of_argument(method, argument, value, found)
+        return origin and origin.found.model_copy(update={"argument": argument.name})
 
     def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
-        users = self._users.get(code.co_filename)
-        if users is None:
-            users = is_users(code.co_filename) and os.path.isfile(code.co_filename)
-            self._users[code.co_filename] = users
-        if not users or code.co_name in COMPREHENSIONS:
+        readable = self._readable.get(code.co_filename)
+        if readable is None:
+            readable = self._readable[code.co_filename] = is_readable(code.co_filename)
+        if not readable or code.co_name in COMPREHENSIONS:
             return None
         again = FollowedFrame.of(frame)  # a generator goes on
-        return (again or FollowedFrame(frame, self._memory)).event
+        try:
+            return (again or FollowedFrame(frame, self._memory)).event
+        except Exception as fault:  # it would come out of the user's line
+            self._memory.failed(fault)
+            return None
