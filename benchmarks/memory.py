@@ -46,7 +46,7 @@ def main():
         for pair in itertools.combinations(edits, 2)
         if pair[0].strategy != pair[1].strategy
     ]
-    bench = Workbench(incident.run, data, incident.held, incident.sites)
+    bench = Workbench(incident.run, data, incident.validation, incident.sites)
     bench.open()
     judge, process = Judge(incident.failed, bench, Baselines()), psutil.Process()
     print(f"{len(fixes)} candidates\n| trials | resident memory, MB |\n|---|---|")

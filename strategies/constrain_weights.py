@@ -62,10 +62,10 @@ class ConstrainWeights(Strategy):
 
 def _weighted(run) -> list[str]:
     """Return the addresses of layers that have kernels, none of them with a constraint."""
-    held = {
+    found = {
         address: [getattr(layer, argument) for argument in kernels(layer).values()]
         for address, layer in run.members.items()
     }
     return [
-        address for address, constraints in held.items() if constraints and not any(constraints)
+        address for address, constraints in found.items() if constraints and not any(constraints)
     ]

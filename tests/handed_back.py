@@ -46,7 +46,7 @@ def on_the_bench(model, x, targets=None, *changes, **scalings):
     for change in changes or [Scaling(inputs=inputs, targets=targets)]:
         plan = plan.with_change(change)
     plan.check(run)
-    bench = Workbench(run, data, data.held([]), sites)
+    bench = Workbench(run, data, data.validation_part([]), sites)
     bench.open()
     bench.prepare(plan, take(model))
     return bench, plan, np.asarray(model(x))

@@ -86,7 +86,7 @@ def test_a_validation_generator_is_drawn_once_and_still_whole_for_the_training()
     data = TrainingData.of(
         data_forms.X, data_forms.Y, {"validation_data": held, "validation_steps": 5}
     )
-    judged = data.held([])
+    judged = data.validation_part([])
     twice = [[y.numpy() for _, y in judged.x] for _ in range(2)]
     assert len(twice[0]) == 5 and "validation_steps" not in judged.arguments
     np.testing.assert_array_equal(twice[0], twice[1])

@@ -38,13 +38,13 @@ def test_validation_split_is_the_one_of_keras():
     x, y = np.arange(10.0)[:, None], np.arange(10.0)
     data = TrainingData.of(x, y, {"validation_split": 0.25})
     assert len(data.training_part().x) == 7
-    np.testing.assert_array_equal(data.held([]).x[:, 0], [7, 8, 9])
+    np.testing.assert_array_equal(data.validation_part([]).x[:, 0], [7, 8, 9])
 
 
 def test_frames_are_held_back_by_row():
     x = pd.DataFrame({"a": range(10), "b": range(10)})
     data = TrainingData.of(x, pd.Series(range(10)), {"validation_split": 0.5})
-    assert list(data.held([]).x["a"]) == [5, 6, 7, 8, 9]
+    assert list(data.validation_part([]).x["a"]) == [5, 6, 7, 8, 9]
     assert len(data.rows([]).x) == 5
 
 
@@ -62,7 +62,7 @@ def test_stream_is_sampled_from_recorded_batches():
     data = TrainingData.of(
         tf.data.Dataset.from_tensor_slices(([[1.0]], [[2.0]])).batch(1), None, {}
     )
-    held = data.held(recorded)
+    held = data.validation_part(recorded)
     np.testing.assert_array_equal(held.x[:, 0], [1, 2, 5])
     np.testing.assert_array_equal(held.y[:, 0], [3, 4, 6])
 

@@ -25,11 +25,11 @@ def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
         x, y, {**arguments, "sample_weight": weights, "validation_data": (x, y, weights[:, 0])}
     )
     incident = Incident(model, data, watch(model, data), Watching(), seed=0)
-    bench = Workbench(incident.run, data, incident.held, incident.sites)
+    bench = Workbench(incident.run, data, incident.validation, incident.sites)
     bench.open()
     start = incident.recording.initial
     bench.prepare(Plan(), start)
-    losses = [bench.validation()[0], bench.figures_on(incident.sampled)["loss"]]
+    losses = [bench.validation()[0], bench.figures_on(incident.training_rows)["loss"]]
     for norm, rate in ((1e-3, 1e-3), (None, 1e-3)):
         probe = bench.probe(
             plan(learning_rate=rate, **({} if norm is None else {"global_clipnorm": norm})),

@@ -26,7 +26,7 @@ def test_graphs_are_let_go_of():
     model, x, y, arguments = explosions.learning_rate()
     data = TrainingData.of(x, y, arguments)
     run = Incident(model, data, watch(model, data), Watching(), seed=0)
-    bench, before = Workbench(run.run, data, run.held, run.sites), traced()
+    bench, before = Workbench(run.run, data, run.validation, run.sites), traced()
     bench.open()
     for norm in range(1, GRAPHS + 4):  # a constraint is built into the graph
         fix = Fix((Edit("constrain-weights", {"layers": ["dense[0]"], "max_norm": float(norm)}),))

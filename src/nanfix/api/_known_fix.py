@@ -63,7 +63,7 @@ def _train_with(
     initial = take_as_it_is(model)
     rows = plan.of(RowFilter)
     fed = filtered(data, rows)  # where no row is left it says so, before anything is changed
-    bench = Workbench(run, data, data.held(first), sites)
+    bench = Workbench(run, data, data.validation_part(first), sites)
     try:
         bench.open()
         bench.prepare(plan, initial, seed)

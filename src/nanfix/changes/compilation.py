@@ -25,10 +25,10 @@ class Compilation(Change):
         if self.jit_compile is None:
             return
         put(shop.repair, shop.model, "jit_compile", self.jit_compile)
-        held = compile_config(shop.model)
-        if held is not None:
-            config = {**held.config, "jit_compile": self.jit_compile}
-            put(shop.repair, held, "config", config)
+        compiled = compile_config(shop.model)
+        if compiled is not None:
+            config = {**compiled.config, "jit_compile": self.jit_compile}
+            put(shop.repair, compiled, "config", config)
 
     def in_source(self, run, plan, call):
         from nanfix.records.source_changes import ArgumentChange, NoPlace

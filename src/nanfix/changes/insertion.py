@@ -66,8 +66,8 @@ def outputs_are_named(model: keras.Model) -> bool:
     """Say whether losses, metrics or outputs go by the name of the last layer, which
     must then stay the last.
     """
-    held = compile_config(model)
-    given = {} if held is None else held.config
+    compiled = compile_config(model)
+    given = {} if compiled is None else compiled.config
     parts = (
         outputs_struct(model),
         *(given.get(name) for name in ("loss", "metrics", "weighted_metrics")),
@@ -111,8 +111,8 @@ def insert_before(
         if isinstance(owner, keras.Sequential):
             stack = [
                 part
-                for held in direct_layers(owner)
-                for part in (before.get(id(held)), held)
+                for inner in direct_layers(owner)
+                for part in (before.get(id(inner)), inner)
                 if part is not None
             ]
             restack(owner, stack, undo)
@@ -127,7 +127,7 @@ def container(model: keras.Model, layer: keras.layers.Layer) -> Any:
     """
     owners = all_layers(model)
     return next(
-        (o for o in owners if can_rebuild(o) and any(held is layer for held in o.layers)), None
+        (o for o in owners if can_rebuild(o) and any(inner is layer for inner in o.layers)), None
     )
 
 

@@ -28,9 +28,9 @@ def compile_with(model: Any, loss: Any, factor: float, shown: str, undo: ExitSta
         CompileLoss(loss, weights, output_names=getattr(model, "output_names", None)),
     )
     put(undo, model, "loss", loss)
-    held = compile_config(model)
-    if held is not None:
-        put(undo, held, "config", {**held.config, "loss": loss, "loss_weights": weights})
+    compiled = compile_config(model)
+    if compiled is not None:
+        put(undo, compiled, "config", {**compiled.config, "loss": loss, "loss_weights": weights})
     times = "" if weights is None else f" (loss_weights={weights:g})"
     written = f"keras.losses.{type(loss).__name__}({shown}){times}"
     return f"The model is compiled with {written} now, which evaluate and a further fit go by"

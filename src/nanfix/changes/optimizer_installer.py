@@ -122,9 +122,9 @@ class Optimizing:
         how they worked out.
         """
         each, notes, clip = trained_optimizers(self._model), [], wanted.adaptive_clip
-        held = compile_config(self._model)
-        if held is not None:  # Keras saves the optimizer that `compile` was given
-            held.config["optimizer"] = self._model.optimizer
+        compiled = compile_config(self._model)
+        if compiled is not None:  # Keras saves the optimizer that `compile` was given
+            compiled.config["optimizer"] = self._model.optimizer
         for number, optimizer in enumerate(each):
             for name in OVERRIDDEN:
                 vars(optimizer).pop(name, None)
@@ -182,14 +182,14 @@ class Optimizing:
         """Set the learning rate, or a share of what it is; of a schedule, whatever
         makes it, by a factor.
         """
-        rate, share, held = (
+        rate, share, before = (
             wanted.settings.get("learning_rate"),
             wanted.rate_share,
             learning_rate_of(optimizer),
         )
-        if isinstance(held, keras.Variable):
+        if isinstance(before, keras.Variable):
             if rate is not None or share != 1.0:
-                held.assign(share * (float(np.asarray(held)) if rate is None else rate))
+                before.assign(share * (float(np.asarray(before)) if rate is None else rate))
         elif rate is not None:
             put(undo, optimizer, LEARNING_RATE, constant_schedule(share * rate))
         elif share != 1.0 and trying:
@@ -197,10 +197,10 @@ class Optimizing:
                 undo,
                 optimizer,
                 LEARNING_RATE,
-                ScaledSchedule(held, self._number("rate_share", share, "float32")),
+                ScaledSchedule(before, self._number("rate_share", share, "float32")),
             )
         elif share != 1.0:
-            put(undo, optimizer, LEARNING_RATE, scaled_schedule(held, share))
+            put(undo, optimizer, LEARNING_RATE, scaled_schedule(before, share))
 
     def _number(self, name: str, value: float, dtype: str) -> Any:
         """Return a number of ours that the graph changes, set to `value`."""

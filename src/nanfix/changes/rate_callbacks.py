@@ -161,11 +161,11 @@ def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) 
     """
     rate = wanted.settings.get("learning_rate")
     limits = [RateLimit(rate)] if rate is not None and not has_schedule(model) else []
-    held = [*callbacks, *limits]
-    if held and wanted.rate_share != 1.0:
+    listed = [*callbacks, *limits]
+    if listed and wanted.rate_share != 1.0:
         shares = _Shares(wanted.rate_share)
-        held = [_Before(shares), *held, _After(shares)]
-    return [*held, *([WarmUp(wanted.warm_up)] if wanted.warm_up is not None else [])]
+        listed = [_Before(shares), *listed, _After(shares)]
+    return [*listed, *([WarmUp(wanted.warm_up)] if wanted.warm_up is not None else [])]
 
 
 def _variables(model: Any) -> list[Any]:

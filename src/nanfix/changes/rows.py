@@ -69,16 +69,18 @@ def fit_change(run: Any, call: Any, **what: Any) -> Any:
     """
     from nanfix.records.source_changes import NoPlace, RowsChange
 
-    x, y, held = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
+    x, y, validation = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:
         return NoPlace(reason="the call of fit is not in the script's own code")
     if run.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
         return NoPlace(reason="the data are not one array of inputs and one of targets")
-    if held is not None and not (isinstance(held, tuple | list) and all(map(_is_array, held))):
+    if validation is not None and not (
+        isinstance(validation, tuple | list) and all(map(_is_array, validation))
+    ):
         return NoPlace(reason="the validation data are no tuple of arrays")
     if what.get("batch_rows") and call.arguments.get("validation_split"):
         return NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
-    return RowsChange(fit=call.fit, held=0 if held is None else len(held), **what)
+    return RowsChange(fit=call.fit, held=0 if validation is None else len(validation), **what)
 
 
 def _is_array(part: Any) -> bool:

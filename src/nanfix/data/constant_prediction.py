@@ -40,8 +40,8 @@ class Output:
     activation: str | None
 
 
-def constant_losses(run: Run, held: TrainingData) -> dict[str, float]:
-    """Return the loss on the held data of always predicting the same: mean, median, or class
+def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
+    """Return the loss on the validation data of always predicting the same: mean, median, or class
     frequencies. By the names under which Keras logs them: "loss", and that of each of several
     outputs.
 
@@ -49,12 +49,12 @@ def constant_losses(run: Run, held: TrainingData) -> dict[str, float]:
     of these.
     """
     outputs = list(_outputs(run))
-    truth = flat_arrays(held.y) if held.is_arrays else []
+    truth = flat_arrays(validation.y) if validation.is_arrays else []
     if not (len(outputs) == len(truth) == len(run.sample.targets)):
         return {}
     names: list[str] = list(getattr(run.model, "output_names", None) or ())
-    truth, targets = (in_order(a, held.y, names) for a in (truth, list(run.sample.targets)))
-    weights = in_order(flat_arrays(held.sample_weight), held.sample_weight, names)
+    truth, targets = (in_order(a, validation.y, names) for a in (truth, list(run.sample.targets)))
+    weights = in_order(flat_arrays(validation.sample_weight), validation.sample_weight, names)
     each = [weights[0] if len(weights) == 1 else None] * len(outputs)
     if len(weights) == len(outputs):
         each = list(weights)
@@ -91,11 +91,11 @@ def _outputs(run: Run) -> Iterator[Output]:
     flat = [tuple(each.shape) for each in tree.flatten(getattr(model, "outputs", None) or ())]
     if len(flat) != len(names) or len(losses) != len(names) or None in losses:
         return
-    held = {layer.name: layer for layer in model.layers}
+    by_name = {layer.name: layer for layer in model.layers}
     for name, loss, shape in zip(names, losses, flat, strict=True):
         if None in shape[1:]:
             return
-        layer = held.get(name)
+        layer = by_name.get(name)
         activation = activation_name(layer) if hasattr(layer, "activation") else None
         yield Output(f"{name}_loss", loss, shape[1:], activation)
 

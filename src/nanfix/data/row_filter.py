@@ -55,8 +55,8 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
     part = data.training_part()
     validation = data.validation_data
     if validation is None and data.validation_split:
-        held = slice(rows_in(part.x), None)
-        validation = tuple(take_rows(given, held) for given in (data.x, data.y, data.sample_weight))
+        last = slice(rows_in(part.x), None)
+        validation = tuple(take_rows(given, last) for given in (data.x, data.y, data.sample_weight))
     x, y, weight = _full(_kept((part.x, part.y, part.sample_weight), rows), rows.batch_rows)
     return replace(
         part,

@@ -1,4 +1,4 @@
-"""The user's data in every form Keras takes: check it, sample it, hold some of it back."""
+"""The user's data in every form Keras takes: check it, sample it, split it for validation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -120,9 +120,9 @@ class TrainingData:
         """
         if isinstance(self.x, Rewindable):
             self.x.rewind(step)
-        held = unpacked(self.validation_data)[0]
-        if isinstance(held, Rewindable):
-            held.rewind(0)
+        inputs = unpacked(self.validation_data)[0]
+        if isinstance(inputs, Rewindable):
+            inputs.rewind(0)
 
     def training_part(self) -> "TrainingData":
         """Return the rows that are trained on, without the validation data."""
@@ -195,7 +195,7 @@ class TrainingData:
             return as_keras(rows.x), as_keras(rows.y)
         return unpacked(joined(recorded, _most_rows(recorded[0])))[:2]
 
-    def held(self, recorded: list[Any]) -> "TrainingData":
+    def validation_part(self, recorded: list[Any]) -> "TrainingData":
         """Return the data to judge a probe on: the user's validation data, or else a
         sample of what is trained on.
 
@@ -210,8 +210,8 @@ class TrainingData:
                     dataset_of(drawn(x, steps, None if steps else SAMPLE_ROWS)),
                     _without_steps(arguments),
                 )
-            held = {"x": x, "y": y, "sample_weight": weight, "arguments": arguments}
-            return replace(self, validation_data=None, validation_split=0.0, **held)
+            part = {"x": x, "y": y, "sample_weight": weight, "arguments": arguments}
+            return replace(self, validation_data=None, validation_split=0.0, **part)
         if self.validation_split and self.is_arrays:
             part = replace(self, validation_split=0.0)
             return part.in_order(np.arange(rows_in(self.x) or 0)[self._split() :][:SAMPLE_ROWS])

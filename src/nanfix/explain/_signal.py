@@ -48,9 +48,9 @@ def fitting_weights(run: Run) -> Weights:
             layer.kernel.assign(drawn(layer.kernel.shape, dtype=layer.kernel.dtype))
             kernels.append(layer.kernel)
         if getattr(layer, "recurrent_kernel", None) is not None:
-            drawn, held = keras.initializers.Orthogonal(seed=position), layer.recurrent_kernel
-            held.assign(drawn(held.shape, dtype=held.dtype))
-            kernels.append(held)
+            drawn, recurrent = keras.initializers.Orthogonal(seed=position), layer.recurrent_kernel
+            recurrent.assign(drawn(recurrent.shape, dtype=recurrent.dtype))
+            kernels.append(recurrent)
     for _ in range(TIMES):
         if max(_signal(run).values(), default=0.0) <= KEPT:
             break

@@ -189,8 +189,8 @@ def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
     """
     if data.is_arrays:
         return []
-    held = [step.whole_batch for step in recording.steps] or [recording.first_batch]
-    found = [batch for batch in held if batch is not None] or first_batches(data.x)
+    batches = [step.whole_batch for step in recording.steps] or [recording.first_batch]
+    found = [batch for batch in batches if batch is not None] or first_batches(data.x)
     for count in DRAWN:
         if any(rows_in(batch) != 0 for batch in found):
             break

@@ -13,13 +13,13 @@ class FailedRun:
     """What is known of a run that failed: verified snapshots, oldest first, what each epoch came
     to, and its length in steps.
 
-    `held` are the data to judge on, `sampled` rows of those that are trained on.
+    `validation` are the data to judge on, `training_rows` some of those that are trained on.
     """
 
     run: Run
     data: TrainingData
-    held: TrainingData
-    sampled: TrainingData
+    validation: TrainingData
+    training_rows: TrainingData
     snapshots: tuple[Snapshot, ...]
     epoch_losses: Mapping[int, float]
     steps: int

@@ -76,7 +76,7 @@ class Incident:
         self.written = Written(user_callbacks(data))
         recorded = recorded_batches(data, recording)
         self.run, self.sites = describe(model, data, recorded)
-        self.held, self.sampled = data.held(recorded), data.rows(recorded)
+        self.validation, self.training_rows = data.validation_part(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 
     @property
@@ -85,8 +85,8 @@ class Incident:
         return FailedRun(
             run=self.run,
             data=self.data,
-            held=self.held,
-            sampled=self.sampled,
+            validation=self.validation,
+            training_rows=self.training_rows,
             snapshots=self.recording.snapshots,
             epoch_losses=self.recording.epoch_losses,
             steps=self.watched.recorder.total_steps,

@@ -106,19 +106,21 @@ def predicts_finite(model: Any, inputs: Any) -> bool:
     """Say whether what the model gives in inference for these inputs is finite; leaves its state as
     it was.
     """
-    held = [(variable, np.array(variable)) for variable in model.non_trainable_variables]
+    before = [(variable, np.array(variable)) for variable in model.non_trainable_variables]
     counted = counters(model)
     try:
         return not len(_nonfinite_rows(model(inputs, training=False)))
     finally:
-        for variable, value in held:
+        for variable, value in before:
             variable.assign(value)
         count_again(counted)
 
 
-def look(model: Any, held: TrainingData, sampled: TrainingData, *, validated: bool) -> Inference:
-    """Look for what is not finite in inference: in validation data `held`, or else in rows that
-    were trained on. The state of the model is as it was.
+def look(
+    model: Any, validation: TrainingData, training_rows: TrainingData, *, validated: bool
+) -> Inference:
+    """Look for what is not finite in inference: in the `validation` data, or else in rows that were
+    trained on. The state of the model is as it was.
     """
     found = faults(model)
     known = Inference(
@@ -128,15 +130,15 @@ def look(model: Any, held: TrainingData, sampled: TrainingData, *, validated: bo
     if state is None or not callable_alone(model):
         return known
     step = model.test_step if validated else partial(_forward, model)
-    batch = next(iter(_batches(sampled)), None)
+    batch = next(iter(_batches(training_rows)), None)
     try:
-        seen, rows = _first_failure(model, held, step, at_once=bool(found))
+        seen, rows = _first_failure(model, validation, step, at_once=bool(found))
         inputs = None if batch is None else unpacked(batch)[0]
         fails = inputs is not None and _fails(model, inputs, training=False)
         return replace(
             known,
             seen=seen,
-            rows=tuple(rows) if held.is_arrays or not validated else (),
+            rows=tuple(rows) if validation.is_arrays or not validated else (),
             on_training_rows=fails,
             in_training=fails and _fails(model, inputs, training=True),
         )
@@ -251,13 +253,13 @@ def _batches(data: TrainingData) -> list[Any]:
 
 
 def _first_failure(
-    model: Any, held: TrainingData, step: Callable[[Any], Any], *, at_once: bool
+    model: Any, validation: TrainingData, step: Callable[[Any], Any], *, at_once: bool
 ) -> tuple[Observation | None, list[int]]:
     """Return the first batch of which something is not finite, under the microscope, and the rows
     at fault in all of them; `at_once` the first batch is looked at in any case.
     """
     deadline, seen, found, before = time.perf_counter() + SECONDS, None, [], 0
-    for batch in _batches(held):
+    for batch in _batches(validation):
         rows = _rows_at_fault(model, batch, step)
         if seen is None and (at_once or rows is not None):
             model.reset_metrics()

@@ -164,9 +164,9 @@ class HandBack:
     def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
         model, wanted = self._model, plan.of(Scaling)
         self._installer.lay_down(plan, undo)
-        held = compile_config(model)
-        if held is not None:  # Keras saves the optimizer that `compile` was given
-            put(undo, held, "config", {**held.config, "optimizer": model.optimizer})
+        compiled = compile_config(model)
+        if compiled is not None:  # Keras saves the optimizer that `compile` was given
+            put(undo, compiled, "config", {**compiled.config, "optimizer": model.optimizer})
         notes = [note for change in plan for note in change.hand_back(self._installer, plan, undo)]
         folded = {name: scaling for name, scaling in wanted.affine.items() if name in parts.inputs}
         changed = fold_inputs(self._sites, folded, undo)

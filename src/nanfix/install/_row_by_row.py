@@ -19,7 +19,7 @@ SAME = 1e-6  # share of the largest by which rounding makes predictions differ t
 
 
 def losses_of_others(
-    held: TrainingData, loss_on: Callable[[TrainingData], float]
+    validation: TrainingData, loss_on: Callable[[TrainingData], float]
 ) -> tuple[list[float], list[float]]:
     """Return the losses with the targets dealt out anew among the rows, and with those of a single
     row for all, several times each; none where rows are few, or no arrays.
@@ -27,7 +27,7 @@ def losses_of_others(
     A model that predicts the same for all rows comes to the same loss when they are dealt out anew,
     whatever the loss is; where it does with those of one row, too, they play no part.
     """
-    count = rows_in(held.y) if held.is_arrays and held.y is not None else None
+    count = rows_in(validation.y) if validation.is_arrays and validation.y is not None else None
     if count is None or count < FEWEST:
         return [], []
     rng = np.random.default_rng(0)
@@ -35,19 +35,19 @@ def losses_of_others(
     alike = [np.full(count, row) for row in rng.integers(0, count, ALIKE)]
 
     def loss(rows: np.ndarray) -> float:
-        y, weight = take_rows(held.y, rows), take_rows(held.sample_weight, rows)
-        return loss_on(replace(held, y=y, sample_weight=weight))
+        y, weight = take_rows(validation.y, rows), take_rows(validation.sample_weight, rows)
+        return loss_on(replace(validation, y=y, sample_weight=weight))
 
     return [loss(rows) for rows in dealt], [loss(rows) for rows in alike]
 
 
-def lifeless(model: Any, held: TrainingData) -> list[str]:
+def lifeless(model: Any, validation: TrainingData) -> list[str]:
     """Return the outputs that are the very same for all of the first rows, though their targets are
     not; an only output is called "output".
     """
-    if not held.is_arrays or held.y is None or (rows_in(held.x) or 0) < FEWEST:
+    if not validation.is_arrays or validation.y is None or (rows_in(validation.x) or 0) < FEWEST:
         return []
-    x, y = (take_rows(part, slice(0, MOST)) for part in (held.x, held.y))
+    x, y = (take_rows(part, slice(0, MOST)) for part in (validation.x, validation.y))
     outputs = [np.asarray(leaf) for leaf in tree.flatten(model(x, training=False))]
     names: list[str] = (
         list(getattr(model, "output_names", None) or ()) if len(outputs) > 1 else ["output"]

@@ -55,17 +55,19 @@ class Prober:
     probes that share it.
     """
 
-    def __init__(self, installer: Installer, data: TrainingData, held: TrainingData, sites: Sites):
+    def __init__(
+        self, installer: Installer, data: TrainingData, validation: TrainingData, sites: Sites
+    ):
         model = installer.model
-        self.judges = _can_evaluate(model, sites) and not _lacks_targets(model, held)
+        self.judges = _can_evaluate(model, sites) and not _lacks_targets(model, validation)
         self._called_alone = callable_alone(model) and sites.output.blocked != OTHERWISE
         self._installer = installer
         self._model = model
         self._data = data
-        self._held = held
+        self._validation = validation
         self._rows = RowFilter()
         self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
-        self._held_feeds: dict[RowFilter, TrainingData] = {}
+        self._validation_feeds: dict[RowFilter, TrainingData] = {}
         # The ranks of the data that each traced test step was last given.
         self._traced_for: WeakKeyDictionary[Any, list[int | None]] = WeakKeyDictionary()
 
@@ -129,7 +131,7 @@ class Prober:
 
     def validation(self) -> tuple[float, dict[str, float]]:
         """Return that loss, and all figures from which it is, of one evaluation."""
-        figures = self.figures_on(self._held)
+        figures = self.figures_on(self._validation)
         return loss_among(figures), figures
 
     def loss_on(self, data: TrainingData) -> float:
@@ -145,19 +147,19 @@ class Prober:
         if not self.judges:
             return {}
         arguments = data.arguments or {}
-        held = self._judged_on(
+        fed = self._judged_on(
             data, arguments.get("validation_batch_size") or arguments.get("batch_size")
         )
         steps = None if data.is_arrays else arguments.get("validation_steps")
-        ranks, known = _ranks(held.x) if data.is_arrays else [], self._model.test_function
+        ranks, known = _ranks(fed.x) if data.is_arrays else [], self._model.test_function
         if known is not None and self._traced_for.get(known, ranks) != ranks:
             # Traced for two ranks, TensorFlow would give it data of none.
             self._model.test_function = None
         with settled(self._model, self._some_inputs), unknown_length(self._rows):
             logs = self._model.evaluate(
-                held.x,
-                held.y,
-                sample_weight=held.sample_weight,
+                fed.x,
+                fed.y,
+                sample_weight=fed.sample_weight,
                 steps=steps,
                 verbose=0,
                 return_dict=True,
@@ -170,17 +172,17 @@ class Prober:
 
     def lifeless(self) -> list[str]:
         """Return the outputs of the prepared plan that are the very same for all rows."""
-        return lifeless(self._model, self._held_rows) if self._called_alone else []
+        return lifeless(self._model, self._validation_rows) if self._called_alone else []
 
     def losses_of_others(self) -> tuple[list[float], list[float]]:
         """Return losses of the prepared plan with the targets of other rows, see
         `_row_by_row.losses_of_others`.
         """
-        return losses_of_others(self._held_rows, self.loss_on)
+        return losses_of_others(self._validation_rows, self.loss_on)
 
     @property
-    def _held_rows(self) -> TrainingData:
-        return judged(self._held, self._rows)
+    def _validation_rows(self) -> TrainingData:
+        return judged(self._validation, self._rows)
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but
@@ -218,11 +220,11 @@ class Prober:
         return self._feeds[rows, variation]
 
     def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
-        if data is not self._held:
+        if data is not self._validation:
             return judged_on(judged(data, self._rows), batch_size)
-        if self._rows not in self._held_feeds:
-            self._held_feeds = {self._rows: judged_on(judged(data, self._rows), batch_size)}
-        return self._held_feeds[self._rows]
+        if self._rows not in self._validation_feeds:
+            self._validation_feeds = {self._rows: judged_on(judged(data, self._rows), batch_size)}
+        return self._validation_feeds[self._rows]
 
     @property
     def _most_epochs(self) -> int:
@@ -259,7 +261,7 @@ def _can_evaluate(model: Any, sites: Sites) -> bool:
     return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
 
 
-def _lacks_targets(model: Any, held: TrainingData) -> bool:
+def _lacks_targets(model: Any, validation: TrainingData) -> bool:
     """Say whether Keras' own evaluation needs targets that these data have not: only a training
     step of the user's can do without.
     """
@@ -267,7 +269,7 @@ def _lacks_targets(model: Any, held: TrainingData) -> bool:
         type(model).test_step is keras.Model.test_step
         and type(model).compute_loss is keras.Model.compute_loss
     )
-    return stock and has_compiled_loss(model) and held.is_arrays and held.y is None
+    return stock and has_compiled_loss(model) and validation.is_arrays and validation.y is None
 
 
 def _has_loss(model: Any) -> bool:

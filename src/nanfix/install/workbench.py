@@ -24,10 +24,10 @@ from nanfix.model.snapshot import Snapshot
 class Workbench:
     """Takes plans, one after the other, and takes everything back on `close`."""
 
-    def __init__(self, run: Run, data: TrainingData, held: TrainingData, sites: Sites):
+    def __init__(self, run: Run, data: TrainingData, validation: TrainingData, sites: Sites):
         self.run, self.model = run, run.model
         self._installer = Installer(run)
-        self._prober = Prober(self._installer, data, held, sites)
+        self._prober = Prober(self._installer, data, validation, sites)
         self._hand_back = HandBack(self._installer, sites)
 
     @property

@@ -13,8 +13,8 @@ from nanfix.records.features import short
 def own_weights(layer: Any) -> dict[str, Any]:
     """Return the weights that a layer holds itself, by their names; not those of layers in it."""
     below = {id(weight) for _, each in walk(layer) for weight in getattr(each, "weights", ())}
-    held = [weight for weight in getattr(layer, "weights", ()) if id(weight) not in below]
-    return {weight.name: weight for weight in held}
+    own = [weight for weight in getattr(layer, "weights", ()) if id(weight) not in below]
+    return {weight.name: weight for weight in own}
 
 
 def nonfinite_weights(model: Any) -> dict[str, dict[str, tuple[float, float]]]:
@@ -24,7 +24,7 @@ def nonfinite_weights(model: Any) -> dict[str, dict[str, tuple[float, float]]]:
     ruined = set(nonfinite_variables(model))
     if not ruined:
         return {}
-    held = {
+    found = {
         address: {
             name: _fitting_start(layer, name)
             for name, weight in own_weights(layer).items()
@@ -32,7 +32,7 @@ def nonfinite_weights(model: Any) -> dict[str, dict[str, tuple[float, float]]]:
         }
         for address, layer in walk(model)
     }
-    return {address: starts for address, starts in held.items() if starts}
+    return {address: starts for address, starts in found.items() if starts}
 
 
 def _fitting_start(layer: Any, name: str) -> tuple[float, float]:

@@ -52,10 +52,10 @@ def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[
     """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt`
     would; 0 and 1 of none.
     """
-    held = np.ma.masked_invalid(array.astype("float64"))
+    finite = np.ma.masked_invalid(array.astype("float64"))
     kept = {axis % array.ndim for axis in layer.axis}
     others = tuple(axis for axis in range(array.ndim) if axis not in kept)
-    mean, variance = held.mean(axis=others), held.var(axis=others)
+    mean, variance = finite.mean(axis=others), finite.var(axis=others)
     return list(short(np.ravel(np.ma.filled(mean, 0.0)))), list(
         short(np.ravel(np.ma.filled(variance, 1.0)))
     )

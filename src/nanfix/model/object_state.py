@@ -62,10 +62,10 @@ def plain_state(callback: Any) -> dict[str, Any]:
     and the like stay its own.
     """
     memo: dict[int, Any] = {}
-    held = vars(callback).items()
+    items = vars(callback).items()
     return {
         n: _copied(v, memo)
-        for n, v in held
+        for n, v in items
         if n not in UNTOUCHED and isinstance(v, (*PLAIN, *CONTAINERS))
     }
 
@@ -125,13 +125,13 @@ def counters(model: Any) -> list[tuple[Any, dict[str, Any]]]:
     """
     states = []
     for owner in own_layers(model):
-        held = {
+        attributes = {
             n: v
             for n, v in vars(owner).items()
             if n not in _attributes_of_keras() and not n.startswith(TRACKING)
         }
         states.append(
-            (owner, {name: _counted(value) for name, value in held.items() if _counts(value)})
+            (owner, {name: _counted(value) for name, value in attributes.items() if _counts(value)})
         )
     return states
 

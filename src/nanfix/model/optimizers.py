@@ -31,21 +31,21 @@ class Slot:
 
     @property
     def optimizer(self) -> Any:
-        held = getattr(self.model, self.name)
-        return held if self.entry is None else held[self.entry]
+        value = getattr(self.model, self.name)
+        return value if self.entry is None else value[self.entry]
 
     def put(self, optimizer: "keras.optimizers.Optimizer") -> None:
         """Let the model hold another optimizer here."""
         if self.entry is None:
             setattr(self.model, self.name, optimizer)
         else:
-            held = getattr(self.model, self.name)
-            keys = held if isinstance(held, Mapping) else range(len(held))
-            changed = {key: optimizer if key == self.entry else held[key] for key in keys}
+            value = getattr(self.model, self.name)
+            keys = value if isinstance(value, Mapping) else range(len(value))
+            changed = {key: optimizer if key == self.entry else value[key] for key in keys}
             setattr(
                 self.model,
                 self.name,
-                changed if isinstance(held, Mapping) else list(changed.values()),
+                changed if isinstance(value, Mapping) else list(changed.values()),
             )
 
 

@@ -223,14 +223,14 @@ def kernels(layer: Any) -> dict[str, str]:
     """Return the kernels that a layer has, each with the name of its constraint, where
     that can be set.
     """
-    held = {
+    by_address = {
         name: arguments
         for name, arguments in KERNELS.items()
         if getattr(layer, name, None) is not None
     }
     found = {
         name: next((a for a in arguments if hasattr(layer, a)), None)
-        for name, arguments in held.items()
+        for name, arguments in by_address.items()
     }
     return {name: argument for name, argument in found.items() if argument is not None}
 

@@ -52,8 +52,8 @@ def estimated(model: Any, layers: list[Any], inputs: Iterable[Any]) -> list[tupl
             for layer in layers:
                 layer.momentum = count / (count + 1)  # every batch counts the same
             model(given, training=True)
-    held = [each for layer in layers for each in (layer.moving_mean, layer.moving_variance)]
-    return [(variable, np.array(variable)) for variable in held]
+    statistics = [each for layer in layers for each in (layer.moving_mean, layer.moving_variance)]
+    return [(variable, np.array(variable)) for variable in statistics]
 
 
 def measure_anew(model: Any, layers: list[Any], inputs: Iterable[Any], state: Snapshot) -> None:
@@ -65,8 +65,8 @@ def measure_anew(model: Any, layers: list[Any], inputs: Iterable[Any], state: Sn
 
 
 def _keeps(layer: Any) -> bool:
-    held = (getattr(layer, name, None) for name in ("moving_mean", "moving_variance"))
-    return all(each is not None for each in held) and isinstance(
+    statistics = (getattr(layer, name, None) for name in ("moving_mean", "moving_variance"))
+    return all(each is not None for each in statistics) and isinstance(
         getattr(layer, "momentum", None), float | int
     )
 

@@ -82,8 +82,8 @@ def state_variables(model: Any) -> list[Any]:
     each = {id(variable): variable for group in tracked for variable in group}
     plain = [variable for variable in plain_variables(model) if id(variable) not in each]
     # Code of the user's may hold these as well.
-    held = {id(variable.value) for variable in each.values()} if plain else set()
-    return [*each.values(), *(variable for variable in plain if id(variable) not in held)]
+    values = {id(variable.value) for variable in each.values()} if plain else set()
+    return [*each.values(), *(variable for variable in plain if id(variable) not in values)]
 
 
 def read(variable: Any) -> Any:

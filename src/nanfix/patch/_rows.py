@@ -18,7 +18,7 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     source, call = only(files, change.fit, alike)
     statement = source.syntax.statement(call)
     given = {name: argument(call, name, position) for name, position in FIT.items()}
-    held = argument(call, "validation_data", 7)
+    validation = argument(call, "validation_data", 7)
     weights = argument(call, "class_weight", 9) if change.renumber else None
     if given["x"] is None:
         raise NoPlaceError("fit is given no x")
@@ -31,8 +31,8 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     new = _cleaned(source, change, named, lines, "keep")
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
-    if held is not None:
-        parts = _held_parts(source, lines, held.value, change.held)
+    if validation is not None:
+        parts = _validation_parts(source, lines, validation.value, change.held)
         kept = change.model_copy(update={"batch_rows": None})
         cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
         fed_held = (cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))
@@ -106,7 +106,7 @@ def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -
     )
 
 
-def _held_parts(
+def _validation_parts(
     source: Source, lines: list[str], value: cst.BaseExpression, count: int
 ) -> list[str]:
     """Return the expressions of the validation data, a tuple of that many arrays."""

@@ -83,8 +83,8 @@ def reconnect(
 
     undo.callback(vars(model).update, {name: vars(model)[name] for name in CONNECTIONS})
     tracked = direct_layers(model)
-    held = list(tracked)
-    undo.callback(tracked.__setitem__, slice(None), held)
+    layers_before = list(tracked)
+    undo.callback(tracked.__setitem__, slice(None), layers_before)
     nodes = _Nodes.of(model.operations)
     undo.callback(nodes.take_back)
     given = [_through(tensor, layers) for tensor, layers in zip(model.inputs, behind, strict=True)]
@@ -93,8 +93,8 @@ def reconnect(
     nodes.put_first()
     graph = Functional(model._inputs_struct, outputs)
     vars(model).update({name: vars(graph)[name] for name in CONNECTIONS})
-    known = {id(layer) for layer in held}
-    tracked[:] = [*held, *(layer for layer in graph.layers if id(layer) not in known)]
+    known = {id(layer) for layer in layers_before}
+    tracked[:] = [*layers_before, *(layer for layer in graph.layers if id(layer) not in known)]
 
 
 def calls_of(operation: Any) -> list[Any]:
@@ -115,8 +115,8 @@ class _Nodes:
     `layer.output` go by.
     """
 
-    def __init__(self, held: list[tuple[Any, list[Any], list[Any]]]):
-        self._held = held
+    def __init__(self, before: list[tuple[Any, list[Any], list[Any]]]):
+        self._before = before
 
     @classmethod
     def of(cls, operations: Sequence[Any]) -> Self:
@@ -127,14 +127,14 @@ class _Nodes:
         """Let the calls made since stand in front of the earlier ones, so that `layer.output` is
         what the model computes now.
         """
-        for operation, inbound, _ in self._held:
+        for operation, inbound, _ in self._before:
             known = {id(node) for node in inbound}
             new = [node for node in calls_of(operation) if id(node) not in known]
             if new and inbound and not inbound[0].is_input:
                 _number(operation, [*new, *inbound])
 
     def take_back(self) -> None:
-        for operation, inbound, outbound in self._held:
+        for operation, inbound, outbound in self._before:
             _number(operation, inbound)
             operation._outbound_nodes[:] = outbound
 

@@ -174,10 +174,10 @@ def moments(optimizer: Any) -> Iterator[tuple[list[Any], float]]:
     `variables` has them all in one row, without a word of which belongs to which.
     """
     count = len(optimizer._trainable_variables)
-    for name, held in vars(optimizer).items():
-        if name != "_trainable_variables" and isinstance(held, list) and len(held) == count:
+    for name, value in vars(optimizer).items():
+        if name != "_trainable_variables" and isinstance(value, list) and len(value) == count:
             yield (
-                held,
+                value,
                 getattr(optimizer, "initial_accumulator_value", 0.0)
                 if name == "_accumulators"
                 else 0.0,

@@ -182,9 +182,9 @@ class RecorderUsage:
     folder: Path | None = None
 
     def __str__(self):
-        held = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
+        memory = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
         told = (
-            f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {held}"
+            f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {memory}"
         )
         return told + (
             f"; they did not fit and were kept on disk in {self.folder}." if self.folder else "."

@@ -72,12 +72,12 @@ def digest(data: TrainingData) -> list[str]:
     """Return a checksum of each array that is trained on or validated with; of a stream, which
     cannot be read twice, its kind.
     """
-    held = data.validation_data
+    validation = data.validation_data
     parts = [
         data.x,
         data.y,
         data.sample_weight,
-        *(held if isinstance(held, tuple | list) else [held]),
+        *(validation if isinstance(validation, tuple | list) else [validation]),
     ]
     return [_checksum(leaf) for part in parts for leaf in tree.flatten(part)]
 
@@ -171,9 +171,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | float):
         return float(value) if np.isfinite(float(value)) else str(value)
     if isinstance(value, dict):
-        return {str(key): _plain(held) for key, held in value.items()}
+        return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
+        return [_plain(part) for part in value]
     config: Any = getattr(value, "get_config", None)
     if config is not None and not isinstance(value, type):
         with quiet():  # Keras warns of functions, which a file could not hold

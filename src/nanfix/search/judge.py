@@ -36,10 +36,10 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     plan = data_fix.plan(failed.run)
     bench.prepare(plan, failed.snapshots[0])
     untrained, figures = bench.validation()
-    on_training_rows = loss_among(bench.figures_on(failed.sampled))
+    on_training_rows = loss_among(bench.figures_on(failed.training_rows))
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
-    constants = constant_losses(kept, judged(failed.held, rows))
+    constants = constant_losses(kept, judged(failed.validation, rows))
     return Baselines(
         _known(untrained),
         constants.get("loss"),

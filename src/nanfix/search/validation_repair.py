@@ -81,8 +81,8 @@ class ValidationIncident:
 
     model: Any
     data: TrainingData
-    held: TrainingData
-    sampled: TrainingData
+    validation: TrainingData
+    training_rows: TrainingData
     run: Run
     sites: Sites
     diagnosis: Diagnosis
@@ -102,19 +102,25 @@ class ValidationIncident:
         recording = watched.recorder.recording()
         recorded = recorded_batches(data, recording)
         validated = onset is not None or was_validated(watched.history)
-        sampled = data.rows(recorded)
-        held = data.held(recorded) if validated else sampled
+        training_rows = data.rows(recorded)
+        validation = data.validation_part(recorded) if validated else training_rows
         run, sites = describe(model, data, recorded)
-        inputs, targets = (flat_arrays(held.x), flat_arrays(held.y)) if held.is_arrays else ([], [])
+        inputs, targets = (
+            (flat_arrays(validation.x), flat_arrays(validation.y))
+            if validation.is_arrays
+            else ([], [])
+        )
         looked = audit(run, inputs, targets, [], whole=True) if validated else Audit()
         with preserved_randomness():
-            inference = look(model, held, sampled, validated=validated)
+            inference = look(model, validation, training_rows, validated=validated)
         onset = onset or Onset(max(watched.epoch, default=0) + 1, recording.steps_per_epoch or 1)
         diagnosis = explained(inference, looked, onset)
         last = {n: each[-1] for n, each in watched.history.items() if each and n[:4] != "val_"}
         loss = loss_of(last)
         trained_to = math.inf if loss is None else loss
-        return cls(model, data, held, sampled, run, sites, diagnosis, inference, trained_to)
+        return cls(
+            model, data, validation, training_rows, run, sites, diagnosis, inference, trained_to
+        )
 
     @property
     def is_of_the_model(self) -> bool:
@@ -131,10 +137,10 @@ class ValidationIncident:
             be lost to the user.
         """
         state = take(self.model)
-        if state is None or isinstance(self.held.x, Iterator) or not self._can_be_run:
+        if state is None or isinstance(self.validation.x, Iterator) or not self._can_be_run:
             return None
         trained = self._as_trained(state)
-        bench = Workbench(self.run, self.data, self.held, self.sites)
+        bench = Workbench(self.run, self.data, self.validation, self.sites)
         bench.open()
         try:
             for fix in self.fixes(build_space(strategies, self.diagnosis, self.run)):
@@ -184,7 +190,7 @@ class ValidationIncident:
 
     def _training_batches(self) -> list[Any]:
         size = batch_size_of(self.data) if self.data.is_arrays else None
-        fed = judged_on(self.sampled, size).x
+        fed = judged_on(self.training_rows, size).x
         return list(fed.take(MOST_BATCHES))
 
     @property
@@ -210,9 +216,9 @@ class ValidationIncident:
         rows = self.run.sample.x
         if self.is_of_the_model and (faults(self.model) or not predicts_finite(self.model, rows)):
             return None
-        figures = bench.figures_on(self.held)
+        figures = bench.figures_on(self.validation)
         loss = figures.get("loss", 0.0)
-        known = constant_losses(self.run, self.held) if self.is_of_the_model else {}
+        known = constant_losses(self.run, self.validation) if self.is_of_the_model else {}
         constant = known.get("loss")
         # A short training need not beat a constant, but what is left of it has to show.
         beaten = (

@@ -151,12 +151,13 @@ def moved(model: Any, start: Snapshot) -> bool:
     """Say whether a trainable weight is another than in the snapshot; also where the model has
     others by now.
     """
-    held = {
+    values = {
         id(variable): tensor
         for variable, tensor in zip(start.variables, start.tensors, strict=True)
     }
     weights = model.trainable_variables
     return any(
-        id(weight) not in held or bool(tf.reduce_any(tf.not_equal(read(weight), held[id(weight)])))
+        id(weight) not in values
+        or bool(tf.reduce_any(tf.not_equal(read(weight), values[id(weight)])))
         for weight in weights
     )

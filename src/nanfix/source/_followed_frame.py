@@ -64,18 +64,16 @@ class FollowedFrame:
             self._memory.failed(fault)
         return self.event
 
-    def of_argument(
-        self, method: str, argument: Argument, value: Any, held: Holes
-    ) -> Origin | None:
+    def of_argument(self, method: str, argument: Argument, value: Any, bad: Holes) -> Origin | None:
         """Return where the numbers in an argument of a call in the current statement come from."""
-        statement, known = self._current, self._memory.of(value, held.columns)
+        statement, known = self._current, self._memory.of(value, bad.columns)
         if known is not None or statement is None:
             return known
         accesses = statement.given_to(method, argument.keyword, argument.position)
         given = {self._value(access)[1] for access in accesses}
         reads = {text: seen for text, seen in self._before.items() if text in given or not given}
         self._returned += self._memory.returned
-        return self._origin(statement, None, held, reads)
+        return self._origin(statement, None, bad, reads)
 
     def _before_line(self, statement: Statement | None, line: int) -> None:
         done = self._current
@@ -112,13 +110,13 @@ class FollowedFrame:
         self._finish(statement, changed)
 
     def _return(self, statement: Statement, value: Any) -> None:
-        before, held, origin = self._before, holes(value), None
+        before, bad, origin = self._before, holes(value), None
         self._finish(statement)
-        if held:
-            origin = self._memory.of(value, held.columns)
-            origin = origin or self._origin(statement, None, held, before)
+        if bad:
+            origin = self._memory.of(value, bad.columns)
+            origin = origin or self._origin(statement, None, bad, before)
             self._memory.remember(value, origin)
-        elif held is None and value is not None:
+        elif bad is None and value is not None:
             origin = self._carried(before)
         if origin is not None:
             caller = next(self._callers(), None)
@@ -131,9 +129,9 @@ class FollowedFrame:
             if value is MISSING:
                 continue
             if text not in self._seen:
-                held = holes(value)
-                origin = self._known(access, value, held) if held else None
-                self._seen[text] = Seen(held, origin)
+                bad = holes(value)
+                origin = self._known(access, value, bad) if bad else None
+                self._seen[text] = Seen(bad, origin)
             yield text, self._seen[text]
 
     @contextmanager
@@ -156,35 +154,35 @@ class FollowedFrame:
             value, text = self._value(access)
             if value is MISSING or text in self._seen:
                 continue
-            held, known = holes(value), before.get(text) or old.get(text)
-            if held is None and id(access) in written:
+            bad, known = holes(value), before.get(text) or old.get(text)
+            if bad is None and id(access) in written:
                 self._seen[text] = Seen(None, self._carried(before))
-            elif known is not None and id(access) not in written and (held is None or known.holes):
-                self._seen[text] = Seen(held, known.origin)
-            elif held:
-                origin = self._memory.of(value, held.columns)
-                origin = origin or self._origin(statement, text, held, before)
-                self._seen[text] = Seen(held, origin)
+            elif known is not None and id(access) not in written and (bad is None or known.holes):
+                self._seen[text] = Seen(bad, known.origin)
+            elif bad:
+                origin = self._memory.of(value, bad.columns)
+                origin = origin or self._origin(statement, text, bad, before)
+                self._seen[text] = Seen(bad, origin)
                 for whole in (value, *(self._value(base)[0] for base in bases(access))):
                     self._memory.remember(whole, origin)
             else:
-                self._seen[text] = Seen(held)
+                self._seen[text] = Seen(bad)
 
     def _origin(
-        self, statement: Statement, name: str | None, held: Holes, before: Variables
+        self, statement: Statement, name: str | None, bad: Holes, before: Variables
     ) -> Origin | None:
         """Return where the numbers that a statement has given come from; None where they were there
         before, and nobody knows from where.
         """
         reads = [seen for seen in before.values() if seen.holes]
-        if held.inf:  # NaN becomes no inf by reckoning
+        if bad.inf:  # NaN becomes no inf by reckoning
             reads = [seen for seen in reads if seen.holes is not None and seen.holes.inf]
         known = [*self._returned, *(seen.origin for seen in reads if seen.origin is not None)]
         if not reads and not known:
             carriers = [seen.origin for seen in before.values() if seen.holes is None]
             known = [origin for origin in carriers if origin is not None]
         if known:
-            return _spread(_first(known), statement, name, held, before)
+            return _spread(_first(known), statement, name, bad, before)
         if reads:
             return None
         finite = tuple(
@@ -197,7 +195,7 @@ class FollowedFrame:
             argument="",
             at=statement.at,
             name=name,
-            holes=held,
+            holes=bad,
             finite=finite,
             given=not finite and statement.calls,
         )
@@ -208,11 +206,11 @@ class FollowedFrame:
         origins = [seen.origin for seen in before.values() if seen.origin is not None]
         return _first([*origins, *self._returned])
 
-    def _known(self, access: Access, value: Any, held: Holes) -> Origin | None:
+    def _known(self, access: Access, value: Any, bad: Holes) -> Origin | None:
         """Return where the numbers come from that a variable, or a part of one, holds although no
         statement seen here has put them there.
         """
-        columns = held.columns or _column(access)
+        columns = bad.columns or _column(access)
         for inside, text in ((value, ""), *map(self._value, bases(access))):
             seen = self._seen.get(text)
             origin = self._memory.of(inside, columns) or (seen and seen.origin)
@@ -234,7 +232,7 @@ class FollowedFrame:
 
 
 def _spread(
-    origin: Origin | None, statement: Statement, name: str | None, held: Holes, before: Variables
+    origin: Origin | None, statement: Statement, name: str | None, bad: Holes, before: Variables
 ) -> Origin | None:
     """Return the origin with this statement as the one that spreads it, where it does most."""
     shares = [seen.holes.share for seen in before.values() if seen.holes]
@@ -242,10 +240,10 @@ def _spread(
     if origin is None or not most:
         return origin
     known = origin.found.spread
-    if held.share / most <= max(SPREADS, known.times if known is not None else 0.0):
+    if bad.share / most <= max(SPREADS, known.times if known is not None else 0.0):
         return origin
     spread = Spread(
-        at=statement.at, name=name, before=most, share=held.share, columns=bool(held.columns)
+        at=statement.at, name=name, before=most, share=bad.share, columns=bool(bad.columns)
     )
     return Origin(origin.order, origin.found.model_copy(update={"spread": spread}))
 

@@ -90,8 +90,8 @@ class Memory:
             if is_array(leaf):
                 known = self.of(leaf)
                 self.arrays[id(leaf)] = weakref.ref(leaf), known or origin
-                held = holes(leaf) if is_table(leaf) else None
-                for name in held.columns if held is not None else ():
+                bad = holes(leaf) if is_table(leaf) else None
+                for name in bad.columns if bad is not None else ():
                     key = id(leaf), name
                     if known is None or key not in self.columns:
                         self.columns[key] = origin

@@ -248,15 +248,15 @@ def _value(
 
 
 def _attribute(node: ast.Attribute, value: Any, text: str) -> tuple[Any, str, bool]:
-    held = _attributes(value)
-    if isinstance(value, ModuleType) and not is_users(held.get("__file__") or "<"):
+    attributes = _attributes(value)
+    if isinstance(value, ModuleType) and not is_users(attributes.get("__file__") or "<"):
         return MISSING, text, False  # np.nan is a word, no data
     if is_table(value):
         if node.attr not in cast(Any, value).columns or node.attr in dir(type(value)):
             return value, text, False
         return cast(Any, value)[node.attr], ast.unparse(node), True
-    if node.attr in held:
-        return held[node.attr], ast.unparse(node), True
+    if node.attr in attributes:
+        return attributes[node.attr], ast.unparse(node), True
     return value, text, False
 
 

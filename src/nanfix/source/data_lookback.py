@@ -73,14 +73,14 @@ def _written(frame: FrameType, name: str, left: int) -> DataOrigin | None:
         return _made(frame, writer.reads, left)
     written = next(access for access in writer.writes if root(access) == name)
     value, text = value_of(written, frame.f_locals, frame.f_globals)
-    held = holes(value)
+    bad = holes(value)
     finite = tuple(
         read for read, seen in reads.items() if seen is not None and not is_part(read, reads)
     )
     given = not finite and writer.calls
     return (
-        DataOrigin(argument="", at=writer.at, name=text, holes=held, finite=finite, given=given)
-        if held
+        DataOrigin(argument="", at=writer.at, name=text, holes=bad, finite=finite, given=given)
+        if bad
         else None
     )
 

@@ -38,16 +38,23 @@ class OptimizerMade:
     @classmethod
     def of(cls, places: Places, slot: Slot) -> "OptimizerMade":
         """Return what is to be known of the optimizer in a slot."""
-        held = base(slot.optimizer)
-        rate = learning_rate_of(held)
+        optimizer = base(slot.optimizer)
+        rate = learning_rate_of(optimizer)
         number = isinstance(rate, keras.Variable)
-        clips = frozenset(name for name in CLIPPING if getattr(held, name, None))
+        clips = frozenset(name for name in CLIPPING if getattr(optimizer, name, None))
         known = (
-            float(np.asarray(held.learning_rate)),
+            float(np.asarray(optimizer.learning_rate)),
             None if number else rate,
-            bool(int(np.asarray(held.iterations))),
+            bool(int(np.asarray(optimizer.iterations))),
         )
-        return cls(slot.key, places.of(held), held, held is not slot.optimizer, clips, *known)
+        return cls(
+            slot.key,
+            places.of(optimizer),
+            optimizer,
+            optimizer is not slot.optimizer,
+            clips,
+            *known,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def holes(value: Any) -> Holes | None:
     if type(value) is float:
         return _of_numbers(0 if math.isfinite(value) else 1, math.isnan(value), 1)
     if is_table(value):
-        found = {str(name): held for name, column in value.items() if (held := holes(column))}
+        found = {str(name): bad for name, column in value.items() if (bad := holes(column))}
         return (
             _joined(list(found.values()), tuple(found), max(value.size, 1))
             if found
@@ -110,11 +110,11 @@ def _of_parts(parts: list[Any]) -> Holes | None:
     if all(type(part) is float for part in parts):
         bad = [part for part in parts if not math.isfinite(part)]
         return _of_numbers(len(bad), sum(map(math.isnan, bad)), len(parts)) if parts else None
-    found = [held for part in parts if (held := holes(part)) is not None]
+    found = [of_part for part in parts if (of_part := holes(part)) is not None]
     if not found:
         return None
-    cells = sum(held.cells for held in found)
-    return _joined([held for held in found if held], (), cells)
+    cells = sum(of_part.cells for of_part in found)
+    return _joined([of_part for of_part in found if of_part], (), cells)
 
 
 def _of_numbers(bad: int, nan: int, cells: int) -> Holes:
@@ -122,6 +122,6 @@ def _of_numbers(bad: int, nan: int, cells: int) -> Holes:
 
 
 def _joined(found: list[Holes], columns: tuple[str, ...], cells: int) -> Holes:
-    nan, inf = sum(held.nan for held in found), sum(held.inf for held in found)
-    share = max((held.share for held in found), default=0.0)
+    nan, inf = sum(bad.nan for bad in found), sum(bad.inf for bad in found)
+    share = max((bad.share for bad in found), default=0.0)
     return Holes(cells=int(cells), nan=nan, inf=inf, columns=columns, share=share)

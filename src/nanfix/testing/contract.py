@@ -254,7 +254,7 @@ def _state(run, plan):
     variables, and its attributes.
     """
     model, optimizer = run.model, base_optimizer(run.model)
-    state = {f"run.{name}": held for name, held in _fields(run).items()}
+    state = {f"run.{name}": fact for name, fact in _fields(run).items()}
     state |= {f"plan.{kind}": content(change) for kind, change in plan.changes.items()}
     state |= {
         f"variable {v.path}": np.asarray(v).tobytes()

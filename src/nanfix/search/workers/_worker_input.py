@@ -152,19 +152,19 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
         )
     restore(snapshots[-1])
     run, sites = describe(model, facts.data, [])
-    held, sampled = facts.data.held([]), facts.data.rows([])
+    validation, training_rows = facts.data.validation_part([]), facts.data.rows([])
     failed = FailedRun(
         run=run,
         data=facts.data,
-        held=held,
-        sampled=sampled,
+        validation=validation,
+        training_rows=training_rows,
         snapshots=snapshots,
         epoch_losses=facts.epoch_losses,
         steps=facts.steps,
         steps_per_epoch=facts.steps_per_epoch,
         seed=facts.seed,
     )
-    bench = Workbench(run, facts.data, held, sites)
+    bench = Workbench(run, facts.data, validation, sites)
     space = build_space(select(facts.strategies), facts.diagnosis, run, facts.base_fix.plan(run))
     bench.open()
     return space, Judge(failed, bench, facts.baselines, facts.base_fix), facts.directory
