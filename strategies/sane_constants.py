@@ -69,15 +69,15 @@ class SaneConstants(Strategy):
         return plan
 
     def explain(self, params):
-        told = [
+        words = [
             f"the optimizer's {name} to {value:.3g}" for name, value in params["optimizer"].items()
         ]
-        told += [
+        words += [
             f"{name} of layer {p} to {v:.3g}"
             for p, constants in params["layers"].items()
             for name, v in constants.items()
         ]
-        return f"Set {' and '.join(told)}."
+        return f"Set {' and '.join(words)}."
 
     def snippet(self, params):
         lines = [f"optimizer.{name} = {value:.3g}" for name, value in params["optimizer"].items()]

@@ -115,12 +115,12 @@ class Change:
         """Return this change with a later one of the same kind: what that one sets comes in the
         place of what is set here.
         """
-        told = {}
+        joined = {}
         for each in fields(later):
             value, before = getattr(later, each.name), getattr(self, each.name)
             if value != getattr(type(later)(), each.name):
-                told[each.name] = {**before, **value} if isinstance(value, Mapping) else value
-        return replace(self, **told)
+                joined[each.name] = {**before, **value} if isinstance(value, Mapping) else value
+        return replace(self, **joined)
 
     def check(self, run: Run) -> None:
         """Raise InputError when it names a layer or an input that the run has not."""

@@ -34,11 +34,11 @@ class InitialWeights(Change):
     def in_source(self, run, plan, call):
         from nanfix.changes.layer_source import arguments_of_layers
 
-        told = {
+        arguments = {
             address: _arguments(kind, run.members[address])
             for address, kind in self.initializers.items()
         }
-        yield from arguments_of_layers(run, call, told)
+        yield from arguments_of_layers(run, call, arguments)
 
 
 def _draw(layer: Any, initializer: str, seed: int) -> None:

@@ -47,10 +47,10 @@ class LogitsLoss(Loss):
     def hand_back(self, shop, plan, undo):
         from nanfix.changes.loss_installer import compile_with
 
-        told = compile_with(
+        words = compile_with(
             shop.model, self._stock(from_logits=self.raw_outputs), self.factor, "", undo
         )
-        return [f"{told}; it is your loss, computed so that it stays finite."]
+        return [f"{words}; it is your loss, computed so that it stays finite."]
 
     def in_source(self, run, plan, call):
         from nanfix.records.source_changes import NoPlace
@@ -90,8 +90,8 @@ class RobustLoss(Loss):
         from nanfix.changes.loss_installer import compile_with
 
         shown = ", ".join(f"{name}={value:g}" for name, value in self.arguments)
-        told = compile_with(shop.model, self._stock(), self.factor, shown, undo)
-        return [f"{told}, no longer with your own loss: give compile a metric to see that."]
+        words = compile_with(shop.model, self._stock(), self.factor, shown, undo)
+        return [f"{words}, no longer with your own loss: give compile a metric to see that."]
 
     def in_source(self, run, plan, call):
         from nanfix.changes.layer_source import number

@@ -60,10 +60,10 @@ def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: b
 
 
 def tell_written(result: "ScriptResult", script: str) -> None:
-    told = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
+    words = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
     if result.model is not None:
-        told = f"Repaired model written to {result.model}, the fix to {result.written}."
-    console().print(told, markup=False)
+        words = f"Repaired model written to {result.model}, the fix to {result.written}."
+    console().print(words, markup=False)
     if result.model is None and result.written is not None:
         _offer_patch(result.written)
 

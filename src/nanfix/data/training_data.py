@@ -82,14 +82,14 @@ class TrainingData:
             for leaf in tree.flatten(part)
         } - {None}
         if len(lengths) > 1:
-            told = ", ".join(
+            sizes = ", ".join(
                 f"{n}: {[length_of(leaf) for leaf in tree.flatten(p)]}"
                 for n, p in (("x", self.x), ("y", self.y))
                 if p is not None
             )
             raise InputError(
                 "The data have different numbers of rows. Expected: the same in x, y and "
-                f"sample_weight. Received: {told}. Check how they were split or filtered."
+                f"sample_weight. Received: {sizes}. Check how they were split or filtered."
             )
         if lengths == {0}:
             raise InputError(

@@ -54,10 +54,10 @@ def _codes(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
                 found.setdefault(float(sign * lowest[column]), []).append(int(column))
     for value, columns in found.items():
         if value in LOWEST:
-            told = f"{value:.10g}, which is what NaN or a missing date becomes as {LOWEST[value]}"
+            words = f"{value:.10g}, which is what NaN or a missing date becomes as {LOWEST[value]}"
         else:
-            told = f"{value:.7g} in several rows, far from all others: a code for a missing value?"
-        yield told, tuple(columns)
+            words = f"{value:.7g} in several rows, far from all others: a code for a missing value?"
+        yield words, tuple(columns)
 
 
 def _overflowed(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -67,8 +67,8 @@ def _overflowed(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
     for lowest, kind in LOWEST.items():
         wide = (low < lowest / 2) & (high > -lowest / 2) & (low >= lowest) & (high <= -lowest)
         if (wide & whole).any():
-            told = f"whole numbers all over the range of {kind}: has a sum or product overflowed?"
-            yield told, tuple(map(int, np.flatnonzero(wide & whole)))
+            words = f"whole numbers all over the range of {kind}: has a sum or product overflowed?"
+            yield words, tuple(map(int, np.flatnonzero(wide & whole)))
 
 
 def _dates(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:

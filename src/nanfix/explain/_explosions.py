@@ -23,15 +23,15 @@ def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
     they are the cause.
     """
     if audit.input_scale > LARGE:
-        told = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
+        evidence = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
         yield _settled(
-            Cause.UNSCALED_INPUT, told, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS)
+            Cause.UNSCALED_INPUT, evidence, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS)
         )
     if audit.target_scale > LARGE and audit.continuous_target:
-        told = f"root mean square {audit.target_scale:.3g}"
+        evidence = f"root mean square {audit.target_scale:.3g}"
         guess = 0.88 if tried.targets is None and audit.target_scale > 1e3 else 0.65
         yield _settled(
-            Cause.UNSCALED_TARGET, told, guess, (tried.targets, CURES), (tried.scaled, HELPS)
+            Cause.UNSCALED_TARGET, evidence, guess, (tried.targets, CURES), (tried.scaled, HELPS)
         )
 
 
@@ -66,20 +66,20 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
         yield from _unbounded(run, tried.activation)
     wide, loudest = growth.wide, growth.loudest
     if wide or loudest:
-        told, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
+        words, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
         guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
-        yield _settled(Cause.BAD_INITIALIZATION, told, guess, (tried.weights, SURE))
+        yield _settled(Cause.BAD_INITIALIZATION, words, guess, (tried.weights, SURE))
     yield from scales(evidence.audit, tried)
     yield from _unbounded(run, tried.activation)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
-        told = f"{len(growth.gains)} layers of weights in a row"
+        words = f"{len(growth.gains)} layers of weights in a row"
         if growth.gradient_rise > STEEP:
-            told += (
+            words += (
                 f"; the first gradient grows {growth.gradient_rise:.1e} times from the last of "
                 "them to the first"
             )
         steep = growth.gradient_rise > STEEP
-        yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, told, refuted=not steep)
+        yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, words, refuted=not steep)
 
 
 def constants(evidence: Evidence) -> Iterator[Finding]:
@@ -87,14 +87,14 @@ def constants(evidence: Evidence) -> Iterator[Finding]:
     growth = evidence.growth
     rate, kept = growth.learning_rate, 1 - growth.decay_of_a_step
     if rate is not None and rate < 0:
-        told = f"the learning rate is negative, {rate:.3g}: every step goes uphill"
-        yield Finding(Cause.OPTIMIZER_CONSTANT, ALL, told)
+        words = f"the learning rate is negative, {rate:.3g}: every step goes uphill"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, ALL, words)
     elif not 0 < kept <= 1:
-        told = f"weight decay multiplies every weight by {kept:.3g} at each step"
-        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
+        words = f"weight decay multiplies every weight by {kept:.3g} at each step"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, words)
     for name, decay in evidence.run.decays_out_of_range.items():
-        told = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
-        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, told)
+        words = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
+        yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, words)
 
 
 def _of_the_weights(growth: Growth) -> str:
@@ -125,9 +125,9 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     }
     # What is farthest from unit scale first.
     for place, cause in enumerate(sorted(tried.needed, key=lambda each: -sizes.get(each, 1.0))):
-        told = reasons.get(cause) or "it takes this one, too"
-        told = f"{told}; it takes them together: {tried.joint}" if place == 0 else told
-        yield Finding(cause, ALL - place * 1e-3, told)
+        reason = reasons.get(cause) or "it takes this one, too"
+        reason = f"{reason}; it takes them together: {tried.joint}" if place == 0 else reason
+        yield Finding(cause, ALL - place * 1e-3, reason)
 
 
 def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
@@ -135,24 +135,24 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     scaling alone cures.
     """
     step, lower = growth.first_step, tried.rate
-    told = (
+    evidence = (
         "learning rate unknown"
         if growth.learning_rate is None
         else f"learning rate {growth.learning_rate:.3g}"
     )
     if step is not None and step > 0.1:
-        told = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
+        evidence = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
     if lower is not None and lower.cured:
         return Finding(
             Cause.LEARNING_RATE,
             SLOWER_LEARNS if lower.learned else SLOWER_CURES,
-            f"{told}; {lower}",
+            f"{evidence}; {lower}",
         )
     guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
     return Finding(
         Cause.LEARNING_RATE,
         guess,
-        told if lower is None else f"{told}; {lower}",
+        evidence if lower is None else f"{evidence}; {lower}",
         tried.no_update is False or (lower is not None and not lower.finite),
     )
 
@@ -172,13 +172,13 @@ def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
     unbounded = [layer for layer in hidden if not is_bounded(activation_of(layer))]
     names = {activation_name(layer) for layer in steep or unbounded}
     if names:
-        told, linear = (
+        evidence, linear = (
             f"hidden layers use {', '.join(sorted(names))}",
             not recurrent and (steep or linear_throughout(run)),
         )
         found = _settled(
             Cause.UNSTABLE_ACTIVATION,
-            told,
+            evidence,
             0.55 if linear else 0.4,
             (bounded if linear else None, SURE),
         )

@@ -117,8 +117,8 @@ def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
     counts = " and ".join(
         f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count
     )
-    told = f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
-    return told + _columns(cells)
+    words = f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
+    return words + _columns(cells)
 
 
 def _columns(cells: list[np.ndarray]) -> str:

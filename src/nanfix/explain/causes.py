@@ -162,10 +162,12 @@ def _is_by_xla(tried: Counterfactuals) -> bool:
 
 def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
     failed, times = seen.again or (0, 0)
-    told = f"compiled by XLA the step fails in {failed} of {times} runs, without XLA it is finite"
+    evidence = (
+        f"compiled by XLA the step fails in {failed} of {times} runs, without XLA it is finite"
+    )
     if tried.without is None:
-        return Finding(Cause.XLA_ONLY, 0.9, told)
-    return Finding(Cause.XLA_ONLY, 0.95, f"{told}; {tried.without}")
+        return Finding(Cause.XLA_ONLY, 0.9, evidence)
+    return Finding(Cause.XLA_ONLY, 0.95, f"{evidence}; {tried.without}")
 
 
 def _steep(layer: Any) -> bool:
@@ -184,8 +186,8 @@ def _next(evidence: Evidence) -> Iterator[Finding]:
     untried = Counterfactuals()
     found = _out_of_domain(then, evidence.run, untried)[:1] if _is_domain(then) else []
     for finding in found or explosion(then, evidence):
-        told = f"with that mended it fails again: {finding.evidence}"
-        yield replace(finding, weight=finding.weight * NEXT, evidence=told)
+        words = f"with that mended it fails again: {finding.evidence}"
+        yield replace(finding, weight=finding.weight * NEXT, evidence=words)
 
 
 def evident(evidence: Evidence) -> tuple[Cause, ...]:
@@ -238,11 +240,11 @@ def _no_rows(seen: Replay) -> Iterator[Finding]:
 def _ruined_statistics(run: Run) -> Iterator[Finding]:
     for _, layer in ruined(run.model):
         mean, _ = statistics(layer)
-        told = (
+        evidence = (
             f"layer {layer.name}: the mean of {np.sum(~np.isfinite(mean))} of its {mean.size} "
             "features is not finite"
         )
-        yield Finding(Cause.RUINED_STATISTICS, 0.97, told)
+        yield Finding(Cause.RUINED_STATISTICS, 0.97, evidence)
 
 
 def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
@@ -311,12 +313,12 @@ def _half_precision(failing: Observation, tried: Counterfactuals) -> Iterator[Fi
     if tried.full_precision and fails_later:
         yield Finding(Cause.REDUCED_PRECISION, 0.3, f"{evidence}; {tried.without}")
     elif tried.full_precision:
-        told = f"{evidence}; in float32 the same step is finite"
-        yield Finding(Cause.REDUCED_PRECISION, 0.95, told)
+        words = f"{evidence}; in float32 the same step is finite"
+        yield Finding(Cause.REDUCED_PRECISION, 0.95, words)
     elif failing.half:
         untried = tried.full_precision is None
-        told = evidence if untried else f"{evidence}; in float32 it fails too"
-        yield Finding(Cause.REDUCED_PRECISION, 0.95 if untried else 0.3, told)
+        words = evidence if untried else f"{evidence}; in float32 it fails too"
+        yield Finding(Cause.REDUCED_PRECISION, 0.95 if untried else 0.3, words)
 
 
 def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -171,11 +171,11 @@ def statistics_run_away(failing: Observation) -> Iterator[Finding]:
     """
     momentum = getattr(failing.layer, "momentum", None)
     if isinstance(momentum, float | int) and abs(momentum) > 1:
-        told = (
+        evidence = (
             f"with a momentum of {momentum:g} those of layer {failing.layer.name} grow at each "
             f"step: {failing.place.values}"
         )
-        yield Finding(Cause.INFERENCE_STATISTICS, 0.97, told)
+        yield Finding(Cause.INFERENCE_STATISTICS, 0.97, evidence)
 
 
 def _findings(inference: Inference, seen: Observation, audit: Audit) -> Iterator[Finding]:
@@ -184,11 +184,13 @@ def _findings(inference: Inference, seen: Observation, audit: Audit) -> Iterator
         yield Finding(Cause.INFERENCE_STATISTICS, 0.95, fault)
     where = seen.place.values or FINE
     if inference.in_training and not inference.faults:
-        told = f"the last steps have thrown the weights so far that the model overflows: {where}"
-        yield Finding(Cause.LEARNING_RATE, 0.91, told)
+        evidence = (
+            f"the last steps have thrown the weights so far that the model overflows: {where}"
+        )
+        yield Finding(Cause.LEARNING_RATE, 0.91, evidence)
     elif inference.on_training_rows and not inference.faults:
-        told = f"rows that were trained on are finite in training and not in inference: {where}"
-        yield Finding(Cause.INFERENCE_ONLY, 0.91, told)
+        evidence = f"rows that were trained on are finite in training and not in inference: {where}"
+        yield Finding(Cause.INFERENCE_ONLY, 0.91, evidence)
     if not inference.validated:
         if seen.half:
             yield Finding(Cause.REDUCED_PRECISION, 0.94, where)
@@ -205,14 +207,14 @@ def _of_validation_data(
     if seen.half and not holes:
         yield Finding(Cause.REDUCED_PRECISION, 0.94, where)
     if holes:
-        told = f"in the validation data, {audit.input_evidence}"
-        yield Finding(Cause.NONFINITE_INPUT, 0.8, told)
+        evidence = f"in the validation data, {audit.input_evidence}"
+        yield Finding(Cause.NONFINITE_INPUT, 0.8, evidence)
     if audit.batch_targets_nonfinite:
-        told = f"in the validation data, {audit.target_evidence}"
-        yield Finding(Cause.NONFINITE_TARGET, 0.8, told)
+        evidence = f"in the validation data, {audit.target_evidence}"
+        yield Finding(Cause.NONFINITE_TARGET, 0.8, evidence)
     if audit.label_evidence:
-        told = f"in the validation data, {audit.label_evidence}"
-        yield Finding(Cause.INVALID_LABEL, 0.8, told)
+        evidence = f"in the validation data, {audit.label_evidence}"
+        yield Finding(Cause.INVALID_LABEL, 0.8, evidence)
 
 
 def _may_differ(layer: Any) -> bool:

@@ -68,8 +68,8 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
         if array.dtype.kind in "fiu" and array.ndim and len(array)
     ]
     for name, array in known:  # first, since of what is odd only the first is printed
-        for told, columns in encodings(array):
-            yield f"{told} ({_named(columns, 'column')} of the {name})"
+        for words, columns in encodings(array):
+            yield f"{words} ({_named(columns, 'column')} of the {name})"
     for name, array in known:
         yield from _of_array(name, array, normalized, half)
     yield from _negative_shares(run, targets)

@@ -123,9 +123,9 @@ def _replayed(
 
 def _diverged(failing: Observation, losses: list[float]) -> Observation:
     """Return what is to be seen of a step that is finite, whose loss has risen too far."""
-    told = f"the loss rose from {losses[0]:.3g} to {losses[-1]:.3g}" if len(losses) > 1 else None
+    words = f"the loss rose from {losses[0]:.3g} to {losses[-1]:.3g}" if len(losses) > 1 else None
     return replace(
-        failing, place=Place(Phase.DIVERGENCE, values=told), phase=Phase.DIVERGENCE, operation=None
+        failing, place=Place(Phase.DIVERGENCE, values=words), phase=Phase.DIVERGENCE, operation=None
     )
 
 

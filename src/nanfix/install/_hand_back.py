@@ -190,12 +190,12 @@ class HandBack:
         if not before or not notes or notes[0].endswith("."):
             return notes
         largest = max((_share(*pair) for pair in zip(before, after, strict=True)), default=0.0)
-        told = (
+        words = (
             "are the same"
             if largest == 0
             else f"differ by at most {largest:.1e} of their largest value"
         )
-        return [f"{notes[0]}; predictions {told}.", *notes[1:]]
+        return [f"{notes[0]}; predictions {words}.", *notes[1:]]
 
     def _rows(self, plan: Plan) -> Any:
         """Return rows to predict for; None where no change could make a difference, or

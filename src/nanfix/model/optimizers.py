@@ -148,12 +148,12 @@ def _telling(
 ) -> Callable[..., Any]:
     apply = optimizer.apply
 
-    def told(grads, *args, **kwargs):
+    def listened(grads, *args, **kwargs):
         gradients = list(grads)
         listen(optimizer, gradients)
         return apply(gradients, *args, **kwargs)
 
-    return told
+    return listened
 
 
 def _steps(optimizer: "keras.optimizers.Optimizer") -> int:

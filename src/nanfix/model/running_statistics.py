@@ -21,8 +21,8 @@ def faults(model: Any) -> list[tuple[Any, str]]:
     """Return the layers with whose statistics nothing finite can be computed in inference, and
     what is wrong with them; reads the statistics and runs nothing.
     """
-    told = [(layer, _fault(layer)) for _, layer in keeping(model)]
-    return [(layer, fault) for layer, fault in told if fault]
+    found = [(layer, _fault(layer)) for _, layer in keeping(model)]
+    return [(layer, fault) for layer, fault in found if fault]
 
 
 def remarks(model: Any) -> list[str]:
@@ -92,11 +92,11 @@ def _fault(layer: Any) -> str:
 
 
 def _of_momentum(layer: Any) -> str:
-    told = f"with a momentum of {layer.momentum:g} they "
+    words = f"with a momentum of {layer.momentum:g} they "
     if layer.momentum == 1:
-        return f"{told}never move"
+        return f"{words}never move"
     return (
-        f"{told}{'run away from' if abs(layer.momentum) > 1 else 'swing around'} those of the data"
+        f"{words}{'run away from' if abs(layer.momentum) > 1 else 'swing around'} those of the data"
     )
 
 

@@ -238,7 +238,7 @@ def is_running_mean(model: Any, logs: Any) -> bool:
 
     It is what a metric of the model gives, in a training step of the user's own too.
     """
-    told = [
+    losses = [
         logs[name] for name in _losses(logs) or (list(logs) if isinstance(logs, Mapping) else [])
     ]
     means = {
@@ -246,7 +246,7 @@ def is_running_mean(model: Any, logs: Any) -> bool:
         for metric in model.metrics
         if isinstance(metric, keras.metrics.Mean)
     }
-    return bool(told) and all(_number(value) in means for value in told)
+    return bool(losses) and all(_number(value) in means for value in losses)
 
 
 def _losses(logs: Any) -> list[str]:

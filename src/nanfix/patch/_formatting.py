@@ -124,8 +124,8 @@ def _appended(call: cst.Call, new: cst.Arg) -> cst.Call:
     new = new.with_changes(
         comma=_last_comma(last.comma), whitespace_after_arg=last.whitespace_after_arg
     )
-    told = comma.with_changes(whitespace_after=_continued(comma.whitespace_after, between))
-    last = last.with_changes(comma=told, whitespace_after_arg=cst.SimpleWhitespace(""))
+    separated = comma.with_changes(whitespace_after=_continued(comma.whitespace_after, between))
+    last = last.with_changes(comma=separated, whitespace_after_arg=cst.SimpleWhitespace(""))
     return call.with_changes(args=[*before, last, new])
 
 

@@ -95,11 +95,11 @@ def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -
         if isinstance(e, cst.DictElement) and isinstance(e.key, cst.Integer)
     ]
     if elements and len(written) == len(elements):
-        told = [
+        pairs = [
             f"{key.evaluated_value - first_label}: {source.syntax.code(value)}"
             for key, value in written
         ]
-        return f"{{{', '.join(told)}}}"
+        return f"{{{', '.join(pairs)}}}"
     return (
         f"{{label - {first_label}: weight for label, weight in "
         f"{source.syntax.code(weights)}.items()}}"

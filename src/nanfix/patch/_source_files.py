@@ -140,12 +140,12 @@ class Source:
         """
         written = {}
         for name, values in numbers.items():
-            told = [f"{value:.7g}" for value in values]
-            if len(told) <= INLINE:
-                written[name] = f"[{', '.join(told)}]"
+            texts = [f"{value:.7g}" for value in values]
+            if len(texts) <= INLINE:
+                written[name] = f"[{', '.join(texts)}]"
             else:
                 written[name] = self.unused(f"INPUT_{name}")
-                self.plan.constants.append(f"{written[name]} = {wrapped(told)}")
+                self.plan.constants.append(f"{written[name]} = {wrapped(texts)}")
         return written
 
     def unused(self, name: str) -> str:

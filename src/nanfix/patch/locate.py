@@ -20,10 +20,10 @@ def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> li
     """
     if run is None or not stages:
         return []
-    told = [_changes(run, plan, call) for plan in stages]
-    final = told[-1]
+    by_stage = [_changes(run, plan, call) for plan in stages]
+    final = by_stage[-1]
     wanted: dict[Any, list[int]] = {subject: [] for subject in final}
-    for index, (before, after) in enumerate(zip([{}, *told[:-1]], told, strict=True)):
+    for index, (before, after) in enumerate(zip([{}, *by_stage[:-1]], by_stage, strict=True)):
         new = [
             subject
             for subject, change in after.items()

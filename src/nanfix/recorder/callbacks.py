@@ -116,7 +116,7 @@ def resumed(
         if id(callback) in going_on:
             override(during, callback, "on_train_begin", _ignore)
     anew = [callback for callback in callbacks if id(callback) not in going_on]
-    told = [
+    wrapped = [
         _Backup(callback, rolled_back is not None)
         if isinstance(callback, keras.callbacks.BackupAndRestore)
         else callback
@@ -125,7 +125,7 @@ def resumed(
     known = {id(callback) for callback in anew}
     loggers = [callback for callback in anew if isinstance(callback, keras.callbacks.CSVLogger)]
     return [
-        *told,
+        *wrapped,
         _Reminder(
             [(callback, state) for callback, state in states if id(callback) in known], loggers
         ),

@@ -183,10 +183,10 @@ class RecorderUsage:
 
     def __str__(self):
         memory = f"{self.peak_bytes / 1e6:.1f} of {self.memory_bytes / 1e6:.0f} MB of memory"
-        told = (
+        words = (
             f"Flight recorder: {self.snapshots} snapshots in {self.seconds:.2f} s, at most {memory}"
         )
-        return told + (
+        return words + (
             f"; they did not fit and were kept on disk in {self.folder}." if self.folder else "."
         )
 

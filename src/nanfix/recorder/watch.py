@@ -110,10 +110,10 @@ def watch(  # long: a third is its docstring, a fifth its answer
         origin = (resume[1].epoch, resume[1].states(callbacks))
     time_begun = time.perf_counter()
     with ExitStack() as during:
-        told = taking_part
+        listeners = taking_part
         if origin is not None:
             arguments["initial_epoch"], states = origin
-            told = resumed(
+            listeners = resumed(
                 taking_part,
                 states,
                 origin[0],
@@ -124,7 +124,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
             )
         if start is not None:
             put_off_end(taking_part, during)
-        arguments["callbacks"] = [recorder, *adapt(told)]
+        arguments["callbacks"] = [recorder, *adapt(listeners)]
         recorder.attach(model)
         during.callback(recorder.detach)
         incident = _fit(model, arguments, recorder)
@@ -135,7 +135,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
         )
         if incident is not None:
             recorder.abandon()
-            broken_off(told)
+            broken_off(listeners)
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
     in_training = incident is not None or start is not None

@@ -37,12 +37,12 @@ class Holes(BaseModel):
 
     def __str__(self):
         counts = ((self.nan, "NaN"), (self.inf, "inf"))
-        told = " and ".join(f"{count} {word}" for count, word in counts if count)
+        words = " and ".join(f"{count} {word}" for count, word in counts if count)
         if not self.columns:
-            return told
+            return words
         word = "column" if len(self.columns) == 1 else "columns"
         more = ", ..." if len(self.columns) > NAMED else ""
-        return f"{told} in {word} {', '.join(self.columns[:NAMED])}{more}"
+        return f"{words} in {word} {', '.join(self.columns[:NAMED])}{more}"
 
 
 class Line(BaseModel):
@@ -109,14 +109,14 @@ class DataOrigin(BaseModel):
         where = f"NaN or inf in the {self.argument}"
         if self.given:
             what = f"`{self.name}` " if self.name else ""
-            told = f"{where} came with the data: {self.at} gives {what}{self.holes}"
+            words = f"{where} came with the data: {self.at} gives {what}{self.holes}"
         else:
             what = f"`{self.name}` has {self.holes} since" if self.name else f"{self.holes} from"
-            told = f"{where}: {what} {self.at}"
+            words = f"{where}: {what} {self.at}"
             if self.finite:
                 names = ", ".join(f"`{name}`" for name in self.finite)
-                told += f"; before it {names} {'was' if len(self.finite) == 1 else 'were'} finite"
-        return f"{told}. {self.spread}" if self.spread is not None else told
+                words += f"; before it {names} {'was' if len(self.finite) == 1 else 'were'} finite"
+        return f"{words}. {self.spread}" if self.spread is not None else words
 
 
 def _percent(share: float) -> str:

@@ -177,7 +177,7 @@ class Diagnosis:
             for number, finding in enumerate(self.findings)
             if number >= self.together
             and not finding.refuted
-            and not any(finding.evidence in told.evidence for told in self.findings[:number])
+            and not any(finding.evidence in earlier.evidence for earlier in self.findings[:number])
         ]
         lines += [f"Also possible: {f.cause.sentence} ({f.evidence})." for f in possible[:3]]
         if self.remarks:

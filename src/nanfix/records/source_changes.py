@@ -103,8 +103,8 @@ class LossChange(PlacedChange):
         return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
 
     def __str__(self):
-        told = [f"loss={self.loss}"] if self.loss else []
-        return ", ".join([*told, *([f"loss_weights={self.weight}"] if self.weight else [])])
+        words = [f"loss={self.loss}"] if self.loss else []
+        return ", ".join([*words, *([f"loss_weights={self.weight}"] if self.weight else [])])
 
 
 class LayerChange(PlacedChange):
@@ -286,14 +286,14 @@ class RowsChange(PlacedChange):
         return later.model_copy(update={"fill": self.fill})
 
     def __str__(self):
-        told = (
+        words = (
             ["rows left out"]
             if self.finite or self.bands or self.batch_rows or self.classes
             else []
         )
-        told += ["holes filled"] if self.fill else []
-        told += ["labels moved"] if self.first_label or self.labels else []
-        return f"{', '.join(told)} before fit"
+        words += ["holes filled"] if self.fill else []
+        words += ["labels moved"] if self.first_label or self.labels else []
+        return f"{', '.join(words)} before fit"
 
 
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"

@@ -120,12 +120,12 @@ def _compiled(model: Any) -> Any:
         name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)
     }
     settings = {name: _settings(optimizer) for name, optimizer in optimizers.items()}
-    told = {
+    facts = {
         "loss": given_loss(model),
         "loss_weights": given_loss_weights(model),
         "metrics": given_metrics(model),
     }
-    return {**{name: _plain(value) for name, value in told.items()}, "optimizers": settings}
+    return {**{name: _plain(value) for name, value in facts.items()}, "optimizers": settings}
 
 
 def _settings(optimizer: Any) -> Any:

@@ -54,8 +54,8 @@ def events_of(
     with tempfile.TemporaryDirectory(prefix="nanfix-") as folder:
         events = Path(folder, "events.jsonl")
         job_file = Path(folder, "job.json")
-        told = job.model_copy(update={"module": isinstance(script, Module)})
-        job_file.write_text(told.model_dump_json(), encoding="utf-8")
+        sent = job.model_copy(update={"module": isinstance(script, Module)})
+        job_file.write_text(sent.model_dump_json(), encoding="utf-8")
         # -P: the working folder must not shadow a module while nanfix starts; the
         # script gets its own folder back.
         child = ["nanfix.scripts.child", str(job_file), str(events), str(script)]

@@ -137,9 +137,9 @@ class Adoption:
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
         proved = proof if isinstance(proof, str) else proof.told(self._bench.judges)
-        told = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
+        notes = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
         if lacking is not None:
-            told = (*handed_back, f"It falls short of a repair: {lacking}.", *held_back)
+            notes = (*handed_back, f"It falls short of a repair: {lacking}.", *held_back)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -148,7 +148,7 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *told),
+            notes=(*run.watched.notes, *after.notes, *notes),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
@@ -204,11 +204,11 @@ class Adoption:
         if not plan.of(Guards).guards:
             return None, ()
         held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
-        told = (HELD_BACK.format(held, tried),) if held else ()
+        notes = (HELD_BACK.format(held, tried),) if held else ()
         if held and held == tried:
-            return NOTHING_ARRIVES, told
+            return NOTHING_ARRIVES, notes
         constant = net.attempt("looking at what a guard holds", reach.all_held, False)
-        return ALL_HELD if constant else None, told
+        return ALL_HELD if constant else None, notes
 
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""

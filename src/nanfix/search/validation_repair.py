@@ -148,12 +148,12 @@ class ValidationIncident:
                 bench.prepare(plan, state, seed)
                 if not _same(trained, self._as_trained(state)):
                     continue
-                told = self._measure_anew(state)
+                words = self._measure_anew(state)
                 figures = self._figures(bench)
                 again = (AGAIN,) if self.inference.validated else ()
                 try:
                     if figures is not None:
-                        return Revalidated(fix, (*bench.hand_back(plan), *told, *again), figures)
+                        return Revalidated(fix, (*bench.hand_back(plan), *words, *again), figures)
                 except CannotHandBack:
                     pass
                 restore(state)

@@ -111,8 +111,8 @@ def _metrics_worse(
     gains = {name: signs[directions[name]] * (figures[name] - before[name]) for name in known}
     worse = [name for name in known if gains[name] < -WORSE * abs(before[name])]
     if known and len(worse) == len(known):
-        told = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
-        return f"every metric is worse than before training ({told})"
+        words = ", ".join(f"{name} {before[name]:.4g} to {figures[name]:.4g}" for name in worse)
+        return f"every metric is worse than before training ({words})"
     return None
 
 

@@ -205,10 +205,12 @@ def check_edit(strategy, diagnosis, run, plan):
 def check_words(strategy, diagnosis, run, plan):
     """`explain` is one sentence for a user, `snippet` is Python."""
     for params in levels(strategy, diagnosis, run, plan):
-        told, written = strategy.explain(params), strategy.snippet(params)
-        one = told.endswith(".") and ". " not in told and "\n" not in told
-        assert one, f"{strategy.name}: explain is one sentence ending with a period, not {told!r}"
-        assert "None" not in told, f"{strategy.name}: explain says None: {told!r}"
+        sentence, written = strategy.explain(params), strategy.snippet(params)
+        one = sentence.endswith(".") and ". " not in sentence and "\n" not in sentence
+        assert one, (
+            f"{strategy.name}: explain is one sentence ending with a period, not {sentence!r}"
+        )
+        assert "None" not in sentence, f"{strategy.name}: explain says None: {sentence!r}"
         try:
             compile(written, "snippet", "exec")
         except SyntaxError as error:
