@@ -7,11 +7,13 @@ import pytest
 
 from nanfix.search.verdict import (
     Baselines,
+    Begun,
     better_than,
     directions,
     same_for_all,
     shortfall,
     the_same,
+    unlearned,
 )
 
 SINGLE = Baselines(untrained=2.0, constant=1.0, figures={"loss": 2.0, "accuracy": 0.5})
@@ -91,6 +93,31 @@ def test_figures_that_are_not_finite_tell_nothing_of_a_metric():
 )
 def test_a_model_has_to_do_better_with_the_targets_of_its_own_rows(dealt, alike, vain):
     assert same_for_all(1.0, dealt, alike) is vain
+
+
+@pytest.mark.parametrize(
+    ("loss", "before", "alike", "dealt", "lost"),
+    [
+        (1.0, 0.9, [0.8, 1.0], [1.0, 1.0], True),
+        (0.5, 0.9, [0.8, 1.0], [0.5, 0.5], False),  # a constant, but learned
+        (1.0, 0.9, [0.8, 1.0], [1.4, 1.6], False),  # as good as it was before, row by row
+        (1.0, 0.0, [0.0, 0.0], [1.0, 1.0], False),  # a penalty: it does not look at the targets
+        (0.0, 0.2, [0.2, 0.2], [0.0, 0.0], False),
+        (16.1, 16.1, [16.1, 16.1], [16.1, 16.1], True),  # a guard holds every number
+        (1.0, math.nan, [0.8, 1.0], [1.0, 1.0], False),
+        (1.0, 0.9, [], [], False),  # rows are few, or no arrays
+    ],
+)
+def test_each_output_has_to_learn_of_the_targets_its_loss_looks_at(
+    loss, before, alike, dealt, lost
+):
+    def figures(each):
+        return {"loss": 7.0, "box_loss": each}
+
+    begun = Begun(7.0, figures(before), [figures(each) for each in alike])
+    others = [figures(each) for each in dealt]
+    said = unlearned(figures(loss), begun, others, ["box_loss", "absent_loss"])
+    assert (said is not None and "box_loss" in said) is lost
 
 
 def test_gradients_that_no_row_reaches_are_the_same_number_for_number():

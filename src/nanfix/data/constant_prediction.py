@@ -27,6 +27,8 @@ CENTERS: Mapping[str, Callable[..., Any]] = {
     "mean_absolute_error": np.median,
 }
 
+FEWEST = 10  # rows with a target, to learn a constant and to judge it; of fewer it is chance
+
 
 @dataclass(frozen=True)
 class Output:
@@ -63,6 +65,18 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     if len(outputs) > 1 and len(known) == len(outputs) and given_loss_weights(run.model) is None:
         known["loss"] = sum(known.values())
     return known
+
+
+def trained_outputs(model: Any) -> list[str]:
+    """Return the names under which Keras logs the losses of several outputs, without those that are
+    weighed with 0; nothing for a single one.
+    """
+    names, weights = list(getattr(model, "output_names", None) or ()), given_loss_weights(model)
+    if isinstance(weights, list | tuple) and len(weights) == len(names):
+        weights = dict(zip(names, weights, strict=True))
+    given = weights if isinstance(weights, Mapping) else {}
+    trained = [name for name in names if given.get(name) != 0]
+    return [f"{name}_loss" for name in trained] if len(names) > 1 else []
 
 
 def in_order(arrays: list[Any], given: Any, names: list[str]) -> list[Any]:
@@ -106,39 +120,49 @@ def _constant_loss(
     """Return the loss of the best constant for one output on the targets `y`, learned from a sample
     of those trained on; None where it is not known.
     """
+    constant = _best_constant(output, targets)
+    kept = _finite_rows(y)
+    y = y[kept]
+    if constant is None or len(y) < FEWEST:
+        return None
+    if _takes_classes(output.loss) and not ((y >= 0) & (y < output.shape[-1])).all():
+        return None
+    prediction = np.broadcast_to(constant, (len(y), constant.size))
+    prediction = prediction.reshape(len(y), *output.shape).astype("float32")
+    if y.ndim == prediction.ndim - 1 and not _takes_classes(output.loss):
+        y = y[..., None]
+    given = None if weights is None else weights[kept]
+    loss = float(CompileLoss(loss=output.loss)(y, prediction, given))
+    return loss if np.isfinite(loss) else None
+
+
+def _best_constant(output: Output, targets: np.ndarray) -> np.ndarray | None:
+    """Return the best constant for one output, flat; None where it is not known."""
     name, crossentropy = loss_name(output.loss), crossentropy_of(output.loss)
     probabilities = output.activation in PROBABILITIES
     # Then those of the classes are the best constant.
     shares = crossentropy is not None and not crossentropy.focal
     if not (name in CENTERS or shares or probabilities):
         return None
-    indices = crossentropy is not None and crossentropy.targets is Targets.CLASS
-    if indices:
+    if _takes_classes(output.loss):
         classes = output.shape[-1]
         targets = np.eye(classes)[np.clip(targets.reshape(-1).astype(int), 0, classes - 1)]
     targets = targets[_finite_rows(targets)]
-    if not len(targets):
+    if len(targets) < FEWEST:
         return None
     constant = CENTERS.get(name, np.mean)(targets, axis=0).reshape(-1)
     if takes_logits(output.loss):
-        if crossentropy is None:
-            return None
-        constant = crossentropy.logits(constant)
+        constant = None if crossentropy is None else crossentropy.logits(constant)
     elif crossentropy is not None and not probabilities:
-        return None
-    kept = _finite_rows(y)
-    y = y[kept]
-    if indices and not ((y >= 0) & (y < output.shape[-1])).all():
-        return None
-    if constant.size != int(np.prod(output.shape)):
-        return None
-    prediction = np.broadcast_to(constant, (len(y), constant.size))
-    prediction = prediction.reshape(len(y), *output.shape).astype("float32")
-    if y.ndim == prediction.ndim - 1 and not indices:
-        y = y[..., None]
-    given = None if weights is None else weights[kept]
-    loss = float(CompileLoss(loss=output.loss)(y, prediction, given))
-    return loss if np.isfinite(loss) else None
+        constant = None
+    fits = constant is not None and constant.size == int(np.prod(output.shape))
+    return constant if fits else None
+
+
+def _takes_classes(loss: Any) -> bool:
+    """Say whether the targets of a loss are the indices of classes."""
+    crossentropy = crossentropy_of(loss)
+    return crossentropy is not None and crossentropy.targets is Targets.CLASS
 
 
 def _finite_rows(array: np.ndarray) -> np.ndarray:

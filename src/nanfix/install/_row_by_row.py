@@ -18,27 +18,36 @@ MOST = 256  # rows that are looked at
 SAME = 1e-6  # share of the largest by which rounding makes predictions differ that are the same
 
 
-def losses_of_others(
-    validation: TrainingData, loss_on: Callable[[TrainingData], float]
-) -> tuple[list[float], list[float]]:
-    """Return the losses with the targets dealt out anew among the rows, and with those of a single
-    row for all, several times each; none where rows are few, or no arrays.
+Figures = dict[str, float]  # what Keras reports of a model, by its names
 
-    A model that predicts the same for all rows comes to the same loss when they are dealt out anew,
-    whatever the loss is; where it does with those of one row, too, they play no part.
+
+def dealt_out(validation: TrainingData, figures_on: Callable[[TrainingData], Figures]) -> list[Figures]:
+    """Return the figures with the targets dealt out anew among the rows, several times; none where
+    rows are few, or no arrays.
+
+    A model that predicts the same for all rows comes to the same loss, whatever the loss is.
     """
-    count = rows_in(validation.y) if validation.is_arrays and validation.y is not None else None
-    if count is None or count < FEWEST:
-        return [], []
-    rng = np.random.default_rng(0)
-    dealt = [rng.permutation(count) for _ in range(DEALS)]
-    alike = [np.full(count, row) for row in rng.integers(0, count, ALIKE)]
+    count, rng = _targets(validation), np.random.default_rng(0)
+    return [figures_on(_given(validation, rng.permutation(count))) for _ in range(DEALS if count else 0)]
 
-    def loss(rows: np.ndarray) -> float:
-        y, weight = take_rows(validation.y, rows), take_rows(validation.sample_weight, rows)
-        return loss_on(replace(validation, y=y, sample_weight=weight))
 
-    return [loss(rows) for rows in dealt], [loss(rows) for rows in alike]
+def all_alike(validation: TrainingData, figures_on: Callable[[TrainingData], Figures]) -> list[Figures]:
+    """Return the figures with the targets of a single row for all, of a few rows; none where
+    `dealt_out` has none. A loss that stays the same does not look at the targets.
+    """
+    count = _targets(validation)
+    rows = np.random.default_rng(1).integers(0, count, ALIKE) if count else ()
+    return [figures_on(_given(validation, np.full(count, row))) for row in rows]
+
+
+def _targets(validation: TrainingData) -> int:
+    count = rows_in(validation.y) or 0 if validation.is_arrays and validation.y is not None else 0
+    return count if count >= FEWEST else 0
+
+
+def _given(validation: TrainingData, rows: np.ndarray) -> TrainingData:
+    y, weight = take_rows(validation.y, rows), take_rows(validation.sample_weight, rows)
+    return replace(validation, y=y, sample_weight=weight)
 
 
 def lifeless(model: Any, validation: TrainingData) -> list[str]:

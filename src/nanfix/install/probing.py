@@ -21,7 +21,7 @@ from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_o
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
-from nanfix.install._row_by_row import lifeless, losses_of_others
+from nanfix.install._row_by_row import all_alike, dealt_out, lifeless
 from nanfix.install._statistics import settled
 from nanfix.install.folding import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
@@ -174,11 +174,13 @@ class Prober:
         """Return the outputs of the prepared plan that are the very same for all rows."""
         return lifeless(self._model, self._validation_rows) if self._called_alone else []
 
-    def losses_of_others(self) -> tuple[list[float], list[float]]:
-        """Return losses of the prepared plan with the targets of other rows, see
-        `_row_by_row.losses_of_others`.
-        """
-        return losses_of_others(self._validation_rows, self.loss_on)
+    def dealt_out(self) -> list[dict[str, float]]:
+        """Return figures of the prepared plan with the targets of other rows."""
+        return dealt_out(self._validation_rows, self.figures_on)
+
+    def all_alike(self) -> list[dict[str, float]]:
+        """Return figures of the prepared plan with the targets of one row for all."""
+        return all_alike(self._validation_rows, self.figures_on)
 
     @property
     def _validation_rows(self) -> TrainingData:

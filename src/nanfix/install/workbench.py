@@ -76,12 +76,19 @@ class Workbench:
         self.take_back()
         return loss
 
-    def row_by_row(self, *, losses: bool) -> tuple[list[str], tuple[list[float], list[float]]]:
-        """Return which outputs of the prepared plan are the very same for all rows, and where none
-        is and `losses` are wanted, those with the targets of other rows, as Prober does.
+    def lifeless(self) -> list[str]:
+        """Return the outputs of the prepared plan that are the very same for all rows."""
+        return self._prober.lifeless()
+
+    def dealt_out(self) -> list[dict[str, float]]:
+        """Return the figures of the prepared plan on the validation data with the targets dealt out
+        anew among the rows, several times; none where rows are few, or no arrays.
         """
-        same = self._prober.lifeless()
-        return same, self._prober.losses_of_others() if losses and not same else ([], [])
+        return self._prober.dealt_out()
+
+    def all_alike(self) -> list[dict[str, float]]:
+        """Return those with the targets of a single row for all, of a few rows."""
+        return self._prober.all_alike()
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""

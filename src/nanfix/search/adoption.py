@@ -10,6 +10,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.explain.incident import Incident, say
+from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.randomness import preserved_randomness
@@ -24,7 +25,15 @@ from nanfix.report.report import Outcome, Report
 from nanfix.search._proof import Proof
 from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, Reach
 from nanfix.search.judge import Judge, beginning
-from nanfix.search.verdict import WORSE, directions, moved, same_for_all, shortfall
+from nanfix.search.verdict import (
+    WORSE,
+    Begun,
+    directions,
+    moved,
+    same_for_all,
+    shortfall,
+    unlearned,
+)
 
 UNJUDGED = (
     "The model has no call of its own, so it could not be evaluated: the training is finite, "
@@ -165,7 +174,7 @@ class Adoption:
         loss: float,
         figures: Mapping[str, float],
         start: Snapshot,
-        begun: float | None,
+        begun: Begun,
         of_data: bool,
     ) -> str | None:
         """Return what the trained model, which comes to these figures, lacks to be a repair; None
@@ -179,18 +188,33 @@ class Adoption:
             return None
         baselines = self._judge.baselines
         lacking = shortfall(
-            loss, figures, baselines, begun=begun, directions=directions(figures), of_data=of_data
+            loss,
+            figures,
+            baselines,
+            begun=begun.loss,
+            directions=directions(figures),
+            of_data=of_data,
         )
         if lacking is not None:
             return lacking
         # Of a loss of the user's own the best constant is not known.
         unknown = baselines.constant is None and not of_data
-        same, others = self._bench.row_by_row(losses=unknown)
-        if same:
+        return self._same_for_all(loss, figures, begun, of_others=unknown)
+
+    def _same_for_all(
+        self, loss: float, figures: Mapping[str, float], begun: Begun, *, of_others: bool
+    ) -> str | None:
+        """Return that the trained model predicts nothing of its own for each row, or an output of
+        it does not, if so; looked at with the targets `of_others`, if wanted.
+        """
+        if same := self._bench.lifeless():
             return f"it predicts the same for all rows ({', '.join(same)})"
-        if same_for_all(loss, *others):
+        if not of_others:
+            return None
+        dealt, alike = self._bench.dealt_out(), self._bench.all_alike()
+        if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
-        return None
+        return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
 
     def _idle(self, plan: Plan, reach: Reach | None) -> tuple[str | None, tuple[str, ...]]:
         """Return that nothing of the data reaches the weights, None where it does, or that is not

@@ -11,7 +11,7 @@ from nanfix.changes.loss import Loss
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.constant_prediction import constant_losses
+from nanfix.data.constant_prediction import constant_losses, trained_outputs
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import loss_among
@@ -21,7 +21,7 @@ from nanfix.model.snapshot import Snapshot
 from nanfix.records.errors import NothingLeftError
 from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
-from nanfix.search.verdict import Baselines
+from nanfix.search.verdict import Baselines, Begun
 
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 SHARE = 0.04  # or this share of a long run
@@ -40,12 +40,15 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     rows = plan.of(RowFilter)
     kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
     constants = constant_losses(kept, judged(failed.validation, rows))
+    outputs = trained_outputs(failed.run.model)
+    constants = {name: loss for name, loss in constants.items() if name in {"loss", *outputs}}
     return Baselines(
         _known(untrained),
         constants.get("loss"),
         _known(on_training_rows),
         figures=figures,
         constants=constants,
+        outputs=tuple(name for name in outputs if name in figures and name not in constants),
     )
 
 
@@ -62,7 +65,7 @@ class Judge:
     ):
         self._failed, self._bench, self.baselines = failed, bench, baselines
         self._base_fix = base_fix or Fix()
-        self._begun: dict[str, float | None] = {}  # by what a plan says of the loss
+        self._begun: dict[str, Begun] = {}  # by what a plan says of the loss
         self._net = net or Net()
 
     def __call__(self, fix: Fix, seed: int = 0, horizon: float = 1.0) -> TrialRecord:
@@ -102,24 +105,27 @@ class Judge:
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         verdict = "non-finite" if probe.loss is None else "held"
-        begun = self.begun(plan)
+        begun = self.begun(plan).loss
         if probe.loss is not None and begun is not None and probe.loss >= begun:
             verdict = "not learning"
         return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
-    def begun(self, plan: Plan) -> float | None:
-        """Return the loss of the untrained model under a plan, None if unknown.
+    def begun(self, plan: Plan) -> Begun:
+        """Return what the untrained model reaches under a plan.
 
         A guard caps the loss, and another loss is on another scale: what is no better than that
         has learned nothing. Other changes leave it as it is without them, or are made to learn.
         """
-        if not plan.only(Guards, Loss).changes:
-            return self.baselines.untrained
+        if not plan.only(Guards, Loss).changes and not self.baselines.outputs:
+            return Begun(self.baselines.untrained, self.baselines.figures)
         computed = plan.only(Guards, Loss, RowFilter)
         known = repr(computed)
         if known not in self._begun:
-            begun = self._bench.loss_from(computed, self._failed.snapshots[0])
-            self._begun[known] = _known(begun)
+            self._bench.prepare(computed, self._failed.snapshots[0])
+            loss, figures = self._bench.validation()
+            alike = self._bench.all_alike() if self.baselines.outputs else []
+            self._bench.take_back()
+            self._begun[known] = Begun(_known(loss), figures, alike)
         return self._begun[known]
 
     def _steps(self, plan: Plan, start: Snapshot, horizon: float) -> int:

@@ -23,7 +23,8 @@ class Baselines:
     `untrained` and `constant` are the losses of the untrained model and of predicting the best
     constant, None if unknown; `on_training_rows` is the untrained loss on rows that are trained on,
     among which single ones may be far off. `figures` are all that Keras reports of the untrained
-    model, `constants` the losses of the best constant for each output, by the names in Keras' logs.
+    model, `constants` the losses of the best constant for each output, by the names in Keras' logs;
+    `outputs` are those of several whose best constant is not known.
     """
 
     untrained: float | None = None
@@ -31,6 +32,7 @@ class Baselines:
     on_training_rows: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     @property
     def highest(self) -> float:
@@ -42,6 +44,19 @@ class Baselines:
     def constant_or_inf(self) -> float:
         """The loss of predicting the best constant; inf where that is not known."""
         return math.inf if self.constant is None else self.constant
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the untrained model reaches under a fix: its loss, None if unknown, and all figures.
+
+    `alike` are the figures with the targets of one row for all, once for each of a few rows; they
+    are measured where the best constant of an output is not known.
+    """
+
+    loss: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    alike: Sequence[Mapping[str, float]] = ()
 
 
 def better_than(baseline: float | None) -> float:
@@ -123,10 +138,41 @@ def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) ->
     rows. A loss that is the same with the targets of one row for all, `alike`, does not look at
     them.
     """
+    return _looks(loss, alike) and _no_better(loss, dealt)
+
+
+def unlearned(
+    figures: Mapping[str, float],
+    begun: Begun,
+    dealt: Sequence[Mapping[str, float]],
+    outputs: Iterable[str],
+) -> str | None:
+    """Return which of the outputs has learned nothing, if one has: its loss is what it was, or no
+    lower though it looked at the targets, and as low with the targets `dealt` out anew.
+    """
+    for name in outputs:
+        loss, before = figures.get(name, math.nan), begun.figures.get(name, math.nan)
+        if abs(loss - before) <= ROUNDING * abs(before):
+            return f"one output has learned nothing ({name} {loss:.4g}, as before training)"
+        if (
+            loss >= better_than(before)
+            and _looks(before, [other[name] for other in begun.alike])
+            and _no_better(loss, [other[name] for other in dealt])
+        ):
+            return (
+                f"one output is no better than untrained, nor than with the targets of other rows "
+                f"({name} {loss:.4g}, untrained {before:.4g})"
+            )
+    return None
+
+
+def _looks(loss: float, alike: Iterable[float]) -> bool:
+    return any(not abs(other - loss) <= ROUNDING * abs(loss) for other in alike)
+
+
+def _no_better(loss: float, dealt: Iterable[float]) -> bool:
     known = [other for other in dealt if math.isfinite(other)]
-    rounding = ROUNDING * abs(loss)
-    looks = any(not abs(other - loss) <= rounding for other in alike)
-    return bool(known) and looks and loss > better_than(sum(known) / len(known))
+    return bool(known) and loss > better_than(sum(known) / len(known))
 
 
 def the_same(gradient: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> bool:
