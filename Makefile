@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 test: check
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
-# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes two of them.
+# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes one of them.
 scripts: $(INSTALLED)
 	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
 

@@ -72,3 +72,15 @@ def untuned():
     ArrayDataAdapter.get_tf_dataset = lambda adapter: tuned(adapter).with_options(options)
     yield
     ArrayDataAdapter.get_tf_dataset = tuned
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unoptimized():
+    """Let TensorFlow run graphs as they were traced: that it rewrites each of them first is a
+    quarter of the time of a suite that traces much and trains little. `make soak`, the scripts of
+    users and the benchmarks run with its rewriting.
+    """
+    import tensorflow as tf
+
+    rewriting = bool(os.environ.get("NANFIX_SOAK"))
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not rewriting})

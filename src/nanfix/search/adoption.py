@@ -234,6 +234,15 @@ class Adoption:
         constant = net.attempt("looking at what a guard holds", reach.all_held, False)
         return ALL_HELD if constant else None, notes
 
+    def _reach(self, plan: Plan) -> Reach | None:
+        """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
+        guard, or in a loss of which no constant is known that the training has to beat.
+        """
+        if not plan.of(Guards).guards and self._judge.baselines.constant is not None:
+            return None
+        looking = partial(Reach, self._bench)
+        return self._run.net.attempt("looking at the first gradients", looking, None)
+
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""
         loss = self._bench.loss_from(Plan(), self._run.recording.good)
@@ -256,7 +265,7 @@ class Adoption:
         run.written.keep()
         run.data.rewind(start.total)
         self._bench.prepare(plan, start, run.seed)
-        reach = run.net.attempt("looking at the first gradients", partial(Reach, self._bench), None)
+        reach = self._reach(plan)
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and not run.watching.durable:
             store.clear()
