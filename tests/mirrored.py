@@ -14,7 +14,7 @@ from twins import diagnosed, finite, step_by_step, trained, twins_of
 import nanfix
 
 ARGUMENTS = {"epochs": 2, "batch_size": 16, "verbose": 0}
-# Few epochs of many steps: the iterator that an epoch begins with is what two replicas take long for.
+# Few epochs of many steps: two replicas take long for the iterator that an epoch begins with.
 LONG = {"epochs": 3, "batch_size": 4, "verbose": 0}
 
 

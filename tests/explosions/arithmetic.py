@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
-from explosions.parts import ARGUMENTS, table
 from keras import layers, ops
+
+from explosions.parts import ARGUMENTS, table
 
 
 class Memberships(layers.Layer):

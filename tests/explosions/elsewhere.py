@@ -5,8 +5,9 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from explosions.parts import ARGUMENTS, mlp, table
 from keras import layers, ops
+
+from explosions.parts import ARGUMENTS, mlp, table
 
 
 def validation_hole():

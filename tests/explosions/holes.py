@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
-from explosions.parts import ARGUMENTS, mlp, noisy_table, table
 from keras import layers
+
+from explosions.parts import ARGUMENTS, mlp, noisy_table, table
 
 
 def missing_cells():

@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
-from explosions.parts import ARGUMENTS, mlp, table
 from keras import layers, ops
+
+from explosions.parts import ARGUMENTS, mlp, table
 
 
 def learning_rate():

@@ -21,17 +21,23 @@ SAME = 1e-6  # share of the largest by which rounding makes predictions differ t
 Figures = dict[str, float]  # what Keras reports of a model, by its names
 
 
-def dealt_out(validation: TrainingData, figures_on: Callable[[TrainingData], Figures]) -> list[Figures]:
+def dealt_out(
+    validation: TrainingData, figures_on: Callable[[TrainingData], Figures]
+) -> list[Figures]:
     """Return the figures with the targets dealt out anew among the rows, several times; none where
     rows are few, or no arrays.
 
     A model that predicts the same for all rows comes to the same loss, whatever the loss is.
     """
     count, rng = _targets(validation), np.random.default_rng(0)
-    return [figures_on(_given(validation, rng.permutation(count))) for _ in range(DEALS if count else 0)]
+    return [
+        figures_on(_given(validation, rng.permutation(count))) for _ in range(DEALS if count else 0)
+    ]
 
 
-def all_alike(validation: TrainingData, figures_on: Callable[[TrainingData], Figures]) -> list[Figures]:
+def all_alike(
+    validation: TrainingData, figures_on: Callable[[TrainingData], Figures]
+) -> list[Figures]:
     """Return the figures with the targets of a single row for all, of a few rows; none where
     `dealt_out` has none. A loss that stays the same does not look at the targets.
     """
