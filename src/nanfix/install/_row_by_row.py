@@ -1,7 +1,7 @@
 """What a trained model predicts for single rows, beside what it predicts for others."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,57 +21,64 @@ SAME = 1e-6  # share of the largest by which rounding makes predictions differ t
 Figures = dict[str, float]  # what Keras reports of a model, by its names
 
 
-def dealt_out(
-    validation: TrainingData, figures_on: Callable[[TrainingData], Figures]
-) -> list[Figures]:
-    """Return the figures with the targets dealt out anew among the rows, several times; none where
-    rows are few, or no arrays.
+@dataclass(frozen=True)
+class RowByRow:
+    """Looks at what a prepared model makes of each of the rows of the validation data.
 
-    A model that predicts the same for all rows comes to the same loss, whatever the loss is.
+    Args:
+        model: the model, None where it cannot be called alone.
+        validation: the rows; of what is no arrays, or of few rows, nothing is known.
+        figures_on: evaluates the model on data.
     """
-    count, rng = _targets(validation), np.random.default_rng(0)
-    return [
-        figures_on(_given(validation, rng.permutation(count))) for _ in range(DEALS if count else 0)
-    ]
 
+    model: Any
+    validation: TrainingData
+    figures_on: Callable[[TrainingData], Figures]
 
-def all_alike(
-    validation: TrainingData, figures_on: Callable[[TrainingData], Figures]
-) -> list[Figures]:
-    """Return the figures with the targets of a single row for all, of a few rows; none where
-    `dealt_out` has none. A loss that stays the same does not look at the targets.
-    """
-    count = _targets(validation)
-    rows = np.random.default_rng(1).integers(0, count, ALIKE) if count else ()
-    return [figures_on(_given(validation, np.full(count, row))) for row in rows]
+    def lifeless(self) -> list[str]:
+        """Return the outputs that are the very same for all of the first rows, though their targets
+        are not; an only output is called "output".
+        """
+        if self.model is None or not self._count:
+            return []
+        x, y = (take_rows(part, slice(0, MOST)) for part in (self.validation.x, self.validation.y))
+        outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(x, training=False))]
+        several = len(outputs) > 1
+        names: list[str] = (
+            list(getattr(self.model, "output_names", None) or ()) if several else ["output"]
+        )
+        targets = in_order(flat_arrays(y), y, names)
+        if not len(names) == len(outputs) == len(targets):
+            return []
+        given = zip(names, outputs, targets, strict=True)
+        return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
 
+    def dealt_out(self) -> list[Figures]:
+        """Return the figures with the targets dealt out anew among the rows, several times.
 
-def _targets(validation: TrainingData) -> int:
-    count = rows_in(validation.y) or 0 if validation.is_arrays and validation.y is not None else 0
-    return count if count >= FEWEST else 0
+        A model that predicts the same for all rows comes to the same loss, whatever the loss is.
+        """
+        rng, deals = np.random.default_rng(0), DEALS if self._count else 0
+        return [self._given_those_of(rng.permutation(self._count)) for _ in range(deals)]
 
+    def all_alike(self) -> list[Figures]:
+        """Return the figures with the targets of a single row for all, of a few rows. A loss that
+        stays the same does not look at the targets.
+        """
+        rows = np.random.default_rng(1).integers(0, self._count, ALIKE) if self._count else ()
+        return [self._given_those_of(np.full(self._count, row)) for row in rows]
 
-def _given(validation: TrainingData, rows: np.ndarray) -> TrainingData:
-    y, weight = take_rows(validation.y, rows), take_rows(validation.sample_weight, rows)
-    return replace(validation, y=y, sample_weight=weight)
+    @property
+    def _count(self) -> int:
+        known = self.validation.is_arrays and self.validation.y is not None
+        count = rows_in(self.validation.y) or 0 if known else 0
+        return count if count >= FEWEST else 0
 
-
-def lifeless(model: Any, validation: TrainingData) -> list[str]:
-    """Return the outputs that are the very same for all of the first rows, though their targets are
-    not; an only output is called "output".
-    """
-    if not validation.is_arrays or validation.y is None or (rows_in(validation.x) or 0) < FEWEST:
-        return []
-    x, y = (take_rows(part, slice(0, MOST)) for part in (validation.x, validation.y))
-    outputs = [np.asarray(leaf) for leaf in tree.flatten(model(x, training=False))]
-    names: list[str] = (
-        list(getattr(model, "output_names", None) or ()) if len(outputs) > 1 else ["output"]
-    )
-    targets = in_order(flat_arrays(y), y, names)
-    if not len(names) == len(outputs) == len(targets):
-        return []
-    given = zip(names, outputs, targets, strict=True)
-    return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
+    def _given_those_of(self, rows: np.ndarray) -> Figures:
+        y, weight = (
+            take_rows(each, rows) for each in (self.validation.y, self.validation.sample_weight)
+        )
+        return self.figures_on(replace(self.validation, y=y, sample_weight=weight))
 
 
 def varies(values: np.ndarray) -> bool:

@@ -21,7 +21,7 @@ from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_o
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
-from nanfix.install._row_by_row import all_alike, dealt_out, lifeless
+from nanfix.install._row_by_row import RowByRow
 from nanfix.install._statistics import settled
 from nanfix.install.folding import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
@@ -134,12 +134,6 @@ class Prober:
         figures = self.figures_on(self._validation)
         return loss_among(figures), figures
 
-    def loss_on(self, data: TrainingData) -> float:
-        """Return the loss of the prepared plan on these data; NaN for a model that only trains, or
-        whose figures name none.
-        """
-        return loss_among(self.figures_on(data))
-
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units; nothing
         of a model that only trains.
@@ -170,21 +164,10 @@ class Prober:
         self.judges = named_loss(figures) is not None
         return figures
 
-    def lifeless(self) -> list[str]:
-        """Return the outputs of the prepared plan that are the very same for all rows."""
-        return lifeless(self._model, self._validation_rows) if self._called_alone else []
-
-    def dealt_out(self) -> list[dict[str, float]]:
-        """Return figures of the prepared plan with the targets of other rows."""
-        return dealt_out(self._validation_rows, self.figures_on)
-
-    def all_alike(self) -> list[dict[str, float]]:
-        """Return figures of the prepared plan with the targets of one row for all."""
-        return all_alike(self._validation_rows, self.figures_on)
-
-    @property
-    def _validation_rows(self) -> TrainingData:
-        return judged(self._validation, self._rows)
+    def row_by_row(self) -> RowByRow:
+        """Return what looks at single rows of the validation data under the prepared plan."""
+        model = self._model if self._called_alone else None
+        return RowByRow(model, judged(self._validation, self._rows), self.figures_on)
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but

@@ -14,6 +14,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.install._hand_back import HandBack
 from nanfix.install._insight import Insight
 from nanfix.install._installing import Installer
+from nanfix.install._row_by_row import RowByRow
 from nanfix.install.folding import Sites
 from nanfix.install.probing import Probe, Prober
 from nanfix.model.quiet import quiet
@@ -76,19 +77,9 @@ class Workbench:
         self.take_back()
         return loss
 
-    def lifeless(self) -> list[str]:
-        """Return the outputs of the prepared plan that are the very same for all rows."""
-        return self._prober.lifeless()
-
-    def dealt_out(self) -> list[dict[str, float]]:
-        """Return the figures of the prepared plan on the validation data with the targets dealt out
-        anew among the rows, several times; none where rows are few, or no arrays.
-        """
-        return self._prober.dealt_out()
-
-    def all_alike(self) -> list[dict[str, float]]:
-        """Return those with the targets of a single row for all, of a few rows."""
-        return self._prober.all_alike()
+    def row_by_row(self) -> RowByRow:
+        """Return what looks at single rows of the validation data under the prepared plan."""
+        return self._prober.row_by_row()
 
     def figures_on(self, data: TrainingData) -> dict[str, float]:
         """Return loss and metrics of the prepared plan on these data, in the user's units."""

@@ -207,11 +207,12 @@ class Adoption:
         """Return that the trained model predicts nothing of its own for each row, or an output of
         it does not, if so; looked at with the targets `of_others`, if wanted.
         """
-        if same := self._bench.lifeless():
+        rows = self._bench.row_by_row()
+        if same := rows.lifeless():
             return f"it predicts the same for all rows ({', '.join(same)})"
         if not of_others:
             return None
-        dealt, alike = self._bench.dealt_out(), self._bench.all_alike()
+        dealt, alike = rows.dealt_out(), rows.all_alike()
         if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
         return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
