@@ -1,5 +1,6 @@
 """The fits of a script are repaired, and the fix is proved in a second run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,32 @@ def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
         assert path.exists() == (proof == "held")
     if proof == "held":
         assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+
+
+@pytest.mark.parametrize(("finite", "proof"), [(True, "held"), (False, "did not hold")])
+def test_a_fix_holds_where_every_call_that_has_it_in_the_second_run_stays_finite(
+    monkeypatch, finite, proof
+):
+    def calls(*told):
+        found = []
+        for number, (outcome, is_finite, update) in enumerate(told):
+            (call,) = ended(outcome, call=number, finite=is_finite).calls
+            found.append(replace(call, record=call.record.model_copy(update=update)))
+        return ScriptResult(0, tuple(found))
+
+    repaired = (Outcome.REPAIRED, True)
+    first = calls(
+        (Outcome.HEALTHY, True, {}), (*repaired, {"begins": 0}), (*repaired, {"carried": 1})
+    )
+    second = calls(
+        (Outcome.REPAIRED, finite, {"begins": 0}),
+        (*repaired, {"carried": 0}),
+        (*repaired, {"carried": 0}),
+    )
+    runs = iter([first, second])
+    monkeypatch.setattr(module, "run", lambda *_: next(runs))
+    result = repair_script(write("train.py", ""))
+    assert [call.proof for call in result.calls] == [None, proof, "held"]
 
 
 def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, caplog):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -14,7 +15,7 @@ from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, un
 from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
-from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
+from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
 from nanfix.recorder.recording import has_diverged
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
@@ -43,14 +44,25 @@ def watch_and_repair(
     watching: Watching,
     settings: SearchSettings,
     folder: Path,
+    *,
+    start: Snapshot | None = None,
+    begun: Sequence[Any] = (),
 ) -> Report:
     """Train, and report how that went: as Keras trains, repaired, or left in the last finite state.
 
-    The search and the trainings with a fix are kept in `folder`.
+    The search and the trainings with a fix are kept in `folder`. A training that begins again, from
+    `start`, has `begun` for these callbacks already.
     """
     adopted = SnapshotStore(folder / ADOPTED)
     try:
-        watched = watch(model, data, replace(watching, writes=adopted.is_empty))
+        watched = watch(
+            model,
+            data,
+            replace(watching, writes=adopted.is_empty),
+            start=start,
+            begun=begun,
+            judged=False,
+        )
     except KeyboardInterrupt:
         return interrupted(model)
     if watched.incident is None:

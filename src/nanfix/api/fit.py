@@ -165,7 +165,7 @@ def _watched(
         known = fix if fix is not None else _fix_found_before(folder)
         if known is not None:
             report = train_with_known(
-                known, model, data, replace(watching, durable=False), settings.seed, folder
+                known, model, data, replace(watching, durable=False), settings, folder
             )
         else:
             report = watch_and_repair(model, data, watching, settings, folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from nanfix.records.errors import InputError
@@ -51,6 +52,14 @@ class Workshop(Protocol):
         from one plan to the next.
         """
         ...
+
+
+class Lasts(IntEnum):
+    """How long a change stays with the model that it was handed back in."""
+
+    TRAINING = 0  # in the next one it has to be made again
+    COMPILED = 1  # until the model is compiled anew
+    MODEL = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,23 @@ class Change:
         kind = type(self)
         taken_out = kind.install_for_training is not Change.install_for_training
         return taken_out or kind.hand_back is not Change.hand_back
+
+    @property
+    def spares_model(self) -> bool:
+        """Whether the model itself trains as it is: only the data or the callbacks are others."""
+        names = ("install", "install_for_training", "hand_back", "settle")
+        return all(getattr(type(self), name) is getattr(Change, name) for name in names)
+
+    @property
+    def lasts(self) -> Lasts:
+        """How long it stays with the model.
+
+        What changes the model, for good or when it is handed back, stays with it; all else has to
+        be made again in each training.
+        """
+        kind = type(self)
+        stays = kind.install is not Change.install or kind.hand_back is not Change.hand_back
+        return Lasts.MODEL if stays else Lasts.TRAINING
 
     def joined(self, later: Self) -> Self:
         """Return this change with a later one of the same kind: what that one sets comes in the

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nanfix.changes.change import Change
+from nanfix.changes.change import Change, Lasts
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class Compilation(Change):
     jit_compile: bool | None = None
     kind: ClassVar[str] = "compilation"
     order: ClassVar[int] = 5
+
+    @property
+    def lasts(self):
+        return Lasts.COMPILED
 
     def install(self, shop, plan):
         from nanfix.model.undo import put

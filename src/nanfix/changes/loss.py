@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nanfix.changes.change import Change
+from nanfix.changes.change import Change, Lasts
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,10 @@ class Loss(Change):
 
     kind: ClassVar[str] = "loss"
     order: ClassVar[int] = 50
+
+    @property
+    def lasts(self):
+        return Lasts.COMPILED
 
     @property
     def may_change_predictions(self):

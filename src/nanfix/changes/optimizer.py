@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from nanfix.changes.change import Change
+from nanfix.changes.change import Change, Lasts
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class OptimizerSettings(Change):
     skip_nonfinite: bool = False
     kind: ClassVar[str] = "optimizer"
     order: ClassVar[int] = 20
+
+    @property
+    def lasts(self):
+        return Lasts.TRAINING if self.skip_nonfinite else Lasts.COMPILED
 
     @property
     def may_change_predictions(self):

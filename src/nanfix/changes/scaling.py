@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nanfix.changes.change import Change, check_known
+from nanfix.changes.change import Change, Lasts, check_known
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.records.errors import InputError
 
@@ -26,6 +26,10 @@ class Scaling(Change):
     fills: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "scaling"
     order: ClassVar[int] = 55
+
+    @property
+    def lasts(self):
+        return Lasts.MODEL
 
     @property
     def may_change_predictions(self):

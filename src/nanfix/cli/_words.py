@@ -110,9 +110,11 @@ def _details(call: "CallResult") -> list[str]:
             if change.where
         ]
     if call.proof is not None:
+        # Those that trained with the fix of another call are told as one.
+        carried = call.record is not None and call.record.carried is not None
         last = ", ".join(
             f"{name} {number:.4g}"
-            for name, text in call.history.items()
+            for name, text in ({} if carried else call.history).items()
             if (number := as_number(text)) is not None
         )
         lines.append(

@@ -74,6 +74,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
     adapt: Callable[[list[Any]], list[Any]] = list,
     start: Snapshot | None = None,
     begun: Sequence[Any] = (),
+    judged: bool = True,
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
 
@@ -85,6 +86,8 @@ def watch(  # long: a third is its docstring, a fifth its answer
             model's already.
         begun: the callbacks that went through the training that was rolled back: to
             them this is still the same one.
+        judged: whether a training that goes on from a snapshot is judged before it counts; else
+            callbacks hear of its end at once.
 
     Raises:
         Whatever the user's own code raises, and KeyboardInterrupt. The model is left as Keras
@@ -122,7 +125,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
                 during=during,
                 earlier=watching.earlier,
             )
-        if start is not None:
+        if start is not None and judged:
             put_off_end(taking_part, during)
         arguments["callbacks"] = [recorder, *adapt(listeners)]
         recorder.attach(model)
@@ -138,7 +141,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
             broken_off(listeners)
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
-    in_training = incident is not None or start is not None
+    in_training = incident is not None or (start is not None and judged)
     return Watched(
         history=history,
         epoch=epochs,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nanfix.changes.change import Lasts
 from nanfix.changes.plan import Plan
 from nanfix.model.addresses import described
 from nanfix.model.run import Run
@@ -39,11 +40,13 @@ class Fix:
     """The edits, in the order they are applied. Falsy when there is none.
 
     `layers` are class and weight shapes of the layers, by address, of the model it was found for,
-    as `run_dir.fingerprint` describes them; None where that is not known.
+    as `run_dir.fingerprint` describes them; None where that is not known. One that is `carried`
+    over from another training is given up where it does not hold, and searched for anew.
     """
 
     edits: tuple[Edit, ...] = ()
     layers: Mapping[str, Any] | None = field(default=None, compare=False)
+    carried: bool = field(default=False, compare=False)
 
     @classmethod
     def from_json(
@@ -66,6 +69,11 @@ class Fix:
         return hashlib.sha256(
             json.dumps([edit.as_json() for edit in self.edits], sort_keys=True).encode()
         ).hexdigest()[:12]
+
+    def lasting(self, run: Run) -> tuple[Lasts, ...]:
+        """Return how long each edit stays with the repaired model. Raises as `stages`."""
+        plans = (Fix((edit,)).plan(run) for edit in self.edits)
+        return tuple(min((change.lasts for change in plan), default=Lasts.MODEL) for plan in plans)
 
     def plan(self, run: Run, before: Plan | None = None) -> Plan:
         """Return the plan that has every edit in it, and what the plan `before` has.

@@ -99,7 +99,9 @@ class RunRecord(_Record):
     script's calls from 0.
 
     `source` is what the fix changes in the source of the script, `fingerprint` what
-    identifies model and data.
+    identifies model and data. A run with the fix uses it from the call `begins` on, and so in every
+    later call at the same place; null for the call itself. `carried` is the call whose fix this one
+    has trained with, without a search and without edits of its own.
     """
 
     call: int = Field(0, ge=0)
@@ -112,6 +114,8 @@ class RunRecord(_Record):
     seconds: float = 0.0
     diagnosis: DiagnosisRecord | None = None
     edits: list[EditRecord] = []
+    begins: int | None = None
+    carried: int | None = None
     trials: list[TriedRecord] = []
     notes: list[str] = []
     fingerprint: dict[str, Any] = {}  # as `run_dir.fingerprint` describes model and data
@@ -222,6 +226,12 @@ def fixes(content: FixFile) -> dict[int, Fix]:
         for run in content.runs
         if run.edits
     }
+
+
+def beginnings(content: FixFile) -> dict[int, Fix]:
+    """Return the fixes by the number of the first fit call that begins with each."""
+    begins = {run.call: run.call if run.begins is None else run.begins for run in content.runs}
+    return {begins[call]: fix for call, fix in fixes(content).items()}
 
 
 def read_fix(path: str | Path, *, call: int | None = None) -> Fix:

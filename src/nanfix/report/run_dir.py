@@ -42,7 +42,7 @@ def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
     return {
         "model": {address: described(layer) for address, layer in walk(model)},
         "optimizer": type(model.optimizer).__name__,
-        "compiled": _compiled(model),
+        "compiled": compiled(model),
         "data": [_described(part) for part in (data.x, data.y)],
         "fed": {name: _plain(value) for name, value in sorted(_feeding(data).items())},
         "epochs": data.epochs,
@@ -114,7 +114,7 @@ def _held_arrays(leaf: Any) -> list[np.ndarray]:
     return [np.atleast_1d(np.asarray(leaf))]
 
 
-def _compiled(model: Any) -> Any:
+def compiled(model: Any) -> Any:
     """Return the settings of the optimizers and what else the model was compiled with."""
     optimizers = {
         name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)

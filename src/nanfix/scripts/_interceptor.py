@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nanfix.recorder.watch import Watched
     from nanfix.records.diagnosis import Diagnosis
     from nanfix.report.report import Report
+    from nanfix.scripts._carried import CarriedFixes, Start, Way
     from nanfix.scripts._follower import Follower
     from nanfix.source.fit_call import FitCall
 
@@ -79,9 +80,9 @@ class Interceptor:
                 return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
             del arguments[next(iter(signature.parameters))]
             with self._loops.fitting(), self._not_followed(sys._getframe(1)):
-                return self._handle(
-                    model, original, arguments, self._places.called("fit", sys._getframe(1))
-                )
+                frame = sys._getframe(1)
+                place, way = self._places.called("fit", frame), self._places.way(frame)
+                return self._handle(model, original, arguments, place, way)
 
         keras.Model.fit = fit
         self._loops.install(keras)
@@ -107,7 +108,12 @@ class Interceptor:
         raise SystemExit(ExitCode.USAGE_ERROR)
 
     def _handle(
-        self, model: "Model", original: KerasFit, arguments: FitArguments, place: Made | None
+        self,
+        model: "Model",
+        original: KerasFit,
+        arguments: FitArguments,
+        place: Made | None,
+        way: "Way",
     ) -> "History":
         from nanfix.model.faults import Net
         from nanfix.records.errors import InputError, NanfixError
@@ -131,39 +137,47 @@ class Interceptor:
                         lambda: FitCall.of(self._places, model, place, arguments),
                         None,
                     )
+                start = self._carried.start(call, model, way)
                 with self._logs_apart(call, arguments):
-                    report = self._fit(model, call, arguments)
+                    report = self._fit(model, start, arguments)
         except InputError as refusal:
             self._emit(kind="unwatched", call=call, model=model.name, text=str(refusal))
         except NanfixError as error:
             self.refuse(type(error).__name__, str(error))
         else:
-            return self._hand_back(model, call, report, begun, net)
+            return self._hand_back(model, start, report, begun, net)
         return original(model, **arguments)  # fails, or trains, just as it would without nanfix
 
-    def _fit(self, model: "Model", call: int, arguments: FitArguments) -> "Report":
+    @functools.cached_property
+    def _carried(self) -> "CarriedFixes":
+        from nanfix.remedies.fix import Fix
+        from nanfix.scripts._carried import CarriedFixes
+
+        known = self._job.fixes.items()
+        return CarriedFixes(
+            self._places, {call: Fix.from_json(fix.edits, fix.layers) for call, fix in known}
+        )
+
+    def _fit(self, model: "Model", start: "Start", arguments: FitArguments) -> "Report":
         from nanfix.api.fit import fit
         from nanfix.records.budget import Budget
-        from nanfix.remedies.fix import Fix
 
-        job = self._job
+        job, given = self._job, {} if start.fix is None else {"fix": start.fix}
         if job.mode in ("run", "trace"):
-            known = job.fixes.get(call)
-            if known is None:  # watched and rolled back like every other, but not searched
-                return fit(model, throw=False, strategies=(), **arguments)
-            return fit(
-                model, throw=False, fix=Fix.from_json(known.edits, known.layers), **arguments
-            )
+            # Without a fix it is watched and rolled back like every other, but not searched.
+            searched = {} if given and start.carried is None else {"strategies": ()}
+            return fit(model, throw=False, **given, **searched, **arguments)
         return fit(
             model,
             budget=Budget(**job.budget),
             strategies=job.strategies,
             forbid=job.forbid,
             seed=job.seed,
-            run_dir=job.run_dir and str(Path(job.run_dir) / f"call-{call}"),
+            run_dir=job.run_dir and str(Path(job.run_dir) / f"call-{start.call}"),
             workers=job.workers,
             repair_divergence=job.repair_divergence,
             throw=False,
+            **given,
             **arguments,
         )
 
@@ -236,7 +250,7 @@ class Interceptor:
         return model.history
 
     def _hand_back(
-        self, model: "Model", call: int, report: "Report", begun: "FitCall | None", net: "Net"
+        self, model: "Model", start: "Start", report: "Report", begun: "FitCall | None", net: "Net"
     ) -> "History":
         """Write the event and return the History object that the script expects from
         its fit call.
@@ -254,18 +268,24 @@ class Interceptor:
                 lambda: source_changes(report.run, report.stages, begun),
                 [],
             )
+        carried = self._carried
+        begins = net.attempt("carrying the fix", lambda: carried.ended(start, report), None)
         report = replace(
             report, notes=(*report.notes, *net.notes()), faults=(*report.faults, *net.faults)
         )
-        record = run_record(report, call=call).model_copy(update={"source": source})
+        short, report = start.words(report, begins)
+        update = {"source": source, "begins": begins, "carried": start.carried_in(report)}
+        record = run_record(report, call=start.call).model_copy(update=update)
+        if record.carried is not None:
+            record = record.model_copy(update={"edits": []})
         paths = sorted({path for change in source for path in change.paths})
         self._emit(
             kind="fit",
-            call=call,
+            call=start.call,
             model=model.name,
             finite=_is_finite(model, report.history),
-            text=str(report),
-            summary=str(replace(report, diagnosis=None)) if self._shown else None,
+            text=short or str(report),
+            summary=str(replace(report, diagnosis=None)) if self._shown and not short else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
             counts=[

@@ -5,16 +5,18 @@ fix by a second run.
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nanfix.patch.counted import together
 from nanfix.records.atomic import check_writable, unwritable, write_text
 from nanfix.records.errors import ExitCode
+from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
-from nanfix.report.fix_file import FixFile, fixes, load
+from nanfix.report.fix_file import FixFile, beginnings, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job, KnownFix
 from nanfix.scripts._origins import with_origins
@@ -94,10 +96,10 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     repaired = {
         call.call: call
         for call in first.calls
-        if call.outcome and call.outcome.has_fix and call.record
+        if call.outcome and call.outcome.has_fix and call.record and call.record.carried is None
     }
     if trace and first.exit_code != ExitCode.INTERRUPTED:
-        known = _known_fixes(repaired)
+        known = _known_fixes(repaired, fixes)
         first = with_origins(first, script, args, known, time.monotonic() - began)
         repaired = {call.call: call for call in first.calls if call.call in repaired}
     if first.exit_code:
@@ -181,7 +183,7 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
         ScriptError: there is no such script.
         FixFormatError, UnknownStrategyError: the file cannot be used; nothing was run.
     """
-    known = fixes(load(fix))
+    known = beginnings(load(fix))
     check_script(script)
     held = {number: KnownFix.of(fix) for number, fix in known.items()}
     result = run(script, args, Job(mode="run", fixes=held))
@@ -200,7 +202,7 @@ def _proved(
     first: ScriptResult, script: Script, args: Sequence[str], repaired: Mapping[int, CallResult]
 ) -> ScriptResult:
     """Run the script once more with the fixes alone; return `first` with what that came to."""
-    known = _known_fixes(repaired)
+    known = _known_fixes(repaired, beginnings)
     log.info(SECOND_RUN)
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
         second = run(script, args, Job(mode="run", fixes=known, logs=logs))
@@ -208,35 +210,47 @@ def _proved(
     return _prove(first, second)
 
 
-def _known_fixes(repaired: Mapping[int, CallResult]) -> dict[int, KnownFix]:
-    """Return the fixes of the repaired calls as a job holds them."""
+def _known_fixes(
+    repaired: Mapping[int, CallResult], by_call: Callable[[FixFile], Mapping[int, Fix]]
+) -> dict[int, KnownFix]:
+    """Return the fixes of the repaired calls as a job holds them, `by_call`."""
     records = {number: call.record for number, call in repaired.items() if call.record is not None}
     runs = [record.model_copy(update={"call": number}) for number, record in records.items()]
-    return {number: KnownFix.of(fix) for number, fix in fixes(FixFile(runs=runs)).items()}
+    return {number: KnownFix.of(fix) for number, fix in by_call(FixFile(runs=runs)).items()}
 
 
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
-    """Return `first` with the proof of each repaired call: did it stay finite in the
-    second run, by the fix alone?
+    """Return `first` with the proof of each repaired call: did it stay finite in the second run, by
+    the fix alone, and with it every call that had the fix there?
+
+    What a fix changes in the source is what it has changed for all of them.
     """
     again = {call.call: call for call in second.calls}
 
     def judged(call: CallResult) -> CallResult:
-        if call.outcome is None or not call.outcome.has_fix or call.record is None:
+        record = call.record
+        if call.outcome is None or not call.outcome.has_fix or record is None:
             return call
-        seen = again.get(call.call)
-        held = (
-            seen is not None
-            and bool(seen.finite)
-            and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
-        )
+        seen, begins = again.get(call.call), record.begins
+        with_it = [
+            each
+            for number, each in again.items()
+            if begins is not None and begins in (number, each.record and each.record.carried)
+        ]
+        held = seen is not None and all(map(_held, [seen, *with_it]))
         proof: Proof = "held" if held and not second.exit_code else "did not hold"
         history = seen.history if seen else {}
+        source = together(
+            change for each in with_it if each.record for change in each.record.source
+        )
+        update = {"proof": proof, "source": source or record.source}
+        files = {path: digest for each in with_it for path, digest in each.files.items()}
         return replace(
             call,
             proof=proof,
             history=history,
-            record=call.record.model_copy(update={"proof": proof}),
+            files={**call.files, **files},
+            record=record.model_copy(update=update),
         )
 
     notes = (
@@ -247,6 +261,11 @@ def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
     return replace(
         first, calls=tuple(judged(call) for call in first.calls), notes=(*first.notes, *notes)
     )
+
+
+def _held(seen: CallResult) -> bool:
+    """Say whether a fit call of the second run stayed finite by the fix alone."""
+    return bool(seen.finite) and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
 
 
 def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:

@@ -3,6 +3,7 @@ while the script runs.
 """
 
 import functools
+import itertools
 import os
 import sys
 import weakref
@@ -10,7 +11,7 @@ from collections import Counter
 from types import FrameType
 from typing import Any
 
-from nanfix.model.user_code import is_users, span, users_call
+from nanfix.model.user_code import is_own, is_users, outward, span, users_call
 from nanfix.records.source_places import Made, Span
 
 
@@ -25,6 +26,7 @@ class Places:
         self._folder = os.getcwd()  # the script may leave it
         self._made: dict[int, tuple[weakref.ref[Any], Span]] = {}
         self._compiled: dict[int, tuple[weakref.ref[Any], Span]] = {}
+        self._compilations: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._counts: Counter[tuple[Span, str]] = Counter()
 
     def install(self, keras: Any) -> None:
@@ -43,6 +45,7 @@ class Places:
         @functools.wraps(compile_)
         def compile_at(model, *args, **kwargs):
             self._note(self._compiled, model, "compile", sys._getframe(1))
+            self._compilations[id(model)] = weakref.ref(model), self.compilations(model) + 1
             return compile_(model, *args, **kwargs)
 
         owner.compile = compile_at
@@ -59,6 +62,21 @@ class Places:
     def compiled(self, model: Any) -> Made | None:
         """Return the call that compiled a model, or None where it is not the user's own."""
         return self._found(self._compiled, model, "compile")
+
+    def compilations(self, model: Any) -> int:
+        """Return how many times a model was compiled, by whomever."""
+        reference, count = self._compilations.get(id(model), (None, 0))
+        return count if reference is not None and reference() is model else 0
+
+    def way(self, frame: FrameType) -> tuple[Span, ...]:
+        """Return where the user's own code stands in a frame and in all that called it, the
+        innermost first.
+        """
+        script = itertools.takewhile(
+            lambda each: not is_own(each.f_code.co_filename), outward(frame)
+        )
+        places = (self._standing(each) for each in script if is_users(each.f_code.co_filename))
+        return tuple(place for place in places if place is not None)
 
     @property
     def counts(self) -> list[tuple[Span, str, int]]:
@@ -120,11 +138,14 @@ class Places:
 
     def _place(self, frame: FrameType) -> Span | None:
         frame_of_user = users_call(frame)
-        position = None if frame_of_user is None else span(frame_of_user)
-        if frame_of_user is None or position is None:
+        return None if frame_of_user is None else self._standing(frame_of_user)
+
+    def _standing(self, frame: FrameType) -> Span | None:
+        position = span(frame)
+        if position is None:
             return None
         line, column, end_line, end_column = position
-        file = self.relative(frame_of_user.f_code.co_filename)
+        file = self.relative(frame.f_code.co_filename)
         return Span(file=file, line=line, column=column, end_line=end_line, end_column=end_column)
 
     def _found(
