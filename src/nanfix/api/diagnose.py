@@ -6,7 +6,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.api._data_lines import with_data_lines
 from nanfix.api.preconditions import check_model
@@ -24,11 +24,16 @@ from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.search.validation_repair import ValidationIncident
 
+if TYPE_CHECKING:
+    import keras
+
 FINITE = "Training stayed finite."
 MARKS = (*COMPILED, "history", "stop_training", INITIAL_EPOCH)
 
 
-def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Diagnosis | None:
+def diagnose(
+    model: "keras.Model", x: Any = None, y: Any = None, **fit_kwargs: Any
+) -> Diagnosis | None:
     """Explain why `model.fit(x, y, **fit_kwargs)` goes non-finite, and change nothing.
 
     The training is run until it fails, or to its end, and everything is put back: weights,
@@ -66,7 +71,7 @@ def diagnose(model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Dia
 
 
 def train_and_explain(
-    model: Any, x: Any = None, y: Any = None, **fit_kwargs: Any
+    model: "keras.Model", x: Any = None, y: Any = None, **fit_kwargs: Any
 ) -> tuple[Watched, Diagnosis | None]:
     """Train as `model.fit` does, and say why when that goes non-finite; a training that
     stays finite is kept.
@@ -83,7 +88,7 @@ def train_and_explain(
 
 
 @quiet()
-def explained(model: Any, data: TrainingData, watched: Watched) -> Diagnosis | None:
+def explained(model: "keras.Model", data: TrainingData, watched: Watched) -> Diagnosis | None:
     """Return the diagnosis of a training that has been watched; the model is left in a
     finite state.
 

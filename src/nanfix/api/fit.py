@@ -34,7 +34,7 @@ from nanfix.search.workers.pool import Workers
 
 
 def fit(  # noqa: PLR0913  # long: most of it explains the arguments
-    model: Any,
+    model: keras.Model,
     x: Any = None,
     y: Any = None,
     *,
@@ -135,7 +135,7 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
     return report
 
 
-def apply(model: Any, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Report:
+def apply(model: keras.Model, fix: Fix, x: Any = None, y: Any = None, **fit_kwargs: Any) -> Report:
     """Train a fresh model with a known fix and no search:
     `nanfix.fit(model, x, y, fix=fix, **fit_kwargs)`.
     """

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.api.preconditions import check_model
 from nanfix.data.training_data import TrainingData
@@ -26,6 +26,9 @@ from nanfix.report.trial import TrialRecord
 from nanfix.search.search import search
 from nanfix.search.space import build_space
 from nanfix.search.validation_repair import ValidationIncident
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Plan:
 
 @quiet()
 def train_and_plan(
-    model: Any,
+    model: "keras.Model",
     x: Any = None,
     y: Any = None,
     *,

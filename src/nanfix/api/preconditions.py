@@ -73,7 +73,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def check_model(model: Any) -> None:
+def check_model(model: keras.Model) -> None:
     """Raise InputError for what is not a compiled Keras model."""
     if not isinstance(model, keras.Model):
         raise InputError(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 from nanfix.records.errors import InputError
 
 if TYPE_CHECKING:
+    import keras
+
     from nanfix.changes.plan import Plan
     from nanfix.model.run import Run
     from nanfix.records.source_changes import SourceChange
@@ -38,7 +40,7 @@ class Workshop(Protocol):
         seed: for what is drawn.
     """
 
-    model: Any
+    model: keras.Model
     run: Run
     layers: dict[str, Any]
     gate: Any

@@ -174,7 +174,7 @@ def shares_held() -> Iterator[list[Any]]:
 
 
 def install(
-    model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None
+    model: keras.Model, guards: Sequence[Guard], undo: ExitStack, matches: Matches | None = None
 ) -> None:
     """Put each guard round what computes its operation, until `undo` is closed: layers, or the
     steps of the whole model.
@@ -200,7 +200,9 @@ def install(
     install_on_call(model, guards, undo, matches)
 
 
-def install_on_call(model: Any, guards: Sequence[Guard], undo: ExitStack, matches: Matches) -> None:
+def install_on_call(
+    model: keras.Model, guards: Sequence[Guard], undo: ExitStack, matches: Matches
+) -> None:
     """Put the guards that are in no layer round the model's own `call`, where that is
     written by the user.
     """

@@ -245,7 +245,7 @@ def _unique(name: str) -> str:
     return f"{name}_{count}" if count else name
 
 
-def _forget_compiled(model: Any, undo: ExitStack) -> None:
-    undo.callback(vars(model).update, {name: getattr(model, name, None) for name in COMPILED})
+def _forget_compiled(model: keras.Model, undo: ExitStack) -> None:
+    undo.callback(model.__dict__.update, {name: getattr(model, name, None) for name in COMPILED})
     for name in COMPILED:
         setattr(model, name, None)

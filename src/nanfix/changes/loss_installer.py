@@ -3,7 +3,7 @@ that is handed back.
 """
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras import ops, tree
 
@@ -12,8 +12,13 @@ from nanfix.model.undo import override, put
 from nanfix.private.keras import CompileLoss
 from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weights
 
+if TYPE_CHECKING:
+    import keras
 
-def compile_with(model: Any, loss: Any, factor: float, shown: str, undo: ExitStack) -> str:
+
+def compile_with(
+    model: "keras.Model", loss: Any, factor: float, shown: str, undo: ExitStack
+) -> str:
     """Compile the model with a stock loss times a factor until `undo` is closed; return the first
     half of a note of it.
 
@@ -36,7 +41,9 @@ def compile_with(model: Any, loss: Any, factor: float, shown: str, undo: ExitSta
     return f"The model is compiled with {written} now, which evaluate and a further fit go by"
 
 
-def train_from_logits(model: Any, loss: Any, factor: float, last: Any, undo: ExitStack) -> None:
+def train_from_logits(
+    model: "keras.Model", loss: Any, factor: float, last: Any, undo: ExitStack
+) -> None:
     """Compute the loss, in float32, of what goes into the activation of the `last`
     layer, or of the outputs for None.
     """
@@ -66,7 +73,7 @@ def train_from_logits(model: Any, loss: Any, factor: float, last: Any, undo: Exi
     override(undo, model, "compute_loss", compute_loss)
 
 
-def train_on(model: Any, loss: Any, factor: float, undo: ExitStack) -> None:
+def train_on(model: "keras.Model", loss: Any, factor: float, undo: ExitStack) -> None:
     """Take the gradient of this loss; the user's own goes on judging."""
     other = CompileLoss(loss, _weights(model, factor))
     computed = model.compute_loss
@@ -80,7 +87,7 @@ def train_on(model: Any, loss: Any, factor: float, undo: ExitStack) -> None:
     override(undo, model, "compute_loss", compute_loss)
 
 
-def _weights(model: Any, factor: float) -> float | None:
+def _weights(model: "keras.Model", factor: float) -> float | None:
     """Return the user's weight of the single loss times the constant factor of the one in its
     place, as `compile` takes it.
     """

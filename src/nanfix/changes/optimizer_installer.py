@@ -44,7 +44,7 @@ ADAPTING = 0.1
 class Optimizing:
     """Installs the optimizer of one plan after the other in a model."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: keras.Model):
         self._model = model
         self._made: dict[str, tuple[Any, Snapshot]] = {}
         self._numbers: dict[str, Any] = {}

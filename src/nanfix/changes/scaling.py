@@ -4,11 +4,14 @@ undone to those that come out.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change, Lasts, check_known
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.records.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class Scaling(Change):
             name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Affine)
         }
 
-    def layers_in_front(self, model: Any, folded: Mapping[str, Any]) -> dict[str, list[Any]]:
+    def layers_in_front(
+        self, model: "keras.Model", folded: Mapping[str, Any]
+    ) -> dict[str, list[Any]]:
         """Return by name of the input the stock layers that fill and scale it, but for
         scalings that are `folded`.
         """

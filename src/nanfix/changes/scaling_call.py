@@ -4,7 +4,7 @@ graph for all numbers.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,9 @@ from nanfix.model.addresses import input_names
 from nanfix.model.run import Sample
 from nanfix.model.undo import override
 from nanfix.private.objects import hand_on_logits
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Gate:
@@ -29,7 +32,7 @@ class Gate:
     The numbers live in variables: a new scaling costs no new trace, but for a power transform.
     """
 
-    def __init__(self, model: Any, sample: Sample):
+    def __init__(self, model: "keras.Model", sample: Sample):
         self._model = model
         self._inner = model.call
         self._powers: dict[str, Power] = {}

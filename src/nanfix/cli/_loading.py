@@ -38,7 +38,7 @@ def load_model(path: Path, *, trusted: bool = False) -> Any:
             "Received: no such file. Check the path."
         )
     try:
-        model = keras.saving.load_model(path, safe_mode=not trusted)
+        model: Any = keras.saving.load_model(path, safe_mode=not trusted)
     except Exception as error:  # of a damaged file anything, of a class of the user's too
         if is_raised_by_nanfix(error):
             raise

@@ -37,7 +37,7 @@ REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, t
 
 
 @quiet()
-def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
+def describe(model: keras.Model, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model
     is built if it was not.
     """
@@ -72,7 +72,7 @@ def describe(model: Any, data: TrainingData, recorded: list[Any]) -> tuple[Run, 
 
 
 def _sample(
-    model: Any,
+    model: keras.Model,
     data: TrainingData,
     recorded: list[Any],
     drawn: tuple[Any, Any],
@@ -125,7 +125,7 @@ def _sample(
     )
 
 
-def _sites(model: Any, x: Any) -> Sites:
+def _sites(model: keras.Model, x: Any) -> Sites:
     """Return where the inputs go. A training step of the user's own may give `call` something else,
     and TensorFlow may refuse a few rows where XLA computes NaN: then that is not known.
     """
@@ -161,7 +161,7 @@ def _is_quantity(site: Site, array: np.ndarray) -> bool:
     return not site.looked_up and bool(site.layers or site.blocked)
 
 
-def _normalizable(model: Any) -> list[tuple[str, Any]]:
+def _normalizable(model: keras.Model) -> list[tuple[str, Any]]:
     """Return address and layer of the layers of weights, the first apart, that another
     layer can be put in front of.
     """

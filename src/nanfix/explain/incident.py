@@ -58,7 +58,12 @@ class Incident:
 
     @quiet()
     def __init__(
-        self, model: Any, data: TrainingData, watched: Watched, watching: Watching, seed: int
+        self,
+        model: keras.Model,
+        data: TrainingData,
+        watched: Watched,
+        watching: Watching,
+        seed: int,
     ):
         self.model, self.data, self.watched, self.watching, self.seed = (
             model,

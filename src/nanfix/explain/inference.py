@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import tree
@@ -30,6 +30,9 @@ from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import OUTGROWN, Recording
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase
+
+if TYPE_CHECKING:
+    import keras
 
 FEW = 32  # rows that a model is asked for, to see whether its predictions are finite
 BATCHES, SECONDS = 64, 2.0  # of validation data that are looked through for rows at fault
@@ -72,7 +75,7 @@ def was_validated(history: Mapping[str, Sequence[float]]) -> bool:
     return loss is not None and math.isfinite(loss)
 
 
-def doubtful(model: Any, recording: Recording) -> bool:
+def doubtful(model: "keras.Model", recording: Recording) -> bool:
     """Say whether a model that trained finitely may give something non-finite in inference.
 
     Code of the user's may do something else there, half precision may overflow where nothing is
@@ -102,7 +105,7 @@ def few_inputs(data: TrainingData, recording: Recording) -> Any:
     return None if batch is None else take_rows(unpacked(batch)[0], slice(0, FEW))
 
 
-def predicts_finite(model: Any, inputs: Any) -> bool:
+def predicts_finite(model: "keras.Model", inputs: Any) -> bool:
     """Say whether what the model gives in inference for these inputs is finite; leaves its state as
     it was.
     """
@@ -117,7 +120,7 @@ def predicts_finite(model: Any, inputs: Any) -> bool:
 
 
 def look(
-    model: Any, validation: TrainingData, training_rows: TrainingData, *, validated: bool
+    model: "keras.Model", validation: TrainingData, training_rows: TrainingData, *, validated: bool
 ) -> Inference:
     """Look for what is not finite in inference: in the `validation` data, or else in rows that were
     trained on. The state of the model is as it was.
@@ -225,12 +228,12 @@ def _may_differ(layer: Any) -> bool:
     return "training" in inspect.signature(call).parameters
 
 
-def _forward(model: Any, batch: Any) -> dict[str, Any]:
+def _forward(model: "keras.Model", batch: Any) -> dict[str, Any]:
     model(unpacked(batch)[0], training=False)
     return {}
 
 
-def _fails(model: Any, inputs: Any, *, training: bool) -> bool:
+def _fails(model: "keras.Model", inputs: Any, *, training: bool) -> bool:
     return bool(len(_nonfinite_rows(model(inputs, training=training))))
 
 
@@ -255,7 +258,7 @@ def _batches(data: TrainingData) -> list[Any]:
 
 
 def _first_failure(
-    model: Any, validation: TrainingData, step: Callable[[Any], Any], *, at_once: bool
+    model: "keras.Model", validation: TrainingData, step: Callable[[Any], Any], *, at_once: bool
 ) -> tuple[Observation | None, list[int]]:
     """Return the first batch of which something is not finite, under the microscope, and the rows
     at fault in all of them; `at_once` the first batch is looked at in any case.
@@ -273,7 +276,9 @@ def _first_failure(
     return seen, found
 
 
-def _rows_at_fault(model: Any, batch: Any, step: Callable[[Any], Any]) -> list[int] | None:
+def _rows_at_fault(
+    model: "keras.Model", batch: Any, step: Callable[[Any], Any]
+) -> list[int] | None:
     """Return the rows for which predictions or loss are not finite, none where that cannot be told
     of single ones; None where the whole batch is fine.
     """

@@ -5,16 +5,19 @@ handed back.
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.model.undo import override
+
+if TYPE_CHECKING:
+    import keras
 
 Moment = Callable[[], AbstractContextManager[None]]
 SAVING = ("save", "save_weights", "export")
 
 
 @contextmanager
-def saving_in(model: Any, moment: Moment) -> Iterator[None]:
+def saving_in(model: "keras.Model", moment: Moment) -> Iterator[None]:
     """Let all that saves the model inside the `with` block do so in a moment in which it is what it
     will be handed back as.
 

@@ -1,7 +1,7 @@
 """The gradients of the training that a prepared model is in, without a step being taken."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,9 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.training_step import recordable
 from nanfix.private.tensorflow import functions_run_eagerly
+
+if TYPE_CHECKING:
+    import keras
 
 Gradient = list[np.ndarray]
 # A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
@@ -28,7 +31,7 @@ class Insight:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
     """
 
-    def __init__(self, model: Any, batches: Callable[[int, int], list[Any]]):
+    def __init__(self, model: "keras.Model", batches: Callable[[int, int], list[Any]]):
         self._model, self.batches = model, batches
 
         def step(batch: Any) -> tuple[list[Any], list[Any]]:

@@ -4,7 +4,7 @@ with.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,14 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import keeping, measure_anew
 from nanfix.model.snapshot import read, restore, take_as_it_is
 
+if TYPE_CHECKING:
+    import keras
+
 LAGS = 0.1  # statistics that still hold this share of what they began with are not yet the data's
 
 
 @contextmanager
-def settled(model: Any, inputs: Callable[[], Iterable[Any]]) -> Iterator[None]:
+def settled(model: "keras.Model", inputs: Callable[[], Iterable[Any]]) -> Iterator[None]:
     """Let running statistics be those of `inputs` inside the `with` block, where training was too
     short for them to be.
 
@@ -37,7 +40,7 @@ def settled(model: Any, inputs: Callable[[], Iterable[Any]]) -> Iterator[None]:
         restore(before)
 
 
-def lagging(model: Any) -> list[Any]:
+def lagging(model: "keras.Model") -> list[Any]:
     """Return the layers whose statistics still hold much of what they began with."""
     optimizer = next(iter(trained_optimizers(model)), None)
     if optimizer is None or not optimizer.built:

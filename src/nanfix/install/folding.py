@@ -76,7 +76,7 @@ class Sites:
         )
 
 
-def find_sites(model: Any, inputs: Any) -> Sites:
+def find_sites(model: keras.Model, inputs: Any) -> Sites:
     """Run the model once on `inputs` (its own structure, a few rows) and see which
     layers its ends lie in.
 
@@ -112,7 +112,7 @@ def find_sites(model: Any, inputs: Any) -> Sites:
     )
 
 
-def callable_alone(model: Any) -> bool:
+def callable_alone(model: keras.Model) -> bool:
     """Say whether a model has a forward pass of its own, and not only a training step."""
     return "call" in vars(model) or type(model).call is not keras.Model.call
 
@@ -338,12 +338,12 @@ class _Trace:
         return Site((layer,))
 
 
-def first_rows(model: Any, x: Any, count: int) -> Any:
+def first_rows(model: keras.Model, x: Any, count: int) -> Any:
     """Return so many rows of what the model is given, or as many as it is built for."""
     return x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or count))
 
 
-def _fixed_batch(model: Any) -> int | None:
+def _fixed_batch(model: keras.Model) -> int | None:
     """Return the number of rows that every batch of the model has, if it is built for one."""
     tensors = tree.flatten(getattr(model, "inputs", None) or [])
     return next((tensor.shape[0] for tensor in tensors if tensor.shape and tensor.shape[0]), None)

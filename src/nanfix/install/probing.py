@@ -239,14 +239,14 @@ def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
     ]
 
 
-def _can_evaluate(model: Any, sites: Sites) -> bool:
+def _can_evaluate(model: keras.Model, sites: Sites) -> bool:
     """Say whether `model.evaluate` can work on the batches that the model is trained on."""
     if type(model).test_step is not keras.Model.test_step:
         return True
     return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
 
 
-def _lacks_targets(model: Any, validation: TrainingData) -> bool:
+def _lacks_targets(model: keras.Model, validation: TrainingData) -> bool:
     """Say whether Keras' own evaluation needs targets that these data have not: only a training
     step of the user's can do without.
     """
@@ -257,7 +257,7 @@ def _lacks_targets(model: Any, validation: TrainingData) -> bool:
     return stock and has_compiled_loss(model) and validation.is_arrays and validation.y is None
 
 
-def _has_loss(model: Any) -> bool:
+def _has_loss(model: keras.Model) -> bool:
     """Say whether Keras' own evaluation has a loss to compute: not where only a training step of
     the user's knows of one.
     """

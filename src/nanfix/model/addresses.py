@@ -8,14 +8,17 @@ counts among the siblings of a layer instead.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.private.objects import direct_layers, graph_of, inputs_struct, is_layer
+
+if TYPE_CHECKING:
+    import keras
 
 SINGLE = "input[0]"  # the one input of a model, where nobody has named it
 
 
-def walk(model: Any) -> Iterator[tuple[str, Any]]:
+def walk(model: "keras.Model") -> Iterator[tuple[str, Any]]:
     """Yield (address, layer) for every layer of the model, nested ones behind their owner, in the
     order they were added.
 
@@ -80,7 +83,7 @@ def _given_name(layer: Any) -> tuple[str, bool]:
     return (automatic[1], False) if automatic else (layer.name, True)
 
 
-def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
+def input_names(model: "keras.Model", given: Any) -> tuple[str | None, ...]:
     """Return for each leaf of what the model is `given`, flattened, the name of the input it
     reaches; None if it reaches none.
 
@@ -105,7 +108,7 @@ def input_names(model: Any, given: Any) -> tuple[str | None, ...]:
     )
 
 
-def declared_inputs(model: Any) -> list[str]:
+def declared_inputs(model: "keras.Model") -> list[str]:
     """Return the names of the inputs that a Functional or built Sequential model declares,
     flattened; empty for any other.
     """

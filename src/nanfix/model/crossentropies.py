@@ -4,9 +4,12 @@ which form from logits.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 PROBABILITIES = (SOFTMAX, SIGMOID)  # the activations that give probabilities
@@ -126,7 +129,7 @@ def crossentropy_of(loss: Any) -> Crossentropy | None:
     return CROSSENTROPIES.get(loss_name(loss))
 
 
-def class_count(model: Any, loss: Any) -> int | None:
+def class_count(model: "keras.Model", loss: Any) -> int | None:
     """Return the number of classes of which the targets are indices; None for other
     targets or several outputs.
     """

@@ -17,7 +17,7 @@ def own_weights(layer: Any) -> dict[str, Any]:
     return {weight.name: weight for weight in own}
 
 
-def nonfinite_weights(model: Any) -> dict[str, dict[str, tuple[float, float]]]:
+def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, float]]]:
     """Return by the address of their layer the weights that hold NaN or inf: by name, the mean and
     the deviation of numbers that suit these entries.
     """

@@ -13,7 +13,7 @@ from nanfix.private.objects import all_layers, graph_of
 from nanfix.records.features import short
 
 
-def constants(model: Any) -> set[int]:
+def constants(model: keras.Model) -> set[int]:
     """Return the ids of the variables that `adapt` has set and no training changes."""
     layers = [layer for layer in all_layers(model) if _is_adapted(layer)]
     return {
@@ -21,7 +21,7 @@ def constants(model: Any) -> set[int]:
     }
 
 
-def ruined(model: Any) -> list[tuple[str, Any]]:
+def ruined(model: keras.Model) -> list[tuple[str, Any]]:
     """Return address and layer of each Normalization that holds a non-finite mean or variance."""
     layers = [(address, layer) for address, layer in walk(model) if _is_adapted(layer)]
     return [
@@ -36,7 +36,7 @@ def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
 
 
-def fed_by(model: Any, layer: Any) -> str | None:
+def fed_by(model: keras.Model, layer: Any) -> str | None:
     """Return the name of the input of the model that goes straight into the layer; None
     where that cannot be told.
     """

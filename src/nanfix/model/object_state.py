@@ -93,7 +93,7 @@ def arrays(states: States) -> Iterator[np.ndarray]:
         yield from _arrays(state, set())
 
 
-def own_layers(model: Any) -> list[Any]:
+def own_layers(model: keras.Model) -> list[Any]:
     """Return the model, and those of its layers whose class is not Keras': only the user's own code
     keeps state elsewhere.
     """
@@ -107,7 +107,7 @@ def own_layers(model: Any) -> list[Any]:
     ]
 
 
-def plain_variables(model: Any) -> list[Any]:
+def plain_variables(model: keras.Model) -> list[Any]:
     """Return what TensorFlow code of the user's own trains or counts with and Keras does not track:
     variables, generators.
     """
@@ -119,7 +119,7 @@ def plain_variables(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def counters(model: Any) -> list[tuple[Any, dict[str, Any]]]:
+def counters(model: keras.Model) -> list[tuple[Any, dict[str, Any]]]:
     """Return the numbers, arrays, and lists or dicts of numbers that a model and its
     layers hold as plain attributes.
     """

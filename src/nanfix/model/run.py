@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from nanfix.model.activations import activation_name, is_bounded, with_activatio
 from nanfix.model.addresses import walk
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.private.objects import given_loss, learning_rate_of
+
+if TYPE_CHECKING:
+    import keras
 
 # Shares of the past that an optimizer keeps: at least 0, below 1.
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")
@@ -108,7 +111,7 @@ class Run:
             operation gives; None where that was not seen.
     """
 
-    model: Any
+    model: "keras.Model"
     sample: Sample
     members: Mapping[str, Any] = field(default_factory=dict)
     user_loss: Any = None
@@ -123,7 +126,7 @@ class Run:
     outputs: tuple[str | None, ...] | None = None
 
     @classmethod
-    def of(cls, model: Any, sample: Sample, **facts: Any) -> "Run":
+    def of(cls, model: "keras.Model", sample: Sample, **facts: Any) -> "Run":
         """Return the run of a compiled model; what can be read off the model is read
         now, `facts` are the other ones.
         """
@@ -256,14 +259,14 @@ def linear_throughout(run: Run) -> list[Any]:
     return hidden if all(activation_name(layer) == "linear" for layer in hidden) else []
 
 
-def base_optimizer(model: Any) -> Any:
+def base_optimizer(model: "keras.Model") -> Any:
     """Return the optimizer that clips and updates, the first of several; None where the
     model has none.
     """
     return next(iter(trained_optimizers(model)), None)
 
 
-def has_schedule(model: Any) -> bool:
+def has_schedule(model: "keras.Model") -> bool:
     """Say whether a learning rate is a schedule or a function, and not a number."""
     import keras  # loads TensorFlow
 
@@ -271,7 +274,7 @@ def has_schedule(model: Any) -> bool:
     return any(callable(rate) and not isinstance(rate, keras.Variable) for rate in rates)
 
 
-def current_learning_rate(model: Any) -> float | None:
+def current_learning_rate(model: "keras.Model") -> float | None:
     """Return the rate the model's next step would use, of its first optimizer; None
     where that has no such number.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +11,16 @@ from nanfix.model.run import fades
 from nanfix.model.snapshot import Snapshot, restore
 from nanfix.model.undo import put
 
+if TYPE_CHECKING:
+    import keras
 
-def keeping(model: Any) -> list[tuple[str, Any]]:
+
+def keeping(model: "keras.Model") -> list[tuple[str, Any]]:
     """Return address and layer of each that keeps a moving mean and variance."""
     return [(address, layer) for address, layer in walk(model) if _keeps(layer)]
 
 
-def faults(model: Any) -> list[tuple[Any, str]]:
+def faults(model: "keras.Model") -> list[tuple[Any, str]]:
     """Return the layers with whose statistics nothing finite can be computed in inference, and
     what is wrong with them; reads the statistics and runs nothing.
     """
@@ -25,7 +28,7 @@ def faults(model: Any) -> list[tuple[Any, str]]:
     return [(layer, fault) for layer, fault in found if fault]
 
 
-def remarks(model: Any) -> list[str]:
+def remarks(model: "keras.Model") -> list[str]:
     """Return a sentence for each layer whose statistics are finite, but not those of the data,
     since its momentum lets them run away or stand still.
     """
@@ -38,7 +41,9 @@ def remarks(model: Any) -> list[str]:
     ]
 
 
-def estimated(model: Any, layers: list[Any], inputs: Iterable[Any]) -> list[tuple[Any, np.ndarray]]:
+def estimated(
+    model: "keras.Model", layers: list[Any], inputs: Iterable[Any]
+) -> list[tuple[Any, np.ndarray]]:
     """Return the statistics of `layers`, each variable with its mean over what goes through the
     model in training; changes the state of the model.
 
@@ -56,7 +61,9 @@ def estimated(model: Any, layers: list[Any], inputs: Iterable[Any]) -> list[tupl
     return [(variable, np.array(variable)) for variable in statistics]
 
 
-def measure_anew(model: Any, layers: list[Any], inputs: Iterable[Any], state: Snapshot) -> None:
+def measure_anew(
+    model: "keras.Model", layers: list[Any], inputs: Iterable[Any], state: Snapshot
+) -> None:
     """Put the model into `state`, with these layers' statistics those of the inputs."""
     measured = estimated(model, layers, inputs)
     restore(state)

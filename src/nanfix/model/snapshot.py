@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,9 @@ from nanfix.model.object_state import (
     remember,
 )
 from nanfix.model.optimizers import optimizers
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,12 @@ def nonfinite_variables(model: Any) -> list[str]:
 
 
 def take(
-    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
+    model: Any,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+    total: int = 0,
+    callbacks: Iterable[Any] = (),
 ) -> Snapshot | None:
     """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite."""
     snapshot = take_as_it_is(model, epoch=epoch, step=step, total=total, callbacks=callbacks)
@@ -140,7 +148,12 @@ def take(
 
 
 def take_as_it_is(
-    model: Any, *, epoch: int = 0, step: int = 0, total: int = 0, callbacks: Iterable[Any] = ()
+    model: Any,
+    *,
+    epoch: int = 0,
+    step: int = 0,
+    total: int = 0,
+    callbacks: Iterable[Any] = (),
 ) -> Snapshot:
     """Return a snapshot of `model`, finite or not."""
     variables = tuple(state_variables(model))
@@ -159,7 +172,9 @@ def take_as_it_is(
     )
 
 
-def verified(model: Any, variables: Iterable[Any], tensors: Iterable[Any]) -> float | None:
+def verified(
+    model: "keras.Model", variables: Iterable[Any], tensors: Iterable[Any]
+) -> float | None:
     """Return the norm of the weights among what variables hold; None when a weight, slot or
     statistic is non-finite.
 

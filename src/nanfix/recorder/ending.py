@@ -20,7 +20,7 @@ KEEPS = keras.callbacks.BackupAndRestore
 
 
 def ended(
-    model: Any, data: TrainingData, watched: Watched
+    model: keras.Model, data: TrainingData, watched: Watched
 ) -> tuple[dict[str, list[float]], list[int]]:
     """Give callbacks and history the epochs that plain Keras would have gone on with,
     and end the training.
@@ -43,7 +43,7 @@ def ended(
 
 
 @contextmanager
-def _boards(model: Any, data: TrainingData) -> Iterator[list[Any]]:
+def _boards(model: keras.Model, data: TrainingData) -> Iterator[list[Any]]:
     """Open again the files of the user's TensorBoards, which were closed when the training broke
     off; they are told neither of the graph nor of the weights, which have stayed as they were.
     """
@@ -58,7 +58,7 @@ def _boards(model: Any, data: TrainingData) -> Iterator[list[Any]]:
 
 
 def _end(
-    model: Any, data: TrainingData, watched: Watched, callbacks: Sequence[Any], log: Any
+    model: keras.Model, data: TrainingData, watched: Watched, callbacks: Sequence[Any], log: Any
 ) -> None:
     """Tell callbacks of every epoch that is left, and of the end."""
     assert watched.incident is not None
@@ -83,7 +83,7 @@ def _end(
             callback.on_train_end(dict(logs))
 
 
-def _history_of(model: Any, watched: Watched) -> Any:
+def _history_of(model: keras.Model, watched: Watched) -> Any:
     """Return a History that has seen the training as far as it went."""
     log = keras.callbacks.History()
     log.set_model(model)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.data.training_data import TrainingData
 from nanfix.model.faults import Net
@@ -22,6 +22,9 @@ from nanfix.recorder.callbacks import (
 )
 from nanfix.recorder.recording import Nonfinite, Recording
 from nanfix.recorder.snapshot_files import SnapshotStore, joined
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Watched:
 
 
 def watch(  # long: a third is its docstring, a fifth its answer
-    model: Any,
+    model: "keras.Model",
     data: TrainingData,
     watching: Watching | None = None,
     *,
@@ -155,7 +158,9 @@ def watch(  # long: a third is its docstring, a fifth its answer
     )
 
 
-def _fit(model: Any, arguments: dict[str, Any], recorder: FlightRecorder) -> Nonfinite | None:
+def _fit(
+    model: "keras.Model", arguments: dict[str, Any], recorder: FlightRecorder
+) -> Nonfinite | None:
     """Run `model.fit`, and return what it was left for; None when it came to its end."""
     incident = None
     try:
@@ -172,7 +177,7 @@ def _fit(model: Any, arguments: dict[str, Any], recorder: FlightRecorder) -> Non
     return incident or recorder.incident  # a `fit` of the user's own may have swallowed it
 
 
-def restore_if_ruined(model: Any, recording: Recording) -> None:
+def restore_if_ruined(model: "keras.Model", recording: Recording) -> None:
     """Put the model back to its last verified state when a training that somebody else
     ended has left it non-finite.
     """

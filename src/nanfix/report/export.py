@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 from pprint import pformat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.records.atomic import replacing, unwritable, write_text
@@ -13,6 +13,8 @@ from nanfix.remedies.registry import get
 from nanfix.report.fix_file import FixFile, load, read_fix, repaired_call, run_record
 
 if TYPE_CHECKING:  # a report exports itself
+    import keras
+
     from nanfix.report.report import Report
 
 __all__ = [
@@ -89,7 +91,7 @@ def _by_hand(edit: Edit) -> list[str]:
     return list(dict.fromkeys(commented)) if len(commented) == 2 else commented
 
 
-def save_model(model: Any, path: Path) -> None:
+def save_model(model: "keras.Model", path: Path) -> None:
     """Write the model to `path`, which ends in ".keras", whole or not at all.
 
     Raises:

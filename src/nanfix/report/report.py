@@ -15,6 +15,8 @@ from nanfix.report.export import export
 from nanfix.report.trial import TrialRecord
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
+    import keras
+
     from nanfix.recorder.recording import RecorderUsage
 
 
@@ -59,7 +61,7 @@ class Report:
     """
 
     outcome: Outcome
-    model: Any
+    model: "keras.Model"
     history: dict[str, list[float]]
     epoch: list[int]
     params: dict[str, Any]

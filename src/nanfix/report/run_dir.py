@@ -32,7 +32,7 @@ CHUNK = 65_536  # rows that are summed in one go
 ADOPTED = "snapshots-of-the-repaired-training"
 
 
-def fingerprint(model: Any, data: TrainingData) -> dict[str, Any]:
+def fingerprint(model: keras.Model, data: TrainingData) -> dict[str, Any]:
     """Return what identifies a run: the model's layers and weights by shape, how it is
     compiled, and how it is fed.
 
@@ -114,7 +114,7 @@ def _held_arrays(leaf: Any) -> list[np.ndarray]:
     return [np.atleast_1d(np.asarray(leaf))]
 
 
-def compiled(model: Any) -> Any:
+def compiled(model: keras.Model) -> Any:
     """Return the settings of the optimizers and what else the model was compiled with."""
     optimizers = {
         name: value for name, value in vars(model).items() if isinstance(value, keras.Optimizer)

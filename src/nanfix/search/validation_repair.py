@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import tree
@@ -37,6 +37,9 @@ from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Strategy
 from nanfix.search.space import Space, build_space
+
+if TYPE_CHECKING:
+    import keras
 
 AGAIN = (
     "The validation figures of the last epoch were measured again, with the repaired model; those "
@@ -79,7 +82,7 @@ class ValidationIncident:
     why.
     """
 
-    model: Any
+    model: "keras.Model"
     data: TrainingData
     validation: TrainingData
     training_rows: TrainingData
@@ -91,7 +94,9 @@ class ValidationIncident:
 
     @classmethod
     @quiet()
-    def of(cls, model: Any, data: TrainingData, watched: Watched) -> "ValidationIncident | None":
+    def of(
+        cls, model: "keras.Model", data: TrainingData, watched: Watched
+    ) -> "ValidationIncident | None":
         """Return the incident of a training that has ended, or None when its model is fit for use.
 
         The model is run only where neither its validation nor its statistics tell that.
@@ -227,7 +232,7 @@ class ValidationIncident:
         return figures if math.isfinite(loss) and beaten else None
 
 
-def _is_fit(model: Any, data: TrainingData, watched: Watched) -> bool:
+def _is_fit(model: "keras.Model", data: TrainingData, watched: Watched) -> bool:
     """Say whether a model is fit for use whose validation showed nothing else.
 
     Statistics are read; the model itself is run only where no validation has shown that it is

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
+
+if TYPE_CHECKING:
+    import keras
 
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
 ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
@@ -193,7 +196,7 @@ def directions(figures: Iterable[str]) -> dict[str, str]:
     return {name: direction for name, direction in known.items() if direction is not None}
 
 
-def moved(model: Any, start: Snapshot) -> bool:
+def moved(model: "keras.Model", start: Snapshot) -> bool:
     """Say whether a trainable weight is another than in the snapshot; also where the model has
     others by now.
     """

@@ -9,10 +9,13 @@ import sys
 import weakref
 from collections import Counter
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanfix.model.user_code import is_own, is_users, outward, span, users_call
 from nanfix.records.source_places import Made, Span
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Places:
@@ -59,7 +62,7 @@ class Places:
         """Return the call that made an object, or None where it is not the user's own."""
         return self._found(self._made, made, type(made).__name__)
 
-    def compiled(self, model: Any) -> Made | None:
+    def compiled(self, model: "keras.Model") -> Made | None:
         """Return the call that compiled a model, or None where it is not the user's own."""
         return self._found(self._compiled, model, "compile")
 

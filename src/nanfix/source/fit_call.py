@@ -67,7 +67,7 @@ class FitCall:
     """
 
     places: Places
-    model: Any
+    model: keras.Model
     fit: Made | None
     compiled: Made | None
     optimizers: tuple[OptimizerMade, ...]
@@ -77,7 +77,7 @@ class FitCall:
 
     @classmethod
     def of(
-        cls, places: Places, model: Any, fit: Made | None, arguments: Mapping[str, Any]
+        cls, places: Places, model: keras.Model, fit: Made | None, arguments: Mapping[str, Any]
     ) -> "FitCall":
         """Return what is to be known of a compiled model before `fit` trains it;
         nothing is built or drawn.
@@ -95,7 +95,9 @@ class FitCall:
         )
 
 
-def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
+def entries(
+    places: Places, model: keras.Model
+) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
     """Yield for each input its name, with the call that makes it, and the one that makes a
     Sequential model's first layer.
     """
@@ -115,7 +117,7 @@ def entries(places: Places, model: Any) -> Iterator[tuple[str, tuple[Made | None
             yield name, (_input(places, made.get(id(tensor)), model), None)
 
 
-def _input(places: Places, layer: Any, model: Any) -> Made | None:
+def _input(places: Places, layer: Any, model: keras.Model) -> Made | None:
     """Return the call of keras.Input, or None where Keras made the input itself, of the
     shape that a layer was given.
     """
@@ -123,7 +125,7 @@ def _input(places: Places, layer: Any, model: Any) -> Made | None:
     return None if made is None or (whole is not None and made.place == whole.place) else made
 
 
-def own_call(model: Any) -> Any:
+def own_call(model: keras.Model) -> Any:
     """Return the code of a `call` that the user has written, or None for Keras' own."""
     function = inspect.unwrap(type(model).call)
     return (
