@@ -1,7 +1,6 @@
-"""Give the last layer an activation that keeps its outputs where the loss is defined."""
+"""Give the layer of an output an activation that keeps it where its loss is defined."""
 
 from nanfix.changes.layers import LayerAttributes
-from nanfix.model.crossentropies import takes_logits
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
 from nanfix.remedies.strategy import Strategy, Tier
@@ -10,8 +9,8 @@ INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
 
 
 class ConstrainOutputs(Strategy):
-    """Let the last layer compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where its f(z)
-    leaves the domain of the loss.
+    """Let the layer of an output compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where its
+    f(z) leaves the domain of the loss; of several outputs that of which the loss fails.
 
     A logarithm or root of the outputs is not defined below 0; kept inside its domain at that very
     operation, it gives no gradient there, and a loss that has other terms, as Poisson's, then falls
@@ -32,32 +31,31 @@ class ConstrainOutputs(Strategy):
     reference = "Dugas et al. (2000), NeurIPS"
 
     def refusal(self, diagnosis, run, plan):
-        if diagnosis.place.phase is not Phase.LOSS or takes_logits(run.user_loss):
+        if diagnosis.place.phase is not Phase.LOSS:
             return "it was not the loss of the outputs that failed"
         return (
             None
             if _needed(run) is not None
-            else "no activation of the last layer makes this loss finite"
+            else "no activation of an output layer makes this loss finite"
         )
 
     def space(self, hp, diagnosis, run, plan):
-        assert run.output_activation is not None, "space is asked only where the strategy applies"
-        return {"layer": run.output_activation[0], "activation": _needed(run)}
+        needed = _needed(run)
+        assert needed is not None, "space is asked only where the strategy applies"
+        return {"layer": needed[0], "activation": needed[1]}
 
     def apply(self, run, plan, *, layer, activation):
         return plan.with_change(LayerAttributes.of([layer], activation=activation))
 
     def explain(self, params):
-        return f"Use the activation {params['activation']} in the last layer, {params['layer']}."
+        return f"Use the activation {params['activation']} in the output layer, {params['layer']}."
 
     def snippet(self, params):
         return f"# layer {params['layer']}: activation={params['activation']!r}"
 
 
-def _needed(run) -> str | None:
+def _needed(run) -> tuple[str, str] | None:
     # TensorFlow is loaded when it is needed, not with the catalogue.
     from nanfix.explain.loss_probe import needed_activation
 
-    if run.output_activation is None or run.output_name in INTO_DOMAIN:
-        return None
     return needed_activation(run, INTO_DOMAIN)

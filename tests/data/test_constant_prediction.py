@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix.data.constant_prediction import constant_losses, trained_outputs
+from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.training_data import TrainingData
 from nanfix.testing import contract
 
@@ -73,17 +73,3 @@ def test_a_constant_of_few_rows_is_not_known():
     model = heads(("sold", 1, "sigmoid"), ("rare", 1, "sigmoid"))
     model.compile("sgd", "binary_crossentropy")
     assert set(losses(model, [SOLD, rare])) == {"sold_loss"}
-
-
-@pytest.mark.parametrize("weights", [[1.0, 0.0], {"price": 1.0, "sold": 0.0}])
-def test_an_output_that_is_weighed_with_0_is_not_trained(weights):
-    model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
-    model.compile("sgd", ["mse", "binary_crossentropy"], loss_weights=weights)
-    assert trained_outputs(model) == ["price_loss"]
-
-
-def test_outputs_are_told_apart_where_there_are_several():
-    model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
-    model.compile("sgd", ["mse", "binary_crossentropy"])
-    assert trained_outputs(model) == ["price_loss", "sold_loss"]
-    assert trained_outputs(heads(("price", 1, None))) == []

@@ -90,8 +90,10 @@ def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, end
 )
 def test_activation_with_which_the_loss_is_defined(loss, last, needed):
     run = setup_of(loss, last)
-    before = run.activations[-1][1].activation
-    assert needed_activation(run, ("softplus", "sigmoid")) == needed
+    address, layer = run.activations[-1]
+    before = layer.activation
+    found = needed_activation(run, ("softplus", "sigmoid"))
+    assert found == (None if needed is None else (address, needed))
     assert run.activations[-1][1].activation is before
 
 
@@ -99,7 +101,27 @@ def test_activation_is_the_same_whatever_weights_a_trial_has_left():
     run = setup_of(explosions.poisson)
     for weight in run.model.weights:
         weight.assign(weight * np.nan)
-    assert needed_activation(run, ("softplus", "sigmoid")) == "softplus"
+    needed = needed_activation(run, ("softplus", "sigmoid"))
+    assert needed is not None and needed[1] == "softplus"
+
+
+def overlap(y, p):
+    """A share that is not defined where both are 0."""
+    return 1.0 - ops.sum(y * p, axis=-1) / ops.sum(y + p, axis=-1)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_of_several_outputs_that_of_which_the_loss_fails(as_dict):
+    x, y = explosions.table(rows=16)
+    inputs = keras.Input((4,))
+    kind = keras.layers.Dense(3, "softmax", name="kind")(inputs)
+    box = keras.layers.Dense(2, "relu", name="box")(inputs)
+    model = keras.Model(inputs, [kind, keras.layers.Dense(1, name="a")(inputs), box])
+    model.compile("sgd", ["sparse_categorical_crossentropy", "mse", overlap])
+    given = [np.zeros(16, "int64"), y, np.zeros((16, 2), "float32")]
+    targets = dict(zip(("kind", "a", "box"), given, strict=True)) if as_dict else given
+    run = contract.run_of(model, x, targets)
+    assert needed_activation(run, ("softplus", "sigmoid")) == ("box", "softplus")
 
 
 def test_loss_without_targets_is_not_judged():

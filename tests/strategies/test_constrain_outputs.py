@@ -27,7 +27,7 @@ def test_last_layer_gets_what_the_loss_is_defined_for():
     assert only == {"layer": "dense[2]", "activation": "softplus"}
     changed = get(NAME).apply(run, Plan(), **only)
     assert changed.of(LayerAttributes).attributes == {"dense[2]": {"activation": "softplus"}}
-    assert get(NAME).explain(only) == "Use the activation softplus in the last layer, dense[2]."
+    assert get(NAME).explain(only) == "Use the activation softplus in the output layer, dense[2]."
     assert get(NAME).snippet(only) == "# layer dense[2]: activation='softplus'"
 
 

@@ -1,6 +1,6 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -122,6 +122,7 @@ def _sample(
         quantities=quantities,
         unfilterable=unfilterable(data, recorded),
         names=names,
+        target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
     )
 
 

@@ -2,8 +2,9 @@
 there, or fall for ever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -14,8 +15,10 @@ from keras import tree
 from nanfix.changes.graph_guard import guarded, install
 from nanfix.changes.guards import Guard
 from nanfix.data.arrays import take_rows
-from nanfix.model.activations import activation_of, is_bounded
+from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.addresses import walk
+from nanfix.model.crossentropies import takes_logits
+from nanfix.model.outputs import in_order, output_names, outputs_of
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
 from nanfix.records.diagnosis import Phase, Place
@@ -66,30 +69,35 @@ def falls_without_end(guard: Guard, run: Run) -> bool:
         return False
 
 
-def needed_activation(run: Run, names: tuple[str, ...]) -> str | None:
-    """Return the first of these activations with which the last layer gives what the loss takes,
-    and has a minimum for.
+def needed_activation(run: Run, names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the layer of an output, by its address, and the first of these activations with which
+    it gives what its loss takes, and has a minimum for; None where no output needs one.
 
-    It is tried on drawn outputs, so that the answer does not depend on the weights that
-    a trial has left.
+    It is tried on drawn outputs, so that the answer does not depend on the weights that a trial has
+    left. Of several outputs it is the first whose loss is not finite of them as it stands.
     """
-    last = run.output_activation
-    outputs = None if last is None or is_bounded(activation_of(last[1])) else _outputs(run)
-    if outputs is None:
-        return None
-    loss, drawn = (
-        _loss(run),
-        SPREAD * np.random.default_rng(0).normal(size=outputs.shape).astype("float32"),
-    )
+    for head in _heads(run):
+        present = activation_of(head.layer)
+        if is_bounded(present) or activation_name(head.layer) in names or takes_logits(head.given):
+            continue
+        drawn = SPREAD * np.random.default_rng(0).normal(size=head.shape).astype("float32")
+        try:
+            if head.single or not np.isfinite(head.loss(np.asarray(present(drawn)))):
+                return _first_within(head, names, drawn)
+        except REFUSED:
+            continue
+    return None
+
+
+def _first_within(
+    head: "_Head", names: tuple[str, ...], drawn: np.ndarray
+) -> tuple[str, str] | None:
     for activation in map(keras.activations.get, names):
         values = np.asarray(activation(drawn))
-        try:
-            if np.isfinite(loss(values)) and (
-                is_bounded(activation) or not _has_no_bottom(loss, values)
-            ):
-                return activation.__name__
-        except REFUSED:
-            return None
+        if np.isfinite(head.loss(values)) and (
+            is_bounded(activation) or not _has_no_bottom(head.loss, values)
+        ):
+            return head.address, activation.__name__
     return None
 
 
@@ -157,6 +165,39 @@ def _smaller(given: Any, share: float) -> Any:
     return tree.map_structure(smaller, given)
 
 
+@dataclass(frozen=True)
+class _Head:
+    """An output that a layer of the model gives, its loss as it was given and as a function of
+    values of this shape.
+    """
+
+    address: str
+    layer: Any
+    given: Any
+    loss: Loss
+    shape: tuple[int, ...]
+    single: bool
+
+
+def _heads(run: Run) -> Iterator[_Head]:
+    """Yield the outputs that layers give, each with its loss on the first rows."""
+    if run.output_activation is not None:
+        outputs = _outputs(run)
+        if outputs is not None:
+            yield _Head(*run.output_activation, run.user_loss, _loss(run), outputs.shape, True)
+        return
+    outputs = list(outputs_of(run))
+    targets = in_order(list(run.sample.targets), run.sample.target_names, output_names(run.model))
+    if len(outputs) != len(targets):
+        return
+    for output, target in zip(outputs, targets, strict=True):
+        if output.address is not None:
+            rows = target[:ROWS]
+            layer, shape = run.members[output.address], (len(rows), *output.shape)
+            loss = _loss_on(output.loss, rows)
+            yield _Head(output.address, layer, output.loss, loss, shape, False)
+
+
 def _outputs(run: Run) -> np.ndarray | None:
     """Return what the model gives for the first rows; None where that is no single tensor of a loss
     with a single target.
@@ -169,9 +210,13 @@ def _outputs(run: Run) -> np.ndarray | None:
 
 def _loss(run: Run, guard: Guard | None = None) -> Loss:
     """Return the user's loss as a function of the outputs for the first rows."""
-    targets = run.sample.targets[0][:ROWS]
+    return _loss_on(run.user_loss, run.sample.targets[0][:ROWS], guard)
+
+
+def _loss_on(given: Any, targets: np.ndarray, guard: Guard | None = None) -> Loss:
+    """Return a loss as a function of the outputs for the rows of these targets."""
     targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
-    user_loss = CompileLoss(loss=run.user_loss)
+    user_loss = CompileLoss(loss=given)
 
     def loss(truth: Any, values: Any) -> Any:
         with nullcontext() if guard is None else guarded(guard):

@@ -8,8 +8,8 @@ import numpy as np
 from keras import tree
 
 from nanfix.data.arrays import flat_arrays, rows_in, take_rows
-from nanfix.data.constant_prediction import in_order
 from nanfix.data.training_data import TrainingData
+from nanfix.model.outputs import in_order, output_names
 
 # Times that targets are dealt out anew, so that their mean is no chance, and that one row's are
 # given to all; among few rows most get what they had, or the like.
@@ -43,10 +43,7 @@ class RowByRow:
             return []
         x, y = (take_rows(part, slice(0, MOST)) for part in (self.validation.x, self.validation.y))
         outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(x, training=False))]
-        several = len(outputs) > 1
-        names: list[str] = (
-            list(getattr(self.model, "output_names", None) or ()) if several else ["output"]
-        )
+        names = output_names(self.model) if len(outputs) > 1 else ["output"]
         targets = in_order(flat_arrays(y), y, names)
         if not len(names) == len(outputs) == len(targets):
             return []

@@ -43,6 +43,7 @@ class Sample:
     known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
     `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
+    `target_names` are the keys of targets that are given in a dict.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -56,6 +57,7 @@ class Sample:
     quantities: tuple[bool, ...] = ()
     unfilterable: str | None = None
     names: tuple[str | None, ...] = ()
+    target_names: frozenset[str] = frozenset()
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:

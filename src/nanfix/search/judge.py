@@ -11,12 +11,13 @@ from nanfix.changes.loss import Loss
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
-from nanfix.data.constant_prediction import constant_losses, trained_outputs
+from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import Net, is_refusal, one_line
+from nanfix.model.outputs import trained_outputs
 from nanfix.model.snapshot import Snapshot
 from nanfix.records.errors import NothingLeftError
 from nanfix.remedies.fix import Fix

@@ -1,0 +1,82 @@
+"""The outputs of a model, each by itself: its loss, its shape, and the layer that gives it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras import tree
+
+from nanfix.model.activations import activation_name
+from nanfix.model.run import Run
+from nanfix.private.objects import given_loss_weights
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a model: the name under which Keras logs its loss, that loss, the shape without
+    rows, the activation that it comes from, if that can be told, and the address of the layer that
+    gives it, None for another operation.
+    """
+
+    logged: str
+    loss: Any
+    shape: tuple[int, ...]
+    activation: str | None
+    address: str | None = None
+
+
+def outputs_of(run: Run) -> Iterator[Output]:
+    """Yield the outputs of a model in their order; nothing where losses cannot be told apart."""
+    shapes, model = getattr(run.model, "output_shape", None), run.model
+    if isinstance(shapes, tuple) and all(isinstance(size, int | None) for size in shapes):
+        if None not in shapes[1:] and not isinstance(run.user_loss, dict | list | tuple):
+            last = run.output_activation
+            activation = None if last is None else run.output_name
+            yield Output("loss", run.user_loss, shapes[1:], activation, last and last[0])
+        return
+    names, losses = output_names(model), run.user_loss
+    if isinstance(losses, dict):
+        losses = [losses.get(name) for name in names]
+    elif not isinstance(losses, list | tuple):
+        losses = [losses] * len(names)
+    flat = [tuple(each.shape) for each in tree.flatten(getattr(model, "outputs", None) or ())]
+    if len(flat) != len(names) or len(losses) != len(names) or None in losses:
+        return
+    by_name = {layer.name: layer for layer in model.layers}
+    addresses = run.outputs or ()
+    if len(addresses) != len(names):
+        addresses = [None] * len(names)
+    for name, loss, shape, address in zip(names, losses, flat, addresses, strict=True):
+        if None in shape[1:]:
+            return
+        layer = by_name.get(name)
+        activation = activation_name(layer) if hasattr(layer, "activation") else None
+        yield Output(f"{name}_loss", loss, shape[1:], activation, address)
+
+
+def output_names(model: Any) -> list[str]:
+    """Return the names of a model's outputs; none where it has none."""
+    return list(getattr(model, "output_names", None) or ())
+
+
+def trained_outputs(model: Any) -> list[str]:
+    """Return the names under which Keras logs the losses of several outputs, without those that are
+    weighed with 0; nothing for a single one.
+    """
+    names, weights = output_names(model), given_loss_weights(model)
+    if isinstance(weights, list | tuple) and len(weights) == len(names):
+        weights = dict(zip(names, weights, strict=True))
+    given = weights if isinstance(weights, Mapping) else {}
+    trained = [name for name in names if given.get(name) != 0]
+    return [f"{name}_loss" for name in trained] if len(names) > 1 else []
+
+
+def in_order(arrays: list[Any], given: Any, names: list[str]) -> list[Any]:
+    """Return the flattened arrays of what was `given` for the outputs, in the order of these: a
+    dict, of which the keys are enough, is flattened by their order.
+    """
+    named = isinstance(given, Mapping | set | frozenset)
+    if not named or set(given) != set(names) or len(arrays) != len(names):
+        return arrays
+    found = dict(zip(sorted(given), arrays, strict=True))
+    return [found[name] for name in names]
