@@ -10,7 +10,8 @@ from keras import layers
 from nanfix.changes.insertion import can_rebuild, insert_at_ends, normalization
 from nanfix.changes.maps import Affine, TargetScaling
 from nanfix.changes.scaling_call import Gate
-from nanfix.install.folding import find_sites, fold_inputs, fold_output, foldable_with
+from nanfix.install.folding import fold_inputs, fold_output, foldable_with
+from nanfix.install.sites import find_sites
 from nanfix.model.addresses import SINGLE, declared_inputs
 from nanfix.model.run import Sample
 

@@ -14,7 +14,7 @@ from nanfix.data.datasets import batch_size_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
-from nanfix.install.folding import OTHERWISE, UNSEEN, Site, Sites, find_sites, first_rows
+from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, first_rows
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.quiet import quiet

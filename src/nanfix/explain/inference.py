@@ -20,7 +20,7 @@ from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit
 from nanfix.explain.microscope import NOT_EAGERLY, Observation, observe
-from nanfix.install.folding import callable_alone
+from nanfix.install.sites import callable_alone
 from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.object_state import count_again, counters
 from nanfix.model.running_statistics import faults

@@ -29,14 +29,8 @@ from nanfix.changes.scaling import Scaling
 from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
-from nanfix.install.folding import (
-    UNSEEN,
-    Sites,
-    first_rows,
-    fold_inputs,
-    fold_output,
-    foldable_inputs,
-)
+from nanfix.install.folding import fold_inputs, fold_output, foldable_inputs
+from nanfix.install.sites import UNSEEN, Sites, first_rows
 from nanfix.model.undo import put
 from nanfix.private.objects import compile_config
 from nanfix.records.errors import CannotHandBack

@@ -23,7 +23,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
 from nanfix.install._row_by_row import RowByRow
 from nanfix.install._statistics import settled
-from nanfix.install.folding import OTHERWISE, Sites, callable_alone
+from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import RecordingStep, is_running_mean, loss_of, named_loss
 from nanfix.private.objects import has_compiled_loss

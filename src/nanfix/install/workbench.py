@@ -15,8 +15,8 @@ from nanfix.install._hand_back import HandBack
 from nanfix.install._insight import Insight
 from nanfix.install._installing import Installer
 from nanfix.install._row_by_row import RowByRow
-from nanfix.install.folding import Sites
 from nanfix.install.probing import Probe, Prober
+from nanfix.install.sites import Sites
 from nanfix.model.quiet import quiet
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot

@@ -23,7 +23,7 @@ from nanfix.explain.inference import (
     predicts_finite,
     was_validated,
 )
-from nanfix.install.folding import Sites, callable_alone
+from nanfix.install.sites import Sites, callable_alone
 from nanfix.install.workbench import Workbench
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness

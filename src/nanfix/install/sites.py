@@ -1,0 +1,238 @@
+"""Where the inputs and outputs of a model meet its layers: which of them a scaling could be folded
+into, and which give the outputs.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, tree
+
+from nanfix.data.arrays import rows_in, take_rows
+from nanfix.model.activations import settable_activation
+from nanfix.model.addresses import input_names
+from nanfix.model.operations import Operation, traced
+from nanfix.model.undo import override
+from nanfix.private.tensorflow import functions_run_eagerly
+
+RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
+HALF = ("float16", "bfloat16")
+LOOKUPS = (layers.Embedding, layers.Masking)
+PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
+RESHAPING = layers.Reshape | layers.Flatten | layers.Identity
+NO_CALL = "the model has no call of its own"
+OTHERWISE = "the model's own training step gives its call something else than the inputs of a batch"
+UNSEEN = (NO_CALL, OTHERWISE)
+IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an input enters or an output leaves the model: the layers to fold into, or
+    why that cannot be exact.
+    """
+
+    layers: tuple[Any, ...] = ()
+    blocked: str | None = None
+    looked_up: bool = False  # class indices or a mask value, whose numbers must stay as they are
+
+    @property
+    def foldable(self) -> bool:
+        return bool(self.layers) and self.blocked is None and not self.looked_up
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The sites of every input by its name, and of the single output.
+
+    `outer` are the layers whose activation gives the outputs, None for an output that something
+    else gives; None where no output was seen.
+    """
+
+    inputs: Mapping[str, Site]
+    output: Site
+    outer: tuple[Any, ...] | None = None
+
+    def foldable_alone(self, name: str) -> bool:
+        """Say whether an input's scaling folds, whatever is done to the other inputs:
+        no layer takes two of them.
+        """
+        own = {id(layer) for layer in self.inputs[name].layers}
+        others = (site for other, site in self.inputs.items() if other != name)
+        return self.inputs[name].foldable and not any(
+            id(layer) in own for site in others for layer in site.layers
+        )
+
+
+def find_sites(model: keras.Model, inputs: Any) -> Sites:
+    """Run the model once on `inputs` (its own structure, a few rows) and see which
+    layers its ends lie in.
+
+    A model that only trains, as a GAN that has no call of its own, has no such ends. One that is
+    not built is built first.
+    """
+    if not callable_alone(model):
+        closed = Site(blocked=NO_CALL)
+        return Sites(
+            {name: closed for name in input_names(model, inputs) if name is not None}, closed
+        )
+    if not model.built:
+        model(inputs, training=False)  # as Keras does it, so that a saved model knows of its shapes
+    inputs = tree.map_structure(
+        lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, inputs
+    )
+    trace, names, inner = _Trace(), input_names(model, inputs), model.call
+
+    def call(given, *args, **kwargs):
+        leaves = [leaf if leaf is None else tf.identity(leaf) for leaf in tree.flatten(given)]
+        trace.begin(dict(zip(names, leaves, strict=True)))
+        return inner(tree.pack_sequence_as(given, leaves), *args, **kwargs)
+
+    with ExitStack() as during:
+        override(during, model, "call", call)
+        # Layers and calls that the user has compiled are seen through.
+        with functions_run_eagerly(True), traced(trace.visit):
+            outputs = model(inputs, training=False)
+    return Sites(
+        {name: trace.site(name) for name in names if name is not None},
+        trace.output(outputs),
+        tuple(map(trace.outer, tree.flatten(outputs))),
+    )
+
+
+def callable_alone(model: keras.Model) -> bool:
+    """Say whether a model has a forward pass of its own, and not only a training step."""
+    return "call" in vars(model) or type(model).call is not keras.Model.call
+
+
+@dataclass
+class _Trace:
+    """Follows each input through operations that only reshape it, up to the layers that
+    compute with it.
+    """
+
+    _kept: list[Any] = field(default_factory=list)
+    _marks: dict[int, str] = field(default_factory=dict)
+    _layers: dict[str, dict[int, Any]] = field(default_factory=dict)
+    _blocked: dict[str, str] = field(default_factory=dict)
+    _looked_up: set[str] = field(default_factory=set)
+    _fed_otherwise: set[int] = field(default_factory=set)
+    _producer: dict[int, Operation] = field(default_factory=dict)
+
+    def begin(self, leaves: Mapping[str | None, Any]) -> None:
+        self._kept += leaves.values()
+        self._marks = {
+            id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None
+        }
+
+    def visit(self, operation: Operation) -> None:
+        self._kept += [*operation.inputs, *operation.outputs]
+        self._producer.update({id(tensor): operation for tensor in operation.outputs})
+        hits = {self._marks[id(tensor)] for tensor in operation.inputs if id(tensor) in self._marks}
+        layer = next(
+            (layer for layer in reversed(operation.layers) if isinstance(layer, FOLDABLE)), None
+        )
+        if not hits:
+            if (
+                layer is not None
+                and not isinstance(layer, RECURRENT)
+                and operation.kind in ("MatMul", "Conv2D", "Conv3D")
+            ):
+                self._fed_otherwise.add(id(layer))
+            return
+        if operation.kind in IGNORED:
+            return
+        for name in hits:
+            self._follow(name, operation, layer)
+
+    def _follow(self, name: str, operation: Operation, layer: Any) -> None:
+        if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
+            self._looked_up.add(name)
+        elif layer is not None:
+            self._layers.setdefault(name, {})[id(layer)] = layer
+            if operation.kind in (*PASSING, "Transpose"):
+                self._mark(operation, name)
+        elif operation.kind in PASSING:
+            self._mark(operation, name)
+        else:
+            where = f" in layer {operation.layer.name}" if operation.layer is not None else ""
+            self._blocked.setdefault(name, f"the input also goes into {operation.kind}{where}")
+
+    def _mark(self, operation: Operation, name: str) -> None:
+        self._marks.update({id(tensor): name for tensor in operation.outputs})
+
+    def site(self, name: str) -> Site:
+        found = tuple(self._layers.get(name, {}).values())
+        blocked = self._blocked.get(name)
+        for layer in found:
+            if id(layer) in self._fed_otherwise:
+                blocked = f"layer {layer.name} also takes other values than the input"
+            elif (
+                getattr(layer, "groups", 1) != 1
+                or getattr(layer, "data_format", "channels_last") != "channels_last"
+            ):
+                blocked = f"layer {layer.name} mixes its input in groups or channels first"
+            elif layer.compute_dtype in HALF:
+                blocked = (
+                    f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled "
+                    "numbers may exceed"
+                )
+        return Site(found, blocked, name in self._looked_up)
+
+    def outer(self, output: Any) -> Any:
+        """Return the layer whose activation gives an output; that of a recurrent cell does not."""
+        layer = self._giver(output)
+        cell = isinstance(layer, CELLS)
+        return layer if layer is not None and settable_activation(layer) and not cell else None
+
+    def _giver(self, output: Any) -> Any:
+        """Return the layer that computes an output, but for its shape."""
+        operation = self._producer.get(id(output))
+        while (
+            operation is not None
+            and operation.kind in PASSING
+            and isinstance(operation.layer, RESHAPING | None)
+        ):
+            operation = self._producer.get(id(operation.inputs[0]))
+        return operation.layer if operation is not None else None
+
+    def output(self, outputs: Any) -> Site:
+        if not tf.is_tensor(outputs):
+            return Site(blocked="the model has several outputs")
+        layer = self._giver(outputs)
+        if isinstance(layer, layers.TimeDistributed):
+            layer = layer.layer
+        if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):
+            return Site(
+                blocked="the output does not come straight from a Dense or convolutional layer"
+            )
+        if layer.activation is not keras.activations.linear:
+            return Site(blocked=f"the last layer {layer.name} is not linear")
+        if not layer.use_bias:
+            return Site((layer,), blocked=f"the last layer {layer.name} has no bias")
+        if layer.compute_dtype in HALF:
+            return Site(
+                blocked=(
+                    f"the last layer {layer.name} computes in {layer.compute_dtype}, which "
+                    "unscaled numbers may exceed"
+                )
+            )
+        return Site((layer,))
+
+
+def first_rows(model: keras.Model, x: Any, count: int) -> Any:
+    """Return so many rows of what the model is given, or as many as it is built for."""
+    return x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or count))
+
+
+def _fixed_batch(model: keras.Model) -> int | None:
+    """Return the number of rows that every batch of the model has, if it is built for one."""
+    tensors = tree.flatten(getattr(model, "inputs", None) or [])
+    return next((tensor.shape[0] for tensor in tensors if tensor.shape and tensor.shape[0]), None)
