@@ -12,6 +12,7 @@ import nanfix
 from nanfix.explain.microscope import _Microscope, observe
 from nanfix.model.operations import traced
 from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 
 
 def test_gradient_of_a_scaled_loss_is_told_unscaled():
@@ -30,6 +31,28 @@ def test_a_slope_that_a_kernel_hides_is_seen_where_xla_computes_it(jit):
     model.jit_compile = jit
     seen = observe(model, (tf.constant(x[:16]), tf.constant(y[:16])))
     assert seen.masked is jit and seen.operation == ("Sqrt" if jit else None)
+
+
+class TimesInfinity(keras.layers.Layer):
+    """Is to take -inf for what a mask leaves out, and takes NaN for what it keeps: 0 * -inf."""
+
+    def call(self, x):
+        kept = tf.cast(x[..., :1] > -1, x.dtype)
+        return x + (1 - kept) * tf.constant(-np.inf, x.dtype)
+
+
+@pytest.mark.parametrize(
+    "pooling", [keras.layers.GlobalMaxPooling1D(), keras.layers.GlobalAveragePooling1D()]
+)
+def test_an_operation_that_makes_nan_of_infinity_is_found_behind_a_maximum(pooling):
+    """The gradient of a maximum compares with it: among NaN nothing is equal, and that is 0/0."""
+    spoils = TimesInfinity()
+    layers = [keras.layers.Dense(3), spoils, pooling, keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((5, 3)), *layers])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(8, 5, 3)).astype("float32")
+    seen = observe(model, (tf.constant(x), tf.constant(x[:, 0, :1])))
+    assert (seen.operation, seen.layer, seen.phase) == ("Mul", spoils, Phase.FORWARD)
 
 
 def test_microscope_holds_no_tensor_but_the_culprits():

@@ -170,8 +170,9 @@ class _Microscope:
     """Looks, over one step, for the first culprit: the operation that made a non-finite
     value of finite ones.
 
-    Where there is none, as infinities may be meant (-inf for what a softmax is to leave out), the
-    one that `turned` them to NaN. `masked` is the first that has a singularity and hides it.
+    Where there is none before NaN is in the loss, as infinities may be meant (-inf for what a
+    softmax is to leave out), the one that `turned` them to NaN. `masked` is the first that has a
+    singularity and hides it.
     """
 
     def __init__(self):
@@ -207,7 +208,9 @@ class _Microscope:
             and not reads
             and "compute_metrics" not in operation.functions
         ):
-            self.culprit = operation
+            # Of NaN a comparison makes finite numbers: what fails on those fails of that NaN.
+            turned = self.turned if self.tainted else None
+            self.culprit = turned or operation
         elif (
             not inputs_finite
             and operation.kind not in ("IsNan", "IsInf", "IsFinite")
