@@ -37,6 +37,15 @@ GUARDED = {
     ("RealDiv", "tf.divide(a, b)"): "tf.divide(a, away_from_zero(b, 1e-07))",
     ("Pow", "(a - b) ** 0.5 + c**2"): "ops.maximum(a - b, 1e-07) ** 0.5 + c**2",
     ("Pow", "tf.pow(x, -2)"): "tf.pow(away_from_zero(x, 1e-07), -2)",
+    (
+        "Sqrt",
+        "tf.math.reduce_std(x, axis=1)",
+    ): "tf.sqrt(tf.maximum(tf.math.reduce_variance(x, axis=1), 1e-07))",
+    ("Sqrt", "a + ops.std(x, 1)"): "a + ops.sqrt(ops.maximum(ops.var(x, 1), 1e-07))",
+    (
+        "Sqrt",
+        "tf.norm(a - b, axis=-1)",
+    ): "tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(a - b), axis=-1), 1e-07))",
     ("Xlogy", "tf.math.xlogy(p, q)"): "tf.math.xlogy(p, tf.maximum(q, 1e-07))",
 }
 

@@ -21,6 +21,9 @@ from nanfix.records.unsafe_operations import (
 
 OPERATORS: dict[str, Any] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
 OPS = re.compile(r"\bops\.(\w+)")
+# Functions that end with a root, and what they take it of, by whether they are TensorFlow's.
+DEVIATIONS = {("reduce_std", True): "tf.math.reduce_variance", ("std", False): "keras.ops.var"}
+SUMS = {True: "tf.reduce_sum", False: "keras.ops.sum"}
 
 
 class _Package:
@@ -69,6 +72,8 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     )
     nodes = [node for node in nodes if change.line in source.syntax.lines(node)]
     nodes = [node for node in nodes if source.syntax.start(node)[0] == change.line] or nodes
+    if operation is not None and not nodes and _guard_root_inside(source, change):
+        return
     if operation is None or not nodes:
         raise NoPlaceError(
             f"line {change.line} has no call that is known to compute {change.operation}"
@@ -92,6 +97,51 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
             operand,
             lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))),
         )
+
+
+def _guard_root_inside(source: Source, change: GuardChange) -> bool:
+    """Plan to write out the functions on the line that end with a root, a deviation or a norm, with
+    that root guarded; return whether there are any.
+    """
+    calls = [
+        node
+        for node in source.syntax.within(source.syntax.module)
+        if change.operation == "Sqrt"
+        and isinstance(node, cst.Call)
+        and source.syntax.start(node)[0] == change.line
+        and _radicand(source, node, node) is not None
+    ]
+    for call in calls:
+        package = _Package(source, _is_tensorflow(source, call))
+        kept = package.kept(UNSAFE_OPERATIONS["Sqrt"].domain, change.epsilon)
+        root = f"{package.name('sqrt')}({kept})"
+        source.change(
+            call,
+            lambda updated, call=call, root=root: cst.parse_expression(
+                root.format(x=_radicand(source, call, updated))
+            ),
+        )
+    return bool(calls)
+
+
+def _radicand(source: Source, call: cst.Call, updated: cst.Call) -> str | None:
+    """Return what a call takes the root of at its end, written out with the arguments of
+    `updated`; None where it is not known to do so.
+    """
+    tensorflow, name = _of_tensorflow(source, call.func), source.called(call)
+    if not tensorflow and not source.package(call.func).startswith(("keras.", "tensorflow.keras.")):
+        return None  # of numpy, say
+    if (name, tensorflow) in DEVIATIONS:
+        function = source.expression(DEVIATIONS[name, tensorflow])
+        return source.syntax.code(updated.with_changes(func=function))
+    others = [argument.keyword.value if argument.keyword else None for argument in call.args[1:]]
+    if name != "norm" or not call.args or not {*others} <= {"axis", "keepdims"}:
+        return None
+    square = f"{_Package(source, tensorflow).name('square')}({{}})"
+    first = square.format(_bare(source, updated.args[0].value))
+    args = [updated.args[0].with_changes(value=cst.parse_expression(first)), *updated.args[1:]]
+    function = source.expression(SUMS[tensorflow])
+    return source.syntax.code(updated.with_changes(func=function, args=args))
 
 
 def _computes(source: Source, node: cst.CSTNode, operation: UnsafeOperation) -> bool:
