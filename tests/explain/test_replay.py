@@ -43,6 +43,12 @@ def test_onset_is_exact(build):
     assert (replayed.onset.epoch, replayed.onset.step) == brute_force_onset(build)
 
 
+def test_the_rate_is_that_of_the_step_that_failed():
+    """The newest snapshot is from before the step at which the schedule raises it."""
+    _, _, replayed = seen(explosions.schedule)
+    assert (replayed.first_learning_rate, replayed.learning_rate) == pytest.approx((0.01, 10.0))
+
+
 def test_steps_that_stay_finite_are_replayed_several_times():
     _, _, replayed = seen(explosions.glitch)
     assert replayed.onset is None and replayed.replays == REPLAYS and replayed.is_transient

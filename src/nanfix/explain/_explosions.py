@@ -135,13 +135,14 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     scaling alone cures.
     """
     step, lower = growth.first_step, tried.rate
-    evidence = (
-        "learning rate unknown"
-        if growth.learning_rate is None
-        else f"learning rate {growth.learning_rate:.3g}"
-    )
+    rate, first_rate = growth.learning_rate, growth.first_learning_rate
+    evidence = "learning rate unknown" if rate is None else f"learning rate {rate:.3g}"
+    moved = rate is not None and first_rate is not None and rate != first_rate
+    if moved:
+        evidence = f"{evidence} at the failing step, {first_rate:.3g} at the first"
     if step is not None and step > 0.1:
-        evidence = f"at {growth.learning_rate:.3g} the first step is {step:.2g} times the weights"
+        first = f"at {first_rate:.3g} the first step is {step:.2g} times the weights"
+        evidence = f"{evidence}; {first}" if moved else first
     if lower is not None and lower.cured:
         return Finding(
             Cause.LEARNING_RATE,

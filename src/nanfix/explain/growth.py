@@ -35,7 +35,8 @@ class Growth:
             initial kernel times sqrt(fan-in).
         first_gradient_norm: over all variables, in the first step.
         weight_norm: over all trainable variables, at the start.
-        learning_rate: at the failure.
+        learning_rate: at the failure; `first_learning_rate` at the first step, where a schedule or
+            a callback may have it elsewhere.
         decay_of_a_step: the share of itself that a weight loses at each step.
         gradient_rise: the norm of the first step's gradient at the first variable, as a multiple of
             that at the last one.
@@ -48,6 +49,7 @@ class Growth:
     first_gradient_norm: float | None
     weight_norm: float
     learning_rate: float | None
+    first_learning_rate: float | None
     decay_of_a_step: float = 0.0
     gradient_rise: float = 1.0
     trend: str = ""
@@ -69,9 +71,10 @@ class Growth:
     @property
     def first_step(self) -> float | None:
         """The first step of plain gradient descent as a share of the weights."""
-        if self.first_gradient_norm is None or self.learning_rate is None or not self.weight_norm:
+        rate, norm = self.first_learning_rate, self.first_gradient_norm
+        if norm is None or rate is None or not self.weight_norm:
             return None
-        return self.learning_rate * self.first_gradient_norm / self.weight_norm
+        return rate * norm / self.weight_norm
 
 
 def measure_growth(
@@ -91,7 +94,10 @@ def measure_growth(
         gains=tuple(gains),
         first_gradient_norm=seen.first.gradient_norm if seen.first is not None else None,
         weight_norm=float(np.sqrt(squares)),
-        learning_rate=learning_rate,
+        learning_rate=learning_rate if seen.learning_rate is None else seen.learning_rate,
+        first_learning_rate=(
+            learning_rate if seen.first_learning_rate is None else seen.first_learning_rate
+        ),
         decay_of_a_step=plan.of(OptimizerSettings).decay_of_a_step(run),
         gradient_rise=_gradient_rise(seen),
         trend=_trend(recording),

@@ -157,7 +157,7 @@ class Incident:
         growth = self._gathered(
             "the growth of the weights",
             lambda: measure_growth(self.run, plan, recording, seen, rate),
-            Growth(gains=(), first_gradient_norm=None, weight_norm=0.0, learning_rate=rate),
+            Growth((), None, 0.0, learning_rate=rate, first_learning_rate=rate),
         )
         looked = self._gathered("the data", lambda: self._audited(seen), Audit())
         return Evidence(self.run, seen, looked, growth)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from nanfix.data.arrays import flat_arrays, rows_in, unpacked
 from nanfix.explain.microscope import Observation, observe
 from nanfix.model.randomness import preserved_randomness
+from nanfix.model.run import current_learning_rate
 from nanfix.model.snapshot import Snapshot, restore, take
 from nanfix.model.training_step import RecordingStep, loss_of, whole
 from nanfix.private.objects import loss_tracker
@@ -47,6 +48,8 @@ class Replay:
     loss_trend: tuple[float, ...] = ()
     replays: int = 1
     again: tuple[int, int] | None = None
+    learning_rate: float | None = None  # of the failing step
+    first_learning_rate: float | None = None
 
     @property
     def is_transient(self) -> bool:
@@ -95,7 +98,9 @@ def _replayed(
                 else (_diverged(_observed_from(before, model, step), losses), None)
             )
             last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
+            rate = _rate_of(before, model, step)
             restore(recording.initial)
+            first_rate = current_learning_rate(model)
             first = observe(model, recording.first_batch)
             return Replay(
                 step.at,
@@ -106,6 +111,8 @@ def _replayed(
                 gradient_norm=last.gradient_norm or first.gradient_norm,
                 loss_trend=tuple(losses),
                 again=again,
+                learning_rate=rate,
+                first_learning_rate=first_rate,
             )
         earlier, before = before, after
     largest = max(map(abs, losses))
@@ -152,6 +159,12 @@ def _observed_from(state: Snapshot, model: keras.Model, step: RecordedStep) -> O
     restore(state)
     _set_rates(step)
     return observe(model, step.whole_batch)
+
+
+def _rate_of(state: Snapshot, model: keras.Model, step: RecordedStep) -> float | None:
+    restore(state)
+    _set_rates(step)
+    return current_learning_rate(model)
 
 
 def _set_rates(step: RecordedStep) -> None:
