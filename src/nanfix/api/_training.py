@@ -16,7 +16,7 @@ from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
-from nanfix.recorder.recording import has_diverged
+from nanfix.recorder.outset import outset
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.budget import Budget
@@ -26,6 +26,13 @@ from nanfix.report.run_dir import ADOPTED
 from nanfix.search.repair import Repair
 from nanfix.search.validation_repair import ValidationIncident
 from nanfix.search.workers.pool import Workers
+
+WENT = (
+    "The loss went from {first:.3g} in the first step{of} to {last:.3g} in the last one, the norm "
+    "of the weights from {before:.3g} to {now:.3g}: {helps}."
+)
+RISING = "a lower learning rate, or inputs and targets of unit scale, are what usually helps"
+FALLING = "a loss that falls for ever, as with targets below 0, has no best weights to be found"
 
 
 @dataclass(frozen=True)
@@ -164,17 +171,29 @@ def _finished(
 
 
 def _told_of_divergence(report: Report, watched: Watched) -> Report:
-    """Return the report of a finite run, which says so where loss and weights have diverged."""
+    """Return the report of a finite run, which says so where loss and weights have diverged since
+    the model was first trained.
+    """
     recording = watched.recorder.recording(steps=False)
-    if recording.grown is None or not has_diverged(recording, report.model):
+    begun = outset(report.model, recording)
+    if begun is None or not recording.losses:
         return report
-    (first, last), now = recording.grown, take_as_it_is(report.model).weight_norm
-    note = (
-        f"The loss went from {first:.3g} in the first step to {last:.3g} in the last one, the norm "
-        f"of the weights from {recording.initial.weight_norm:.3g} to {now:.3g}: a lower learning "
-        "rate, or inputs and targets of unit scale, are what usually helps. With "
-        "repair_divergence=True it is repaired."
+    last = recording.losses[-1]
+    if not begun.has_grown(last, report.model):
+        return report
+    now = take_as_it_is(report.model).weight_norm
+    if not begun.has_outgrown(now):
+        return report
+    alone = recording.initial.total == 0 and recording.grown is not None
+    note = WENT.format(
+        of="" if alone else " of its first training",
+        first=begun.loss,
+        last=last,
+        before=begun.weight_norm,
+        now=now,
+        helps=FALLING if last < 0.0 else RISING,
     )
+    note += " With repair_divergence=True it is repaired." if alone else ""
     return replace(report, outcome=Outcome.DIVERGED, notes=(*report.notes, note))
 
 

@@ -72,8 +72,9 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
     """Print, for each fit call, what was seen, what was changed and whether it is proved; calls in
     a row of which the same is to be said are told as one.
     """
-    for (ending, details), found in groupby(result.calls, _told):
+    for _, found in groupby(result.calls, _alike):
         calls = list(found)
+        ending, details = _told(calls[0])
         first, last = calls[0].call + 1, calls[-1].call + 1
         which = f"fit call {first}" if first == last else f"fit calls {first} to {last}"
         style = "green" if result.code == 0 else "bold"
@@ -86,6 +87,14 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
         screen.print("nanfix: interrupted; nothing was written.", markup=False)
     elif result.exit_code:
         screen.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)
+
+
+def _alike(call: "CallResult") -> tuple[str, list[str]]:
+    """Return what is the same of calls that are told as one: all of it, or that they have diverged,
+    each by other figures.
+    """
+    ending, details = _told(call)
+    return ending, [] if call.outcome is not None and call.outcome.name == "DIVERGED" else details
 
 
 def _told(call: "CallResult") -> tuple[str, list[str]]:

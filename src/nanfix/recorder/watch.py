@@ -20,6 +20,7 @@ from nanfix.recorder.callbacks import (
     user_callbacks,
     without_writers,
 )
+from nanfix.recorder.outset import outset
 from nanfix.recorder.recording import Nonfinite, Recording
 from nanfix.recorder.snapshot_files import SnapshotStore, joined
 
@@ -142,6 +143,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
         if incident is not None:
             recorder.abandon()
             broken_off(listeners)
+    outset(model, recorder.recording(steps=False))
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
     in_training = incident is not None or (start is not None and judged)

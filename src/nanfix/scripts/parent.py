@@ -19,6 +19,7 @@ from nanfix.remedies.registry import check_choice
 from nanfix.report.fix_file import FixFile, beginnings, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job, KnownFix
+from nanfix.scripts._loops import judged_by_loops
 from nanfix.scripts._origins import with_origins
 from nanfix.scripts._process import run
 from nanfix.scripts.results import CallResult, Proof, ScriptResult
@@ -92,7 +93,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         workers=workers,
     )
     began = time.monotonic()
-    first = run(script, args, job)
+    first = judged_by_loops(run(script, args, job))
     repaired = {
         call.call: call
         for call in first.calls
@@ -207,7 +208,7 @@ def _proved(
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
         second = run(script, args, Job(mode="run", fixes=known, logs=logs))
     log.info(SECOND_RUN_ENDED)
-    return _prove(first, second)
+    return judged_by_loops(_prove(first, second), second)
 
 
 def _known_fixes(
@@ -265,7 +266,9 @@ def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
 
 def _held(seen: CallResult) -> bool:
     """Say whether a fit call of the second run stayed finite by the fix alone."""
-    return bool(seen.finite) and seen.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
+    carried = seen.record is not None and seen.record.carried is not None
+    finite = (Outcome.REPAIRED, Outcome.HEALTHY, *((Outcome.DIVERGED,) if carried else ()))
+    return bool(seen.finite) and seen.outcome in finite
 
 
 def _unproved(repaired: Mapping[int, CallResult]) -> list[str]:
