@@ -54,6 +54,24 @@ LINES = {
         "X, Z = table, table / 0\ndef train(x, z):\n    fit(0, z)\ntrain(X, Z)",
         ("X, Z = table, table / 0", ("table",)),
     ),
+    "written by a function": (
+        "def spoil(a):\n    a[0] = np.nan\nX = table * 1.0\nspoil(X)\nfit(0, X)", None,
+    ),
+    "written by a method": (
+        "class A:\n    def spoil(self, a):\n        a[0] = np.nan\n"
+        "X, a = table * 1.0, A()\na.spoil(X)\nfit(0, X)", None,
+    ),
+    "made by a function": (
+        "def scaled(a):\n    return a / a[0, 0]\nX = scaled(table)\nprint(X)\nfit(0, X)",
+        ("X = scaled(table)", ("table",)),
+    ),
+    "written under another name": ("X = table * 1.0\nrow = X[0]\nrow[0] = np.nan\nfit(0, X)", None),
+    "written row by row": ("X = table * 1.0\nfor row in X:\n    row[0] = np.nan\nfit(0, X)", None),
+    "read row by row": (
+        "X = table / 0\nfor row in X:\n    print(row)\nfit(0, X)", ("X = table / 0", ("table",)),
+    ),
+    "written by numpy": ("X = table * 1.0\nnp.putmask(X, X > 3, np.nan)\nfit(0, X)", None),
+    "written as an output": ("X = table * 1.0\nnp.log(-X, out=X)\nfit(0, X)", None),
 }  # fmt: skip
 
 

@@ -56,20 +56,40 @@ class Statement:
         acting = [*self.writes, *([method] if isinstance(method, ast.Attribute) else [])]
         return any(root(access) == name for access in acting)
 
+    def hands(self, name: str) -> Iterator[tuple[ast.expr, str | int]]:
+        """Yield each function that a variable itself is given to in it, with the keyword or the
+        position.
+        """
+        for call in self._calls():
+            by_keyword = ((word.arg or "", word.value) for word in call.keywords)
+            for place, value in (*enumerate(call.args), *by_keyword):
+                if isinstance(value, ast.Name) and value.id == name:
+                    yield call.func, place
+
+    def names_anew(self, name: str) -> set[str]:
+        """Return the names that it gives to a variable, or to a part of it, beside its own."""
+        source = {ast.Assign: "value", ast.AnnAssign: "value", ast.For: "iter"}.get(type(self.node))
+        value = None if source is None else getattr(self.node, source)
+        shared = value is not None and root(value) == name
+        return {root(access) for access in self.writes} - {name} if shared else set()
+
     @property
     def calls(self) -> bool:
-        return any(isinstance(node, ast.Call) for node in ast.walk(self.node))
+        return any(self._calls())
 
     def given_to(self, function: str, name: str, position: int) -> tuple[Access, ...]:
         """Return what the argument of a call of a function, or of a method, in it reads."""
-        for call in ast.walk(self.node):
-            if not isinstance(call, ast.Call):
-                continue
+        for call in self._calls():
             if function in (getattr(call.func, "attr", ""), getattr(call.func, "id", "")):
                 named = [word.value for word in call.keywords if word.arg == name]
                 for given in named or call.args[position : position + 1]:
                     return tuple(_accesses(given))
         return ()
+
+    def _calls(self) -> Iterator[ast.Call]:
+        parts = [self.node] if isinstance(self.node, ast.expr) else _head(self.node)
+        nodes = (node for part in parts for node in ast.walk(part))
+        return (node for node in nodes if isinstance(node, ast.Call))
 
 
 @cache
@@ -150,18 +170,9 @@ class _File:
         found: dict[int, Statement] = {}
         for node, loop in _outermost_first(self.tree):
             bodies = [inner for name in BODIES for inner in getattr(node, name, [])]
-            head = [
-                part
-                for name, field in ast.iter_fields(node)
-                if name not in BODIES
-                for part in (field if isinstance(field, list) else [field])
-                if isinstance(part, ast.AST)
-            ]
-            if isinstance(node, APART):
-                head = []
             last = min((inner.lineno for inner in bodies), default=(node.end_lineno or 0) + 1) - 1
             last = max(last, node.lineno)
-            made = self.statement(node, head, last, loop)
+            made = self.statement(node, _head(node), last, loop)
             found |= dict.fromkeys(range(node.lineno, last + 1), made)
         return found
 
@@ -190,6 +201,19 @@ class _File:
             tuple(stored),
             loop,
         )
+
+
+def _head(node: ast.AST) -> list[ast.AST]:
+    """Return the expressions of a statement, of a compound one those of its head."""
+    if isinstance(node, APART):
+        return []
+    return [
+        part
+        for name, field in ast.iter_fields(node)
+        if name not in BODIES
+        for part in (field if isinstance(field, list) else [field])
+        if isinstance(part, ast.AST)
+    ]
 
 
 def _outermost_first(tree: ast.AST, loop: range = NO_LOOP) -> Iterator[tuple[ast.stmt, range]]:

@@ -5,9 +5,13 @@ No second run and nothing to pay beforehand, but only what is certain: a variabl
 alone has written, of others that are finite and that no later statement has written.
 """
 
+import ast
+import inspect
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import Any
 
+from nanfix.model.user_code import is_users
 from nanfix.records.data_origin import Argument, DataOrigin, Holes
 from nanfix.source._statements import (
     MISSING,
@@ -66,8 +70,9 @@ def _written(frame: FrameType, name: str, left: int) -> DataOrigin | None:
     for access in writer.reads:
         value, text = value_of(access, frame.f_locals, frame.f_globals)
         reads[text] = None if value is MISSING else holes(value)
-        later = (each.at.line >= writer.at.line for each in _writers(frame, root(access)))
-        if reads[text] is not None and any(later):
+        since = [each for each in _writers(frame, root(access)) if each.at.line >= writer.at.line]
+        others = [each for each in since if each is not writer or each.acts_on(root(access))]
+        if reads[text] is not None and others:
             return None  # it was another then
     if any(reads.values()):
         return _made(frame, writer.reads, left)
@@ -96,9 +101,42 @@ def _given(frame: FrameType, name: str, left: int) -> DataOrigin | None:
 
 
 def _writers(frame: FrameType, name: str) -> Iterator[Statement]:
-    """Yield the statements of a function, or of a module, that write a variable or a part of it."""
+    """Yield the statements of a function, or of a module, that write a variable or a part of it, or
+    may do so: under another name, or in a function of the user's that is given it.
+    """
     own = {line for *_, line in frame.f_code.co_lines() if line}
-    of_lines = statements(frame.f_code).items()
-    for statement in dict.fromkeys(each for line, each in of_lines if line in own):
-        if statement.acts_on(name):
+    of_lines = statements(frame.f_code)
+    inside = list(dict.fromkeys(each for line, each in of_lines.items() if line in own))
+    others = {other: each for each in inside for other in each.names_anew(name)}
+    for statement in inside:
+        under_another = (statement.acts_on(o) and statement is not at for o, at in others.items())
+        handed = statement is not of_lines.get(frame.f_lineno) and _hands_on(frame, statement, name)
+        if statement.acts_on(name) or any(under_another) or handed:
             yield statement
+
+
+def _hands_on(frame: FrameType, statement: Statement, name: str) -> bool:
+    """Say whether a statement gives a variable to a function that may write it: one of the user's,
+    or one of numpy's that is told to.
+    """
+    for function, place in statement.hands(name):
+        callee = _callee(frame, function)
+        code = getattr(callee, "__code__", None)
+        for_effect = place == 0 and isinstance(statement.node, ast.Expr)
+        of_numpy = str(getattr(callee, "__module__", "")).partition(".")[0] == "numpy"
+        if place == "out" or (code is not None and is_users(code.co_filename)):
+            return True
+        if for_effect and of_numpy:
+            return True
+    return False
+
+
+def _callee(frame: FrameType, function: ast.expr) -> Any:
+    """Return what a call calls, None where it takes running code to know."""
+    owner = function.value if isinstance(function, ast.Attribute) else function
+    value, text = value_of(owner, frame.f_locals, frame.f_globals)
+    if value is MISSING or text != ast.unparse(owner):
+        return None
+    if isinstance(function, ast.Attribute):
+        value = inspect.getattr_static(value, function.attr, None)
+    return inspect.unwrap(value.__init__ if isinstance(value, type) else value)
