@@ -87,6 +87,8 @@ class Judge:
             return TrialRecord(
                 fix.edits, "", 0, None, "refused", time.perf_counter() - begun, one_line(error)
             )
+        finally:
+            self._bench.take_back()  # a trial that was broken off has not, and the next one looks
 
     def _probed(self, fix: Fix, seed: int, horizon: float) -> TrialRecord:
         plan = fix.plan(self._failed.run)

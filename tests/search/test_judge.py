@@ -1,0 +1,35 @@
+"""Trials: what one leaves behind for the next."""
+
+import explosions
+import keras
+
+import nanfix
+from nanfix.report.report import Outcome
+
+
+class Masked(keras.layers.Layer):
+    """Overflows in half precision, and in float32 alone cannot add what the layer inside gives."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.layers.Dense(3, dtype=self.dtype_policy)
+
+    def call(self, x):
+        left_out = keras.ops.cast(x[..., :1] > 1e3, self.compute_dtype)
+        return self.inner(x) - left_out * keras.ops.exp(20 + left_out)
+
+
+def test_a_trial_that_tensorflow_refuses_leaves_nothing_in_the_model():
+    """What the next one is to change is read from the model."""
+    keras.utils.set_random_seed(0)
+    half = {"dtype": "mixed_float16"}
+    layers = [Masked(**half), keras.layers.Dense(1, **half)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    x, y = explosions.table()
+    report = nanfix.fit(
+        model, x, y, epochs=4, verbose=0, throw=False, strategies=["raise-precision"]
+    )
+    assert [trial.verdict for trial in report.trials] == ["refused", "held"]
+    assert report.outcome is Outcome.REPAIRED and not report.faults
+    assert {each.compute_dtype for each in (*layers, layers[0].inner)} == {"float32"}
