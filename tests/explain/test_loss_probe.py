@@ -76,6 +76,26 @@ def test_loss_that_falls_for_ever_is_recognized(loss, operation, line, last, end
     )
 
 
+def angle(y, p):
+    return ops.arccos(ops.sum(y * p, axis=-1))
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_what_the_model_cannot_give_is_not_looked_at(unit):
+    """Far from unit length the guarded angle is 0 or pi, whichever way the output goes."""
+    x = 0.1 * explosions.table(rows=16)[0]
+    y = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+    y /= np.linalg.norm(y, axis=1, keepdims=True)
+    end = [layers.UnitNormalization()] if unit else []
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), *end])
+    model.compile("sgd", angle)
+    before = model.get_weights()
+    run = contract.run_of(model, x, y)
+    assert falls_without_end(Guard("Acos", line_of(angle), None, 1e-7), run) is not unit
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
 @pytest.mark.parametrize(
     ("loss", "last", "needed"),
     [

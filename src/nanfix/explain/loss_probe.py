@@ -20,6 +20,7 @@ from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import takes_logits
 from nanfix.model.outputs import in_order, output_names, outputs_of
 from nanfix.model.run import Run
+from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.private.keras import CompileLoss
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import takes_differences
@@ -35,6 +36,7 @@ DROP = 1e-3  # share of a loss by which it falls; less is rounding in a mean ove
 # sigmoid, and exponentials of them are finite.
 SPREAD = 3.0
 SHARES = 0.3 ** np.arange(10)  # of what is given, down to 2e-5 of it, until nothing overflows
+GREATER = 100.0  # times the weights
 SAME = 1e-4  # share by which results of the same computation differ, through rounding in float32
 # It takes other outputs than these rows give.
 REFUSED = (ValueError, TypeError, IndexError, tf.errors.OpError)
@@ -54,6 +56,8 @@ def falls_without_end(guard: Guard, run: Run) -> bool:
     outputs = None if bounded else _outputs(run)
     # Probabilities, whatever made them.
     if outputs is None or ((outputs >= 0).all() and (outputs <= 1).all()):
+        return False
+    if last is None and _stays(run, outputs):
         return False
     loss, plain = _loss(run, guard), _loss(run)
     ways = (
@@ -206,6 +210,20 @@ def _outputs(run: Run) -> np.ndarray | None:
         return None
     outputs = run.model(take_rows(run.sample.x, slice(0, ROWS)), training=False)
     return np.nan_to_num(np.asarray(outputs, "float32")) if tf.is_tensor(outputs) else None
+
+
+def _stays(run: Run, outputs: np.ndarray) -> bool:
+    """Say whether the outputs stay of their size however great the weights are, as those of a layer
+    that divides by their norm.
+    """
+    before = take_as_it_is(run.model)
+    try:
+        for weight in run.model.trainable_variables:
+            weight.assign(GREATER * weight)
+        greater = _outputs(run)
+    finally:
+        restore(before)
+    return greater is not None and bool(np.abs(greater).max() <= 2 * np.abs(outputs).max())
 
 
 def _loss(run: Run, guard: Guard | None = None) -> Loss:
