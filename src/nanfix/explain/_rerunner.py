@@ -134,10 +134,14 @@ class Rerunner:
         return 0.0 if loss is None else loss
 
     def failure(self, course: Course, done: int, rate: float = 1.0) -> Observation:
-        """Run so many steps of a course and look at the next one closely."""
+        """Run so many steps of a course and look at the next one closely, or at the first of them
+        that has left a variable non-finite.
+        """
         self._begin(course.start, rate, None)
-        for step in course.steps[:done]:
+        for index, step in enumerate(course.steps[:done]):
             self.loss_of(self._base.batch(step.batch))
+            if nonfinite_variables(self.model):
+                return self.failure(course, index, rate)
         return observe(self.model, self._base.batch(course.steps[done].whole_batch))
 
     @contextmanager

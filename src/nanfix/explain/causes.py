@@ -316,9 +316,10 @@ def _half_precision(failing: Observation, tried: Counterfactuals) -> Iterator[Fi
         words = f"{evidence}; in float32 the same step is finite"
         yield Finding(Cause.REDUCED_PRECISION, 0.95, words)
     elif failing.half:
-        untried = tried.full_precision is None
-        words = evidence if untried else f"{evidence}; in float32 it fails too"
-        yield Finding(Cause.REDUCED_PRECISION, 0.95 if untried else 0.3, words)
+        # What has no domain can only fail for its size; in float32 the step fails of another thing.
+        sure = tried.full_precision is None or failing.operation not in UNSAFE_OPERATIONS
+        words = evidence if tried.full_precision is None else f"{evidence}; in float32 it fails too"
+        yield Finding(Cause.REDUCED_PRECISION, 0.95 if sure else 0.3, words)
 
 
 def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:
