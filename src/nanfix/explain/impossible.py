@@ -17,7 +17,7 @@ from nanfix.records.diagnosis import Phase
 TARGETS = 8  # rows whose targets are tried with all predictions
 PART = 512  # predictions at a time: a loss may compare each with each
 ASKED = 12  # of them, of a loss that has to be asked for each alone
-SECONDS = 4.0  # so long predictions are tried; a loss that takes longer is not judged
+SECONDS = 4.0  # of CPU time for predictions, whatever else runs; a loss that takes longer is not judged
 MOST_OUTPUTS = 256  # of a row; of more, no share that counts could be tried
 DRAWN = 400  # predictions of each kind that are drawn
 SIZES = 10.0 ** np.arange(-6, 9)  # of constants and distances from the targets
@@ -84,7 +84,7 @@ class _Probe:
         self._loss = getattr(loss, "call", loss)
         self._shape, self._targets = shape, targets
         self._activation = _ending(run, shape)
-        self._deadline = time.perf_counter() + SECONDS
+        self._deadline = time.process_time() + SECONDS
         self.reads_weights = False
 
     def is_finite_for_several(self, width: int) -> bool:
@@ -96,7 +96,7 @@ class _Probe:
         """Say whether the loss of a row is finite for any prediction, or there is no more time."""
         for start in range(0, len(predictions), PART):
             part = predictions[start : start + PART]
-            if time.perf_counter() > self._deadline:
+            if time.process_time() > self._deadline:
                 return True
             found = self._values(np.repeat(target, len(part), axis=0), part)
             if found.ndim and len(found) == len(part):
