@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import structures
+import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
@@ -35,10 +36,11 @@ CASES = [
 ]
 NAMES = [f"{build.__name__}-{level}" for build, level in CASES]
 LOAD = """
-import sys
+import json, sys
 sys.modules["nanfix"] = None  # as if it were not installed
-import keras, numpy as np, structures
-for path in sys.argv[1:]:
+import keras, numpy as np, tensorflow as tf, structures
+tf.config.optimizer.set_experimental_options(json.loads(sys.argv[1]))  # graphs as in the tests
+for path in sys.argv[2:]:
     model = keras.models.load_model(path, compile=False)
     builder = getattr(structures, path.rsplit("/", 1)[1].partition("-")[0])
     x = builder()[1]
@@ -107,8 +109,9 @@ def test_saved_models_predict_the_same_without_nanfix(tmp_path):
         "PYTHONPATH": str(Path(__file__).parent),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
+    graphs = json.dumps(tf.config.optimizer.get_experimental_options())
     loaded = subprocess.run(
-        [sys.executable, "-c", LOAD, *paths],
+        [sys.executable, "-c", LOAD, graphs, *paths],
         env=environment,
         capture_output=True,
         text=True,
