@@ -1,17 +1,20 @@
-"""Count class labels from 0, or leave out rows whose label is no class of the output layer."""
+"""Count class labels from 0, or leave out rows whose label is no class of the output layer, or
+whose share of a class is negative.
+"""
 
 import numpy as np
 
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
-from nanfix.model.crossentropies import class_count
+from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 
 class DropInvalidLabels(Strategy):
     """Subtract 1 from labels that all lie in 1..classes; else leave out the rows whose
-    label is not in 0..classes - 1.
+    label is not in 0..classes - 1. Of targets that are shares of the classes, leave out the rows
+    with a negative one, with which the loss was seen to fall for ever.
 
     Class weights are renumbered with the labels. After a shift the model predicts the class counted
     from 0. Does not help when labels are numbered with gaps, nor when the output layer has too few
@@ -29,25 +32,25 @@ class DropInvalidLabels(Strategy):
     def refusal(self, diagnosis, run, plan):
         if run.sample.unfilterable:
             return run.sample.unfilterable
-        classes = _classes(run)
-        if classes is None:
-            return "the targets are no class indices of a single output layer"
-        kept = keep(_labels_kept(run, classes), run.sample.inputs, run.sample.targets)
+        rows = _rows_kept(run)
+        if rows is None:
+            return "the targets are no class indices of a single output layer, nor negative shares"
+        kept = keep(rows, run.sample.inputs, run.sample.targets)
         return None if bool(kept.any()) else "no label is a class of the output layer"
 
     def space(self, hp, diagnosis, run, plan):
-        classes = _classes(run)
-        assert classes is not None, "space is asked only where the strategy applies"
-        labels = _labels_kept(run, classes)
-        params = {"classes": classes, "first_label": labels.first_label}
+        labels = _rows_kept(run)
+        assert labels is not None, "space is asked only where the strategy applies"
+        params = {"classes": labels.classes, "first_label": labels.first_label}
+        params |= {"shares": True} if labels.shares else {}
         if run.sample.whole is None:
             return {**params, "rows": None, "of": None}
         kept = keep(labels, *run.sample.whole)
         return {**params, "rows": np.flatnonzero(~kept).tolist(), "of": len(kept)}
 
-    def apply(self, run, plan, *, classes, first_label, rows, of):
+    def apply(self, run, plan, *, classes, first_label, rows, of, shares=False):
         # Which rows is decided anew on the data at hand; the numbers are for whoever reads the fix.
-        return plan.with_change(RowFilter(classes=classes, first_label=first_label))
+        return plan.with_change(RowFilter(classes=classes, first_label=first_label, shares=shares))
 
     def explain(self, params):
         if params["first_label"]:
@@ -55,7 +58,9 @@ class DropInvalidLabels(Strategy):
                 f"Count the class labels from 0 instead of {params['first_label']}, as the output "
                 "layer does."
             )
-        which = f"label outside 0 to {params['classes'] - 1}"
+        which = "negative share of a class"
+        if not params.get("shares"):
+            which = f"label outside 0 to {params['classes'] - 1}"
         if not params["rows"]:
             return f"Leave out every row with a {which}."
         return f"Leave out {len(params['rows'])} of {params['of']} rows, those with a {which}."
@@ -63,12 +68,25 @@ class DropInvalidLabels(Strategy):
     def snippet(self, params):
         if params["first_label"]:
             return f"y = y - {params['first_label']}"
+        if params.get("shares"):
+            return "keep = (y >= 0).all(axis=1)\nX, y = X[keep], y[keep]"
         return f"keep = (y >= 0) & (y < {params['classes']})\nX, y = X[keep], y[keep]"
 
 
-def _classes(run) -> int | None:
-    """Return the number of units of the output layer, for which labels are class indices."""
-    return class_count(run.model, run.user_loss) if len(run.sample.targets) == 1 else None
+def _rows_kept(run) -> RowFilter | None:
+    """Return what keeps the rows whose targets a crossentropy takes; None where they are neither
+    class indices nor shares of which some are negative.
+    """
+    if len(run.sample.targets) != 1:
+        return None
+    classes, crossentropy = class_count(run.model, run.user_loss), crossentropy_of(run.user_loss)
+    if classes is not None:
+        return _labels_kept(run, classes)
+    (shares,) = run.sample.targets
+    of_shares = crossentropy is not None and crossentropy.targets is Targets.SHARES
+    if not of_shares or shares.ndim != 2 or not (np.asarray(shares, "float64") < 0).any():
+        return None
+    return RowFilter(shares=True)
 
 
 def _labels_kept(run, classes: int) -> RowFilter:

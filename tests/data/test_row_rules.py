@@ -37,6 +37,8 @@ def test_rows_are_kept_by_inputs_targets_and_labels():
         6,
         7,
     ]
+    shares = np.float32([[0, 1], [-0.5, 0.5], [2, 0], [np.nan, 1]])
+    assert keep(RowFilter(shares=True), [X[:4]], [shares]).tolist() == [True, False, True, False]
     assert np.flatnonzero(keep(RowFilter(classes=3), [X], [labels])).tolist() == [0, 1, 2, 5, 6, 7]
     assert np.flatnonzero(keep(RowFilter(classes=3, first_label=1), [X], [labels])).tolist() == [
         1,
@@ -157,6 +159,7 @@ def filters(draw, batch):
         classes=draw(st.none() | st.integers(1, 4)),
         first_label=draw(st.integers(0, 2)),
         bands=tuple(bands),
+        shares=draw(asked),
     )
 
 

@@ -132,6 +132,13 @@ def test_labels_outside_the_classes_go():
     assert model.kwargs["y"].tolist() == [2] and model.kwargs["sample_weight"].tolist() == [1]
 
 
+def test_rows_with_a_negative_share_go():
+    script = Script("import numpy as np\n\nmodel.fit(X, y)\n")
+    text = script.after(RowsChange(fit=script.made("fit"), shares=True))
+    model = fed(text, y=np.float32([[0, 1], [-1, 0], [1, 0], [0, -1]]))
+    assert [len(part) for part in model.args] == [2, 2] and (model.args[1] >= 0).all()
+
+
 def test_validation_data_by_one_name_and_from_a_function():
     for given, before in (("held_out", []), ("read(2)", ["held = read(2)"])):
         script = Script(f"import numpy as np\nmodel.fit(X, y, validation_data={given})\n")

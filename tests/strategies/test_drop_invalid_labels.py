@@ -1,6 +1,7 @@
 """drop-invalid-labels: when labels are shifted, when rows are left out, and trainings with both."""
 
 import explosions
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.description import describe
+from nanfix.recorder.outset import seen_falling
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
 from nanfix.testing import contract, repairs
@@ -122,3 +124,51 @@ def test_is_as_good_as_leaving_the_rows_out_by_hand():
     build = explosions.with_data(explosions.labels_from_one, x, labels, epochs=6)
     report, *_ = repairs.check_repair(NAME, build, left_out)
     assert report.fix.edits[0].params["rows"] == sorted(strays.tolist())
+
+
+def with_shares(shares):
+    model = explosions.mlp(loss="categorical_crossentropy", outputs=3, last="softmax")
+    return contract.run_of(model, np.zeros((len(shares), 4), "float32"), np.float32(shares))
+
+
+def test_rows_with_a_negative_share_are_left_out():
+    given = with_shares([[0, 1, 0], [0, 0, -1], [5, 0, 0], [0.5, 0.5, 0]])
+    found = params(given)
+    assert found == {"classes": None, "first_label": 0, "shares": True, "rows": [1], "of": 4}
+    assert get(NAME).apply(given, Plan(), **found).of(RowFilter) == RowFilter(shares=True)
+    told = get(NAME).explain(found)
+    assert told == "Leave out 1 of 4 rows, those with a negative share of a class."
+    for shares in ([[0, 0, -1], [-1, 0, 0]], [[0, 0, 1], [1, 0, 0]]):
+        assert not contract.applies(get(NAME), DIAGNOSIS, with_shares(shares))
+
+
+def lost_games():
+    """A policy learned from the moves of games: those of lost ones get a share of -1."""
+    x, _ = explosions.table()
+    rng = np.random.default_rng(5)
+    played = rng.integers(0, 3, len(x))
+    best = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+    y = np.eye(3, dtype="float32")[played] * np.where(played == best, 1.0, -1.0)[:, None]
+    form = {"outputs": 3, "last": "softmax", "activation": "leaky_relu"}
+    sgd = keras.optimizers.SGD(0.03, momentum=0.9)
+    model = explosions.mlp(sgd, "categorical_crossentropy", **form)
+    return model, x, y.astype("float32"), {**explosions.ARGUMENTS, "epochs": 20}
+
+
+def test_a_policy_whose_loss_was_seen_to_fall_for_ever_learns_from_games_that_were_won():
+    model, x, y, arguments = lost_games()
+    seen_falling(model)
+    report = nanfix.fit(model, x, y, strategies=[NAME], **arguments)
+    assert report.diagnosis.cause is Cause.INVALID_LABEL
+    assert "the loss has fallen for ever" in str(report.diagnosis)
+    assert report.outcome is Outcome.REPAIRED
+    moves, played = model.predict(x, verbose=0).argmax(axis=1), np.abs(y).argmax(axis=1)
+    won = y.sum(axis=1) > 0
+    assert float(np.mean(moves[won] == played[won])) > 0.6
+
+
+@pytest.mark.soak
+def test_a_negative_share_alone_is_no_invalid_label():
+    model, x, y, arguments = lost_games()
+    causes = {finding.cause for finding in nanfix.diagnose(model, x, y, **arguments).findings}
+    assert Cause.INVALID_LABEL not in causes

@@ -16,7 +16,7 @@ from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
-from nanfix.recorder.outset import outset
+from nanfix.recorder.outset import outset, seen_falling
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.budget import Budget
@@ -193,6 +193,8 @@ def _told_of_divergence(report: Report, watched: Watched) -> Report:
         now=now,
         helps=FALLING if last < 0.0 else RISING,
     )
+    if last < 0.0:
+        seen_falling(report.model)
     note += " With repair_divergence=True it is repaired." if alone else ""
     return replace(report, outcome=Outcome.DIVERGED, notes=(*report.notes, note))
 

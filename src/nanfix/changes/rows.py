@@ -19,8 +19,9 @@ class RowFilter(Change):
     for a value outside the band of its feature (`bands`, by the position of the array among inputs
     and then targets), and for a label outside 0..classes - 1 after `first_label` was subtracted
     from every label; `labels` maps those of a binary crossentropy to 0..1. A row goes too for a
-    weight that is not finite (`finite_weights`). Training also leaves out what does not fill a
-    batch of `batch_rows`. As it stands, it keeps every row.
+    share of a class below 0 (`shares`), and for a weight that is not finite (`finite_weights`).
+    Training also leaves out what does not fill a batch of `batch_rows`. As it stands, it keeps
+    every row.
     """
 
     finite_inputs: bool = False
@@ -31,6 +32,7 @@ class RowFilter(Change):
     finite_weights: bool = False
     bands: tuple[tuple[int, Affine], ...] = ()
     batch_rows: int | None = None
+    shares: bool = False
     kind: ClassVar[str] = "rows"
     order: ClassVar[int] = 80
 
@@ -57,6 +59,7 @@ class RowFilter(Change):
             labels=None if self.labels is None else (self.labels.center[0], self.labels.scale[0]),
             bands=bands,
             batch_rows=self.batch_rows,
+            shares=self.shares,
             renumber=bool(
                 self.first_label and weights and all(label >= self.first_label for label in weights)
             ),

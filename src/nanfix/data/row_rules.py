@@ -97,6 +97,8 @@ def _checks(
         yield form.is_finite(form.cast(array, _width()))
     for index, band in rows.bands:
         yield _within(band, form.cast([*inputs, *targets][index], "float32"))
+    if rows.shares:
+        yield from (form.cast(y, "float64") >= 0 for y in targets if form.has_rows(y))
     if rows.classes is not None:
         for label in (form.cast(label, "float64") for label in targets if form.has_rows(label)):
             yield (label >= rows.first_label) & (label < rows.first_label + rows.classes)

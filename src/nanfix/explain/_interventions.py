@@ -22,6 +22,7 @@ from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.run import DECAYS, Run, fades
 from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
+from nanfix.recorder.outset import falls_for_ever
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
@@ -181,13 +182,16 @@ def _sound(batch: Any, run: Run) -> Any:
             return leaf
         if classes is not None:
             return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(classes - 1, leaf.dtype))
+        if form is Targets.SHARES:
+            return tf.maximum(leaf, tf.cast(0, leaf.dtype))
         return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(1, leaf.dtype))
 
     x, y, weight = unpacked(batch)
     x, y, weight = (tree.map_structure(finite, part) for part in (x, y, weight))
     crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
-    shares = crossentropy is not None and crossentropy.targets is Targets.EACH
-    if classes is not None or shares:
+    form = None if crossentropy is None else crossentropy.targets
+    falling = form is Targets.SHARES and falls_for_ever(run.model)
+    if classes is not None or form is Targets.EACH or falling:
         y = tree.map_structure(label, y)
     return repacked(batch, x, y, weight)
 

@@ -10,6 +10,7 @@ from nanfix.data.row_rules import finite_in_training
 from nanfix.explain.oddities import CHUNK_ROWS, finite, remarks, usual
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
 from nanfix.model.run import Run
+from nanfix.recorder.outset import falls_for_ever
 
 NAMED = 3  # columns with holes are named up to so many
 COUNTS = "poisson"  # a loss of counts, which no scale may change
@@ -136,31 +137,29 @@ def _columns(cells: list[np.ndarray]) -> str:
 
 
 def _labels(run: Run, targets: list[Any]) -> str:
-    """Say which class labels the output layer has no unit for, or a binary crossentropy
-    no share; empty when all fit.
+    """Say which class labels the output layer has no unit for, or a crossentropy no share; empty
+    when all fit.
+
+    A negative share of one class among several may be meant, as an advantage of a policy is, unless
+    the loss was seen to fall for ever with it.
     """
-    if not targets or targets[0].dtype.kind not in NUMERIC:
-        return ""
-    crossentropy = crossentropy_of(run.user_loss)
-    if crossentropy is not None and crossentropy.targets is Targets.EACH:
-        shares = np.asarray(targets[0])
-        shares = shares[np.isfinite(shares)]
-        if shares.size and (shares.min() < 0 or shares.max() > 1):
-            return (
-                f"labels run from {shares.min():g} to {shares.max():g}, and the loss takes 0 to 1"
-            )
-        return ""
-    classes = class_count(run.model, run.user_loss)
-    if classes is None:
+    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
+    if not targets or targets[0].dtype.kind not in NUMERIC or crossentropy is None:
         return ""
     labels = np.asarray(targets[0])
     labels = labels[np.isfinite(labels)]
     if not labels.size:
         return ""
     low, high = labels.min(), labels.max()
-    if low >= 0 and high < classes:
-        return ""
-    return f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
+    if crossentropy.targets is Targets.EACH and (low < 0 or high > 1):
+        return f"labels run from {low:g} to {high:g}, and the loss takes 0 to 1"
+    if crossentropy.targets is Targets.SHARES and low < 0 and falls_for_ever(run.model):
+        return f"labels are as low as {low:g}, and with them the loss has fallen for ever"
+    if classes is not None and (low < 0 or high >= classes):
+        return (
+            f"labels run from {low:g} to {high:g}, the output layer has classes 0 to {classes - 1}"
+        )
+    return ""
 
 
 def _continuous(run: Run) -> bool:

@@ -134,6 +134,8 @@ def _cleaned(
     if change.classes is not None and "y" in named:
         labels = f"np.ravel({named['y']})"
         checks.append(f"({labels} >= 0) & ({labels} < {change.classes})")
+    if change.shares and "y" in named:
+        checks.append(f"(np.asarray({named['y']}) >= 0).all(axis=1)")
     new: dict[str, str] = {}
     if checks:
         mask = source.unused(keep)

@@ -32,8 +32,21 @@ class Outset:
         return weight_norm > GREW * self.weight_norm
 
 
+_falling: dict[int, Any] = {}  # models whose loss has been seen to fall for ever, by id
 # By the model's id: the model, what it was compiled with, and the outset of its trainings since.
 _known: dict[int, tuple[Any, Any, Outset]] = {}
+
+
+def falls_for_ever(model: Any) -> bool:
+    """Say whether the loss of a model has been seen to fall for ever, whatever steps it took."""
+    kept = _falling.get(id(model))
+    return kept is not None and kept() is model
+
+
+def seen_falling(model: Any) -> None:
+    """Remember that the loss of a model falls for ever."""
+    number = id(model)
+    _falling[number] = weakref.ref(model, lambda _: _falling.pop(number, None))
 
 
 def outset(model: Any, recording: Recording) -> Outset | None:

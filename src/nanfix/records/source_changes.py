@@ -269,6 +269,7 @@ class RowsChange(PlacedChange):
     labels: tuple[float, float] | None = None
     bands: list[Band] = Field(default_factory=list)
     batch_rows: int | None = None
+    shares: bool = False
     fill: list[float] | None = None
     held: int = 0
     renumber: bool = False
@@ -288,7 +289,7 @@ class RowsChange(PlacedChange):
     def __str__(self):
         words = (
             ["rows left out"]
-            if self.finite or self.bands or self.batch_rows or self.classes
+            if self.finite or self.bands or self.batch_rows or self.classes or self.shares
             else []
         )
         words += ["holes filled"] if self.fill else []

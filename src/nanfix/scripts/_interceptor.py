@@ -160,6 +160,7 @@ class Interceptor:
 
     def _fit(self, model: "Model", start: "Start", arguments: FitArguments) -> "Report":
         from nanfix.api.fit import fit
+        from nanfix.recorder.outset import seen_falling
         from nanfix.records.budget import Budget
 
         job, given = self._job, {} if start.fix is None else {"fix": start.fix}
@@ -167,6 +168,8 @@ class Interceptor:
             # Without a fix it is watched and rolled back like every other, but not searched.
             searched = {} if given and start.carried is None else {"strategies": ()}
             return fit(model, throw=False, **given, **searched, **arguments)
+        if start.call in job.falling:
+            seen_falling(model)
         return fit(
             model,
             budget=Budget(**job.budget),

@@ -34,6 +34,7 @@ class Job(BaseModel):
         module: whether the script is given by the name of a module.
         budget: arguments of `nanfix.Budget`.
         strategies: names of those to search among; None for all.
+        falling: numbers of the calls whose model has been seen to let its loss fall for ever.
         run_dir: the folder in which each call gets one for its search.
         repair_divergence: whether a training that diverges counts as failed.
         fixes: by number of the call.
@@ -51,6 +52,7 @@ class Job(BaseModel):
     run_dir: str | None = None
     workers: Workers = ALONE
     repair_divergence: bool = False
+    falling: list[int] = []
     fixes: dict[int, KnownFix] = {}
     logs: str | None = None
     traced: int | None = None

@@ -7,11 +7,11 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nanfix.patch.counted import together
 from nanfix.records.atomic import check_writable, unwritable, write_text
 from nanfix.records.errors import ExitCode
 from nanfix.remedies.fix import Fix
@@ -19,7 +19,12 @@ from nanfix.remedies.registry import check_choice
 from nanfix.report.fix_file import FixFile, beginnings, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job, KnownFix
-from nanfix.scripts._loops import judged_by_loops
+from nanfix.scripts._loops import (
+    judged_by_loops,
+    repaired_in_loops,
+    trained_with,
+    with_sources,
+)
 from nanfix.scripts._origins import with_origins
 from nanfix.scripts._process import run
 from nanfix.scripts.results import CallResult, Proof, ScriptResult
@@ -93,7 +98,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         workers=workers,
     )
     began = time.monotonic()
-    first = judged_by_loops(run(script, args, job))
+    first = repaired_in_loops(partial(run, script, args), job)
     repaired = {
         call.call: call
         for call in first.calls
@@ -110,7 +115,10 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     proved = (
         _proved(first, script, args, repaired)
         if prove
-        else replace(first, notes=(*first.notes, NOT_RUN_AGAIN))
+        else replace(
+            with_sources(first, first, lambda record: record.call),
+            notes=(*first.notes, NOT_RUN_AGAIN),
+        )
     )
     if any(call.proof == "did not hold" for call in proved.calls):
         return proved
@@ -208,7 +216,8 @@ def _proved(
     with tempfile.TemporaryDirectory(prefix="nanfix-proof-") as logs:
         second = run(script, args, Job(mode="run", fixes=known, logs=logs))
     log.info(SECOND_RUN_ENDED)
-    return judged_by_loops(_prove(first, second), second)
+    proved = judged_by_loops(_prove(first, second), second)
+    return with_sources(proved, second, lambda record: record.begins)
 
 
 def _known_fixes(
@@ -223,8 +232,6 @@ def _known_fixes(
 def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
     """Return `first` with the proof of each repaired call: did it stay finite in the second run, by
     the fix alone, and with it every call that had the fix there?
-
-    What a fix changes in the source is what it has changed for all of them.
     """
     again = {call.call: call for call in second.calls}
 
@@ -232,27 +239,12 @@ def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
         record = call.record
         if call.outcome is None or not call.outcome.has_fix or record is None:
             return call
-        seen, begins = again.get(call.call), record.begins
-        with_it = [
-            each
-            for number, each in again.items()
-            if begins is not None and begins in (number, each.record and each.record.carried)
-        ]
+        seen, with_it = again.get(call.call), trained_with(record.begins, second)
         held = seen is not None and all(map(_held, [seen, *with_it]))
         proof: Proof = "held" if held and not second.exit_code else "did not hold"
         history = seen.history if seen else {}
-        source = together(
-            change for each in with_it if each.record for change in each.record.source
-        )
-        update = {"proof": proof, "source": source or record.source}
-        files = {path: digest for each in with_it for path, digest in each.files.items()}
-        return replace(
-            call,
-            proof=proof,
-            history=history,
-            files={**call.files, **files},
-            record=record.model_copy(update=update),
-        )
+        proved = record.model_copy(update={"proof": proof})
+        return replace(call, proof=proof, history=history, record=proved)
 
     notes = (
         [f"Run again with the fix, the script ended with exit code {second.exit_code}."]
