@@ -32,7 +32,7 @@ Every remedy nanfix can apply. This page is made from the files in `strategies/`
 ## What do you see?
 
 Find the line that looks like your training; `nanfix.diagnose(model, X, y)` finds it for you, with the evidence. `nanfix.fit`
-tries the strategies in the last column, mild ones first and those after "else" only when nothing before them has held, and
+tries the strategies in the last column, mild ones first and those after "else" only when nothing before them has worked, and
 takes the smallest change with which the training holds and learns.
 
 | what you see | cause | remedy | strategies, mildest first |
@@ -86,7 +86,7 @@ def _section(strategy: Strategy) -> Iterator[str]:
     yield f"{(inspect.getmodule(type(strategy)).__doc__ or '').strip()}\n\n{text}"
     for when, causes in (
         ("tried when", strategy.treats),
-        ("tried, when nothing else has held, where", strategy.eases),
+        ("tried, when nothing else has worked, where", strategy.eases),
     ):
         if causes:
             yield f"\n| {when} you see | cause |\n|---|---|"

@@ -74,7 +74,7 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
         workers: processes that try fixes at the same time, or `nanfix.Workers` to say where they
             meet; of use on a machine with cores to spare, for a model that can be saved, on arrays.
             Elsewhere one process searches, and the report says why.
-        throw: raise UnrepairedError when no fix holds, and KeyboardInterrupt when interrupted;
+        throw: raise UnrepairedError when no fix works, and KeyboardInterrupt when interrupted;
             False to find the outcome in the report.
         fix: train with this fix from the start and search nothing.
         repair_divergence: treat a training that stayed finite, but whose loss and weights have
@@ -90,7 +90,7 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
             no sense; nothing was changed.
         UnknownStrategyError: `strategies`, `forbid` or `fix` names one that is not installed.
         RunDirError: `run_dir` belongs to another run or cannot be written.
-        UnrepairedError: no fix held (with `throw`); the model is in its last good state.
+        UnrepairedError: no fix worked (with `throw`); the model is in its last good state.
     """
     begun, net = time.perf_counter(), Net()
     check_arguments(

@@ -1,4 +1,4 @@
-"""End a training that no fix has held for as Keras would have ended it: every epoch in the history,
+"""End a training that no fix could mend as Keras would have ended it: every epoch in the history,
 every callback told.
 """
 

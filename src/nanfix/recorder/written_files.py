@@ -1,5 +1,5 @@
 """What the user's callbacks have written until a training was rolled back: put back
-when no fix holds.
+when no fix works.
 """
 
 import glob

@@ -36,7 +36,7 @@ class Strategy(ABC):
         tier: how much it changes.
         treats: the causes it can remove.
         eases: causes it may help with though it does not remove them; tried when nothing that
-            treats them has held.
+            treats them has worked.
         keeps_weights: whether weights trained before the failure still mean something after it. If
             not, training starts again from the initial weights.
         discards_data: whether it leaves rows of the user's data out; tried after the strategies of

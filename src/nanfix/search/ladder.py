@@ -117,7 +117,7 @@ def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
     Changes to the data that the evidence calls for are enough where they hold alone. Strategies for
     which the evidence is weak, and those that change numerics or architecture
     without being called for, are tried only when the others do not learn well, and the last resorts
-    only when nothing else has held.
+    only when nothing else has worked.
 
     Args:
         baseline: the loss of a model that has learned nothing.
