@@ -17,7 +17,7 @@ from nanfix.records.diagnosis import Phase
 TARGETS = 8  # rows whose targets are tried with all predictions
 PART = 512  # predictions at a time: a loss may compare each with each
 ASKED = 12  # of them, of a loss that has to be asked for each alone
-SECONDS = 4.0  # of CPU time for predictions, whatever else runs; a loss that takes longer is not judged
+SECONDS = 4.0  # of CPU time for predictions, whatever else runs; a slower loss is not judged
 MOST_OUTPUTS = 256  # of a row; of more, no share that counts could be tried
 DRAWN = 400  # predictions of each kind that are drawn
 SIZES = 10.0 ** np.arange(-6, 9)  # of constants and distances from the targets
