@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from located import SEQUENTIAL, SUBCLASSED, changed, plan_of
 
+from nanfix.changes.layer_source import FILL_HOLES
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.changes.rows import RowFilter
@@ -124,3 +125,18 @@ def test_rows_of_a_stream_have_no_place(noted):
         [],
         ["the data are not one array of inputs and one of targets"],
     )
+
+
+def test_holes_of_a_stream_are_filled_by_a_layer_where_they_go_in(noted):
+    stream = "tf.data.Dataset.from_tensor_slices((X, y)).batch(8)"
+    text = SEQUENTIAL.replace("X, y, epochs=2", stream)
+    run, call = noted(text.replace("import keras\n", "import keras\nimport tensorflow as tf\n"))
+    added, reasons = changed(run, plan_of(Scaling(fills={SINGLE: (1.0, 2.0, 3.0)})), call)
+    assert (added[-1], reasons) == ("model.add(FillHoles([1, 2, 3]))", [])
+    made = {"keras": keras}
+    exec(FILL_HOLES, made)
+    layer = made["FillHoles"]([1.0, 2.0, 3.0])
+    x = np.float32([[np.nan, 5.0, np.inf]])
+    np.testing.assert_array_equal(layer(x), [[1.0, 5.0, 3.0]])
+    again = made["FillHoles"].from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x), layer(x))

@@ -31,6 +31,21 @@ class YeoJohnson(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "exponent": self.exponent}'''
 
+FILL_HOLES = '''@keras.utils.register_keras_serializable()
+class FillHoles(keras.layers.Layer):
+    """Give every feature that is NaN or inf the number that stands for it."""
+
+    def __init__(self, fill, **kwargs):
+        super().__init__(**kwargs)
+        self.fill = fill
+
+    def call(self, inputs):
+        fill = keras.ops.cast(self.fill, inputs.dtype)
+        return keras.ops.where(keras.ops.isfinite(inputs), inputs, fill)
+
+    def get_config(self):
+        return {**super().get_config(), "fill": self.fill}'''
+
 
 def arguments_of_layers(
     run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]

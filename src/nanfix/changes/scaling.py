@@ -73,8 +73,13 @@ class Scaling(Change):
         if self.targets is not None:
             scale = f"{number(self.targets.scale)}{'**2' if self.targets.degree == 2 else ''}"
             yield compile_change(run, call, weight=f"1 / {scale}")
-        for fill in list(self.fills.values())[:1]:
-            yield fit_change(run, call, fill=list(fill))
+        for name, fill in list(self.fills.items())[:1]:
+            entry, first = call.inputs.get(name, (None, None))
+            streamed = run.sample.whole is None and name not in self.inputs
+            if streamed and (entry or first) is not None and _own_call(call) is None:
+                yield _filling(call, fill, entry, first)
+            else:
+                yield fit_change(run, call, fill=list(fill))
 
     @property
     def affine(self) -> dict[str, Affine]:
@@ -130,6 +135,25 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     scale, center = number(wanted.targets.scale), number(wanted.targets.center)
     layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
+
+
+def _filling(call: Any, fill: tuple[float, ...], entry: Any, first: Any) -> Any:
+    """Return the layer that fills holes where the inputs go in, of a stream, which is no array to
+    fill before `fit`.
+    """
+    from nanfix.changes.layer_source import FILL_HOLES
+    from nanfix.records.source_changes import LayerChange
+
+    return LayerChange(
+        target=entry,
+        side="after",
+        role="scaled",
+        otherwise=first,
+        model=call.places.of(call.model),
+        layers=["FillHoles(FILL)"],
+        numbers={"FILL": [float(f"{number:.6g}") for number in fill]},
+        definition=FILL_HOLES,
+    )
 
 
 def _in_call(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
