@@ -12,6 +12,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.explain._signal import signal_at_the_start
 from nanfix.explain.replay import Replay
+from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
 from nanfix.private.objects import all_layers, own_kernel
 from nanfix.recorder.recording import Recording
@@ -33,7 +34,8 @@ class Growth:
     Attributes:
         gains: name of each layer, and how much it multiplies its input: the root mean square of the
             initial kernel times sqrt(fan-in).
-        first_gradient_norm: over all variables, in the first step.
+        first_direction_norm: of what the learning rate multiplies in the first step, over all
+            variables: the gradient, or about 1 for each weight where the optimizer normalizes it.
         weight_norm: over all trainable variables, at the start.
         learning_rate: at the failure; `first_learning_rate` at the first step, where a schedule or
             a callback may have it elsewhere.
@@ -46,7 +48,7 @@ class Growth:
     """
 
     gains: tuple[tuple[str, float], ...]
-    first_gradient_norm: float | None
+    first_direction_norm: float | None
     weight_norm: float
     learning_rate: float | None
     first_learning_rate: float | None
@@ -70,8 +72,8 @@ class Growth:
 
     @property
     def first_step(self) -> float | None:
-        """The first step of plain gradient descent as a share of the weights."""
-        rate, norm = self.first_learning_rate, self.first_gradient_norm
+        """The first step as a share of the weights."""
+        rate, norm = self.first_learning_rate, self.first_direction_norm
         if norm is None or rate is None or not self.weight_norm:
             return None
         return rate * norm / self.weight_norm
@@ -92,7 +94,7 @@ def measure_growth(
     squares = sum(float(np.square(weight, dtype="float64").sum()) for weight in trainable)
     return Growth(
         gains=tuple(gains),
-        first_gradient_norm=seen.first.gradient_norm if seen.first is not None else None,
+        first_direction_norm=_direction_norm(run, seen),
         weight_norm=float(np.sqrt(squares)),
         learning_rate=learning_rate if seen.learning_rate is None else seen.learning_rate,
         first_learning_rate=(
@@ -103,6 +105,14 @@ def measure_growth(
         trend=_trend(recording),
         signal=signal_at_the_start(run, recording),
     )
+
+
+def _direction_norm(run: Run, seen: Replay) -> float | None:
+    norm = seen.first.gradient_norm if seen.first is not None else None
+    if norm is None or not all(normalizes(optimizer) for optimizer in run.optimizers):
+        return norm
+    weights = sum(int(np.prod(variable.shape)) for variable in run.model.trainable_variables)
+    return math.sqrt(weights)
 
 
 def _gain(kernel: np.ndarray) -> float:

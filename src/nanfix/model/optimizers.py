@@ -111,6 +111,14 @@ def base(optimizer: "keras.optimizers.Optimizer") -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def normalizes(optimizer: "keras.optimizers.Optimizer") -> bool:
+    """Say whether the first step of an optimizer has the size of its learning rate in every weight,
+    whatever the gradient: as all of Keras' own have it but SGD.
+    """
+    kind = type(base(optimizer))
+    return kind.__module__.startswith("keras.") and kind.__name__ != "SGD"
+
+
 def note_called(model: "keras.Model", optimizer: "keras.optimizers.Optimizer") -> None:
     """Remember that the training step calls an optimizer."""
     _CALLED.setdefault(model, set()).update(
