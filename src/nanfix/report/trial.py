@@ -12,8 +12,7 @@ class TrialRecord:
     `loss` is the loss reached on validation data in the user's units (None when the probe went
     non-finite); `steps` how many training steps it survived; `verdict` is "held", "not learning",
     "non-finite", "no rows left" where the fix leaves out all of them, or "refused" where it could
-    not be computed, for the `reason` given. Where that tells why nothing can be compared, `loss` is
-    0 of all that held.
+    not be computed, for the `reason` given.
     """
 
     edits: tuple[Edit, ...]

@@ -27,7 +27,6 @@ from nanfix.search.verdict import Baselines, Begun
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
 SHARE = 0.04  # or this share of a long run
 NOTHING_LEFT = "no rows left"
-PLAYERS = "the losses of several optimizers, each of its own, do not tell how well it learns"
 LOST = 100.0  # times the untrained loss, a probe has diverged
 
 
@@ -112,10 +111,7 @@ class Judge:
         begun = self.begun(plan).loss
         if probe.loss is not None and begun is not None and probe.loss >= begun:
             verdict = "not learning"
-        loss, reason = probe.loss, ""
-        if loss is not None and not self._bench.judges and len(self._failed.run.optimizers) > 1:
-            loss, reason = 0.0, PLAYERS  # what holds is as good as anything else that does
-        return TrialRecord(fix.edits, came_from, probe.steps, loss, verdict, probe.seconds, reason)
+        return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
 
     def begun(self, plan: Plan) -> Begun:
         """Return what the untrained model reaches under a plan.
