@@ -2,6 +2,7 @@
 the model at the end.
 """
 
+import json
 import subprocess
 import sys
 from functools import cache
@@ -169,10 +170,11 @@ def test_functional_model_where_scaling_cannot_be_folded():
 
 
 LOAD = """
-import sys
+import json, sys
 sys.modules["nanfix"] = None  # as where it is not installed
-import keras, numpy as np
-for folder in sys.argv[1:]:
+import keras, numpy as np, tensorflow as tf
+tf.config.optimizer.set_experimental_options(json.loads(sys.argv[1]))  # graphs as in the tests
+for folder in sys.argv[2:]:
     model = keras.models.load_model(folder + "/model.keras")
     np.save(folder + "/predicted.npy", model.predict(np.load(folder + "/x.npy"), verbose=0))
 """
@@ -189,7 +191,8 @@ def test_saved_models_predict_the_same_where_nanfix_is_not_installed(tmp_path):
         report.model.save(tmp_path / name / "model.keras")
         np.save(tmp_path / name / "x.npy", x)
     folders = [str(tmp_path / name) for name in found]
-    subprocess.run([sys.executable, "-c", LOAD, *folders], check=True, capture_output=True)
+    graphs = json.dumps(tf.config.optimizer.get_experimental_options())
+    subprocess.run([sys.executable, "-c", LOAD, graphs, *folders], check=True, capture_output=True)
     for name, (*_, predicted) in found.items():
         np.testing.assert_allclose(np.load(tmp_path / name / "predicted.npy"), predicted, rtol=1e-6)
 

@@ -135,7 +135,8 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     scaling alone cures.
     """
     step, lower = growth.first_step, tried.rate
-    rate, first_rate = growth.learning_rate, growth.first_learning_rate
+    rate, first_rate = growth.failing_learning_rate, growth.first_learning_rate
+    rate = growth.learning_rate if rate is None else rate
     evidence = "learning rate unknown" if rate is None else f"learning rate {rate:.3g}"
     moved = rate is not None and first_rate is not None and rate != first_rate
     if moved:

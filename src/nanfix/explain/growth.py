@@ -37,8 +37,9 @@ class Growth:
         first_direction_norm: of what the learning rate multiplies in the first step, over all
             variables: the gradient, or about 1 for each weight where the optimizer normalizes it.
         weight_norm: over all trainable variables, at the start.
-        learning_rate: at the failure; `first_learning_rate` at the first step, where a schedule or
-            a callback may have it elsewhere.
+        learning_rate: of the newest state before the failure; `first_learning_rate` at the first
+            step, `failing_learning_rate` at the step that failed, where a schedule or a callback
+            may have it elsewhere.
         decay_of_a_step: the share of itself that a weight loses at each step.
         gradient_rise: the norm of the first step's gradient at the first variable, as a multiple of
             that at the last one.
@@ -52,6 +53,7 @@ class Growth:
     weight_norm: float
     learning_rate: float | None
     first_learning_rate: float | None
+    failing_learning_rate: float | None = None
     decay_of_a_step: float = 0.0
     gradient_rise: float = 1.0
     trend: str = ""
@@ -96,7 +98,8 @@ def measure_growth(
         gains=tuple(gains),
         first_direction_norm=_direction_norm(run, seen),
         weight_norm=float(np.sqrt(squares)),
-        learning_rate=learning_rate if seen.learning_rate is None else seen.learning_rate,
+        learning_rate=learning_rate,
+        failing_learning_rate=seen.learning_rate,
         first_learning_rate=(
             learning_rate if seen.first_learning_rate is None else seen.first_learning_rate
         ),
