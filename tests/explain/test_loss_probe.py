@@ -206,3 +206,17 @@ def test_exponents_in_a_layer_of_which_only_differences_matter(activation, relat
 def test_exponents_in_a_loss_of_which_only_differences_matter(loss, relative):
     run = setup_of(loss)
     assert relative_exponents(Place(Phase.LOSS, None, "Exp", line_of(loss)), run) is relative
+
+
+class WithoutCall(keras.Model):
+    """Computes an exponential in its training step."""
+
+    def train_step(self, data):
+        return {"loss": ops.mean(ops.exp(data[0]))}
+
+
+def test_a_model_without_a_call_of_its_own_is_not_asked():
+    model = WithoutCall()
+    model.compile("sgd")
+    run = contract.run_of(model, *explosions.table(rows=16))
+    assert not relative_exponents(Place(Phase.FORWARD, None, "Exp", "test_loss_probe.py:1"), run)
