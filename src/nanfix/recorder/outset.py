@@ -4,6 +4,7 @@ import math
 import weakref
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from nanfix.model.crossentropies import crossentropy_of
 from nanfix.private.objects import compile_config, given_loss
@@ -32,21 +33,19 @@ class Outset:
         return weight_norm > GREW * self.weight_norm
 
 
-_falling: dict[int, Any] = {}  # models whose loss has been seen to fall for ever, by id
-# By the model's id: the model, what it was compiled with, and the outset of its trainings since.
-_known: dict[int, tuple[Any, Any, Outset]] = {}
+_falling: WeakSet[Any] = WeakSet()  # models whose loss has been seen to fall for ever
+# What each model was compiled with, and the outset of its trainings since.
+_known: WeakKeyDictionary[Any, tuple[Any, Outset]] = WeakKeyDictionary()
 
 
 def falls_for_ever(model: Any) -> bool:
     """Say whether the loss of a model has been seen to fall for ever, whatever steps it took."""
-    kept = _falling.get(id(model))
-    return kept is not None and kept() is model
+    return model in _falling
 
 
 def seen_falling(model: Any) -> None:
     """Remember that the loss of a model falls for ever."""
-    number = id(model)
-    _falling[number] = weakref.ref(model, lambda _: _falling.pop(number, None))
+    _falling.add(model)
 
 
 def outset(model: Any, recording: Recording) -> Outset | None:
@@ -54,15 +53,13 @@ def outset(model: Any, recording: Recording) -> Outset | None:
     where no other is known; None where that was not finite.
     """
     compiled = compile_config(model)
-    kept, since, known = _known.get(id(model), (None, None, None))
-    same = kept is not None and kept() is model and (since and since()) is compiled
+    since, known = _known.get(model, (None, None))
+    same = known is not None and (since and since()) is compiled
     if same or not recording.snapshots:
         return known if same else None
     initial = recording.initial
     found = Outset(recording.loss_at.get(initial.total, math.nan), initial.weight_norm)
     if not (math.isfinite(found.loss) and math.isfinite(found.weight_norm)):
         return None
-    number = id(model)
-    reference = weakref.ref(model, lambda _: _known.pop(number, None))
-    _known[number] = reference, compiled and weakref.ref(compiled), found
+    _known[model] = compiled and weakref.ref(compiled), found
     return found
