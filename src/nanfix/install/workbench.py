@@ -4,7 +4,7 @@ hand it back.
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nanfix.changes.guards import Guard, Guards
@@ -68,14 +68,14 @@ class Workbench:
         """
         return self._prober.validation()
 
-    def loss_from(self, plan: Plan, start: Snapshot) -> float:
-        """Return the validation loss that a training with `plan` begins with from `start`; nothing
-        stays prepared.
-        """
+    @contextlib.contextmanager
+    def prepared(self, plan: Plan, start: Snapshot) -> Iterator[None]:
+        """Let the model be as a training with `plan` begins from `start`; then take that back."""
         self.prepare(plan, start)
-        loss, _ = self.validation()
-        self.take_back()
-        return loss
+        try:
+            yield
+        finally:
+            self.take_back()
 
     def row_by_row(self) -> RowByRow:
         """Return what looks at single rows of the validation data under the prepared plan."""

@@ -246,7 +246,8 @@ class Adoption:
 
     def _before(self) -> float:
         """Return the loss of the run in its last good state; inf where that is not finite."""
-        loss = self._bench.loss_from(Plan(), self._run.recording.good)
+        with self._bench.prepared(Plan(), self._run.recording.good):
+            loss, _ = self._bench.validation()
         return loss if math.isfinite(loss) else math.inf
 
     def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Reach | None, Watched]:

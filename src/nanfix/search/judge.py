@@ -124,10 +124,9 @@ class Judge:
         computed = plan.only(Guards, Loss, RowFilter)
         known = repr(computed)
         if known not in self._begun:
-            self._bench.prepare(computed, self._failed.snapshots[0])
-            loss, figures = self._bench.validation()
-            alike = self._bench.row_by_row().all_alike() if self.baselines.outputs else []
-            self._bench.take_back()
+            with self._bench.prepared(computed, self._failed.snapshots[0]):
+                loss, figures = self._bench.validation()
+                alike = self._bench.row_by_row().all_alike() if self.baselines.outputs else []
             self._begun[known] = Begun(_known(loss), figures, alike)
         return self._begun[known]
 
