@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -105,6 +105,15 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
         "layers": [first, "YeoJohnson(EXPONENT)", last],
         "numbers": {**given, "EXPONENT": exponents, **more},
         "definition": YEO_JOHNSON,
+    }
+
+
+def filling_layer(fill: Sequence[float]) -> dict[str, Any]:
+    """Return the layer, as source, that fills holes with these numbers; see `scaling_layers`."""
+    return {
+        "layers": ["FillHoles(FILL)"],
+        "numbers": {"FILL": [float(f"{number:.6g}") for number in fill]},
+        "definition": FILL_HOLES,
     }
 
 

@@ -65,7 +65,7 @@ class Scaling(Change):
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
-        from nanfix.changes.layer_source import number
+        from nanfix.changes.layer_source import filling_layer, number
         from nanfix.changes.loss import compile_change
         from nanfix.changes.rows import fit_change
 
@@ -74,12 +74,11 @@ class Scaling(Change):
             scale = f"{number(self.targets.scale)}{'**2' if self.targets.degree == 2 else ''}"
             yield compile_change(run, call, weight=f"1 / {scale}")
         for name, fill in list(self.fills.items())[:1]:
-            entry, first = call.inputs.get(name, (None, None))
+            # A stream is no array to fill before `fit`.
             streamed = run.sample.whole is None and name not in self.inputs
-            if streamed and (entry or first) is not None and _own_call(call) is None:
-                yield _filling(call, fill, entry, first)
-            else:
-                yield fit_change(run, call, fill=list(fill))
+            inside = streamed and _own_call(call) is None
+            layer = _where_it_goes_in(call, name, filling_layer(fill)) if inside else None
+            yield layer or fit_change(run, call, fill=list(fill))
 
     @property
     def affine(self) -> dict[str, Affine]:
@@ -115,16 +114,11 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
 
     for name, scaling in wanted.inputs.items():
         layers = scaling_layers(scaling)
-        entry, first = call.inputs.get(name, (None, None))
         if layers is None:
             yield NoPlace(reason=TOO_NARROW)
-        elif entry is None and first is None:
-            yield NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
         else:
-            whole = call.places.of(call.model)
-            yield LayerChange(
-                target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers
-            )
+            change = _where_it_goes_in(call, name, layers)
+            yield change or NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
     if wanted.targets is None:
         return
     last = _last_weighted(run)
@@ -137,22 +131,16 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
 
 
-def _filling(call: Any, fill: tuple[float, ...], entry: Any, first: Any) -> Any:
-    """Return the layer that fills holes where the inputs go in, of a stream, which is no array to
-    fill before `fit`.
-    """
-    from nanfix.changes.layer_source import FILL_HOLES
+def _where_it_goes_in(call: Any, name: str, layers: Mapping[str, Any]) -> Any:
+    """Return the change that puts layers where an input goes in; None where nobody knows."""
     from nanfix.records.source_changes import LayerChange
 
+    entry, first = call.inputs.get(name, (None, None))
+    if entry is None and first is None:
+        return None
+    whole = call.places.of(call.model)
     return LayerChange(
-        target=entry,
-        side="after",
-        role="scaled",
-        otherwise=first,
-        model=call.places.of(call.model),
-        layers=["FillHoles(FILL)"],
-        numbers={"FILL": [float(f"{number:.6g}") for number in fill]},
-        definition=FILL_HOLES,
+        target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers
     )
 
 
