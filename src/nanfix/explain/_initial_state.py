@@ -1,6 +1,7 @@
 """What was not finite before the first step: weights, and what the optimizer remembers."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from nanfix.model.run import Run
 from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding
+
+if TYPE_CHECKING:
+    import keras
 
 
 def nonfinite_start(run: Run) -> Iterator[Finding]:
@@ -31,7 +35,7 @@ def nonfinite_start(run: Run) -> Iterator[Finding]:
         yield Finding(Cause.STALE_MOMENTS, 0.97, _told(moments))
 
 
-def _told(named: list[tuple[str, object]]) -> str:
+def _told(named: "list[tuple[str, keras.Variable]]") -> str:
     name, values = named[0][0], np.asarray(named[0][1])
     more = f", and some in {len(named) - 1} more" if len(named) > 1 else ""
     count = np.sum(~np.isfinite(values))

@@ -4,11 +4,14 @@ own. Loads nothing but numpy.
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nanfix.model.undo import put
+
+if TYPE_CHECKING:
+    import keras
 
 NAMES = {
     "ReLU": "relu",
@@ -20,7 +23,7 @@ NAMES = {
 FAR_OUT, NEAR = 1e9, 1e3  # what goes in, and what a bounded activation makes of it at most
 
 
-def is_activation(layer: Any) -> bool:
+def is_activation(layer: object) -> bool:
     """Say whether a layer is one of Keras' that do nothing but compute an activation."""
     from keras import layers  # loads TensorFlow
 
@@ -35,7 +38,7 @@ def is_activation(layer: Any) -> bool:
     return isinstance(layer, stock)
 
 
-def settable_activation(layer: Any) -> bool:
+def settable_activation(layer: "keras.Layer") -> bool:
     """Say whether the layer's activation is its own to change; a recurrent layer's
     belongs to its cell.
     """
@@ -60,7 +63,7 @@ def activation_of(layer: Any) -> Callable[[Any], Any]:
 
 def with_activations(
     members: Sequence[tuple[str, Any]], outer: Collection[str | None] = ()
-) -> list[tuple[str, Any]]:
+) -> "list[tuple[str, keras.Layer]]":
     """Return what of (address, layer), in the order of the model, has an activation.
 
     A layer with weights whose outputs go on to an activation layer has none: that one has it. The
@@ -137,7 +140,7 @@ def _shape_of_a_row(layer: Any) -> tuple[int, ...]:
     return tuple(size or 1 for size in shape[1:])
 
 
-def _next_activation(following: Sequence[tuple[str, Any]]) -> Any:
+def _next_activation(following: Sequence[tuple[str, Any]]) -> "keras.Layer | None":
     """Return the activation layer that comes before any other layer with weights; None
     where there is none.
     """

@@ -41,14 +41,14 @@ def walk(model: "keras.Model") -> Iterator[tuple[str, Any]]:
                 yield path + name, node
 
 
-def described(layer: Any) -> list[Any]:
+def described(layer: "keras.Operation") -> list[Any]:
     """Return what tells a layer from another at the same address: its class and the shapes of its
     weights, none if unbuilt.
     """
     return [type(layer).__name__, [list(weight.shape) for weight in getattr(layer, "weights", [])]]
 
 
-def _below(owner: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _below(owner: "keras.Layer", path: str, seen: set[int]) -> "Iterator[tuple[str, keras.Layer]]":
     layers = [layer for layer in direct_layers(owner) if type(layer).__name__ != "InputLayer"]
     for name, layer in zip(distinct(layers, _given_name), layers, strict=True):
         if id(layer) not in seen:
@@ -72,7 +72,7 @@ def distinct(things: Sequence[Any], name_of: Callable[[Any], tuple[str, bool]]) 
     return names
 
 
-def _given_name(layer: Any) -> tuple[str, bool]:
+def _given_name(layer: "keras.Operation") -> tuple[str, bool]:
     """Return the name of a layer and True where its user chose it, else the one that Keras begins
     such names with and False.
     """
@@ -116,11 +116,11 @@ def declared_inputs(model: "keras.Model") -> list[str]:
     return [] if graph is None else distinct(graph.inputs, _tensor_name)
 
 
-def _tensor_name(tensor: Any) -> tuple[str, bool]:
+def _tensor_name(tensor: "keras.KerasTensor") -> tuple[str, bool]:
     automatic = re.fullmatch(r"(input_layer|input|keras_tensor)(_\d+)?", tensor.name)
     return ("input", False) if automatic else (tensor.name, True)
 
 
-def _path_name(path: tuple[Any, ...]) -> tuple[str, bool]:
+def _path_name(path: tuple[str | int, ...]) -> tuple[str, bool]:
     named = [str(key) for key in path if isinstance(key, str)]
     return ("/".join(named), len(named) == len(path)) if named else ("input", False)

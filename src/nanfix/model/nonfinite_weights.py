@@ -10,7 +10,7 @@ from nanfix.model.snapshot import nonfinite_variables
 from nanfix.records.features import short
 
 
-def own_weights(layer: Any) -> dict[str, Any]:
+def own_weights(layer: keras.Layer) -> dict[str, keras.Variable]:
     """Return the weights that a layer holds itself, by their names; not those of layers in it."""
     below = {id(weight) for _, each in walk(layer) for weight in getattr(each, "weights", ())}
     own = [weight for weight in getattr(layer, "weights", ()) if id(weight) not in below]
@@ -35,7 +35,7 @@ def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, fl
     return {address: starts for address, starts in found.items() if starts}
 
 
-def _fitting_start(layer: Any, name: str) -> tuple[float, float]:
+def _fitting_start(layer: keras.Layer, name: str) -> tuple[float, float]:
     """Return the mean and the deviation of numbers that suit the non-finite entries of a weight.
 
     They are those of its finite entries. Entries of a vector get one number: the mean of the finite
@@ -53,7 +53,7 @@ def _fitting_start(layer: Any, name: str) -> tuple[float, float]:
     return mean, deviation
 
 
-def _drawn(layer: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _drawn(layer: keras.Layer, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a layer draws for a weight, or Keras' default for its shape where that is not
     finite or cannot be told.
     """

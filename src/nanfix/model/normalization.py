@@ -3,7 +3,6 @@ holes make NaN for good.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +20,7 @@ def constants(model: keras.Model) -> set[int]:
     }
 
 
-def ruined(model: keras.Model) -> list[tuple[str, Any]]:
+def ruined(model: keras.Model) -> list[tuple[str, keras.layers.Normalization]]:
     """Return address and layer of each Normalization that holds a non-finite mean or variance."""
     layers = [(address, layer) for address, layer in walk(model) if _is_adapted(layer)]
     return [
@@ -31,12 +30,12 @@ def ruined(model: keras.Model) -> list[tuple[str, Any]]:
     ]
 
 
-def statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+def statistics(layer: keras.layers.Normalization) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the variance that a layer was adapted to."""
     return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
 
 
-def fed_by(model: keras.Model, layer: Any) -> str | None:
+def fed_by(model: keras.Model, layer: keras.Layer) -> str | None:
     """Return the name of the input of the model that goes straight into the layer; None
     where that cannot be told.
     """
@@ -48,7 +47,9 @@ def fed_by(model: keras.Model, layer: Any) -> str | None:
     return next((name for name, tensor in named if tensor is given), None)
 
 
-def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[float]]:
+def finite_statistics(
+    layer: keras.layers.Normalization, array: np.ndarray
+) -> tuple[list[float], list[float]]:
     """Return mean and variance of the finite values of `array`, shape (rows, ...), as `adapt`
     would; 0 and 1 of none.
     """
@@ -62,7 +63,9 @@ def finite_statistics(layer: Any, array: np.ndarray) -> tuple[list[float], list[
 
 
 def adapt_to(
-    layer: Any, mean: Sequence[float] | np.ndarray, variance: Sequence[float] | np.ndarray
+    layer: keras.layers.Normalization,
+    mean: Sequence[float] | np.ndarray,
+    variance: Sequence[float] | np.ndarray,
 ) -> None:
     """Give a layer these statistics."""
     layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
@@ -70,5 +73,5 @@ def adapt_to(
     layer.finalize_state()
 
 
-def _is_adapted(layer: Any) -> bool:
+def _is_adapted(layer: object) -> bool:
     return isinstance(layer, keras.layers.Normalization) and hasattr(layer, "adapt_mean")

@@ -29,7 +29,7 @@ class _Twins:
     """Copies of large arrays: one for all snapshots, as long as the array does not change."""
 
     def __init__(self):
-        self._pairs: dict[int, tuple[weakref.ref[Any], weakref.ref[Any]]] = {}
+        self._pairs: dict[int, tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray]]] = {}
 
     def other(self, array: np.ndarray) -> np.ndarray:
         """Return the copy of an array or, given a copy, the array itself, where both still hold the
@@ -57,7 +57,7 @@ class _Twins:
 _twins = _Twins()
 
 
-def plain_state(callback: Any) -> dict[str, Any]:
+def plain_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """Return the numbers, texts, arrays and containers a callback remembers; open files
     and the like stay its own.
     """
@@ -93,7 +93,7 @@ def arrays(states: States) -> Iterator[np.ndarray]:
         yield from _arrays(state, set())
 
 
-def own_layers(model: keras.Model) -> list[Any]:
+def own_layers(model: keras.Model) -> list[keras.Layer]:
     """Return the model, and those of its layers whose class is not Keras': only the user's own code
     keeps state elsewhere.
     """
@@ -107,11 +107,11 @@ def own_layers(model: keras.Model) -> list[Any]:
     ]
 
 
-def plain_variables(model: keras.Model) -> list[Any]:
+def plain_variables(model: keras.Model) -> list[keras.Variable | tf.Variable]:
     """Return what TensorFlow code of the user's own trains or counts with and Keras does not track:
     variables, generators.
     """
-    found: dict[int, Any] = {}
+    found: dict[int, keras.Variable | tf.Variable] = {}
     for owner in own_layers(model):
         for name, value in vars(owner).items():
             if name not in _attributes_of_keras():
@@ -119,7 +119,7 @@ def plain_variables(model: keras.Model) -> list[Any]:
     return list(found.values())
 
 
-def counters(model: keras.Model) -> list[tuple[Any, dict[str, Any]]]:
+def counters(model: keras.Model) -> list[tuple[keras.Layer, dict[str, Any]]]:
     """Return the numbers, arrays, and lists or dicts of numbers that a model and its
     layers hold as plain attributes.
     """
@@ -157,7 +157,7 @@ def _attributes_of_keras() -> frozenset[str]:
     return frozenset(OF_KERAS).union(*map(vars, bare))
 
 
-def _variables(value: Any, depth: int = 3) -> Iterator[Any]:
+def _variables(value: object, depth: int = 3) -> Iterator[keras.Variable | tf.Variable]:
     if isinstance(value, tf.Variable | keras.Variable):
         yield value
     elif isinstance(value, tf.random.Generator):
@@ -169,7 +169,7 @@ def _variables(value: Any, depth: int = 3) -> Iterator[Any]:
             yield from _variables(item, depth - 1)
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: object) -> bool:
     if isinstance(value, list | dict):
         return all(
             isinstance(item, NUMBERS)
@@ -204,7 +204,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return copied
 
 
-def _arrays(value: Any, met: set[int]) -> Iterator[np.ndarray]:
+def _arrays(value: object, met: set[int]) -> Iterator[np.ndarray]:
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, CONTAINERS) and id(value) not in met:

@@ -5,16 +5,19 @@ Stands on the private hook under `tf.debugging.enable_check_numerics`.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # What of nanfix stands inside the user's own call: guards round a repaired layer, and what listens
 # for loops and updates.
@@ -30,15 +33,15 @@ class Operation:
     """
 
     kind: str
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    layers: tuple[Any, ...]
+    inputs: "tuple[tf.Tensor, ...]"
+    outputs: "tuple[tf.Tensor, ...]"
+    layers: tuple[keras.Operation, ...]
     functions: frozenset[str]  # names of the Python functions on the stack
     updates: bool  # whether an optimizer computes it
     line: Line | None  # innermost line of the user's own code
 
     @property
-    def layer(self) -> Any:
+    def layer(self) -> keras.Operation | None:
         return self.layers[-1] if self.layers else None
 
 
@@ -61,15 +64,17 @@ def kind_of(op_type: str | bytes) -> str:
     return op_type.decode() if isinstance(op_type, bytes) else op_type
 
 
-def innermost_layer(frame: FrameType | None) -> Any:
+def innermost_layer(frame: FrameType | None) -> keras.Operation | None:
     """Return the innermost layer whose computation is on the stack, or None; a model
     does not count.
     """
     return next((layer for layer in map(_layer, outward(frame)) if layer is not None), None)
 
 
-def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
-    layers: list[Any] = []
+def _operation(
+    kind: str | bytes, inputs: "Iterable[tf.Tensor]", outputs: "Iterable[tf.Tensor]"
+) -> Operation:
+    layers: list[keras.Operation] = []
     functions: set[str] = set()
     updates = False
     innermost = None
@@ -87,7 +92,7 @@ def _operation(kind: str | bytes, inputs: Any, outputs: Any) -> Operation:
     return Operation(kind_of(kind), tuple(inputs), tuple(outputs), *around)
 
 
-def _layer(frame: FrameType) -> Any:
+def _layer(frame: FrameType) -> keras.Operation | None:
     """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node
     of the model like a layer.
     """

@@ -2,7 +2,7 @@
 the standard library.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from nanfix.model.undo import override
 if TYPE_CHECKING:
     import keras
 
+Gradients = list[Any]  # tensors or IndexedSlices, None for a weight without
+Listen = Callable[["keras.optimizers.Optimizer", Gradients], None]
 # The keys of the slots whose optimizer was seen to take a step, by model.
-_CALLED: WeakKeyDictionary[Any, set[tuple[Any, ...]]] = WeakKeyDictionary()
+_CALLED: "WeakKeyDictionary[keras.Model, set[tuple[str, Hashable]]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Slot:
 
     model: "keras.Model"
     name: str
-    entry: Any = None
+    entry: Hashable = None
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[str, Hashable]:
         return self.name, self.entry
 
     @property
-    def optimizer(self) -> Any:
+    def optimizer(self) -> "keras.optimizers.Optimizer":
         value = getattr(self.model, self.name)
         return value if self.entry is None else value[self.entry]
 
@@ -127,7 +129,7 @@ def note_called(model: "keras.Model", optimizer: "keras.optimizers.Optimizer") -
 
 
 @contextmanager
-def told_of_updates(model: "keras.Model", listen: Callable[[Any, Any], None]) -> Iterator[None]:
+def told_of_updates(model: "keras.Model", listen: Listen) -> Iterator[None]:
     """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given
     gradients, by whichever method.
     """
@@ -138,7 +140,7 @@ def told_of_updates(model: "keras.Model", listen: Callable[[Any, Any], None]) ->
 
 
 @contextmanager
-def updates_withheld(model: "keras.Model", listen: Callable[[Any, Any], None]) -> Iterator[None]:
+def updates_withheld(model: "keras.Model", listen: Listen) -> Iterator[None]:
     """Do as `told_of_updates` does, and change nothing by the gradients."""
     with ExitStack() as during:
         for optimizer in optimizers(model):
@@ -151,9 +153,7 @@ def updates_withheld(model: "keras.Model", listen: Callable[[Any, Any], None]) -
         yield
 
 
-def _telling(
-    optimizer: "keras.optimizers.Optimizer", listen: Callable[[Any, Any], None]
-) -> Callable[..., Any]:
+def _telling(optimizer: "keras.optimizers.Optimizer", listen: Listen) -> Callable[..., Any]:
     apply = optimizer.apply
 
     def listened(grads, *args, **kwargs):

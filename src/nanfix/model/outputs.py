@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras import tree
 
 from nanfix.model.activations import activation_name
 from nanfix.model.run import Run
 from nanfix.private.objects import given_loss_weights
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,12 @@ def outputs_of(run: Run) -> Iterator[Output]:
         yield Output(f"{name}_loss", loss, shape[1:], activation, address)
 
 
-def output_names(model: Any) -> list[str]:
+def output_names(model: "keras.Model") -> list[str]:
     """Return the names of a model's outputs; none where it has none."""
     return list(getattr(model, "output_names", None) or ())
 
 
-def trained_outputs(model: Any) -> list[str]:
+def trained_outputs(model: "keras.Model") -> list[str]:
     """Return the names under which Keras logs the losses of several outputs, without those that are
     weighed with 0; nothing for a single one.
     """

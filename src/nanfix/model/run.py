@@ -150,26 +150,26 @@ class Run:
         return replace(self, sample=self.sample.outline())
 
     @property
-    def activations(self) -> list[tuple[str, Any]]:
+    def activations(self) -> "list[tuple[str, keras.Layer]]":
         """Address and layer of every layer that has an activation, first to last; see
         `with_activations`.
         """
         return with_activations(list(self.members.items()), self.outputs or ())
 
     @property
-    def output_activations(self) -> list[tuple[str, Any]]:
+    def output_activations(self) -> "list[tuple[str, keras.Layer]]":
         """Those of `activations` that give an output; the last one, where that was not seen."""
         found = self.activations
         return found[-1:] if self.outputs is None else [e for e in found if e[0] in self.outputs]
 
     @property
-    def hidden_activations(self) -> list[tuple[str, Any]]:
+    def hidden_activations(self) -> "list[tuple[str, keras.Layer]]":
         """Those of `activations` that give no output."""
         outer = {address for address, _ in self.output_activations}
         return [each for each in self.activations if each[0] not in outer]
 
     @property
-    def output_activation(self) -> tuple[str, Any] | None:
+    def output_activation(self) -> "tuple[str, keras.Layer] | None":
         """That of `activations` which gives the only output; None where there is no such."""
         several = self.outputs is not None and len(self.outputs) > 1
         return None if several else next(iter(self.output_activations), None)
@@ -181,7 +181,7 @@ class Run:
         return "linear" if found is None else activation_name(found[1])
 
     @property
-    def optimizers(self) -> list[Any]:
+    def optimizers(self) -> "list[keras.optimizers.Optimizer]":
         """The optimizers that the training step calls."""
         return trained_optimizers(self.model)
 
@@ -224,7 +224,7 @@ class Run:
         return self.model.distribute_strategy.num_replicas_in_sync
 
 
-def kernels(layer: Any) -> dict[str, str]:
+def kernels(layer: "keras.Layer") -> dict[str, str]:
     """Return the kernels that a layer has, each with the name of its constraint, where
     that can be set.
     """
@@ -245,7 +245,7 @@ def fades(decay: float) -> bool:
     return 0 <= decay < 1
 
 
-def unbounded_recurrences(run: Run) -> list[Any]:
+def unbounded_recurrences(run: Run) -> "list[keras.Layer]":
     """Return the recurrent cells whose activation is not bounded, so that they can feed
     themselves ever more.
     """
@@ -253,7 +253,7 @@ def unbounded_recurrences(run: Run) -> list[Any]:
     return [cell for cell in cells if not is_bounded(cell.activation)]
 
 
-def linear_throughout(run: Run) -> list[Any]:
+def linear_throughout(run: Run) -> "list[keras.Layer]":
     """Return the hidden layers of a model in which none of them has an activation; an
     empty list for any other.
     """

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import keras
 
 
-def keeping(model: "keras.Model") -> list[tuple[str, Any]]:
+def keeping(model: "keras.Model") -> "list[tuple[str, keras.Layer]]":
     """Return address and layer of each that keeps a moving mean and variance."""
     return [(address, layer) for address, layer in walk(model) if _keeps(layer)]
 
 
-def faults(model: "keras.Model") -> list[tuple[Any, str]]:
+def faults(model: "keras.Model") -> "list[tuple[keras.Layer, str]]":
     """Return the layers with whose statistics nothing finite can be computed in inference, and
     what is wrong with them; reads the statistics and runs nothing.
     """
@@ -42,8 +42,8 @@ def remarks(model: "keras.Model") -> list[str]:
 
 
 def estimated(
-    model: "keras.Model", layers: list[Any], inputs: Iterable[Any]
-) -> list[tuple[Any, np.ndarray]]:
+    model: "keras.Model", layers: "list[keras.Layer]", inputs: Iterable[Any]
+) -> "list[tuple[keras.Variable, np.ndarray]]":
     """Return the statistics of `layers`, each variable with its mean over what goes through the
     model in training; changes the state of the model.
 
@@ -62,7 +62,7 @@ def estimated(
 
 
 def measure_anew(
-    model: "keras.Model", layers: list[Any], inputs: Iterable[Any], state: Snapshot
+    model: "keras.Model", layers: "list[keras.Layer]", inputs: Iterable[Any], state: Snapshot
 ) -> None:
     """Put the model into `state`, with these layers' statistics those of the inputs."""
     measured = estimated(model, layers, inputs)
@@ -71,14 +71,14 @@ def measure_anew(
         variable.assign(value)
 
 
-def _keeps(layer: Any) -> bool:
+def _keeps(layer: "keras.Layer") -> bool:
     statistics = (getattr(layer, name, None) for name in ("moving_mean", "moving_variance"))
     return all(each is not None for each in statistics) and isinstance(
         getattr(layer, "momentum", None), float | int
     )
 
 
-def _fault(layer: Any) -> str:
+def _fault(layer: "keras.Layer") -> str:
     variance = np.asarray(layer.moving_variance).astype("float64")
     mean = np.asarray(layer.moving_mean).astype("float64")
     because = "" if fades(layer.momentum) else f"; {_of_momentum(layer)}"
@@ -98,7 +98,7 @@ def _fault(layer: Any) -> str:
     return ""
 
 
-def _of_momentum(layer: Any) -> str:
+def _of_momentum(layer: "keras.Layer") -> str:
     words = f"with a momentum of {layer.momentum:g} they "
     if layer.momentum == 1:
         return f"{words}never move"
@@ -107,7 +107,7 @@ def _of_momentum(layer: Any) -> str:
     )
 
 
-def _unmoved(layer: Any) -> bool:
+def _unmoved(layer: "keras.Layer") -> bool:
     return bool((np.asarray(layer.moving_mean) == 0).all()) and bool(
         (np.asarray(layer.moving_variance) == 1).all()
     )

@@ -36,7 +36,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["share"])
 
 
-def scaled_schedule(schedule: Any, share: float) -> Any:
+def scaled_schedule(schedule: Any, share: float) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return a schedule whose every rate is `share` times that of the given one, which may be a
     function without arguments.
 
@@ -58,7 +58,7 @@ def scaled_schedule(schedule: Any, share: float) -> Any:
     return ScaledSchedule(schedule, share)
 
 
-def constant_schedule(rate: float) -> Any:
+def constant_schedule(rate: float) -> keras.optimizers.schedules.LearningRateSchedule:
     """Return a stock schedule of a single rate."""
     return keras.optimizers.schedules.PiecewiseConstantDecay([1], [rate, rate])
 

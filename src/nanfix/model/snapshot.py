@@ -37,13 +37,13 @@ class Snapshot:
     epoch: int
     step: int
     total: int  # steps since the run began
-    variables: tuple[Any, ...]
+    variables: "tuple[keras.Variable | tf.Variable, ...]"
     tensors: Iterable[Any]
-    callbacks: tuple[tuple[Any, dict[str, Any]], ...] = ()
+    callbacks: "tuple[tuple[keras.callbacks.Callback, dict[str, Any]], ...]" = ()
     weight_norm: float = math.nan
     taken: float = 0.0  # seconds since 1970; 0 for one of another process
     # Plain attributes of the model and its layers.
-    counters: tuple[tuple[Any, dict[str, Any]], ...] = ()
+    counters: "tuple[tuple[keras.Layer, dict[str, Any]], ...]" = ()
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +73,7 @@ def held_bytes(snapshots: Iterable[Snapshot]) -> int:
     return sum(snapshot.tensor_bytes for snapshot in each) + sum(shared.values())
 
 
-def state_variables(model: Any) -> list[Any]:
+def state_variables(model: Any) -> "list[keras.Variable | tf.Variable]":
     """Return weights, statistics, seeds, optimizer slots, metrics and the plain
     variables of `model`, each once.
     """
@@ -89,7 +89,7 @@ def state_variables(model: Any) -> list[Any]:
     return [*each.values(), *(variable for variable in plain if id(variable) not in values)]
 
 
-def read(variable: Any) -> Any:
+def read(variable: "keras.Variable | tf.Variable") -> tf.Tensor:
     """Return the tensor that a variable holds now, on the CPU, without copying it there."""
     value = variable if isinstance(variable, tf.Variable) else variable.value
     if isinstance(value, tf.Variable) and not isinstance(value, tf.distribute.DistributedValues):
@@ -112,7 +112,7 @@ def squared_norm(tensor: Any) -> float:
     return float(tf.reduce_sum(tf.square(tf.cast(tensor, tf.float32))))
 
 
-def is_finite(tensor: Any) -> bool:
+def is_finite(tensor: tf.Tensor) -> bool:
     """Say whether a tensor holds neither NaN nor inf; integers and strings always do."""
     return math.isfinite(squared_norm(tensor)) or bool(tf.reduce_all(tf.math.is_finite(tensor)))
 
@@ -140,7 +140,7 @@ def take(
     epoch: int = 0,
     step: int = 0,
     total: int = 0,
-    callbacks: Iterable[Any] = (),
+    callbacks: "Iterable[keras.callbacks.Callback]" = (),
 ) -> Snapshot | None:
     """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite."""
     snapshot = take_as_it_is(model, epoch=epoch, step=step, total=total, callbacks=callbacks)
@@ -153,7 +153,7 @@ def take_as_it_is(
     epoch: int = 0,
     step: int = 0,
     total: int = 0,
-    callbacks: Iterable[Any] = (),
+    callbacks: "Iterable[keras.callbacks.Callback]" = (),
 ) -> Snapshot:
     """Return a snapshot of `model`, finite or not."""
     variables = tuple(state_variables(model))
@@ -173,7 +173,9 @@ def take_as_it_is(
 
 
 def verified(
-    model: "keras.Model", variables: Iterable[Any], tensors: Iterable[Any]
+    model: "keras.Model",
+    variables: "Iterable[keras.Variable | tf.Variable]",
+    tensors: Iterable[tf.Tensor],
 ) -> float | None:
     """Return the norm of the weights among what variables hold; None when a weight, slot or
     statistic is non-finite.
@@ -205,5 +207,5 @@ def restore(snapshot: Snapshot) -> None:
     remember(snapshot.callbacks)
 
 
-def _is_plain(variable: Any) -> bool:
+def _is_plain(variable: "keras.Variable | tf.Variable") -> bool:
     return isinstance(variable, tf.Variable)

@@ -1,7 +1,7 @@
 """Keras' training step, unchanged, that also hands out the batches it drew."""
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ class Drawn:
 class Listener(Protocol):
     """What is told of the executions of a step."""
 
-    def before_execution(self, iterator: Any) -> None: ...
+    def before_execution(self, iterator: Iterator[Any]) -> None: ...
 
     def drawn(self, batches: Drawn) -> None: ...
 
@@ -104,7 +104,7 @@ class RecordingStep:
         # A weak reference: nobody but Keras keeps its data alive.
         self._iterator: Callable[[], Any] = lambda: None
 
-    def prepare(self, iterator: Any) -> bool:
+    def prepare(self, iterator: Iterator[Any]) -> bool:
         """Trace the step, which creates missing variables and slots at their initial
         values, but run nothing.
 
@@ -172,13 +172,13 @@ def recordable(model: keras.Model) -> bool:
     return not trains_by_own_loop(model) and not several_replicas
 
 
-def _variant(optional: Any) -> Any:
+def _variant(optional: Any) -> tf.Tensor:
     """Return the tensor that an optional consists of."""
     (variant,) = tf.nest.flatten(optional, expand_composites=True)
     return variant
 
 
-def _optional(variant: Any, spec: Any) -> Any:
+def _optional(variant: tf.Tensor, spec: Any) -> Any:
     """Return the optional, of a batch like `spec`, that such a tensor stands for."""
     return tf.nest.pack_sequence_as(tf.OptionalSpec(spec), [variant], expand_composites=True)
 
@@ -255,7 +255,7 @@ def _losses(logs: Any) -> list[str]:
     return ["loss"] if "loss" in logs else [name for name in logs if "loss" in name.lower()]
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """Return a logged value as a number, the mean of several; None for what is none."""
     if isinstance(value, float):
         return value

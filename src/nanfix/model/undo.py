@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-_ABSENT: Any = object()
+_ABSENT: object = object()
 
 
-def put(undo: ExitStack, owner: Any, name: str, value: Any) -> None:
+def put(undo: ExitStack, owner: object, name: str, value: object) -> None:
     """Set an attribute; closing `undo` sets it back to what it was."""
     undo.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, value)
 
 
-def override(undo: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
+def override(undo: ExitStack, owner: object, name: str, function: Callable[..., Any]) -> None:
     """Let an object use `function` in the place of a method of its class; closing
     `undo` takes it away again.
     """

@@ -4,7 +4,7 @@ Keras and TensorFlow.
 The public way, `keras.models.clone_model`, makes another object with other layers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -26,10 +26,10 @@ CONNECTIONS = (
 )  # fmt: skip
 STACK = ("_layers", "_functional", "_build_shapes_dict", "built")
 
-Layers = Sequence[Any]
+Layers = Sequence[keras.Layer]
 
 
-def is_graph(layer: Any) -> bool:
+def is_graph(layer: object) -> bool:
     """Say whether a layer is a model that consists of its connected layers, also when
     it is loaded.
     """
@@ -42,7 +42,7 @@ def is_graph(layer: Any) -> bool:
     )
 
 
-def is_connected(layer: Any) -> bool:
+def is_connected(layer: object) -> bool:
     """Say whether a layer is a Functional or a Sequential model, by whatever code it is
     computed.
     """
@@ -65,7 +65,11 @@ def restack(model: Any, layers: Layers, undo: ExitStack) -> None:
 
 
 def reconnect(
-    model: Any, behind: Sequence[Layers], before: Mapping[int, Any], last: Layers, undo: ExitStack
+    model: Any,
+    behind: Sequence[Layers],
+    before: Mapping[int, keras.Layer],
+    last: Layers,
+    undo: ExitStack,
 ) -> None:
     """Connect a Functional model with new layers behind each input, before layers (by
     id) and behind the output.
@@ -73,7 +77,7 @@ def reconnect(
     Closing `undo` connects it as it was.
     """
 
-    def called(operation: Any) -> Any:
+    def called(operation: keras.Operation) -> Any:
         new = before.get(id(operation))
         return (
             operation
@@ -97,14 +101,14 @@ def reconnect(
     tracked[:] = [*layers_before, *(layer for layer in graph.layers if id(layer) not in known)]
 
 
-def calls_of(operation: Any) -> list[Any]:
+def calls_of(operation: keras.Operation) -> list[Any]:
     """Return the very list of the calls of a layer on symbolic tensors, of which only the outputs
     of the first are public.
     """
     return operation._inbound_nodes
 
 
-def _through(tensor: Any, layers: Sequence[Callable[[Any], Any]]) -> Any:
+def _through(tensor: keras.KerasTensor, layers: Layers) -> keras.KerasTensor:
     for layer in layers:
         tensor = layer(tensor)
     return tensor
@@ -115,11 +119,11 @@ class _Nodes:
     `layer.output` go by.
     """
 
-    def __init__(self, before: list[tuple[Any, list[Any], list[Any]]]):
+    def __init__(self, before: list[tuple[keras.Operation, list[Any], list[Any]]]):
         self._before = before
 
     @classmethod
-    def of(cls, operations: Sequence[Any]) -> Self:
+    def of(cls, operations: Sequence[keras.Operation]) -> Self:
         unique = {id(operation): operation for operation in operations}.values()
         return cls([(o, list(calls_of(o)), list(o._outbound_nodes)) for o in unique])
 
@@ -139,7 +143,7 @@ class _Nodes:
             operation._outbound_nodes[:] = outbound
 
 
-def _number(operation: Any, nodes: list[Any]) -> None:
+def _number(operation: keras.Operation, nodes: list[Any]) -> None:
     calls_of(operation)[:] = nodes
     for index, node in enumerate(nodes):
         for place, tensor in enumerate(node.output_tensors):

@@ -50,21 +50,21 @@ __all__ = [
 LOOPS = ("make_train_function", "_make_function")
 
 
-def trains_by_own_loop(model: Any) -> bool:
+def trains_by_own_loop(model: keras.Model) -> bool:
     """Say whether the class of a model makes its own `train_function`, rather than to
     inherit Keras'.
     """
     return any(getattr(type(model), method) is not getattr(keras.Model, method) for method in LOOPS)
 
 
-def without_optionals(model: Any, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def without_optionals(model: keras.Model, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return a step that takes None for what a generator left out, as Keras'
     `train_function` wraps its own.
     """
     return model._autoconvert_optionals(step)
 
 
-def build_on_symbols(model: Any, batch: Any) -> None:
+def build_on_symbols(model: keras.Model, batch: Any) -> None:
     """Make all variables of a compiled model without running it: `build` makes those of layers, not
     of metrics and optimizer.
     """

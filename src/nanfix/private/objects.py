@@ -5,7 +5,11 @@ on a single object.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # Compiled functions. No underscore, yet not documented: `compile` is the public way to reset them,
 # and resets all else too.
@@ -43,7 +47,7 @@ INPUTS_SPEC = "_saved_model_inputs_spec"
 TRACKING = "_self_"
 
 
-def all_layers(layer: Any) -> list[Any]:
+def all_layers(layer: "keras.Layer") -> "list[keras.Layer]":
     """Return a layer or model, itself first, and every layer in it.
 
     `model.layers` lists the outermost ones, and a layer has no such list.
@@ -51,7 +55,7 @@ def all_layers(layer: Any) -> list[Any]:
     return layer._flatten_layers(include_self=True, recursive=True)
 
 
-def direct_layers(layer: Any) -> list[Any]:
+def direct_layers(layer: "keras.Layer") -> "list[keras.Layer]":
     """Return the very list of what a layer or model tracks as its direct layers, of a Sequential
     model the input layer too.
 
@@ -60,21 +64,21 @@ def direct_layers(layer: Any) -> list[Any]:
     return layer._layers
 
 
-def is_layer(node: Any) -> bool:
+def is_layer(node: object) -> bool:
     """Say whether a node of a model is a layer and no bare operation, without loading
     Keras for `isinstance`.
     """
     return hasattr(node, "_flatten_layers")
 
 
-def added_losses(layer: Any) -> list[Any]:
+def added_losses(layer: "keras.Layer") -> list[Any]:
     """Return the very list in which a layer keeps what `add_loss` was given; `layer.losses` is a
     copy with those of others.
     """
     return layer._losses
 
 
-def own_kernel(layer: Any) -> Any:
+def own_kernel(layer: "keras.Layer") -> "keras.Variable | None":
     """Return the kernel that a layer holds, or None.
 
     `layer.kernel` computes one for a layer with LoRA, and raises an error for one that
@@ -83,7 +87,7 @@ def own_kernel(layer: Any) -> Any:
     return vars(layer).get("kernel", vars(layer).get("_kernel"))
 
 
-def graph_of(model: Any) -> Any:
+def graph_of(model: "keras.Layer") -> Any:
     """Return the Functional model that a model is, or that a built Sequential one
     computes by; None for any other.
 
@@ -100,14 +104,14 @@ def inputs_struct(graph: Any) -> Any:
     return graph._inputs_struct
 
 
-def outputs_struct(model: Any) -> Any:
+def outputs_struct(model: "keras.Model") -> Any:
     """Return the outputs of a Functional model in the structure it was built from, None
     for others; `outputs` is flat.
     """
     return getattr(model, "_outputs_struct", None)
 
 
-def compile_config(model: Any) -> Any:
+def compile_config(model: "keras.Model") -> Any:
     """Return what holds as `config` the arguments of `compile` that a saved model is compiled with;
     None if there are none.
 
@@ -116,42 +120,42 @@ def compile_config(model: Any) -> Any:
     return getattr(model, "_compile_config", None)
 
 
-def has_compiled_loss(model: Any) -> bool:
+def has_compiled_loss(model: "keras.Model") -> bool:
     """Say whether `compile` was given a loss; `model.loss` may be another thing in a
     class of the user's own.
     """
     return getattr(model, COMPILE_LOSS, None) is not None
 
 
-def given_loss(model: Any) -> Any:
+def given_loss(model: "keras.Model") -> Any:
     """Return the loss as `compile` was given it, None without; `model.loss` may be another thing in
     a class of the user's.
     """
     return getattr(getattr(model, COMPILE_LOSS, None), "_user_loss", None)
 
 
-def given_loss_weights(model: Any) -> Any:
+def given_loss_weights(model: "keras.Model") -> Any:
     """Return the loss weights as `compile` was given them, None without. Only their
     serialized form is public.
     """
     return getattr(getattr(model, COMPILE_LOSS, None), "_user_loss_weights", None)
 
 
-def given_metrics(model: Any) -> Any:
+def given_metrics(model: "keras.Model") -> Any:
     """Return the metrics as `compile` was given them, None without. Only their
     serialized form is public.
     """
     return getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
 
 
-def loss_tracker(model: Any) -> Any:
+def loss_tracker(model: "keras.Model") -> Any:
     """Return the running mean of the loss, None without; `metrics` need not list it where the
     user's class overrides it.
     """
     return model._loss_tracker
 
 
-def learning_rate_of(optimizer: Any) -> Any:
+def learning_rate_of(optimizer: "keras.optimizers.Optimizer") -> Any:
     """Return the learning rate as an optimizer holds it: a variable, a schedule, a
     function; None without.
 
@@ -160,14 +164,14 @@ def learning_rate_of(optimizer: Any) -> Any:
     return getattr(optimizer, LEARNING_RATE, None)
 
 
-def updated_variables(optimizer: Any) -> list[Any]:
+def updated_variables(optimizer: "keras.optimizers.Optimizer") -> "list[keras.Variable]":
     """Return the variables that a built optimizer updates. `variables` are its own:
     iterations, rate, moments.
     """
     return list(optimizer._trainable_variables)
 
 
-def moments(optimizer: Any) -> Iterator[tuple[list[Any], float]]:
+def moments(optimizer: "keras.optimizers.Optimizer") -> Iterator[tuple[list[Any], float]]:
     """Yield each list in which an optimizer remembers something per variable that it
     updates, and what it starts at.
 
@@ -184,7 +188,7 @@ def moments(optimizer: Any) -> Iterator[tuple[list[Any], float]]:
             )
 
 
-def hand_on_logits(given: Any, made: Any) -> None:
+def hand_on_logits(given: "tf.Tensor", made: Any) -> None:
     """Let a tensor `made` of outputs carry the logits that they came from, of which
     Keras computes crossentropies.
     """

@@ -5,12 +5,15 @@ Loads TensorFlow.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 from tensorflow.python.framework import op_callbacks
 from tensorflow.python.util import tf_stack
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @contextmanager
@@ -70,7 +73,7 @@ def functions_run_eagerly(wanted: bool) -> Iterator[None]:
         _wanted.eagerly = before
 
 
-def give_input(operation: Any, index: int, tensor: Any) -> None:
+def give_input(operation: "tf.Operation", index: int, tensor: "tf.Tensor") -> None:
     """Let an operation of a graph take another tensor. `tf.graph_util` can only copy a
     graph with other inputs.
     """

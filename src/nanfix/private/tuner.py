@@ -3,12 +3,17 @@ methods. Loads keras-tuner.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError
 from keras_tuner.src.engine.oracle import LOCKS, THREADS
+
+if TYPE_CHECKING:
+    import grpc
+    import keras_tuner
+    from keras_tuner.engine.trial import Trial
 
 
 class StrictTuner(BaseTuner):
@@ -18,7 +23,7 @@ class StrictTuner(BaseTuner):
     traceback, and goes on.
     """
 
-    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
+    def _try_run_and_update_trial(self, trial: "Trial", *args: Any, **kwargs: Any) -> None:
         try:
             self._run_and_update_trial(trial, *args, **kwargs)
             trial.status = TrialStatus.COMPLETED
@@ -27,7 +32,7 @@ class StrictTuner(BaseTuner):
             trial.message = str(failed)
 
 
-def project_dir(oracle: Any) -> Path:
+def project_dir(oracle: "keras_tuner.Oracle") -> Path:
     """Return the folder that the oracle of a tuner writes to: the tuner shows its own,
     an oracle has none to show.
     """
@@ -39,7 +44,7 @@ def oracles_kept() -> int:
     return len(LOCKS)
 
 
-def forget(oracle: Any) -> None:
+def forget(oracle: "keras_tuner.Oracle") -> None:
     """Take an oracle, which holds model and data, out of the tables in which
     keras-tuner keeps each for ever.
     """
@@ -47,7 +52,7 @@ def forget(oracle: Any) -> None:
     THREADS.pop(oracle, None)
 
 
-def serve(oracle: Any, server: Any) -> None:
+def serve(oracle: "keras_tuner.Oracle", server: "grpc.Server") -> None:
     """Let a gRPC server answer for an oracle. `search` in a chief serves too, but on a fixed port
     and with no way to end it.
     """
