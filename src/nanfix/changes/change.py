@@ -154,7 +154,7 @@ class Change:
         """Raise InputError when it names a layer or an input that the run has not."""
         check_known("layer", self.addresses, run.members)
 
-    def graph_key(self, shop: Workshop) -> Any:
+    def graph_key(self, shop: Workshop) -> object:
         """Return what of it is built into a traced graph: plans with equal keys share one. None
         where all is in variables.
         """
@@ -166,7 +166,9 @@ class Change:
     def install_for_training(self, shop: Workshop, plan: Plan) -> None:
         """Change what is of use in training alone, with `shop.training` to take it back."""
 
-    def callbacks(self, run: Run, callbacks: Sequence[Any]) -> list[Any]:
+    def callbacks(
+        self, run: Run, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> list[keras.callbacks.Callback]:
         """Return the callbacks to train with, made of the user's."""
         return list(callbacks)
 

@@ -125,20 +125,20 @@ def _base(base, e, exponent):
     return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
 
 
-def _edge(x: Any, e: float) -> Any:
+def _edge(x: tf.Tensor, e: float) -> tf.Tensor:
     """Return e, or so much more that 1 / e**2, which the gradient of a division holds,
     does not overflow.
     """
     return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
 
 
-def _below_one(x: Any, e: float) -> Any:
+def _below_one(x: tf.Tensor, e: float) -> tf.Tensor:
     """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
     return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
 
 
 # What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
-IN_GRAPH: dict[Domain, Callable[..., Any]] = {
+IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
     ABOVE_ZERO: _above_zero,
     ABOVE_MINUS_ONE: _above_minus_one,
     ABOVE_ONE: _above_one,
@@ -157,15 +157,15 @@ Matches = Counter["Guard"]
 
 # Where a guard holds a number at the edge of the domain, and elsewhere leaves it as it is.
 EDGES = (ABOVE_ZERO, ABOVE_MINUS_ONE, ABOVE_ONE, INSIDE_ONE, BELOW_LIMIT, WITHIN_LIMITS)
-_held: ContextVar[tuple[Any, list[Any]] | None] = ContextVar("held", default=None)
+_held: ContextVar[tuple[tf.Graph, list[tf.Tensor]] | None] = ContextVar("held", default=None)
 
 
 @contextmanager
-def shares_held() -> Iterator[list[Any]]:
+def shares_held() -> Iterator[list[tf.Tensor]]:
     """Collect of the graph that is traced in the `with` block, for each guarded operation outside
     of layers, a tensor: the share of its numbers that the guard holds at the edge of the domain.
     """
-    shares: list[Any] = []
+    shares: list[tf.Tensor] = []
     token = _held.set((tf.compat.v1.get_default_graph(), shares))
     try:
         yield shares
@@ -213,7 +213,7 @@ def install_on_call(
 
 
 @contextmanager
-def guarded(guard: Guard, layer: Any = None) -> Iterator[None]:
+def guarded(guard: Guard, layer: keras.Layer | None = None) -> Iterator[None]:
     """Guard the operation in every graph that is traced inside the `with` block;
     `layer` is the one of `guard.layer`.
     """
@@ -226,7 +226,7 @@ class _Rewire:
     """The callback that gives a guarded operation its new inputs when it is put into a graph."""
 
     guard: Guard
-    layer: Any
+    layer: keras.Layer | None
     matches: Matches = field(default_factory=Counter, compare=False)
 
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
@@ -247,7 +247,7 @@ class _Rewire:
             give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
 
-    def _note_share(self, graph: Any, given: Any, kept: Any) -> None:
+    def _note_share(self, graph: tf.Graph, given: tf.Tensor, kept: tf.Tensor) -> None:
         """Note the share that is held, where somebody collects it and it comes out of the graph."""
         collecting, domain = _held.get(), UNSAFE_OPERATIONS[self.guard.operation].domain
         if collecting is None or self.layer is not None or domain not in EDGES:
@@ -267,7 +267,9 @@ class _Rewire:
         return innermost_layer(frame) is self.layer
 
 
-def _kept(operation: UnsafeOperation, inputs: Sequence[Any], epsilon: float) -> tuple[int, Any]:
+def _kept(
+    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float
+) -> tuple[int, tf.Tensor]:
     """Return which input of an operation is kept in its domain, and what it becomes."""
     index, domain = operation.operand, operation.domain
     exponent = inputs[1:] if domain is BASE else ()
@@ -338,5 +340,5 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _with_sublayers(layer: keras.Layer) -> list[Any]:
+def _with_sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return all_layers(layer) if isinstance(layer, keras.Layer) else []

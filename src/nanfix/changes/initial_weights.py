@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nanfix.changes.change import Change
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class InitialWeights(Change):
         yield from arguments_of_layers(run, call, arguments)
 
 
-def _draw(layer: Any, initializer: str, seed: int) -> None:
+def _draw(layer: "keras.Layer", initializer: str, seed: int) -> None:
     """Draw new kernels for a layer and set its biases to zero."""
     import keras  # loads TensorFlow
 
@@ -58,7 +61,7 @@ def _draw(layer: Any, initializer: str, seed: int) -> None:
         layer.bias.assign(np.zeros(layer.bias.shape))
 
 
-def _arguments(initializer: str, layer: Any) -> dict[str, str]:
+def _arguments(initializer: str, layer: "keras.Layer") -> dict[str, str]:
     """Return the arguments, as source, with which a layer draws such initial weights,
     where it does not yet.
     """

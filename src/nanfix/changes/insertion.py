@@ -27,7 +27,7 @@ from nanfix.private.objects import (
     outputs_struct,
 )
 
-Maker = Callable[[], Any]
+Maker = Callable[[], keras.Layer]
 KEEPING = (
     keras.layers.Wrapper,
     keras.layers.Bidirectional,
@@ -95,14 +95,14 @@ def insert_at_ends(
 
 
 def insert_before(
-    model: keras.Model, layers: Mapping[int, Any], make: Maker, undo: ExitStack
+    model: keras.Model, layers: Mapping[int, keras.Layer], make: Maker, undo: ExitStack
 ) -> None:
     """Run what goes into each of the layers, also of a nested model, through a new layer; all
     layers keep their weights.
 
     `layers` are layers, each with a `container`, by their id.
     """
-    owners: dict[int, tuple[Any, dict[int, Any]]] = {}
+    owners: dict[int, tuple[Any, dict[int, keras.Layer]]] = {}
     for key, layer in layers.items():
         owner = container(model, layer)
         assert owner is not None, "asked only for layers that have a container"
@@ -131,7 +131,7 @@ def container(model: keras.Model, layer: keras.layers.Layer) -> Any:
     )
 
 
-def remade(model: keras.Model, members: Mapping[str, Any]) -> dict[str, Any]:
+def remade(model: keras.Model, members: Mapping[str, Any]) -> dict[str, keras.Layer]:
     """Return by address the layers that the code of an owner makes anew when a saved model is
     loaded, each with that owner.
 
@@ -157,7 +157,7 @@ def remade(model: keras.Model, members: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def layer_normalization() -> Any:
+def layer_normalization() -> keras.layers.LayerNormalization:
     """Return a layer without weights that gives its inputs the mean 0 and the variance 1 over the
     last axis, in float32.
     """
@@ -181,7 +181,7 @@ def normalization(affine: Affine) -> Maker:
     may exceed half precision.
     """
 
-    def make() -> Any:
+    def make() -> keras.layers.Normalization:
         if len(affine.center) == 1:
             return keras.layers.Normalization(
                 axis=None,  # pyright: ignore[reportArgumentType]
@@ -203,7 +203,7 @@ def imputation(model: keras.Model, name: str, fills: tuple[float, ...]) -> Maker
     has a number per feature.
     """
 
-    def filled(inputs: Any) -> Any:
+    def filled(inputs: keras.KerasTensor) -> Any:
         fill = np.asarray(fills, keras.backend.standardize_dtype(inputs.dtype))
         return ops.where(ops.isfinite(inputs), inputs, fill)
 
@@ -233,7 +233,7 @@ def _of_input(model: keras.Model, name: str, function: Callable[[Any], Any], cal
     return lambda: _computed(model.inputs[declared_inputs(model).index(name)], function, called)
 
 
-def _computed(given: Any, function: Callable[[Any], Any], name: str) -> Any:
+def _computed(given: Any, function: Callable[[Any], Any], name: str) -> keras.Model:
     """Return a small model that computes `function` of such a tensor."""
     inputs = keras.Input(batch_shape=given.shape, dtype=given.dtype)
     return keras.Model(inputs, function(inputs), name=_unique(name))

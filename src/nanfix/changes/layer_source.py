@@ -3,12 +3,16 @@
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from nanfix.changes.maps import Affine, Power
 from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
+
+if TYPE_CHECKING:
+    from nanfix.model.run import Run
+    from nanfix.source.fit_call import FitCall
 
 SMALLEST_SCALE = 1e-7  # a Normalization layer divides by no less
 TOO_NARROW = "a feature varies by less than a Normalization layer can tell"
@@ -48,12 +52,12 @@ class FillHoles(keras.layers.Layer):
 
 
 def arguments_of_layers(
-    run: Any, call: Any, arguments: Mapping[str, Mapping[str, str]]
+    run: "Run", call: "FitCall", arguments: Mapping[str, Mapping[str, str]]
 ) -> Iterator[ArgumentChange | NoPlace]:
     """Yield, once for each call that makes layers, the `arguments` that it has to be given, by
     address of the layer.
     """
-    wanted: dict[Any, list[ArgumentChange]] = {}
+    wanted: dict[tuple[object, str], list[ArgumentChange]] = {}
     for address in (address for address in run.members if arguments.get(address)):
         layer = run.members[address]
         owner = next((m for m in run.members.values() if getattr(m, "cell", None) is layer), layer)
@@ -73,7 +77,7 @@ def arguments_of_layers(
         yield alike[0].model_copy(update={"target": target})
 
 
-def parameter(kind: Any, name: str) -> tuple[bool, int | None]:
+def parameter(kind: type, name: str) -> tuple[bool, int | None]:
     """Say whether a class takes an argument, and at which position it may be given
     without its name.
     """
@@ -174,7 +178,7 @@ def float32_argument() -> str:
     )
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     return number(value) if isinstance(value, float) else repr(value)
 
 

@@ -2,11 +2,19 @@
 Normalization layer was adapted to.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    import keras
+
+    from nanfix.records.source_changes import SourceChange
+    from nanfix.source.fit_call import FitCall
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class LayerAttributes(Change):
         yield from arguments_of_layers(run, call, arguments)
 
 
-def _change(layer: Any, name: str, value: Any, undo: Any) -> None:
+def _change(layer: "keras.Layer", name: str, value: Any, undo: "ExitStack") -> None:
     import keras  # loads TensorFlow
 
     from nanfix.model.activations import change_activation
@@ -90,7 +98,7 @@ def _change(layer: Any, name: str, value: Any, undo: Any) -> None:
         )
 
 
-def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
+def _arguments(changed: Mapping[str, Any], layer: "keras.Layer") -> dict[str, str]:
     """Return the arguments, as source, that give a layer the changed attributes."""
     from nanfix.changes.layer_source import literal
     from nanfix.model.run import kernels
@@ -106,7 +114,9 @@ def _arguments(changed: Mapping[str, Any], layer: Any) -> dict[str, str]:
     return arguments
 
 
-def _adapted_in_source(layer: Any, statistics: Any, call: Any) -> Iterator[Any]:
+def _adapted_in_source(
+    layer: "keras.Layer", statistics: tuple[Sequence[float], Sequence[float]], call: "FitCall"
+) -> "Iterator[SourceChange]":
     from nanfix.records.source_changes import UNKNOWN_CALL, AdaptChange, NoPlace
 
     target = call.places.of(layer)

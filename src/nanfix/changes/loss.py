@@ -2,9 +2,17 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nanfix.changes.change import Change, Lasts
+
+if TYPE_CHECKING:
+    import keras
+
+    from nanfix.changes.plan import Plan
+    from nanfix.model.run import Run
+    from nanfix.records.source_changes import LossChange, NoPlace
+    from nanfix.source.fit_call import FitCall
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class LogitsLoss(Loss):
         else:
             yield compile_change(run, call, loss, _weight(self.factor))
 
-    def _stock(self, *, from_logits: bool) -> Any:
+    def _stock(self, *, from_logits: bool) -> "keras.losses.Loss":
         import keras  # loads TensorFlow
 
         from nanfix.model.crossentropies import CROSSENTROPIES
@@ -105,7 +113,7 @@ class RobustLoss(Loss):
             run, call, f"keras.losses.{self.name}({arguments})", _weight(self.factor)
         )
 
-    def _stock(self) -> Any:
+    def _stock(self) -> "keras.losses.Loss":
         import keras  # loads TensorFlow
 
         loss = getattr(keras.losses, self.name)(**dict(self.arguments))
@@ -115,7 +123,9 @@ class RobustLoss(Loss):
         return loss
 
 
-def compile_change(run: Any, call: Any, loss: str | None = None, weight: str | None = None) -> Any:
+def compile_change(
+    run: "Run", call: "FitCall", loss: str | None = None, weight: str | None = None
+) -> "LossChange | NoPlace":
     """Return the change of the call of `compile` by which it is given this loss, as
     source, and this weight of it.
     """
@@ -128,7 +138,7 @@ def compile_change(run: Any, call: Any, loss: str | None = None, weight: str | N
     return LossChange(compiled=call.compiled, loss=loss, weight=weight)
 
 
-def _crossentropy(run: Any, plan: Any, wanted: LogitsLoss) -> str | None:
+def _crossentropy(run: "Run", plan: "Plan", wanted: LogitsLoss) -> str | None:
     """Return the stock loss that computes as `wanted` does, also by way of the logits that Keras'
     own activations keep.
 

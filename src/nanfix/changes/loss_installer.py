@@ -3,7 +3,7 @@ that is handed back.
 """
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras import ops, tree
 
@@ -14,10 +14,11 @@ from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weig
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
 def compile_with(
-    model: "keras.Model", loss: Any, factor: float, shown: str, undo: ExitStack
+    model: "keras.Model", loss: "keras.losses.Loss", factor: float, shown: str, undo: ExitStack
 ) -> str:
     """Compile the model with a stock loss times a factor until `undo` is closed; return the first
     half of a note of it.
@@ -42,12 +43,16 @@ def compile_with(
 
 
 def train_from_logits(
-    model: "keras.Model", loss: Any, factor: float, last: Any, undo: ExitStack
+    model: "keras.Model",
+    loss: "keras.losses.Loss",
+    factor: float,
+    last: "keras.Layer | None",
+    undo: ExitStack,
 ) -> None:
     """Compute the loss, in float32, of what goes into the activation of the `last`
     layer, or of the outputs for None.
     """
-    kept: list[tuple[Any, Any]] = []  # what the activation gave, and of which logits
+    kept: list[tuple[tf.Tensor, tf.Tensor]] = []  # what the activation gave, and of which logits
     if last is not None:
         activation = activation_of(last)
 
@@ -73,7 +78,9 @@ def train_from_logits(
     override(undo, model, "compute_loss", compute_loss)
 
 
-def train_on(model: "keras.Model", loss: Any, factor: float, undo: ExitStack) -> None:
+def train_on(
+    model: "keras.Model", loss: "keras.losses.Loss", factor: float, undo: ExitStack
+) -> None:
     """Take the gradient of this loss; the user's own goes on judging."""
     other = CompileLoss(loss, _weights(model, factor))
     computed = model.compute_loss

@@ -1,9 +1,14 @@
 """Normalization between layers: a LayerNormalization without weights in front of some."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nanfix.changes.change import Change
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    import keras
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Normalized(Change):
                 )
 
 
-def _normalize_inputs(layer: Any, undo: Any) -> None:
+def _normalize_inputs(layer: "keras.Layer", undo: "ExitStack") -> None:
     """Let the layer take its inputs normalized, as it will when a layer that does so is
     put in front of it.
     """

@@ -2,9 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change, Lasts
+
+if TYPE_CHECKING:
+    import keras
+
+    from nanfix.changes.change import Workshop
+    from nanfix.changes.optimizer_installer import Optimizing
+    from nanfix.model.run import Run
+    from nanfix.records.source_changes import SourceChange
+    from nanfix.source.fit_call import FitCall, OptimizerMade
 
 
 @dataclass(frozen=True)
@@ -98,20 +107,20 @@ class OptimizerSettings(Change):
     def in_source(self, run, plan, call):
         yield from _in_source(self, run, call)
 
-    def learning_rate(self, run: Any) -> float | None:
+    def learning_rate(self, run: "Run") -> float | None:
         """Return the rate that the next step would use; None where the optimizer has no
         such number.
         """
         rate = self.settings.get("learning_rate", run.learning_rate)
         return None if rate is None else self.rate_share * rate
 
-    def has_one_rate(self, run: Any) -> bool:
+    def has_one_rate(self, run: "Run") -> bool:
         """Say whether a single number is the learning rate of the whole training: neither schedule
         nor callbacks nor several.
         """
         return not run.rate_varies and (self.class_name is not None or run.has_one_rate)
 
-    def decay_of_a_step(self, run: Any) -> float:
+    def decay_of_a_step(self, run: "Run") -> float:
         """Return the share of itself that a weight loses at each step by weight decay;
         from 1 on it turns over.
         """
@@ -119,7 +128,7 @@ class OptimizerSettings(Change):
         decays = [getattr(optimizer, "weight_decay", None) or 0.0 for optimizer in run.optimizers]
         return 0.0 if rate is None else rate * max(decays, key=abs, default=0.0)
 
-    def clips(self, run: Any) -> bool:
+    def clips(self, run: "Run") -> bool:
         """Say whether the optimizer clips gradients, by the user's will or this change's."""
         names = ("clipnorm", "global_clipnorm", "clipvalue")
         return any(
@@ -128,13 +137,13 @@ class OptimizerSettings(Change):
             for name in names
         )
 
-    def _optimizing(self, shop: Any) -> Any:
+    def _optimizing(self, shop: "Workshop") -> "Optimizing":
         from nanfix.changes.optimizer_installer import Optimizing
 
         return shop.kept("optimizers", lambda: Optimizing(shop.model))
 
 
-def _in_source(wanted: OptimizerSettings, run: Any, call: Any) -> Iterator[Any]:
+def _in_source(wanted: OptimizerSettings, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield the changes of every optimizer that the training step calls."""
     import keras  # loads TensorFlow
 
@@ -152,7 +161,9 @@ def _in_source(wanted: OptimizerSettings, run: Any, call: Any) -> Iterator[Any]:
             yield from _of_one(wanted, call, made)
 
 
-def _of_one(wanted: OptimizerSettings, call: Any, made: Any) -> Iterator[Any]:
+def _of_one(
+    wanted: OptimizerSettings, call: "FitCall", made: "OptimizerMade"
+) -> "Iterator[SourceChange]":
     import keras  # loads TensorFlow
 
     from nanfix.changes.layer_source import literal, number, parameter
@@ -212,14 +223,14 @@ def _of_one(wanted: OptimizerSettings, call: Any, made: Any) -> Iterator[Any]:
     )
 
 
-def _callbacks(call: Any) -> list[Any]:
+def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":
     from keras import tree  # loads TensorFlow
 
     given = call.arguments.get("callbacks")
     return tree.flatten(getattr(given, "callbacks", given) or [])
 
 
-def _of_schedule(call: Any, schedule: Any, share: float) -> Iterator[Any]:
+def _of_schedule(call: "FitCall", schedule: Any, share: float) -> "Iterator[SourceChange]":
     """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
     from nanfix.changes.layer_source import number, parameter
     from nanfix.model.schedules import ScaledSchedule, scaled_schedule

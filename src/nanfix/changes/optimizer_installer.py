@@ -29,6 +29,7 @@ from nanfix.private.objects import (
 
 if TYPE_CHECKING:
     from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
+    from nanfix.model.optimizers import Gradients
 
 # Attributes that an update only computes with, so that a variable can stand for them.
 NUMBERS = ("epsilon",)
@@ -46,8 +47,8 @@ class Optimizing:
 
     def __init__(self, model: keras.Model):
         self._model = model
-        self._made: dict[str, tuple[Any, Snapshot]] = {}
-        self._numbers: dict[str, Any] = {}
+        self._made: dict[str, tuple[keras.optimizers.Optimizer, Snapshot]] = {}
+        self._numbers: dict[str, keras.Variable] = {}
 
     def in_variables(self, wanted: OptimizerSettings) -> set[str]:
         """Return what of the settings a traced graph reads from variables, as long as
@@ -145,7 +146,9 @@ class Optimizing:
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
 
-    def _exchange(self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], Any]) -> None:
+    def _exchange(
+        self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], keras.optimizers.Optimizer]
+    ) -> None:
         """Let the model train with a fresh optimizer in a slot, made once and kept for
         the next plan that wants it.
         """
@@ -202,7 +205,7 @@ class Optimizing:
         elif share != 1.0:
             put(undo, optimizer, LEARNING_RATE, scaled_schedule(before, share))
 
-    def _number(self, name: str, value: float, dtype: str) -> Any:
+    def _number(self, name: str, value: float, dtype: str) -> keras.Variable:
         """Return a number of ours that the graph changes, set to `value`."""
         if name not in self._numbers:
             self._numbers[name] = keras.Variable(value, dtype=dtype, trainable=False)
@@ -211,7 +214,7 @@ class Optimizing:
 
     def _adaptive(
         self, optimizer: keras.optimizers.Optimizer, number: int, clip: AdaptiveClip
-    ) -> Callable[..., Any]:
+    ) -> Callable[[Gradients], Gradients]:
         """Return what clips at a share of the norm's running quantile.
 
         The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm
@@ -229,7 +232,7 @@ class Optimizing:
 
         return clipped
 
-    def _finite_only(self, optimizer: keras.optimizers.Optimizer) -> Callable[..., Any]:
+    def _finite_only(self, optimizer: keras.optimizers.Optimizer) -> Callable[..., None]:
         """Return what takes only the steps whose gradients are all finite, and counts
         the others.
         """
@@ -272,30 +275,32 @@ def forget(model: keras.Model) -> None:
                 variable.assign(new)
 
 
-def _variables_of(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[Any]:
+def _variables_of(
+    optimizer: keras.optimizers.Optimizer, model: keras.Model
+) -> list[keras.Variable]:
     """Return the variables that an optimizer updates, of which a GAN's has only some of
     the model's.
     """
     return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables
 
 
-def _norm(gradients: list[Any]) -> Any:
+def _norm(gradients: Gradients) -> Any:
     """Return the norm over all gradients in float32, whatever they are in."""
     present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
     return ops.norm(ops.stack([ops.norm(ops.reshape(g, (-1,))) for g in present]))
 
 
-def _clipped(gradients: list[Any], limit: Any) -> list[Any]:
+def _clipped(gradients: Gradients, limit: float) -> Gradients:
     return _scaled_to(limit, _norm(gradients), gradients)
 
 
-def _scaled_to(limit: Any, norm: Any, gradients: list[Any]) -> list[Any]:
+def _scaled_to(limit: Any, norm: Any, gradients: Gradients) -> Gradients:
     """Return the gradients of this norm, made so small that it is at most `limit`."""
     factor = ops.minimum(1.0, limit / ops.maximum(norm, keras.config.epsilon()))
     return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]
 
 
-def forget_of(model: keras.Model, weights: Sequence[Any], undo: ExitStack) -> None:
+def forget_of(model: keras.Model, weights: Sequence[keras.Variable], undo: ExitStack) -> None:
     """Set what the optimizers remember of these weights to what new ones would start
     with, until `undo` is closed.
     """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nanfix.changes.change import Change
 
 if TYPE_CHECKING:
+    import keras
+
     from nanfix.model.run import Run
 
 C = TypeVar("C", bound=Change)
@@ -54,7 +56,9 @@ class Plan:
         """The addresses of the layers that the changes name."""
         return frozenset().union(*(change.addresses for change in self.changes.values()))
 
-    def callbacks(self, run: Run, callbacks: Sequence[Any]) -> list[Any]:
+    def callbacks(
+        self, run: Run, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> list[keras.callbacks.Callback]:
         """Return the callbacks to train with, made of the user's."""
         made = list(callbacks)
         for change in self:

@@ -152,7 +152,9 @@ class _After(keras.callbacks.Callback):
         self._shares.scale(self.model)
 
 
-def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) -> list[Any]:
+def with_rates(
+    callbacks: Sequence[keras.callbacks.Callback], model: keras.Model, wanted: OptimizerSettings
+) -> list[keras.callbacks.Callback]:
     """Return the user's callbacks with those that hold the fix's learning rate against
     them, and let it rise slowly.
 
@@ -168,7 +170,7 @@ def with_rates(callbacks: Sequence[Any], model: Any, wanted: OptimizerSettings) 
     return [*listed, *([WarmUp(wanted.warm_up)] if wanted.warm_up is not None else [])]
 
 
-def _variables(model: Any) -> list[Any]:
+def _variables(model: Any) -> list[keras.Variable]:
     """Return the variables that hold the learning rates which no schedule sets."""
     rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
     return [rate for rate in rates if isinstance(rate, keras.Variable)]

@@ -3,12 +3,17 @@ labels begin.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nanfix.changes.change import Change
 from nanfix.changes.maps import Affine
+
+if TYPE_CHECKING:
+    from nanfix.model.run import Run
+    from nanfix.records.source_changes import NoPlace, RowsChange
+    from nanfix.source.fit_call import FitCall
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class RowFilter(Change):
         )
 
 
-def fit_change(run: Any, call: Any, **what: Any) -> Any:
+def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlace":
     """Return the change by which the data are treated before `fit`; `what` are the
     fields of a RowsChange.
     """
@@ -86,10 +91,10 @@ def fit_change(run: Any, call: Any, **what: Any) -> Any:
     return RowsChange(fit=call.fit, held=0 if validation is None else len(validation), **what)
 
 
-def _is_array(part: Any) -> bool:
+def _is_array(part: object) -> bool:
     return hasattr(part, "shape") and hasattr(part, "__getitem__")
 
 
-def _is_floating(part: Any) -> bool:
+def _is_floating(part: object) -> bool:
     """Say whether the numbers of an array are floats; a stream has none of its own."""
     return _is_array(part) and np.asarray(part).dtype.kind == "f"

@@ -13,6 +13,10 @@ from nanfix.records.errors import InputError
 if TYPE_CHECKING:
     import keras
 
+    from nanfix.model.run import Run
+    from nanfix.records.source_changes import LayerChange, SourceChange
+    from nanfix.source.fit_call import FitCall
+
 
 @dataclass(frozen=True)
 class Scaling(Change):
@@ -89,7 +93,7 @@ class Scaling(Change):
 
     def layers_in_front(
         self, model: "keras.Model", folded: Mapping[str, Any]
-    ) -> dict[str, list[Any]]:
+    ) -> "dict[str, list[keras.Layer]]":
         """Return by name of the input the stock layers that fill and scale it, but for
         scalings that are `folded`.
         """
@@ -105,7 +109,7 @@ class Scaling(Change):
         }
 
 
-def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
+def _around(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield the layers that scale what goes into a Sequential or Functional model, and
     back what comes out.
     """
@@ -131,7 +135,9 @@ def _around(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
 
 
-def _where_it_goes_in(call: Any, name: str, layers: Mapping[str, Any]) -> Any:
+def _where_it_goes_in(
+    call: "FitCall", name: str, layers: Mapping[str, Any]
+) -> "LayerChange | None":
     """Return the change that puts layers where an input goes in; None where nobody knows."""
     from nanfix.records.source_changes import LayerChange
 
@@ -144,7 +150,7 @@ def _where_it_goes_in(call: Any, name: str, layers: Mapping[str, Any]) -> Any:
     )
 
 
-def _in_call(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
+def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield what a subclassed model has to do in its own `call`."""
     from nanfix.changes.layer_source import TOO_NARROW, scaling_layers
     from nanfix.records.source_changes import CallChange, NoPlace
@@ -171,13 +177,13 @@ def _in_call(wanted: Scaling, run: Any, call: Any) -> Iterator[Any]:
     yield CallChange(file=file, line=line, target=target, outputs=outputs, **layers)
 
 
-def _own_call(call: Any) -> Any:
+def _own_call(call: "FitCall") -> Any:
     from nanfix.source.fit_call import own_call
 
     return own_call(call.model)
 
 
-def _last_weighted(run: Any) -> Any:
+def _last_weighted(run: "Run") -> "keras.Layer | None":
     """Return the layer that gives a Sequential or Functional model its single output."""
     weighted = [
         layer for layer in run.members.values() if getattr(layer, "kernel", None) is not None

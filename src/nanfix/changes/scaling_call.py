@@ -90,13 +90,13 @@ class Gate:
         ):
             variable.assign(value)
 
-    def _filled(self, name: str | None, leaf: Any) -> Any:
+    def _filled(self, name: str | None, leaf: tf.Tensor | None) -> tf.Tensor | None:
         if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
             return leaf
         fill, imputing = self._fills[name]
         return tf.where(imputing & ~tf.math.is_finite(leaf), tf.cast(fill, leaf.dtype), leaf)
 
-    def _scaled(self, name: str | None, leaf: Any) -> Any:
+    def _scaled(self, name: str | None, leaf: tf.Tensor | None) -> Any:
         if name not in self._inputs or leaf is None:
             return leaf
         center, scale = self._inputs[name]
@@ -124,7 +124,7 @@ class Gate:
         return result
 
 
-def _pair(array: np.ndarray, number: float, other: Any) -> tuple[Any, Any]:
+def _pair(array: np.ndarray, number: float, other: float | bool) -> tuple[tf.Variable, tf.Variable]:
     """Return variables for a number per feature of `array`, and for another of them, or
     for a switch.
     """
