@@ -46,25 +46,25 @@ def length_of(leaf: Any) -> int | None:
     return int(shape[0]) if len(shape) else None  # pyright: ignore[reportArgumentType]
 
 
-def is_sparse(leaf: Any) -> bool:
+def is_sparse(leaf: object) -> bool:
     return isinstance(leaf, tf.SparseTensor) or issparse(leaf)
 
 
-def is_dense(leaf: Any) -> bool:
+def is_dense(leaf: object) -> bool:
     """Say whether an array has a value in every cell: it is neither sparse, nor ragged,
     nor absent.
     """
     return leaf is not None and not is_sparse(leaf) and not isinstance(leaf, tf.RaggedTensor)
 
 
-def take_rows(part: Any, rows: Any) -> Any:
+def take_rows(part: Any, rows: slice | np.ndarray | list[int]) -> Any:
     """Return the given rows of a structure of arrays: a slice, indices, or a mask. None
     and scalars stay as they are.
     """
     return tree.map_structure(lambda leaf: _taken(leaf, rows), part)
 
 
-def _taken(leaf: Any, rows: Any) -> Any:
+def _taken(leaf: Any, rows: slice | np.ndarray | list[int]) -> Any:
     count = length_of(leaf)
     if count is None:
         return leaf
@@ -77,7 +77,7 @@ def _taken(leaf: Any, rows: Any) -> Any:
     return np.asarray(leaf)[rows]
 
 
-def gathered(leaf: Any, indices: Any) -> Any:
+def gathered(leaf: Any, indices: np.ndarray | tf.Tensor) -> Any:
     """Return rows of a tensor of any kind, also in a graph."""
     if isinstance(leaf, tf.SparseTensor):
         return slice_tensorflow_sparse_wrapper(
@@ -141,7 +141,7 @@ def _numbers(leaf: Any, rows: int) -> np.ndarray:
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
-def largest(leaf: Any) -> tf.Tensor:
+def largest(leaf: tf.SparseTensor | tf.RaggedTensor) -> tf.Tensor:
     """Return the largest magnitude in each row of a ragged or sparse tensor, shape (rows, 1); NaN
     where a cell is not finite.
     """
@@ -210,7 +210,7 @@ def last_axes(batches: Iterable[Any]) -> list[set[int | None]]:
     ]
 
 
-def _shape(batch: Any) -> tuple[Any, ...]:
+def _shape(batch: Any) -> tuple[tuple[object, ...], ...]:
     """Return what of the shapes and kinds of a batch has to agree."""
     return tuple(
         (type(leaf).__name__, *tuple(getattr(leaf, "shape", ()))[1:])

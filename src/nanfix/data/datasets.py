@@ -5,7 +5,7 @@ training: it traces the functions of a dataset, and the end of every epoch has t
 for the thread that tunes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,7 @@ def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:
     return replace(data, x=_dataset(data, batch_size=batch_size), y=None, sample_weight=None)
 
 
-def batches_of(part: TrainingData, rows: Any, batch_size: int) -> list[Any]:
+def batches_of(part: TrainingData, rows: Sequence[int] | np.ndarray, batch_size: int) -> list[Any]:
     """Return the given rows of arrays as the batches that Keras gives to the training
     step, class weights included.
     """

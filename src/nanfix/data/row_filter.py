@@ -4,7 +4,7 @@ data have.
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -239,7 +239,7 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
     return dataset.map(without).filter(is_filled)
 
 
-def _renumbered(class_weight: Any, first_label: int) -> Any:
+def _renumbered(class_weight: Mapping[int, float], first_label: int) -> Mapping[int, float]:
     """Return class weights for labels counted from 0; weights that name a label 0 are
     counted so already.
     """

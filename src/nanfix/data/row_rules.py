@@ -141,13 +141,13 @@ class _Arrays:
         return array.dtype.kind == "f"
 
     @staticmethod
-    def cast(array: Any, width: str) -> Any:
+    def cast(array: np.ndarray, width: str) -> np.ndarray:
         with np.errstate(over="ignore"):  # beyond the width is inf
             kind = np.dtype(ml_dtypes.bfloat16 if width == "bfloat16" else width)
             return array if getattr(array, "dtype", None) == kind else array.astype(kind)
 
     @staticmethod
-    def like(number: int, array: Any) -> Any:
+    def like(number: int, array: np.ndarray) -> int:
         return number
 
 
@@ -157,7 +157,7 @@ class _Tensors:
     """
 
     @staticmethod
-    def is_finite(leaf: Any) -> Any:
+    def is_finite(leaf: "tf.Tensor") -> "tf.Tensor":
         import tensorflow as tf
 
         return tf.math.is_finite(leaf)
@@ -171,7 +171,7 @@ class _Tensors:
         return not is_single(leaf) and leaf.dtype.is_floating
 
     @staticmethod
-    def cast(leaf: Any, width: str) -> Any:
+    def cast(leaf: Any, width: str) -> "tf.Tensor":
         import tensorflow as tf
 
         from nanfix.data.arrays import is_dense, largest
@@ -179,7 +179,7 @@ class _Tensors:
         return tf.cast(leaf if is_dense(leaf) else largest(leaf), width)
 
     @staticmethod
-    def like(number: int, leaf: Any) -> Any:
+    def like(number: int, leaf: "tf.Tensor") -> "tf.Tensor":
         import tensorflow as tf
 
         return tf.cast(number, leaf.dtype)
@@ -190,7 +190,7 @@ def is_single(leaf: Any) -> bool:
     return leaf is None or leaf.shape.rank == 0
 
 
-def rows_of(batch: Any) -> Any:
+def rows_of(batch: Any) -> "tf.Tensor":
     """Return the number of rows of a batch of tensors, an int64 in a graph."""
     import tensorflow as tf
     from keras import tree

@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from nanfix.model.object_state import counters, plain_state
 from nanfix.model.snapshot import Snapshot, read, state_variables, verified
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Beginning:
@@ -22,14 +25,14 @@ class Beginning:
     may count, print or draw.
     """
 
-    def __init__(self, model: Any, callbacks: Iterable[Any] = ()):
+    def __init__(self, model: Any, callbacks: "Iterable[keras.callbacks.Callback]" = ()):
         self._model = model
         self._held = {
             id(variable): (variable, read(variable)) for variable in state_variables(model)
         }
         self._states = tuple((callback, plain_state(callback)) for callback in callbacks)
         self._counters = tuple(counters(model))
-        self._made: dict[int, tuple[Any, Any]] = {}
+        self._made: dict[int, tuple[tf.Variable, tf.Tensor]] = {}
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -82,7 +85,7 @@ class Beginning:
             counters=self._counters,
         )
 
-    def _initial(self, variable: Any) -> Any:
+    def _initial(self, variable: "keras.Variable | tf.Variable") -> tf.Tensor:
         inner = variable if isinstance(variable, tf.Variable) else variable.value
         for known, key in ((self._held, variable), (self._made, inner)):
             if id(key) in known:

@@ -3,14 +3,17 @@ every epoch once.
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
 
 GRAPH = "keras"  # the tag of the model's graph, which each training writes anew
 
 
-def files(board: Any) -> list[str]:
+def files(board: "keras.callbacks.TensorBoard") -> list[str]:
     """Return the event files that this process has written for a TensorBoard callback."""
     folders = [os.path.join(board.log_dir, part) for part in ("train", "validation")]
     found = [
@@ -26,7 +29,7 @@ def files(board: Any) -> list[str]:
     ]
 
 
-def forget(board: Any, since: float) -> None:
+def forget(board: "keras.callbacks.TensorBoard", since: float) -> None:
     """Delete what this process has written for a TensorBoard callback after the time
     `since`, in seconds since 1970.
 

@@ -4,7 +4,7 @@ Keras trains.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -166,7 +166,7 @@ class FlightRecorder(keras.callbacks.Callback):
         )
 
     @under_the_net
-    def before_execution(self, iterator: Any) -> None:
+    def before_execution(self, iterator: Iterator[Any]) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones
         when they are due.
         """

@@ -87,7 +87,7 @@ def resumed(
     begun: Sequence[keras.callbacks.Callback],
     during: ExitStack,
     earlier: Mapping[str, int] = NOTHING,
-) -> list[Any]:
+) -> list[keras.callbacks.Callback]:
     """Return the callbacks to train with from `epoch` on.
 
     Those in `begun` have gone through the training that was rolled back: until `during` is closed
@@ -152,7 +152,7 @@ def end(
         callback.on_train_end({name: values[-1] for name, values in history.items() if values})
 
 
-def _ignore(logs: Any = None) -> None:
+def _ignore(logs: object = None) -> None:
     """Stand in for a method of a callback that is in the midst of a training."""
 
 

@@ -5,7 +5,6 @@ every callback told.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import keras
 
@@ -43,7 +42,7 @@ def ended(
 
 
 @contextmanager
-def _boards(model: keras.Model, data: TrainingData) -> Iterator[list[Any]]:
+def _boards(model: keras.Model, data: TrainingData) -> Iterator[list[keras.callbacks.TensorBoard]]:
     """Open again the files of the user's TensorBoards, which were closed when the training broke
     off; they are told neither of the graph nor of the weights, which have stayed as they were.
     """
@@ -58,7 +57,11 @@ def _boards(model: keras.Model, data: TrainingData) -> Iterator[list[Any]]:
 
 
 def _end(
-    model: keras.Model, data: TrainingData, watched: Watched, callbacks: Sequence[Any], log: Any
+    model: keras.Model,
+    data: TrainingData,
+    watched: Watched,
+    callbacks: Sequence[keras.callbacks.Callback],
+    log: keras.callbacks.History,
 ) -> None:
     """Tell callbacks of every epoch that is left, and of the end."""
     assert watched.incident is not None
@@ -83,7 +86,7 @@ def _end(
             callback.on_train_end(dict(logs))
 
 
-def _history_of(model: keras.Model, watched: Watched) -> Any:
+def _history_of(model: keras.Model, watched: Watched) -> keras.callbacks.History:
     """Return a History that has seen the training as far as it went."""
     log = keras.callbacks.History()
     log.set_model(model)

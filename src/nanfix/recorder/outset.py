@@ -3,12 +3,15 @@
 import math
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from nanfix.model.crossentropies import crossentropy_of
 from nanfix.private.objects import compile_config, given_loss
 from nanfix.recorder.recording import EXPLODED, GREW, TIMES_THE_FIRST, Recording
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Outset:
     loss: float
     weight_norm: float
 
-    def has_grown(self, loss: float, model: Any) -> bool:
+    def has_grown(self, loss: float, model: "keras.Model") -> bool:
         """Say whether a loss of now is thousands of times as large, or a crossentropy, which for
         shares of classes is never negative, has fallen far below 0.
         """
@@ -33,22 +36,22 @@ class Outset:
         return weight_norm > GREW * self.weight_norm
 
 
-_falling: WeakSet[Any] = WeakSet()  # models whose loss has been seen to fall for ever
+_falling: "WeakSet[keras.Model]" = WeakSet()  # models whose loss has been seen to fall for ever
 # What each model was compiled with, and the outset of its trainings since.
-_known: WeakKeyDictionary[Any, tuple[Any, Outset]] = WeakKeyDictionary()
+_known: "WeakKeyDictionary[keras.Model, tuple[Any, Outset]]" = WeakKeyDictionary()
 
 
-def falls_for_ever(model: Any) -> bool:
+def falls_for_ever(model: "keras.Model") -> bool:
     """Say whether the loss of a model has been seen to fall for ever, whatever steps it took."""
     return model in _falling
 
 
-def seen_falling(model: Any) -> None:
+def seen_falling(model: "keras.Model") -> None:
     """Remember that the loss of a model falls for ever."""
     _falling.add(model)
 
 
-def outset(model: Any, recording: Recording) -> Outset | None:
+def outset(model: "keras.Model", recording: Recording) -> Outset | None:
     """Return what the trainings of a model began with since it was compiled, this one the first
     where no other is known; None where that was not finite.
     """

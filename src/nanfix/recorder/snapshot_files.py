@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -14,6 +14,10 @@ from safetensors.numpy import save_file
 from nanfix.model.snapshot import Snapshot
 from nanfix.records.atomic import replacing
 from nanfix.records.errors import RunDirError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 SUFFIX = ".safetensors"
 SNAPSHOTS = f"[0-9]*{SUFFIX}"  # a half-written file begins with a dot
@@ -28,7 +32,7 @@ class StoredTensors:
     path: Path
     count: int
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[np.ndarray]:
         with safe_open(self.path, "np") as file:
             for index in range(self.count):
                 yield file.get_tensor(str(index))
@@ -77,7 +81,11 @@ class Saved:
     callbacks: tuple[tuple[str, dict[str, Any]], ...] = ()
     weight_norm: float = math.nan
 
-    def bound(self, variables: Sequence[Any], callbacks: Sequence[Any] = ()) -> Snapshot:
+    def bound(
+        self,
+        variables: "Sequence[keras.Variable | tf.Variable]",
+        callbacks: "Sequence[keras.callbacks.Callback]" = (),
+    ) -> Snapshot:
         """Return the snapshot of these variables and callbacks.
 
         Raises:
@@ -95,7 +103,9 @@ class Saved:
             self.epoch, self.step, self.total, tuple(variables), tensors, states, self.weight_norm
         )
 
-    def states(self, callbacks: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:
+    def states(
+        self, callbacks: "Sequence[keras.callbacks.Callback]"
+    ) -> "list[tuple[keras.callbacks.Callback, dict[str, Any]]]":
         """Return what each of these callbacks remembered, if they are of the classes
         that were saved.
         """
@@ -119,7 +129,7 @@ class Saved:
 
 
 def joined(
-    past: Saved | None, history: Any, epochs: Sequence[int]
+    past: Saved | None, history: Mapping[str, list[float]], epochs: Sequence[int]
 ) -> tuple[dict[str, list[float]], list[int]]:
     """Return the history of a training that went on from a saved snapshot, from its first epoch."""
     if past is None:
@@ -149,7 +159,7 @@ class SnapshotStore:
     def save(
         self,
         snapshot: Snapshot,
-        history: Mapping[str, Any] | None = None,
+        history: Mapping[str, list[float]] | None = None,
         epochs: Sequence[int] = (),
     ) -> Snapshot:
         """Write a snapshot and return it as one that lives in the file.
@@ -258,7 +268,7 @@ def _split(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[np.
     return plain, arrays
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     if isinstance(value, list):
         return all(map(_is_json, value))
     if isinstance(value, str):

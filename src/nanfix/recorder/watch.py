@@ -66,8 +66,8 @@ class Watched:
     incident: Nonfinite | None
     seconds: float
     notes: tuple[str, ...] = field(default=())
-    begun: tuple[Any, ...] = ()
-    knew: tuple[tuple[Any, dict[str, Any]], ...] = ()
+    begun: "tuple[keras.callbacks.Callback, ...]" = ()
+    knew: "tuple[tuple[keras.callbacks.Callback, dict[str, Any]], ...]" = ()
 
 
 def watch(  # long: a third is its docstring, a fifth its answer
@@ -75,9 +75,9 @@ def watch(  # long: a third is its docstring, a fifth its answer
     data: TrainingData,
     watching: Watching | None = None,
     *,
-    adapt: Callable[[list[Any]], list[Any]] = list,
+    adapt: "Callable[[list[keras.callbacks.Callback]], list[keras.callbacks.Callback]]" = list,
     start: Snapshot | None = None,
-    begun: Sequence[Any] = (),
+    begun: "Sequence[keras.callbacks.Callback]" = (),
     judged: bool = True,
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 
@@ -26,7 +25,7 @@ class Written:
     be another program's.
     """
 
-    def __init__(self, callbacks: Sequence[Any]):
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
         self._callbacks = callbacks
         self._folder: str | None = None
         self._copies: dict[str, str] = {}
@@ -63,7 +62,7 @@ class Written:
                 logger.csv_file.seek(0, os.SEEK_END)
 
 
-def _files(callbacks: Sequence[Any]) -> Iterator[str]:
+def _files(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[str]:
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger):
             found = [callback.filename]
