@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from nanfix.model.optimizers import Slot, base, slots, trained_optimizers, trained_slots
+from nanfix.model.optimizers import Gradients, Slot, base, slots, trained_optimizers, trained_slots
 from nanfix.model.schedules import ScaledSchedule, constant_schedule, scaled_schedule
 from nanfix.model.snapshot import Snapshot, read, restore
 from nanfix.model.undo import override, put
@@ -29,7 +29,6 @@ from nanfix.private.objects import (
 
 if TYPE_CHECKING:
     from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
-    from nanfix.model.optimizers import Gradients
 
 # Attributes that an update only computes with, so that a variable can stand for them.
 NUMBERS = ("epsilon",)

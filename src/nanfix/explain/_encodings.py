@@ -3,7 +3,6 @@ left of an integer that overflowed.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ CALENDAR = (19_000_101, 21_001_231)  # written as a number: year, month, day
 MONTHS, DAYS = 12, 31
 
 
-def encodings(array: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
+def encodings(array: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield what numbers of an array, shape (rows, ..., features), stand for, each with the columns
     in which they do.
     """

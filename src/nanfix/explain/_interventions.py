@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,9 @@ from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, lear
 from nanfix.recorder.outset import falls_for_ever
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+
+if TYPE_CHECKING:
+    import keras
 
 DECAY = 0.9  # by which every optimizer forgets
 EPSILON, LAYER_EPSILON = 1e-7, 1e-3  # what Keras takes when nothing is said
@@ -161,7 +164,7 @@ def constants_in_range(run: Run) -> Intervention:
     return Intervention(words, None, of_state, during, of_rate=abs)
 
 
-def turns_weights(optimizer: Any) -> bool:
+def turns_weights(optimizer: "keras.optimizers.Optimizer") -> bool:
     """Say whether weight decay takes more of a weight than there is of it, at each step."""
     decay, rate = getattr(optimizer, "weight_decay", None), getattr(optimizer, LEARNING_RATE, None)
     if not isinstance(decay, float | int) or rate is None:
@@ -221,7 +224,7 @@ def _in_float32(undo: ExitStack, run: Run) -> None:
         put(undo, layer, DTYPE_POLICY, keras.DTypePolicy("float32"))
 
 
-def _activated(undo: ExitStack, layer: Any, activation: str) -> None:
+def _activated(undo: ExitStack, layer: "keras.Layer", activation: str) -> None:
     import keras
 
     change_activation(undo, layer, keras.activations.get(activation))

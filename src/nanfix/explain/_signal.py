@@ -24,7 +24,7 @@ from nanfix.recorder.recording import Recording
 ROWS = 32
 KEPT, SMALLER, TIMES = 4.0, 0.7, 8  # kernels get smaller until no layer gives more than `KEPT`
 
-Weights = list[tuple[Any, np.ndarray]]
+Weights = list[tuple[keras.Variable, np.ndarray]]
 
 
 def signal_at_the_start(run: Run, recording: Recording) -> tuple[tuple[str, float], ...]:
@@ -41,7 +41,7 @@ def fitting_weights(run: Run) -> Weights:
     """Return kernels with which the signal keeps its scale: He's variance, and less where sums, as
     in residual stacks, still make it grow. Changes the weights of the model.
     """
-    kernels: list[Any] = []
+    kernels: list[keras.Variable] = []
     for position, (_, layer) in enumerate(walk(run.model)):
         if getattr(layer, "kernel", None) is not None:
             drawn = keras.initializers.HeNormal(seed=position)

@@ -5,7 +5,6 @@ which of them are at fault together.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -159,7 +158,7 @@ def _remembers(recording: Recording) -> bool:
     )
 
 
-def suspect_activations(run: Run) -> tuple[list[Any], str]:
+def suspect_activations(run: Run) -> tuple[list[keras.Layer], str]:
     """Return the layers whose activation is a cause in itself, and what they should have.
 
     Unbounded in a recurrence; or none in any hidden layer, nor in the last one where the targets
@@ -183,7 +182,7 @@ def suspect_activations(run: Run) -> tuple[list[Any], str]:
 
 
 @contextmanager
-def activated(layers: list[Any], activation: str) -> Iterator[None]:
+def activated(layers: list[keras.Layer], activation: str) -> Iterator[None]:
     """Give layers another activation."""
     with ExitStack() as during:
         for layer in layers:

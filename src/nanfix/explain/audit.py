@@ -1,7 +1,6 @@
 """Look at data without training: holes, scales and labels, in one pass over what there is."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -47,9 +46,9 @@ class Audit:
 
 def audit(
     run: Run,
-    inputs: list[Any],
-    targets: list[Any],
-    weights: list[Any],
+    inputs: list[np.ndarray],
+    targets: list[np.ndarray],
+    weights: list[np.ndarray],
     *,
     whole: bool,
     reached: bool = True,
@@ -94,7 +93,7 @@ def audit(
     )
 
 
-def _holes(arrays: list[Any]) -> np.ndarray:
+def _holes(arrays: list[np.ndarray]) -> np.ndarray:
     """Return the rows in which any array has a non-finite cell."""
     found: list[np.ndarray] = []
     for array in arrays:
@@ -107,7 +106,7 @@ def _holes(arrays: list[Any]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
 
-def _told(name: str, arrays: list[Any], rows: np.ndarray) -> str:
+def _told(name: str, arrays: list[np.ndarray], rows: np.ndarray) -> str:
     if not rows.size:
         return f"the {name} are finite"
     cells = [
@@ -136,7 +135,7 @@ def _columns(cells: list[np.ndarray]) -> str:
     return f", all of them in {word} {', '.join(map(str, columns))}"
 
 
-def _labels(run: Run, targets: list[Any]) -> str:
+def _labels(run: Run, targets: list[np.ndarray]) -> str:
     """Say which class labels the output layer has no unit for, or a crossentropy no share; empty
     when all fit.
 
@@ -192,9 +191,9 @@ def _hopeless(run: Run) -> str | None:
 def _no_row_left(
     run: Run,
     bad_targets: np.ndarray,
-    targets: list[Any],
+    targets: list[np.ndarray],
     bad_weights: np.ndarray,
-    weights: list[Any],
+    weights: list[np.ndarray],
 ) -> str | None:
     """Say whether no row has all of its targets, or a weight: nothing fills these, and no row is
     left when the others are left out. So it is in the sample, and in what was looked at.
@@ -209,7 +208,7 @@ def _no_row_left(
     return None
 
 
-def _all_bad(bad: np.ndarray, arrays: list[Any]) -> bool:
+def _all_bad(bad: np.ndarray, arrays: list[np.ndarray]) -> bool:
     return bool(arrays) and 0 < max(map(len, arrays)) == bad.size
 
 

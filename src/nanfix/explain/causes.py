@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -170,7 +169,7 @@ def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
     return Finding(Cause.XLA_ONLY, 0.95, f"{evidence}; {tried.without}")
 
 
-def _steep(layer: Any) -> bool:
+def _steep(layer: keras.Operation | None) -> bool:
     """Say whether a layer has an activation of its own that grows as exp does."""
     own = callable(vars(layer).get("activation")) if layer is not None else False
     return own and is_steep(activation_of(layer))

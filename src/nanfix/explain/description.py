@@ -162,7 +162,7 @@ def _is_quantity(site: Site, array: np.ndarray) -> bool:
     return not site.looked_up and bool(site.layers or site.blocked)
 
 
-def _normalizable(model: keras.Model) -> list[tuple[str, Any]]:
+def _normalizable(model: keras.Model) -> list[tuple[str, keras.Layer]]:
     """Return address and layer of the layers of weights, the first apart, that another
     layer can be put in front of.
     """

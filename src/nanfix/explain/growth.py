@@ -3,6 +3,7 @@ gradient grew.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +150,7 @@ def _trend(recording: Recording) -> str:
     return " and ".join(parts)
 
 
-def is_steep(activation: Any) -> bool:
+def is_steep(activation: Callable[[Any], Any]) -> bool:
     """Say whether an activation makes of moderate numbers far greater ones, as exp does."""
     # Of rank 4, for a softmax that goes along the last axis of attention.
     far = np.full((1, 1, 1, 1), FAR, "float32")

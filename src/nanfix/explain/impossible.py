@@ -1,7 +1,7 @@
 """Whether a loss is finite for any prediction at all, with the targets as they are."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -130,7 +130,7 @@ def _distinct(targets: np.ndarray) -> np.ndarray:
     return np.unique(targets[kept], axis=0)
 
 
-def _ending(run: Run, shape: tuple[int, ...]) -> Any:
+def _ending(run: Run, shape: tuple[int, ...]) -> Callable[[Any], Any] | None:
     """Return the activation that gives outputs of this very shape; None where that is not known."""
     if run.outputs is None or run.output_activation is None:
         return None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import keras
 
@@ -37,6 +37,9 @@ from nanfix.recorder.written_files import Written
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.report.report import Outcome, Report
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("nanfix")
 T = TypeVar("T")
@@ -217,7 +220,9 @@ class Incident:
         watched = replace(self.watched, begun=self.begun)
         return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes)
 
-    def _looked_at(self, seen: Replay) -> tuple[list[Any], list[Any], list[Any], bool]:
+    def _looked_at(
+        self, seen: Replay
+    ) -> "tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray], bool]":
         """Return the arrays to audit: all the user passed, or the failing batch; and
         which of the two.
         """

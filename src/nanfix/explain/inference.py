@@ -220,7 +220,7 @@ def _of_validation_data(
         yield Finding(Cause.INVALID_LABEL, 0.8, evidence)
 
 
-def _may_differ(layer: Any) -> bool:
+def _may_differ(layer: "keras.Layer") -> bool:
     """Say whether a layer is the user's own and is told whether it trains."""
     call = type(layer).call
     if (getattr(call, "__module__", None) or "").split(".")[0] == "keras":

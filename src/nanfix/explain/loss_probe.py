@@ -143,7 +143,7 @@ def relative_exponents(place: Place, run: Run) -> bool:
     return False
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: float | np.ndarray, b: float | np.ndarray) -> bool:
     return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.abs(a).max())))
 
 
@@ -177,7 +177,7 @@ class _Head:
     """
 
     address: str
-    layer: Any
+    layer: keras.Layer
     given: Any
     loss: Loss
     shape: tuple[int, ...]
@@ -237,7 +237,7 @@ def _loss_on(given: Any, targets: np.ndarray, guard: Guard | None = None) -> Los
     targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
     user_loss = CompileLoss(loss=given)
 
-    def loss(truth: Any, values: Any) -> Any:
+    def loss(truth: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         with nullcontext() if guard is None else guarded(guard):
             return user_loss(truth, values)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, traced
-from nanfix.model.optimizers import told_of_updates
+from nanfix.model.optimizers import Gradients, told_of_updates
 from nanfix.model.training_step import loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
@@ -95,7 +95,7 @@ def observe(
     error = None
     norms: list[float] = []
 
-    def listen(optimizer: Any, gradients: list[Any]) -> None:
+    def listen(optimizer: keras.optimizers.Optimizer, gradients: Gradients) -> None:
         initial_scale = getattr(optimizer, "initial_scale", 1.0)
         loss_scale = float(getattr(optimizer, "dynamic_scale", initial_scale))
         norms.extend(_norm(each) / loss_scale for each in gradients if each is not None)
@@ -183,7 +183,7 @@ class _Microscope:
         # loss, or from a gradient.
         self.tainted = False
         # id of a tensor that lives -> its number.
-        self._numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._numbers: dict[int, tuple[weakref.ref[tf.Tensor], int]] = {}
         self._finite: list[bool] = []  # by number
         self._ranks: list[int | None] = []
         self._touching: dict[int, list[_Seen]] = {}
@@ -284,7 +284,7 @@ class _Microscope:
     def _makers(self, number: int) -> list[_Seen]:
         return [seen for seen in self._touching.get(number, []) if number in seen.makes]
 
-    def _number(self, tensor: Any) -> int:
+    def _number(self, tensor: tf.Tensor) -> int:
         """Return the number of a tensor, which is looked at when it is first met."""
         reference, number = self._numbers.get(id(tensor), (None, -1))
         if reference is None or reference() is not tensor:
@@ -303,15 +303,15 @@ def _masks(operation: Operation) -> bool:
     return bool(((root == 0) & (gradient == 0)).any())
 
 
-def _is_float(tensor: Any) -> bool:
+def _is_float(tensor: tf.Tensor) -> bool:
     return getattr(tensor, "dtype", tf.int32).is_floating
 
 
-def _has_nan(tensors: Iterable[Any]) -> bool:
+def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:
     return any(_is_float(tensor) and bool(np.isnan(np.asarray(tensor)).any()) for tensor in tensors)
 
 
-def _norm(gradient: Any) -> float:
+def _norm(gradient: tf.Tensor | tf.IndexedSlices) -> float:
     """Return the norm of a gradient, in float64 but piece by piece."""
     values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
     pieces = (

@@ -4,7 +4,6 @@ training failed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,7 @@ class Columns:
     count: int
 
 
-def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
+def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the
     model takes them.
 
@@ -77,7 +76,7 @@ def remarks(run: Run, inputs: list[Any], targets: list[Any]) -> Iterator[str]:
     yield from _last_batch(run, inputs)
 
 
-def _of_array(name: str, array: Any, normalized: list[str], half: bool) -> Iterator[str]:
+def _of_array(name: str, array: np.ndarray, normalized: list[str], half: bool) -> Iterator[str]:
     seen = look(array)
     if seen.lost and name == "inputs":
         yield (
@@ -101,7 +100,7 @@ def _of_array(name: str, array: Any, normalized: list[str], half: bool) -> Itera
         yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
 
 
-def _quantities(sample: Sample, inputs: list[Any]) -> list[Any]:
+def _quantities(sample: Sample, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """Return the inputs whose numbers mean a quantity, all of them where that is not known."""
     marks = sample.quantities
     if len(marks) != len(inputs):
@@ -109,7 +108,7 @@ def _quantities(sample: Sample, inputs: list[Any]) -> list[Any]:
     return [array for array, quantity in zip(inputs, marks, strict=True) if quantity]
 
 
-def look(array: Any) -> Columns:
+def look(array: np.ndarray) -> Columns:
     """Go once over an array in chunks; what is usual in a column is judged by a sample
     of its rows.
     """
@@ -195,7 +194,7 @@ def finite(array: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, 0.0)
 
 
-def _negative_shares(run: Run, targets: list[Any]) -> Iterator[str]:
+def _negative_shares(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     """Shares of classes that are below 0, as of a policy gradient with negative rewards."""
     crossentropy = crossentropy_of(run.user_loss)
     if crossentropy is None or crossentropy.targets is not Targets.SHARES:
@@ -216,7 +215,7 @@ def _output(run: Run) -> Iterator[str]:
         yield f"the loss takes probabilities, and the last layer with weights gives {instead}"
 
 
-def _last_batch(run: Run, inputs: list[Any]) -> Iterator[str]:
+def _last_batch(run: Run, inputs: list[np.ndarray]) -> Iterator[str]:
     """A last batch of a single row under batch normalization."""
     batched = any(type(layer).__name__ == "BatchNormalization" for layer in all_layers(run.model))
     if batched and run.sample.batch_size and inputs and len(inputs[0]) % run.sample.batch_size == 1:

@@ -199,7 +199,7 @@ def _run(model: keras.Model, step: RecordingStep, batch: Any) -> tuple[float, st
     return (0.0 if loss is None else loss), None
 
 
-def flat_batch(batch: Any) -> tuple[list[Any], list[Any], list[Any]]:
+def flat_batch(batch: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Return the flattened inputs, targets and sample weights of a batch as numpy arrays."""
     x, y, weight = (flat_arrays(part) for part in unpacked(batch))
     return x, y, weight

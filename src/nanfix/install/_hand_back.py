@@ -180,7 +180,9 @@ class HandBack:
             insert_at_ends(model, front, back, undo)
         return [*_told_of(plan, parts, self._sites), *notes]
 
-    def _told(self, notes: list[str], before: Sequence[Any], after: Sequence[Any]) -> list[str]:
+    def _told(
+        self, notes: list[str], before: Sequence[np.ndarray], after: Sequence[np.ndarray]
+    ) -> list[str]:
         if not before or not notes or notes[0].endswith("."):
             return notes
         largest = max((_share(*pair) for pair in zip(before, after, strict=True)), default=0.0)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.changes.graph_guard import shares_held
-from nanfix.model.optimizers import updates_withheld
+from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.training_step import recordable
@@ -15,6 +15,7 @@ from nanfix.private.tensorflow import functions_run_eagerly
 
 if TYPE_CHECKING:
     import keras
+
 
 Gradient = list[np.ndarray]
 # A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
@@ -34,8 +35,8 @@ class Insight:
     def __init__(self, model: "keras.Model", batches: Callable[[int, int], list[Any]]):
         self._model, self.batches = model, batches
 
-        def step(batch: Any) -> tuple[list[Any], list[Any]]:
-            heard: list[Any] = []
+        def step(batch: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+            heard: Gradients = []
             listening = updates_withheld(model, lambda _, gradients: heard.extend(gradients))
             # Gradients do not come out of a function that has been compiled apart.
             with listening, functions_run_eagerly(True), shares_held() as shares:
@@ -67,7 +68,7 @@ class Insight:
         seen = [[float(share) for share in shares] for _, shares in self._steps(batches)]
         return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
 
-    def _steps(self, batches: Iterable[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+    def _steps(self, batches: Iterable[Any]) -> Iterator[tuple[list[tf.Tensor], list[tf.Tensor]]]:
         """Yield for each batch what the step returns, nothing where it can't be traced."""
         before = take_as_it_is(self._model)
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import tree
@@ -10,6 +10,9 @@ from keras import tree
 from nanfix.data.arrays import flat_arrays, rows_in, take_rows
 from nanfix.data.training_data import TrainingData
 from nanfix.model.outputs import in_order, output_names
+
+if TYPE_CHECKING:
+    import keras
 
 # Times that targets are dealt out anew, so that their mean is no chance, and that one row's are
 # given to all; among few rows most get what they had, or the like.
@@ -31,7 +34,7 @@ class RowByRow:
         figures_on: evaluates the model on data.
     """
 
-    model: Any
+    model: "keras.Model"
     validation: TrainingData
     figures_on: Callable[[TrainingData], Figures]
 

@@ -40,7 +40,7 @@ def settled(model: "keras.Model", inputs: Callable[[], Iterable[Any]]) -> Iterat
         restore(before)
 
 
-def lagging(model: "keras.Model") -> list[Any]:
+def lagging(model: "keras.Model") -> "list[keras.Layer]":
     """Return the layers whose statistics still hold much of what they began with."""
     optimizer = next(iter(trained_optimizers(model)), None)
     if optimizer is None or not optimizer.built:

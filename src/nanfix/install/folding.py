@@ -7,7 +7,6 @@ moved by c becomes W s and b s + c.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 from keras import layers
@@ -38,7 +37,7 @@ def foldable_inputs(sites: Sites, scaling: Mapping[str, Affine | Power]) -> list
     return names
 
 
-def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) -> list[Any]:
+def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) -> list[layers.Layer]:
     """Fold the scaling of each input into the layers that take it, and return these.
     Every one has to be foldable.
     """
@@ -61,7 +60,7 @@ def fold_output(site: Site, scaling: TargetScaling, undo: ExitStack) -> None:
     layer.bias.assign(layer.bias * scaling.scale + scaling.center)
 
 
-def _keep(layer: Any, undo: ExitStack) -> None:
+def _keep(layer: layers.Layer, undo: ExitStack) -> None:
     for variable in layer.variables:
         undo.callback(variable.assign, read(variable))
 
@@ -75,7 +74,7 @@ def foldable_with(site: Site, scaling: Affine | Power) -> bool:
     return site.foldable and all(_takes(layer, scaling) for layer in site.layers)
 
 
-def _takes(layer: Any, scaling: Affine) -> bool:
+def _takes(layer: layers.Layer, scaling: Affine) -> bool:
     if isinstance(layer, layers.BatchNormalization):
         # What is below the epsilon of its variance goes into its gamma.
         return layer.scale or min(scaling.scale) >= 1
@@ -84,7 +83,7 @@ def _takes(layer: Any, scaling: Affine) -> bool:
     )
 
 
-def _fold_into(layer: Any, affine: Affine) -> None:
+def _fold_into(layer: layers.Layer, affine: Affine) -> None:
     if isinstance(layer, layers.BatchNormalization):
         _fold_into_statistics(layer, affine)
         return
@@ -102,7 +101,7 @@ def _fold_into(layer: Any, affine: Affine) -> None:
     holder.kernel.assign(scaled.astype("float32"))
 
 
-def _fold_into_statistics(layer: Any, affine: Affine) -> None:
+def _fold_into_statistics(layer: layers.Layer, affine: Affine) -> None:
     """Fold into a batch normalization: what it subtracts and divides by are moved and
     stretched instead.
 

@@ -39,7 +39,7 @@ class Site:
     why that cannot be exact.
     """
 
-    layers: tuple[Any, ...] = ()
+    layers: tuple[keras.Layer, ...] = ()
     blocked: str | None = None
     looked_up: bool = False  # class indices or a mask value, whose numbers must stay as they are
 
@@ -58,7 +58,7 @@ class Sites:
 
     inputs: Mapping[str, Site]
     output: Site
-    outer: tuple[Any, ...] | None = None
+    outer: tuple[keras.Layer | None, ...] | None = None
 
     def foldable_alone(self, name: str) -> bool:
         """Say whether an input's scaling folds, whatever is done to the other inputs:
@@ -118,15 +118,15 @@ class _Trace:
     compute with it.
     """
 
-    _kept: list[Any] = field(default_factory=list)
+    _kept: list[tf.Tensor | None] = field(default_factory=list)
     _marks: dict[int, str] = field(default_factory=dict)
-    _layers: dict[str, dict[int, Any]] = field(default_factory=dict)
+    _layers: dict[str, dict[int, keras.Layer]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
     _looked_up: set[str] = field(default_factory=set)
     _fed_otherwise: set[int] = field(default_factory=set)
     _producer: dict[int, Operation] = field(default_factory=dict)
 
-    def begin(self, leaves: Mapping[str | None, Any]) -> None:
+    def begin(self, leaves: Mapping[str | None, tf.Tensor | None]) -> None:
         self._kept += leaves.values()
         self._marks = {
             id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None
@@ -186,13 +186,13 @@ class _Trace:
                 )
         return Site(found, blocked, name in self._looked_up)
 
-    def outer(self, output: Any) -> Any:
+    def outer(self, output: tf.Tensor) -> keras.Layer | None:
         """Return the layer whose activation gives an output; that of a recurrent cell does not."""
         layer = self._giver(output)
         cell = isinstance(layer, CELLS)
         return layer if layer is not None and settable_activation(layer) and not cell else None
 
-    def _giver(self, output: Any) -> Any:
+    def _giver(self, output: tf.Tensor) -> Any:
         """Return the layer that computes an output, but for its shape."""
         operation = self._producer.get(id(output))
         while (

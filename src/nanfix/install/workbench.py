@@ -5,7 +5,7 @@ hand it back.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nanfix.changes.guards import Guard, Guards
 from nanfix.changes.plan import Plan
@@ -20,6 +20,9 @@ from nanfix.install.sites import Sites
 from nanfix.model.quiet import quiet
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Workbench:
@@ -106,7 +109,9 @@ class Workbench:
         """Let whoever saves the model in the training with `plan` save it as it is handed back."""
         return self._hand_back.saving(plan)
 
-    def adapted(self, plan: Plan) -> Callable[[list[Any]], list[Any]]:
+    def adapted(
+        self, plan: Plan
+    ) -> "Callable[[list[keras.callbacks.Callback]], list[keras.callbacks.Callback]]":
         """Return what makes of the user's callbacks those that are trained with under `plan`."""
         return lambda callbacks: plan.callbacks(self.run, callbacks)
 

@@ -128,7 +128,7 @@ def compiled(model: keras.Model) -> Any:
     return {**{name: _plain(value) for name, value in facts.items()}, "optimizers": settings}
 
 
-def _settings(optimizer: Any) -> Any:
+def _settings(optimizer: keras.optimizers.Optimizer) -> Any:
     """Return an optimizer's settings, its rate of now among them; of one that cannot
     tell them, what can be read.
     """
@@ -142,7 +142,7 @@ def _settings(optimizer: Any) -> Any:
         ]
 
 
-def _numbers(made: Any) -> dict[str, Any]:
+def _numbers(made: object) -> dict[str, Any]:
     """Return the numbers and names that an object keeps as its attributes."""
     return {
         name: _plain(value)
@@ -162,7 +162,7 @@ def _feeding(data: TrainingData) -> dict[str, Any]:
     return {**kept, "validation_split": data.validation_split, **beside}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a setting as JSON holds it: numbers and names as they are, structures of
     them, and of objects the name.
     """
@@ -223,7 +223,7 @@ def _described(part: Any) -> Any:
     ]
 
 
-def _differences(owner: Any, identity: dict[str, Any]) -> str:
+def _differences(owner: object, identity: dict[str, Any]) -> str:
     if not isinstance(owner, dict):
         return "unreadable content"
     return "another " + " and another ".join(
