@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -53,7 +52,7 @@ def watch_and_repair(
     folder: Path,
     *,
     start: Snapshot | None = None,
-    begun: Sequence[Any] = (),
+    begun: Sequence[keras.callbacks.Callback] = (),
 ) -> Report:
     """Train, and report how that went: as Keras trains, repaired, or left in the last finite state.
 

@@ -14,13 +14,13 @@ from nanfix.search.workers.pool import Workers
 
 def check_arguments(
     *,
-    budget: Any,
-    strategies: Any,
-    forbid: Any,
-    seed: Any,
+    budget: object,
+    strategies: object,
+    forbid: object,
+    seed: object,
     workers: Any,
-    fix: Any,
-    repair_divergence: Any,
+    fix: object,
+    repair_divergence: object,
 ) -> None:
     """Raise InputError for an argument of nanfix's own that is of the wrong kind."""
     count = "a number of processes, at least 1, or nanfix.Workers(...)"
@@ -61,7 +61,7 @@ def check_arguments(
             )
 
 
-def _are_names(value: Any) -> bool:
+def _are_names(value: object) -> bool:
     return (
         isinstance(value, Iterable)
         and not isinstance(value, str | bytes)
@@ -69,7 +69,7 @@ def _are_names(value: Any) -> bool:
     )
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

@@ -21,7 +21,7 @@ MISSING = frozenset({"", "na", "n/a", "null", "none"})
 NUMERIC = "biuf"
 
 
-def load_model(path: Path, *, trusted: bool = False) -> Any:
+def load_model(path: Path, *, trusted: bool = False) -> keras.Model:
     """Return the compiled Keras model in a file.
 
     Args:

@@ -44,7 +44,7 @@ class SavedModel:
     seed: int = 0
     verbose: int = 2
 
-    def loaded(self) -> tuple[Any, dict[str, Any]]:
+    def loaded(self) -> tuple[keras.Model, dict[str, Any]]:
         """Return the model, and the arguments to fit it with; seeded. Raises InputError
         for what cannot be loaded.
         """

@@ -85,5 +85,5 @@ class _Changer(cst.CSTTransformer):
         return cst.FlattenSentinel([*before, statement, *after])
 
 
-def _statements(lines: Iterable[str]) -> list[Any]:
+def _statements(lines: Iterable[str]) -> list[cst.SimpleStatementLine | cst.BaseCompoundStatement]:
     return [statement for line in lines for statement in cst.parse_module(f"{line}\n").body]

@@ -105,7 +105,7 @@ def with_elements(items: Any, beside: Iterable[Beside]) -> Any:
     return items.with_changes(elements=elements)
 
 
-def _place(given: tuple[int, Any]) -> int:
+def _place(given: tuple[int, object]) -> int:
     return given[0]
 
 
@@ -134,7 +134,7 @@ def _plain(space: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
     return space.with_changes(first_line=cst.TrailingWhitespace(), empty_lines=[])
 
 
-def _continued(space: Any, between: Any) -> Any:
+def _continued(space: object, between: Any) -> Any:
     """Return `between`, with the comment that stood on the rest of the line."""
     if isinstance(space, cst.ParenthesizedWhitespace) and isinstance(
         between, cst.ParenthesizedWhitespace
@@ -143,7 +143,7 @@ def _continued(space: Any, between: Any) -> Any:
     return between
 
 
-def _last_comma(comma: Any) -> Any:
+def _last_comma(comma: cst.Comma | cst.MaybeSentinel) -> cst.Comma | cst.MaybeSentinel:
     """Return the comma, if any, of what is last, without a comment that belongs to what
     was last before.
     """
@@ -170,7 +170,9 @@ def wrapped(numbers: Sequence[str]) -> str:
     return f"[\n{lines}\n]"
 
 
-def header(parts: Sequence[str], apart: int) -> list[Any]:
+def header(
+    parts: Sequence[str], apart: int
+) -> list[cst.SimpleStatementLine | cst.BaseCompoundStatement]:
     """Return the statements of the parts; between definitions there are blank lines,
     constants stand together.
     """

@@ -241,7 +241,7 @@ def _scale_inputs(
     source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
 
 
-def _rescaled(value: Any, scale: float, center: float) -> cst.BaseExpression:
+def _rescaled(value: cst.BaseExpression, scale: float, center: float) -> cst.BaseExpression:
     inner = (
         value
         if value.lpar or isinstance(value, cst.Name | cst.Call | cst.Attribute)
@@ -252,7 +252,7 @@ def _rescaled(value: Any, scale: float, center: float) -> cst.BaseExpression:
     return cst.BinaryOperation(product, sign, cst.parse_expression(f"{size:.7g}"))
 
 
-def _parenthesized(value: Any) -> Any:
+def _parenthesized(value: cst.BaseExpression) -> cst.BaseExpression:
     return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
 
 

@@ -19,7 +19,7 @@ from nanfix.records.unsafe_operations import (
     domain_of_base,
 )
 
-OPERATORS: dict[str, Any] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
+OPERATORS: dict[str, type[cst.BaseBinaryOp]] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
 OPS = re.compile(r"\bops\.(\w+)")
 # Functions that end with a root, and what they take it of, by whether they are TensorFlow's.
 DEVIATIONS = {("reduce_std", True): "tf.math.reduce_variance", ("std", False): "keras.ops.var"}
@@ -156,7 +156,7 @@ def _computes(source: Source, node: cst.CSTNode, operation: UnsafeOperation) -> 
     )
 
 
-def _operand(node: Any, operation: UnsafeOperation) -> Any:
+def _operand(node: Any, operation: UnsafeOperation) -> cst.BaseExpression:
     """Return the expression that is kept in the domain."""
     return (
         node.args[operation.operand].value
@@ -196,7 +196,7 @@ def _value(node: cst.CSTNode) -> float | None:
     return float(node.evaluated_value) if isinstance(node, cst.Integer | cst.Float) else None
 
 
-def _bare(source: Source, node: Any) -> str:
+def _bare(source: Source, node: cst.BaseExpression) -> str:
     """Return an expression without the parentheses round it; the function that is put
     there has its own.
     """

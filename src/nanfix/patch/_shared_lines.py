@@ -4,7 +4,6 @@ for all of them.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import libcst as cst
 
@@ -34,8 +33,8 @@ class Sharing:
     """Knows of all changes of a fix which of them meet at one place."""
 
     def __init__(self, changes: Iterable[SourceChange]):
-        self._contents: dict[Any, set[str]] = defaultdict(set)
-        self._changed: Counter[Any] = Counter()
+        self._contents: dict[object, set[str]] = defaultdict(set)
+        self._changed: Counter[object] = Counter()
         for change in changes:
             self._contents[_place(change)].add(described(change))
             for made in _calls(change):
@@ -64,7 +63,7 @@ def _calls(change: SourceChange) -> list[Made]:
     return [made for made in found if made is not None]
 
 
-def _place(change: SourceChange) -> Any:
+def _place(change: SourceChange) -> tuple[object, ...]:
     """Return where a change is, and of what, so that another one of the same can be told."""
     calls = _calls(change)
     of = [part for part in change.subject if isinstance(part, str | int)]

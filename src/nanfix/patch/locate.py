@@ -3,7 +3,6 @@ call, line or argument.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from nanfix.changes.plan import Plan
 from nanfix.model.run import Run
@@ -22,7 +21,7 @@ def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> li
         return []
     by_stage = [_changes(run, plan, call) for plan in stages]
     final = by_stage[-1]
-    wanted: dict[Any, list[int]] = {subject: [] for subject in final}
+    wanted: dict[tuple[object, ...], list[int]] = {subject: [] for subject in final}
     for index, (before, after) in enumerate(zip([{}, *by_stage[:-1]], by_stage, strict=True)):
         new = [
             subject
@@ -44,11 +43,11 @@ def source_changes(run: Run | None, stages: Sequence[Plan], call: FitCall) -> li
     ]
 
 
-def _changes(run: Run, plan: Plan, call: FitCall) -> dict[Any, SourceChange]:
+def _changes(run: Run, plan: Plan, call: FitCall) -> dict[tuple[object, ...], SourceChange]:
     """Return by subject the changes of the source that a plan wants; those of one
     subject come to one.
     """
-    found: dict[Any, SourceChange] = {}
+    found: dict[tuple[object, ...], SourceChange] = {}
     for place in (place for change in plan for place in change.in_source(run, plan, call)):
         before = found.get(place.subject)
         found[place.subject] = place if before is None else before.joined(place)

@@ -53,7 +53,7 @@ class PlacedChange(BaseModel):
     edits: list[int] = Field(default_factory=list)
 
     @property
-    def subject(self) -> tuple[Any, ...]:
+    def subject(self) -> tuple[object, ...]:
         """What of the source it changes; two changes of one subject in one run are
         stages of the same change.
         """

@@ -15,6 +15,8 @@ from nanfix.remedies.fix import Edit, Fix
 from nanfix.report.report import Outcome
 
 if TYPE_CHECKING:
+    import keras
+
     from nanfix.report.report import Report
     from nanfix.source.creation_sites import Places
 
@@ -56,7 +58,7 @@ class Start:
     call: int
     way: Way
     made: Span | None
-    model: weakref.ref[Any]
+    model: "weakref.ref[keras.Model]"
     fix: Fix | None = None
     carried: int | None = None
     told: str = ""
@@ -108,10 +110,10 @@ class CarriedFixes:
     known: Mapping[int, Fix] = field(default_factory=dict)
     _found: list[Found] = field(default_factory=list)
     # Which model trained with which, and how often it was compiled when that was over.
-    _standing: list[tuple[weakref.ref[Any], Found, int]] = field(default_factory=list)
+    _standing: "list[tuple[weakref.ref[keras.Model], Found, int]]" = field(default_factory=list)
     _trained: list[_Trained] = field(default_factory=list)
 
-    def start(self, call: int, model: Any, way: Way) -> Start:
+    def start(self, call: int, model: "keras.Model", way: Way) -> Start:
         """Return with what a fit call begins."""
         made = self.places.of(model)
         start = Start(call, way, made and made.place, weakref.ref(model), self.known.get(call))
@@ -161,7 +163,7 @@ class CarriedFixes:
             first = each.start.call if alike else first
         return first
 
-    def _earlier(self, start: Start, model: Any) -> tuple[Found | None, Lasts]:
+    def _earlier(self, start: Start, model: "keras.Model") -> tuple[Found | None, Lasts]:
         """Return the fix of an earlier call that this one is to begin with, and of which edits:
         those that last no longer.
         """
@@ -174,7 +176,7 @@ class CarriedFixes:
                 return found, Lasts.MODEL
         return None, Lasts.MODEL
 
-    def _carried(self, start: Start, model: Any, found: Found, since: Lasts) -> Start:
+    def _carried(self, start: Start, model: "keras.Model", found: Found, since: Lasts) -> Start:
         from nanfix.report.run_dir import compiled  # loads TensorFlow
 
         wanted = [

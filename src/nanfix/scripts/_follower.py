@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import FrameType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -16,6 +16,9 @@ from nanfix.model.user_code import users_call
 from nanfix.records.data_origin import Argument, DataOrigin
 from nanfix.source.data_tracer import DataTracer
 from nanfix.source.nonfinite_values import CONTAINERS, holes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Of fit.
 ARGUMENTS = (
@@ -105,7 +108,9 @@ class Follower:
             setattr(tf.data.Dataset, name, self._following(getattr(tf.data.Dataset, name)))
 
     def _following(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def followed(dataset: Any, map_func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def followed(
+            dataset: "tf.data.Dataset", map_func: Callable[..., Any], *args: Any, **kwargs: Any
+        ) -> Any:
             return method(dataset, self._tracer.followed(map_func), *args, **kwargs)
 
         return followed

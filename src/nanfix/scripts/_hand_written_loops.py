@@ -7,6 +7,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 LOOP = (
@@ -40,7 +41,7 @@ class LoopWatch:
             with self._lock:
                 self._fits -= 1
 
-    def install(self, keras: Any) -> None:
+    def install(self, keras: ModuleType) -> None:
         """Listen at what such loops call, until one of them was noticed."""
         import tensorflow as tf
 
@@ -67,5 +68,5 @@ class LoopWatch:
             setattr(owner, name, listening(original))
 
 
-def _calls(keras: Any) -> tuple[tuple[type, str], ...]:
+def _calls(keras: ModuleType) -> tuple[tuple[type, str], ...]:
     return (keras.optimizers.Optimizer, "apply"), (keras.Model, "train_on_batch")

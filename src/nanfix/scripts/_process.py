@@ -116,7 +116,7 @@ def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:
     return {(Span.model_validate(place), callee): made for place, callee, made in last}
 
 
-def _recounted(change: SourceChange, counts: Mapping[tuple[Span, str], int]) -> Any:
+def _recounted(change: SourceChange, counts: Mapping[tuple[Span, str], int]) -> SourceChange:
     """Return a change with the number of things that its calls have made in the end."""
     update: dict[str, Any] = {}
     for name in CALLS:

@@ -1,7 +1,6 @@
 """Show the trials of a search while it runs, one line each."""
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -38,7 +37,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, *failure: Any) -> None:
+    def __exit__(self, *failure: object) -> None:
         if self._live is not None:
             # A search that had nothing left to try leaves nothing behind.
             self._live.transient = not self._ended

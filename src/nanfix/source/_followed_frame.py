@@ -50,7 +50,7 @@ class FollowedFrame:
         follower = getattr(frame.f_trace, "__self__", None)
         return follower if isinstance(follower, cls) else None
 
-    def event(self, frame: FrameType, event: str, value: Any) -> Any:
+    def event(self, frame: FrameType, event: str, value: object) -> Any:
         """Look at the frame; the interpreter calls this before each line, and when the function
         returns.
         """
@@ -64,7 +64,9 @@ class FollowedFrame:
             self._memory.failed(fault)
         return self.event
 
-    def of_argument(self, method: str, argument: Argument, value: Any, bad: Holes) -> Origin | None:
+    def of_argument(
+        self, method: str, argument: Argument, value: object, bad: Holes
+    ) -> Origin | None:
         """Return where the numbers in an argument of a call in the current statement come from."""
         statement, known = self._current, self._memory.of(value, bad.columns)
         if known is not None or statement is None:
@@ -109,7 +111,7 @@ class FollowedFrame:
         self._before = {text: seen for text, seen in reads.items() if text not in unknown}
         self._finish(statement, changed)
 
-    def _return(self, statement: Statement, value: Any) -> None:
+    def _return(self, statement: Statement, value: object) -> None:
         before, bad, origin = self._before, holes(value), None
         self._finish(statement)
         if bad:
@@ -206,7 +208,7 @@ class FollowedFrame:
         origins = [seen.origin for seen in before.values() if seen.origin is not None]
         return _first([*origins, *self._returned])
 
-    def _known(self, access: Access, value: Any, bad: Holes) -> Origin | None:
+    def _known(self, access: Access, value: object, bad: Holes) -> Origin | None:
         """Return where the numbers come from that a variable, or a part of one, holds although no
         statement seen here has put them there.
         """
@@ -227,7 +229,7 @@ class FollowedFrame:
     def _callers(self) -> Iterator["FollowedFrame"]:
         return filter(None, map(type(self).of, outward(self._frame.f_back)))
 
-    def _value(self, access: Any) -> tuple[Any, str]:
+    def _value(self, access: ast.expr) -> tuple[Any, str]:
         return value_of(access, self._frame.f_locals, self._frame.f_globals)
 
 

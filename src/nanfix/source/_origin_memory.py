@@ -71,7 +71,7 @@ class Memory:
     returned: list[Origin] = field(default_factory=list)
     fault: Exception | None = None
 
-    def of(self, value: Any, columns: Iterable[str] = ()) -> Origin | None:
+    def of(self, value: object, columns: Iterable[str] = ()) -> Origin | None:
         """Return where the numbers in a value come from, or those in some columns of a table."""
         for leaf in leaves(value):
             reference, origin = self.arrays.get(id(leaf), (None, None))
@@ -80,7 +80,7 @@ class Memory:
                 return min(filter(None, found), key=lambda each: each.rank, default=origin)
         return None
 
-    def remember(self, value: Any, origin: Origin | None) -> None:
+    def remember(self, value: object, origin: Origin | None) -> None:
         """Note where the numbers in a value come from; of a table, in the columns that were not
         known yet.
         """

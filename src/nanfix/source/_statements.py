@@ -133,7 +133,7 @@ def bases(access: ast.expr) -> Iterator[ast.expr]:
 
 
 def value_of(
-    access: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]
+    access: ast.AST, names: Mapping[str, object], outside: Mapping[str, object]
 ) -> tuple[Any, str]:
     """Return the value of a variable or a part of it, and its text; of as much of it as can be had
     without running any of the user's code. MISSING where the name is not bound.
@@ -247,7 +247,7 @@ def _accesses(node: ast.AST) -> Iterator[Access]:
 
 
 def _value(
-    node: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]
+    node: ast.AST, names: Mapping[str, object], outside: Mapping[str, object]
 ) -> tuple[Any, str, bool]:
     """Return the value, its text, and whether that is all of the expression."""
     if isinstance(node, ast.Name):
@@ -271,7 +271,7 @@ def _value(
     return part, ast.unparse(node), True
 
 
-def _attribute(node: ast.Attribute, value: Any, text: str) -> tuple[Any, str, bool]:
+def _attribute(node: ast.Attribute, value: object, text: str) -> tuple[Any, str, bool]:
     attributes = _attributes(value)
     if isinstance(value, ModuleType) and not is_users(attributes.get("__file__") or "<"):
         return MISSING, text, False  # np.nan is a word, no data
@@ -284,7 +284,7 @@ def _attribute(node: ast.Attribute, value: Any, text: str) -> tuple[Any, str, bo
     return value, text, False
 
 
-def _attributes(value: Any) -> Mapping[str, Any]:
+def _attributes(value: object) -> Mapping[str, Any]:
     """Return the attributes that an object itself holds; a module that loads itself when it is
     looked at is not loaded.
     """
@@ -294,7 +294,7 @@ def _attributes(value: Any) -> Mapping[str, Any]:
     return object.__getattribute__(value, "__dict__") if has else {}
 
 
-def _index(node: ast.AST, names: Mapping[str, Any], outside: Mapping[str, Any]) -> Any:
+def _index(node: ast.AST, names: Mapping[str, object], outside: Mapping[str, object]) -> Any:
     """Return what an index stands for, MISSING where it takes running code to know."""
     if isinstance(node, ast.Constant):
         return node.value

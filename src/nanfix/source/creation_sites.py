@@ -8,7 +8,7 @@ import os
 import sys
 import weakref
 from collections import Counter
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nanfix.model.user_code import is_own, is_users, outward, span, users_call
@@ -28,11 +28,11 @@ class Places:
     def __init__(self):
         self._folder = os.getcwd()  # the script may leave it
         self._made: dict[int, tuple[weakref.ref[Any], Span]] = {}
-        self._compiled: dict[int, tuple[weakref.ref[Any], Span]] = {}
-        self._compilations: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._compiled: dict[int, tuple[weakref.ref[keras.Model], Span]] = {}
+        self._compilations: dict[int, tuple[weakref.ref[keras.Model], int]] = {}
         self._counts: Counter[tuple[Span, str]] = Counter()
 
-    def install(self, keras: Any) -> None:
+    def install(self, keras: ModuleType) -> None:
         """Watch what is made from now on. `keras` is the package, which has just been imported."""
         for base in (
             keras.Layer,
@@ -58,7 +58,7 @@ class Places:
         place = self._place(frame)
         return None if place is None else self._counted(place, callee)
 
-    def of(self, made: Any) -> Made | None:
+    def of(self, made: object) -> Made | None:
         """Return the call that made an object, or None where it is not the user's own."""
         return self._found(self._made, made, type(made).__name__)
 
@@ -66,7 +66,7 @@ class Places:
         """Return the call that compiled a model, or None where it is not the user's own."""
         return self._found(self._compiled, model, "compile")
 
-    def compilations(self, model: Any) -> int:
+    def compilations(self, model: "keras.Model") -> int:
         """Return how many times a model was compiled, by whomever."""
         reference, count = self._compilations.get(id(model), (None, 0))
         return count if reference is not None and reference() is model else 0
@@ -130,7 +130,7 @@ class Places:
     def _note(
         self,
         places: dict[int, tuple[weakref.ref[Any], Span]],
-        made: Any,
+        made: object,
         callee: str,
         frame: FrameType,
     ) -> None:
@@ -152,7 +152,7 @@ class Places:
         return Span(file=file, line=line, column=column, end_line=end_line, end_column=end_column)
 
     def _found(
-        self, places: dict[int, tuple[weakref.ref[Any], Span]], made: Any, callee: str
+        self, places: dict[int, tuple[weakref.ref[Any], Span]], made: object, callee: str
     ) -> Made | None:
         reference, place = places.get(id(made), (None, None))
         if reference is None or place is None or reference() is not made:

@@ -54,7 +54,7 @@ class DataTracer:
         return traced
 
     def of_argument(
-        self, frame: FrameType, method: str, argument: Argument, value: Any
+        self, frame: FrameType, method: str, argument: Argument, value: object
     ) -> DataOrigin | None:
         """Return where the numbers that are not finite in an argument of a call come from.
 
@@ -70,7 +70,7 @@ class DataTracer:
         origin = state.of_argument(method, argument, value, found)
         return origin and origin.found.model_copy(update={"argument": argument.name})
 
-    def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
+    def _called(self, frame: FrameType, event: str, arg: object) -> Any:
         code = frame.f_code
         readable = self._readable.get(code.co_filename)
         if readable is None:

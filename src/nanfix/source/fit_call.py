@@ -1,7 +1,7 @@
 """One call of `fit` in the user's own code, as it was before it trained."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,9 @@ class OptimizerMade:
     says whether it has taken steps already.
     """
 
-    key: tuple[Any, ...]
+    key: tuple[str, Hashable]
     made: Made | None
-    base: Any
+    base: keras.optimizers.Optimizer
     inner: bool
     clips: frozenset[str]
     rate: float | None
@@ -117,7 +117,7 @@ def entries(
             yield name, (_input(places, made.get(id(tensor)), model), None)
 
 
-def _input(places: Places, layer: Any, model: keras.Model) -> Made | None:
+def _input(places: Places, layer: keras.Layer | None, model: keras.Model) -> Made | None:
     """Return the call of keras.Input, or None where Keras made the input itself, of the
     shape that a layer was given.
     """

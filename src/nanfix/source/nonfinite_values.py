@@ -41,12 +41,12 @@ def leaves(value: Any, depth: int = DEPTH) -> Iterator[Any]:
         yield from leaves(part, depth - 1)
 
 
-def is_table(value: Any) -> bool:
+def is_table(value: object) -> bool:
     """Say whether a value is a DataFrame of pandas."""
     return _package(value) == "pandas" and hasattr(value, "columns") and hasattr(value, "items")
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
     """Say whether a value holds floats and is more than one number."""
     return is_table(value) or (numbers(value) is not None and not isinstance(value, np.generic))
 
@@ -69,7 +69,7 @@ def numbers(value: Any) -> np.ndarray | None:
     return np.asarray(value) if is_float and value.size else None
 
 
-def _package(value: Any) -> str:
+def _package(value: object) -> str:
     module = type(value).__module__
     return module.partition(".")[0] if isinstance(module, str) else ""
 

@@ -170,11 +170,11 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
     return space, Judge(failed, bench, facts.baselines, facts.base_fix), facts.directory
 
 
-def _modules(model: Any, registered: Sequence[Any]) -> tuple[str, ...]:
+def _modules(model: keras.Model, registered: Sequence[type | FunctionType]) -> tuple[str, ...]:
     """Return the modules that define the model's own code: classes of its parts, and what it has
     registered with Keras.
     """
-    parts: Sequence[Any] = [model, model.optimizer, *(layer for _, layer in walk(model))]
+    parts: Sequence[object] = [model, model.optimizer, *(layer for _, layer in walk(model))]
     names = dict.fromkeys(
         [*(type(part).__module__ for part in parts), *(own.__module__ for own in registered)]
     )
@@ -186,13 +186,13 @@ class _Pickler(pickle.Pickler):
     so it could not be read there.
     """
 
-    def reducer_override(self, value: Any) -> Any:
+    def reducer_override(self, value: object) -> Any:
         if isinstance(value, type | FunctionType):
             _check_known_elsewhere(value)
         return NotImplemented
 
 
-def _check_known_elsewhere(own: Any) -> None:
+def _check_known_elsewhere(own: type | FunctionType) -> None:
     """Raise CannotShare for a class or function of the user's script or notebook itself."""
     if own.__module__ == "__main__":
         raise CannotShare(
@@ -201,7 +201,7 @@ def _check_known_elsewhere(own: Any) -> None:
         )
 
 
-def _registered(path: Path) -> list[Any]:
+def _registered(path: Path) -> list[type | FunctionType]:
     """Return the user's classes and functions that a saved model names: layers, losses, metrics,
     initializers, all of it.
     """

@@ -10,9 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nanfix.records.errors import InputError, NanfixError
+
+if TYPE_CHECKING:
+    import grpc
+    import keras_tuner
 
 log = logging.getLogger("nanfix")
 
@@ -58,7 +62,7 @@ class WorkerPool:
     def __init__(self, workers: Workers, folder: Path):
         self._workers, self._folder = workers, folder
 
-    def run(self, oracle: Any) -> None:
+    def run(self, oracle: "keras_tuner.Oracle") -> None:
         """Serve the oracle until every worker has been told that there is no more to do.
 
         Raises:
@@ -101,7 +105,7 @@ class WorkerPool:
                 process.wait()
             server.stop(grace=None).wait()
 
-    def _bound(self, server: Any) -> int:
+    def _bound(self, server: "grpc.Server") -> int:
         address = f"{self._workers.host}:{self._workers.port}"
         try:
             return server.add_insecure_port(address)
