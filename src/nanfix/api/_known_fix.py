@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -27,6 +27,9 @@ from nanfix.records.errors import REFUSALS, CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
 from nanfix.search.workers.pool import ALONE
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 NOT_HELD = (
     "The fix of an earlier training did not hold here ({what}), so this one began again without it."
@@ -152,6 +155,6 @@ def _handed_back(
     return Outcome.EXHAUSTED if unfit else ended, (*notes, *unfit)
 
 
-def _first_batches(data: TrainingData) -> list[Any]:
+def _first_batches(data: TrainingData) -> "list[Batch]":
     """Return a few batches of a stream to learn its shapes from; a generator is rewound."""
     return [] if data.is_arrays else first_batches(data.x)

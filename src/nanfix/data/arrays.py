@@ -4,7 +4,7 @@ numbers, join batches.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,11 @@ from nanfix.private.keras import (
     to_tensorflow_sparse_wrapper,
 )
 
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
+
+# Of what Keras takes: an array of numpy, pandas or scipy, a tensor of any kind, or None.
+Leaf = Any
 NUMERIC = "fiu"  # kinds of numpy types whose numbers mean a quantity
 PARTS = 3  # x, y and sample weights
 
@@ -38,7 +43,7 @@ def rows_in(part: Any) -> int | None:
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def length_of(leaf: Any) -> int | None:
+def length_of(leaf: Leaf) -> int | None:
     """Return the rows of one array; None of None, of a scalar, and of what has no shape."""
     shape: Any = getattr(leaf, "shape", None)
     if shape is None or (isinstance(shape, tf.TensorShape) and shape.rank is None):
@@ -64,7 +69,7 @@ def take_rows(part: Any, rows: slice | np.ndarray | list[int]) -> Any:
     return tree.map_structure(lambda leaf: _taken(leaf, rows), part)
 
 
-def _taken(leaf: Any, rows: slice | np.ndarray | list[int]) -> Any:
+def _taken(leaf: Leaf, rows: slice | np.ndarray | list[int]) -> Leaf:
     count = length_of(leaf)
     if count is None:
         return leaf
@@ -77,7 +82,7 @@ def _taken(leaf: Any, rows: slice | np.ndarray | list[int]) -> Any:
     return np.asarray(leaf)[rows]
 
 
-def gathered(leaf: Any, indices: np.ndarray | tf.Tensor) -> Any:
+def gathered(leaf: Leaf, indices: np.ndarray | tf.Tensor) -> Leaf:
     """Return rows of a tensor of any kind, also in a graph."""
     if isinstance(leaf, tf.SparseTensor):
         return slice_tensorflow_sparse_wrapper(
@@ -104,7 +109,7 @@ def as_keras(part: Any) -> Any:
     return tree.map_structure(_plain, tree.lists_to_tuples(plain))
 
 
-def _plain(leaf: Any) -> Any:
+def _plain(leaf: Leaf) -> Leaf:
     if leaf is None or not is_dense(leaf):
         return leaf
     array = np.asarray(leaf)
@@ -125,7 +130,7 @@ def flat_arrays(part: Any) -> list[np.ndarray]:
     return [_numbers(leaf, rows) for leaf in tree.flatten(part)]
 
 
-def _numbers(leaf: Any, rows: int) -> np.ndarray:
+def _numbers(leaf: Leaf, rows: int) -> np.ndarray:
     if length_of(leaf) is None:
         return np.zeros((rows, 0), bool)
     if hasattr(leaf, "iloc"):
@@ -162,7 +167,7 @@ def largest(leaf: tf.SparseTensor | tf.RaggedTensor) -> tf.Tensor:
     return tf.where(ruined, float("nan"), peak)[:, None]
 
 
-def unpacked(batch: Any) -> tuple[Any, Any, Any]:
+def unpacked(batch: "Batch") -> tuple[Any, Any, Any]:
     """Return x, y and sample weights of a batch as Keras takes them; a batch that only an own
     training step knows is all x.
     """
@@ -171,14 +176,14 @@ def unpacked(batch: Any) -> tuple[Any, Any, Any]:
     return (*batch, *(None,) * (PARTS - len(batch)))  # pyright: ignore[reportReturnType]
 
 
-def repacked(batch: Any, x: Any, y: Any, weight: Any) -> Any:
+def repacked(batch: "Batch", x: Any, y: Any, weight: Any) -> "Batch":
     """Return the parts in the form that `batch` has: a bare x stays bare."""
     if not isinstance(batch, tuple | list) or not 1 <= len(batch) <= PARTS:
         return x
     return (x, y, weight)[: len(batch)]
 
 
-def joined(batches: Sequence[Any], most_rows: int) -> Any:
+def joined(batches: "Sequence[Batch]", most_rows: int) -> "Batch":
     """Return batches as one of up to `most_rows` rows.
 
     Only those that have the commonest shape, apart from their rows, can stand under each other: of
@@ -193,7 +198,7 @@ def joined(batches: Sequence[Any], most_rows: int) -> Any:
     for batch, shape in zip(filled, shapes, strict=True):
         rows[shape] += max(rows_in(batch) or 0, 1)
     (commonest, _), *_ = rows.most_common(1)
-    alike: list[Any] = []
+    alike: list[Batch] = []
     for batch, shape in zip(filled, shapes, strict=True):
         if shape == commonest and sum(rows_in(one) or 0 for one in alike) < most_rows:
             alike.append(batch)
@@ -202,7 +207,7 @@ def joined(batches: Sequence[Any], most_rows: int) -> Any:
     )
 
 
-def last_axes(batches: Iterable[Any]) -> list[set[int | None]]:
+def last_axes(batches: "Iterable[Batch]") -> list[set[int | None]]:
     """Return for each leaf of batches the lengths that its last axis has; of a ragged one, None."""
     leaves = zip(*(tree.flatten(batch) for batch in batches), strict=True)
     return [
@@ -210,7 +215,7 @@ def last_axes(batches: Iterable[Any]) -> list[set[int | None]]:
     ]
 
 
-def _shape(batch: Any) -> tuple[tuple[object, ...], ...]:
+def _shape(batch: "Batch") -> tuple[tuple[object, ...], ...]:
     """Return what of the shapes and kinds of a batch has to agree."""
     return tuple(
         (type(leaf).__name__, *tuple(getattr(leaf, "shape", ()))[1:])
@@ -218,7 +223,7 @@ def _shape(batch: Any) -> tuple[tuple[object, ...], ...]:
     )
 
 
-def _stacked(leaves: Sequence[Any]) -> Any:
+def _stacked(leaves: Sequence[Leaf]) -> Leaf:
     first = leaves[0]
     if length_of(first) is None or len(leaves) == 1:
         return first

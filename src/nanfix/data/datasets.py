@@ -7,7 +7,7 @@ for the thread that tunes it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from nanfix.data.arrays import rows_in
 from nanfix.data.streams import as_dataset
 from nanfix.data.training_data import TrainingData
 from nanfix.private.keras import ArrayDataAdapter
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 
 def trained_on(part: TrainingData) -> TrainingData:
@@ -63,7 +66,9 @@ def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:
     return replace(data, x=_dataset(data, batch_size=batch_size), y=None, sample_weight=None)
 
 
-def batches_of(part: TrainingData, rows: Sequence[int] | np.ndarray, batch_size: int) -> list[Any]:
+def batches_of(
+    part: TrainingData, rows: Sequence[int] | np.ndarray, batch_size: int
+) -> "list[Batch]":
     """Return the given rows of arrays as the batches that Keras gives to the training
     step, class weights included.
     """

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -26,6 +26,9 @@ from nanfix.data.streams import Rewindable, as_dataset
 from nanfix.data.training_data import TrainingData
 from nanfix.model.run import Sample
 from nanfix.records.errors import NothingLeftError
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 # Batches in a row without a row to keep, after which a generator counts as having none.
 PATIENCE = 1000
@@ -117,7 +120,7 @@ def _full(kept: Any | None, batch_rows: int | None) -> Any:
     return kept if whole == count else tuple(take_rows(part, slice(0, whole)) for part in kept)  # pyright: ignore
 
 
-def unfilterable(data: TrainingData, batches: list[Any]) -> str | None:
+def unfilterable(data: TrainingData, batches: "list[Batch]") -> str | None:
     """Return why no rows can be left out, None where they can; of data that come in batches, some
     `batches` are given.
     """
@@ -154,7 +157,7 @@ def _stream(x: Any, rows: RowFilter) -> Any:
     return _filtered_dataset(as_dataset(x), rows)
 
 
-def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | None:
+def _kept(batch: "Batch", rows: RowFilter, *, in_batches: bool = False) -> Any | None:
     """Return an (x, y, sample_weight), or as much of it as there is, without the rows left out.
 
     None where no row is left, and where what is left of a batch, of a stream
@@ -171,7 +174,7 @@ def _kept(batch: Any, rows: RowFilter, *, in_batches: bool = False) -> Any | Non
     return (batch[0], relabeled(rows, batch[1]), *batch[2:])
 
 
-def _kept_batches(batches: Iterator[Any], rows: RowFilter) -> Iterator[Any]:
+def _kept_batches(batches: "Iterator[Batch]", rows: RowFilter) -> "Iterator[Batch]":
     skipped = 0
     for batch in batches:
         kept = _kept(batch, rows, in_batches=True)
@@ -224,7 +227,7 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
     tupled = isinstance(dataset.element_spec, tuple)
 
     def without(*parts):
-        batch: Any = parts if tupled else parts[0]
+        batch: Batch = parts if tupled else parts[0]
         kept = tf.where(keep_tensors(rows, batch))[:, 0]
         batch = tree.map_structure(
             lambda leaf: leaf if is_single(leaf) else gathered(leaf, kept), batch

@@ -19,6 +19,9 @@ from nanfix.changes.rows import RowFilter
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from nanfix.data.arrays import Leaf
+    from nanfix.model.training_step import Batch
+
 
 def keep(
     rows: RowFilter,
@@ -35,7 +38,7 @@ def keep(
     return kept
 
 
-def keep_tensors(rows: RowFilter, batch: Any) -> "tf.Tensor":
+def keep_tensors(rows: RowFilter, batch: "Batch") -> "tf.Tensor":
     """Return for each row of a batch of tensors, as a dataset gives it, whether it is
     kept, in a graph.
     """
@@ -163,15 +166,15 @@ class _Tensors:
         return tf.math.is_finite(leaf)
 
     @staticmethod
-    def has_rows(leaf: Any) -> bool:
+    def has_rows(leaf: "Leaf") -> bool:
         return not is_single(leaf)
 
     @staticmethod
-    def is_floating(leaf: Any) -> bool:
+    def is_floating(leaf: "Leaf") -> bool:
         return not is_single(leaf) and leaf.dtype.is_floating
 
     @staticmethod
-    def cast(leaf: Any, width: str) -> "tf.Tensor":
+    def cast(leaf: "Leaf", width: str) -> "tf.Tensor":
         import tensorflow as tf
 
         from nanfix.data.arrays import is_dense, largest
@@ -185,12 +188,12 @@ class _Tensors:
         return tf.cast(number, leaf.dtype)
 
 
-def is_single(leaf: Any) -> bool:
+def is_single(leaf: "Leaf") -> bool:
     """Say whether a leaf belongs to the batch as a whole: None, or a scalar."""
     return leaf is None or leaf.shape.rank == 0
 
 
-def rows_of(batch: Any) -> "tf.Tensor":
+def rows_of(batch: "Batch") -> "tf.Tensor":
     """Return the number of rows of a batch of tensors, an int64 in a graph."""
     import tensorflow as tf
     from keras import tree

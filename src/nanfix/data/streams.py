@@ -14,7 +14,7 @@ from keras import tree
 
 from nanfix.data.arrays import rows_in
 from nanfix.data.memory import available
-from nanfix.model.training_step import whole
+from nanfix.model.training_step import Batch, whole
 from nanfix.private.keras import get_data_adapter
 
 # Of the memory that is free, for the batches of a generator that are remembered.
@@ -34,15 +34,15 @@ class Rewindable:
     def __init__(self, source: Iterator[Any], memory_bytes: int | None = None):
         self._source = source
         self._room = memory_bytes or int(available() * SHARE_OF_MEMORY)
-        self._drawn: deque[Any] = deque()
-        self._pending: deque[Any] = deque()
+        self._drawn: deque[Batch] = deque()
+        self._pending: deque[Batch] = deque()
         self._lock = threading.Lock()
         self._feed = 0  # the newest one is live, those of trainings broken off are dead
         self._ended = False
         self.position = 0
         self.failed: Exception | None = None  # what the generator itself has raised
 
-    def feed(self) -> Iterator[Any]:
+    def feed(self) -> Iterator[Batch]:
         """Yield what was rewound, then what the user's generator yields. A feed made
         earlier ends.
         """
@@ -51,7 +51,7 @@ class Rewindable:
             mine = self._feed
         return self._batches(mine)
 
-    def _batches(self, mine: int) -> Iterator[Any]:
+    def _batches(self, mine: int) -> Iterator[Batch]:
         while True:
             with self._lock:
                 if mine != self._feed or not self._draw():
@@ -98,7 +98,7 @@ class Rewindable:
                 self.position -= 1
 
 
-def dataset_of(batches: Sequence[Any]) -> tf.data.Dataset:
+def dataset_of(batches: Sequence[Batch]) -> tf.data.Dataset:
     """Return batches of tensors, whose shapes may differ, as a dataset that gives the
     same ones again and again.
     """
@@ -136,7 +136,7 @@ def as_dataset(x: Any) -> Any:
     )
 
 
-def first_batches(x: Any, count: int = FIRST) -> list[Any]:
+def first_batches(x: Any, count: int = FIRST) -> list[Batch]:
     """Return the first few batches of a stream as Keras gives them to the training step; a
     generator gives them again.
     """
@@ -157,7 +157,7 @@ def first_batches(x: Any, count: int = FIRST) -> list[Any]:
     return [whole(batch) for batch in itertools.islice(as_dataset(x), count)]
 
 
-def drawn(x: Rewindable, steps: int | None, most_rows: int | None = None) -> list[Any]:
+def drawn(x: Rewindable, steps: int | None, most_rows: int | None = None) -> list[Batch]:
     """Return the first `steps` batches of a generator, or as many as have `most_rows`
     rows; it gives them again.
     """
@@ -185,5 +185,5 @@ def steps_of(x: Any) -> int | None:
     return len(x) if hasattr(dataset, "__len__") and hasattr(x, "__len__") else None
 
 
-def _nbytes(batch: Any) -> int:
+def _nbytes(batch: Batch) -> int:
     return sum(int(getattr(leaf, "nbytes", 0)) for leaf in tree.flatten(batch))

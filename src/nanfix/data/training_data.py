@@ -2,16 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.data.arrays import are_arrays, as_keras, joined, length_of, rows_in, take_rows, unpacked
+from nanfix.data.arrays import (
+    Leaf,
+    are_arrays,
+    as_keras,
+    joined,
+    length_of,
+    rows_in,
+    take_rows,
+    unpacked,
+)
 from nanfix.data.streams import Rewindable, dataset_of, drawn, feed, rewindable, steps_of
 from nanfix.records.errors import InputError
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 SAMPLE_ROWS = 4096
 SAMPLE_BYTES = 256_000_000  # no more rows than that are sampled, unless they are few
@@ -156,7 +168,7 @@ class TrainingData:
         x, y, weight = (take_rows(part, rows) for part in (self.x, self.y, self.sample_weight))
         return replace(self, x=x, y=y, sample_weight=weight)
 
-    def rows(self, recorded: list[Any]) -> "TrainingData":
+    def rows(self, recorded: "list[Batch]") -> "TrainingData":
         """Return up to SAMPLE_ROWS rows of what is trained on: of the user's arrays, or
         the recorded batches.
         """
@@ -185,7 +197,7 @@ class TrainingData:
             arguments=_without_steps(part.arguments),
         )
 
-    def sample(self, recorded: list[Any]) -> tuple[Any, Any]:
+    def sample(self, recorded: "list[Batch]") -> tuple[Any, Any]:
         """Return x and y of up to SAMPLE_ROWS rows of what is trained on, as Keras
         gives them to the training step.
         """
@@ -195,7 +207,7 @@ class TrainingData:
             return as_keras(rows.x), as_keras(rows.y)
         return unpacked(joined(recorded, _most_rows(recorded[0])))[:2]
 
-    def validation_part(self, recorded: list[Any]) -> "TrainingData":
+    def validation_part(self, recorded: "list[Batch]") -> "TrainingData":
         """Return the data to judge a probe on: the user's validation data, or else a
         sample of what is trained on.
 
@@ -240,7 +252,7 @@ def _most_rows(part: Any) -> int:
     return min(SAMPLE_ROWS, max(FEW_ROWS, int(SAMPLE_BYTES / max(of_a_row, 1.0))))
 
 
-def _dense_bytes(leaf: Any) -> int:
+def _dense_bytes(leaf: Leaf) -> int:
     return int(leaf.shape.num_elements() or 0) * leaf.dtype.size if tf.is_tensor(leaf) else 0
 
 
@@ -251,7 +263,7 @@ def _without_steps(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (arguments or {}).items() if name != "validation_steps"}
 
 
-def _check_type(name: str, leaf: Any) -> None:
+def _check_type(name: str, leaf: Leaf) -> None:
     """Raise InputError for an array of a type that Keras refuses."""
     try:
         as_keras(take_rows(leaf, slice(0, 2)))

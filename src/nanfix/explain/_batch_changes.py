@@ -1,15 +1,18 @@
 """Batches with one cause taken away: brought to unit scale, or without values that lie far out."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.maps import Affine
-from nanfix.data.arrays import is_dense, repacked, unpacked
+from nanfix.data.arrays import Leaf, is_dense, repacked, unpacked
 from nanfix.model.run import Sample
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ def target_moments(sample: Sample) -> Moments:
 
 
 def of_unit_scale(
-    batch: Any, *, inputs: list[Moments | None] | None = None, targets: Moments | None = None
-) -> Any:
+    batch: "Batch", *, inputs: list[Moments | None] | None = None, targets: Moments | None = None
+) -> "Batch":
     """Return a batch with its inputs or its targets, or both, brought to unit scale."""
     x, y, weight = unpacked(batch)
     if inputs is not None:
@@ -60,7 +63,7 @@ def of_unit_scale(
     return repacked(batch, x, y, weight)
 
 
-def _scaled(leaf: Any, moments: Moments | None) -> Any:
+def _scaled(leaf: Leaf, moments: Moments | None) -> Leaf:
     if moments is None or leaf is None:
         return leaf
     if isinstance(leaf, tf.distribute.DistributedValues):
@@ -70,7 +73,7 @@ def _scaled(leaf: Any, moments: Moments | None) -> Any:
     return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
 
 
-def drawn_in(batch: Any, usual: tuple[tuple[int, Affine], ...]) -> Any:
+def drawn_in(batch: "Batch", usual: tuple[tuple[int, Affine], ...]) -> "Batch":
     """Return a batch whose values lie in the band that is usual for their feature.
 
     Args:

@@ -12,7 +12,7 @@ from keras import tree
 
 from nanfix.changes.graph_guard import install
 from nanfix.changes.guards import Guard
-from nanfix.data.arrays import is_dense, repacked, unpacked
+from nanfix.data.arrays import Leaf, is_dense, repacked, unpacked
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import change_activation
 from nanfix.model.addresses import walk
@@ -28,6 +28,8 @@ from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:
     import keras
+
+    from nanfix.model.training_step import Batch
 
 DECAY = 0.9  # by which every optimizer forgets
 EPSILON, LAYER_EPSILON = 1e-7, 1e-3  # what Keras takes when nothing is said
@@ -51,12 +53,12 @@ class Intervention:
     """
 
     words: str = "unchanged"
-    of_batch: Callable[[Any], Any] | None = None
+    of_batch: "Callable[[Batch], Batch] | None" = None
     of_state: Callable[[], None] | None = None
     during: Callable[[ExitStack], None] | None = None
     of_rate: Callable[[Any], Any] | None = None
 
-    def batch(self, batch: Any) -> Any:
+    def batch(self, batch: "Batch") -> "Batch":
         return batch if self.of_batch is None else self.of_batch(batch)
 
     def rate(self, rate: Any) -> Any:
@@ -68,7 +70,7 @@ def together(changes: list[Intervention]) -> Intervention:
     states = [change.of_state for change in changes if change.of_state is not None]
     graphs = [change.during for change in changes if change.during is not None]
 
-    def of_batch(batch: Any) -> Any:
+    def of_batch(batch: "Batch") -> "Batch":
         return functools.reduce(lambda given, change: change.batch(given), changes, batch)
 
     def of_rate(rate: Any) -> Any:
@@ -172,15 +174,15 @@ def turns_weights(optimizer: "keras.optimizers.Optimizer") -> bool:
     return not 0.0 <= decay * float(np.asarray(rate)) < 1.0
 
 
-def _sound(batch: Any, run: Run) -> Any:
+def _sound(batch: "Batch", run: Run) -> "Batch":
     """Return a batch with 0 for what is not finite and a class that exists for every label."""
 
-    def finite(leaf: Any) -> Any:
+    def finite(leaf: Leaf) -> Leaf:
         if not is_dense(leaf) or not leaf.dtype.is_floating:
             return leaf
         return tf.where(tf.math.is_finite(leaf), leaf, tf.zeros_like(leaf))
 
-    def label(leaf: Any) -> Any:
+    def label(leaf: Leaf) -> Leaf:
         if not is_dense(leaf):
             return leaf
         if classes is not None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,14 +16,14 @@ from nanfix.explain.microscope import Observation, observe
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.schedules import ScaledSchedule
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
-from nanfix.model.training_step import RecordingStep, loss_of
+from nanfix.model.training_step import Batch, RecordingStep, loss_of
 from nanfix.model.undo import put
 from nanfix.private.objects import LEARNING_RATE, learning_rate_of
 from nanfix.recorder.recording import RecordedStep, Recording
 
 LOSS_STEPS = 5  # last steps whose mean loss is compared: one alone depends on its batch
 
-BatchChange = Callable[[Any], Any]
+BatchChange = Callable[[Batch], Batch]
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Rerunner:
         rates = (learning_rate_of(optimizer) for optimizer in self._optimizers)
         return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
-    def loss_of(self, batch: Any) -> float:
+    def loss_of(self, batch: Batch) -> float:
         """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
         assert self._step is not None
         self.model.reset_metrics()
@@ -157,7 +156,7 @@ class Rerunner:
         finally:
             self._base = kept
 
-    def stays_finite(self, start: Snapshot, batch: Any) -> bool:
+    def stays_finite(self, start: Snapshot, batch: Batch) -> bool:
         restore(start)
         return not self.recording.failed(self.loss_of(batch)) and not nonfinite_variables(
             self.model

@@ -2,14 +2,12 @@
 small.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.data.arrays import is_dense, take_rows
+from nanfix.data.arrays import Leaf, is_dense, take_rows
 from nanfix.explain._batch_changes import input_moments, of_unit_scale
 from nanfix.explain.microscope import NOT_EAGERLY
 from nanfix.explain.oddities import usual
@@ -87,7 +85,7 @@ def _signal(run: Run) -> dict[str, float]:
     return {name: value if np.isfinite(value) else np.inf for name, value in found.items()}
 
 
-def _whole(leaf: Any) -> Any:
+def _whole(leaf: Leaf) -> Leaf:
     if leaf is None or not is_dense(leaf):
         return leaf
     tensor = tf.convert_to_tensor(leaf)

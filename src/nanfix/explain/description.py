@@ -1,7 +1,7 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.insertion import can_rebuild, container, outputs_are_named
-from nanfix.data.arrays import NUMERIC, flat_arrays, is_dense, last_axes, rows_in, unpacked
+from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
 from nanfix.data.datasets import batch_size_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
@@ -22,6 +22,9 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, Sample
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import Recording
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 WEIGHTED = (
     keras.layers.Dense,
@@ -37,7 +40,7 @@ REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, t
 
 
 @quiet()
-def describe(model: keras.Model, data: TrainingData, recorded: list[Any]) -> tuple[Run, Sites]:
+def describe(model: keras.Model, data: TrainingData, recorded: "list[Batch]") -> tuple[Run, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model
     is built if it was not.
     """
@@ -74,7 +77,7 @@ def describe(model: keras.Model, data: TrainingData, recorded: list[Any]) -> tup
 def _sample(
     model: keras.Model,
     data: TrainingData,
-    recorded: list[Any],
+    recorded: "list[Batch]",
     drawn: tuple[Any, Any],
     sites: Sites,
     takes_layers: bool,
@@ -140,7 +143,7 @@ def _sites(model: keras.Model, x: Any) -> Sites:
         return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen)
 
 
-def _steady(leaves: Sequence[Any], recorded: list[Any]) -> list[bool]:
+def _steady(leaves: Sequence[Leaf], recorded: "list[Batch]") -> list[bool]:
     """Say of each input whether it has a value in every cell, and as many features in
     each batch.
     """
@@ -172,7 +175,7 @@ def _normalizable(model: keras.Model) -> list[tuple[str, keras.Layer]]:
     ]
 
 
-def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, int | None]:
+def _batch_sizes(data: TrainingData, recorded: "list[Batch]") -> tuple[int | None, int | None]:
     """Return the rows of a full batch, of a stream as far as recorded, and of all that is trained
     on, None for a stream.
     """
@@ -184,7 +187,7 @@ def _batch_sizes(data: TrainingData, recorded: list[Any]) -> tuple[int | None, i
     ), None
 
 
-def recorded_batches(data: TrainingData, recording: Recording) -> list[Any]:
+def recorded_batches(data: TrainingData, recording: Recording) -> "list[Batch]":
     """Return the batches of a stream that are still at hand, or else its first ones; arrays need
     none. Where all of these are empty, more are drawn, until one has a row.
     """

@@ -25,7 +25,7 @@ from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.object_state import count_again, counters
 from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import read, restore, squared_norm, take
-from nanfix.model.training_step import loss_of, named_loss
+from nanfix.model.training_step import Batch, loss_of, named_loss
 from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import OUTGROWN, Recording
 from nanfix.records.cause import Cause
@@ -228,7 +228,7 @@ def _may_differ(layer: "keras.Layer") -> bool:
     return "training" in inspect.signature(call).parameters
 
 
-def _forward(model: "keras.Model", batch: Any) -> dict[str, Any]:
+def _forward(model: "keras.Model", batch: Batch) -> dict[str, Any]:
     model(unpacked(batch)[0], training=False)
     return {}
 
@@ -248,7 +248,7 @@ def _nonfinite_rows(outputs: Any) -> np.ndarray:
     return np.unique(np.concatenate(bad)) if bad else np.empty(0, int)
 
 
-def _batches(data: TrainingData) -> list[Any]:
+def _batches(data: TrainingData) -> list[Batch]:
     """Return batches of the data, as Keras evaluates on them."""
     if data.is_arrays:
         arguments = data.arguments or {}
@@ -258,7 +258,7 @@ def _batches(data: TrainingData) -> list[Any]:
 
 
 def _first_failure(
-    model: "keras.Model", validation: TrainingData, step: Callable[[Any], Any], *, at_once: bool
+    model: "keras.Model", validation: TrainingData, step: Callable[[Batch], Any], *, at_once: bool
 ) -> tuple[Observation | None, list[int]]:
     """Return the first batch of which something is not finite, under the microscope, and the rows
     at fault in all of them; `at_once` the first batch is looked at in any case.
@@ -277,7 +277,7 @@ def _first_failure(
 
 
 def _rows_at_fault(
-    model: "keras.Model", batch: Any, step: Callable[[Any], Any]
+    model: "keras.Model", batch: Batch, step: Callable[[Batch], Any]
 ) -> list[int] | None:
     """Return the rows for which predictions or loss are not finite, none where that cannot be told
     of single ones; None where the whole batch is fine.

@@ -14,7 +14,7 @@ from keras import tree
 
 from nanfix.changes.graph_guard import guarded, install
 from nanfix.changes.guards import Guard
-from nanfix.data.arrays import take_rows
+from nanfix.data.arrays import Leaf, take_rows
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import takes_logits
@@ -160,7 +160,7 @@ def _model(run: Run, guard: Guard | None = None) -> Callable[[Any], np.ndarray]:
 
 
 def _smaller(given: Any, share: float) -> Any:
-    def smaller(leaf: Any) -> Any:
+    def smaller(leaf: Leaf) -> Any:
         return (
             (leaf * share).astype(leaf.dtype)
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f"

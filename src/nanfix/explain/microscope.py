@@ -13,7 +13,7 @@ import tensorflow as tf
 from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, traced
 from nanfix.model.optimizers import Gradients, told_of_updates
-from nanfix.model.training_step import loss_of
+from nanfix.model.training_step import Batch, loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
@@ -84,7 +84,7 @@ class Observation:
 
 
 def observe(
-    model: keras.Model, batch: Any, step: Callable[[Any], Any] | None = None
+    model: keras.Model, batch: Batch, step: Callable[[Batch], Any] | None = None
 ) -> Observation:
     """Run one training step, or another `step`, eagerly on `batch` and say where it first turned
     non-finite.

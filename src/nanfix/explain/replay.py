@@ -5,7 +5,6 @@ step looked at: again and again, where it does not show what failed.
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from nanfix.explain.microscope import Observation, observe
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import current_learning_rate
 from nanfix.model.snapshot import Snapshot, restore, take
-from nanfix.model.training_step import RecordingStep, loss_of, whole
+from nanfix.model.training_step import Batch, RecordingStep, loss_of, whole
 from nanfix.private.objects import loss_tracker
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.diagnosis import Onset, Phase, Place
@@ -41,7 +40,7 @@ class Replay:
 
     onset: Onset | None
     before: Snapshot | None = None  # the state just before the failing step
-    batch: Any = None
+    batch: Batch = None
     failing: Observation | None = None
     first: Observation | None = None  # the first batch from the initial weights
     gradient_norm: float | None = None  # of the last finite step
@@ -187,7 +186,7 @@ def _run_from(
     return loss, None if error or not math.isfinite(loss) else take(model)
 
 
-def _run(model: keras.Model, step: RecordingStep, batch: Any) -> tuple[float, str | None]:
+def _run(model: keras.Model, step: RecordingStep, batch: Batch) -> tuple[float, str | None]:
     try:
         logs = step.replay(batch)
     except tf.errors.InvalidArgumentError as refused:
@@ -199,7 +198,7 @@ def _run(model: keras.Model, step: RecordingStep, batch: Any) -> tuple[float, st
     return (0.0 if loss is None else loss), None
 
 
-def flat_batch(batch: Any) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+def flat_batch(batch: Batch) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Return the flattened inputs, targets and sample weights of a batch as numpy arrays."""
     x, y, weight = (flat_arrays(part) for part in unpacked(batch))
     return x, y, weight

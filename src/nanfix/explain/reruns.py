@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -29,6 +29,9 @@ from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import takes_differences
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 # Factors of the learning rate, tried in turn: the mildest that cures is closest to what
 # the user set.
@@ -293,7 +296,7 @@ def _steps_from_the_beginning(
     return [steps[index % len(steps)] for index in range(count)]
 
 
-def _more(part: TrainingData, count: int) -> list[Any]:
+def _more(part: TrainingData, count: int) -> "list[Batch]":
     """Return batches of the user's arrays, rows drawn with a seed of their own."""
     if count <= 0:
         return []

@@ -10,7 +10,7 @@ from nanfix.changes.graph_guard import shares_held
 from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import restore, take_as_it_is
-from nanfix.model.training_step import recordable
+from nanfix.model.training_step import Batch, recordable
 from nanfix.private.tensorflow import functions_run_eagerly
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Insight:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
     """
 
-    def __init__(self, model: "keras.Model", batches: Callable[[int, int], list[Any]]):
+    def __init__(self, model: "keras.Model", batches: Callable[[int, int], list[Batch]]):
         self._model, self.batches = model, batches
 
-        def step(batch: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        def step(batch: Batch) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
             heard: Gradients = []
             listening = updates_withheld(model, lambda _, gradients: heard.extend(gradients))
             # Gradients do not come out of a function that has been compiled apart.
@@ -54,21 +54,21 @@ class Insight:
         single = model.distribute_strategy.num_replicas_in_sync == 1
         return single and recordable(model) and not model.run_eagerly
 
-    def gradients(self, batches: Iterable[Any]) -> Iterator[Gradient]:
+    def gradients(self, batches: Iterable[Batch]) -> Iterator[Gradient]:
         """Yield the gradient of each batch, at every variable that has one; nothing where the step
         does not let them be seen.
         """
         for gradients, _ in self._steps(batches):
             yield [np.asarray(each) for each in gradients]
 
-    def shares_held(self, batches: Iterable[Any]) -> list[float]:
+    def shares_held(self, batches: Iterable[Batch]) -> list[float]:
         """Return for each guarded operation outside of layers the share of its numbers that the
         guard holds at the edge of the domain, over all batches.
         """
         seen = [[float(share) for share in shares] for _, shares in self._steps(batches)]
         return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
 
-    def _steps(self, batches: Iterable[Any]) -> Iterator[tuple[list[tf.Tensor], list[tf.Tensor]]]:
+    def _steps(self, batches: Iterable[Batch]) -> Iterator[tuple[list[tf.Tensor], list[tf.Tensor]]]:
         """Yield for each batch what the step returns, nothing where it can't be traced."""
         before = take_as_it_is(self._model)
         try:

@@ -25,7 +25,7 @@ from nanfix.install._row_by_row import RowByRow
 from nanfix.install._statistics import settled
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
-from nanfix.model.training_step import RecordingStep, is_running_mean, loss_of, named_loss
+from nanfix.model.training_step import Batch, RecordingStep, is_running_mean, loss_of, named_loss
 from nanfix.private.objects import has_compiled_loss
 
 # User callbacks without which a probe would not be the run.
@@ -179,7 +179,7 @@ class Prober:
             rows = np.linspace(0, count - 1, min(count, BATCHES * size)).astype(int)
             yield from (unpacked(batch)[0] for batch in batches_of(part, rows, size))
 
-    def training_batches(self, size: int, count: int) -> list[Any]:
+    def training_batches(self, size: int, count: int) -> list[Batch]:
         """Return so many batches of `size` rows, no row in two, from all over what is trained on
         under the prepared plan; of a stream, or of too few rows, none.
         """

@@ -19,6 +19,8 @@ from nanfix.private.keras import (
 )
 from nanfix.private.tensorflow import let_go
 
+# As a training step is given it: tensors in tuples, lists and dicts, as the user nests them.
+Batch = Any
 Optional: Any = tf.experimental.Optional
 
 
@@ -40,10 +42,10 @@ class Drawn:
         return int(self.drawn)
 
     @property
-    def first(self) -> Any:
+    def first(self) -> Batch:
         return self.value if self.spec is None else _optional(self.value[0], self.spec).get_value()
 
-    def batches(self) -> list[Any]:
+    def batches(self) -> list[Batch]:
         if self.spec is None:
             return [self.value]
         return [
@@ -157,7 +159,7 @@ class RecordingStep:
         """
         let_go(self._iterator())
 
-    def replay(self, batch: Any) -> Any:
+    def replay(self, batch: Batch) -> Any:
         """Run the compiled step on one recorded batch; returns Keras' logs."""
         return self.one_step(batch)
 
@@ -267,7 +269,7 @@ def _number(value: object) -> float | None:
     )
 
 
-def whole(batch: Any) -> Any:
+def whole(batch: Batch) -> Batch:
     """Return a batch as one that several replicas share, and with None for what a generator left
     out; any other as it is.
     """
@@ -284,7 +286,7 @@ def whole(batch: Any) -> Any:
     return tree.map_structure(joined, batch)
 
 
-def batch_bytes(batch: Any) -> int:
+def batch_bytes(batch: Batch) -> int:
     """Return the bytes that a batch keeps alive."""
     leaves = tf.nest.flatten(batch, expand_composites=True)
     return sum(

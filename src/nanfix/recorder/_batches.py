@@ -1,13 +1,12 @@
 """The batches since the newest snapshot, with what they take of the memory."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from nanfix.model.optimizers import base, optimizers
 from nanfix.model.snapshot import read
-from nanfix.model.training_step import Drawn, batch_bytes, whole
+from nanfix.model.training_step import Batch, Drawn, batch_bytes, whole
 from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.recording import Execution, Rates, RecordedStep, recorded_steps
 
@@ -24,7 +23,7 @@ class RecordedBatches:
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
-        self.first: Any = None
+        self.first: Batch = None
         self._executions: list[Execution] = []
         self._bytes_of_an_execution = 0
         self._rates: Rates = ()

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from nanfix.model.snapshot import Snapshot, take_as_it_is
-from nanfix.model.training_step import Drawn, RecordingStep, whole
+from nanfix.model.training_step import Batch, Drawn, RecordingStep, whole
 from nanfix.records.diagnosis import Onset
 
 EXPLODED = 10.0  # times what the training began with or had gained, a loss has exploded
@@ -88,11 +88,11 @@ class RecordedStep:
     """
 
     at: Onset
-    batch: Any
+    batch: Batch
     rates: Rates = ()
 
     @property
-    def whole_batch(self) -> Any:
+    def whole_batch(self) -> Batch:
         """The batch of all replicas together."""
         return whole(self.batch)
 
@@ -109,7 +109,7 @@ class Recording:
     snapshots: tuple[Snapshot, ...]
     steps: tuple[RecordedStep, ...]
     step_of_keras: RecordingStep | None
-    first_batch: Any = None
+    first_batch: Batch = None
     losses: tuple[float, ...] = ()
     epoch_losses: Mapping[int, float] = field(default_factory=dict)
     steps_per_epoch: int | None = None

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras import tree
 from scipy.sparse import issparse
 
-from nanfix.data.arrays import are_arrays
+from nanfix.data.arrays import Leaf, are_arrays
 from nanfix.data.training_data import TrainingData
 from nanfix.model.addresses import described, walk
 from nanfix.model.quiet import quiet
@@ -82,7 +82,7 @@ def digest(data: TrainingData) -> list[str]:
     return [_checksum(leaf) for part in parts for leaf in tree.flatten(part)]
 
 
-def _checksum(leaf: Any) -> str:
+def _checksum(leaf: Leaf) -> str:
     if not are_arrays(leaf):
         return type(leaf).__name__
     summed = hashlib.blake2b(digest_size=8)
@@ -101,7 +101,7 @@ def _checksum(leaf: Any) -> str:
     return summed.hexdigest()
 
 
-def _held_arrays(leaf: Any) -> list[np.ndarray]:
+def _held_arrays(leaf: Leaf) -> list[np.ndarray]:
     """Return the arrays that an array of any kind is made of."""
     if issparse(leaf):
         coordinates = leaf.tocoo()

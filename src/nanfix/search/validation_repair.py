@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import tree
@@ -30,7 +30,7 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, fades
 from nanfix.model.running_statistics import faults, measure_anew
 from nanfix.model.snapshot import Snapshot, restore, take
-from nanfix.model.training_step import loss_of
+from nanfix.model.training_step import Batch, loss_of
 from nanfix.recorder.watch import Watched
 from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
@@ -193,7 +193,7 @@ class ValidationIncident:
         names = ", ".join(layer.name for layer in layers)
         return (MEASURED_ANEW.format(names, len(batches)),)
 
-    def _training_batches(self) -> list[Any]:
+    def _training_batches(self) -> list[Batch]:
         size = batch_size_of(self.data) if self.data.is_arrays else None
         fed = judged_on(self.training_rows, size).x
         return list(fed.take(MOST_BATCHES))
