@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import keras
 
     from nanfix.changes.plan import Plan
+    from nanfix.model.addresses import Member
     from nanfix.model.run import Run
     from nanfix.records.source_changes import SourceChange
     from nanfix.source.fit_call import FitCall
@@ -42,7 +43,7 @@ class Workshop(Protocol):
 
     model: keras.Model
     run: Run
-    layers: dict[str, Any]
+    layers: dict[str, Member]
     gate: Any
     repair: ExitStack
     training: ExitStack

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from nanfix.changes.maps import Affine, Power, TargetScaling
-from nanfix.model.addresses import declared_inputs
+from nanfix.model.addresses import Member, declared_inputs
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import (
     COMPILED,
@@ -131,7 +131,7 @@ def container(model: keras.Model, layer: keras.layers.Layer) -> Any:
     )
 
 
-def remade(model: keras.Model, members: Mapping[str, Any]) -> dict[str, keras.Layer]:
+def remade(model: keras.Model, members: Mapping[str, Member]) -> dict[str, keras.Layer]:
     """Return by address the layers that the code of an owner makes anew when a saved model is
     loaded, each with that owner.
 

@@ -10,6 +10,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.model.crossentropies import (
     PROBABILITIES,
     Targets,
+    UserLoss,
     crossentropy_of,
     loss_name,
     takes_logits,
@@ -98,7 +99,7 @@ def _best_constant(output: Output, targets: np.ndarray) -> np.ndarray | None:
     return constant if fits else None
 
 
-def _takes_classes(loss: Any) -> bool:
+def _takes_classes(loss: UserLoss) -> bool:
     """Say whether the targets of a loss are the indices of classes."""
     crossentropy = crossentropy_of(loss)
     return crossentropy is not None and crossentropy.targets is Targets.CLASS

@@ -17,7 +17,7 @@ from nanfix.changes.guards import Guard
 from nanfix.data.arrays import Leaf, take_rows
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.addresses import walk
-from nanfix.model.crossentropies import takes_logits
+from nanfix.model.crossentropies import UserLoss, takes_logits
 from nanfix.model.outputs import in_order, output_names, outputs_of
 from nanfix.model.run import Run
 from nanfix.model.snapshot import restore, take_as_it_is
@@ -232,7 +232,7 @@ def _loss(run: Run, guard: Guard | None = None) -> Loss:
     return _loss_on(run.user_loss, run.sample.targets[0][:ROWS], guard)
 
 
-def _loss_on(given: Any, targets: np.ndarray, guard: Guard | None = None) -> Loss:
+def _loss_on(given: UserLoss, targets: np.ndarray, guard: Guard | None = None) -> Loss:
     """Return a loss as a function of the outputs for the rows of these targets."""
     targets = targets.astype("float32") if targets.dtype.kind == "f" else targets
     user_loss = CompileLoss(loss=given)

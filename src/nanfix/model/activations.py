@@ -13,6 +13,8 @@ from nanfix.model.undo import put
 if TYPE_CHECKING:
     import keras
 
+    from nanfix.model.addresses import Member
+
 NAMES = {
     "ReLU": "relu",
     "LeakyReLU": "leaky_relu",
@@ -38,7 +40,7 @@ def is_activation(layer: object) -> bool:
     return isinstance(layer, stock)
 
 
-def settable_activation(layer: "keras.Layer") -> bool:
+def settable_activation(layer: "Member") -> bool:
     """Say whether the layer's activation is its own to change; a recurrent layer's
     belongs to its cell.
     """
@@ -62,7 +64,7 @@ def activation_of(layer: Any) -> Callable[[Any], Any]:
 
 
 def with_activations(
-    members: Sequence[tuple[str, Any]], outer: Collection[str | None] = ()
+    members: "Sequence[tuple[str, Member]]", outer: Collection[str | None] = ()
 ) -> "list[tuple[str, keras.Layer]]":
     """Return what of (address, layer), in the order of the model, has an activation.
 
@@ -82,7 +84,7 @@ def with_activations(
     return found
 
 
-def activations_of_kernels(members: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+def activations_of_kernels(members: "Sequence[tuple[str, Member]]") -> list[tuple[str, str]]:
     """Return the address of every layer with a kernel, and the name of its activation, its own or
     that of a layer behind it.
     """
@@ -140,7 +142,7 @@ def _shape_of_a_row(layer: Any) -> tuple[int, ...]:
     return tuple(size or 1 for size in shape[1:])
 
 
-def _next_activation(following: Sequence[tuple[str, Any]]) -> "keras.Layer | None":
+def _next_activation(following: "Sequence[tuple[str, Member]]") -> "keras.Layer | None":
     """Return the activation layer that comes before any other layer with weights; None
     where there is none.
     """

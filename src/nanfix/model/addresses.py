@@ -15,10 +15,11 @@ from nanfix.private.objects import direct_layers, graph_of, inputs_struct, is_la
 if TYPE_CHECKING:
     import keras
 
+Member = Any  # a layer, or an operation of a Functional model, which is a node like a layer
 SINGLE = "input[0]"  # the one input of a model, where nobody has named it
 
 
-def walk(model: "keras.Model") -> Iterator[tuple[str, Any]]:
+def walk(model: "keras.Model") -> Iterator[tuple[str, Member]]:
     """Yield (address, layer) for every layer of the model, nested ones behind their owner, in the
     order they were added.
 

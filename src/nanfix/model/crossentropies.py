@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
+# As `compile` takes it: a name, a function, an object, or one for each output in a list or dict.
+UserLoss = Any
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 PROBABILITIES = (SOFTMAX, SIGMOID)  # the activations that give probabilities
 SMALLEST = 1e-7  # probability, as in Keras
@@ -105,7 +107,7 @@ COMPUTED_FROM_LOGITS = tuple(
 )
 
 
-def loss_name(loss: Any) -> str:
+def loss_name(loss: UserLoss) -> str:
     """Return the snake_case name of a stock Keras loss, or of whatever function or
     class the user passed.
     """
@@ -117,19 +119,19 @@ def loss_name(loss: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def takes_logits(loss: Any) -> bool:
+def takes_logits(loss: UserLoss) -> bool:
     """Say whether a stock crossentropy was asked to work on logits."""
     return bool(getattr(loss, "from_logits", False))
 
 
-def crossentropy_of(loss: Any) -> Crossentropy | None:
+def crossentropy_of(loss: UserLoss) -> Crossentropy | None:
     """Return which crossentropy a loss is by its name, as `compile` takes it: text, function or
     object; None for any other.
     """
     return CROSSENTROPIES.get(loss_name(loss))
 
 
-def class_count(model: "keras.Model", loss: Any) -> int | None:
+def class_count(model: "keras.Model", loss: UserLoss) -> int | None:
     """Return the number of classes of which the targets are indices; None for other
     targets or several outputs.
     """

@@ -12,6 +12,9 @@ from nanfix.private.objects import given_loss_weights
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+    from nanfix.model.crossentropies import UserLoss
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Output:
     """
 
     logged: str
-    loss: Any
+    loss: "UserLoss"
     shape: tuple[int, ...]
     activation: str | None
     address: str | None = None
@@ -74,7 +77,7 @@ def trained_outputs(model: "keras.Model") -> list[str]:
     return [f"{name}_loss" for name in trained] if len(names) > 1 else []
 
 
-def in_order(arrays: list[Any], given: Any, names: list[str]) -> list[Any]:
+def in_order(arrays: "list[np.ndarray]", given: Any, names: list[str]) -> "list[np.ndarray]":
     """Return the flattened arrays of what was `given` for the outputs, in the order of these: a
     dict, of which the keys are enough, is flattened by their order.
     """

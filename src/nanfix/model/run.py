@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nanfix.model.activations import activation_name, is_bounded, with_activations
-from nanfix.model.addresses import walk
+from nanfix.model.addresses import Member, walk
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.private.objects import given_loss, learning_rate_of
 
 if TYPE_CHECKING:
     import keras
+
+    from nanfix.model.crossentropies import UserLoss
 
 # Shares of the past that an optimizer keeps: at least 0, below 1.
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")
@@ -115,8 +117,8 @@ class Run:
 
     model: "keras.Model"
     sample: Sample
-    members: Mapping[str, Any] = field(default_factory=dict)
-    user_loss: Any = None
+    members: Mapping[str, Member] = field(default_factory=dict)
+    user_loss: "UserLoss" = None
     learning_rate: float | None = None
     output_foldable: bool = False
     normalizable: tuple[str, ...] = ()

@@ -1,11 +1,13 @@
 """Any learning rate that is not a number, multiplied by a share of itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 # What stock schedules call a rate.
+Schedule = keras.optimizers.schedules.LearningRateSchedule | Callable[[], float]
 RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")
 # At which a schedule is compared with the share of another.
 STEPS = (0, 1, 7, 100, 1_000, 10_000, 1_000_000)
@@ -18,7 +20,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
     without arguments.
     """
 
-    def __init__(self, schedule: Any, share: Any):
+    def __init__(self, schedule: Schedule, share: Any):
         super().__init__()
         self.schedule, self.share = schedule, share
 
@@ -63,7 +65,7 @@ def constant_schedule(rate: float) -> keras.optimizers.schedules.LearningRateSch
     return keras.optimizers.schedules.PiecewiseConstantDecay([1], [rate, rate])
 
 
-def _rate(schedule: Any, step: Any) -> Any:
+def _rate(schedule: Schedule, step: Any) -> Any:
     return (
         schedule(step)
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)

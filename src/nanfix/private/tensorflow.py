@@ -48,7 +48,7 @@ _wanted = _Wanted()
 _by_switch: Any = Function._run_functions_eagerly
 
 
-def _run_eagerly(function: Any) -> bool:
+def _run_eagerly(function: Function) -> bool:
     # What TensorFlow makes for itself, as under `tf.vectorized_map`, can't do without its graph.
     of_tensorflow = str(function.python_function.__module__).startswith("tensorflow.")
     if _wanted.eagerly is None or (_wanted.eagerly and of_tensorflow):

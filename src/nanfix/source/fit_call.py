@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -13,6 +13,9 @@ from nanfix.model.optimizers import Slot, base, slots
 from nanfix.private.objects import direct_layers, learning_rate_of
 from nanfix.records.source_places import Made
 from nanfix.source.creation_sites import Places
+
+if TYPE_CHECKING:
+    from nanfix.model.schedules import Schedule
 
 CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
 
@@ -32,7 +35,7 @@ class OptimizerMade:
     inner: bool
     clips: frozenset[str]
     rate: float | None
-    schedule: Any
+    schedule: "Schedule | None"
     started: bool
 
     @classmethod
