@@ -213,7 +213,7 @@ def install_on_call(
 
 
 @contextmanager
-def guarded(guard: Guard, layer: keras.Layer | None = None) -> Iterator[None]:
+def guarded(guard: Guard, layer: keras.Operation | None = None) -> Iterator[None]:
     """Guard the operation in every graph that is traced inside the `with` block;
     `layer` is the one of `guard.layer`.
     """
@@ -226,7 +226,7 @@ class _Rewire:
     """The callback that gives a guarded operation its new inputs when it is put into a graph."""
 
     guard: Guard
-    layer: keras.Layer | None
+    layer: keras.Operation | None
     matches: Matches = field(default_factory=Counter, compare=False)
 
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
@@ -340,5 +340,5 @@ def _compiled(owner: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _with_sublayers(layer: keras.Layer) -> list[keras.Layer]:
+def _with_sublayers(layer: keras.Operation) -> list[keras.Layer]:
     return all_layers(layer) if isinstance(layer, keras.Layer) else []
