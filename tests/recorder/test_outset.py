@@ -6,7 +6,7 @@ import pytest
 
 import nanfix
 from nanfix import Outcome
-from nanfix.recorder.outset import Outset
+from nanfix.recorder.outset import Outset, falls_faster
 
 
 def policy(labels=-1.0, rate=0.3):
@@ -50,3 +50,19 @@ def test_how_far_a_loss_may_go(loss, first, last, grown):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     model.compile("sgd", loss)
     assert Outset(first, 1.0).has_grown(last, model) is grown
+
+
+@pytest.mark.parametrize(
+    ("losses", "faster"),
+    [
+        ([-(2.2**n) for n in range(10)], True),
+        ([-2.0 * n**2 for n in range(10)], True),
+        ([100.0, -500.0, -1000.0, -1300.0, -1400.0, -1450.0, -1470.0, -1475.0], False),
+        ([2.0, 1.5, 1.0, 0.5, 0.0, -0.6, -1.3, -2.1], False),
+        ([-10.0 * n for n in range(10)], False),
+        ([2.2**n for n in range(10)], False),
+        ([-1.0, -3.0, -90.0], False),
+    ],
+)
+def test_a_loss_that_falls_faster_and_faster(losses, faster):
+    assert falls_faster(losses) is faster

@@ -1,5 +1,7 @@
 """What a training with a fix comes to: a repair, or finite and short of one."""
 
+import math
+
 import explosions
 import keras
 import numpy as np
@@ -166,6 +168,38 @@ def test_what_could_not_be_judged_is_not_called_proved():
     assert report.outcome is Outcome.REPAIRED
     assert "whether it learns is not known" in str(report) and "Proved" not in str(report)
     assert "It stays finite with 2 other seeds and over more steps, too." in report.notes
+
+
+class Autoencoder(keras.Model):
+    """Rebuilds its inputs under a crossentropy, for which inputs of more than 1 have no least."""
+
+    def __init__(self):
+        super().__init__()
+        self.coder = keras.Sequential(
+            [keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(8, activation="sigmoid")]
+        )
+        self.tracker = keras.metrics.Mean("loss")
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            rebuilt = self.coder(data, training=True)
+            loss = tf.reduce_mean(keras.losses.binary_crossentropy(data, rebuilt))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+
+def test_a_loss_that_falls_faster_and_faster_is_not_repaired(caplog):
+    model = Autoencoder()
+    model.compile(keras.optimizers.SGD(1.0))
+    pixels = np.random.default_rng(0).integers(0, 17, (128, 8)).astype("float32")
+    report = nanfix.fit(model, pixels, epochs=10, verbose=2)
+    assert report.outcome is Outcome.FINITE
+    short = [line for line in caplog.messages if "searching on" in line]
+    assert len(short) == len(set(short)) > 1  # no fix is trained with a second time
+    assert math.isfinite(report.history["loss"][-1])
+    assert "It falls short of a repair: the loss went from" in report.notes[-1]
 
 
 def shifted_square(y, p):

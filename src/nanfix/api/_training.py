@@ -14,7 +14,7 @@ from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, un
 from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
-from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
+from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.recorder.outset import outset, seen_falling
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watched, Watching, watch
@@ -25,13 +25,6 @@ from nanfix.report.run_dir import ADOPTED
 from nanfix.search.repair import Repair
 from nanfix.search.validation_repair import ValidationIncident
 from nanfix.search.workers.pool import Workers
-
-WENT = (
-    "The loss went from {first:.3g} in the first step{of} to {last:.3g} in the last one, the norm "
-    "of the weights from {before:.3g} to {now:.3g}: {helps}."
-)
-RISING = "a lower learning rate, or inputs and targets of unit scale, are what usually helps"
-FALLING = "a loss that falls for ever, as with targets below 0, has no best weights to be found"
 
 
 @dataclass(frozen=True)
@@ -175,24 +168,13 @@ def _told_of_divergence(report: Report, watched: Watched) -> Report:
     """
     recording = watched.recorder.recording(steps=False)
     begun = outset(report.model, recording)
-    if begun is None or not recording.losses:
-        return report
-    last = recording.losses[-1]
-    if not begun.has_grown(last, report.model):
-        return report
-    now = take_as_it_is(report.model).weight_norm
-    if not begun.has_outgrown(now):
+    diverged = begun and begun.diverged(recording, report.model)
+    if diverged is None:
         return report
     alone = recording.initial.total == 0 and recording.grown is not None
-    note = WENT.format(
-        of="" if alone else " of its first training",
-        first=begun.loss,
-        last=last,
-        before=begun.weight_norm,
-        now=now,
-        helps=FALLING if last < 0.0 else RISING,
-    )
-    if last < 0.0:
+    note = diverged.sentence("" if alone else " of its first training")
+    note = note[0].upper() + note[1:] + "."
+    if diverged.loss < 0.0:
         seen_falling(report.model)
     note += " With repair_divergence=True it is repaired." if alone else ""
     return replace(report, outcome=Outcome.DIVERGED, notes=(*report.notes, note))

@@ -163,9 +163,15 @@ def is_refusal(error: Exception) -> bool:
 
 
 def is_raised_by_nanfix(error: BaseException) -> bool:
-    """Say whether a line of nanfix's own raised an exception, not something that nanfix called."""
+    """Say whether a line of nanfix's own raised an exception, not something that nanfix called.
+
+    Keras takes its own lines out of a traceback, so that the last one that is left may be one of
+    nanfix's which only called Keras.
+    """
     *_, innermost = _steps(error.__traceback__)
-    return is_own(innermost.tb_frame.f_code.co_filename)
+    own = is_own(innermost.tb_frame.f_code.co_filename)
+    # No function of C raises it, as one does a ValueError: there is a `raise`.
+    return own and (_raises(innermost) or not isinstance(error, NotImplementedError))
 
 
 def is_users_own(error: BaseException) -> bool:
@@ -183,11 +189,12 @@ def is_users_own(error: BaseException) -> bool:
     if _draws_batches(entry) or entry.co_name.startswith("on_"):
         return True
     by_keras = users[0] is not steps[0] or entry.co_name in STEPS
-    return (
-        by_keras
-        and innermost is users[-1]
-        and innermost.tb_frame.f_code.co_code[innermost.tb_lasti] == RAISING
-    )
+    return by_keras and innermost is users[-1] and _raises(innermost)
+
+
+def _raises(step: TracebackType) -> bool:
+    """Say whether a `raise` stands where the exception went through."""
+    return step.tb_frame.f_code.co_code[step.tb_lasti] == RAISING
 
 
 def _after_nanfix(traceback: TracebackType | None) -> list[TracebackType]:

@@ -17,6 +17,7 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import Snapshot
 from nanfix.recorder.callbacks import end
+from nanfix.recorder.outset import Outset
 from nanfix.recorder.watch import Watched, merged_history, watch
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
@@ -62,8 +63,13 @@ class Adoption:
     def __init__(self, run: Incident, bench: Workbench, judge: Judge, notes: list[str]):
         self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
         self._reached = run.detected.epoch  # of the latest training, from 1
+        self._trained: list[Fix] = []
         # The losses and fixes of trainings that held, but did not learn.
         self.finite: list[tuple[float, Fix]] = []
+
+    def has_trained(self, fix: Fix) -> bool:
+        """Say whether the user's epochs were trained with this very fix already."""
+        return fix in self._trained
 
     def adopt(
         self, fix: Fix, diagnosis: Diagnosis, proof: Proof | str, *, of_data: bool = False
@@ -129,7 +135,10 @@ class Adoption:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         loss, figures = self._bench.validation()
+        if not self._bench.judges:
+            loss = after.recorder.recording(steps=False).losses[-1]
         lacking, held_back = self._lacking(loss, figures, start, begun, of_data), ()
+        lacking = lacking or self._diverged(after)
         if lacking is None:
             lacking, held_back = self._idle(plan, reach)
         if lacking is not None and math.isfinite(loss):
@@ -201,6 +210,13 @@ class Adoption:
         unknown = baselines.constant is None and not of_data
         return self._same_for_all(loss, figures, begun, of_others=unknown)
 
+    def _diverged(self, after: Watched) -> str | None:
+        """Return that a finite training has diverged, if it has: then it is not repaired."""
+        recording = after.recorder.recording(steps=False)
+        begun = Outset.of(recording)
+        diverged = begun and begun.diverged(recording, self._run.model)
+        return diverged and diverged.sentence()
+
     def _same_for_all(
         self, loss: float, figures: Mapping[str, float], begun: Begun, *, of_others: bool
     ) -> str | None:
@@ -269,8 +285,9 @@ class Adoption:
         self._bench.prepare(plan, start, run.seed)
         reach = self._reach(plan)
         store = run.watching.store and run.watching.store.part(fix.digest)
-        if store is not None and not run.watching.durable:
+        if store is not None and (not run.watching.durable or self.has_trained(fix)):
             store.clear()
+        self._trained.append(fix)
         rows = plan.of(RowFilter)
         data, watching = filtered(run.data, rows), replace(run.watching, store=store)
         with unknown_length(rows), self._bench.saving(plan):

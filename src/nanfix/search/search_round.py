@@ -89,18 +89,26 @@ class SearchRound:
                     return self._adopted(found.fixes[candidate], diagnosis, NO_TIME)
                 continue
             proof = self._proofs[candidate]
+            self._revised[candidate] = None
+            if self._adoption.has_trained(self._whole(proof.fix)):
+                continue
             report = self._adopted(proof.fix, diagnosis, proof)
             if report is not None:
                 return report
-            self._revised[candidate] = None
             adoptions += 1
-        for fix in self._unproved[: ADOPTIONS - adoptions]:
-            if adoptions and time.monotonic() > deadline:
+        return self._last_resort(diagnosis, ADOPTIONS - adoptions, deadline)
+
+    def _last_resort(self, diagnosis: Diagnosis, left: int, deadline: float) -> Report | None:
+        """Train with what held, but not in its proof; after the deadline only if nothing else was
+        trained with.
+        """
+        unproved = [f for f in self._unproved if not self._adoption.has_trained(self._whole(f))]
+        for number, fix in enumerate(unproved[:left]):
+            if (number or left < ADOPTIONS) and time.monotonic() > deadline:
                 break
             report = self._adopted(fix, diagnosis, UNPROVED)
             if report is not None:
                 return report
-            adoptions += 1
         return None
 
     def _prove(self, candidate: Candidate, found: Found, deadline: float) -> None:
@@ -126,8 +134,11 @@ class SearchRound:
         spreads = (max(proof.losses) - min(proof.losses) for proof in self._proofs.values())
         return max(spreads, default=0.0)
 
+    def _whole(self, fix: Fix) -> Fix:
+        return Fix((*self._base_fix.edits, *fix.edits))
+
     def _adopted(self, fix: Fix, diagnosis: Diagnosis, proof: Proof | str) -> Report | None:
-        whole = Fix((*self._base_fix.edits, *fix.edits))
+        whole = self._whole(fix)
         of_data = all(self._tiers.get(edit.strategy) == Tier.DATA for edit in whole.edits)
         return self._adoption.adopt(whole, diagnosis, proof, of_data=of_data)
 
