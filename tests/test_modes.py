@@ -304,6 +304,7 @@ def test_onset_on_two_replicas_is_exact_and_the_model_comes_back_finite(mirrored
     assert seen["onset"] == seen["oracle"]
 
 
+@pytest.mark.soak
 def test_run_on_two_replicas_is_repaired(mirrored):
     report = mirrored["repaired"]
     assert report["outcome"] == "REPAIRED" and report["finite"] and report["epochs"] == 3, report[
@@ -311,9 +312,10 @@ def test_run_on_two_replicas_is_repaired(mirrored):
     ]
 
 
-@pytest.mark.parametrize(
-    "build", [steps_per_execution, own_step, own_fit, dataset, generator], ids=named
-)
+LONG = [pytest.param(build, marks=pytest.mark.soak) for build in (own_step, own_fit)]
+
+
+@pytest.mark.parametrize("build", [steps_per_execution, dataset, generator, *LONG], ids=named)
 def test_run_of_every_mode_is_repaired(build):
     """The rate explodes in the second epoch; a share of it does not."""
     model, report = trained(
