@@ -162,7 +162,10 @@ def with_rates(
     share of that is trained with.
     """
     rate = wanted.settings.get("learning_rate")
-    limits = [RateLimit(rate)] if rate is not None and not has_schedule(model) else []
+    limits: list[Any] = []
+    # Where there is neither, nothing raises a rate, and to look in every step takes time.
+    if rate is not None and callbacks and not has_schedule(model):
+        limits.append(RateLimit(rate))
     listed = [*callbacks, *limits]
     if listed and wanted.rate_share != 1.0:
         shares = _Shares(wanted.rate_share)
