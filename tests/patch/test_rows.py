@@ -12,6 +12,7 @@ from nanfix.records.source_changes import (
     Band,
     LayerChange,
     RowsChange,
+    UnknownTargets,
     WeightsChange,
 )
 
@@ -137,6 +138,26 @@ def test_rows_with_a_negative_share_go():
     text = script.after(RowsChange(fit=script.made("fit"), shares=True))
     model = fed(text, y=np.float32([[0, 1], [-1, 0], [1, 0], [0, -1]]))
     assert [len(part) for part in model.args] == [2, 2] and (model.args[1] >= 0).all()
+
+
+def test_unknown_targets_are_weighed_with_0():
+    script = Script("import numpy as np\n\nmodel.fit(X, y, sample_weight=w)\n")
+    unknown = UnknownTargets(nonfinite=True, codes=[1e20, -999.0])
+    text = script.after(RowsChange(fit=script.made("fit"), unknown=unknown))
+    y = np.array([[1.0], [np.nan], [1e20], [-999.0]])
+    for given in (y, y.astype("float32")):
+        model = fed(text, y=given, w=np.full(4, 0.5))
+        assert model.args[1].tolist() == [[1.0], [0.0], [0.0], [0.0]]
+        assert model.kwargs["sample_weight"].tolist() == [0.5, 0.0, 0.0, 0.0]
+    labels = UnknownTargets(classes=3, in_cells=False)
+    model = fed(
+        Script("import numpy as np\n\nmodel.fit(X, y)\n").after(
+            RowsChange(fit=script.made("fit"), unknown=labels)
+        ),
+        y=np.array([[2, -100]]),
+    )
+    assert model.args[1].tolist() == [[2, 0]]
+    assert model.kwargs["sample_weight"].tolist() == [[True, False]]
 
 
 def test_validation_data_by_one_name_and_from_a_function():

@@ -162,6 +162,7 @@ OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     servicer: ("add_OracleServicer_to_server",),
 }  # fmt: skip
 MODULES = {
+    "keras.src.backend": ("get_keras_mask",),
     "keras.src.backend.tensorflow.trainer": ("reduce_per_replica",),
     "keras.src.models.functional": ("Functional", "functional_like_constructor"),
     "keras.src.ops.node": ("KerasHistory",),

@@ -73,6 +73,20 @@ def _scaled(leaf: Leaf, moments: Moments | None) -> Leaf:
     return tf.cast(values, leaf.dtype) if leaf.dtype.is_floating else values
 
 
+def with_known_targets(batch: "Batch", codes: tuple[float, ...], instead: float) -> "Batch":
+    """Return a batch with a usual target in the place of each of these codes."""
+
+    def known(leaf: Leaf) -> Leaf:
+        if not is_dense(leaf):
+            return leaf
+        for code in codes:
+            leaf = tf.where(leaf == tf.cast(code, leaf.dtype), tf.cast(instead, leaf.dtype), leaf)
+        return leaf
+
+    x, y, weight = unpacked(batch)
+    return repacked(batch, x, tree.map_structure(known, y), weight)
+
+
 def drawn_in(batch: "Batch", usual: tuple[tuple[int, Affine], ...]) -> "Batch":
     """Return a batch whose values lie in the band that is usual for their feature.
 

@@ -34,8 +34,18 @@ def encodings(array: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _codes(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """A value that stands in several rows, farther from all others than these are from each
-    other.
+    """What may be codes for missing values, in words."""
+    for value, columns in codes(table).items():
+        if value in LOWEST:
+            words = f"{value:.10g}, which is what NaN or a missing date becomes as {LOWEST[value]}"
+        else:
+            words = f"{value:.7g} in several rows, far from all others: a code for a missing value?"
+        yield words, columns
+
+
+def codes(table: np.ndarray) -> dict[float, tuple[int, ...]]:
+    """Return the values of a table (rows, features) that stand in several rows, farther from all
+    others than these are from each other, each with the columns in which they do.
     """
     found: dict[float, list[int]] = {}
     for sign in (1.0, -1.0):
@@ -51,12 +61,7 @@ def _codes(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
             values = others[:, column]
             if len(np.unique(values[~np.isnan(values)])) >= DISTINCT:
                 found.setdefault(float(sign * lowest[column]), []).append(int(column))
-    for value, columns in found.items():
-        if value in LOWEST:
-            words = f"{value:.10g}, which is what NaN or a missing date becomes as {LOWEST[value]}"
-        else:
-            words = f"{value:.7g} in several rows, far from all others: a code for a missing value?"
-        yield words, tuple(columns)
+    return {value: tuple(columns) for value, columns in found.items()}
 
 
 def _overflowed(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -58,7 +58,11 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
         yield from _needed_together(evidence)
     yield _learning_rate(growth, tried)
     yield from constants(evidence)
-    for rerun, cause in ((tried.forgotten, Cause.STALE_MOMENTS), (tried.drawn_in, Cause.OUTLIER)):
+    for rerun, cause in (
+        (tried.forgotten, Cause.STALE_MOMENTS),
+        (tried.coded, Cause.CODED_TARGET),
+        (tried.drawn_in, Cause.OUTLIER),
+    ):
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))
     if any(is_steep(activation_of(layer)) for _, layer in run.hidden_activations):
@@ -118,6 +122,7 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     }
     sizes = {
         Cause.OUTLIER: float("inf"),
+        Cause.CODED_TARGET: float("inf"),
         Cause.BAD_INITIALIZATION: growth.loudest[1] if growth.loudest else 1.0,
         Cause.UNSCALED_INPUT: audit.input_scale,
         Cause.UNSCALED_TARGET: audit.target_scale,

@@ -10,14 +10,27 @@ import keras
 import numpy as np
 
 from nanfix.changes.optimizer_installer import forget
-from nanfix.explain._batch_changes import drawn_in, input_moments, of_unit_scale, target_moments
+from nanfix.explain._batch_changes import (
+    drawn_in,
+    input_moments,
+    of_unit_scale,
+    target_moments,
+    with_known_targets,
+)
 from nanfix.explain._interventions import Intervention, constants_in_range, together
 from nanfix.explain._rerunner import Course, Rerunner
 from nanfix.explain._signal import assign, fitting_weights
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.growth import LARGE, is_steep
-from nanfix.explain.oddities import FEW, USUAL_DEVIATIONS, bands, outlying_share, usual
+from nanfix.explain.oddities import (
+    FEW,
+    USUAL_DEVIATIONS,
+    bands,
+    outlying_share,
+    target_codes,
+    usual,
+)
 from nanfix.model.activations import activation_name, activation_of, change_activation
 from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
 from nanfix.model.snapshot import restore
@@ -51,6 +64,13 @@ def changes_for(
         band = bands(run.sample, USUAL_DEVIATIONS)
         changes[Cause.OUTLIER] = Intervention(
             f"with the values of {outlying:.1%} of the rows drawn in", lambda b: drawn_in(b, band)
+        )
+    coded = target_codes(run.sample)
+    if coded:
+        median = float(np.nanmedian(np.concatenate([y.ravel() for y in sample.targets])))
+        changes[Cause.CODED_TARGET] = Intervention(
+            f"with usual targets in the place of {' and '.join(f'{code:g}' for code in coded)}",
+            lambda b: with_known_targets(b, coded, median),
         )
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
@@ -95,6 +115,7 @@ def jointly(
     """
     alone = (
         found.drawn_in,
+        found.coded,
         found.constants,
         found.inputs,
         found.targets,

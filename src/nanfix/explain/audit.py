@@ -197,8 +197,12 @@ def _no_row_left(
 ) -> str | None:
     """Say whether no row has all of its targets, or a weight: nothing fills these, and no row is
     left when the others are left out. So it is in the sample, and in what was looked at.
+
+    A loss of Keras' own can leave single targets out, where each output has some.
     """
     sampled = list(run.sample.targets)
+    if run.has_stock_objective and all(_has_finite(array) for array in sampled):
+        sampled = []
     for what, bad, arrays, others in (
         ("target in every output", bad_targets, targets, sampled),
         ("sample weight", bad_weights, weights, weights),
@@ -206,6 +210,10 @@ def _no_row_left(
         if _all_bad(bad, arrays) and _all_bad(_holes(others), others):
             return f"no row has a finite {what}, so there is nothing to learn from"
     return None
+
+
+def _has_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(finite_in_training(array).any())
 
 
 def _all_bad(bad: np.ndarray, arrays: list[np.ndarray]) -> bool:

@@ -260,10 +260,11 @@ def _on_other_numbers(
 ) -> Counterfactuals:
     """Draw in what lies far out, and bring inputs and targets to unit scale."""
     sample = usual(run.sample)
-    drawn = changes.get(Cause.OUTLIER)
-    if drawn is not None:
-        rerun = rerunner.rerun(drawn.words, course, of_batch=drawn.of_batch)
-        found = replace(found, drawn_in=rerun)
+    for cause, name in ((Cause.OUTLIER, "drawn_in"), (Cause.CODED_TARGET, "coded")):
+        change = changes.get(cause)
+        if change is not None:
+            rerun = rerunner.rerun(change.words, course, of_batch=change.of_batch)
+            found = replace(found, **{name: rerun})
     inputs = input_moments(sample) if sample.measured else None
     targets = target_moments(sample) if audit.continuous_target else None
     if inputs is not None:

@@ -8,8 +8,9 @@ from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import AdaptChange, Band, RowsChange
+from nanfix.records.source_changes import AdaptChange, Band, RowsChange, UnknownTargets
 
+EXACT = 2**24  # whole numbers up to here are the same in every width
 FIT = {"x": 0, "y": 1, "sample_weight": 10}
 
 
@@ -146,6 +147,8 @@ def _cleaned(
         x, filled = new.get("x", named["x"]), source.unused("filled")
         lines.append(f"{filled} = {_filled(source, x, change.fill)}")
         new["x"] = filled
+    if change.unknown is not None and "y" in named:
+        new |= _weighed(source, change.unknown, {**named, **new}, lines)
     if "y" in named and (change.first_label or change.labels):
         labels, (low, span) = (
             new.get("y", named["y"]),
@@ -156,6 +159,25 @@ def _cleaned(
             moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
         )
     return new
+
+
+def _weighed(
+    source: Source, unknown: UnknownTargets, named: dict[str, str], lines: list[str]
+) -> dict[str, str]:
+    """Return targets with 0 for each unknown one, and sample weights of 0 there."""
+    y, known = named["y"], source.unused("known")
+    tests = ["np.isfinite({0})"] if unknown.nonfinite else []
+    for code in unknown.codes:
+        exact = code == int(code) and abs(code) < EXACT
+        tests.append(
+            f"({{0}} != {code:g})" if exact else f"(np.float32({{0}}) != np.float32({code:.8g}))"
+        )
+    if unknown.classes is not None:
+        tests.append(f"({{0}} >= 0) & ({{0}} < {unknown.classes})")
+    lines.append(f"{known} = {source.written(' & '.join(tests).format(y))}")
+    steps = f"{known}.all(axis=-1)" if unknown.in_cells else known
+    weight = f"{steps} * {named['sample_weight']}" if "sample_weight" in named else steps
+    return {"y": source.written(f"np.where({known}, {y}, 0)"), "sample_weight": weight}
 
 
 def _filled(source: Source, x: str, fill: list[float]) -> str:

@@ -7,6 +7,10 @@ from typing import Any
 
 import keras
 
+# Which steps of a sequence Keras leaves out of the loss: an attribute of the tensor, without a
+# public name.
+from keras.src.backend import get_keras_mask
+
 # The logs of one step: the function that Keras' own `train_function` calls.
 from keras.src.backend.tensorflow.trainer import reduce_per_replica
 
@@ -37,6 +41,7 @@ __all__ = [
     "can_convert_arrays",
     "convert_to_sliceable",
     "get_data_adapter",
+    "get_keras_mask",
     "reduce_per_replica",
     "slice_tensorflow_sparse_wrapper",
     "to_snake_case",

@@ -33,6 +33,15 @@ class Cause(Enum):
         ),
         "Leave out the rows whose target is missing.",
     )
+    CODED_TARGET = (
+        "coded-target",
+        "the targets hold a code for what is not known",
+        (
+            "the first loss is inf or beyond all measure; a number such as 1e20 or -9999 stands in "
+            "the targets again and again, as padding or for a missing value"
+        ),
+        "Leave what is not known out of the loss, and keep the rest of the row.",
+    )
     NONFINITE_WEIGHT = (
         "nonfinite-weight",
         "the sample weights contain NaN or inf",

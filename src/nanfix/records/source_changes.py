@@ -252,9 +252,23 @@ class Band(BaseModel):
     scale: list[float]
 
 
+class UnknownTargets(BaseModel):
+    """Which targets are unknown; the fields are those of TargetMask.
+
+    `in_cells` says that the last axis of the targets is that of the outputs, not of the steps.
+    """
+
+    model_config = FROZEN
+
+    nonfinite: bool = False
+    codes: list[float] = Field(default_factory=list)
+    classes: int | None = None
+    in_cells: bool = True
+
+
 class RowsChange(PlacedChange):
-    """Leave rows out of what `fit` is given, shift its labels, fill its holes; the
-    fields are those of RowFilter.
+    """Leave rows out of what `fit` is given, shift its labels, fill its holes, weigh its
+    unknown targets with 0; the fields are those of RowFilter.
 
     `finite` are the parts in which every number has to be finite, `fill` what takes the place of
     one that is not; `held` is the number of arrays in the validation data, `renumber` says that the
@@ -271,6 +285,7 @@ class RowsChange(PlacedChange):
     batch_rows: int | None = None
     shares: bool = False
     fill: list[float] | None = None
+    unknown: UnknownTargets | None = None
     held: int = 0
     renumber: bool = False
 
@@ -284,7 +299,7 @@ class RowsChange(PlacedChange):
 
     def joined(self, later):
         """The holes are filled of what is kept."""
-        return later.model_copy(update={"fill": self.fill})
+        return later.model_copy(update={"fill": self.fill, "unknown": self.unknown})
 
     def __str__(self):
         words = (
@@ -293,6 +308,7 @@ class RowsChange(PlacedChange):
             else []
         )
         words += ["holes filled"] if self.fill else []
+        words += ["unknown targets weighed with 0"] if self.unknown else []
         words += ["labels moved"] if self.first_label or self.labels else []
         return f"{', '.join(words)} before fit"
 

@@ -6,11 +6,14 @@ import math
 import time
 from dataclasses import replace
 
+from keras import tree
+
 from nanfix.changes.guards import Guards
 from nanfix.changes.loss import Loss
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
+from nanfix.changes.target_mask import TargetMask
 from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
@@ -39,8 +42,12 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     untrained, figures = bench.validation()
     on_training_rows = loss_among(bench.figures_on(failed.training_rows))
     rows = plan.of(RowFilter)
-    kept = replace(failed.run, sample=kept_sample(failed.run.sample, rows))
-    constants = constant_losses(kept, judged(failed.validation, rows))
+    kept, mask = kept_sample(failed.run.sample, rows), plan.of(TargetMask)
+    kept = replace(failed.run, sample=replace(kept, targets=tuple(map(mask.holes, kept.targets))))
+    validation = judged(failed.validation, rows)
+    if mask != TargetMask() and validation.is_arrays:
+        validation = replace(validation, y=tree.map_structure(mask.holes, validation.y))
+    constants = constant_losses(kept, validation)
     outputs = trained_outputs(failed.run.model)
     constants = {name: loss for name, loss in constants.items() if name in {"loss", *outputs}}
     return Baselines(
