@@ -101,7 +101,21 @@ def test_each_output_meets_its_own_targets(names):
         figures["a_loss"], np.mean((a - predicted["a"])[10:] ** 2), rtol=1e-5
     )
     np.testing.assert_allclose(figures["b_loss"], np.mean(np.abs(b - predicted["b"])), rtol=1e-5)
-    assert np.isfinite(figures["a_mae"])
+    known = np.abs(a - predicted["a"])[10:]
+    np.testing.assert_allclose(figures["a_mae"], known.mean(), rtol=1e-5)
+
+
+def test_metrics_of_the_users_own_see_the_targets_as_they_are():
+    def share_known(y, prediction):
+        return tf.reduce_mean(tf.cast(tf.math.is_finite(y), "float32"))
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[share_known])
+    y = np.where(np.arange(16)[:, None] % 4, 1.0, np.nan).astype("float32")
+    with ExitStack() as undo:
+        install(model, TargetMask(nonfinite=True), undo)
+        figures = model.evaluate(np.ones((16, 1)), y, batch_size=16, verbose=0, return_dict=1)
+    assert figures["share_known"] == 0.75 and np.isfinite(figures["loss"])
 
 
 def test_taken_back_the_model_is_as_it_was():

@@ -1,7 +1,8 @@
 """Computes loss and metrics of the known targets alone, until it is taken back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from keras import tree
 from nanfix.model.outputs import in_order, output_names
 from nanfix.model.undo import override
 from nanfix.private.keras import get_keras_mask
+from nanfix.private.objects import given_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -22,27 +24,35 @@ def install(model: "keras.Model", mask: "TargetMask", undo: ExitStack) -> None:
     weight of 0 where nothing is known.
 
     The gradient of a loss that is least where prediction and target agree is 0 there. The weights
-    of the others make up for those: the loss is the mean over what is known in the batch.
+    of the others make up for those: the loss is the mean over what is known in the batch. Metrics
+    are given the rows of which the target is known.
     """
     computed, measured = model.compute_loss, model.compute_metrics
 
     def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y, sample_weight = _known(model, mask, y, y_pred, sample_weight)
+        filled = partial(_filled, mask)
+        y, y_pred, sample_weight = _each(model, filled, y, y_pred, sample_weight)
         return computed(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(x, y, y_pred, sample_weight=None):
-        y, sample_weight = _known(model, mask, y, y_pred, sample_weight)
+        if not _are_users_own(given_metrics(model)):  # those see to it themselves
+            known = partial(_filled if model.jit_compile else _known, mask)
+            y, y_pred, sample_weight = _each(model, known, y, y_pred, sample_weight)
         return measured(x, y, y_pred, sample_weight)
 
     override(undo, model, "compute_loss", compute_loss)
     override(undo, model, "compute_metrics", compute_metrics)
 
 
-def _known(
-    model: "keras.Model", mask: "TargetMask", y: Any, y_pred: Any, sample_weight: Any
-) -> tuple[Any, Any]:
-    """Return targets without unknown ones, and sample weights in the structure of the outputs, in
-    which Keras looks for them.
+def _each(
+    model: "keras.Model",
+    changed: Callable[[Any, Any, Any], tuple[Any, Any, Any]],
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+) -> tuple[Any, Any, Any]:
+    """Return targets, outputs and weights, each output with its own `changed`; the weights in the
+    structure of the outputs, in which Keras looks for them.
     """
     names = output_names(model)
     targets, outputs, weights = (
@@ -50,13 +60,20 @@ def _known(
         for part in (y, y_pred, sample_weight)
     )
     if len(outputs) != len(targets):
-        return y, sample_weight
+        return y, y_pred, sample_weight
     if len(weights) != len(targets):
         weights = [weights[0] if weights else None] * len(targets)
-    each = list(_each(mask, targets, outputs, weights))
-    return tuple(
-        _packed(part, [pair[position] for pair in each], names)
-        for position, part in enumerate((y, y_pred))
+    each = [
+        (target, output, weight)
+        if not isinstance(target, tf.Tensor) or not isinstance(output, tf.Tensor)
+        else changed(target, output, weight)
+        for target, output, weight in zip(targets, outputs, weights, strict=True)
+    ]
+    targets, outputs, weights = (list(leaves) for leaves in zip(*each, strict=True))
+    return (
+        _packed(y, targets, names),
+        _packed(y_pred, outputs, names),
+        _packed(y_pred, weights, names),
     )
 
 
@@ -67,27 +84,41 @@ def _packed(structure: Any, leaves: list[Any], names: list[str]) -> Any:
     return tree.pack_sequence_as(structure, leaves)
 
 
-def _each(
-    mask: "TargetMask", targets: list[Any], outputs: list[Any], weights: list[Any]
-) -> Iterator[tuple[Any, Any]]:
-    for target, output, weight in zip(targets, outputs, weights, strict=True):
-        if not isinstance(target, tf.Tensor) or not isinstance(output, tf.Tensor):
-            yield target, weight
-            continue
-        known = _is_known(mask, target)
-        alike = output.shape.rank == target.shape.rank and output.shape[-1] == target.shape[-1]
-        instead = tf.zeros_like(target)
-        if alike and target.dtype.is_floating:
-            instead = tf.stop_gradient(tf.cast(output, target.dtype))
-        by_cell = output.shape.rank == target.shape.rank
-        counts = tf.reduce_any(known, axis=-1) if by_cell else known
-        own = tf.cast(counts, tf.float32) * _share(known, output, by_cell=by_cell)
-        if weight is not None:
-            rank = own.shape.rank or 1
-            weight = tf.cast(weight, tf.float32)
-            more = [1] * max(rank - weight.shape.rank, 0)
-            own *= tf.reshape(weight, tf.concat([tf.shape(weight)[:rank], more], 0))
-        yield tf.where(known, target, instead), own
+def _filled(mask: "TargetMask", target: Any, output: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Return a target with what the model gives where it is unknown, and a weight of 0 there."""
+    known = _is_known(mask, target)
+    alike = output.shape.rank == target.shape.rank and output.shape[-1] == target.shape[-1]
+    instead = tf.zeros_like(target)
+    if alike and target.dtype.is_floating:
+        instead = tf.stop_gradient(tf.cast(output, target.dtype))
+    by_cell = output.shape.rank == target.shape.rank
+    counts = tf.reduce_any(known, axis=-1) if by_cell else known
+    own = tf.cast(counts, tf.float32) * _share(known, output, by_cell=by_cell)
+    if weight is not None:
+        rank = own.shape.rank or 1
+        weight = tf.cast(weight, tf.float32)
+        more = [1] * max(rank - weight.shape.rank, 0)
+        own *= tf.reshape(weight, tf.concat([tf.shape(weight)[:rank], more], 0))
+    return tf.where(known, target, instead), output, own
+
+
+def _known(mask: "TargetMask", target: Any, output: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Return the rows whose target is known, where a row has one; else what is filled."""
+    if target.shape.rank != 1 and target.shape[1:] != (1,):
+        return _filled(mask, target, output, weight)
+    known = tf.reshape(_is_known(mask, target), [-1])
+    target, output = tf.boolean_mask(target, known), tf.boolean_mask(output, known)
+    return target, output, None if weight is None else tf.boolean_mask(weight, known)
+
+
+def _are_users_own(metrics: Any) -> bool:
+    """Say whether there are metrics, and none of them is one of Keras'."""
+    leaves = [each for each in tree.flatten(metrics) if each is not None]
+    functions = [getattr(each, "_fn", each) for each in leaves]
+    return bool(leaves) and not any(
+        isinstance(each, str) or getattr(each, "__module__", "").startswith("keras.")
+        for each in functions
+    )
 
 
 def _share(known: Any, output: Any, *, by_cell: bool) -> Any:
