@@ -75,7 +75,7 @@ def repaired(tmp_path_factory):
 def test_a_script_is_repaired_and_the_fix_proved(repaired, name):
     result = repaired[name].result
     failed = [call for call in result.calls if call.outcome is not Outcome.HEALTHY]
-    assert [(call.outcome, call.proof) for call in failed] == [(Outcome.REPAIRED, "held")]
+    assert [(call.outcome, call.proof) for call in failed] == [(Outcome.REPAIRED, "works")]
     assert CAUSES[name].name in [finding.cause for finding in failed[0].record.diagnosis.findings]
 
 

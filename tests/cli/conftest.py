@@ -80,7 +80,7 @@ def model_repaired(monkeypatch):
 
     seen = {
         "result": ScriptResult(
-            0, (CallResult(0, "net", "REPAIRED: fine", Outcome.REPAIRED, True, proof="held"),)
+            0, (CallResult(0, "net", "REPAIRED: fine", Outcome.REPAIRED, True, proof="works"),)
         )
     }
 

@@ -12,11 +12,11 @@ from nanfix.scripts.results import CallResult, ScriptResult
 
 def test_json_is_one_document_on_standard_output(nanfix, repaired, model_repaired):
     record = RunRecord.model_validate(
-        {"outcome": "REPAIRED", "proof": "held", "edits": [{"strategy": "halve"}], "seed": 4}
+        {"outcome": "REPAIRED", "proof": "works", "edits": [{"strategy": "halve"}], "seed": 4}
     )
     history = {"loss": "0.25", "val_loss": "nan", "matrix": "array([1])"}
     call = CallResult(
-        1, "net", "REPAIRED: words", Outcome.REPAIRED, True, history, record, proof="held"
+        1, "net", "REPAIRED: words", Outcome.REPAIRED, True, history, record, proof="works"
     )
     repaired["result"] = ScriptResult(0, (call,), ("a note",), Path("fix.json"))
     code, output, errors = nanfix("repair", "--json", "train.py")
@@ -37,7 +37,7 @@ def test_json_is_one_document_on_standard_output(nanfix, repaired, model_repaire
         "call": 1,
         "model": "net",
         "outcome": "REPAIRED",
-        "proof": "held",
+        "proof": "works",
         "finite": True,
         "history": {"loss": 0.25, "val_loss": None, "matrix": None},
         "text": "REPAIRED: words",

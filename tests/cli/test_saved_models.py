@@ -61,11 +61,11 @@ def test_a_model_and_a_table_are_repaired_and_the_fix_proved(folder):
     assert (call.model, call.outcome, call.proof, call.finite) == (
         "prices",
         Outcome.REPAIRED,
-        "held",
+        "works",
         True,
     )
     (run,) = load(folder / "fix.json").runs
-    assert run.edits and run.proof == "held" and run.seed == 3 and run.diagnosis is not None
+    assert run.edits and run.proof == "works" and run.seed == 3 and run.diagnosis is not None
     assert run.fingerprint["data"] == [[[[ROWS, 2], "float32"]], [[[ROWS], "float32"]]]
     data = np.load(folder / "d.npz")
     predicted = keras.saving.load_model("repaired.keras").predict(data["X"], verbose=0)[:, 0]
@@ -158,5 +158,5 @@ def test_a_fix_that_does_not_hold_on_a_fresh_copy_is_not_written(folder, monkeyp
     original = module.fit
     monkeypatch.setattr(module, "fit", fit)
     result = repair_saved(subject(folder), **outputs(folder), strategies=["scale-inputs"])
-    assert (result.code, result.calls[0].proof, result.written) == (4, "did not hold", None)
+    assert (result.code, result.calls[0].proof, result.written) == (4, "fails", None)
     assert names(folder) == ["d.csv", "d.npz", "m.keras"]

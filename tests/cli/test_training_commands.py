@@ -55,8 +55,8 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
     ("outcome", "proof", "exit_code", "code"),
     [
         (Outcome.HEALTHY, None, 0, 0),
-        (Outcome.REPAIRED, "held", 0, 0),
-        (Outcome.REPAIRED, "did not hold", 0, 4),
+        (Outcome.REPAIRED, "works", 0, 0),
+        (Outcome.REPAIRED, "fails", 0, 4),
         (Outcome.UNREPAIRABLE, None, 0, 3),
         (Outcome.EXHAUSTED, None, 0, 4),
         (Outcome.EXHAUSTED, None, 1, 1),
@@ -77,7 +77,7 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert found == code and output == ""
     assert f"nanfix: fit call 1, model net: {outcome.name}\n  words\n" in errors
     assert (
-        f"Proof: {proof} when all of it ran again with the fix and no search (loss 0.8446)."
+        f"Proof: it {proof} when all of it runs again with the fix and no search (loss 0.8446)."
         in errors
     ) == (proof is not None)
     assert "\x1b" not in errors
@@ -185,7 +185,7 @@ def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
 
 def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchable):
     record = FixFile.model_validate_json(Path("fix.json").read_text()).runs[0]
-    call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="held")
+    call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="works")
     repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
     code, _, errors = nanfix("repair", "--force", "train.py")
     assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors

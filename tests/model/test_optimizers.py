@@ -9,7 +9,7 @@ from keras import layers
 
 import nanfix
 from nanfix import Cause, Outcome
-from nanfix.model.optimizers import optimizers, slots, told_of_updates, trained_optimizers
+from nanfix.model.optimizers import listening_to_updates, optimizers, slots, trained_optimizers
 from nanfix.model.run import base_optimizer
 from nanfix.model.training_step import RecordingStep
 
@@ -93,7 +93,7 @@ def test_optimizer_in_a_loss_scale_is_the_one_that_updates():
 def test_every_way_to_update_is_told_and_nothing_is_left_behind(update):
     x, y = tf.ones((4, 2)), tf.zeros((4, 1))
     model, told = pair(update=update), []
-    with told_of_updates(
+    with listening_to_updates(
         model, lambda optimizer, gradients: told.append((optimizer, len(gradients)))
     ):
         model.train_step((x, y))

@@ -163,7 +163,7 @@ def test_unknown_targets_are_weighed_with_0():
 def test_validation_data_by_one_name_and_from_a_function():
     for given, before in (("held_out", []), ("read(2)", ["held = read(2)"])):
         script = Script(f"import numpy as np\nmodel.fit(X, y, validation_data={given})\n")
-        text = script.after(RowsChange(fit=script.made("fit"), first_label=1, held=3))
+        text = script.after(RowsChange(fit=script.made("fit"), first_label=1, validation_arrays=3))
         name = "held" if before else given
         line = f"model.fit(X, y - 1, validation_data=({name}[0], {name}[1] - 1, {name}[2]))"
         assert text.splitlines() == ["import numpy as np", *before, line]

@@ -67,7 +67,7 @@ def halve(monkeypatch):
 @pytest.fixture
 def report():
     trials = (
-        TrialRecord(FIX.edits, "initial", 20, 0.25, "held", 1.5),
+        TrialRecord(FIX.edits, "initial", 20, 0.25, "works", 1.5),
         TrialRecord((), "initial", 3, None, "non-finite", 0.5),
     )
     return Report(
@@ -95,7 +95,7 @@ def test_json_holds_diagnosis_edits_trials_and_versions(report):
     assert data["keras"][0] == "3" and data["tensorflow"][0] == "2"
     assert (run["call"], run["model"], run["outcome"], run["seed"]) == (0, "net", "REPAIRED", 7)
     assert run["edits"] == [{"strategy": "halve", "rate": 0.5}]
-    assert [trial["verdict"] for trial in run["trials"]] == ["held", "non-finite"]
+    assert [trial["verdict"] for trial in run["trials"]] == ["works", "non-finite"]
     assert run["trials"][1]["loss"] is None
     seen = run["diagnosis"]
     assert (seen["cause"], seen["epoch"], seen["step"], seen["phase"]) == (

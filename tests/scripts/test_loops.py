@@ -68,7 +68,7 @@ HELD = (Outcome.REPAIRED, {"carried": 0})
         (ran(REPAIRED, DIVERGED), None, {"run_dir": "runs"}, None, Outcome.FINITE),
         (ran(REPAIRED, HELD), None, {}, None, Outcome.REPAIRED),
     ],
-    ids=["mended", "falls again", "not repaired", "rises", "kept in a folder", "held"],
+    ids=["mended", "falls again", "not repaired", "rises", "kept in a folder", "works"],
 )
 def test_a_script_whose_loss_falls_for_ever_runs_once_more(first, again, job, falling, outcome):
     jobs, runs = [], iter([first, again])

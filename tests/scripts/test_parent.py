@@ -44,12 +44,12 @@ def ended(outcome, *, finite=True, call=0, exit_code=0):
 @pytest.mark.parametrize(
     ("second", "proof", "code"),
     [
-        (ended(Outcome.REPAIRED), "held", 0),
-        (ended(Outcome.REPAIRED, finite=False), "did not hold", 4),
-        (ended(Outcome.EXHAUSTED), "did not hold", 4),
-        (ended(Outcome.REPAIRED, exit_code=1), "did not hold", 4),
-        (ended(Outcome.REPAIRED, call=1), "did not hold", 4),
-        (ScriptResult(0), "did not hold", 4),
+        (ended(Outcome.REPAIRED), "works", 0),
+        (ended(Outcome.REPAIRED, finite=False), "fails", 4),
+        (ended(Outcome.EXHAUSTED), "fails", 4),
+        (ended(Outcome.REPAIRED, exit_code=1), "fails", 4),
+        (ended(Outcome.REPAIRED, call=1), "fails", 4),
+        (ScriptResult(0), "fails", 4),
     ],
 )
 def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
@@ -58,12 +58,13 @@ def test_only_a_proved_fix_is_written(monkeypatch, second, proof, code):
     result = repair_script(write("train.py", ""), out=Path("fix.json"), run_dir=Path("run"))
     assert (result.calls[0].proof, result.code) == (proof, code)
     for path in (Path("fix.json"), Path("run/fix.json")):
-        assert path.exists() == (proof == "held")
-    if proof == "held":
-        assert result.written == Path("fix.json") and load(Path("fix.json")).runs[0].proof == "held"
+        assert path.exists() == (proof == "works")
+    if proof == "works":
+        assert result.written == Path("fix.json")
+        assert load(Path("fix.json")).runs[0].proof == "works"
 
 
-@pytest.mark.parametrize(("finite", "proof"), [(True, "held"), (False, "did not hold")])
+@pytest.mark.parametrize(("finite", "proof"), [(True, "works"), (False, "fails")])
 def test_a_fix_holds_where_every_call_that_has_it_in_the_second_run_stays_finite(
     monkeypatch, finite, proof
 ):
@@ -86,7 +87,7 @@ def test_a_fix_holds_where_every_call_that_has_it_in_the_second_run_stays_finite
     runs = iter([first, second])
     monkeypatch.setattr(module, "run", lambda *_: next(runs))
     result = repair_script(write("train.py", ""))
-    assert [call.proof for call in result.calls] == [None, proof, "held"]
+    assert [call.proof for call in result.calls] == [None, proof, "works"]
 
 
 def test_the_second_run_is_announced_and_its_logs_are_thrown_away(monkeypatch, caplog):
@@ -160,7 +161,7 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     ] * 2
     assert [(call.outcome, call.proof) for call in result.calls] == [
         (Outcome.HEALTHY, None),
-        (Outcome.REPAIRED, "held"),
+        (Outcome.REPAIRED, "works"),
     ]
     content = load(Path("fix.json"))
     assert [bool(run.edits) for run in content.runs] == [False, True]

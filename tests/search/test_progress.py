@@ -17,7 +17,7 @@ def shown(console, *, shown=True):
         progress.begun("0", Fix((LOWER,)))
         progress.ended("0", TrialRecord((LOWER,), "initial weights", 12, None, "non-finite", 0.25))
         progress.begun("1", Fix((LOWER, CLIP)))
-        progress.ended("1", TrialRecord((LOWER, CLIP), "epoch 2", 40, 0.5, "held", 1.5))
+        progress.ended("1", TrialRecord((LOWER, CLIP), "epoch 2", 40, 0.5, "works", 1.5))
         progress.begun("2", Fix((CLIP,)))
     return console.file.getvalue()
 
@@ -27,7 +27,7 @@ def test_each_trial_is_a_line_with_what_came_of_it():
     assert (
         "lower-learning-rate (learning_rate 0.001) + clip-gradients (global_clipnorm 2.5)" in text
     )
-    for told in ("initial weights", "12", "non-finite", "epoch 2", "held", "0.5", "running"):
+    for told in ("initial weights", "12", "non-finite", "epoch 2", "works", "0.5", "running"):
         assert told in text
 
 

@@ -29,7 +29,7 @@ def judge(tried):
         tried.append(names)
         loss = (1.0 if "lower-learning-rate" in names else 2.0) if "scale-inputs" in names else None
         return TrialRecord(
-            fix.edits, "initial weights", 10, loss, "non-finite" if loss is None else "held", 0.0
+            fix.edits, "initial weights", 10, loss, "non-finite" if loss is None else "works", 0.0
         )
 
     return judged

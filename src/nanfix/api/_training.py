@@ -141,7 +141,7 @@ def _finished(
     if incident is None:
         report = replace(report, notes=(*report.notes, *remarks(model)))
         return net.attempt(
-            "looking at how the loss went", partial(_told_of_divergence, report, watched), report
+            "looking at how the loss went", partial(_with_divergence, report, watched), report
         )
     say(data, str(incident.diagnosis))
     with preserved_randomness():
@@ -162,7 +162,7 @@ def _finished(
     )
 
 
-def _told_of_divergence(report: Report, watched: Watched) -> Report:
+def _with_divergence(report: Report, watched: Watched) -> Report:
     """Return the report of a finite run, which says so where loss and weights have diverged since
     the model was first trained.
     """

@@ -88,7 +88,9 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
         return NoPlace(reason="the validation data are no tuple of arrays")
     if what.get("batch_rows") and call.arguments.get("validation_split"):
         return NoPlace(reason="Keras takes the rows for validation out of the incomplete batch")
-    return RowsChange(fit=call.fit, held=0 if validation is None else len(validation), **what)
+    return RowsChange(
+        fit=call.fit, validation_arrays=0 if validation is None else len(validation), **what
+    )
 
 
 def _is_array(part: object) -> bool:

@@ -108,7 +108,7 @@ def repair_saved(  # long: a third of it explains the arguments
     fresh, arguments = saved.loaded()
     again = fit(fresh, seed=saved.seed, throw=False, fix=report.fix, **arguments)
     held = again.outcome is Outcome.REPAIRED and not nonfinite_variables(again.model)
-    call = _call(report, "held" if held else "did not hold", again)
+    call = _call(report, "works" if held else "fails", again)
     if not held:
         return ScriptResult(0, (call,))
     content = str(FixFile(runs=[call.record] if call.record else []))

@@ -74,7 +74,7 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
     """
     for _, found in groupby(result.calls, _alike):
         calls = list(found)
-        ending, details = _told(calls[0])
+        ending, details = _ending_and_details(calls[0])
         first, last = calls[0].call + 1, calls[-1].call + 1
         which = f"fit call {first}" if first == last else f"fit calls {first} to {last}"
         style = "green" if result.code == 0 else "bold"
@@ -93,11 +93,11 @@ def _alike(call: "CallResult") -> tuple[str, list[str]]:
     """Return what is the same of calls that are told as one: all of it, or that they have diverged,
     each by other figures.
     """
-    ending, details = _told(call)
+    ending, details = _ending_and_details(call)
     return ending, [] if call.outcome is not None and call.outcome.name == "DIVERGED" else details
 
 
-def _told(call: "CallResult") -> tuple[str, list[str]]:
+def _ending_and_details(call: "CallResult") -> tuple[str, list[str]]:
     """Return what is said of a call: how it ended, and the lines below."""
     ending = call.outcome.name if call.outcome else "NOT WATCHED"
     return f"model {call.model}: {ending}", _details(call)
@@ -127,7 +127,7 @@ def _details(call: "CallResult") -> list[str]:
             if (number := as_number(text)) is not None
         )
         lines.append(
-            f"Proof: {call.proof} when all of it ran again with the fix and no search"
+            f"Proof: it {call.proof} when all of it runs again with the fix and no search"
             + (f" ({last})." if last else ".")
         )
     return lines

@@ -23,7 +23,7 @@ def nonfinite_start(run: Run) -> Iterator[Finding]:
         for name in names
     ]
     if weights:
-        yield Finding(Cause.NONFINITE_START, 0.98, _told(weights))
+        yield Finding(Cause.NONFINITE_START, 0.98, _words(weights))
     ruined = set(nonfinite_variables(run.model))
     moments = [
         (each.path, each)
@@ -32,10 +32,10 @@ def nonfinite_start(run: Run) -> Iterator[Finding]:
         if each.path in ruined
     ]
     if moments:
-        yield Finding(Cause.STALE_MOMENTS, 0.97, _told(moments))
+        yield Finding(Cause.STALE_MOMENTS, 0.97, _words(moments))
 
 
-def _told(named: "list[tuple[str, keras.Variable]]") -> str:
+def _words(named: "list[tuple[str, keras.Variable]]") -> str:
     name, values = named[0][0], np.asarray(named[0][1])
     more = f", and some in {len(named) - 1} more" if len(named) > 1 else ""
     count = np.sum(~np.isfinite(values))

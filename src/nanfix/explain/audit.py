@@ -67,10 +67,12 @@ def audit(
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
-        input_evidence=_told("inputs", inputs, bad_inputs),
-        target_evidence=_told("targets", targets, bad_targets),
+        input_evidence=_counted("inputs", inputs, bad_inputs),
+        target_evidence=_counted("targets", targets, bad_targets),
         label_evidence=_labels(run, targets),
-        weight_evidence=_told("sample weights", weights, bad_weights) if bad_weights.size else "",
+        weight_evidence=_counted("sample weights", weights, bad_weights)
+        if bad_weights.size
+        else "",
         rows=tuple(
             int(row)
             for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)
@@ -106,7 +108,7 @@ def _holes(arrays: list[np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
 
-def _told(name: str, arrays: list[np.ndarray], rows: np.ndarray) -> str:
+def _counted(name: str, arrays: list[np.ndarray], rows: np.ndarray) -> str:
     if not rows.size:
         return f"the {name} are finite"
     cells = [

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, traced
-from nanfix.model.optimizers import Gradients, told_of_updates
+from nanfix.model.optimizers import Gradients, listening_to_updates
 from nanfix.model.training_step import Batch, loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
@@ -100,7 +100,7 @@ def observe(
         loss_scale = float(getattr(optimizer, "dynamic_scale", initial_scale))
         norms.extend(_norm(each) / loss_scale for each in gradients if each is not None)
 
-    with told_of_updates(model, listen), functions_run_eagerly(True), traced(microscope.visit):
+    with listening_to_updates(model, listen), functions_run_eagerly(True), traced(microscope.visit):
         try:
             logs = (step or model.train_step)(batch)
         except NOT_EAGERLY as refused:

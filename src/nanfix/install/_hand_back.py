@@ -120,7 +120,9 @@ class HandBack:
                     failed.pop_all()
                     return _Done(
                         undo,
-                        self._told(notes, before, [] if rows is None else self._predictions(rows)),
+                        self._with_difference(
+                            notes, before, [] if rows is None else self._predictions(rows)
+                        ),
                     )
                 received = f"others, by {error:.1g} times what rounding explains"
         raise CannotHandBack(
@@ -178,9 +180,9 @@ class HandBack:
         )
         if front or back:
             insert_at_ends(model, front, back, undo)
-        return [*_told_of(plan, parts, self._sites), *notes]
+        return [*_notes_of(plan, parts, self._sites), *notes]
 
-    def _told(
+    def _with_difference(
         self, notes: list[str], before: Sequence[np.ndarray], after: Sequence[np.ndarray]
     ) -> list[str]:
         if not before or not notes or notes[0].endswith("."):
@@ -258,7 +260,7 @@ def _share(before: np.ndarray, after: np.ndarray) -> float:
     )
 
 
-def _told_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
+def _notes_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
     """Return, as the first of the notes and without its end, what was put where."""
     wanted, normalized = plan.of(Scaling), plan.of(Normalized).layers
     apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]

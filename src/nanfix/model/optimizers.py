@@ -129,7 +129,7 @@ def note_called(model: "keras.Model", optimizer: "keras.optimizers.Optimizer") -
 
 
 @contextmanager
-def told_of_updates(model: "keras.Model", listen: Listen) -> Iterator[None]:
+def listening_to_updates(model: "keras.Model", listen: Listen) -> Iterator[None]:
     """Call `listen(optimizer, gradients)` whenever an optimizer of the model is given
     gradients, by whichever method.
     """
@@ -141,7 +141,7 @@ def told_of_updates(model: "keras.Model", listen: Listen) -> Iterator[None]:
 
 @contextmanager
 def updates_withheld(model: "keras.Model", listen: Listen) -> Iterator[None]:
-    """Do as `told_of_updates` does, and change nothing by the gradients."""
+    """Do as `listening_to_updates` does, and change nothing by the gradients."""
     with ExitStack() as during:
         for optimizer in optimizers(model):
 

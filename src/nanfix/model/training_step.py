@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.model.optimizers import note_called, told_of_updates
+from nanfix.model.optimizers import listening_to_updates, note_called
 from nanfix.private.keras import (
     build_on_symbols,
     reduce_per_replica,
@@ -80,7 +80,7 @@ class RecordingStep:
         @tf.autograph.experimental.do_not_convert
         def step_of_keras(data):
             # In a graph, while it is traced.
-            with told_of_updates(model, lambda optimizer, _: note_called(model, optimizer)):
+            with listening_to_updates(model, lambda optimizer, _: note_called(model, optimizer)):
                 outputs = strategy.run(model.train_step, args=(data,))
             return reduce_per_replica(outputs, strategy, reduction="auto")
 

@@ -33,7 +33,7 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
     if validation is not None:
-        parts = _validation_parts(source, lines, validation.value, change.held)
+        parts = _validation_parts(source, lines, validation.value, change.validation_arrays)
         kept = change.model_copy(update={"batch_rows": None})
         cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
         fed_held = (cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))

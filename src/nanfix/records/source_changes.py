@@ -271,8 +271,8 @@ class RowsChange(PlacedChange):
     unknown targets with 0; the fields are those of RowFilter.
 
     `finite` are the parts in which every number has to be finite, `fill` what takes the place of
-    one that is not; `held` is the number of arrays in the validation data, `renumber` says that the
-    keys of class_weight are labels as given.
+    one that is not; `validation_arrays` is the number of arrays in the validation data, `renumber`
+    says that the keys of class_weight are labels as given.
     """
 
     kind: Literal["rows"] = "rows"
@@ -286,7 +286,7 @@ class RowsChange(PlacedChange):
     shares: bool = False
     fill: list[float] | None = None
     unknown: UnknownTargets | None = None
-    held: int = 0
+    validation_arrays: int = 0
     renumber: bool = False
 
     @property

@@ -35,17 +35,17 @@ def _installed() -> tuple[dict[str, Strategy], dict[str, str]]:
         try:
             strategy = entry.load()()
         except Exception as error:  # whatever somebody else's package does when it is loaded
-            left_out[entry.name] = _told(
+            left_out[entry.name] = _left_out(
                 entry, f"it cannot be loaded ({type(error).__name__}: {error})"
             )
             continue
         if not isinstance(strategy, Strategy):
-            left_out[entry.name] = _told(
+            left_out[entry.name] = _left_out(
                 entry, f"it is a {type(strategy).__name__}, not a subclass of nanfix.Strategy"
             )
         elif strategy.name in found:
             other = type(found[strategy.name]).__module__
-            left_out[entry.name] = _told(
+            left_out[entry.name] = _left_out(
                 entry, f"{other} provides a strategy of the same name, {strategy.name!r}"
             )
         else:
@@ -57,7 +57,7 @@ def _installed() -> tuple[dict[str, Strategy], dict[str, str]]:
     ), left_out
 
 
-def _told(entry: EntryPoint, reason: str) -> str:
+def _left_out(entry: EntryPoint, reason: str) -> str:
     return (
         f"The installed strategy {entry.name!r} ({entry.value}) was left out: {reason}. Repair or "
         "uninstall its package."

@@ -109,7 +109,7 @@ class RunRecord(_Record):
     outcome: Literal[
         "HEALTHY", "REPAIRED", "FINITE", "DIVERGED", "UNREPAIRABLE", "EXHAUSTED", "INTERRUPTED"
     ]
-    proof: Literal["held", "did not hold"] | None = None
+    proof: Literal["works", "fails"] | None = None
     seed: int | None = None
     seconds: float = 0.0
     diagnosis: DiagnosisRecord | None = None

@@ -52,7 +52,7 @@ class Start:
     """A fit call before it trains, and the fix that it begins with; None for none.
 
     `carried` is the number of the call whose fix that is, where it is not its own; then `fix` is
-    what of it the model has not kept. `told` is what to say of it.
+    what of it the model has not kept. `note` is what to say of it.
     """
 
     call: int
@@ -61,7 +61,7 @@ class Start:
     model: "weakref.ref[keras.Model]"
     fix: Fix | None = None
     carried: int | None = None
-    told: str = ""
+    note: str = ""
 
     def carried_in(self, report: "Report") -> int | None:
         """Return the number of the call whose fix this one has trained with in the end; None where
@@ -76,14 +76,14 @@ class Start:
         """
         well = report.outcome in (Outcome.REPAIRED, Outcome.HEALTHY)
         if self.carried_in(report) is not None and well:
-            return f"{report.outcome.name}: {self.told}", report
+            return f"{report.outcome.name}: {self.note}", report
         given_up = self.carried is not None and self.carried_in(report) is None
-        told = [self.told] if self.told and not given_up else []
+        notes = [self.note] if self.note and not given_up else []
         if begins is not None and begins < self.call:
             first, last = begins + 1, self.call
             calls = f"fit call {last}" if first == last else f"fit calls {first} to {last}"
-            told.append(BEFORE.format(calls=calls))
-        return "", replace(report, notes=(*report.notes, *told))
+            notes.append(BEFORE.format(calls=calls))
+        return "", replace(report, notes=(*report.notes, *notes))
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ class CarriedFixes:
         left_out = [edit for edit, lasts in wanted if otherwise and lasts is Lasts.COMPILED]
         edits = tuple(edit for edit, _ in wanted if edit not in left_out)
         if left_out and not edits:
-            return replace(start, told=WITHOUT.format(call=found.call + 1))
+            return replace(start, note=WITHOUT.format(call=found.call + 1))
         what = f": {_names(edits)}" if edits else ", which stays with the model"
         what += f"; {OTHERWISE.format(names=_names(left_out))}" if left_out else ""
         return replace(
             start,
             fix=Fix(edits, found.fix.layers, carried=True) if edits else None,
             carried=found.call,
-            told=WITH.format(call=found.call + 1, what=what),
+            note=WITH.format(call=found.call + 1, what=what),
         )
 
 
@@ -214,8 +214,8 @@ def _place(way: Way) -> Span | None:
 
 def _kind(fingerprint: Mapping[str, Any]) -> str:
     """Return what tells models of other layers or settings from this one."""
-    told = [fingerprint.get(name) for name in ("model", "compiled")]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    identity = [fingerprint.get(name) for name in ("model", "compiled")]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _names(edits: "tuple[Edit, ...] | list[Edit]") -> str:

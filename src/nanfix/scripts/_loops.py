@@ -56,8 +56,8 @@ def with_sources(
         with_it = [] if record.carried is not None else trained_with(number(record), run)
         source = together(change for c in with_it if c.record for change in c.record.source)
         files = {path: digest for each in with_it for path, digest in each.files.items()}
-        told = source or ([] if record.carried is not None else record.source)
-        update = {"source": told}
+        kept = source or ([] if record.carried is not None else record.source)
+        update = {"source": kept}
         return replace(call, files={**call.files, **files}, record=record.model_copy(update=update))
 
     return replace(first, calls=tuple(map(counted, first.calls)))
@@ -107,13 +107,13 @@ def _judged(call: CallResult, runs: tuple[ScriptResult, ...]) -> CallResult:
     return replace(
         call,
         outcome=Outcome.FINITE,
-        text=_told(call.text, note),
-        summary=call.summary and _told(call.summary, note),
+        text=_with_note(call.text, note),
+        summary=call.summary and _with_note(call.summary, note),
         record=call.record.model_copy(update=update),
     )
 
 
-def _told(text: str, note: str) -> str:
+def _with_note(text: str, note: str) -> str:
     """Return the words for a fix that was called a repair, as those for one that is none."""
     before, after = (f"{o.name}: {o.value}" for o in (Outcome.REPAIRED, Outcome.FINITE))
     return f"{text.replace(before, after, 1)}\n{note}"

@@ -120,7 +120,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
             notes=(*first.notes, NOT_RUN_AGAIN),
         )
     )
-    if any(call.proof == "did not hold" for call in proved.calls):
+    if any(call.proof == "fails" for call in proved.calls):
         return proved
     files = {path: digest for call in proved.calls for path, digest in call.files.items()}
     content = FixFile(
@@ -241,7 +241,7 @@ def _prove(first: ScriptResult, second: ScriptResult) -> ScriptResult:
             return call
         seen, with_it = again.get(call.call), trained_with(record.begins, second)
         held = seen is not None and all(map(_held, [seen, *with_it]))
-        proof: Proof = "held" if held and not second.exit_code else "did not hold"
+        proof: Proof = "works" if held and not second.exit_code else "fails"
         history = seen.history if seen else {}
         proved = record.model_copy(update={"proof": proof})
         return replace(call, proof=proof, history=history, record=proved)

@@ -9,7 +9,7 @@ from nanfix.records.errors import ExitCode
 from nanfix.report.fix_file import DiagnosisRecord, RunRecord
 from nanfix.report.report import Outcome
 
-Proof = Literal["held", "did not hold"]
+Proof = Literal["works", "fails"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,6 @@ class ScriptResult:
             return ExitCode.USAGE_ERROR
         if Outcome.UNREPAIRABLE in outcomes:
             return ExitCode.UNREPAIRABLE
-        if Outcome.EXHAUSTED in outcomes or any(
-            call.proof == "did not hold" for call in self.calls
-        ):
+        if Outcome.EXHAUSTED in outcomes or any(call.proof == "fails" for call in self.calls):
             return ExitCode.EXHAUSTED
         return ExitCode.FINITE if Outcome.FINITE in outcomes else 0

@@ -11,7 +11,7 @@ from nanfix.remedies.fix import Edit, Fix
 from nanfix.report.trial import TrialRecord
 
 COLUMNS = ("fix", "started from", "steps", "val. loss", "verdict", "seconds")
-STYLES = {"held": "green", "non-finite": "red", "not learning": "yellow"}
+STYLES = {"works": "green", "non-finite": "red", "not learning": "yellow"}
 NEWEST = 12  # finished trials are shown, so that the running ones stay in sight
 PER_SECOND = 4  # how often the seconds of a running trial are drawn anew
 
@@ -60,7 +60,7 @@ class Progress:
             loss = "" if record.loss is None else f"{record.loss:.4g}"
             verdict = Text(record.verdict, STYLES.get(record.verdict, ""))
             table.add_row(
-                told(record.edits),
+                words(record.edits),
                 record.started_from,
                 str(record.steps),
                 loss,
@@ -69,12 +69,12 @@ class Progress:
             )
         for fix, begun in list(self._running.values()):
             table.add_row(
-                told(fix.edits), "", "", "", "running", f"{time.perf_counter() - begun:.1f}"
+                words(fix.edits), "", "", "", "running", f"{time.perf_counter() - begun:.1f}"
             )
         return table
 
 
-def told(edits: tuple[Edit, ...]) -> str:
+def words(edits: tuple[Edit, ...]) -> str:
     """Return edits on one line: names, and the parameters that are single numbers or names."""
     return " + ".join(f"{edit.strategy}{_parameters(edit)}" for edit in edits)
 

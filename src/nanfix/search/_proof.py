@@ -24,7 +24,7 @@ class Proof:
     fix: Fix
     losses: tuple[float, ...]
 
-    def told(self, judged: bool) -> str:
+    def sentence(self, judged: bool) -> str:
         """Return the sentence of it; where no model could be judged, that it stays finite is all
         that is known.
         """
@@ -88,7 +88,7 @@ def _losses(
         if time.monotonic() > deadline:
             raise OutOfTime
         record = judge(fix, seed, HORIZON)
-        if record.verdict != "held" or record.loss is None or record.loss > highest:
+        if record.verdict != "works" or record.loss is None or record.loss > highest:
             return None
         losses.append(record.loss)
     return tuple(losses)

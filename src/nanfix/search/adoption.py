@@ -154,7 +154,7 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, start.epoch)
-        proved = proof if isinstance(proof, str) else proof.told(self._bench.judges)
+        proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
         notes = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
         if lacking is not None:
             notes = (*handed_back, f"It falls short of a repair: {lacking}.", *held_back)

@@ -114,7 +114,7 @@ class Judge:
             )
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
-        verdict = "non-finite" if probe.loss is None else "held"
+        verdict = "non-finite" if probe.loss is None else "works"
         begun = self.begun(plan).loss
         if probe.loss is not None and begun is not None and probe.loss >= begun:
             verdict = "not learning"

@@ -41,7 +41,7 @@ class ProbeTuner(StrictTuner):
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> dict[str, float]:
         record = self._judge(self._space.fix(trial.hyperparameters))
         write_text(self._path(trial.trial_id), str(tried_record(record)))
-        if record.loss is None or record.verdict != "held":
+        if record.loss is None or record.verdict != "works":
             self.oracle.update_trial(
                 trial.trial_id, {OBJECTIVE.name: math.inf, STEPS: record.steps}
             )
