@@ -44,6 +44,39 @@ def test_what_the_users_layer_raises_passes_unchanged(after, under_the_net):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+def two_outputs(**arguments):
+    inputs = keras.Input((4,))
+    outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", **arguments)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "targets"),
+    [
+        (lambda: two_outputs(loss="mse", loss_weights={"a": 1.0, "b": 2.0}), 1),
+        (lambda: two_outputs(loss={"a": "mse", "c": "mse"}), 1),
+        (lambda: explosions.mlp(loss="categorical_crossentropy"), 3),
+        (lambda: explosions.mlp(metrics=["no such metric"]), 1),
+    ],
+    ids=["loss weights", "name of a loss", "shape of the targets", "name of a metric"],
+)
+def test_what_keras_refuses_is_refused_as_keras_refuses_it(build, targets, under_the_net, caplog):
+    x, y = explosions.table(64)
+    y = (
+        {"a": y, "b": y}
+        if hasattr(model := build(), "output_names") and len(model.output_names) > 1
+        else np.tile(y, targets)
+    )
+    with pytest.raises(Exception) as expected:
+        build().fit(x, y, epochs=1, verbose=0)
+    with pytest.raises(expected.type) as raised:
+        nanfix.fit(model, x, y, epochs=1, verbose=0)
+    assert str(raised.value).split("\n")[0] == str(expected.value).split("\n")[0]
+    assert not [text for text in caplog.messages if "fault of nanfix" in text]
+
+
 @pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_batch_begin", "on_train_end"])
 def test_what_the_users_callback_raises_passes_unchanged(hook, under_the_net):
     """The second time the hook is called is in the repaired training, or at the end of

@@ -24,6 +24,7 @@ from nanfix.records.errors import NanfixError
 DEBUG = "NANFIX_DEBUG"
 FILE = "fault.txt"
 INTERACTIVE = ("<stdin>", "<ipython-input")  # names of files that a user types at a prompt
+STEP = "step_of_keras"  # calls `model.train_step`, and nothing else
 RAISING = dis.opmap["RAISE_VARARGS"]  # what `raise` and `assert` compile to
 STEPS = ("train_step", "test_step", "call")  # what nanfix runs as Keras does
 DRAWING = ("__getitem__", "__iter__", "__next__")  # methods by which Keras draws batches
@@ -172,6 +173,15 @@ def is_raised_by_nanfix(error: BaseException) -> bool:
     own = is_own(innermost.tb_frame.f_code.co_filename)
     # No function of C raises it, as one does a ValueError: there is a `raise`.
     return own and (_raises(innermost) or not isinstance(error, NotImplementedError))
+
+
+def is_of_the_step(error: BaseException) -> bool:
+    """Say whether Keras' own training step raised an exception, while it was traced or run: so it
+    would have without nanfix, which only calls it.
+    """
+    codes = [step.tb_frame.f_code for step in _steps(error.__traceback__)]
+    own = [code for code in codes if is_own(code.co_filename)]
+    return bool(own) and own[-1].co_name == STEP
 
 
 def is_users_own(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from nanfix.model.faults import is_of_the_step
 from nanfix.recorder.recording import Nonfinite
 from nanfix.records.errors import RunDirError
 
@@ -19,6 +20,8 @@ def under_the_net(hook: Callable[..., None]) -> Callable[..., None]:
         except (Nonfinite, RunDirError):
             raise
         except Exception as error:
+            if is_of_the_step(error):
+                raise
             self._net.caught("watching the training", error)
             self.failed = True
 
