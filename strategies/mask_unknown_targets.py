@@ -30,6 +30,9 @@ class MaskUnknownTargets(Strategy):
         if not run.has_stock_objective:
             return "the model computes its loss in its own way"
         mask = _mask(run)
+        labels = run.sample.targets[0] if mask.classes is not None else None
+        if labels is not None and labels.min() >= 1 and labels.max() == mask.classes:
+            return "the labels count from 1"
         known = [mask.known(array) for array in run.sample.targets]
         if all(each.all() for each in known):
             return "every target is known"

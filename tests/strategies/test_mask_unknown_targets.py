@@ -109,6 +109,14 @@ def test_it_is_left_to_others_where_a_row_has_no_other_target():
     assert not contract.applies(get(NAME), diagnosis, run_of(TRUTH))
 
 
+def test_labels_that_count_from_1_are_known():
+    model, x, y = tokens()
+    diagnosis = contract.diagnosis(Cause.INVALID_LABEL)
+    assert contract.applies(get(NAME), diagnosis, contract.run_of(model, x, y))
+    counted = contract.run_of(model, x, np.where(y < 0, 1, y + 1))
+    assert not contract.applies(get(NAME), diagnosis, counted)
+
+
 def test_what_is_a_code():
     def codes(values):
         targets = np.array(values, "float32").reshape(-1, 1)
