@@ -48,6 +48,8 @@ CASES = [
     ("Softmax", lambda x: tf.nn.softmax(x), [-np.inf, -np.inf], [0.5, 0.5], [0, 0]),
     ("Softmax", lambda x: tf.nn.softmax(x), [-np.inf, 3], [0, 1], [0, 0]),
     ("LogSoftmax", lambda x: tf.nn.log_softmax(x), [-np.inf, -np.inf], [np.log(0.5)] * 2, [0, 0]),
+    ("Mul by infinity", lambda x: x * tf.zeros_like(x), [-np.inf, np.inf, 3], [0, 0, 0], [0, 0, 0]),
+    ("Mul by infinity", lambda x: 2 * x, [-3, 0.5], [-6, 1], [2, 2]),
     ("Xlogy", lambda x: tf.math.xlogy(2 * tf.ones_like(x), x), [0, 1], [2 * np.log(E), 0], [0, 2]),
     (
         "Xlog1py",

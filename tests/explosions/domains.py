@@ -212,6 +212,25 @@ class Attention(layers.Layer):
         return ops.sum(inputs * ops.expand_dims(ops.softmax(scores), -1), axis=1)
 
 
+class TimesInfinity(layers.Layer):
+    """Takes 0 * -inf, which is NaN, for what is no padding."""
+
+    def build(self, shape):
+        self.score = layers.Dense(1)
+        self.score.build(shape)
+
+    def call(self, inputs):
+        kept = ops.cast(ops.any(ops.not_equal(inputs, 0.0), axis=-1), "float32")
+        scores = ops.squeeze(self.score(inputs), -1) + (1.0 - kept) * float("-inf")
+        return ops.sum(inputs * ops.expand_dims(ops.softmax(scores), -1), axis=1)
+
+
+def mask_by_infinity():
+    """Every row fails, but for one of padding alone."""
+    model, x, y, arguments = padded(TimesInfinity, np.max)
+    return model, x, y, {**arguments, "epochs": 10}
+
+
 def attention_to_nothing():
     """A row of padding alone has a softmax of nothing but -inf."""
     model, x, y, arguments = padded(Attention, np.max)

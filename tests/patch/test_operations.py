@@ -15,6 +15,7 @@ from nanfix.records.unsafe_operations import (
     ABOVE_LOWEST,
     ABOVE_ONE,
     BASE,
+    FINITE,
     REGULAR,
     UNSAFE_OPERATIONS,
 )
@@ -46,6 +47,10 @@ GUARDED = {
         "Sqrt",
         "tf.norm(a - b, axis=-1)",
     ): "tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(a - b), axis=-1), 1e-07))",
+    ("Mul by infinity", "s + (1.0 - m) * -np.inf"): "s + (1.0 - m) * -1e7",
+    ("Mul by infinity", "s + float('-inf') * m"): "s + -1e7 * m",
+    ("Mul by infinity", "ops.multiply(m, math.inf)"): "ops.multiply(m, 1e7)",
+    ("Mul by infinity", "m * LOWEST"): "m * ops.clip(LOWEST, -1e+07, 1e+07)",
     ("Xlogy", "tf.math.xlogy(p, q)"): "tf.math.xlogy(p, tf.maximum(q, 1e-07))",
 }
 
@@ -72,6 +77,7 @@ OTHERS = {
     "Atan2": [1.0],
     "FloorMod": [1.0],
     "Pow": [0.5],
+    "Mul by infinity": [0.0],
 }
 POINTS = np.float32([-1e3, -2, -1, -1e-6, 0, 1e-6, 1, 2, 1e3])
 PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
@@ -83,7 +89,8 @@ def points(each):
     """
     if each.domain is REGULAR:
         return np.zeros((2, 2), "float32"), np.float32([[2, 0], [0, 2]])
-    outside = np.float32([-np.inf, -np.inf]) if each.domain is ABOVE_LOWEST else POINTS
+    infinite = each.domain in (ABOVE_LOWEST, FINITE)
+    outside = np.float32([-np.inf, -np.inf]) if infinite else POINTS
     return outside, np.float32([2.0, 3.0] if each.domain is ABOVE_ONE else [0.5, 0.25])
 
 

@@ -317,3 +317,9 @@ def test_is_as_good_as_a_guard_written_by_hand():
 def test_softmax_over_padding_alone_is_guarded():
     report, *_ = repairs.check_repair("guard-unsafe-operations", explosions.attention_to_nothing)
     assert report.fix.edits[0].params["operation"] == "Softmax"
+
+
+def test_repairs_a_mask_that_multiplies_with_infinity():
+    report, *_ = repairs.check_repair(NAME, explosions.mask_by_infinity)
+    assert report.fix.edits[0].params["operation"] == "Mul by infinity"
+    assert "a * clip(b, -1e+09, 1e+09)" in str(report.fix)

@@ -42,6 +42,7 @@ from nanfix.records.unsafe_operations import (
     AWAY_FROM_ZERO,
     BASE,
     BELOW_LIMIT,
+    FINITE,
     INSIDE_ONE,
     REGULAR,
     UNSAFE_OPERATIONS,
@@ -99,6 +100,11 @@ def _above_lowest(x, e):
     return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
 
 
+def _finite(x, e):
+    """An infinity becomes a number so great that it masks all the same."""
+    return -_above_lowest(-_above_lowest(x, e), e)
+
+
 def _away_from_zero(x, e):
     if e == 0:
         # What is divided by it is 0, and so is the gradient.
@@ -146,6 +152,7 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
     BELOW_LIMIT: _below_limit,
     WITHIN_LIMITS: _within_limits,
     ABOVE_LOWEST: _above_lowest,
+    FINITE: _finite,
     AWAY_FROM_ZERO: _away_from_zero,
     ZERO_OR_AWAY: _zero_or_away,
     REGULAR: _regular,
@@ -232,19 +239,16 @@ class _Rewire:
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
             return outputs
-        if (
-            kind_of(op_type) == self.guard.operation
-            and inputs[0].dtype.is_floating
-            and self._named()
-        ):
+        unsafe = UNSAFE_OPERATIONS[self.guard.operation]
+        if kind_of(op_type) == unsafe.kind and inputs[0].dtype.is_floating and self._named():
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
-                index, tensor = _kept(
-                    UNSAFE_OPERATIONS[self.guard.operation], operation.inputs, self.guard.epsilon
-                )
-                self._note_share(graph, operation.inputs[index], tensor)
-            give_input(operation, index, tensor)
+                kept = _kept(unsafe, operation.inputs, self.guard.epsilon)
+                for index, tensor in kept.items():
+                    self._note_share(graph, operation.inputs[index], tensor)
+            for index, tensor in kept.items():
+                give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
 
     def _note_share(self, graph: tf.Graph, given: tf.Tensor, kept: tf.Tensor) -> None:
@@ -269,11 +273,13 @@ class _Rewire:
 
 def _kept(
     operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float
-) -> tuple[int, tf.Tensor]:
-    """Return which input of an operation is kept in its domain, and what it becomes."""
+) -> dict[int, tf.Tensor]:
+    """Return which inputs of an operation are kept in its domain, and what they become."""
     index, domain = operation.operand, operation.domain
     exponent = inputs[1:] if domain is BASE else ()
-    return index, IN_GRAPH[domain](inputs[index], epsilon, *exponent)
+    # The infinite factor may be either.
+    indices = range(len(inputs)) if domain is FINITE else (index,)
+    return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}
 
 
 @contextmanager

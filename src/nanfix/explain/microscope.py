@@ -16,7 +16,7 @@ from nanfix.model.optimizers import Gradients, listening_to_updates
 from nanfix.model.training_step import Batch, loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS, name_of
 
 SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
 REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
@@ -63,8 +63,7 @@ class Observation:
     or else with the first NaN; `masked` says that its own kernel hides that, and only what XLA
     compiles shows it. `magnitude` is the largest finite number that went into it; `over_nothing`
     says that it is a mean or maximum of no elements, or of masked ones alone; norms are over all
-    variables. `error` is what the step raised when it was run
-    eagerly, as when TensorFlow refuses to compute something.
+    variables. `error` is what the step raised when it was run eagerly, if TensorFlow refused it.
     """
 
     place: Place = field(default_factory=Place)
@@ -133,19 +132,20 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
         if _is_float(tensor) and tensor.shape.num_elements()
     ]
     given = ", ".join(map(_range, inputs)) or "nothing"
+    operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
     gave = "0, which XLA makes NaN" if seen.masked else _range(_first_nonfinite(culprit))
     return replace(
         seen,
         place=Place(
             phase,
             layer=origin.layer.name if origin.layer is not None else None,
-            operation=origin.kind,
+            operation=operation,
             source=origin.line.source if origin.line is not None else None,
             values=f"{culprit.kind} of {given} gave {gave}",
             code=origin.line.code if origin.line is not None else None,
         ),
         phase=phase,
-        operation=origin.kind,
+        operation=operation,
         layer=origin.layer,
         magnitude=max(
             (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0

@@ -13,13 +13,19 @@ from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
 from nanfix.records.unsafe_operations import (
     BASE,
+    FINITE,
     UNSAFE_OPERATIONS,
     Domain,
     UnsafeOperation,
     domain_of_base,
 )
 
-OPERATORS: dict[str, type[cst.BaseBinaryOp]] = {"/": cst.Divide, "%": cst.Modulo, "**": cst.Power}
+OPERATORS: dict[str, type[cst.BaseBinaryOp]] = {
+    "/": cst.Divide,
+    "%": cst.Modulo,
+    "**": cst.Power,
+    "*": cst.Multiply,
+}
 OPS = re.compile(r"\bops\.(\w+)")
 # Functions that end with a root, and what they take it of, by whether they are TensorFlow's.
 DEVIATIONS = {("reduce_std", True): "tf.math.reduce_variance", ("std", False): "keras.ops.var"}
@@ -78,6 +84,8 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         raise NoPlaceError(
             f"line {change.line} has no call that is known to compute {change.operation}"
         )
+    if operation.domain is FINITE and _name_numbers(source, nodes, change.epsilon):
+        return
     planned = [(node, operation.domain, _operand(node, operation)) for node in nodes]
     if operation.domain is BASE:
         planned = [(node, domain_of_base(_exponent(node)), operand) for node, _, operand in planned]
@@ -97,6 +105,40 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
             operand,
             lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))),
         )
+
+
+def _name_numbers(source: Source, nodes: list[Any], epsilon: float) -> bool:
+    """Plan a great number in the place of each infinity that a product names; return whether there
+    are any.
+    """
+    factors = [
+        factor
+        for node in nodes
+        for factor in (
+            [argument.value for argument in node.args]
+            if isinstance(node, cst.Call)
+            else [node.left, node.right]
+        )
+        if _infinity(factor)
+    ]
+    for factor in factors:
+        number = cst.parse_expression(f"{_infinity(factor) / epsilon:g}".replace("e+0", "e"))
+        source.change(factor, lambda _, number=number: number)
+    return bool(factors)
+
+
+def _infinity(node: cst.BaseExpression) -> int:
+    """Return the sign of an infinity that an expression names; 0 where it names none."""
+    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):
+        return -_infinity(node.expression)
+    if isinstance(node, cst.Name | cst.Attribute):
+        name = node.value if isinstance(node, cst.Name) else node.attr.value
+        return int(name.lower() in ("inf", "infty", "infinity"))
+    given = node.args[0].value if isinstance(node, cst.Call) and len(node.args) == 1 else None
+    if not isinstance(given, cst.SimpleString) or not isinstance(node.func, cst.Name):  # pyright: ignore
+        return 0
+    text = str(given.evaluated_value).strip().lower()
+    return (text.lstrip("+-") in ("inf", "infinity")) * (-1 if text.startswith("-") else 1)
 
 
 def _guard_root_inside(source: Source, change: GuardChange) -> bool:

@@ -7,12 +7,14 @@ TensorFlow.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
 LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
 LOWEST = -8.5e37  # a float32 to which others can be added
+BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Domain:
     the operation is not finite.
 
     In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at
-    which exp(x) is 1 / e, `{lowest}` is -1 / e. `at_zero` and `helper_at_zero` are for an e of 0,
-    where that means something.
+    which exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e. `at_zero` and
+    `helper_at_zero` are for an e of 0, where that means something.
     """
 
     name: str
@@ -62,7 +64,9 @@ class Domain:
 def _numbers(e: float) -> Mapping[str, str]:
     if e == 0:
         return {}
-    numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": max(-1 / e, LOWEST)}
+    lowest = max(-1 / e, LOWEST)
+    numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": lowest}
+    numbers["highest"] = -lowest
     return {
         **{name: f"{n:g}" for name, n in numbers.items()},
         "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}",
@@ -123,6 +127,7 @@ REGULAR = Domain(
 )
 WITHIN_LIMITS = Domain("within limits", "ops.clip({x}, -{limit}, {limit})")
 ABOVE_LOWEST = Domain("finite from below", "ops.maximum({x}, {lowest})")
+FINITE = Domain("finite numbers", "ops.clip({x}, {lowest}, {highest})")
 ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
 ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
 ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
@@ -144,13 +149,14 @@ OR_ZERO = (0.0, *EPSILONS)
 OF_A_MATRIX = (1e-6, 1e-4, 1e-2)
 OF_AN_EXPONENT = (1e-34, 1e-17, 1e-8)  # 1 / epsilon is finite, its square is, its fourth power is
 OF_A_SHARE = (1e-30,)
+OF_A_MASK = (1e-9, 1e-4)  # -1e9 masks in float32, -1e4 in half precision, too
 # Keras' own; a greater one caps the loss lower, which then says nothing about the model.
 OF_A_PROBABILITY = (1e-7,)
 
 
 @dataclass(frozen=True)
 class UnsafeOperation:
-    """An operation that is not finite everywhere, by TensorFlow's `name`.
+    """An operation that is not finite everywhere, by TensorFlow's `name` of it.
 
     Attributes:
         domain: where it and its gradient are finite.
@@ -165,6 +171,7 @@ class UnsafeOperation:
         of_probability: whether a crossentropy that is written by hand takes it of a probability.
         relative: whether an epsilon of 0 stands for the operand less its largest along the last
             axis, as in a softmax.
+        tensorflow: TensorFlow's name, where `name` is that of what fails of it alone.
     """
 
     name: str
@@ -179,6 +186,12 @@ class UnsafeOperation:
     singular: bool = False
     of_probability: bool = False
     relative: bool = False
+    tensorflow: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What TensorFlow calls it."""
+        return self.tensorflow or self.name
 
     def written(self, e: float) -> str:
         """Return what a person would write for the guarded operation, with keras.ops."""
@@ -267,6 +280,17 @@ UNSAFE_OPERATIONS = {
             operand=1,
             letter="y",
         ),
+        UnsafeOperation(
+            BY_INFINITY,
+            FINITE,
+            "a * {}",
+            ("multiply",),
+            operand=1,
+            letter="b",
+            operator="*",
+            epsilons=OF_A_MASK,
+            tensorflow="Mul",
+        ),
         UnsafeOperation("Lgamma", ABOVE_ZERO, "tf.math.lgamma({})", ("lgamma",)),
         UnsafeOperation("Digamma", ABOVE_ZERO, "tf.math.digamma({})", ("digamma",)),
         UnsafeOperation("Erfinv", INSIDE_ONE, "ops.erfinv({})", ("erfinv",)),
@@ -304,6 +328,14 @@ UNSAFE_OPERATIONS = {
         ),
     )
 }
+
+
+def name_of(kind: str, inputs: Iterable[Any]) -> str:
+    """Return the name of an operation of TensorFlow's `kind` that was given these arrays and
+    failed.
+    """
+    infinite = any((abs(array) == math.inf).any() for array in inputs)
+    return BY_INFINITY if kind == "Mul" and infinite else kind
 
 
 def takes_differences(name: str | None) -> bool:
