@@ -52,7 +52,7 @@ class GuardUnsafeOperations(Strategy):
             return "no operation with a guard was seen to fail"
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
             return "a stock normalization has an epsilon of its own"
-        if _address(place.layer, run) is not None:
+        if run.address_of(place.layer) is not None:
             return None
         if place.source is None:
             return "neither a layer nor a line of the user's code computes the operation"
@@ -65,7 +65,7 @@ class GuardUnsafeOperations(Strategy):
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place
         epsilon = hp.Choice("epsilon", _epsilons(diagnosis))
-        layer = _address(place.layer, run)
+        layer = run.address_of(place.layer)
         return {
             "operation": place.operation,
             "source": place.source,
@@ -114,8 +114,3 @@ def _place(params) -> str:
     return (
         f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
     )
-
-
-def _address(name: str | None, run) -> str | None:
-    """Return the address of the layer called `name`, if the model has one."""
-    return next((address for address, layer in run.members.items() if layer.name == name), None)

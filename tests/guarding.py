@@ -1,7 +1,12 @@
 """Guards of the operations on a line of a test."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
+
+from nanfix.changes.graph_guard import guarded
 from nanfix.changes.guards import Guard
 
 E = 1e-4
@@ -15,3 +20,18 @@ def line_of(function, offset=0):
 
 def guard_of(operation, function, offset=0, epsilon=E):
     return Guard(operation, line_of(function, offset), None, epsilon)
+
+
+def value_and_slope(function, guard, x, **compiled):
+    """Return f(x) and df/dx, traced with the guard, if one is given."""
+
+    @tf.function(autograph=False, **compiled)
+    def both(x):
+        with ExitStack() as guards, tf.GradientTape() as tape:
+            if guard is not None:
+                guards.enter_context(guarded(guard))
+            tape.watch(x)
+            y = function(x)
+        return y, tape.gradient(y, x)
+
+    return [np.asarray(tensor, "float64") for tensor in both(tf.constant(x))]

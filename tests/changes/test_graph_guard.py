@@ -3,25 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from guarding import E, guard_of
+from guarding import E, guard_of, value_and_slope
 from keras import ops
 
-from nanfix.changes.graph_guard import IN_GRAPH, guarded
+from nanfix.changes.domains_in_graph import IN_GRAPH
+from nanfix.changes.graph_guard import guarded
 from nanfix.records.unsafe_operations import BASE, REGULAR, UNSAFE_OPERATIONS, domain_of_base
-
-
-def value_and_slope(function, guard, x, **compiled):
-    """Return f(x) and df/dx, traced with the guard."""
-
-    @tf.function(autograph=False, **compiled)
-    def both(x):
-        with guarded(guard), tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-        return y, tape.gradient(y, x)
-
-    return [np.asarray(tensor, "float64") for tensor in both(tf.constant(x))]
-
 
 CASES = [
     ("Sqrt", lambda x: ops.sqrt(x), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),

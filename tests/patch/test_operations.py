@@ -47,6 +47,14 @@ GUARDED = {
         "Sqrt",
         "tf.norm(a - b, axis=-1)",
     ): "tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(a - b), axis=-1), 1e-07))",
+    (
+        "Log of exponentials",
+        "ops.log(ops.sum(ops.exp(s + a), axis=1)) - b",
+    ): "ops.logsumexp(s + a, axis=1) - b",
+    (
+        "Log of exponentials",
+        "tf.math.log(tf.reduce_sum(tf.exp(s), axis=-1, keepdims=True))",
+    ): "tf.reduce_logsumexp(s, axis=-1, keepdims=True)",
     ("Mul by infinity", "s + (1.0 - m) * -np.inf"): "s + (1.0 - m) * -1e7",
     ("Mul by infinity", "s + float('-inf') * m"): "s + -1e7 * m",
     ("Mul by infinity", "ops.multiply(m, math.inf)"): "ops.multiply(m, 1e7)",

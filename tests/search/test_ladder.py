@@ -158,3 +158,12 @@ def test_where_a_single_edit_leaves_nothing_to_gain_no_larger_change_is_tried():
     assert len(
         climb((CLIP, INPUTS, TARGETS), lambda c: 0.05 if "inputs" in c else None, baseline=1.0)
     ) > len(tried)
+
+
+def test_what_does_it_better_comes_first_though_its_loss_is_higher():
+    guard, form = Family("guard", 4, 3), Family("form", 4, 1, instead_of=frozenset({"guard"}))
+    capped, exact, other = (("guard", 0),), (("form", 0),), (("rate", 1),)
+    tried = {capped: Tried(0.1), exact: Tried(1.0), other: Tried(3.0)}
+    assert choose(tried, (guard, form, RATE)) == [exact, other, capped]
+    failed = {**tried, exact: Tried(None)}
+    assert choose(failed, (guard, form, RATE)) == [capped, other]

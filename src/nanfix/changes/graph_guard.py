@@ -9,7 +9,6 @@ expression, with and without XLA.
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from ml_dtypes import finfo
 
+from nanfix.changes.domains_in_graph import kept
+from nanfix.changes.log_of_exponentials import stable_log
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override
@@ -35,129 +34,20 @@ from nanfix.private.tensorflow import (
     is_called_with_operations,
 )
 from nanfix.records.unsafe_operations import (
-    ABOVE_LOWEST,
     ABOVE_MINUS_ONE,
     ABOVE_ONE,
     ABOVE_ZERO,
-    AWAY_FROM_ZERO,
-    BASE,
     BELOW_LIMIT,
-    FINITE,
     INSIDE_ONE,
-    REGULAR,
+    LOG_OF_EXPONENTIALS,
     UNSAFE_OPERATIONS,
     WITHIN_LIMITS,
-    ZERO_OR_AWAY,
-    Domain,
-    UnsafeOperation,
 )
 
 if TYPE_CHECKING:
     from nanfix.changes.guards import Guard
 
 STEPS = ("train_step", "test_step")
-
-
-def _above_zero(x, e):
-    return tf.maximum(x, _edge(x, e))
-
-
-def _above_minus_one(x, e):
-    return tf.maximum(x, -_below_one(x, e))
-
-
-def _above_one(x, e):
-    return tf.maximum(x, 2 - _below_one(x, e))
-
-
-def _inside_one(x, e):
-    one = _below_one(x, e)
-    return tf.clip_by_value(x, -one, one)
-
-
-def _below_limit(x, e):
-    """exp(x) stays below 1 / e, and so far below the largest number that many of them
-    can be added up.
-
-    For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
-    """
-    if e == 0:
-        return x - tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
-    largest = float(finfo(x.dtype.as_numpy_dtype).max)
-    return tf.minimum(x, tf.constant(min(-math.log(e), 0.9 * math.log(largest)), x.dtype))
-
-
-def _within_limits(x, e):
-    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
-    return tf.maximum(_below_limit(x, e), -tf.constant(-math.log(e), x.dtype))
-
-
-def _above_lowest(x, e):
-    """-inf becomes a number so low that its share is 0 beside any other, and a row of
-    nothing else is no row of NaN.
-    """
-    lowest = float(finfo(x.dtype.as_numpy_dtype).min)
-    return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
-
-
-def _finite(x, e):
-    """An infinity becomes a number so great that it masks all the same."""
-    return -_above_lowest(-_above_lowest(x, e), e)
-
-
-def _away_from_zero(x, e):
-    if e == 0:
-        # What is divided by it is 0, and so is the gradient.
-        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)
-    edge = _edge(x, e)
-    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
-
-
-def _zero_or_away(x, e):
-    """DivNoNan by exactly 0 is 0 by the user's will."""
-    return tf.where(tf.equal(x, 0), x, _away_from_zero(x, e))
-
-
-def _regular(matrix, e):
-    return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
-
-
-def _base(base, e, exponent):
-    """A base may be negative under a whole exponent, and zero too where that is at least 1."""
-    known = tf.get_static_value(exponent)
-    if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
-        return base
-    whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
-    return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
-
-
-def _edge(x: tf.Tensor, e: float) -> tf.Tensor:
-    """Return e, or so much more that 1 / e**2, which the gradient of a division holds,
-    does not overflow.
-    """
-    return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
-
-
-def _below_one(x: tf.Tensor, e: float) -> tf.Tensor:
-    """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
-    return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
-
-
-# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
-IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
-    ABOVE_ZERO: _above_zero,
-    ABOVE_MINUS_ONE: _above_minus_one,
-    ABOVE_ONE: _above_one,
-    INSIDE_ONE: _inside_one,
-    BELOW_LIMIT: _below_limit,
-    WITHIN_LIMITS: _within_limits,
-    ABOVE_LOWEST: _above_lowest,
-    FINITE: _finite,
-    AWAY_FROM_ZERO: _away_from_zero,
-    ZERO_OR_AWAY: _zero_or_away,
-    REGULAR: _regular,
-    BASE: _base,
-}
 
 
 Matches = Counter["Guard"]
@@ -195,7 +85,7 @@ def install(
         rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer], matches)
         if rewire.layer is None:
             for name in STEPS:
-                _hook(model, name, rewire, undo)
+                hook(model, name, rewire, undo)
         else:
             alike = [
                 layer
@@ -203,7 +93,7 @@ def install(
                 if guard.source and type(layer) is type(rewire.layer)
             ]
             for layer in alike or [rewire.layer]:
-                _hook(layer, "call", rewire, undo)
+                hook(layer, "call", rewire, undo)
     install_on_call(model, guards, undo, matches)
 
 
@@ -216,7 +106,7 @@ def install_on_call(
     if not type(model).call.__module__.startswith("keras."):
         for guard in guards:
             if guard.layer is None:
-                _hook(model, "call", _Rewire(guard, None, matches), undo)
+                hook(model, "call", _Rewire(guard, None, matches), undo)
 
 
 @contextmanager
@@ -239,17 +129,41 @@ class _Rewire:
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
             return outputs
+        if self.guard.operation == LOG_OF_EXPONENTIALS:
+            return self._stable(kind_of(op_type), outputs, op_name, graph)
         unsafe = UNSAFE_OPERATIONS[self.guard.operation]
         if kind_of(op_type) == unsafe.kind and inputs[0].dtype.is_floating and self._named():
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             with graph.as_default():
-                kept = _kept(unsafe, operation.inputs, self.guard.epsilon)
-                for index, tensor in kept.items():
+                inside = kept(unsafe, operation.inputs, self.guard.epsilon)
+                for index, tensor in inside.items():
                     self._note_share(graph, operation.inputs[index], tensor)
-            for index, tensor in kept.items():
+            for index, tensor in inside.items():
                 give_input(operation, index, tensor)
         return outputs  # the next callback is called with these
+
+    def _stable(self, kind: str, outputs: Any, op_name: Any, graph: tf.Graph) -> Any:
+        """Return the stable form of a logarithm of exponentials, and of any other operation its own
+        outputs. As it is the same number, all in the file of the guard are computed so: what is
+        kept from overflowing in one line may overflow in the next.
+        """
+        if kind != "Log" or not self._near():
+            return outputs
+        operation = graph.get_operation_by_name(op_name)
+        with graph.as_default():
+            found = stable_log(operation.inputs[0])
+            if found is None:
+                return outputs
+            # Where gradients are recorded, they are those of the logarithm, whatever stands for its
+            # output: it is given a 1 with the gradient of the stable form.
+            value = tf.stop_gradient(found)
+            slope = tf.where(tf.math.is_finite(value), found - value, tf.zeros_like(value))
+            one = tf.exp(slope)
+        self.matches[self.guard] += 1
+        give_input(operation, 0, one)
+        with graph.as_default():
+            return [operation.outputs[0] + value]
 
     def _note_share(self, graph: tf.Graph, given: tf.Tensor, kept: tf.Tensor) -> None:
         """Note the share that is held, where somebody collects it and it comes out of the graph."""
@@ -259,6 +173,15 @@ class _Rewire:
         if collecting[0] is graph and self.guard.epsilon:
             moved = tf.cast(tf.not_equal(given, kept), "float32")
             collecting[1].append(tf.reduce_mean(moved))
+
+    def _near(self) -> bool:
+        """Say whether the file that the guard names computes the operation, or its layer."""
+        frame = sys._getframe(3)
+        if self.guard.source is None:
+            return innermost_layer(frame) is self.layer
+        line = innermost_line(frame)
+        file, _, _ = self.guard.source.rpartition(":")
+        return line is not None and line.source.rpartition(":")[0] == file
 
     def _named(self) -> bool:
         """Say whether the operation that is being created is the one that the guard names."""
@@ -271,17 +194,6 @@ class _Rewire:
         return innermost_layer(frame) is self.layer
 
 
-def _kept(
-    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float
-) -> dict[int, tf.Tensor]:
-    """Return which inputs of an operation are kept in its domain, and what they become."""
-    index, domain = operation.operand, operation.domain
-    exponent = inputs[1:] if domain is BASE else ()
-    # The infinite factor may be either.
-    indices = range(len(inputs)) if domain is FINITE else (index,)
-    return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}
-
-
 @contextmanager
 def _active(rewire: _Rewire) -> Iterator[None]:
     if is_called_with_operations(rewire):  # a guarded step has called a guarded layer
@@ -291,7 +203,7 @@ def _active(rewire: _Rewire) -> Iterator[None]:
         yield
 
 
-def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
+def hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
     function = getattr(owner, name)
 
     def in_graph(*args, **kwargs):

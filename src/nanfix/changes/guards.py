@@ -19,7 +19,8 @@ class Guard:
     gradient is not finite.
 
     With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest
-    along the last axis. `operation` is TensorFlow's name of it. It is guarded wherever `source`
+    along the last axis. `operation` is TensorFlow's name of it, or LOG_OF_EXPONENTIALS for every
+    logarithm of those, which is computed without them then. It is guarded wherever `source`
     ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the
     layer at the address `layer`. `code` is the function and the text of that line, by which it is
     found again when the file has changed.

@@ -201,6 +201,10 @@ class Run:
 
         return type(self.model).train_step is keras.Model.train_step
 
+    def address_of(self, name: str | None) -> str | None:
+        """Return the address of the layer called `name`, if the model has one."""
+        return next((at for at, layer in self.members.items() if layer.name == name), None)
+
     @property
     def has_stock_objective(self) -> bool:
         """Whether the loss that is trained on is computed by Keras' own method, in

@@ -14,6 +14,7 @@ from nanfix.records.source_changes import GuardChange
 from nanfix.records.unsafe_operations import (
     BASE,
     FINITE,
+    LOG_OF_EXPONENTIALS,
     UNSAFE_OPERATIONS,
     Domain,
     UnsafeOperation,
@@ -66,6 +67,9 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         NoPlaceError: no call on the line is known to compute it.
     """
     source = files.source(change.file)
+    if change.operation == LOG_OF_EXPONENTIALS:
+        _write_logsumexp(source)
+        return
     operation = UNSAFE_OPERATIONS.get(change.operation)
     nodes = (
         []
@@ -105,6 +109,43 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
             operand,
             lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))),
         )
+
+
+def _write_logsumexp(source: Source) -> None:
+    """Plan a logsumexp for every log(sum(exp(...))) in the file. Raises NoPlaceError where there is
+    none in one expression.
+    """
+    logarithms = [
+        node
+        for node in source.syntax.within(source.syntax.module)
+        if isinstance(node, cst.Call) and source.called(node) == "log" and _exponents(source, node)
+    ]
+    if not logarithms:
+        raise NoPlaceError(
+            "no log(sum(exp(...))) stands in one expression: write the logsumexp by hand"
+        )
+    for node in logarithms:
+        tensorflow = _is_tensorflow(source, node)
+        name = _Package(source, tensorflow).name("reduce_logsumexp" if tensorflow else "logsumexp")
+
+        def written(updated: cst.Call, name: str = name) -> cst.BaseExpression:
+            total = cst.ensure_type(updated.args[0].value, cst.Call)
+            exponential = cst.ensure_type(total.args[0].value, cst.Call)
+            first = total.args[0].with_changes(value=exponential.args[0].value)
+            function = cst.parse_expression(name)
+            return updated.with_changes(func=function, args=[first, *total.args[1:]])
+
+        source.change(node, written)
+
+
+def _exponents(source: Source, logarithm: cst.Call) -> bool:
+    """Say whether a logarithm is taken of a sum of exponentials, and of nothing else."""
+    total = logarithm.args[0].value if len(logarithm.args) == 1 else None
+    if not isinstance(total, cst.Call) or source.called(total) not in ("sum", "reduce_sum"):
+        return False
+    summed = total.args[0].value if total.args else None
+    exponential = isinstance(summed, cst.Call) and source.called(summed) == "exp"
+    return exponential and len(summed.args) == 1  # pyright: ignore
 
 
 def _name_numbers(source: Source, nodes: list[Any], epsilon: float) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
 LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
 LOWEST = -8.5e37  # a float32 to which others can be added
+# The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
+LOG_OF_EXPONENTIALS = "Log of exponentials"
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
 
 

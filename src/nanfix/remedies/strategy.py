@@ -41,6 +41,8 @@ class Strategy(ABC):
             not, training starts again from the initial weights.
         discards_data: whether it leaves rows of the user's data out; tried after the strategies of
             its tier that keep them.
+        instead_of: the names of strategies that treat the same causes less well, as one does that
+            caps the loss, by which it looks lower: where this one works, they come last.
         reference: where the method comes from.
     """
 
@@ -50,6 +52,7 @@ class Strategy(ABC):
     eases: ClassVar[frozenset[Cause]] = frozenset()
     keeps_weights: ClassVar[bool] = True
     discards_data: ClassVar[bool] = False
+    instead_of: ClassVar[frozenset[str]] = frozenset()
     reference: ClassVar[str] = ""
 
     def answers(self, diagnosis: Diagnosis) -> bool:

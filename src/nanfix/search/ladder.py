@@ -8,7 +8,7 @@ where a killed search stood.
 
 import itertools
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nanfix.remedies.strategy import Tier
@@ -58,7 +58,7 @@ class Family:
 
     `indicated` says that strong evidence names a cause it treats, `called_for` that it
     belongs to what is tried together, `last_resort` that it does not remove any of the
-    causes, but may ease one.
+    causes, but may ease one. Where it works, the strategies that it is `instead_of` come last.
     """
 
     strategy: str
@@ -67,6 +67,7 @@ class Family:
     called_for: bool = False
     indicated: bool = True
     last_resort: bool = False
+    instead_of: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -200,7 +201,7 @@ def stable_losses(results: Results) -> dict[Candidate, float]:
 
 def choose(
     results: Results,
-    families: Iterable[Family],
+    families: Collection[Family],
     baseline: float = math.inf,
     noise: float = 0.0,
 ) -> list[Candidate]:
@@ -217,7 +218,14 @@ def choose(
     stable = stable_losses(results)
     if not stable:
         return []
-    highest = limit(min(stable.values()), baseline, noise)
+    worse = {
+        name
+        for family in families
+        for name in family.instead_of
+        if any(family.strategy in dict(candidate) for candidate in stable)
+    }
+    best = {c: loss for c, loss in stable.items() if not worse & {*dict(c)}} or stable
+    highest = limit(min(best.values()), baseline, noise)
     tiers = {family.strategy: family.tier for family in families}
 
     def size(candidate: Candidate) -> tuple[int, int, int, float]:
@@ -225,8 +233,9 @@ def choose(
         tier = sum(tiers[name] for name, _ in candidate)
         return len(candidate), tier, strength, stable[candidate]
 
-    good = sorted((c for c in stable if stable[c] <= highest), key=size)
-    return good + sorted((c for c in stable if stable[c] > highest), key=lambda c: stable[c])
+    good = sorted((c for c in best if stable[c] <= highest), key=size)
+    others = sorted(stable, key=lambda c: (c not in best, stable[c]))
+    return good + [candidate for candidate in others if candidate not in good]
 
 
 def in_order(candidate: Candidate, families: tuple[Family, ...]) -> Candidate:

@@ -125,7 +125,15 @@ def build_space(
             treated, covered = treated - covered, covered | treated
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
         families.append(
-            Family(name, int(strategy.tier), len(levels[name]), called_for, indicated, last_resort)
+            Family(
+                name,
+                int(strategy.tier),
+                len(levels[name]),
+                called_for,
+                indicated,
+                last_resort,
+                strategy.instead_of,
+            )
         )
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(families), levels, hp, diagnosis, run, plan, refused)

@@ -1,0 +1,140 @@
+"""What keeps the operand of an operation inside a domain, in a graph; in words and in source it
+stands in `records.unsafe_operations`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from ml_dtypes import finfo
+
+from nanfix.records.unsafe_operations import (
+    ABOVE_LOWEST,
+    ABOVE_MINUS_ONE,
+    ABOVE_ONE,
+    ABOVE_ZERO,
+    AWAY_FROM_ZERO,
+    BASE,
+    BELOW_LIMIT,
+    FINITE,
+    INSIDE_ONE,
+    REGULAR,
+    WITHIN_LIMITS,
+    ZERO_OR_AWAY,
+    Domain,
+    UnsafeOperation,
+)
+
+
+def _above_zero(x, e):
+    return tf.maximum(x, _edge(x, e))
+
+
+def _above_minus_one(x, e):
+    return tf.maximum(x, -_below_one(x, e))
+
+
+def _above_one(x, e):
+    return tf.maximum(x, 2 - _below_one(x, e))
+
+
+def _inside_one(x, e):
+    one = _below_one(x, e)
+    return tf.clip_by_value(x, -one, one)
+
+
+def _below_limit(x, e):
+    """exp(x) stays below 1 / e, and so far below the largest number that many of them
+    can be added up.
+
+    For an e of 0 it is at most 1 instead, relative to the largest along the last axis.
+    """
+    if e == 0:
+        return x - tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
+    largest = float(finfo(x.dtype.as_numpy_dtype).max)
+    return tf.minimum(x, tf.constant(min(-math.log(e), 0.9 * math.log(largest)), x.dtype))
+
+
+def _within_limits(x, e):
+    """cosh(x) and sinh(x) stay as far below the largest number as exp(x) does."""
+    return tf.maximum(_below_limit(x, e), -tf.constant(-math.log(e), x.dtype))
+
+
+def _above_lowest(x, e):
+    """-inf becomes a number so low that its share is 0 beside any other, and a row of
+    nothing else is no row of NaN.
+    """
+    lowest = float(finfo(x.dtype.as_numpy_dtype).min)
+    return tf.maximum(x, tf.constant(max(-1 / e, lowest / 4), x.dtype))
+
+
+def _finite(x, e):
+    """An infinity becomes a number so great that it masks all the same."""
+    return -_above_lowest(-_above_lowest(x, e), e)
+
+
+def _away_from_zero(x, e):
+    if e == 0:
+        # What is divided by it is 0, and so is the gradient.
+        return tf.where(tf.equal(x, 0), tf.constant(math.inf, x.dtype), x)
+    edge = _edge(x, e)
+    return tf.where(tf.abs(x) < edge, tf.where(x < 0, -edge, edge), x)
+
+
+def _zero_or_away(x, e):
+    """DivNoNan by exactly 0 is 0 by the user's will."""
+    return tf.where(tf.equal(x, 0), x, _away_from_zero(x, e))
+
+
+def _regular(matrix, e):
+    return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
+
+
+def _base(base, e, exponent):
+    """A base may be negative under a whole exponent, and zero too where that is at least 1."""
+    known = tf.get_static_value(exponent)
+    if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
+        return base
+    whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
+    return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
+
+
+def _edge(x: tf.Tensor, e: float) -> tf.Tensor:
+    """Return e, or so much more that 1 / e**2, which the gradient of a division holds,
+    does not overflow.
+    """
+    return tf.constant(max(e, math.sqrt(float(finfo(x.dtype.as_numpy_dtype).tiny))), x.dtype)
+
+
+def _below_one(x: tf.Tensor, e: float) -> tf.Tensor:
+    """Return 1 - e, or the next number below 1 that the gradient can still tell from 1."""
+    return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
+
+
+# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
+IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
+    ABOVE_ZERO: _above_zero,
+    ABOVE_MINUS_ONE: _above_minus_one,
+    ABOVE_ONE: _above_one,
+    INSIDE_ONE: _inside_one,
+    BELOW_LIMIT: _below_limit,
+    WITHIN_LIMITS: _within_limits,
+    ABOVE_LOWEST: _above_lowest,
+    FINITE: _finite,
+    AWAY_FROM_ZERO: _away_from_zero,
+    ZERO_OR_AWAY: _zero_or_away,
+    REGULAR: _regular,
+    BASE: _base,
+}
+
+
+def kept(
+    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float
+) -> dict[int, tf.Tensor]:
+    """Return which inputs of an operation are kept in its domain, and what they become."""
+    index, domain = operation.operand, operation.domain
+    exponent = inputs[1:] if domain is BASE else ()
+    # The infinite factor may be either.
+    indices = range(len(inputs)) if domain is FINITE else (index,)
+    return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}

@@ -1,0 +1,111 @@
+"""The logarithm of a sum of exponentials, told from the graph and computed without them.
+
+log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite. Blanchard, Higham &
+Higham (2021), Accurately computing the log-sum-exp and softmax functions,
+doi:10.1093/imanum/draa038.
+"""
+
+import operator
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from ml_dtypes import finfo
+
+DEPTH = 12  # operations that are looked through, one behind the other
+SAME = ("Identity", "StopGradient")
+PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
+# What is positive, or 0, whatever it is computed of.
+POSITIVE = ("Exp", "Softmax", "Softplus", "Sigmoid", "Square", "Abs", "Sqrt", "Rsqrt", "OneHot")
+# What is positive where all that it is computed of is.
+KEEPS_SIGN = (
+    "AddV2", "AddN", "BroadcastTo", "Cast", "ConcatV2", "ExpandDims", "GatherV2", "Identity", "Max",
+    "Mean", "Min", "Mul", "Pack", "Prod", "RealDiv", "Reciprocal", "Reshape", "Split", "SplitV",
+    "Squeeze", "StridedSlice", "Sum", "Tile", "Transpose",
+)  # fmt: skip
+
+
+def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
+    """Return log(x) computed without the exponentials that x is made of, in the same graph; None
+    where it is made of something else.
+    """
+    operation = x.op
+    if not depth:
+        return None
+    if operation.type in SAME:
+        return stable_log(operation.inputs[0], depth - 1)
+    if operation.type == "AddV2":
+        return _joined(operation.inputs, _positive_log, depth - 1, _log_of_sum)
+    if operation.type == "Sum":
+        product = _product(operation.inputs[0], depth - 1)
+        if product is None:
+            return None
+        kept = operation.get_attr("keep_dims")
+        return tf.reduce_logsumexp(product, operation.inputs[1], keepdims=kept)
+    return _product(x, depth)
+
+
+def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
+    """Return the logarithm of a product of at least one exponential and of positive factors."""
+    operation = x.op
+    if operation.type in SAME and depth:
+        return _product(operation.inputs[0], depth - 1)
+    if operation.type == "Exp":
+        return operation.inputs[0]
+    if operation.type not in PRODUCTS or not depth:
+        return None
+    return _joined(operation.inputs, _log_of_factor, depth - 1, PRODUCTS[operation.type])
+
+
+def _joined(
+    parts: Sequence[tf.Tensor],
+    other: Callable[[tf.Tensor], tf.Tensor | None],
+    depth: int,
+    join: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> tf.Tensor | None:
+    """Return the joined logarithms of two parts, of which one is made of exponentials and the
+    `other` may be something else; None where neither is, or one is not known to be positive.
+    """
+    stable = [stable_log(part, depth) for part in parts]
+    if all(each is None for each in stable):
+        return None
+    left, right = (
+        other(part) if each is None else each for part, each in zip(parts, stable, strict=True)
+    )
+    return None if left is None or right is None else join(left, right)
+
+
+def _log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    greater = tf.stop_gradient(tf.maximum(left, right))
+    return greater + tf.math.log(tf.exp(left - greater) + tf.exp(right - greater))
+
+
+def _positive_log(x: tf.Tensor) -> tf.Tensor | None:
+    """Return the logarithm of a constant above 0, such as what keeps a sum from being 0."""
+    known = tf.get_static_value(x)
+    return tf.math.log(x) if known is not None and (known > 0).all() else None
+
+
+def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
+    """Return the logarithm of what is never negative; of 0 that of the smallest number."""
+    if not _is_positive(x, DEPTH):
+        return None
+    smallest = float(finfo(x.dtype.as_numpy_dtype).tiny)
+    return tf.math.log(tf.maximum(x, tf.constant(smallest, x.dtype)))
+
+
+def _is_positive(x: tf.Tensor, depth: int) -> bool:
+    """Say whether a tensor can hold no number below 0, as far as its graph shows."""
+    known, operation = tf.get_static_value(x), x.op
+    if known is not None:
+        return bool((known >= 0).all())
+    if operation.type in POSITIVE:
+        return True
+    given = [each for each in operation.inputs if each.dtype.is_floating]
+    if not given or not depth:
+        return operation.type == "Cast"  # of a truth value, or a count
+    positive = [_is_positive(each, depth - 1) for each in given]
+    return (
+        any(positive)
+        if operation.type == "Maximum"
+        else (operation.type in KEEPS_SIGN and all(positive))
+    )

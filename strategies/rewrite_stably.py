@@ -1,0 +1,61 @@
+"""Compute a formula in the form that neither overflows nor underflows."""
+
+from nanfix.changes.guards import Guard, Guards
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+from nanfix.remedies.strategy import Strategy, Tier
+
+PARTS = ("Exp", "Log")
+
+
+class RewriteStably(Strategy):
+    """Compute log(sum(w * exp(a))) as logsumexp(a + log(w)), equal where both are finite.
+
+    So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
+    is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
+    formula is told from the graph, where the exponential or the logarithm that failed is part of
+    one. Does not help where the model runs eagerly, nor where factors may be negative.
+
+    Reference: Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and softmax
+    functions, doi:10.1093/imanum/draa038.
+    """
+
+    name = "rewrite-stably"
+    tier = Tier.NUMERICS
+    treats = frozenset({Cause.LOSS_DOMAIN, Cause.LAYER_DOMAIN, Cause.GRADIENT_SINGULARITY})
+    instead_of = frozenset({"guard-unsafe-operations"})
+    reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
+
+    def refusal(self, diagnosis, run, plan):
+        place = diagnosis.place
+        if run.model.run_eagerly:
+            return "the model runs eagerly, where no operation can be replaced"
+        if place.operation not in PARTS or place.phase not in (
+            Phase.FORWARD,
+            Phase.LOSS,
+            Phase.GRADIENT,
+        ):
+            return "what failed is no part of a logarithm of exponentials"
+        if place.source is None and run.address_of(place.layer) is None:
+            return "neither a layer nor a line of the user's code computes the operation"
+        return None
+
+    def space(self, hp, diagnosis, run, plan):
+        place = diagnosis.place
+        layer = run.address_of(place.layer)
+        return {"source": place.source, "layer": layer, "code": place.code}
+
+    def apply(self, run, plan, *, source, layer, code=None):
+        guard = Guard(LOG_OF_EXPONENTIALS, source, layer, 0.0, code)
+        return plan.with_change(Guards((guard,)))
+
+    def explain(self, params):
+        place = f"at {params['source']}" if params["source"] else f"in layer {params['layer']}"
+        return (
+            f"Compute the logarithm of exponentials {place} as a logsumexp; a saved model does not "
+            "hold this form, so put it into the source."
+        )
+
+    def snippet(self, params):
+        return "keras.ops.logsumexp(a, axis=...)  # instead of log(sum(exp(a)))"

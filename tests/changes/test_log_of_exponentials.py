@@ -1,0 +1,68 @@
+"""Logarithms of exponentials in their stable form: what float64 gives, value and gradient."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from guarding import guard_of, value_and_slope
+from keras import ops
+
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+
+
+def mixture(x):
+    """The density of a mixture of two normal distributions, as it is written by hand."""
+    shares = ops.softmax(ops.stack([x, -x], axis=-1))
+    means, deviations = ops.convert_to_tensor(np.array([0.0, 3.0], x.dtype.name)), 0.5
+    z = (x[:, None] - means) / deviations
+    densities = ops.exp(-0.5 * ops.square(z)) / (deviations * np.sqrt(2 * np.pi))
+    return ops.log(ops.sum(shares * densities, axis=-1))
+
+
+def recursion(x):
+    """Two steps of the forward algorithm of a hidden Markov model."""
+    forward = x[:, None] + [0.0, 1.0]
+    for _ in range(2):
+        steps = forward[:, :, None] + [[0.0, -1.0], [2.0, 0.5]]
+        forward = ops.log(ops.sum(ops.exp(steps), axis=1))
+    return forward[:, 0]
+
+
+FORMS = {
+    "sum": lambda x: ops.log(ops.sum(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
+    "kept": lambda x: ops.log(ops.sum(ops.exp(x[:, None]), axis=1, keepdims=True))[:, 0],
+    "recursion": recursion,
+    "one": lambda x: tf.math.log(tf.exp(-x)),
+    "density": lambda x: ops.log(ops.exp(-0.5 * ops.square(x)) / np.sqrt(2 * np.pi)),
+    "softplus": lambda x: ops.log(1.0 + ops.exp(x)),
+    "floor": lambda x: ops.log(ops.exp(-ops.square(x)) + 1e-30),
+    "quotient": lambda x: ops.log(ops.exp(x) / ops.sum(ops.exp(x[:, None] * [1.0, 2.0]), axis=1)),
+    "mixture": mixture,
+}
+POINTS = [-200.0, -3.0, 0.0, 2.0, 90.0, 500.0]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("form", FORMS)
+def test_value_and_gradient_are_those_of_wider_numbers(form, jit_compile):
+    function = FORMS[form]
+    guard = guard_of(LOG_OF_EXPONENTIALS, function)
+    wide = np.float64(
+        [p for p in POINTS if abs(p) < (20 if form in ("density", "mixture") else 95)]
+    )
+    expected = value_and_slope(function, None, wide)
+    found = value_and_slope(function, guard, np.float32(wide), jit_compile=jit_compile)
+    for seen, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
+    far = value_and_slope(function, guard, np.float32(POINTS))
+    assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
+
+
+def test_what_may_be_negative_is_left_alone():
+    def of_difference(x):
+        return ops.log(ops.sum(x[:, None] * ops.exp(x[:, None] * [1.0, 2.0]), axis=1))
+
+    x = np.float32([1.0, 2.0])
+    plain = value_and_slope(of_difference, None, x)
+    guarded = value_and_slope(of_difference, guard_of(LOG_OF_EXPONENTIALS, of_difference), x)
+    for before, after in zip(plain, guarded, strict=True):
+        np.testing.assert_array_equal(before, after)

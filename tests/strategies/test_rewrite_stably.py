@@ -1,0 +1,74 @@
+"""rewrite-stably: a formula that over- or underflows is computed in its stable form."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import nanfix
+from nanfix import Outcome
+from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.plan import Plan
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+from nanfix.remedies.registry import get
+from nanfix.testing import contract
+
+NAME = "rewrite-stably"
+
+
+def of_mixture(y, p):
+    """The likelihood of two normal distributions; far from both it underflows."""
+    means, deviations = p[:, :2], ops.softplus(p[:, 2:4]) + 0.05
+    shares = ops.softmax(p[:, 4:])
+    density = ops.exp(-0.5 * ops.square((y - means) / deviations)) / deviations
+    return -ops.log(ops.sum(shares * density, axis=-1))
+
+
+def of_scores(y, p):
+    """A crossentropy by hand, of scores that are great from the start."""
+    scores = 200.0 * p
+    picked = ops.sum(ops.one_hot(ops.cast(y[:, 0], "int32"), 3) * scores, axis=-1)
+    return ops.log(ops.sum(ops.exp(scores), axis=1)) - picked
+
+
+def trained(loss, units, targets):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(160, 4)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(units)]
+    )
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    report = nanfix.fit(model, x, targets(x), epochs=8, batch_size=16, verbose=0)
+    return report
+
+
+@pytest.mark.parametrize(
+    ("loss", "units", "targets"),
+    [
+        (of_mixture, 6, lambda x: 30.0 + 8.0 * np.sign(x[:, :1]) + x[:, 1:2]),
+        (of_scores, 3, lambda x: (x[:, :1] > 0) + (x[:, 1:2] > 0.5)),
+    ],
+)
+def test_the_stable_form_is_preferred_to_a_guard_that_caps_the_loss(loss, units, targets):
+    report = trained(loss, units, lambda x: targets(x).astype("float32"))
+    assert report.outcome is Outcome.REPAIRED
+    assert NAME in [edit.strategy for edit in report.fix.edits]
+    assert "as a logsumexp" in str(report.fix)
+    assert report.history["loss"][-1] < report.history["loss"][0]
+
+
+def test_it_is_for_exponentials_and_logarithms_alone():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    run = contract.run_of(model, np.zeros((4, 4), "float32"), np.zeros((4, 1), "float32"))
+    for operation, applies in (("Exp", True), ("Log", True), ("Sqrt", False)):
+        place = Place(Phase.LOSS, None, operation, "loss.py:3")
+        assert (
+            contract.applies(get(NAME), contract.diagnosis(Cause.LOSS_DOMAIN, place=place), run)
+            is applies
+        )
+    plan = get(NAME).apply(run, Plan(), source="loss.py:3", layer=None)
+    guard = Guard(LOG_OF_EXPONENTIALS, "loss.py:3", None, 0.0)
+    assert plan.of(Guards) == Guards((guard,))
