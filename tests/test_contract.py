@@ -23,6 +23,7 @@ PLACES = (
     Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"),
     Place(Phase.UPDATE),
     Place(Phase.LOSS),
+    Place(Phase.LOSS, operation="Log", source="loss.py:3"),
 )
 
 

@@ -255,3 +255,30 @@ def test_an_output_without_life_is_no_repair():
     )
     assert report.outcome is Outcome.FINITE
     assert "it predicts the same for all rows (dense" in str(report)
+
+
+def test_where_only_the_loss_is_infinite_the_training_goes_on_as_keras_does():
+    """Of some rows the loss is infinite whatever is predicted; its gradient is that of the rest."""
+
+    def loss(y, p):
+        never = tf.where(y > 1.0, np.inf, 0.0)
+        return ops.mean(ops.square(y - p) + tf.stop_gradient(never), axis=-1)
+
+    class Ends(keras.callbacks.Callback):
+        count = 0
+
+        def on_train_end(self, logs=None):
+            self.count += 1
+
+    x, y = explosions.table()
+    expected = explosions.mlp(keras.optimizers.SGD(0.05), loss)
+    expected.fit(x, y, epochs=6, batch_size=16, shuffle=False, verbose=0)
+    model, ends = explosions.mlp(keras.optimizers.SGD(0.05), loss), Ends()
+    arguments = {"epochs": 6, "batch_size": 16, "shuffle": False, "verbose": 0}
+    report = nanfix.fit(
+        model, x, y, strategies=["lower-learning-rate"], throw=False, callbacks=[ends], **arguments
+    )
+    assert report.outcome is Outcome.EXHAUSTED and ends.count == 1
+    assert report.history["loss"] == [math.inf] * 6
+    for trained, plain in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(trained, plain, rtol=1e-5)

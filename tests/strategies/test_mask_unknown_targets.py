@@ -92,6 +92,14 @@ def test_all_rows_go_on_teaching(training, cause):
     assert report.history["loss"][-1] < 0.7 * report.history["loss"][0]
 
 
+def situations():
+    return {
+        "two outputs": contract.run_of(*two_outputs()),
+        "sequences": contract.run_of(*sequences()),
+        "tokens": contract.run_of(*tokens()),
+    }
+
+
 def run_of(y, loss="mse"):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(y.shape[-1])])
     model.compile("sgd", loss)

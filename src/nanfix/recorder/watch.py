@@ -79,6 +79,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
     start: Snapshot | None = None,
     begun: "Sequence[keras.callbacks.Callback]" = (),
     judged: bool = True,
+    through: bool = False,
 ) -> Watched:
     """Run `model.fit` on `data` until it ends or turns non-finite.
 
@@ -90,6 +91,8 @@ def watch(  # long: a third is its docstring, a fifth its answer
             model's already.
         begun: the callbacks that went through the training that was rolled back: to
             them this is still the same one.
+        through: whether to train on as Keras does where the loss turns non-finite; nothing is
+            recorded then.
         judged: whether a training that goes on from a snapshot is judged before it counts; else
             callbacks hear of its end at once.
 
@@ -110,6 +113,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
         watching.net,
         stop_diverged=watching.stop_diverged,
     )
+    recorder.failed = through
     arguments = data.fit_arguments()
     taking_part = callbacks if watching.writes else without_writers(callbacks)
     origin = (start.epoch, start.callbacks) if start is not None else None

@@ -15,7 +15,7 @@ from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import faults
-from nanfix.model.snapshot import Snapshot
+from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.recorder.callbacks import end
 from nanfix.recorder.outset import Outset
 from nanfix.recorder.watch import Watched, merged_history, watch
@@ -37,8 +37,13 @@ from nanfix.search.verdict import (
 )
 
 UNJUDGED = (
-    "The model has no call of its own, so it could not be evaluated: the training is finite, "
-    "whether it learns is not known."
+    "The model could not be evaluated, since it has no call of its own or no targets that its loss "
+    "takes: the training is finite, whether it learns is not known."
+)
+
+AS_KERAS = (
+    "The loss is not finite, but its gradient is: trained on as Keras does, the model is finite, "
+    "as it is without nanfix. Look for rows whose loss is infinite whatever is predicted."
 )
 
 UNPROVED = (
@@ -95,6 +100,40 @@ class Adoption:
         if report is None:  # what comes next looks at the user's own model
             self._bench.take_back()
         return report
+
+    def as_keras(self, diagnosis: Diagnosis) -> Report | None:
+        """Return the report of the training as Keras would have gone on with it, where that leaves
+        a finite model: the loss was not finite, but its gradient was. None where it does not.
+        """
+        if diagnosis.gradient_norm is None:
+            return None
+        return self._caught(partial(self._as_keras, diagnosis))
+
+    def _as_keras(self, diagnosis: Diagnosis) -> Report | None:
+        run, recording = self._run, self._run.recording
+        start = [snapshot for snapshot in recording.snapshots if snapshot.step == 0][-1]
+        say(run.data, "nanfix: nothing worked; training on as Keras does.")
+        run.written.keep()
+        run.data.rewind(start.total)
+        self._bench.prepare(Plan(), start, run.seed)
+        watching = replace(run.watching, store=None)
+        after = watch(run.model, run.data, watching, start=start, begun=run.begun, through=True)
+        run.begun = after.begun
+        if nonfinite_variables(run.model):
+            return None
+        end(run.begun, after.history)
+        run.begun = ()
+        history, epoch = merged_history(run.watched, after, start.epoch)
+        return Report(
+            outcome=Outcome.EXHAUSTED,
+            model=run.model,
+            history=history,
+            epoch=epoch,
+            params=dict(after.params),
+            diagnosis=diagnosis,
+            notes=(*run.watched.notes, *self._notes, AS_KERAS),
+            run=run.run.outline(),
+        )
 
     def failure(self, fix: Fix) -> Diagnosis | None:
         """Train with `fix` until that fails, and return why; None when it does not."""

@@ -63,6 +63,7 @@ class Repair:
         try:
             report = self._rounds(diagnosis, strategies, budget, deadline, folder)
             report = report or self._settled(diagnosis)
+            report = report or self._adopting().as_keras(diagnosis)
         finally:
             self._bench.close()
         if report is None:
@@ -94,9 +95,7 @@ class Repair:
             if number == 0:
                 baselines = self._measured(space)
             judge = Judge(self._run.failed, self._bench, baselines, base_fix, self._net)
-            adoption = self._adoption = self._adoption or Adoption(
-                self._run, self._bench, judge, self._notes
-            )
+            adoption = self._adopting(judge)
             this_round = SearchRound(
                 self._run,
                 space,
@@ -129,6 +128,13 @@ class Repair:
             another = f"{found.cause.sentence}, {found.place}"
             self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
         return None
+
+    def _adopting(self, judge: Judge | None = None) -> Adoption:
+        """Return what trains with fixes, made with the first judge there is."""
+        if self._adoption is None:
+            judge = judge or Judge(self._run.failed, self._bench, Baselines(), net=self._net)
+            self._adoption = Adoption(self._run, self._bench, judge, self._notes)
+        return self._adoption
 
     def _settled(self, diagnosis: Diagnosis) -> Report | None:
         """Return the report of a training that stays finite, where none learned; None where none
