@@ -57,12 +57,24 @@ def test_value_and_gradient_are_those_of_wider_numbers(form, jit_compile):
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
 
 
-def test_what_may_be_negative_is_left_alone():
+@pytest.mark.parametrize("factor", [lambda x: x, lambda x: ops.cast(ops.cast(x, "int32"), x.dtype)])
+def test_what_may_be_negative_is_left_alone(factor):
     def of_difference(x):
-        return ops.log(ops.sum(x[:, None] * ops.exp(x[:, None] * [1.0, 2.0]), axis=1))
+        return ops.log(ops.sum(factor(x)[:, None] * ops.exp(x[:, None] * [1.0, 2.0]), axis=1))
 
-    x = np.float32([1.0, 2.0])
+    x = np.float32([-1.0, 1.0, 2.0])
     plain = value_and_slope(of_difference, None, x)
     guarded = value_and_slope(of_difference, guard_of(LOG_OF_EXPONENTIALS, of_difference), x)
     for before, after in zip(plain, guarded, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_what_a_mask_leaves_out_stays_out_however_great_it_is():
+    def of_kept(x):
+        kept = ops.cast(ops.stack([x < 50.0, x > 0.0], axis=1), x.dtype)
+        return ops.log(ops.sum(kept * ops.exp(ops.stack([x, -x], axis=1)), axis=1))
+
+    guard = guard_of(LOG_OF_EXPONENTIALS, of_kept)
+    value, slope = value_and_slope(of_kept, guard, np.float32([-3.0, 60.0, 200.0]))
+    np.testing.assert_allclose(value, [-3.0, -60.0, -200.0], rtol=1e-6)
+    np.testing.assert_allclose(slope, [1.0, -1.0, -1.0], rtol=1e-5)

@@ -86,11 +86,15 @@ def _positive_log(x: tf.Tensor) -> tf.Tensor | None:
 
 
 def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
-    """Return the logarithm of what is never negative; of 0 that of the smallest number."""
+    """Return the logarithm of what is never negative; of 0 a number so low that no exponent makes
+    up for it.
+    """
     if not _is_positive(x, DEPTH):
         return None
-    smallest = float(finfo(x.dtype.as_numpy_dtype).tiny)
-    return tf.math.log(tf.maximum(x, tf.constant(smallest, x.dtype)))
+    lowest = tf.constant(float(finfo(x.dtype.as_numpy_dtype).min) / 4, x.dtype)
+    some = x > 0
+    # Of what is left out, no infinite slope may come back.
+    return tf.where(some, tf.math.log(tf.where(some, x, tf.ones_like(x))), lowest)
 
 
 def _is_positive(x: tf.Tensor, depth: int) -> bool:
@@ -102,7 +106,7 @@ def _is_positive(x: tf.Tensor, depth: int) -> bool:
         return True
     given = [each for each in operation.inputs if each.dtype.is_floating]
     if not given or not depth:
-        return operation.type == "Cast"  # of a truth value, or a count
+        return operation.type == "Cast" and operation.inputs[0].dtype is tf.bool
     positive = [_is_positive(each, depth - 1) for each in given]
     return (
         any(positive)
