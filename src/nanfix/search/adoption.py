@@ -15,9 +15,10 @@ from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import faults
-from nanfix.model.snapshot import Snapshot, nonfinite_variables
+from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
 from nanfix.recorder.callbacks import end
 from nanfix.recorder.outset import Outset
+from nanfix.recorder.recording import OUTGROWN
 from nanfix.recorder.watch import Watched, merged_history, watch
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
@@ -103,7 +104,8 @@ class Adoption:
 
     def as_keras(self, diagnosis: Diagnosis) -> Report | None:
         """Return the report of the training as Keras would have gone on with it, where that leaves
-        a finite model: the loss was not finite, but its gradient was. None where it does not.
+        a model with weights of their usual size: the loss was not finite, but its gradient was.
+        None where it does not.
         """
         if diagnosis.gradient_norm is None:
             return None
@@ -119,7 +121,8 @@ class Adoption:
         watching = replace(run.watching, store=None)
         after = watch(run.model, run.data, watching, start=start, begun=run.begun, through=True)
         run.begun = after.begun
-        if nonfinite_variables(run.model):
+        norm = take_as_it_is(run.model).weight_norm
+        if nonfinite_variables(run.model) or norm > OUTGROWN * recording.initial.weight_norm:
             return None
         end(run.begun, after.history)
         run.begun = ()
