@@ -108,3 +108,10 @@ def test_a_training_on_rows_that_all_lack_a_label_is_not_given_up():
     model = explosions.mlp("sgd", of_what_was_measured, outputs=2)
     found = nanfix.diagnose(model, x, y, epochs=2, batch_size=16, verbose=0)
     assert found.cause is Cause.EMPTY_REDUCTION and found.hopeless is None
+
+
+def test_numbers_of_bfloat16_without_dimensions_are_seen():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, dtype="bfloat16")])
+    model.compile("sgd", lambda y, p: tf.reduce_mean(tf.cast(p, tf.bfloat16) / 0.0))
+    seen = observe(model, (tf.ones((4, 2)), tf.ones((4, 1))))
+    assert seen.operation == "RealDiv" and seen.half

@@ -53,3 +53,13 @@ def test_a_training_that_learns_in_spite_of_slow_statistics_is_repaired():
     arguments = {"epochs": 6, "batch_size": 16, "verbose": 0, "throw": False}
     report = nanfix.fit(model, x, y, strategies=["swap-optimizer"], **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED, str(report)
+
+
+def test_steps_are_counted_where_gradients_are_accumulated():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(momentum=0.5)])
+    model.compile(keras.optimizers.SGD(gradient_accumulation_steps=2), "mse")
+    x = np.ones((4, 3), "float32")
+    model.fit(x, x, epochs=2, verbose=0)
+    assert len(lagging(model)) == 1
+    model.fit(x, x, epochs=80, verbose=0)
+    assert lagging(model) == []

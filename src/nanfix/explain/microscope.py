@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.model.faults import is_raised_by_nanfix, one_line
-from nanfix.model.operations import Operation, traced
+from nanfix.model.operations import Operation, array_of, traced
 from nanfix.model.optimizers import Gradients, listening_to_updates
 from nanfix.model.training_step import Batch, loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
@@ -127,7 +127,7 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
     phase = _phase(culprit)
     origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
     inputs = [
-        np.asarray(tensor)
+        array_of(tensor)
         for tensor in culprit.inputs
         if _is_float(tensor) and tensor.shape.num_elements()
     ]
@@ -260,7 +260,7 @@ class _Microscope:
         """
         if culprit.kind in REDUCTIONS:
             return culprit.inputs[0].shape.num_elements() == 0
-        if culprit.kind not in DIVISIONS or not (np.asarray(culprit.inputs[1]) == 0).any():
+        if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():
             return False
         kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
         return bool(kinds & COUNTS) and not kinds & COMPUTED
@@ -290,16 +290,14 @@ class _Microscope:
         if reference is None or reference() is not tensor:
             number = len(self._finite)
             self._numbers[id(tensor)] = weakref.ref(tensor), number
-            self._finite.append(
-                not _is_float(tensor) or bool(np.isfinite(np.asarray(tensor)).all())
-            )
+            self._finite.append(not _is_float(tensor) or bool(np.isfinite(array_of(tensor)).all()))
             self._ranks.append(tensor.shape.rank)
         return number
 
 
 def _masks(operation: Operation) -> bool:
     """Say whether the gradient of a root is 0 at a root of 0, whose slope is infinite."""
-    root, gradient = (np.asarray(tensor) for tensor in operation.inputs[:2])
+    root, gradient = (array_of(tensor) for tensor in operation.inputs[:2])
     return bool(((root == 0) & (gradient == 0)).any())
 
 
@@ -308,12 +306,13 @@ def _is_float(tensor: tf.Tensor) -> bool:
 
 
 def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:
-    return any(_is_float(tensor) and bool(np.isnan(np.asarray(tensor)).any()) for tensor in tensors)
+    return any(_is_float(tensor) and bool(np.isnan(array_of(tensor)).any()) for tensor in tensors)
 
 
 def _norm(gradient: tf.Tensor | tf.IndexedSlices) -> float:
     """Return the norm of a gradient, in float64 but piece by piece."""
-    values = np.asarray(getattr(gradient, "values", gradient)).reshape(-1)
+    sparse = isinstance(gradient, tf.IndexedSlices)
+    values = array_of(gradient.values if sparse else gradient).reshape(-1)
     pieces = (
         values[start : start + PIECE].astype("float64") for start in range(0, len(values), PIECE)
     )
@@ -331,7 +330,7 @@ def _phase(operation: Operation) -> Phase:
 
 
 def _first_nonfinite(operation: Operation) -> np.ndarray:
-    arrays = [np.asarray(tensor) for tensor in operation.outputs if _is_float(tensor)]
+    arrays = [array_of(tensor) for tensor in operation.outputs if _is_float(tensor)]
     return next(a for a in arrays if not np.isfinite(a).all())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import keeping, measure_anew
-from nanfix.model.snapshot import read, restore, take_as_it_is
+from nanfix.model.snapshot import restore, take_as_it_is
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def lagging(model: "keras.Model") -> "list[keras.Layer]":
     optimizer = next(iter(trained_optimizers(model)), None)
     if optimizer is None or not optimizer.built:
         return []
-    steps = int(np.asarray(read(optimizer.iterations)))
+    steps = int(np.asarray(optimizer.iterations))  # a number where gradients are accumulated
     return [
         layer
         for _, layer in keeping(model)

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
 from nanfix.private.tensorflow import called_with_operations
@@ -57,6 +58,13 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
 
     with called_with_operations(callback):
         yield
+
+
+def array_of(tensor: "tf.Tensor") -> np.ndarray:
+    """Return the values of an eager tensor. By itself a bfloat16 without dimensions makes no
+    array.
+    """
+    return np.asarray(tensor.numpy())
 
 
 def kind_of(op_type: str | bytes) -> str:
