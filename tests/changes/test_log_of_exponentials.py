@@ -78,3 +78,14 @@ def test_what_a_mask_leaves_out_stays_out_however_great_it_is():
     value, slope = value_and_slope(of_kept, guard, np.float32([-3.0, 60.0, 200.0]))
     np.testing.assert_allclose(value, [-3.0, -60.0, -200.0], rtol=1e-6)
     np.testing.assert_allclose(slope, [1.0, -1.0, -1.0], rtol=1e-5)
+
+
+def test_where_no_gradient_goes_none_is_added():
+    def with_constant(x):
+        return x - ops.log(ops.stop_gradient(ops.sum(ops.exp(x[:, None] * [1.0, 2.0]), axis=1)))
+
+    x = np.float32([-1.0, 2.0])
+    guard = guard_of(LOG_OF_EXPONENTIALS, with_constant)
+    plain, guarded = (value_and_slope(with_constant, each, x) for each in (None, guard))
+    np.testing.assert_array_equal(plain[1], guarded[1])
+    np.testing.assert_allclose(plain[0], guarded[0], rtol=1e-6)

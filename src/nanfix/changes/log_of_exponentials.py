@@ -12,7 +12,7 @@ import tensorflow as tf
 from ml_dtypes import finfo
 
 DEPTH = 12  # operations that are looked through, one behind the other
-SAME = ("Identity", "StopGradient")
+SAME = "Identity"
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
 # What is positive, or 0, whatever it is computed of.
 POSITIVE = ("Exp", "Softmax", "Softplus", "Sigmoid", "Square", "Abs", "Sqrt", "Rsqrt", "OneHot")
@@ -31,7 +31,7 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
     operation = x.op
     if not depth:
         return None
-    if operation.type in SAME:
+    if operation.type == SAME:
         return stable_log(operation.inputs[0], depth - 1)
     if operation.type == "AddV2":
         return _joined(operation.inputs, _positive_log, depth - 1, _log_of_sum)
@@ -47,7 +47,7 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
 def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     """Return the logarithm of a product of at least one exponential and of positive factors."""
     operation = x.op
-    if operation.type in SAME and depth:
+    if operation.type == SAME and depth:
         return _product(operation.inputs[0], depth - 1)
     if operation.type == "Exp":
         return operation.inputs[0]
