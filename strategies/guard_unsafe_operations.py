@@ -1,6 +1,6 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
-from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
@@ -42,20 +42,14 @@ class GuardUnsafeOperations(Strategy):
 
     def refusal(self, diagnosis, run, plan):
         place = diagnosis.place
-        if run.model.run_eagerly:
-            return "the model runs eagerly, where no operation can be replaced"
-        if place.operation not in UNSAFE_OPERATIONS or place.phase not in (
-            Phase.FORWARD,
-            Phase.LOSS,
-            Phase.GRADIENT,
-        ):
-            return "no operation with a guard was seen to fail"
+        otherwise = "no operation with a guard was seen to fail"
+        refused = refusal_at(place, run, UNSAFE_OPERATIONS, otherwise)
+        if refused is not None:
+            return refused
         if diagnosis.cause is Cause.BATCH_STATISTICS and place.source is None:
             return "a stock normalization has an epsilon of its own"
         if run.address_of(place.layer) is not None:
             return None
-        if place.source is None:
-            return "neither a layer nor a line of the user's code computes the operation"
         return (
             None
             if not _bottomless(diagnosis, run)

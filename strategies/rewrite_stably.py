@@ -1,8 +1,7 @@
 """Compute a formula in the form that neither overflows nor underflows."""
 
-from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
-from nanfix.records.diagnosis import Phase
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -28,18 +27,8 @@ class RewriteStably(Strategy):
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
     def refusal(self, diagnosis, run, plan):
-        place = diagnosis.place
-        if run.model.run_eagerly:
-            return "the model runs eagerly, where no operation can be replaced"
-        if place.operation not in PARTS or place.phase not in (
-            Phase.FORWARD,
-            Phase.LOSS,
-            Phase.GRADIENT,
-        ):
-            return "what failed is no part of a logarithm of exponentials"
-        if place.source is None and run.address_of(place.layer) is None:
-            return "neither a layer nor a line of the user's code computes the operation"
-        return None
+        otherwise = "what failed is no part of a logarithm of exponentials"
+        return refusal_at(diagnosis.place, run, PARTS, otherwise)
 
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place

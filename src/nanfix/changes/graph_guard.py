@@ -85,7 +85,7 @@ def install(
         rewire = _Rewire(guard, None if guard.layer is None else layers[guard.layer], matches)
         if rewire.layer is None:
             for name in STEPS:
-                hook(model, name, rewire, undo)
+                _hook(model, name, rewire, undo)
         else:
             alike = [
                 layer
@@ -93,7 +93,7 @@ def install(
                 if guard.source and type(layer) is type(rewire.layer)
             ]
             for layer in alike or [rewire.layer]:
-                hook(layer, "call", rewire, undo)
+                _hook(layer, "call", rewire, undo)
     install_on_call(model, guards, undo, matches)
 
 
@@ -106,7 +106,7 @@ def install_on_call(
     if not type(model).call.__module__.startswith("keras."):
         for guard in guards:
             if guard.layer is None:
-                hook(model, "call", _Rewire(guard, None, matches), undo)
+                _hook(model, "call", _Rewire(guard, None, matches), undo)
 
 
 @contextmanager
@@ -148,7 +148,7 @@ class _Rewire:
         outputs. As it is the same number, all in the file of the guard are computed so: what is
         kept from overflowing in one line may overflow in the next.
         """
-        if kind != "Log" or not self._near():
+        if kind != "Log" or not self._named(nearby=True):
             return outputs
         operation = graph.get_operation_by_name(op_name)
         with graph.as_default():
@@ -174,24 +174,19 @@ class _Rewire:
             moved = tf.cast(tf.not_equal(given, kept), "float32")
             collecting[1].append(tf.reduce_mean(moved))
 
-    def _near(self) -> bool:
-        """Say whether the file that the guard names computes the operation, or its layer."""
-        frame = sys._getframe(3)
-        if self.guard.source is None:
+    def _named(self, *, nearby: bool = False) -> bool:
+        """Say whether the operation that is being created is the one that the guard names, or, with
+        `nearby`, one in the same file.
+        """
+        frame, source, code = sys._getframe(2), self.guard.source, self.guard.code
+        if source is None:
             return innermost_layer(frame) is self.layer
         line = innermost_line(frame)
-        file, _, _ = self.guard.source.rpartition(":")
-        return line is not None and line.source.rpartition(":")[0] == file
-
-    def _named(self) -> bool:
-        """Say whether the operation that is being created is the one that the guard names."""
-        frame = sys._getframe(2)
-        if self.guard.source is not None:
-            line, code = innermost_line(frame), self.guard.code
-            return line is not None and (
-                line.source == self.guard.source if code is None else line.is_that_of(code)
-            )
-        return innermost_layer(frame) is self.layer
+        if line is None:
+            return False
+        if nearby:
+            return line.source.rpartition(":")[0] == source.rpartition(":")[0]
+        return line.source == source if code is None else line.is_that_of(code)
 
 
 @contextmanager
@@ -203,7 +198,7 @@ def _active(rewire: _Rewire) -> Iterator[None]:
         yield
 
 
-def hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
+def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
     function = getattr(owner, name)
 
     def in_graph(*args, **kwargs):

@@ -1,12 +1,18 @@
 """Guards: operations that are kept inside their domain."""
 
 from collections import Counter
+from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nanfix.changes.change import Change, Workshop
+from nanfix.records.diagnosis import Phase, Place
 
+if TYPE_CHECKING:
+    from nanfix.model.run import Run
+
+COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT)  # of a step, in the model's own graph
 NO_MATCH = (
     "The guard of {operation} at {place} did nothing: no such operation was met there, as when "
     "the code has changed."
@@ -35,6 +41,21 @@ class Guard:
     @property
     def place(self) -> tuple[str, str | None, str | None]:
         return self.operation, self.source, self.layer
+
+
+def refusal_at(
+    place: Place, run: "Run", operations: Container[object], otherwise: str
+) -> str | None:
+    """Return why no guard can be put there, None where one can; `otherwise` where none of these
+    operations has failed.
+    """
+    if run.model.run_eagerly:
+        return "the model runs eagerly, where no operation can be replaced"
+    if place.operation not in operations or place.phase not in COMPUTED:
+        return otherwise
+    if place.source is None and run.address_of(place.layer) is None:
+        return "neither a layer nor a line of the user's code computes the operation"
+    return None
 
 
 @dataclass(frozen=True)

@@ -109,15 +109,11 @@ def _quantities(sample: Sample, inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [array for array, quantity in zip(inputs, marks, strict=True) if quantity]
 
 
-def _width(array: np.ndarray) -> int:
-    return array.shape[-1] if array.ndim > 1 else 1
-
-
 def look(array: np.ndarray) -> Columns:
     """Go once over an array in chunks; what is usual in a column is judged by a sample
     of its rows.
     """
-    width = _width(array)
+    width = array.shape[-1] if array.ndim > 1 else 1
     sample = finite(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])).reshape(-1, width)
     center = np.median(sample, axis=0)
     spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
@@ -177,8 +173,7 @@ def target_codes(sample: Sample) -> tuple[float, ...]:
     for array in sample.targets:
         if array.dtype.kind not in "fi" or not array.size:
             continue
-        table = np.where(np.isfinite(array), array, np.nan).reshape(-1, _width(array))
-        table = table[:, ~np.isnan(table).all(axis=0)]
+        table = feature_table(array)
         for code, columns in codes(np.where(np.isnan(table), 0.0, table)).items():
             others = np.where(table == code, np.nan, np.abs(table))[:, columns]
             if abs(code) > BEYOND * np.nanmax(others):
