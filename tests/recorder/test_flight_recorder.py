@@ -200,6 +200,40 @@ def test_learning_rates_set_by_callbacks_are_replayed():
     assert replay(model, recording, watched.incident.detected).onset == oracle.first
 
 
+class Cooled(keras.layers.Layer):
+    """Divides by a temperature, which a callback sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x):
+        return x / self.temperature
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"])
+def test_numbers_of_the_model_set_by_callbacks_are_replayed(hook):
+    """The newest snapshot is from before the temperature was 0."""
+    layer, calls = Cooled(), []
+
+    def cool(*_, **__):
+        calls.append(layer)
+        layer.temperature.assign(max(4.0 - len(calls), 0.0))
+
+    x, y = explosions.table(64)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(4), layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    callback = keras.callbacks.Callback()
+    setattr(callback, hook, cool)
+    arguments = {"epochs": 8, "batch_size": 16, "verbose": 0, "callbacks": [callback]}
+    watched = watch(model, TrainingData.of(x, y, arguments))
+    replayed = replay(model, watched.recorder.recording(), watched.incident.detected)
+    detected = watched.incident.detected
+    assert replayed.onset == detected
+    assert replayed.failing.operation == "RealDiv"
+
+
 def test_series_of_losses_is_that_of_the_steps():
     seen = []
     model, x, y, arguments = explosions.healthy()

@@ -85,9 +85,9 @@ class Rerunner:
         for step in steps:
             if not self.has_time:
                 return None
-            for variable, value in step.rates:
-                value = self._base.rate(value)
-                variable.assign(value * rate if id(variable) in scaled else value)
+            for variable, value in step.settings:
+                is_rate = id(variable) in scaled
+                variable.assign(self._base.rate(value) * rate if is_rate else value)
             loss = loss_at(step)
             if self.recording.failed(loss):
                 return Rerun(change, len(losses), len(steps))

@@ -156,19 +156,19 @@ def _looked_at(
 
 def _observed_from(state: Snapshot, model: keras.Model, step: RecordedStep) -> Observation:
     restore(state)
-    _set_rates(step)
+    _set(step)
     return observe(model, step.whole_batch)
 
 
 def _rate_of(state: Snapshot, model: keras.Model, step: RecordedStep) -> float | None:
     restore(state)
-    _set_rates(step)
+    _set(step)
     return current_learning_rate(model)
 
 
-def _set_rates(step: RecordedStep) -> None:
-    """Set the learning rates that callbacks had set for this step."""
-    for variable, value in step.rates:
+def _set(step: RecordedStep) -> None:
+    """Set what callbacks had set for this step."""
+    for variable, value in step.settings:
         variable.assign(value)
 
 
@@ -180,7 +180,7 @@ def _run_from(
     """
     if state is not None:
         restore(state)
-    _set_rates(step)
+    _set(step)
     model.reset_metrics()  # so that the loss is this step's alone
     loss, error = _run(model, step_of_keras, step.batch)
     return loss, None if error or not math.isfinite(loss) else take(model)

@@ -1,14 +1,16 @@
 """The batches since the newest snapshot, with what they take of the memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
+import tensorflow as tf
 
+from nanfix.model.object_state import plain_variables
 from nanfix.model.optimizers import base, optimizers
 from nanfix.model.snapshot import read
 from nanfix.model.training_step import Batch, Drawn, batch_bytes, whole
 from nanfix.private.objects import learning_rate_of
-from nanfix.recorder.recording import Execution, Rates, RecordedStep, recorded_steps
+from nanfix.recorder.recording import Execution, RecordedStep, Settings, recorded_steps
 
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 
@@ -19,15 +21,17 @@ class RecordedBatches:
     `first` is the first batch of the training.
 
     Args:
-        callbacks: the user's; one that acts between steps may change the learning rates there.
+        callbacks: the user's; one that acts between steps may set something there.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]):
         self.first: Batch = None
         self._executions: list[Execution] = []
         self._bytes_of_an_execution = 0
-        self._rates: Rates = ()
-        self._rates_change = any(_has_batch_hooks(callback) for callback in callbacks)
+        self._set: Settings = ()
+        self._set_between_steps = any(_has_batch_hooks(callback) for callback in callbacks)
+        # What a step left in each of the model's numbers, to see what callbacks have set since.
+        self._left: Settings | None = None
 
     @property
     def nbytes(self) -> int:
@@ -44,19 +48,27 @@ class RecordedBatches:
     def steps(self) -> tuple[RecordedStep, ...]:
         return tuple(recorded_steps(self._executions))
 
-    def read_rates(self, model: keras.Model, *, epoch_begins: bool) -> None:
-        """Note the learning rates of the execution to come, where a callback may have set them."""
-        self._rates = ()
-        if self._rates_change or epoch_begins:
+    def read_settings(self, model: keras.Model, *, epoch_begins: bool) -> None:
+        """Note what a callback may have set for the execution to come: the learning rates, and the
+        numbers of the model that are not as the last step left them, such as a temperature.
+        """
+        self._set = ()
+        if self._set_between_steps or epoch_begins:
             rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
             variables = (rate for rate in rates if isinstance(rate, keras.Variable))
-            self._rates = tuple((rate, read(rate)) for rate in variables)
+            self._set = (*((rate, read(rate)) for rate in variables), *self._changed())
 
-    def add(self, drawn: Drawn, *, epoch: int, step: int) -> None:
-        """Hold the batches of an execution whose first step is `step` (from 1) of
-        `epoch` (from 0).
+    def _changed(self) -> Settings:
+        now = ((variable, left, read(variable)) for variable, left in self._left or ())
+        return tuple((variable, value) for variable, left, value in now if value != left)
+
+    def add(self, model: keras.Model, drawn: Drawn, *, epoch: int, step: int) -> None:
+        """Hold the batches of an execution whose first step is `step` (from 1) of `epoch` (from 0),
+        and which the model has just made.
         """
-        self._executions.append(Execution(epoch, step, self._rates, drawn))
+        numbers = _numbers(model) if self._left is None else (number for number, _ in self._left)
+        self._left = tuple((number, read(number)) for number in numbers)
+        self._executions.append(Execution(epoch, step, self._set, drawn))
         if self.first is None:
             self.first = whole(drawn.first)
         # The batches of one source are about alike, so only the 1st, 2nd, 4th, 8th ... is measured.
@@ -70,8 +82,17 @@ class RecordedBatches:
         self._executions = []
 
 
+def _numbers(model: keras.Model) -> Iterator[keras.Variable | tf.Variable]:
+    """Yield the single numbers of a model that no gradient changes and no metric counts."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    for variable in (*model.non_trainable_variables, *plain_variables(model)):
+        single = tuple(variable.shape) == () and id(variable) not in metrics
+        if single and "float" in keras.backend.standardize_dtype(variable.dtype):
+            yield variable
+
+
 def _has_batch_hooks(callback: keras.callbacks.Callback) -> bool:
-    """Say whether a callback acts between steps, and so may change the learning rate there."""
+    """Say whether a callback acts between steps, and so may set something there."""
     hooks = {name: getattr(callback, name) for name in BATCH_HOOKS}
     inherited = keras.callbacks.Callback
     return any(

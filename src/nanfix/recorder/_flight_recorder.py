@@ -181,14 +181,14 @@ class FlightRecorder(keras.callbacks.Callback):
         elif self._snapshot_due():
             self._keep()
         assert self.model is not None
-        self._batches.read_rates(self.model, epoch_begins=self._done == 0)
+        self._batches.read_settings(self.model, epoch_begins=self._done == 0)
 
     @under_the_net
     def drawn(self, batches: Drawn) -> None:
         """Hold the batches of an execution by reference."""
         self._begun()
-        if self._divergence.began is None:
-            self._batches.add(batches, epoch=self._epoch, step=self._done + 1)
+        if self.model is not None and self._divergence.began is None:
+            self._batches.add(self.model, batches, epoch=self._epoch, step=self._done + 1)
 
     @under_the_net
     def on_epoch_begin(self, epoch, logs=None):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from nanfix.model.snapshot import Snapshot, take_as_it_is
 from nanfix.model.training_step import Batch, Drawn, RecordingStep, whole
@@ -21,8 +22,8 @@ OUTGROWN = 100.0  # times their first norm, weights have
 REFUSED_LABEL = "Received a label value of"
 
 
-# Variables of learning rates, with what they held.
-Rates = tuple[tuple[keras.Variable, Any], ...]
+# Variables that callbacks set, such as learning rates, with what they held.
+Settings = tuple[tuple[keras.Variable | tf.Variable, Any], ...]
 
 
 class Nonfinite(Exception):
@@ -71,13 +72,12 @@ class Execution:
     """One call of the training function: `step` (from 1) of `epoch` (from 0) was the
     first step in it.
 
-    `rates` pairs variables of learning rates with what they held, where a callback may have set
-    them since the last snapshot.
+    `settings` pairs the variables that a callback may have set before it, with what they held.
     """
 
     epoch: int
     step: int
-    rates: Rates
+    settings: Settings
     drawn: Drawn
 
 
@@ -89,7 +89,7 @@ class RecordedStep:
 
     at: Onset
     batch: Batch
-    rates: Rates = ()
+    settings: Settings = ()
 
     @property
     def whole_batch(self) -> Batch:
@@ -196,4 +196,4 @@ def recorded_steps(executions: list[Execution]) -> Iterator[RecordedStep]:
     for execution in executions:
         for index, batch in enumerate(execution.drawn.batches()):
             at = Onset(execution.epoch + 1, execution.step + index)
-            yield RecordedStep(at, batch, execution.rates if index == 0 else ())
+            yield RecordedStep(at, batch, execution.settings if index == 0 else ())
