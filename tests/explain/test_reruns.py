@@ -3,8 +3,10 @@ nothing is left behind.
 """
 
 import explosions
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
@@ -110,3 +112,105 @@ def test_everything_is_put_back():
     )
     for variable, value in zip(state_variables(run.model), before, strict=True):
         np.testing.assert_array_equal(np.asarray(variable), value)
+
+
+class ByHand(keras.Model):
+    """A model whose own step weighs each class; one has never been met, and weighs infinitely."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.head, self.by_hand = keras.layers.Dense(3), loss
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.by_hand(y, self(x, training=True))
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss}
+
+
+def looked_up(y, logits):
+    weights = tf.constant([1.0, 2.0, np.inf])
+    return -tf.reduce_mean(weights * tf.one_hot(y, 3) * tf.nn.log_softmax(logits))
+
+
+def cast_and_looked_up(y, logits):
+    return looked_up(tf.cast(y, tf.int32), logits)
+
+
+def checked(y, logits):
+    """What the user checks is broken by nanfix, not by the user."""
+    assert y.dtype.is_integer
+    return looked_up(y, logits)
+
+
+def root_of_error(y, logits):
+    return tf.sqrt(tf.reduce_mean(tf.cast(y, tf.float32)[:, None] - logits) - 1e6)
+
+
+def failing(kind, by_hand=None, loss=None):
+    """Return a training on targets of this kind that fails at its first step."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 2, 64).astype(kind)
+    if by_hand is None:
+        x[::16] = np.inf
+        y = y if loss == SPARSE else np.stack([y] * 3, axis=1)
+    model = ByHand(by_hand) if by_hand else keras.Sequential([keras.layers.Dense(3)])
+    model.compile("sgd", loss=loss)
+    return model, x, y, {"batch_size": 16, "verbose": 0}
+
+
+SPARSE = "sparse_categorical_crossentropy"
+INTEGERS, OTHERS = ("int32", "int64", "uint8"), ("float32", "bool")
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "loss", "measured", "kind"),
+    [
+        (by_hand, loss, measured, kind)
+        for by_hand, loss, kinds, measured in (
+            (looked_up, None, INTEGERS, ()),
+            (checked, None, INTEGERS[:1], ()),
+            (cast_and_looked_up, None, ("int32", *OTHERS), ("float32",)),
+            (root_of_error, None, ("int32", *OTHERS), ("float32",)),
+            # Its loss takes them as numbers, and it looks them up all the same.
+            (looked_up, "mse", INTEGERS, INTEGERS),
+            (None, "mse", ("int32", *OTHERS), ("int32", "float32")),
+            (None, "binary_crossentropy", ("int32", *OTHERS), ()),
+            (None, SPARSE, INTEGERS, ()),
+        )
+        for kind in kinds
+    ],
+)
+def test_targets_keep_their_type_where_a_step_looks_them_up(by_hand, loss, measured, kind):
+    run = incident(lambda: failing(kind, by_hand, loss))
+    assert run.measured().audit.continuous_target is (kind in measured)
+    found = tried(run)
+    assert not found.unchanged.finite
+    if by_hand is not None:
+        assert found.rate is not None
+        assert by_hand is root_of_error or kind == "float32" or found.targets is None
+
+
+def test_what_a_step_does_not_take_says_nothing_and_hides_nothing():
+    """Unscaled inputs that it looks up: they alone are refused, a lower rate is tried."""
+
+    def loss(y, outputs):
+        return tf.reduce_mean(tf.square(y[:, None] - outputs))
+
+    class LooksUp(ByHand):
+        def call(self, inputs):
+            return self.head(tf.one_hot(inputs[:, 0], 3) * tf.cast(inputs[:, 1:], "float32"))
+
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.integers(0, 3, 64), rng.integers(-10_000, 10_000, (64, 3))])
+    model = LooksUp(loss)
+    model.compile("sgd")
+    y = 1e3 * rng.normal(size=64).astype("float32")
+    found = tried(incident(lambda: (model, x, y, {"epochs": 20, "verbose": 0})))
+    assert not found.unchanged.finite and found.inputs is None and found.targets is not None
+    assert found.rate.cured

@@ -62,6 +62,11 @@ def is_dense(leaf: object) -> bool:
     return leaf is not None and not is_sparse(leaf) and not isinstance(leaf, tf.RaggedTensor)
 
 
+def holds_numbers(leaf: Leaf) -> bool:
+    """Say whether a tensor has a number in every cell, and not a truth value or a text."""
+    return is_dense(leaf) and (leaf.dtype.is_floating or leaf.dtype.is_integer)
+
+
 def take_rows(part: Any, rows: slice | np.ndarray | list[int]) -> Any:
     """Return the given rows of a structure of arrays: a slice, indices, or a mask. None
     and scalars stay as they are.

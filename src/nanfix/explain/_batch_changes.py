@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.maps import Affine
-from nanfix.data.arrays import Leaf, is_dense, repacked, unpacked
+from nanfix.data.arrays import Leaf, holds_numbers, is_dense, repacked, unpacked
 from nanfix.model.run import Sample
 
 if TYPE_CHECKING:
@@ -77,10 +77,11 @@ def with_known_targets(batch: "Batch", codes: tuple[float, ...], instead: float)
     """Return a batch with a usual target in the place of each of these codes."""
 
     def known(leaf: Leaf) -> Leaf:
-        if not is_dense(leaf):
+        if not holds_numbers(leaf):
             return leaf
         for code in codes:
-            leaf = tf.where(leaf == tf.cast(code, leaf.dtype), tf.cast(instead, leaf.dtype), leaf)
+            coded = tf.cast(leaf, tf.float32) == np.float32(code)  # a byte has no -999
+            leaf = tf.where(coded, tf.cast(instead, leaf.dtype), leaf)
         return leaf
 
     x, y, weight = unpacked(batch)

@@ -12,7 +12,7 @@ from keras import tree
 
 from nanfix.changes.graph_guard import install
 from nanfix.changes.guards import Guard
-from nanfix.data.arrays import Leaf, is_dense, repacked, unpacked
+from nanfix.data.arrays import Leaf, holds_numbers, is_dense, repacked, unpacked
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import change_activation
 from nanfix.model.addresses import walk
@@ -183,10 +183,11 @@ def _sound(batch: "Batch", run: Run) -> "Batch":
         return tf.where(tf.math.is_finite(leaf), leaf, tf.zeros_like(leaf))
 
     def label(leaf: Leaf) -> Leaf:
-        if not is_dense(leaf):
+        if not holds_numbers(leaf):
             return leaf
         if classes is not None:
-            return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(classes - 1, leaf.dtype))
+            last = min(classes - 1, leaf.dtype.max)
+            return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(last, leaf.dtype))
         if form is Targets.SHARES:
             return tf.maximum(leaf, tf.cast(0, leaf.dtype))
         return tf.clip_by_value(leaf, tf.cast(0, leaf.dtype), tf.cast(1, leaf.dtype))

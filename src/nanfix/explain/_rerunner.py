@@ -13,6 +13,7 @@ import tensorflow as tf
 from nanfix.explain._interventions import Intervention, together
 from nanfix.explain.counterfactuals import Rerun
 from nanfix.explain.microscope import Observation, observe
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.schedules import ScaledSchedule
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
@@ -24,6 +25,12 @@ from nanfix.recorder.recording import RecordedStep, Recording
 LOSS_STEPS = 5  # last steps whose mean loss is compared: one alone depends on its batch
 
 BatchChange = Callable[[Batch], Batch]
+
+
+class Refused(Exception):
+    """The user's step does not take what has been changed, as it may not take integers for floats:
+    so nothing is known of that change.
+    """
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ class Rerunner:
         rate: float = 1.0,
         of_state: Callable[[], None] | None = None,
     ) -> Rerun | None:
-        """Run the steps of a course and say what came of it; None when there is no time left.
+        """Run the steps of a course and say what came of it; None when there is no time left or the
+        step does not take the change.
 
         Args:
             change: what is changed, in words.
@@ -78,6 +86,19 @@ class Rerunner:
 
         if not self.has_time:
             return None
+        try:
+            return self._rerun(change, course, loss_at, rate, of_state)
+        except Refused:
+            return None
+
+    def _rerun(
+        self,
+        change: str,
+        course: Course,
+        loss_at: Callable[[RecordedStep], float],
+        rate: float,
+        of_state: Callable[[], None] | None,
+    ) -> Rerun | None:
         steps = course.steps
         self._begin(course.start, rate, of_state)
         scaled = {id(variable) for variable in self._rates()}
@@ -122,13 +143,21 @@ class Rerunner:
         return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
     def loss_of(self, batch: Batch) -> float:
-        """Run one step and return its own loss, NaN when TensorFlow refuses the batch."""
+        """Run one step and return its own loss, NaN when its numbers are what TensorFlow refuses.
+
+        Raises:
+            Refused: it cannot be run with what has been changed.
+        """
         assert self._step is not None
         self.model.reset_metrics()
         try:
             logs = self._step.replay(batch)
         except tf.errors.InvalidArgumentError:
             return math.nan
+        except Exception as error:
+            if is_raised_by_nanfix(error):
+                raise
+            raise Refused from error
         loss = loss_of(logs)
         return 0.0 if loss is None else loss
 
@@ -156,11 +185,14 @@ class Rerunner:
         finally:
             self._base = kept
 
-    def stays_finite(self, start: Snapshot, batch: Batch) -> bool:
+    def stays_finite(self, start: Snapshot, batch: Batch) -> bool | None:
+        """Say whether a step from a state stays finite; None where it does not take the batch."""
         restore(start)
-        return not self.recording.failed(self.loss_of(batch)) and not nonfinite_variables(
-            self.model
-        )
+        try:
+            failed = self.recording.failed(self.loss_of(batch))
+        except Refused:
+            return None
+        return not failed and not nonfinite_variables(self.model)
 
     @contextmanager
     def with_scalable_rates(self) -> Iterator[None]:

@@ -113,17 +113,20 @@ def jointly(
     """Where no single change but a lower rate cures, find those that do together, and of which
     none can be left out.
     """
-    alone = (
-        found.drawn_in,
-        found.coded,
-        found.constants,
-        found.inputs,
-        found.targets,
-        found.weights,
-        found.activation,
-        found.forgotten,
-    )
-    enough = (*alone, *(() if changes else (found.rate,)))
+    alone = {
+        Cause.OUTLIER: found.drawn_in,
+        Cause.CODED_TARGET: found.coded,
+        Cause.OPTIMIZER_CONSTANT: found.constants,
+        Cause.UNSCALED_INPUT: found.inputs,
+        Cause.UNSCALED_TARGET: found.targets,
+        Cause.BAD_INITIALIZATION: found.weights,
+        Cause.UNSTABLE_ACTIVATION: found.activation,
+        Cause.UNSTABLE_RECURRENCE: found.activation,
+        Cause.STALE_MOMENTS: found.forgotten,
+    }
+    # What the step does not take alone, it does not take with others.
+    changes = {cause: each for cause, each in changes.items() if alone[cause] is not None}
+    enough = (*alone.values(), *(() if changes else (found.rate,)))
     if any(rerun is not None and rerun.cured for rerun in enough):
         return found
 

@@ -166,7 +166,9 @@ def _labels(run: Run, targets: list[np.ndarray]) -> str:
 def _continuous(run: Run) -> bool:
     targets, loss = run.sample.targets, run.user_loss
     measured = crossentropy_of(loss) is None and loss_name(loss) != COUNTS
-    return len(targets) == 1 and measured and targets[0].dtype.kind in "fiu"
+    # Keras hands integers to a loss as floats. What else reads them may take them for classes.
+    kinds = "f" if loss is None else NUMERIC
+    return len(targets) == 1 and measured and targets[0].dtype.kind in kinds
 
 
 def _hopeless(run: Run) -> str | None:

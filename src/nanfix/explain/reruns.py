@@ -24,7 +24,7 @@ from nanfix.explain.replay import Replay
 from nanfix.model.activations import activation_name
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run
-from nanfix.model.snapshot import restore
+from nanfix.model.snapshot import Snapshot, restore
 from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.cause import Cause
@@ -110,12 +110,18 @@ def _at_the_step(
         clean = rerunner.stays_finite(before, take_rows(seen.batch, kept)) if kept else None
     return Counterfactuals(
         initial=rerunner.stays_finite(recording.initial, failing.batch),
-        others=(sum(not rerunner.stays_finite(before, batch) for batch in others), len(others)),
+        others=_others(rerunner, before, others),
         clean=clean,
         full_precision=_in_full_precision(rerunner, seen, run),
         without_xla=_without_xla(rerunner, seen, run),
         relative=_only_relative(rerunner, seen, run),
     )
+
+
+def _others(rerunner: Rerunner, before: Snapshot, batches: "list[Batch]") -> tuple[int, int]:
+    """Return how many of other batches fail on the failing weights, and how many were tried."""
+    finite = [rerunner.stays_finite(before, batch) for batch in batches]
+    return finite.count(False), len(finite) - finite.count(None)
 
 
 def _only_relative(rerunner: Rerunner, seen: Replay, run: Run) -> bool:
@@ -193,9 +199,9 @@ def _over_the_run(
     if first is not None:
         with rerunner.on_top_of(first):
             found = replace(found, without=rerunner.rerun(first.words, course))
-            if found.without is None:
+            if found.without is None and not rerunner.has_time:
                 return found
-            if not found.without.finite:
+            if found.without is not None and not found.without.finite:
                 then = rerunner.failure(course, found.without.steps)
                 found = replace(found, then=then)
                 return _one_at_a_time(rerunner, course, suspected, found)
