@@ -1,16 +1,19 @@
 """Replays: exact onset, and the operation, layer and line of a failing step."""
 
+import itertools
+
 import explosions
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from nanfix.api.diagnose import diagnose
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.replay import REPEATS, REPLAYS, replay
 from nanfix.model.snapshot import is_finite, read, restore, state_variables
 from nanfix.recorder.watch import watch
-from nanfix.records.diagnosis import Phase
+from nanfix.records.diagnosis import Onset, Phase
 
 
 def seen(build):
@@ -184,3 +187,34 @@ def test_step_that_cannot_run_eagerly_is_missing_evidence_and_no_failure():
     _, _, replayed = seen(compiled(Symbolic(), keras.optimizers.SGD(1e30)))
     assert replayed.onset is not None and replayed.failing.operation is None
     assert replayed.failing.error.startswith("AttributeError: ")
+
+
+class Sampled(keras.Model):
+    """Learns from weights of rows that are drawn by the user's own means; once one is negative."""
+
+    def __init__(self, drawn):
+        super().__init__()
+        self.dense, self._drawn = keras.layers.Dense(1), drawn
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        weight = tf.py_function(lambda: next(self._drawn), [], tf.float32)
+        weight.set_shape([])
+        return tf.reduce_mean(tf.square(y_pred - y)) * tf.math.log(weight)
+
+
+def test_a_training_that_takes_another_course_keeps_its_onset(monkeypatch):
+    """What a random number that cannot be set back has ruined comes earlier in the replay."""
+    # Hardly any snapshot is kept, so that much is replayed.
+    monkeypatch.setattr("nanfix.recorder._timing.SNAPSHOT_TIME_SHARE", 1e-9)
+    monkeypatch.setattr("nanfix.recorder._timing.ALWAYS_UNDER_SECONDS", 0.0)
+    drawn = itertools.chain([2.0] * 5, [-1.0], itertools.cycle([2.0, 2.0, -1.0]))
+    x, y = explosions.table(128)
+    model = Sampled(drawn)
+    model.compile("sgd")
+    diagnosis = diagnose(model, x, y, epochs=1, batch_size=16, verbose=0)
+    assert diagnosis.onset == Onset(1, 6)
+    assert "another course and failed at epoch 1 step 4" in str(diagnosis)
+    assert diagnosis.place.operation == "Log"

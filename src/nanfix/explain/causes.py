@@ -60,7 +60,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     elif audit.batch_targets_nonfinite and failing.tainted_input:
         place = Place(Phase.TARGET, values=audit.target_evidence)
     return Diagnosis(
-        onset=seen.onset or detected,
+        onset=detected if seen.strays else seen.onset or detected,
         findings=_once_each(findings)
         or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
         place=place,
@@ -70,8 +70,8 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         gradient_norm=seen.gradient_norm,
         weight_norm=growth.weight_norm,
         first_step=growth.first_step,
-        trend=growth.trend,
-        tried=str(tried),
+        trend="" if seen.strays else growth.trend,
+        tried="; ".join(words for words in (_strayed(seen), str(tried)) if words),
         batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
@@ -151,6 +151,16 @@ def _not_repeated(seen: Replay) -> str:
     return (
         f"run again {tried} times from the same state on the same batch, the step failed "
         f"{failed} times" + (f", and only in replay {seen.replays}" if seen.replays > 1 else "")
+    )
+
+
+def _strayed(seen: Replay) -> str:
+    """Say of which step the diagnosis is, where it is none of those that were trained."""
+    return (
+        f"run again, the training took another course and failed at {seen.onset}, which is what is "
+        "said here (random numbers that are not of keras.random cannot be set back)"
+        if seen.strays
+        else ""
     )
 
 

@@ -36,6 +36,8 @@ class Replay:
 
     `onset` is None when all `replays` stayed finite. `again` tells, of a failing step in which no
     operation left its domain, how often it failed when it was run again, and how often it was run.
+    A training that `strays` took another course than the recorded one: its loss is not finite where
+    that was finite.
     """
 
     onset: Onset | None
@@ -49,6 +51,7 @@ class Replay:
     again: tuple[int, int] | None = None
     learning_rate: float | None = None  # of the failing step
     first_learning_rate: float | None = None
+    strays: bool = False
 
     @property
     def is_transient(self) -> bool:
@@ -87,6 +90,8 @@ def _replayed(
     restore(recording.newest)
     earlier = before = recording.newest
     losses: list[float] = []
+    # The loss that was seen is that of the last execution, which may be of several steps.
+    looked_at = len(recording.steps) - step_of_keras.steps
     for index, step in enumerate(recording.steps):
         loss, after = _run_from(None, model, step_of_keras, step)
         losses.append(loss)
@@ -112,6 +117,7 @@ def _replayed(
                 again=again,
                 learning_rate=rate,
                 first_learning_rate=first_rate,
+                strays=index < looked_at and not math.isfinite(loss),
             )
         earlier, before = before, after
     largest = max(map(abs, losses))

@@ -73,7 +73,7 @@ class RecordingStep:
 
     def __init__(self, model: keras.Model):
         self.listener: Listener | None = None
-        self._many = model.steps_per_execution if model.steps_per_execution > 1 else 0
+        self.steps = model.steps_per_execution  # of an execution
         self._model = model
         strategy = model.distribute_strategy
 
@@ -98,9 +98,9 @@ class RecordingStep:
 
         @tf.autograph.experimental.do_not_convert
         def drawn_steps(iterator):
-            return _several(self.one_step, iterator, self._many)
+            return _several(self.one_step, iterator, self.steps)
 
-        drawn = drawn_steps if self._many else drawn_step
+        drawn = drawn_steps if self.steps > 1 else drawn_step
         self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
         # A weak reference: nobody but Keras keeps its data alive.
@@ -139,11 +139,11 @@ class RecordingStep:
             self._iterator = weakref.ref(iterator)
             logs, drawn = self._drawn(iterator)
             executed = [
-                Drawn(drawn[0], iterator.element_spec, drawn[1]) if self._many else Drawn(drawn)
+                Drawn(drawn[0], iterator.element_spec, drawn[1]) if self.steps > 1 else Drawn(drawn)
             ]
         else:
             executed, logs = [], None
-            for _, data in zip(range(self._many or 1), iterator, strict=False):
+            for _, data in zip(range(self.steps), iterator, strict=False):
                 logs = self.one_step(data)
                 executed.append(Drawn(data))
         if self.listener is not None:
