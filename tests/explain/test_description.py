@@ -47,3 +47,20 @@ def test_features_that_differ_between_batches_are_not_scaled():
     data = TrainingData.of(tf.data.Dataset.from_tensors(lengths(2)), None, {})
     sample = describe(model, data, [lengths(2), lengths(3)])[0].sample
     assert sample.scalable == sample.imputable == (False,) and np.shape(sample.inputs[0]) == (4, 2)
+
+
+def test_a_model_that_takes_all_rows_at_once_is_looked_at_with_all():
+    """A graph is given as its nodes and a matrix that has a column for each of them."""
+    nodes, matrix = keras.Input((3,)), keras.Input((6,))
+    neighbours = keras.ops.matmul(matrix, keras.layers.Dense(2)(nodes))
+    model = keras.Model([nodes, matrix], keras.layers.Dense(1)(neighbours))
+    model.compile("sgd", "mse")
+    x = [np.ones((6, 3), "float32"), np.eye(6, dtype="float32")]
+    data = TrainingData.of(x, np.ones((6, 1)), {"batch_size": 6})
+    run, sites = describe(model, data, [])
+    assert run.sample.rows_at_once == 6 and run.sample.unfilterable
+    assert sites.output.blocked is None and sites.outer is not None
+
+
+def test_a_model_that_takes_any_number_of_rows_has_none_at_once():
+    assert setup_of("arrays").sample.rows_at_once is None

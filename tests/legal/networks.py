@@ -174,3 +174,39 @@ def adapted_normalization(explosive):
         [keras.Input((4,)), normalization, layers.Dense(6, "tanh"), layers.Dense(1)]
     )
     return compiled(model, explosive), x, y, dict(ARGUMENTS)
+
+
+@keras.saving.register_keras_serializable("legal")
+class Neighbours(layers.Layer):
+    """Adds up what a layer makes of the neighbours of each node."""
+
+    def __init__(self, units, **settings):
+        super().__init__(**settings)
+        self.inner = layers.Dense(units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.inner.units}
+
+    def build(self, nodes_shape, matrix_shape):
+        self.inner.build(nodes_shape)
+
+    def call(self, nodes, matrix):
+        return keras.ops.matmul(matrix, self.inner(nodes))
+
+
+@legal(quick=True)
+def graph_in_one_batch(explosive):
+    """The model takes all nodes or none: the matrix has a column for each."""
+    count = 32  # as many as Keras takes into a batch of predictions
+    nodes, matrix = keras.Input((4,)), keras.Input((count,))
+    hidden = keras.ops.tanh(Neighbours(6)(nodes, matrix))
+    model = keras.Model([nodes, matrix], Neighbours(1)(hidden, matrix))
+    linked = np.random.default_rng(1).random((count, count)) < 0.05
+    x, y = table(count)
+    arguments = {**ARGUMENTS, "epochs": 8, "batch_size": count, "shuffle": False}
+    return (
+        compiled(model, explosive),
+        [x, (linked | np.eye(count, dtype=bool)).astype("float32")],
+        y,
+        arguments,
+    )

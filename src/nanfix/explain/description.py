@@ -1,6 +1,7 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,7 +15,7 @@ from nanfix.data.datasets import batch_size_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
-from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, first_rows
+from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, fixed_batch, some_rows
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.quiet import quiet
@@ -45,11 +46,20 @@ def describe(model: keras.Model, data: TrainingData, recorded: "list[Batch]") ->
     is built if it was not.
     """
     x, y = data.sample(recorded)
+    sizes = _batch_sizes(data, recorded)
     with preserved_randomness():
-        sites = _sites(model, x)
+        sites, rows_at_once = _sites(model, x, sizes[0])
     rebuildable = can_rebuild(model)
     takes_layers = rebuildable and sites.output.blocked not in UNSEEN
-    sample = _sample(model, data, recorded, (x, y), sites, takes_layers)
+    sample = replace(
+        _sample(model, data, recorded, (x, y), sites, takes_layers),
+        batch_size=sizes[0],
+        training_rows=sizes[1],
+        rows_at_once=rows_at_once,
+        unfilterable=unfilterable(data, recorded)
+        if rows_at_once is None
+        else f"the model takes {rows_at_once} rows at once, no more and no fewer",
+    )
     steps = data.training_part().steps_per_epoch()
     planned = None if steps is None else steps * data.epochs
     entries = {id(layer) for site in sites.inputs.values() for layer in site.layers}
@@ -112,7 +122,6 @@ def _sample(
         if data.is_arrays
         else None
     )
-    batch_size, training_rows = _batch_sizes(data, recorded)
     return Sample(
         inputs,
         targets,
@@ -120,27 +129,35 @@ def _sample(
         x=x,
         imputable=imputable,
         whole=whole,
-        batch_size=batch_size,
-        training_rows=training_rows,
         quantities=quantities,
-        unfilterable=unfilterable(data, recorded),
         names=names,
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
     )
 
 
-def _sites(model: keras.Model, x: Any) -> Sites:
-    """Return where the inputs go. A training step of the user's own may give `call` something else,
-    and TensorFlow may refuse a few rows where XLA computes NaN: then that is not known.
+def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, int | None]:
+    """Return where the inputs go, and how many rows the model takes at once, None where that is
+    any number: a graph given as a matrix takes as many as it has nodes.
+
+    Where the model refuses both a few rows and a batch, where they go is not known: a training step
+    of the user's own may give `call` something else, and TensorFlow may refuse rows where XLA
+    computes NaN.
     """
-    few = first_rows(model, x, FEW)
     of_keras = type(model).train_step is keras.Model.train_step
-    refused = (tf.errors.OpError,) if of_keras else REFUSED
-    try:
-        return find_sites(model, few)
-    except refused:
-        unseen = Site(blocked=OTHERWISE)
-        return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen)
+    fixed, refusal = fixed_batch(model), None
+    for rows in dict.fromkeys((fixed or FEW, batch_size)):
+        try:
+            seen = None if rows is None else find_sites(model, some_rows(x, rows))
+        except REFUSED as refused:
+            refusal = refused
+        else:
+            if seen is not None:
+                return seen, fixed if refusal is None else rows
+    if of_keras and not isinstance(refusal, tf.errors.OpError):
+        assert refusal is not None, "no number of rows was tried"
+        raise refusal
+    unseen = Site(blocked=OTHERWISE)
+    return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen), None
 
 
 def _steady(leaves: Sequence[Leaf], recorded: "list[Batch]") -> list[bool]:

@@ -129,7 +129,7 @@ def relative_exponents(place: Place, run: Run) -> bool:
             given, plain, shifted = _outputs(run), _loss(run), _loss(run, guard)
         else:
             given, plain, shifted = (
-                take_rows(run.sample.x, slice(0, ROWS)),
+                take_rows(run.sample.x, _rows(run)),
                 _model(run),
                 _model(run, guard),
             )
@@ -197,7 +197,7 @@ def _heads(run: Run) -> Iterator[_Head]:
         return
     for output, target in zip(outputs, targets, strict=True):
         if output.address is not None:
-            rows = target[:ROWS]
+            rows = target[_rows(run)]
             layer, shape = run.members[output.address], (len(rows), *output.shape)
             loss = _loss_on(output.loss, rows)
             yield _Head(output.address, layer, output.loss, loss, shape, False)
@@ -209,8 +209,13 @@ def _outputs(run: Run) -> np.ndarray | None:
     """
     if run.user_loss is None or len(run.sample.targets) != 1:
         return None
-    outputs = run.model(take_rows(run.sample.x, slice(0, ROWS)), training=False)
+    outputs = run.model(take_rows(run.sample.x, _rows(run)), training=False)
     return np.nan_to_num(np.asarray(outputs, "float32")) if tf.is_tensor(outputs) else None
+
+
+def _rows(run: Run) -> slice:
+    """Return which rows of the sample are looked at: one usual batch."""
+    return slice(0, run.sample.rows_at_once or ROWS)
 
 
 def _stays(run: Run, outputs: np.ndarray) -> bool:
@@ -229,7 +234,7 @@ def _stays(run: Run, outputs: np.ndarray) -> bool:
 
 def _loss(run: Run, guard: Guard | None = None) -> Loss:
     """Return the user's loss as a function of the outputs for the first rows."""
-    return _loss_on(run.user_loss, run.sample.targets[0][:ROWS], guard)
+    return _loss_on(run.user_loss, run.sample.targets[0][_rows(run)], guard)
 
 
 def _loss_on(given: UserLoss, targets: np.ndarray, guard: Guard | None = None) -> Loss:

@@ -30,7 +30,7 @@ from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
 from nanfix.install.folding import fold_inputs, fold_output, foldable_inputs
-from nanfix.install.sites import UNSEEN, Sites, first_rows
+from nanfix.install.sites import UNSEEN, Sites, some_rows
 from nanfix.model.undo import put
 from nanfix.private.objects import compile_config
 from nanfix.records.errors import CannotHandBack
@@ -202,7 +202,7 @@ class HandBack:
         changes = any(change.may_change_predictions for change in plan)
         sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
         seen = self._sites.output.blocked not in UNSEEN
-        return first_rows(self._model, sample.x, ROWS) if changes and seen else None
+        return some_rows(sample.x, sample.rows_at_once or ROWS) if changes and seen else None
 
     def _predictions(self, rows: Any) -> list[np.ndarray]:
         """Return what the model gives for the rows, with the random state that it has now."""

@@ -32,11 +32,13 @@ class RowByRow:
         model: the model, None where it cannot be called alone.
         validation: the rows; of what is no arrays, or of few rows, nothing is known.
         figures_on: evaluates the model on data.
+        rows_at_once: how many rows the model takes, None where it takes any number.
     """
 
     model: "keras.Model"
     validation: TrainingData
     figures_on: Callable[[TrainingData], Figures]
+    rows_at_once: int | None
 
     def lifeless(self) -> list[str]:
         """Return the outputs that are the very same for all of the first rows, though their targets
@@ -44,7 +46,8 @@ class RowByRow:
         """
         if self.model is None or not self._count:
             return []
-        x, y = (take_rows(part, slice(0, MOST)) for part in (self.validation.x, self.validation.y))
+        rows = slice(0, self.rows_at_once or MOST)
+        x, y = (take_rows(part, rows) for part in (self.validation.x, self.validation.y))
         outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(x, training=False))]
         names = output_names(self.model) if len(outputs) > 1 else ["output"]
         targets = in_order(flat_arrays(y), y, names)

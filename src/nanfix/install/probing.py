@@ -167,7 +167,8 @@ class Prober:
     def row_by_row(self) -> RowByRow:
         """Return what looks at single rows of the validation data under the prepared plan."""
         model = self._model if self._called_alone else None
-        return RowByRow(model, judged(self._validation, self._rows), self.figures_on)
+        rows_at_once = self._installer.run.sample.rows_at_once
+        return RowByRow(model, judged(self._validation, self._rows), self.figures_on, rows_at_once)
 
     def _some_inputs(self) -> Iterator[Any]:
         """Yield the inputs of a few batches that are trained on; of a stream, which can be read but

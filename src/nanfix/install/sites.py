@@ -227,12 +227,12 @@ class _Trace:
         return Site((layer,))
 
 
-def first_rows(model: keras.Model, x: Any, count: int) -> Any:
-    """Return so many rows of what the model is given, or as many as it is built for."""
-    return x if rows_in(x) is None else take_rows(x, slice(0, _fixed_batch(model) or count))
+def some_rows(x: Any, count: int) -> Any:
+    """Return so many of the first rows of what a model is given; all, where it has no rows."""
+    return x if rows_in(x) is None else take_rows(x, slice(0, count))
 
 
-def _fixed_batch(model: keras.Model) -> int | None:
+def fixed_batch(model: keras.Model) -> int | None:
     """Return the number of rows that every batch of the model has, if it is built for one."""
     tensors = tree.flatten(getattr(model, "inputs", None) or [])
     return next((tensor.shape[0] for tensor in tensors if tensor.shape and tensor.shape[0]), None)

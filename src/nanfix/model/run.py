@@ -45,7 +45,8 @@ class Sample:
     known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
     `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
-    `target_names` are the keys of targets that are given in a dict.
+    `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
+    rows that the model takes, None where it takes any.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -60,6 +61,7 @@ class Sample:
     unfilterable: str | None = None
     names: tuple[str | None, ...] = ()
     target_names: frozenset[str] = frozenset()
+    rows_at_once: int | None = None
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:
