@@ -1,7 +1,9 @@
 """What a diagnosis says of causes that are at fault together."""
 
+import pytest
+
 from nanfix.records.cause import Cause
-from nanfix.records.diagnosis import Diagnosis, Finding, Onset
+from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 
 FINDINGS = (
     Finding(Cause.UNSCALED_TARGET, 0.95, "a"),
@@ -33,3 +35,25 @@ def test_the_same_evidence_is_told_once():
     )
     told = str(Diagnosis(Onset(1, 1), findings))
     assert told.count("3 NaN") == 1 and told.count("Also possible") == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        ("Log", "Keep x in ops.log(x) above 0, or"),
+        ("Cosh", "Keep x in ops.cosh(x) within limits, or"),
+        ("RealDiv", "Keep b in a / b away from zero, or"),
+        ("Pow", "Keep x in ops.power(x, y) where its exponent allows, or"),
+        ("Einsum", Cause.LOSS_DOMAIN.remedy),
+    ],
+)
+def test_what_helps_is_said_of_the_operation_that_failed(operation, words):
+    finding = Finding(Cause.LOSS_DOMAIN, 0.9, "a")
+    place = Place(Phase.LOSS, operation=operation)
+    assert f"What helps: {words}" in str(Diagnosis(Onset(1, 1), (finding,), place))
+
+
+def test_a_batch_of_a_single_row_is_named_where_an_operation_fails():
+    finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")
+    told = [str(Diagnosis(Onset(1, 1), (finding,), batch_rows=rows)) for rows in (1, 2)]
+    assert ["single row" in words for words in told] == [True, False]

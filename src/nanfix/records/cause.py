@@ -139,10 +139,7 @@ class Cause(Enum):
         "loss-domain",
         "the loss computes an operation outside its domain",
         "a loss of your own, with a log, a root or a division in it, is nan while it was small",
-        (
-            "Keep the operation inside its domain, for instance by clipping what goes into it to "
-            "[1e-7, 1 - 1e-7]."
-        ),
+        "Keep what goes into the operation inside its domain, or compute a stable form of it.",
     )
     LAYER_DOMAIN = (
         "layer-domain",
@@ -151,10 +148,7 @@ class Cause(Enum):
             "predictions are nan though every weight is finite; a layer has a log, a root or a "
             "division in it"
         ),
-        (
-            "Keep the operation inside its domain by clipping what goes into it, or use Keras' "
-            "own stable layer."
-        ),
+        ("Keep what goes into the operation inside its domain, or use Keras' own stable layer."),
     )
     GRADIENT_SINGULARITY = (
         "gradient-singularity",

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from nanfix.records.cause import Cause
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
     from nanfix.records.data_origin import DataOrigin
@@ -20,6 +21,8 @@ OF_DATA = frozenset(
         Cause.RUINED_STATISTICS,
     }
 )  # causes that lie in data which are not finite
+# Causes that lie in one operation.
+OF_A_DOMAIN = frozenset({Cause.LOSS_DOMAIN, Cause.LAYER_DOMAIN})
 
 
 class Phase(Enum):
@@ -161,6 +164,8 @@ class Diagnosis:
         lines += [f"And as well: {f.cause.sentence} ({f.evidence})." for f in both[1:]]
         if self.place.values and self.place.values not in self.findings[0].evidence:
             lines.append(f"Seen there: {self.place.values}.")
+        if self.batch_rows == 1 and self.cause in OF_A_DOMAIN:
+            lines.append("The batch that failed has a single row.")
         if self.rows:
             shown = ", ".join(str(row) for row in self.rows[:8])
             lines.append(
@@ -188,6 +193,13 @@ class Diagnosis:
         lines.append(
             f"No fix can exist: {self.hopeless}."
             if self.hopeless
-            else f"What helps: {' '.join(finding.cause.remedy for finding in both)}"
+            else f"What helps: {' '.join(self._remedy(finding.cause) for finding in both)}"
         )
         return "\n".join(lines)
+
+    def _remedy(self, cause: Cause) -> str:
+        """Return what helps; where an operation is at fault, in terms of this one."""
+        operation = UNSAFE_OPERATIONS.get(self.place.operation or "")
+        if cause not in OF_A_DOMAIN or operation is None:
+            return cause.remedy
+        return f"{operation.advice}, or compute a stable form of it."

@@ -95,7 +95,7 @@ AWAY_FROM_ZERO = Domain(
     ),
 )
 ZERO_OR_AWAY = Domain(
-    "zero, or away from it",
+    "at zero, or away from it",
     f"ops.where({{x}} == 0, {{x}}, {AWAY})",
     Helper(
         "zero_or_away({x}, {e})",
@@ -118,7 +118,7 @@ BELOW_LIMIT = Domain(
     ),
 )
 REGULAR = Domain(
-    "regular matrices",
+    "regular",
     "{x} + {e} * ops.eye({x}.shape[-1])",
     Helper(
         "with_diagonal({x}, {e})",
@@ -129,12 +129,12 @@ REGULAR = Domain(
 )
 WITHIN_LIMITS = Domain("within limits", "ops.clip({x}, -{limit}, {limit})")
 ABOVE_LOWEST = Domain("finite from below", "ops.maximum({x}, {lowest})")
-FINITE = Domain("finite numbers", "ops.clip({x}, {lowest}, {highest})")
+FINITE = Domain("finite", "ops.clip({x}, {lowest}, {highest})")
 ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
 ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
 ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
 INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, {beside_one} - 1, 1 - {beside_one})")
-BASE = Domain("a base, as its exponent asks", ABOVE_ZERO.kept)
+BASE = Domain("where its exponent allows", ABOVE_ZERO.kept)
 
 
 def domain_of_base(exponent: float | None) -> Domain | None:
@@ -198,6 +198,12 @@ class UnsafeOperation:
     def written(self, e: float) -> str:
         """Return what a person would write for the guarded operation, with keras.ops."""
         return self.words.format(self.domain.words(self.letter, e))
+
+    @property
+    def advice(self) -> str:
+        """What keeps it finite, as a person would say it."""
+        given = self.words.format(self.letter)
+        return f"Keep {self.letter} in {given} {self.domain.name}"
 
 
 def _exponential(
