@@ -48,23 +48,27 @@ def test_export_writes_files_and_documents(nanfix, fix_file):
 
 def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder, patchable):
     code, diff, errors = nanfix("patch", "fix.json")
-    assert code == 0 and diff.startswith("--- a/train.py\n+++ b/train.py\n")
+    assert code == 6 and diff.startswith("--- a/train.py\n+++ b/train.py\n")
     assert (
         "-model.compile(keras.optimizers.SGD(0.5), 'mse')\n"
         "+model.compile(keras.optimizers.SGD(0.1), 'mse')\n"
     ) in diff
-    assert errors == "nanfix: not in the patch: fit call 1, halve: it is Keras' own.\n"
+    assert errors == (
+        "nanfix: not in the patch: fit call 1, halve: it is Keras' own.\n"
+        "nanfix: The script holds the fix only in part then: nanfix run --fix applies all of it.\n"
+    )
     assert Path("train.py").read_text() == patchable
-    assert nanfix("export", ".", "--format", "patch")[:2] == (0, diff)
+    assert nanfix("export", ".", "--format", "patch") == (6, diff, errors)
+    assert json.loads(nanfix("export", ".", "--format", "patch", "--json")[1])["exit_code"] == 6
     code, output, _ = nanfix("patch", ".", "--write")
-    assert (code, output) == (0, "train.py changed; the old file is kept as train.py.orig.\n")
+    assert (code, output) == (6, "train.py changed; the old file is kept as train.py.orig.\n")
     assert (
         Path("train.py.orig").read_text() == patchable
         and "SGD(0.1)" in Path("train.py").read_text()
     )
     for words in (["--write"], []):
         code, output, errors = nanfix("patch", ".", *words)
-        assert (code, output) == (0, "")
+        assert (code, output) == (6, "")
         assert (
             "nanfix: train.py has this fix already; the old file is kept as train.py.orig.\n"
             in errors
@@ -78,6 +82,15 @@ def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder,
         "train.py",
         "train.py.orig",
     ]
+
+
+def test_a_patch_that_holds_all_of_the_fix_ends_with_0(nanfix, patchable):
+    content = json.loads(Path("fix.json").read_text())
+    content["runs"][0]["source"].pop()
+    Path("fix.json").write_text(json.dumps(content))
+    for words in (["patch", "."], ["export", ".", "--format", "patch"]):
+        code, output, errors = nanfix(*words)
+        assert code == 0 and "+model.compile" in output and errors == ""
 
 
 def test_a_fix_without_places_is_no_patch(nanfix, folder, fix_file):

@@ -1,5 +1,6 @@
 """`repair`, `diagnose`, `run`: their options go on, results become exit codes."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -185,11 +186,28 @@ def test_diagnosis_is_printed_to_standard_output(nanfix, monkeypatch):
 
 def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchable):
     record = FixFile.model_validate_json(Path("fix.json").read_text()).runs[0]
-    call = CallResult(0, "net", "REPAIRED: words", Outcome.REPAIRED, record=record, proof="works")
-    repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
-    code, _, errors = nanfix("repair", "--force", "train.py")
-    assert code == 0 and "  Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
-    assert (
-        "nanfix patch fix.json --write\n" in errors
-        and "not in the patch: fit call 1, halve" in errors
-    )
+    files = {"train.py": hashlib.sha256(patchable.encode()).hexdigest()}
+    rate = record.source[0]
+
+    def told(*source):
+        """What is said at the end of a repair with these changes of the source."""
+        kept = record.model_copy(update={"source": list(source)})
+        Path("fix.json").write_text(str(FixFile(files=files, runs=[kept])))
+        call = CallResult(
+            0, "net", "words", Outcome.REPAIRED, record=kept, proof="works", files=files
+        )
+        repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
+        code, _, errors = nanfix("repair", "--force", "train.py")
+        assert code == 0
+        return errors
+
+    place, whole = "Place in the source: train.py:2, learning_rate=0.1 in SGD.\n", "Or change the"
+    errors = told(rate)
+    assert place in errors and f"{whole} script itself: nanfix patch fix.json --write\n" in errors
+    nothing_there = rate.target.place.model_copy(update={"line": 1, "end_line": 1})
+    lost = rate.target.model_copy(update={"place": nothing_there})
+    for errors in (told(*record.source), told(rate, rate.model_copy(update={"target": lost}))):
+        assert place in errors and whole not in errors
+        assert "only in part (nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
+        assert errors.count("Place in the source") == 1
+        assert "not in the patch: fit call 1, halve" in errors

@@ -1,6 +1,7 @@
 """From the plan of a fix to the lines of a script: scalings, holes and rows."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ from nanfix.changes.scaling import Scaling
 from nanfix.model.addresses import SINGLE
 from nanfix.patch.locate import source_changes
 from nanfix.patch.patch import digest, patch_of
+from nanfix.records.rows_change import FIT_ALONE
 from nanfix.report.fix_file import FixFile, RunRecord
 
 
@@ -102,19 +104,61 @@ def test_a_scaling_without_a_shift_is_one_that_keras_takes(noted):
     np.testing.assert_allclose(layer(np.full((1, 3), 6.0)), [[6.0, 3.0, 2.0]])
 
 
-def test_rows_and_fills(noted):
+FILLED = Scaling(fills={SINGLE: (1.0, 2.0, 3.0)})
+
+
+def test_holes_are_filled_by_a_layer_in_front_of_what_scales(noted):
     run, call = noted(SEQUENTIAL)
-    added, reasons = changed(
-        run, plan_of(Scaling(fills={SINGLE: (1.0, 2.0, 3.0)}), RowFilter(finite_targets=True)), call
-    )
-    assert (added, reasons) == (
+    scaled = Scaling(inputs={SINGLE: Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))})
+    added, reasons = changed(run, [plan_of(scaled), plan_of(scaled, FILLED)], call)
+    layers = ["FillHoles([1, 2, 3])", "layers.Normalization(mean=[1, 2, 3], variance=[1, 1, 4])"]
+    assert (added[-2:], reasons) == ([f"model.add({layer})" for layer in layers], [])
+    assert not any("isfinite(X)" in line for line in added)
+
+
+def test_rows_are_left_out_beside_a_layer_that_fills(noted):
+    run, call = noted(SEQUENTIAL)
+    added, reasons = changed(run, plan_of(FILLED, RowFilter(finite_targets=True)), call)
+    assert (added[-3:], reasons) == (
         [
+            "model.add(FillHoles([1, 2, 3]))",
             "keep = np.isfinite(np.reshape(y, (len(y), -1))).all(axis=1)",
-            "filled = np.where(np.isfinite(X[keep]), X[keep], [1, 2, 3])",
-            "model.fit(filled, y[keep], epochs=2)",
+            "model.fit(X[keep], y[keep], epochs=2)",
         ],
         [],
     )
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (
+            "[keras.Sequential([keras.Input((3,)), layers.Dense(1)]) for _ in range(2)][0]",
+            "also makes others, which have to stay as they are",
+        ),
+        (
+            "keras.Sequential.from_config(CONFIG)",
+            "makes it, and no single call of Dense stands there",
+        ),
+        ("library(keras)", "the call that makes the input is not in the script's own code"),
+    ],
+)
+def test_holes_are_filled_before_fit_alone_where_no_layer_can_be_put(noted, made, why):
+    """And that other data need the same is told of the patch, which is not all of the fix."""
+    start, end = SEQUENTIAL.index("model = "), SEQUENTIAL.index("model.compile")
+    config = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).get_config()
+    library = {"library": lambda keras: keras.Sequential.from_config(config)}
+    run, call = noted(
+        f"{SEQUENTIAL[:start]}model = {made}\n{SEQUENTIAL[end:]}", CONFIG=config, **library
+    )
+    call = replace(call, inputs={}) if made.startswith("library") else call
+    added, reasons = changed(run, plan_of(FILLED, RowFilter(finite_targets=True)), call)
+    assert added == [
+        "keep = np.isfinite(np.reshape(y, (len(y), -1))).all(axis=1)",
+        "filled = np.where(np.isfinite(X[keep]), X[keep], [1, 2, 3])",
+        "model.fit(filled, y[keep], epochs=2)",
+    ]
+    assert len(reasons) == 1 and why in reasons[0] and reasons[0].endswith(FIT_ALONE)
 
 
 def test_rows_of_a_stream_have_no_place(noted):

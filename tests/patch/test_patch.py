@@ -5,12 +5,8 @@ what has no place.
 import pytest
 from patched_scripts import SEQUENTIAL, Script, optimizer
 
-from nanfix.records.source_changes import (
-    ArgumentChange,
-    LossChange,
-    NoPlace,
-    RowsChange,
-)
+from nanfix.records.rows_change import RowsChange
+from nanfix.records.source_changes import ArgumentChange, LossChange, NoPlace
 
 
 def test_a_number_in_place():

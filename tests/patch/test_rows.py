@@ -5,16 +5,10 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from patched_scripts import Script
+from patched_scripts import PATH, Script
 
-from nanfix.records.source_changes import (
-    AdaptChange,
-    Band,
-    LayerChange,
-    RowsChange,
-    UnknownTargets,
-    WeightsChange,
-)
+from nanfix.records.rows_change import FIT_ALONE, Band, RowsChange, UnknownTargets
+from nanfix.records.source_changes import AdaptChange, LayerChange, WeightsChange
 
 FIT = """
     import numpy as np
@@ -189,3 +183,44 @@ def test_the_model_keeps_its_own_input():
         model=script.made("Net"),
     )
     assert "net = Net(inputs, outputs=keras.layers.Dense(1)(scaled_inputs))" in script.after(change)
+
+
+def test_what_fills_holes_of_training_and_validation_stands_once_and_no_line_is_idle():
+    script = Script("model.fit(train[0], train[1], validation_data=(held[0], held[1]))\n")
+    filled = RowsChange(fit=script.made("fit"), fill=[7.0, 8.0], validation_arrays=2)
+    assert script.after(filled) == textwrap.dedent(
+        """\
+        import numpy as np
+
+        INPUT_FILL = [7, 8]
+
+        inputs = train[0]
+        held_inputs = held[0]
+        filled = np.where(np.isfinite(inputs), inputs, INPUT_FILL)
+        filled_2 = np.where(np.isfinite(held_inputs), held_inputs, INPUT_FILL)
+        model.fit(filled, train[1], validation_data=(filled_2, held[1]))
+        """
+    )
+
+
+@pytest.mark.parametrize("fills", [7.0, 8.0])
+def test_holes_are_filled_before_fit_where_the_layer_has_no_place_for_all(fills):
+    """Two trainings of models of one place, which a layer can serve only where it is the same."""
+    script = Script("m = build(keras.Input((1,)))\nm.fit(X, y)\nn.fit(X, y)\n")
+
+    def wanted(nth, fill):
+        target = script.made("Input", made=2)
+        layer = LayerChange(
+            target=target,
+            side="after",
+            layers=["keras.layers.Rescaling(2.0)"],
+            role="scaled",
+            numbers={"FILL": [fill]},
+            fills=True,
+        )
+        return [layer, RowsChange(fit=script.made("fit", nth), fill=[fill], instead=True)]
+
+    runs = [wanted(0, 7.0), wanted(1, fills)]
+    left, text = script.reasons(runs=runs), script.patch(runs=runs).after[PATH].decode()
+    assert len(left) == 2 and all(reason.endswith(FIT_ALONE) for reason in left)
+    assert text.count("np.isfinite") == 2

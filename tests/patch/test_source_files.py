@@ -11,10 +11,8 @@ from patched_scripts import PATH, SEQUENTIAL, Script, optimizer
 
 from nanfix.patch.patch import apply_patch, digest, patch_of
 from nanfix.records.errors import PatchError
-from nanfix.records.source_changes import (
-    NoPlace,
-    RowsChange,
-)
+from nanfix.records.rows_change import RowsChange
+from nanfix.records.source_changes import NoPlace
 from nanfix.report.fix_file import FixFile, RunRecord
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nanfix.records.source_changes import RowsChange
+from nanfix.records.rows_change import RowsChange
 from nanfix.report.fix_file import RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job

@@ -108,7 +108,7 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
     return {
         "layers": [first, "YeoJohnson(EXPONENT)", last],
         "numbers": {**given, "EXPONENT": exponents, **more},
-        "definition": YEO_JOHNSON,
+        "definitions": [YEO_JOHNSON],
     }
 
 
@@ -117,7 +117,17 @@ def filling_layer(fill: Sequence[float]) -> dict[str, Any]:
     return {
         "layers": ["FillHoles(FILL)"],
         "numbers": {"FILL": [float(f"{number:.6g}") for number in fill]},
-        "definition": FILL_HOLES,
+        "definitions": [FILL_HOLES],
+    }
+
+
+def one_after_another(*stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of all stages in a row; see `scaling_layers`."""
+    numbers = {name: vector for stage in stages for name, vector in stage["numbers"].items()}
+    return {
+        "layers": [layer for stage in stages for layer in stage["layers"]],
+        "numbers": numbers,
+        "definitions": [each for stage in stages for each in stage.get("definitions", ())],
     }
 
 

@@ -12,7 +12,8 @@ from nanfix.changes.maps import Affine
 
 if TYPE_CHECKING:
     from nanfix.model.run import Run
-    from nanfix.records.source_changes import NoPlace, RowsChange
+    from nanfix.records.rows_change import RowsChange
+    from nanfix.records.source_changes import NoPlace
     from nanfix.source.fit_call import FitCall
 
 
@@ -45,7 +46,7 @@ class RowFilter(Change):
         return None
 
     def in_source(self, run, plan, call):
-        from nanfix.records.source_changes import Band
+        from nanfix.records.rows_change import Band
 
         weight, weights = call.arguments.get("sample_weight"), call.arguments.get("class_weight")
         finite = ["x"] if self.finite_inputs and _is_floating(call.arguments.get("x")) else []
@@ -75,7 +76,8 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
     """Return the change by which the data are treated before `fit`; `what` are the
     fields of a RowsChange.
     """
-    from nanfix.records.source_changes import NoPlace, RowsChange
+    from nanfix.records.rows_change import RowsChange
+    from nanfix.records.source_changes import NoPlace
 
     x, y, validation = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:

@@ -69,20 +69,13 @@ class Scaling(Change):
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
-        from nanfix.changes.layer_source import filling_layer, number
+        from nanfix.changes.layer_source import number
         from nanfix.changes.loss import compile_change
-        from nanfix.changes.rows import fit_change
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
         if self.targets is not None:
             scale = f"{number(self.targets.scale)}{'**2' if self.targets.degree == 2 else ''}"
             yield compile_change(run, call, weight=f"1 / {scale}")
-        for name, fill in list(self.fills.items())[:1]:
-            # A stream is no array to fill before `fit`.
-            streamed = run.sample.whole is None and name not in self.inputs
-            inside = streamed and _own_call(call) is None
-            layer = _where_it_goes_in(call, name, filling_layer(fill)) if inside else None
-            yield layer or fit_change(run, call, fill=list(fill))
 
     @property
     def affine(self) -> dict[str, Affine]:
@@ -110,19 +103,14 @@ class Scaling(Change):
 
 
 def _around(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
-    """Yield the layers that scale what goes into a Sequential or Functional model, and
-    back what comes out.
+    """Yield the layers that fill and scale what goes into a Sequential or Functional model, and
+    scale back what comes out.
     """
-    from nanfix.changes.layer_source import TOO_NARROW, float32_argument, number, scaling_layers
+    from nanfix.changes.layer_source import float32_argument, number
     from nanfix.records.source_changes import UNKNOWN_CALL, LayerChange, NoPlace
 
-    for name, scaling in wanted.inputs.items():
-        layers = scaling_layers(scaling)
-        if layers is None:
-            yield NoPlace(reason=TOO_NARROW)
-        else:
-            change = _where_it_goes_in(call, name, layers)
-            yield change or NoPlace(reason=UNKNOWN_CALL.format(what="the input"))
+    for name in {**wanted.fills, **wanted.inputs}:
+        yield from _in_front(wanted, name, run, call)
     if wanted.targets is None:
         return
     last = _last_weighted(run)
@@ -135,8 +123,38 @@ def _around(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCha
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
 
 
+def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
+    """Yield the layers that fill and scale an input, and what fills its holes in front of `fit`
+    where these have no place.
+    """
+    from nanfix.changes.layer_source import (
+        TOO_NARROW,
+        filling_layer,
+        one_after_another,
+        scaling_layers,
+    )
+    from nanfix.changes.rows import fit_change
+    from nanfix.records.rows_change import FIT_ALONE, RowsChange
+    from nanfix.records.source_changes import UNKNOWN_CALL, NoPlace
+
+    fill, scaling = wanted.fills.get(name), wanted.inputs.get(name)
+    scaled = None if scaling is None else scaling_layers(scaling)
+    if scaling is not None and scaled is None:
+        yield NoPlace(reason=TOO_NARROW)
+    stages = [*([filling_layer(fill)] if fill else []), *([scaled] if scaled else [])]
+    if not stages:
+        return
+    layers = _where_it_goes_in(call, name, one_after_another(*stages), fills=fill is not None)
+    by_hand = None if fill is None else fit_change(run, call, fill=list(fill), instead=bool(layers))
+    instead = by_hand if isinstance(by_hand, RowsChange) else None
+    unknown = UNKNOWN_CALL.format(what="the input")
+    yield layers or NoPlace(reason=unknown if instead is None else f"{unknown}; {FIT_ALONE}")
+    if instead is not None:
+        yield instead
+
+
 def _where_it_goes_in(
-    call: "FitCall", name: str, layers: Mapping[str, Any]
+    call: "FitCall", name: str, layers: Mapping[str, Any], *, fills: bool
 ) -> "LayerChange | None":
     """Return the change that puts layers where an input goes in; None where nobody knows."""
     from nanfix.records.source_changes import LayerChange
@@ -146,7 +164,13 @@ def _where_it_goes_in(
         return None
     whole = call.places.of(call.model)
     return LayerChange(
-        target=entry, side="after", role="scaled", otherwise=first, model=whole, **layers
+        target=entry,
+        side="after",
+        role="scaled",
+        otherwise=first,
+        model=whole,
+        fills=fills,
+        **layers,
     )
 
 

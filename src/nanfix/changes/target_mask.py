@@ -62,7 +62,8 @@ class TargetMask(Change):
 
     def in_source(self, run, plan, call):
         from nanfix.changes.rows import fit_change
-        from nanfix.records.source_changes import NoPlace, UnknownTargets
+        from nanfix.records.rows_change import UnknownTargets
+        from nanfix.records.source_changes import NoPlace
 
         targets, shape = run.sample.targets, getattr(run.model, "output_shape", None)
         if len(targets) != 1 or not isinstance(shape, tuple):

@@ -1,6 +1,7 @@
 """The commands that take a fix out of its folder: `export` as a file, `patch` into the script."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,9 @@ from nanfix.cli._options import Format
 from nanfix.cli._refusals import check_new
 from nanfix.cli._words import console, patch_of_file
 from nanfix.records.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from nanfix.patch.patch import Patch
 
 
 def export(
@@ -37,27 +41,34 @@ def export(
         check_new({"--out": out}, force)
         check_writable(out)
     content = b""
-    if format is Format.KERAS and out is not None:
+    made = patch_of_file(path) if format is Format.PATCH else None
+    if made is not None:
+        content = made.content  # in the encoding of the script
+    elif format is Format.KERAS and out is not None:
         copy_model(path, out, call=number)
     else:
         contents = {
             Format.JSON: lambda: str(load(path)).encode(),
             Format.PYTHON: lambda: snippet(read_fix(path, call=number)).encode(),
-            Format.PATCH: lambda: patch_of_file(path).content,  # in the encoding of the script
         }
         content = contents[format]()
-        if out is not None:
-            write_bytes(out, content)
+    if out is not None and format is not Format.KERAS:
+        write_bytes(out, content)
     if as_json:
         typer.echo(
             json_documents.to_text(
-                json_documents.of_export(format.value, content.decode(errors="replace"), out)
+                json_documents.of_export(
+                    format.value, content.decode(errors="replace"), out, _code(made)
+                )
             )
         )
     elif out is None:
         typer.echo(content, nl=False)
     elif not quiet:
         console().print(f"Written to {out}.", markup=False)
+    if made is not None:
+        _tell_missing(made, quiet or as_json)
+        raise typer.Exit(_code(made))
 
 
 def patch(
@@ -76,7 +87,7 @@ def patch(
 
     made = patch_of_file(run_dir / "fix.json" if run_dir.is_dir() else run_dir)
     copies = apply_patch(made, Path()) if write else {}
-    code = 0 if made.after or made.done else ExitCode.USAGE_ERROR
+    code = _code(made)
     if as_json:
         typer.echo(json_documents.to_text(json_documents.of_patch(made, copies, code)))
         raise typer.Exit(code)
@@ -90,8 +101,27 @@ def patch(
             typer.echo(
                 f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True
             )
+    _tell_missing(made, quiet)
+    raise typer.Exit(code)
+
+
+def _tell_missing(made: "Patch", quiet: bool) -> None:
+    """Say what of a fix has no place in the script; it is always told where nothing has."""
+    if not quiet:
         for left_over in made.left_over:
             typer.echo(f"nanfix: not in the patch: {left_over}.", err=True)
-    if code:
+    code = _code(made)
+    if code == ExitCode.PARTIAL and not quiet:
+        words = "The script holds the fix only in part then: nanfix run --fix applies all of it."
+        typer.echo(f"nanfix: {words}", err=True)
+    elif code == ExitCode.USAGE_ERROR:
         typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)
-        raise typer.Exit(code)
+
+
+def _code(made: "Patch | None") -> int:
+    """Return the exit code of a command that wrote a patch, or something else."""
+    if made is None:
+        return 0
+    if not made.after and not made.done:
+        return ExitCode.USAGE_ERROR
+    return ExitCode.PARTIAL if made.is_partial else 0

@@ -13,7 +13,7 @@ import typer
 
 from nanfix.cli import _options as options
 from nanfix.cli._refusals import check_new, check_subject, names, program
-from nanfix.cli._words import announce, tell, tell_explained, tell_written
+from nanfix.cli._words import announce, tell, tell_explained, tell_missing, tell_written
 from nanfix.model.quiet import load_tensorflow
 from nanfix.records.errors import InputError
 from nanfix.search.workers.pool import Workers
@@ -171,6 +171,8 @@ def run(
     with _standard_output_kept(as_json):
         result = run_script_with_fix(program(script, module), args or [], fix)
     tell("run", result, as_json, quiet)
+    if not quiet and not as_json:
+        tell_missing(result, fix)
     raise typer.Exit(result.code)
 
 

@@ -1,6 +1,7 @@
 """What the command line says, in words on standard error or as a document on standard output."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nanfix.patch.patch import Patch
+    from nanfix.records.source_changes import SourceChange
     from nanfix.scripts.results import CallResult, ScriptResult
+
+    Places = Mapping[int, list[SourceChange]]
 
 
 def announce(quiet: bool) -> None:
@@ -59,6 +63,15 @@ def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: b
     tell(command, result, as_json, quiet)
 
 
+def tell_missing(result: "ScriptResult", fix: Path) -> None:
+    """Say after a run with a known fix what of it has no place in the script."""
+    made = _patch_of_result(result)
+    if made is not None and made.is_partial:
+        words = f"The script itself can hold this fix only in part: use nanfix run --fix {fix}."
+        console().print(words, markup=False)
+        _tell_left_over(made)
+
+
 def tell_written(result: "ScriptResult", script: str) -> None:
     words = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
     if result.model is not None:
@@ -72,9 +85,10 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
     """Print, for each fit call, what was seen, what was changed and whether it is proved; calls in
     a row of which the same is to be said are told as one.
     """
-    for _, found in groupby(result.calls, _alike):
+    places = _places(result)
+    for _, found in groupby(result.calls, lambda call: _alike(call, places)):
         calls = list(found)
-        ending, details = _ending_and_details(calls[0])
+        ending, details = _ending_and_details(calls[0], places)
         first, last = calls[0].call + 1, calls[-1].call + 1
         which = f"fit call {first}" if first == last else f"fit calls {first} to {last}"
         style = "green" if result.code == 0 else "bold"
@@ -89,21 +103,21 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
         screen.print(f"nanfix: the script ended with exit code {result.exit_code}.", markup=False)
 
 
-def _alike(call: "CallResult") -> tuple[str, list[str]]:
+def _alike(call: "CallResult", places: "Places") -> tuple[str, list[str]]:
     """Return what is the same of calls that are told as one: all of it, or that they have diverged,
     each by other figures.
     """
-    ending, details = _ending_and_details(call)
+    ending, details = _ending_and_details(call, places)
     return ending, [] if call.outcome is not None and call.outcome.name == "DIVERGED" else details
 
 
-def _ending_and_details(call: "CallResult") -> tuple[str, list[str]]:
+def _ending_and_details(call: "CallResult", places: "Places") -> tuple[str, list[str]]:
     """Return what is said of a call: how it ended, and the lines below."""
     ending = call.outcome.name if call.outcome else "NOT WATCHED"
-    return f"model {call.model}: {ending}", _details(call)
+    return f"model {call.model}: {ending}", _details(call, places)
 
 
-def _details(call: "CallResult") -> list[str]:
+def _details(call: "CallResult", places: "Places") -> list[str]:
     text = call.summary or call.text
     lines = (
         text.removeprefix(f"{call.outcome.name}: ").splitlines()
@@ -112,12 +126,9 @@ def _details(call: "CallResult") -> list[str]:
     )
     if call.outcome and call.record and call.record.edits and call.record.diagnosis is None:
         lines[0] = "Training stayed finite with the fix applied from the start."
-    if call.record is not None:
-        lines += [
-            f"Place in the source: {change.where}, {change}."
-            for change in call.record.source
-            if change.where
-        ]
+    lines += [
+        f"Place in the source: {change.where}, {change}." for change in places.get(call.call, ())
+    ]
     if call.proof is not None:
         # Those that trained with the fix of another call are told as one.
         carried = call.record is not None and call.record.carried is not None
@@ -140,10 +151,46 @@ def _offer_patch(fix: Path) -> None:
     except PatchError as error:  # the script has changed itself; the fix is good all the same
         console().print(f"nanfix: {error}", markup=False)
         return
-    if made.after:
+    if made.after and made.is_partial:
+        words = (
+            f"The script itself can hold this fix only in part (nanfix patch {fix} --write): use "
+            "nanfix run --fix."
+        )
+        console().print(words, markup=False)
+    elif made.after:
         console().print(f"Or change the script itself: nanfix patch {fix} --write", markup=False)
+    _tell_left_over(made)
+
+
+def _tell_left_over(made: "Patch") -> None:
     for left_over in made.left_over:
         console().print(f"nanfix: not in the patch: {left_over}.", markup=False)
+
+
+def _places(result: "ScriptResult") -> "Places":
+    """Return by fit call the changes of the source that a patch would make."""
+    made = _patch_of_result(result)
+    found: dict[int, list[SourceChange]] = {}
+    for each in () if made is None else made.placed:
+        found.setdefault(each.call, []).append(each.change)
+    return found
+
+
+def _patch_of_result(result: "ScriptResult") -> "Patch | None":
+    """Return the patch of the fixes of a script, None where they change nothing in its source or
+    the script has changed itself.
+    """
+    records = [call.record for call in result.calls if call.record is not None]
+    if not any(record.source for record in records):
+        return None
+    from nanfix.patch.patch import patch_of
+    from nanfix.report.fix_file import FixFile
+
+    files = {path: digest for call in result.calls for path, digest in call.files.items()}
+    try:
+        return patch_of(FixFile(files=files, runs=records), Path())
+    except PatchError:
+        return None
 
 
 def patch_of_file(path: Path) -> "Patch":

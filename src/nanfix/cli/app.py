@@ -15,7 +15,11 @@ from nanfix.records.errors import ExitCode, NanfixError
 
 EPILOG = (
     "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 "
-    "no fix worked within the budget; 130 interrupted; any other code is the script's own."
+    "no fix worked within the budget; 5 finite with the fix, but no repair; 130 interrupted; any "
+    "other code is the script's own."
+)
+EPILOG_OF_PATCH = (
+    "Exit codes: 0 all of the fix is in the patch; 2 nothing of it, or wrong usage; 6 a part of it."
 )
 # What stands after the script belongs to the script.
 SCRIPT_OPTIONS = {"allow_interspersed_args": False}
@@ -55,8 +59,9 @@ def nanfix(version: options.Version = False) -> None:
 
 for command in (repair, diagnose, run):
     app.command(context_settings=SCRIPT_OPTIONS, epilog=EPILOG, cls=Command)(command)
-for command in (strategies, export, patch):
-    app.command(cls=Command)(command)
+for command in (export, patch):
+    app.command(epilog=EPILOG_OF_PATCH, cls=Command)(command)
+app.command(cls=Command)(strategies)
 
 
 def main() -> None:

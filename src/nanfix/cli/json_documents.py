@@ -67,14 +67,14 @@ def of_strategies(catalogue: Mapping[str, "Strategy"]) -> dict[str, Any]:
     }
 
 
-def of_export(format: str, text: str, file: Path | None) -> dict[str, Any]:
+def of_export(format: str, text: str, file: Path | None, exit_code: int = 0) -> dict[str, Any]:
     """Return the document of `nanfix export`; the content is there where it was not
     written to a file.
     """
     content = None if file is not None else json.loads(text) if format == "json" else text
     return {
         "command": "export",
-        "exit_code": 0,
+        "exit_code": exit_code,
         "error": None,
         "format": format,
         "file": file and str(file),

@@ -75,8 +75,8 @@ def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.Ba
     """
     layers = change.layers if isinstance(change, LayerChange) else change.inputs
     vectors = source.vectors(change.numbers)
-    if change.definition is not None:
-        source.define(change.definition)
+    for definition in change.definitions:
+        source.define(definition)
     return [source.expression(layer, vectors) for layer in layers]
 
 

@@ -2,16 +2,21 @@
 `fit` and `adapt`.
 """
 
+import re
+from collections.abc import Mapping
+
 import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import AdaptChange, Band, RowsChange, UnknownTargets
+from nanfix.records.rows_change import Band, RowsChange, UnknownTargets
+from nanfix.records.source_changes import AdaptChange
 
 EXACT = 2**24  # whole numbers up to here are the same in every width
 FIT = {"x": 0, "y": 1, "sample_weight": 10}
+NAMES = {"x": "inputs", "y": "targets", "sample_weight": "weights"}
 
 
 def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
@@ -23,24 +28,33 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     weights = argument(call, "class_weight", 9) if change.renumber else None
     if given["x"] is None:
         raise NoPlaceError("fit is given no x")
-    lines: list[str] = []
+    names: list[str] = []
     named = {
-        name: _name_for(source, lines, name, each.value)
+        name: _name_for(source, names, name, each.value)
         for name, each in given.items()
         if each is not None
     }
-    new = _cleaned(source, change, named, lines, "keep")
+    fill = None
+    if change.fill is not None:
+        fill = source.vectors({"FILL": change.fill}, uses=1 if validation is None else 2)
+    lines: list[str] = []
+    new = _cleaned(source, change, named, lines, "keep", fill)
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
     if validation is not None:
-        parts = _validation_parts(source, lines, validation.value, change.validation_arrays)
+        parts = _validation_parts(source, names, validation.value, change.validation_arrays)
         kept = change.model_copy(update={"batch_rows": None})
-        cleaned = _cleaned(source, kept, dict(zip(FIT, parts, strict=False)), lines, "keep_held")
-        fed_held = (cleaned.get(name, part) for name, part in zip(FIT, parts, strict=False))
+        held = dict(zip(FIT, parts, strict=False))
+        cleaned = _cleaned(source, kept, held, lines, "keep_held", fill)
+        given_held = dict(line.split(" = ", 1) for line in names)
+        fed_held = (
+            cleaned.get(name, given_held.get(part, part))
+            for name, part in zip(FIT, parts, strict=False)
+        )
         new["validation_data"] = f"({', '.join(fed_held)})"
     if weights is not None:
         new["class_weight"] = _renumbered(source, weights.value, change.first_label)
-    source.insert(statement, "before", lines)
+    source.insert(statement, "before", [*_of_use(names, [*lines, *new.values()]), *lines])
     values = {name: cst.parse_expression(value) for name, value in new.items()}
     positions = {**FIT, "validation_data": 7, "class_weight": 9}
 
@@ -70,7 +84,7 @@ def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
         raise NoPlaceError("adapt is given no data")
     x = _name_for(source, lines, "x", given.value)
     source.insert(source.syntax.statement(call), "before", lines)
-    filled = cst.parse_expression(_filled(source, x, change.fill))
+    filled = cst.parse_expression(_filled(source, x, source.vectors({"FILL": change.fill})))
     source.change(call, lambda updated: with_argument(updated, "data", filled, 0))
 
 
@@ -78,13 +92,21 @@ def _adapts(call: cst.Call) -> bool:
     return isinstance(call.func, cst.Attribute) and call.func.attr.value == "adapt"
 
 
-def _name_for(source: Source, lines: list[str], name: str, value: cst.BaseExpression) -> str:
+def _name_for(
+    source: Source, lines: list[str], name: str, value: cst.BaseExpression, prefix: str = ""
+) -> str:
     """Return the name of what fit is given, one of its own made for an expression."""
     if isinstance(value, cst.Name):
         return value.value
-    made = source.unused({"x": "inputs", "y": "targets", "sample_weight": "weights"}[name])
+    made = source.unused(f"{prefix}{NAMES[name]}")
     lines.append(f"{made} = {source.syntax.code(value)}")
     return made
+
+
+def _of_use(names: list[str], code: list[str]) -> list[str]:
+    """Return those of the lines `name = value` whose name the code holds."""
+    used = set(re.findall(r"\w+", " ".join(code)))
+    return [line for line in names if line.partition(" = ")[0] in used]
 
 
 def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -> str:
@@ -110,11 +132,12 @@ def _renumbered(source: Source, weights: cst.BaseExpression, first_label: int) -
 def _validation_parts(
     source: Source, lines: list[str], value: cst.BaseExpression, count: int
 ) -> list[str]:
-    """Return the expressions of the validation data, a tuple of that many arrays."""
+    """Return the names of the parts of the validation data, a tuple of that many arrays."""
     if isinstance(value, cst.Tuple) and not any(
         isinstance(each, cst.StarredElement) for each in value.elements
     ):
-        return [source.syntax.code(each.value) for each in value.elements]
+        parts = zip(FIT, value.elements, strict=False)
+        return [_name_for(source, lines, name, part.value, "held_") for name, part in parts]
     made = value.value if isinstance(value, cst.Name) else source.unused("held")
     if not isinstance(value, cst.Name):
         lines.append(f"{made} = {source.syntax.code(value)}")
@@ -122,10 +145,15 @@ def _validation_parts(
 
 
 def _cleaned(
-    source: Source, change: RowsChange, named: dict[str, str], lines: list[str], keep: str
+    source: Source,
+    change: RowsChange,
+    named: dict[str, str],
+    lines: list[str],
+    keep: str,
+    fill: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """Return what fit is to be given instead; what has to be computed before is added
-    to `lines`.
+    to `lines`. `fill` is how this file writes what fills holes.
     """
     finite = "np.isfinite(np.reshape({0}, (len({0}), -1))).all(axis=1)"
     checks = [finite.format(named[name]) for name in change.finite if name in named]
@@ -143,9 +171,9 @@ def _cleaned(
         first, *others = map(source.written, checks)
         lines += [f"{mask} = {first}", *(f"{mask} &= {check}" for check in others)]
         new = {name: f"{value}[{mask}]" for name, value in named.items()}
-    if change.fill is not None:
+    if fill is not None:
         x, filled = new.get("x", named["x"]), source.unused("filled")
-        lines.append(f"{filled} = {_filled(source, x, change.fill)}")
+        lines.append(f"{filled} = {_filled(source, x, fill)}")
         new["x"] = filled
     if change.unknown is not None and "y" in named:
         new |= _weighed(source, change.unknown, {**named, **new}, lines)
@@ -180,8 +208,8 @@ def _weighed(
     return {"y": source.written(f"np.where({known}, {y}, 0)"), "sample_weight": weight}
 
 
-def _filled(source: Source, x: str, fill: list[float]) -> str:
-    return source.written(f"np.where(np.isfinite({x}), {x}, FILL)", source.vectors({"FILL": fill}))
+def _filled(source: Source, x: str, fill: Mapping[str, str]) -> str:
+    return source.written(f"np.where(np.isfinite({x}), {x}, FILL)", fill)
 
 
 def _inside(source: Source, band: Band, name: str) -> str:

@@ -54,7 +54,7 @@ def described(change: SourceChange) -> str:
     things it changes.
     """
     counts = {"changed": True, "made": True}
-    counted = (name for name in CALLS if name in type(change).model_fields)
+    counted = (name for name in (*CALLS, "model") if name in type(change).model_fields)
     return change.model_dump_json(exclude={"edits": True, **dict.fromkeys(counted, counts)})
 
 

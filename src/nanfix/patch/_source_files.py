@@ -134,14 +134,14 @@ class Source:
         """Return an expression as in `expression`, as text."""
         return self.syntax.code(self.expression(text, vectors))
 
-    def vectors(self, numbers: Mapping[str, Sequence[float]]) -> dict[str, str]:
-        """Return what is written for vectors: the numbers of a short one, for a long
-        one the name of a new constant.
+    def vectors(self, numbers: Mapping[str, Sequence[float]], uses: int = 1) -> dict[str, str]:
+        """Return what is written for vectors: the numbers of a short one, for one that is long, or
+        used several times, the name of a new constant.
         """
         written = {}
         for name, values in numbers.items():
             texts = [f"{value:.7g}" for value in values]
-            if len(texts) <= INLINE:
+            if len(texts) <= INLINE and uses == 1:
                 written[name] = f"[{', '.join(texts)}]"
             else:
                 written[name] = self.unused(f"INPUT_{name}")

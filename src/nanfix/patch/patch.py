@@ -11,35 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanfix.patch._arguments import plan
-from nanfix.patch._shared_lines import Sharing, described
+from nanfix.patch._placing import LeftOver, Placed, place_all
 from nanfix.patch._source_files import Files
 from nanfix.records.atomic import unwritable, write_bytes
-from nanfix.records.errors import NoPlaceError, PatchError
-from nanfix.records.source_changes import NoPlace
+from nanfix.records.errors import PatchError
 from nanfix.report.fix_file import FixFile
 
 COPY = ".orig"
 
 
 @dataclass(frozen=True)
-class LeftOver:
-    """A part of a fix that has no place in the source: the fit call, the edit that
-    wants it, and why.
-    """
-
-    call: int
-    edit: str
-    reason: str
-
-    def __str__(self):
-        return f"fit call {self.call + 1}, {self.edit}: {self.reason}"
-
-
-@dataclass(frozen=True)
 class Patch:
-    """The content of every file before and after, by its path, and what of the fix has
-    no place in them.
+    """The content of every file before and after, by its path, and what of the fix has its
+    place in them and what has none.
 
     `done` are files that hold the fix already, each with the copy of the old one that
     lies beside it.
@@ -47,8 +31,14 @@ class Patch:
 
     before: Mapping[str, bytes]
     after: Mapping[str, bytes]
+    placed: tuple[Placed, ...] = ()
     left_over: tuple[LeftOver, ...] = ()
     done: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a part of the fix is missing: the changed script may fail all the same."""
+        return bool(self.left_over)
 
     @property
     def content(self) -> bytes:
@@ -84,27 +74,8 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
         if (copy := _copy_of(folder / path, now[path], inside[path])) is not None
     }
     contents = {**now, **{path: copy.read_bytes() for path, copy in kept.items()}}
-    files, left_over = Files(contents), []
-    wanted = [(run, change) for run in content.runs for change in run.source]
-    sharing = Sharing(change for _, change in wanted)
-    done: set[str] = set()
-    for run, change in wanted:
-        try:
-            if isinstance(change, NoPlace):
-                raise NoPlaceError(change.reason)
-            if any(path in content.files and path not in inside for path in change.paths):
-                raise NoPlaceError(
-                    f"{change.where} lies outside this folder, the files of which alone are changed"
-                )
-            if sharing.contested(change):
-                raise NoPlaceError(f"what shares {change.where} would need different changes there")
-            if described(change) not in done:
-                plan(files, change, sharing.alike(change))
-                done.add(described(change))
-        except NoPlaceError as error:
-            left_over += [
-                LeftOver(run.call, run.edits[index].strategy, str(error)) for index in change.edits
-            ]
+    files = Files(contents)
+    found = list(place_all(files, content, inside))
     after = files.changed
     for path in inside:
         if digest(contents[path]) != inside[path] or (
@@ -113,7 +84,11 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
             raise _changed(folder / path, inside[path], now[path])
     after = {path: changed for path, changed in after.items() if path not in kept}
     return Patch(
-        {path: contents[path] for path in after}, after, tuple(dict.fromkeys(left_over)), kept
+        before={path: contents[path] for path in after},
+        after=after,
+        placed=tuple(each for each in found if isinstance(each, Placed)),
+        left_over=tuple(dict.fromkeys(each for each in found if isinstance(each, LeftOver))),
+        done=kept,
     )
 
 

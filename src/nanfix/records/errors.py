@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     UNREPAIRABLE = 3
     EXHAUSTED = 4
     FINITE = 5
+    PARTIAL = 6
     INTERRUPTED = 130  # as a shell has it for Ctrl-C
 
 

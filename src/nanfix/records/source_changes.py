@@ -7,9 +7,10 @@ whatever name the source has them.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from nanfix.records.source_places import FROZEN, Made, PlacedChange
+from nanfix.records.rows_change import RowsChange
+from nanfix.records.source_places import Made, PlacedChange
 
 
 class ArgumentChange(PlacedChange):
@@ -111,8 +112,9 @@ class LayerChange(PlacedChange):
     """Put new layers before or after the one that `target` makes; where that has no place, before
     what `otherwise` makes.
 
-    `layers` are expressions, `numbers` the vectors that they name, `definition` what has to be
-    defined for them. `model` is the call that makes the model of the tensors.
+    `layers` are expressions, `numbers` the vectors that they name, `definitions` what has to be
+    defined for them. `model` is the call that makes the model of the tensors. `fills` says that
+    they fill holes.
     """
 
     kind: Literal["layer"] = "layer"
@@ -121,9 +123,10 @@ class LayerChange(PlacedChange):
     layers: list[str]
     role: str
     numbers: dict[str, list[float]] = Field(default_factory=dict)
-    definition: str | None = None
+    definitions: list[str] = Field(default_factory=list)
     otherwise: Made | None = None
     model: Made | None = None
+    fills: bool = False
 
     @property
     def subject(self):
@@ -147,7 +150,8 @@ class CallChange(PlacedChange):
     """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what
     goes in and what comes out.
 
-    `inputs` are the layers that the inputs go through first, with their `numbers` and `definition`;
+    `inputs` are the layers that the inputs go through first, with their `numbers` and
+    `definitions`;
     `outputs` is the (scale, center) that the outputs are multiplied by and moved to.
     """
 
@@ -157,7 +161,7 @@ class CallChange(PlacedChange):
     target: Made
     inputs: list[str] = Field(default_factory=list)
     numbers: dict[str, list[float]] = Field(default_factory=dict)
-    definition: str | None = None
+    definitions: list[str] = Field(default_factory=list)
     outputs: tuple[float, float] | None = None
 
     @property
@@ -238,79 +242,6 @@ class WeightsChange(PlacedChange):
 
     def __str__(self):
         return f"non-finite entries of {len(self.starts)} weights replaced before fit"
-
-
-class Band(BaseModel):
-    """Where the values of one part of the data lie: at most `scale` from `center`, a
-    number for each feature.
-    """
-
-    model_config = FROZEN
-
-    part: Literal["x", "y"]
-    center: list[float]
-    scale: list[float]
-
-
-class UnknownTargets(BaseModel):
-    """Which targets are unknown; the fields are those of TargetMask.
-
-    `in_cells` says that the last axis of the targets is that of the outputs, not of the steps.
-    """
-
-    model_config = FROZEN
-
-    nonfinite: bool = False
-    codes: list[float] = Field(default_factory=list)
-    classes: int | None = None
-    in_cells: bool = True
-
-
-class RowsChange(PlacedChange):
-    """Leave rows out of what `fit` is given, shift its labels, fill its holes, weigh its
-    unknown targets with 0; the fields are those of RowFilter.
-
-    `finite` are the parts in which every number has to be finite, `fill` what takes the place of
-    one that is not; `validation_arrays` is the number of arrays in the validation data, `renumber`
-    says that the keys of class_weight are labels as given.
-    """
-
-    kind: Literal["rows"] = "rows"
-    fit: Made
-    finite: list[Literal["x", "y", "sample_weight"]] = Field(default_factory=list)
-    classes: int | None = None
-    first_label: int = 0
-    labels: tuple[float, float] | None = None
-    bands: list[Band] = Field(default_factory=list)
-    batch_rows: int | None = None
-    shares: bool = False
-    fill: list[float] | None = None
-    unknown: UnknownTargets | None = None
-    validation_arrays: int = 0
-    renumber: bool = False
-
-    @property
-    def subject(self):
-        return (self.kind,)
-
-    @property
-    def where(self):
-        return str(self.fit.place)
-
-    def joined(self, later):
-        """The holes are filled of what is kept."""
-        return later.model_copy(update={"fill": self.fill, "unknown": self.unknown})
-
-    def __str__(self):
-        words = (
-            ["rows left out"]
-            if self.finite or self.bands or self.batch_rows or self.classes or self.shares
-            else []
-        )
-        words += ["holes filled"] if self.fill else []
-        words += ["unknown targets weighed with 0"] if self.unknown else []
-        words += ["labels moved"] if self.first_label or self.labels else []
-        return f"{', '.join(words)} before fit"
 
 
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"

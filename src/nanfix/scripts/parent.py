@@ -196,6 +196,7 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
     check_script(script)
     held = {number: KnownFix.of(fix) for number, fix in known.items()}
     result = run(script, args, Job(mode="run", fixes=held))
+    result = with_sources(result, result, lambda record: record.call)
     unused = sorted(set(known) - {call.call for call in result.calls})
     notes = [
         (
