@@ -10,6 +10,7 @@ import libcst as cst
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._layers import add_layers, scale_in_call
 from nanfix.patch._operations import guard_operation
+from nanfix.patch._replaced_optimizer import replace_optimizer
 from nanfix.patch._rows import adapt_to_filled, feed_otherwise
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
@@ -55,25 +56,11 @@ def _loss(files: Files, change: LossChange, alike: Alike) -> None:
 
 def _optimizer(files: Files, change: OptimizerChange, alike: Alike) -> None:
     if change.new_class is not None:
-        _exchange(files, change, alike)
+        replace_optimizer(files, change, alike, _call(change.new_class, change.arguments))
     elif change.arguments:
         _set_attributes(files, change, alike)
     if change.loss_scale is not None:
         _wrap(files, change, alike)
-
-
-def _exchange(files: Files, change: OptimizerChange, alike: Alike) -> None:
-    """Make another optimizer in the place of the one there is."""
-    new = _call(change.new_class or "", change.arguments)
-    made = _made_here(files, change, alike)
-    if made is not None:
-        source, call = made
-        value = source.expression(new)
-        source.change(
-            call, lambda updated: value.with_changes(lpar=updated.lpar, rpar=updated.rpar)
-        )
-    elif not _name_in_compile(files, change, alike, new):
-        raise NoPlaceError("the optimizer is made elsewhere, so its class cannot be changed here")
 
 
 def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None:
