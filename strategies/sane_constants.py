@@ -7,7 +7,7 @@ import inspect
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.model.optimizers import trained_optimizers
-from nanfix.model.run import DECAYS, fades
+from nanfix.model.run import DECAYS, SMALLEST_EPSILON, fades, smallest_epsilon
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -22,14 +22,13 @@ OPTIMIZER_DEFAULTS = {
 }
 WEIGHT_DECAY = 0.004
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
-# A smaller one vanishes beside what it is added to, and the division is by zero after all.
-SMALLEST_EPSILON = 1e-12
 
 
 class SaneConstants(Strategy):
     """Replace an epsilon too small to keep g / (sqrt(v) + epsilon) finite, or a decay outside [0,
     1), by Keras' default.
 
+    In half precision an epsilon of 2.4e-4 is the least: the square of a smaller gradient is 0.
     So too an initial accumulator below 0, of which there is no root; the accumulators are filled
     anew then. A negative learning rate, which climbs where it should descend, loses its sign and is
     at most Keras' default. And a weight decay d with which a step w - r * d * w at the learning
@@ -92,7 +91,7 @@ class SaneConstants(Strategy):
 def _optimizer(run, plan, factor: float) -> dict[str, float]:
     constants: dict[str, float] = {}
     for optimizer in trained_optimizers(run.model):
-        constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor)
+        constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor, smallest_epsilon(run))
     if run.has_one_rate and run.learning_rate is not None and run.learning_rate < 0:
         usual = inspect.signature(type(run.optimizers[0])).parameters["learning_rate"].default
         constants["learning_rate"] = min(-run.learning_rate, usual)
@@ -103,24 +102,29 @@ def _optimizer(run, plan, factor: float) -> dict[str, float]:
 
 def _layers(run, factor: float) -> dict[str, dict[str, float]]:
     found = {
-        address: _replaced(layer, LAYER_DEFAULTS, factor)
+        address: _replaced(layer, LAYER_DEFAULTS, factor, SMALLEST_EPSILON)
         for address, layer in run.members.items()
         if "Normalization" in type(layer).__name__
     }
     return {address: constants for address, constants in found.items() if constants}
 
 
-def _replaced(owner, defaults: dict[str, float], factor: float) -> dict[str, float]:
-    """Return the constants of `owner` that are out of range, with what to use instead."""
+def _replaced(
+    owner, defaults: dict[str, float], factor: float, least: float
+) -> dict[str, float]:
+    """Return the constants of `owner` that are out of range, with what to use instead; `least` is
+    the smallest epsilon in range.
+    """
     constants = {}
     for name, default in defaults.items():
         value = getattr(owner, name, None)
-        if isinstance(value, float | int) and not _in_range(name, value):
-            constants[name] = default * factor if name == "epsilon" else default
+        if isinstance(value, float | int) and not _in_range(name, value, least):
+            epsilon = factor * max(default, least)
+            constants[name] = float(f"{epsilon:.3g}") if name == "epsilon" else default
     return constants
 
 
-def _in_range(name: str, value: float) -> bool:
+def _in_range(name: str, value: float, least: float) -> bool:
     if name in DECAYS:
         return fades(value)
-    return value >= (0 if name == "initial_accumulator_value" else SMALLEST_EPSILON)
+    return value >= (0 if name == "initial_accumulator_value" else least)

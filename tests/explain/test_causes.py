@@ -38,6 +38,7 @@ EXPECTED = {
     explosions.root_of_distance: Cause.GRADIENT_SINGULARITY,
     explosions.handwritten_log: Cause.LOGITS_BY_HAND,
     explosions.adam_without_epsilon: Cause.OPTIMIZER_CONSTANT,
+    explosions.epsilon_lost_in_half_precision: Cause.OPTIMIZER_CONSTANT,
     explosions.half_precision: Cause.REDUCED_PRECISION,
     explosions.constant_feature_without_epsilon: Cause.BATCH_STATISTICS,
     explosions.nothing_but_padding: Cause.EMPTY_REDUCTION,

@@ -24,6 +24,18 @@ def adam_without_epsilon():
     return mlp(keras.optimizers.Adam(0.01, epsilon=0.0), activation="tanh"), x, y, dict(ARGUMENTS)
 
 
+def epsilon_lost_in_half_precision():
+    """The square of a small gradient is 0 in float16, and Keras' epsilon is next to nothing."""
+    x, y = table(256)
+    classes = np.digitize(y[:, 0], [-1.0, 0.0, 1.0])
+    keras.utils.set_random_seed(0)
+    half = {"dtype": "float16"}
+    stack = [layers.Dense(64, "relu", **half), layers.Dense(64, "relu", **half)]
+    model = keras.Sequential([*stack, layers.Dense(4, "softmax", **half)])
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    return model, x, classes, dict(ARGUMENTS)
+
+
 def velocity_of_another_training():
     """Weights are set back between two trainings, as between the folds of a
     cross-validation, the optimizer is not.

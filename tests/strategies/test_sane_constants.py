@@ -100,6 +100,17 @@ def test_applies_from_the_edge_of_the_range(constants, applies):
     )
 
 
+@pytest.mark.parametrize(("kind", "least"), [("float16", 2.44e-4), ("bfloat16", None)])
+def test_epsilon_counts_in_the_numbers_of_the_weights(kind, least):
+    """Of bfloat16, which is as wide as float32, Keras' own is large enough."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1, dtype=kind)])
+    model.compile("adam", "mse")
+    run = contract.run_of(model, *explosions.table(rows=16))
+    assert contract.applies(get(NAME), DIAGNOSIS, run) is (least is not None)
+    if least is not None:
+        assert mild(run) == ({"epsilon": least}, {})
+
+
 def test_apply_sets_the_constants_and_keeps_other_changes():
     run = run_of(keras.optimizers.Adam(epsilon=0.0), layers.BatchNormalization(epsilon=0.0))
     before = Plan().with_change(OptimizerSettings({"learning_rate": 0.5}))

@@ -9,11 +9,19 @@ from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import LARGE, Growth, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, is_bounded
-from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.model.run import (
+    SMALLEST_EPSILON,
+    Run,
+    linear_throughout,
+    lost_epsilons,
+    smallest_epsilon,
+    unbounded_recurrences,
+)
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding, Phase
 
 # Weights of causes that a rerun has settled; those that have to be taken away together come first.
+LEAST_CHANGE = 0.96
 ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 
@@ -99,6 +107,21 @@ def constants(evidence: Evidence) -> Iterator[Finding]:
     for name, decay in evidence.run.decays_out_of_range.items():
         words = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, words)
+    yield from lost_epsilon(evidence)
+
+
+def lost_epsilon(evidence: Evidence) -> Iterator[Finding]:
+    """An epsilon that is lost beside what it is added to, so that small gradients make great steps;
+    it is the least change where it cures, precision a greater one.
+    """
+    least = smallest_epsilon(evidence.run)
+    for epsilon in lost_epsilons(evidence.run)[:1]:
+        words = (
+            f"an epsilon of {epsilon:g} is lost here: the square of a gradient below {least:.2g} "
+        )
+        words += "is 0" if least > SMALLEST_EPSILON else "is next to 0"
+        rerun = evidence.tried.constants
+        yield _settled(Cause.OPTIMIZER_CONSTANT, words, 0.5, (rerun, LEAST_CHANGE))
 
 
 def _of_the_weights(growth: Growth) -> str:

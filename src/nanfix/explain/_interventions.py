@@ -19,7 +19,7 @@ from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.model.normalization import ruined
 from nanfix.model.optimizers import trained_optimizers
-from nanfix.model.run import DECAYS, Run, fades
+from nanfix.model.run import DECAYS, Run, fades, smallest_epsilon
 from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
 from nanfix.recorder.outset import falls_for_ever
@@ -152,7 +152,12 @@ def constants_in_range(run: Run) -> Intervention:
                 if isinstance(value, float | int) and not fades(value):
                     put(undo, optimizer, name, DECAY)
             if isinstance(getattr(optimizer, "epsilon", None), float | int):
-                put(undo, optimizer, "epsilon", max(optimizer.epsilon, EPSILON))
+                put(
+                    undo,
+                    optimizer,
+                    "epsilon",
+                    max(optimizer.epsilon, EPSILON, smallest_epsilon(run)),
+                )
             if turns_weights(optimizer):
                 put(undo, optimizer, "weight_decay", WEIGHT_DECAY)
 

@@ -7,7 +7,14 @@ import keras
 import numpy as np
 
 from nanfix.data.arrays import rows_in
-from nanfix.explain._explosions import HELPS, constants, explosion, scales
+from nanfix.explain._explosions import (
+    HELPS,
+    LEAST_CHANGE,
+    constants,
+    explosion,
+    lost_epsilon,
+    scales,
+)
 from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.counterfactuals import Counterfactuals
@@ -71,7 +78,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         weight_norm=growth.weight_norm,
         first_step=growth.first_step,
         trend="" if seen.strays else growth.trend,
-        tried="; ".join(words for words in (_strayed(seen), str(tried)) if words),
+        tried="; ".join(words for words in (seen.elsewhere, str(tried)) if words),
         batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
@@ -130,6 +137,8 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         )
     if grown and tried.then is not None and _is_domain(tried.then):
         yield from _next(evidence)
+    if not grown:
+        yield from (each for each in lost_epsilon(evidence) if each.weight >= LEAST_CHANGE)
     for finding in explosion(failing, evidence):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
         # value out of its domain.
@@ -151,16 +160,6 @@ def _not_repeated(seen: Replay) -> str:
     return (
         f"run again {tried} times from the same state on the same batch, the step failed "
         f"{failed} times" + (f", and only in replay {seen.replays}" if seen.replays > 1 else "")
-    )
-
-
-def _strayed(seen: Replay) -> str:
-    """Say of which step the diagnosis is, where it is none of those that were trained."""
-    return (
-        f"run again, the training took another course and failed at {seen.onset}, which is what is "
-        "said here (random numbers that are not of keras.random cannot be set back)"
-        if seen.strays
-        else ""
     )
 
 

@@ -54,6 +54,16 @@ class Replay:
     strays: bool = False
 
     @property
+    def elsewhere(self) -> str:
+        """Say which step failed, where it is none of those that were trained; else nothing."""
+        return (
+            f"run again, the training took another course and failed at {self.onset}, which is "
+            "what is said here (random numbers that are not of keras.random cannot be set back)"
+            if self.strays
+            else ""
+        )
+
+    @property
     def is_transient(self) -> bool:
         """Whether the same step from the same state is finite in one run and not in another, for no
         reason that a look at it shows.

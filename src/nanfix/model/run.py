@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 from nanfix.model.activations import activation_name, is_bounded, with_activations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Shares of the past that an optimizer keeps: at least 0, below 1.
 DECAYS = ("momentum", "rho", "beta_1", "beta_2")
+# A smaller epsilon vanishes beside what it is added to, and the division is by zero after all.
+SMALLEST_EPSILON = 1e-12
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 
 
@@ -251,6 +254,24 @@ def kernels(layer: "keras.Layer") -> dict[str, str]:
 def fades(decay: float) -> bool:
     """Say whether what is kept with such a decay gets less at each step."""
     return 0 <= decay < 1
+
+
+def smallest_epsilon(run: Run) -> float:
+    """Return the least epsilon of an optimizer that counts beside the root of a squared gradient:
+    in half precision the square of a smaller gradient is 0.
+    """
+    kinds = {
+        getattr(weight.dtype, "name", weight.dtype) for weight in run.model.trainable_variables
+    }
+    least = [float(ml_dtypes.finfo(kind).smallest_subnormal) ** 0.5 for kind in kinds]
+    return max([SMALLEST_EPSILON, *least])
+
+
+def lost_epsilons(run: Run) -> list[float]:
+    """Return the epsilons of the optimizers that are too small to count."""
+    given = [getattr(each, "epsilon", None) for each in trained_optimizers(run.model)]
+    least = smallest_epsilon(run)
+    return [each for each in given if isinstance(each, float | int) and each < least]
 
 
 def unbounded_recurrences(run: Run) -> "list[keras.Layer]":

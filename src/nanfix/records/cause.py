@@ -178,7 +178,7 @@ class Cause(Enum):
             "or never fade"
         ),
         "every weight is nan after a step or two while loss and gradient were small",
-        "Set that constant of the optimizer (epsilon, beta, decay) back to its default.",
+        "Set that constant of the optimizer (epsilon, beta, decay) back into its range.",
     )
     REDUCED_PRECISION = (
         "reduced-precision",

@@ -202,4 +202,5 @@ class Diagnosis:
         operation = UNSAFE_OPERATIONS.get(self.place.operation or "")
         if cause not in OF_A_DOMAIN or operation is None:
             return cause.remedy
-        return f"{operation.advice}, or compute a stable form of it."
+        kept, whole = operation.letter, operation.words.format(operation.letter)
+        return f"Keep {kept} in {whole} {operation.domain.name}, or compute a stable form of it."

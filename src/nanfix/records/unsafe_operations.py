@@ -199,12 +199,6 @@ class UnsafeOperation:
         """Return what a person would write for the guarded operation, with keras.ops."""
         return self.words.format(self.domain.words(self.letter, e))
 
-    @property
-    def advice(self) -> str:
-        """What keeps it finite, as a person would say it."""
-        given = self.words.format(self.letter)
-        return f"Keep {self.letter} in {given} {self.domain.name}"
-
 
 def _exponential(
     name: str, domain: Domain, function: str, *, singular: bool = False, relative: bool = False
