@@ -116,6 +116,48 @@ def test_holes_are_filled_by_a_layer_in_front_of_what_scales(noted):
     assert not any("isfinite(X)" in line for line in added)
 
 
+@pytest.mark.parametrize(
+    ("inner", "scaled"),
+    [
+        (
+            "return keras.Sequential([keras.Input((3,)), layers.Dense(4)])",
+            "return keras.Sequential([keras.Input((3,)), {layer}, layers.Dense(4)])",
+        ),
+        (
+            "return keras.Sequential([layers.Dense(4), layers.Dense(2)])",
+            "return keras.Sequential([{layer}, layers.Dense(4), layers.Dense(2)])",
+        ),
+        (
+            "i = keras.Input((3,)); o = layers.Dense(4)(i); return keras.Model(i, o)",
+            "scaled_i = {layer}(i)",
+        ),
+    ],
+)
+def test_a_model_that_begins_with_another_is_scaled_where_that_one_begins(noted, inner, scaled):
+    start, end = SEQUENTIAL.index("model = "), SEQUENTIAL.index("model.compile")
+    inner = inner.replace("; ", "\n    ")
+    inside = f"def encoder():\n    {inner}\n\n"
+    outer = "part = encoder()\nmodel = keras.Sequential([part, layers.Dense(1)])\n"
+    run, call = noted(f"{SEQUENTIAL[:start]}{inside}{outer}{SEQUENTIAL[end:]}")
+    affine = Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
+    added, reasons = changed(run, plan_of(Scaling(inputs={SINGLE: affine})), call)
+    layer = "layers.Normalization(mean=[1, 2, 3], variance=[1, 1, 4])"
+    assert reasons == [] and scaled.format(layer=layer) in added
+
+
+def test_a_model_that_begins_with_one_trained_before_is_scaled_in_front_of_it(noted):
+    """That one was trained on inputs as they are, and is to find them so again."""
+    start, end = SEQUENTIAL.index("model = "), SEQUENTIAL.index("model.compile")
+    part = "part = keras.Sequential([keras.Input((3,)), layers.Dense(3)])\n"
+    before = "first = keras.Sequential([part])\nfirst.compile('sgd', 'mse')\nfirst.fit(X, X)\n"
+    outer = "model = keras.Sequential([part, layers.Dense(1)])\n"
+    run, call = noted(f"{SEQUENTIAL[:start]}{part}{before}{outer}{SEQUENTIAL[end:]}")
+    added, reasons = changed(run, plan_of(FILLED), call)
+    front = "keras.Input((3,)), FillHoles([1, 2, 3])"
+    line = f"model = keras.Sequential([{front}, part, layers.Dense(1)])"
+    assert (added[-1], reasons) == (line, [])
+
+
 def test_rows_are_left_out_beside_a_layer_that_fills(noted):
     run, call = noted(SEQUENTIAL)
     added, reasons = changed(run, plan_of(FILLED, RowFilter(finite_targets=True)), call)

@@ -159,16 +159,20 @@ def _where_it_goes_in(
     """Return the change that puts layers where an input goes in; None where nobody knows."""
     from nanfix.records.source_changes import LayerChange
 
-    entry, first = call.inputs.get(name, (None, None))
-    if entry is None and first is None:
+    entry = call.inputs.get(name)
+    if entry is not None and entry.in_list and entry.model is not None:
+        # With an Input, so that the model is built as soon as it was without the layers.
+        written = [f"keras.Input({call.model.input_shape[1:]})", *layers["layers"]]
+        layers = {**layers, "layers": written}
+        return LayerChange(target=entry.model, side="first", role="scaled", fills=fills, **layers)
+    if entry is None or (entry.input is None and entry.first is None):
         return None
-    whole = call.places.of(call.model)
     return LayerChange(
-        target=entry,
+        target=entry.input,
         side="after",
         role="scaled",
-        otherwise=first,
-        model=whole,
+        otherwise=entry.first,
+        model=entry.model,
         fills=fills,
         **layers,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import libcst as cst
 
-from nanfix.patch._formatting import with_argument
+from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
@@ -33,6 +33,8 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
     """Put the layer beside what `call` makes: in a list, by a call of `add`, or in a
     graph of tensors.
     """
+    if change.side == "first":
+        return _first_in_list(source, call, change)
     parent = source.syntax.parent(call)
     if isinstance(parent, cst.Element) and isinstance(
         source.syntax.parent(parent), cst.List | cst.Tuple
@@ -59,6 +61,14 @@ def _in_list(source: Source, call: cst.Call, element: cst.CSTNode, change: Layer
     if change.side == "before":
         new = [*_taken_shape(source, call), *new]
     source.insert_elements(element, change.side, new)
+
+
+def _first_in_list(source: Source, call: cst.Call, change: LayerChange) -> None:
+    given = argument(call, "layers", 0)
+    layers = given.value if given is not None else None
+    if not isinstance(layers, cst.List | cst.Tuple) or not layers.elements:
+        raise NoPlaceError("the layers of the model are not listed where it is made")
+    source.insert_elements(layers.elements[0], "before", _new_layers(source, change))
 
 
 def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> None:

@@ -109,8 +109,8 @@ class LossChange(PlacedChange):
 
 
 class LayerChange(PlacedChange):
-    """Put new layers before or after the one that `target` makes; where that has no place, before
-    what `otherwise` makes.
+    """Put new layers before or after the one that `target` makes, or first in the list that it is
+    given; where that has no place, before what `otherwise` makes.
 
     `layers` are expressions, `numbers` the vectors that they name, `definitions` what has to be
     defined for them. `model` is the call that makes the model of the tensors. `fills` says that
@@ -119,7 +119,7 @@ class LayerChange(PlacedChange):
 
     kind: Literal["layer"] = "layer"
     target: Made | None
-    side: Literal["before", "after"]
+    side: Literal["before", "after", "first"]
     layers: list[str]
     role: str
     numbers: dict[str, list[float]] = Field(default_factory=dict)
@@ -141,7 +141,7 @@ class LayerChange(PlacedChange):
         layers = [layer.removeprefix("keras.layers.").partition("(")[0] for layer in self.layers]
         beside = self.target or self.otherwise
         return (
-            f"{', '.join(layers)} {self.side} "
+            f"{', '.join(layers)} {'first in' if self.side == 'first' else self.side} "
             f"{beside.callee.removesuffix('Layer') if beside else 'the layer'}"
         )
 

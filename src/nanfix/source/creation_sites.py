@@ -30,6 +30,7 @@ class Places:
         self._made: dict[int, tuple[weakref.ref[Any], Span]] = {}
         self._compiled: dict[int, tuple[weakref.ref[keras.Model], Span]] = {}
         self._compilations: dict[int, tuple[weakref.ref[keras.Model], int]] = {}
+        self._trained: dict[int, tuple[weakref.ref[keras.Model], weakref.ref[keras.Model]]] = {}
         self._counts: Counter[tuple[Span, str]] = Counter()
 
     def install(self, keras: ModuleType) -> None:
@@ -70,6 +71,18 @@ class Places:
         """Return how many times a model was compiled, by whomever."""
         reference, count = self._compilations.get(id(model), (None, 0))
         return count if reference is not None and reference() is model else 0
+
+    def trains(self, model: "keras.Model") -> None:
+        """Note that a model is trained now, and with it the models in it."""
+        owner = weakref.ref(model)
+        for part in (model, *model.layers):
+            if hasattr(part, "fit"):
+                self._trained[id(part)] = weakref.ref(part), owner
+
+    def trained_by_another(self, part: "keras.Model", model: "keras.Model") -> bool:
+        """Say whether the last to train a part of a model was another model, or the part itself."""
+        found = self._trained.get(id(part))
+        return found is not None and found[0]() is part and found[1]() is not model
 
     def way(self, frame: FrameType) -> tuple[Span, ...]:
         """Return where the user's own code stands in a frame and in all that called it, the

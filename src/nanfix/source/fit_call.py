@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -60,13 +60,26 @@ class OptimizerMade:
         )
 
 
+class Entry(NamedTuple):
+    """Where an input goes into a model: the calls that make the input, the first layer of a
+    Sequential model, and the model itself; None for what the user's own code does not make.
+
+    `in_list` says that it goes in at the beginning of the list of layers that the model is given.
+    """
+
+    input: Made | None
+    first: Made | None
+    model: Made | None
+    in_list: bool = False
+
+
 @dataclass(frozen=True)
 class FitCall:
     """One call of `fit` as it was before it trained: where its model, optimizers and
     data come from.
 
-    `inputs` gives by name for each input the call that makes it and, of a Sequential model, the one
-    that makes its first layer. `built` says whether the model had its weights already.
+    `inputs` gives by name where each input goes in. `built` says whether the model had its weights
+    already.
     """
 
     places: Places
@@ -74,7 +87,7 @@ class FitCall:
     fit: Made | None
     compiled: Made | None
     optimizers: tuple[OptimizerMade, ...]
-    inputs: Mapping[str, tuple[Made | None, Made | None]]
+    inputs: Mapping[str, Entry]
     arguments: Mapping[str, Any]
     built: bool
 
@@ -86,30 +99,39 @@ class FitCall:
         nothing is built or drawn.
         """
         made = tuple(OptimizerMade.of(places, slot) for slot in slots(model))
+        inputs = dict(entries(places, model))
+        places.trains(model)
         return cls(
             places,
             model,
             fit,
             places.compiled(model),
             made,
-            dict(entries(places, model)),
+            inputs,
             arguments,
             model.built,
         )
 
 
-def entries(
-    places: Places, model: keras.Model
-) -> Iterator[tuple[str, tuple[Made | None, Made | None]]]:
-    """Yield for each input its name, with the call that makes it, and the one that makes a
-    Sequential model's first layer.
+def entries(places: Places, model: keras.Model) -> Iterator[tuple[str, Entry]]:
+    """Yield for each input its name and where it goes in: of a Sequential model that begins with
+    another model and has no Input of its own, into that one, unless that has been trained
+    elsewhere: then it knows its inputs as they are.
     """
     if isinstance(model, keras.Sequential):
         layers = list(direct_layers(model))
         first = layers[0] if layers and type(layers[0]).__name__ == "InputLayer" else None
         behind = next((layer for layer in layers if layer is not first), None)
         name = next(iter(declared_inputs(model)), SINGLE)
-        yield name, (_input(places, first, model), None if behind is None else places.of(behind))
+        made = _input(places, first, model)
+        if made is None and isinstance(behind, keras.Model) and own_call(behind) is None:
+            inner = [entry for _, entry in entries(places, behind)]
+            if places.trained_by_another(behind, model) or len(inner) != 1:
+                inner = [Entry(None, None, places.of(model), in_list=True)]
+            yield name, inner[0]
+        else:
+            start = None if behind is None else places.of(behind)
+            yield name, Entry(made, start, places.of(model))
     elif getattr(model, "inputs", None) and own_call(model) is None:
         made = {
             id(layer.output): layer
@@ -117,7 +139,8 @@ def entries(
             if isinstance(layer, keras.layers.InputLayer)
         }
         for name, tensor in zip(declared_inputs(model), model.inputs, strict=True):
-            yield name, (_input(places, made.get(id(tensor)), model), None)
+            start = _input(places, made.get(id(tensor)), model)
+            yield name, Entry(start, None, places.of(model))
 
 
 def _input(places: Places, layer: keras.Layer | None, model: keras.Model) -> Made | None:
