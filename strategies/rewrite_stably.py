@@ -5,11 +5,14 @@ from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 from nanfix.remedies.strategy import Strategy, Tier
 
-PARTS = ("Exp", "Log")
+PARTS = ("Exp", "Cosh", "Log", "Log1p")
 
 
 class RewriteStably(Strategy):
     """Compute log(sum(w * exp(a))) as logsumexp(a + log(w)), equal where both are finite.
+
+    Likewise log(cosh(x)), and the logarithm of a softmax, sigmoid or softplus, of 1 - sigmoid(x)
+    and of 1 - tanh(x)^2.
 
     So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
     is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
@@ -42,8 +45,8 @@ class RewriteStably(Strategy):
     def explain(self, params):
         place = f"at {params['source']}" if params["source"] else f"in layer {params['layer']}"
         return (
-            f"Compute the logarithm of exponentials {place} as a logsumexp; a saved model does not "
-            "hold this form, so put it into the source."
+            f"Compute the logarithm of exponentials {place} in its stable form, such as a logsumexp; "
+            "a saved model does not hold this form, so put it into the source."
         )
 
     def snippet(self, params):

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from nanfix.changes.domains_in_graph import kept
-from nanfix.changes.log_of_exponentials import stable_log
+from nanfix.changes.log_of_exponentials import stable_form
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override
@@ -148,20 +148,20 @@ class _Rewire:
         outputs. As it is the same number, all in the file of the guard are computed so: what is
         kept from overflowing in one line may overflow in the next.
         """
-        if kind != "Log" or not self._named(nearby=True):
+        if kind not in ("Log", "Log1p") or not self._named(nearby=True):
             return outputs
         operation = graph.get_operation_by_name(op_name)
         with graph.as_default():
-            found = stable_log(operation.inputs[0])
+            found = stable_form(kind, operation.inputs[0])
             if found is None:
                 return outputs
             # Where gradients are recorded, they are those of the logarithm, whatever stands for its
-            # output: it is given a 1 with the gradient of the stable form.
+            # output: it is given what it makes 0 of, with the gradient of the stable form.
             value = tf.stop_gradient(found)
             slope = tf.where(tf.math.is_finite(value), found - value, tf.zeros_like(value))
-            one = tf.exp(slope)
+            given = tf.exp(slope) if kind == "Log" else tf.math.expm1(slope)
         self.matches[self.guard] += 1
-        give_input(operation, 0, one)
+        give_input(operation, 0, given)
         with graph.as_default():
             return [operation.outputs[0] + value]
 

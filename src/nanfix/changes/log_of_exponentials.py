@@ -1,13 +1,16 @@
-"""The logarithm of a sum of exponentials, told from the graph and computed without them.
+"""The logarithm of exponentials, and of functions made of them, told from the graph and computed
+without them.
 
-log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite. Blanchard, Higham &
-Higham (2021), Accurately computing the log-sum-exp and softmax functions,
-doi:10.1093/imanum/draa038.
+log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(cosh(x)) is
+|x| + softplus(-2 |x|) - log 2. Blanchard, Higham & Higham (2021), Accurately computing the
+log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
 """
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
@@ -22,6 +25,42 @@ KEEPS_SIGN = (
     "Mean", "Min", "Mul", "Pack", "Prod", "RealDiv", "Reciprocal", "Reshape", "Split", "SplitV",
     "Squeeze", "StridedSlice", "Sum", "Tile", "Transpose",
 )  # fmt: skip
+
+
+def _log_of_cosh(x: tf.Tensor) -> tf.Tensor:
+    size = tf.abs(x)
+    return size + tf.math.softplus(-2.0 * size) - math.log(2.0)
+
+
+def _log_of_softplus(x: tf.Tensor) -> tf.Tensor:
+    """Below -10 what is left out is less than 1e-9."""
+    small = tf.minimum(x, -10.0)
+    return tf.where(
+        x < -10.0, small - tf.exp(small) / 2.0, tf.math.log(tf.math.softplus(tf.maximum(x, -10.0)))
+    )
+
+
+# The logarithms of functions that are made of exponentials, and of powers of what is.
+LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "Exp": tf.identity,
+    "Cosh": _log_of_cosh,
+    "Sigmoid": tf.math.log_sigmoid,
+    "Softmax": tf.nn.log_softmax,
+    "Softplus": _log_of_softplus,
+}
+POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
+
+
+def stable_form(kind: str, x: tf.Tensor) -> tf.Tensor | None:
+    """Return log(x) or, of the kind Log1p, log(1 + x), computed without the exponentials that x is
+    made of; None where it is made of something else.
+    """
+    if kind != "Log1p":
+        return stable_log(x)
+    if x.op.type == "Neg":
+        return _log_of_rest(x.op.inputs[0])
+    logarithm = stable_log(x)
+    return None if logarithm is None else tf.math.softplus(logarithm)
 
 
 def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
@@ -49,8 +88,13 @@ def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     operation = x.op
     if operation.type == SAME and depth:
         return _product(operation.inputs[0], depth - 1)
-    if operation.type == "Exp":
-        return operation.inputs[0]
+    if operation.type in LOGARITHMS:
+        return LOGARITHMS[operation.type](operation.inputs[0])
+    if operation.type == "Sub" and _is_one(operation.inputs[0]):
+        return _log_of_rest(operation.inputs[1])
+    if operation.type in POWERS and depth:
+        logarithm = stable_log(operation.inputs[0], depth - 1)
+        return None if logarithm is None else POWERS[operation.type] * logarithm
     if operation.type not in PRODUCTS or not depth:
         return None
     return _joined(operation.inputs, _log_of_factor, depth - 1, PRODUCTS[operation.type])
@@ -77,6 +121,27 @@ def _joined(
 def _log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     greater = tf.stop_gradient(tf.maximum(left, right))
     return greater + tf.math.log(tf.exp(left - greater) + tf.exp(right - greater))
+
+
+def _log_of_rest(x: tf.Tensor) -> tf.Tensor | None:
+    """Return log(1 - x) where x is a sigmoid or the square of a tanh, which come to 1."""
+    operation = x.op
+    if operation.type == SAME:
+        return _log_of_rest(operation.inputs[0])
+    if operation.type == "Sigmoid":
+        return -tf.math.softplus(operation.inputs[0])
+    squared = operation.type == "Square" or (
+        operation.type == "Mul" and operation.inputs[0] is operation.inputs[1]
+    )
+    power = operation.type == "Pow" and tf.get_static_value(operation.inputs[1])
+    if (squared or np.all(power == 2)) and operation.inputs[0].op.type == "Tanh":
+        return -2.0 * _log_of_cosh(operation.inputs[0].op.inputs[0])
+    return None
+
+
+def _is_one(x: tf.Tensor) -> bool:
+    known = tf.get_static_value(x)
+    return known is not None and bool((known == 1).all())
 
 
 def _positive_log(x: tf.Tensor) -> tf.Tensor | None:
