@@ -211,3 +211,22 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
         assert "only in part (nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
         assert errors.count("Place in the source") == 1
         assert "not in the patch: fit call 1, halve" in errors
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_run_with_a_known_fix_says_what_the_script_itself_cannot_hold(
+    nanfix, monkeypatch, patchable, partial
+):
+    record = FixFile.model_validate_json(Path("fix.json").read_text()).runs[0]
+    source = record.source if partial else record.source[:1]
+    record = record.model_copy(update={"source": source})
+    files = {"train.py": hashlib.sha256(patchable.encode()).hexdigest()}
+    call = CallResult(0, "net", "words", Outcome.REPAIRED, record=record, files=files)
+    told = ScriptResult(0, (call,))
+    monkeypatch.setattr(parent, "run_script_with_fix", lambda script, args, fix: told)
+    code, _, errors = nanfix("run", "--fix", "fix.json", "train.py")
+    assert code == 0 and "Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
+    only_in_part = (
+        "only in part: use nanfix run --fix fix.json.\nnanfix: not in the patch: fit call"
+    )
+    assert (only_in_part in errors) is partial

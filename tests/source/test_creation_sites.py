@@ -157,3 +157,21 @@ def test_whose_code_it_is():
     assert is_users("train.py") and is_users(__file__) and is_own(nanfix.remedies.fix.__file__)
     for file in (keras.__file__, textwrap.__file__, "<string>", nanfix.remedies.fix.__file__):
         assert not is_users(file)
+
+
+def test_who_has_trained_a_part_of_a_model_last(places):
+    def model(*parts):
+        return keras.Sequential([*parts, keras.layers.Dense(1)])
+
+    part, other = model(), model()
+    first, second = model(part), model(part, other)
+    assert not places.trained_by_another(part, first)
+    places.trains(first)
+    assert not places.trained_by_another(part, first)
+    assert places.trained_by_another(part, second)
+    assert not places.trained_by_another(other, second)
+    places.trains(other)
+    assert places.trained_by_another(other, second)
+    del first
+    gc.collect()
+    assert places.trained_by_another(part, second)
