@@ -1,8 +1,9 @@
-"""Fill NaN and inf cells of the inputs with the median of their feature, inside the model."""
+"""Fill NaN and inf cells of the inputs with a usual value of their feature, inside the model."""
 
 import numpy as np
 
 from nanfix.changes.scaling import Scaling
+from nanfix.explain.oddities import DEVIATION, USUAL_DEVIATIONS
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short
 from nanfix.remedies.strategy import Strategy, Tier
@@ -12,7 +13,9 @@ class ImputeNonfinite(Strategy):
     """Replace every NaN or inf cell of an input by the median of the finite training
     values of its feature.
 
-    Features are the last axis: columns of a table, channels of an image or a sequence;
+    Where all such cells of a feature are -inf, as the logarithm of 0 is, it is the smallest finite
+    value, and where all are inf the largest, if that lies within 10 robust standard deviations of
+    the median. Features are the last axis: columns of a table, channels of an image or a sequence;
     one that has no finite value at all gets 0. The imputation is part of the model,
     which goes on taking inputs with holes, when it predicts too. Does not help against
     non-finite targets, nor where holes carry most of the information, and is not for a
@@ -39,7 +42,7 @@ class ImputeNonfinite(Strategy):
 
     def space(self, hp, diagnosis, run, plan):
         given = run.sample.named(run.sample.imputable)
-        return {"fills": {name: medians(array) for name, array in given.items()}}
+        return {"fills": {name: fills_of(array) for name, array in given.items()}}
 
     def apply(self, run, plan, *, fills):
         return plan.with_change(
@@ -48,8 +51,8 @@ class ImputeNonfinite(Strategy):
 
     def explain(self, params):
         return (
-            "Fill NaN and inf in the inputs with the median of the finite values of their feature, "
-            "inside the model."
+            "Fill NaN and inf in the inputs with the median of the finite values of their feature "
+            "(-inf alone with the smallest of them, inf alone with the largest), inside the model."
         )
 
     def snippet(self, params):
@@ -60,8 +63,19 @@ class ImputeNonfinite(Strategy):
         )
 
 
-def medians(array: np.ndarray) -> list[float]:
-    """Return the median of the finite values of each feature of `array`, shape (rows,
-    ..., features).
+def fills_of(array: np.ndarray) -> list[float]:
+    """Return what each feature of `array`, shape (rows, ..., features), is filled with: a finite
+    value of it.
     """
-    return list(short(np.nanmedian(feature_table(array), axis=0)))
+    with np.errstate(over="ignore"):  # beyond float32 is inf in training, too
+        array = array.astype("float32")
+    table = feature_table(array)
+    given = array.reshape(table.shape)
+    median = np.nanmedian(table, axis=0)
+    reach = USUAL_DEVIATIONS * DEVIATION * np.nanmedian(np.abs(table - median), axis=0)
+    fills = median
+    for infinite, end in ((-np.inf, np.nanmin(table, axis=0)), (np.inf, np.nanmax(table, axis=0))):
+        alone = (np.isfinite(given) | (given == infinite)).all(axis=0)
+        holes = ~np.isfinite(given).all(axis=0)
+        fills = np.where(alone & holes & (np.abs(end - median) <= reach), end, fills)
+    return list(short(fills))

@@ -23,6 +23,7 @@ from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Sample
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
+from nanfix.strategies import impute_nonfinite
 from nanfix.testing import contract, repairs
 
 NAME = "impute-nonfinite"
@@ -43,7 +44,26 @@ def dense(*shape):
 
 def test_fills_are_the_medians_of_the_finite_values():
     x = np.float32([[1, NAN, -INF, 7], [2, NAN, 10, 7], [NAN, NAN, 20, 7], [9, INF, 40, 7]])
-    assert fills(dense(4), x) == {"input[0]": [2.0, 0.0, 20.0, 7.0]}
+    assert fills(dense(4), x) == {"input[0]": [2.0, 0.0, 10.0, 7.0]}
+
+
+@pytest.mark.parametrize(
+    ("column", "fill"),
+    [
+        ([1, 2, 3, 4, -INF], 1.0),
+        ([1, 2, 3, 4, INF], 4.0),
+        ([1, 2, 3, 4, NAN], 2.5),
+        ([1, 2, 3, 4, INF, -INF], 2.5),
+        ([1, 2, 3, 4, NAN, -INF], 2.5),
+        ([1, 2, 3, 4, 1e6, INF], 3.0),
+        ([1, 2, 3, 4, 1e300], 4.0),
+        ([INF, INF], 0.0),
+    ],
+    ids=str,
+)
+def test_what_is_infinite_to_one_side_gets_the_end_of_that_side(column, fill):
+    """The logarithm of 0 is smaller than all others; an end that lies far out is none."""
+    assert impute_nonfinite.fills_of(np.float64(column)[:, None]) == [fill]
 
 
 def test_features_are_the_last_axis_whatever_the_rank():
