@@ -3,6 +3,7 @@
 from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
+from nanfix.records.domains import BASE, Given, domain_of_base
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -66,10 +67,12 @@ class GuardUnsafeOperations(Strategy):
             "layer": layer,
             "epsilon": epsilon,
             "code": place.code,
+            **({"given": [list(pair) for pair in place.given]} if place.given else {}),
         }
 
-    def apply(self, run, plan, *, operation, source, layer, epsilon, code=None):
-        return plan.with_change(Guards((Guard(operation, source, layer, epsilon, code),)))
+    def apply(self, run, plan, *, operation, source, layer, epsilon, code=None, given=()):
+        facts = tuple((text, what) for text, what in given)
+        return plan.with_change(Guards((Guard(operation, source, layer, epsilon, code, facts),)))
 
     def explain(self, params):
         guarded = _written(params).replace("ops.", "")
@@ -101,7 +104,14 @@ def _epsilons(diagnosis) -> list[float]:
 
 
 def _written(params) -> str:
-    return UNSAFE_OPERATIONS[params["operation"]].written(params["epsilon"])
+    operation = UNSAFE_OPERATIONS[params["operation"]]
+    factors = [text for text, what in params.get("given", ()) if what == Given.INFINITE]
+    words = [operation.domain.words(text, params["epsilon"]) for text in factors]
+    for _, what in params.get("given", ()):
+        domain = domain_of_base(Given(what))
+        if domain is not None and domain is not BASE:
+            words.append(operation.words.format(domain.words(operation.letter, params["epsilon"])))
+    return " and ".join(dict.fromkeys(words)) or operation.written(params["epsilon"])
 
 
 def _place(params) -> str:

@@ -8,7 +8,8 @@ from keras import ops
 
 from nanfix.changes.domains_in_graph import IN_GRAPH
 from nanfix.changes.graph_guard import guarded
-from nanfix.records.unsafe_operations import BASE, REGULAR, UNSAFE_OPERATIONS, domain_of_base
+from nanfix.records.domains import BASE, REGULAR, domain_of_base, kind_of_exponent
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 CASES = [
     ("Sqrt", lambda x: ops.sqrt(x), [-1, 0, 4], [0.01, 0.01, 2], [0, 0, 0.25]),
@@ -120,9 +121,32 @@ def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
 
 @pytest.mark.parametrize("exponent", [0.5, -0.5, -1.0, -2.0, 2.0, 1.0])
 def test_a_base_is_kept_where_its_exponent_asks(exponent):
-    x, domain = tf.constant(np.float32([-2, -1e-9, 0, 1e-9, 3])), domain_of_base(exponent)
+    x = tf.constant(np.float32([-2, -1e-9, 0, 1e-9, 3]))
+    domain = domain_of_base(kind_of_exponent(exponent))
     expected = x if domain is None else IN_GRAPH[domain](x, E)
     np.testing.assert_array_equal(IN_GRAPH[BASE](x, E, tf.constant(exponent)), expected)
+
+
+@pytest.mark.parametrize(
+    ("exponents", "kept"),
+    [
+        ([2.0, 3.0], -2.0),
+        ([2.0, -1.0], -2.0),
+        ([2.0, 0.5], E),
+        ([[2.0, 0.5]], E),
+        ([[[2.0], [0.5]]], E),
+    ],
+)
+def test_a_base_of_several_exponents_is_kept_for_all_of_them(exponents, kept):
+    """In a graph an operation can be given no tensor of another shape."""
+
+    @tf.function(autograph=False)
+    def power(x):
+        with guarded(guard_of("Pow", power.python_function, 3)):
+            return x ** tf.constant(exponents)
+
+    x = tf.constant([[-2.0]] if np.ndim(exponents) > 1 else [-2.0])
+    np.testing.assert_allclose(power(x), kept ** tf.constant(exponents), rtol=1e-5)
 
 
 def test_singular_matrices_get_an_epsilon_on_their_diagonal():

@@ -13,7 +13,7 @@ from guarding import E, line_of
 from keras import layers, ops
 
 from nanfix.changes.graph_guard import install
-from nanfix.changes.guards import Guard
+from nanfix.changes.guards import Guard, Guards
 
 FILE = Path(__file__).name
 
@@ -141,3 +141,14 @@ def test_line_that_has_moved_is_guarded_by_its_function_and_its_text():
     model = distances()
     install(model, [moved], ExitStack())
     np.testing.assert_allclose(model(tf.zeros((3, 2))), np.full((3, 1), 0.02), rtol=1e-6)
+
+
+def test_guards_of_one_place_keep_what_was_given_to_both():
+    """Where a guard takes the place of another, other factors may have been infinite."""
+    weights, log_p = ("w", "infinite"), ("p", "infinite")
+    first, later = (
+        Guard("Mul by infinity", "a.py:1", None, epsilon, given=given)
+        for epsilon, given in ((1e-9, (weights,)), (1e-4, (log_p, weights)))
+    )
+    (guard,) = Guards((first,)).joined(Guards((later,))).guards
+    assert guard.epsilon == 1e-4 and guard.given == (weights, log_p)

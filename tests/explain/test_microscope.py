@@ -54,6 +54,18 @@ def test_an_operation_that_makes_nan_of_infinity_is_found_behind_a_maximum(pooli
     x = np.random.default_rng(0).normal(size=(8, 5, 3)).astype("float32")
     seen = observe(model, (tf.constant(x), tf.constant(x[:, 0, :1])))
     assert (seen.operation, seen.layer, seen.phase) == (BY_INFINITY, spoils, Phase.FORWARD)
+    assert seen.place.given == (("tf.constant(-np.inf, x.dtype)", "infinite"),)
+
+
+def test_the_exponent_of_a_slope_without_end_is_told_by_what_it_was():
+    def root(y, p):
+        return tf.reduce_mean(tf.pow(tf.nn.relu(p) * 0.0, 1.0 / tf.constant([3.0])))
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", root)
+    seen = observe(model, (tf.ones((4, 3)), tf.ones((4, 1))))
+    assert (seen.operation, seen.phase) == ("Pow", Phase.GRADIENT)
+    assert seen.place.given == (("1.0 / tf.constant([3.0])", "a fraction"),)
 
 
 def test_microscope_holds_no_tensor_but_the_culprits():

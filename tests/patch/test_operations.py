@@ -8,17 +8,11 @@ import pytest
 import tensorflow as tf
 from patched_scripts import PATH, Script
 
+from nanfix.records.domains import ABOVE_LOWEST, ABOVE_ONE, BASE, FINITE, REGULAR
 from nanfix.records.source_changes import (
     GuardChange,
 )
-from nanfix.records.unsafe_operations import (
-    ABOVE_LOWEST,
-    ABOVE_ONE,
-    BASE,
-    FINITE,
-    REGULAR,
-    UNSAFE_OPERATIONS,
-)
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 GUARDED = {
     (
@@ -58,7 +52,10 @@ GUARDED = {
     ("Mul by infinity", "s + (1.0 - m) * -np.inf"): "s + (1.0 - m) * -1e7",
     ("Mul by infinity", "s + float('-inf') * m"): "s + -1e7 * m",
     ("Mul by infinity", "ops.multiply(m, math.inf)"): "ops.multiply(m, 1e7)",
-    ("Mul by infinity", "m * LOWEST"): "m * ops.clip(LOWEST, -1e+07, 1e+07)",
+    (
+        "Mul by infinity",
+        "m * LOWEST",
+    ): "ops.clip(m, -1e+07, 1e+07) * ops.clip(LOWEST, -1e+07, 1e+07)",
     ("Xlogy", "tf.math.xlogy(p, q)"): "tf.math.xlogy(p, tf.maximum(q, 1e-07))",
 }
 
@@ -191,7 +188,7 @@ def test_a_division_by_zero_that_counts_as_nothing():
     ("operation", "line"),
     [
         ("Log", "return tf.sqrt(p)"),
-        ("Pow", "return p ** y"),
+        ("Pow", "return p ** 2"),
         ("MatMul", "return p @ y"),
         ("RealDiv", "return p / 2"),
     ],

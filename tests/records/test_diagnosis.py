@@ -57,3 +57,10 @@ def test_a_batch_of_a_single_row_is_named_where_an_operation_fails():
     finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")
     told = [str(Diagnosis(Onset(1, 1), (finding,), batch_rows=rows)) for rows in (1, 2)]
     assert ["single row" in words for words in told] == [True, False]
+
+
+def test_what_helps_names_the_factor_that_was_infinite():
+    finding, given = Finding(Cause.LAYER_DOMAIN, 0.9, "a"), (("self.weights", "infinite"),)
+    place = Place(Phase.FORWARD, operation="Mul by infinity", given=given)
+    told = str(Diagnosis(Onset(1, 1), (finding,), place))
+    assert "What helps: Keep self.weights finite." in told

@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS, domain_of_base
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 EACH = pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
 PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
@@ -43,19 +43,3 @@ def test_operation_has_words_levels_and_a_source(each):
         if any(hasattr(module, name) for modules in PACKAGES.values() for module in modules)
     ]
     assert named, "neither TensorFlow nor keras.ops has a function of that name"
-
-
-@pytest.mark.parametrize(
-    ("exponent", "name"),
-    [
-        (0.5, "above 0"),
-        (-0.5, "above 0"),
-        (-1.0, "away from zero"),
-        (2.0, None),
-        (0.0, None),
-        (None, None),
-    ],
-)
-def test_domain_of_a_base_is_that_of_its_exponent(exponent, name):
-    domain = domain_of_base(exponent)
-    assert (domain and domain.name) == name

@@ -117,6 +117,30 @@ def test_division_by_zero_that_counts_as_nothing_is_said_so():
     assert get(NAME).snippet(params) == "a / ops.where(b == 0, inf, b)  # at loss.py:24"
 
 
+@pytest.mark.parametrize(
+    ("operation", "given", "snippet"),
+    [
+        (
+            "Mul by infinity",
+            [["self.weights", "infinite"], ["m", "infinite"]],
+            "ops.clip(self.weights, -1e+07, 1e+07) and ops.clip(m, -1e+07, 1e+07)",
+        ),
+        ("Mul by infinity", [], "a * ops.clip(b, -1e+07, 1e+07)"),
+        ("Pow", [["1 / p", "a fraction"]], "ops.power(ops.maximum(x, 1e-07), y)"),
+        (
+            "Pow",
+            [["-p", "a whole number below 1"]],
+            "ops.power(ops.where(ops.abs(x) < 1e-07, ops.where(x < 0, -1e-07, 1e-07), x), y)",
+        ),
+    ],
+)
+def test_snippet_names_what_was_at_fault(run, operation, given, snippet):
+    params = {"operation": operation, "source": "loss.py:2", "layer": None, "epsilon": 1e-7}
+    assert get(NAME).snippet({**params, "given": given}) == f"{snippet}  # at loss.py:2"
+    plan = get(NAME).apply(run, Plan(), **params, given=given)
+    assert plan.of(Guards).guards[0].given == tuple(map(tuple, given))
+
+
 def share_of_the_target(y, p):
     return ops.mean(ops.abs((y - p) / y), axis=-1)
 
@@ -322,4 +346,4 @@ def test_softmax_over_padding_alone_is_guarded():
 def test_repairs_a_mask_that_multiplies_with_infinity():
     report, *_ = repairs.check_repair(NAME, explosions.mask_by_infinity)
     assert report.fix.edits[0].params["operation"] == "Mul by infinity"
-    assert "a * clip(b, -1e+09, 1e+09)" in str(report.fix)
+    assert "clip(float('-inf'), -1e+09, 1e+09)" in str(report.fix)

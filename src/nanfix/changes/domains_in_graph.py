@@ -1,15 +1,15 @@
 """What keeps the operand of an operation inside a domain, in a graph; in words and in source it
-stands in `records.unsafe_operations`.
+stands in `records.domains`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
-from nanfix.records.unsafe_operations import (
+from nanfix.records.domains import (
     ABOVE_LOWEST,
     ABOVE_MINUS_ONE,
     ABOVE_ONE,
@@ -23,8 +23,8 @@ from nanfix.records.unsafe_operations import (
     WITHIN_LIMITS,
     ZERO_OR_AWAY,
     Domain,
-    UnsafeOperation,
 )
+from nanfix.records.unsafe_operations import UnsafeOperation
 
 
 def _above_zero(x, e):
@@ -96,8 +96,24 @@ def _base(base, e, exponent):
     known = tf.get_static_value(exponent)
     if known is not None and np.all((known == np.floor(known)) & (known >= 1)):
         return base
-    whole = tf.where(exponent >= 1, base, _away_from_zero(base, e))
-    return tf.where(tf.equal(exponent, tf.floor(exponent)), whole, _above_zero(base, e))
+    below_one = _of_any(exponent < 1, base)
+    fraction = _of_any(tf.not_equal(exponent, tf.floor(exponent)), base)
+    whole = tf.where(below_one, _away_from_zero(base, e), base)
+    return tf.where(fraction, _above_zero(base, e), whole)
+
+
+def _of_any(exponents: tf.Tensor, base: tf.Tensor) -> tf.Tensor:
+    """Say of each number of a base whether it is so for any of the exponents that it has: they may
+    be more than one, and an operation takes no other shape than it was made with.
+    """
+    shape, more = base.shape, exponents.shape
+    if shape.rank is None or more.rank is None:
+        return exponents
+    exponents = tf.reduce_any(exponents, axis=list(range(more.rank - shape.rank)))
+    several = [axis for axis, size in enumerate(exponents.shape) if size != 1]
+    first = shape.rank - len(exponents.shape)
+    axes = [axis for axis in several if shape[first + axis] == 1]
+    return tf.reduce_any(exponents, axis=axes, keepdims=True) if axes else exponents
 
 
 def _edge(x: tf.Tensor, e: float) -> tf.Tensor:
@@ -130,11 +146,20 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
 
 
 def kept(
-    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float
+    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float, done: Container[str]
 ) -> dict[int, tf.Tensor]:
-    """Return which inputs of an operation are kept in its domain, and what they become."""
+    """Return which inputs of an operation are kept in its domain, and what they become.
+
+    Args:
+        done: the names of the operations whose inputs have become so. Where the product of two that
+            are kept is a number, it is left as it is.
+    """
     index, domain = operation.operand, operation.domain
     exponent = inputs[1:] if domain is BASE else ()
-    # The infinite factor may be either.
-    indices = range(len(inputs)) if domain is FINITE else (index,)
+    indices: Iterable[int] = (index,)
+    if domain is FINITE:  # the infinite factor may be either
+        fits = epsilon**-2 < float(finfo(inputs[0].dtype.as_numpy_dtype).max)
+        indices = [
+            each for each, tensor in enumerate(inputs) if not (fits and tensor.op.name in done)
+        ]
     return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}

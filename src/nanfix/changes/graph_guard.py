@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import keras
 import tensorflow as tf
@@ -33,16 +34,15 @@ from nanfix.private.tensorflow import (
     give_input,
     is_called_with_operations,
 )
-from nanfix.records.unsafe_operations import (
+from nanfix.records.domains import (
     ABOVE_MINUS_ONE,
     ABOVE_ONE,
     ABOVE_ZERO,
     BELOW_LIMIT,
     INSIDE_ONE,
-    LOG_OF_EXPONENTIALS,
-    UNSAFE_OPERATIONS,
     WITHIN_LIMITS,
 )
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:
     from nanfix.changes.guards import Guard
@@ -125,6 +125,10 @@ class _Rewire:
     guard: Guard
     layer: keras.Operation | None
     matches: Matches = field(default_factory=Counter, compare=False)
+    # By graph, the names of the operations that it has guarded there.
+    done: WeakKeyDictionary[tf.Graph, set[str]] = field(
+        default_factory=WeakKeyDictionary, compare=False
+    )
 
     def __call__(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
         if graph is None:
@@ -135,12 +139,14 @@ class _Rewire:
         if kind_of(op_type) == unsafe.kind and inputs[0].dtype.is_floating and self._named():
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
+            done = self.done.setdefault(graph, set())
             with graph.as_default():
-                inside = kept(unsafe, operation.inputs, self.guard.epsilon)
+                inside = kept(unsafe, operation.inputs, self.guard.epsilon, done)
                 for index, tensor in inside.items():
                     self._note_share(graph, operation.inputs[index], tensor)
             for index, tensor in inside.items():
                 give_input(operation, index, tensor)
+            done.add(operation.name)
         return outputs  # the next callback is called with these
 
     def _stable(self, kind: str, outputs: Any, op_name: Any, graph: tf.Graph) -> Any:

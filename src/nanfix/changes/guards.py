@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Container
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from nanfix.changes.change import Change, Workshop
@@ -29,7 +29,8 @@ class Guard:
     logarithm of those, which is computed without them then. It is guarded wherever `source`
     ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the
     layer at the address `layer`. `code` is the function and the text of that line, by which it is
-    found again when the file has changed.
+    found again when the file has changed. `given` are operands as they are written there, each
+    with what it was, where that says how a patch has to guard them.
     """
 
     operation: str
@@ -37,6 +38,7 @@ class Guard:
     layer: str | None
     epsilon: float
     code: str | None = None
+    given: tuple[tuple[str, str], ...] = ()
 
     @property
     def place(self) -> tuple[str, str | None, str | None]:
@@ -71,10 +73,13 @@ class Guards(Change):
         return frozenset(guard.layer for guard in self.guards if guard.layer is not None)
 
     def joined(self, later):
+        before = {guard.place: guard.given for guard in self.guards}
+        guards = [
+            replace(each, given=tuple(dict.fromkeys((*before.get(each.place, ()), *each.given))))
+            for each in later.guards
+        ]
         places = {guard.place for guard in later.guards}
-        return Guards(
-            (*(guard for guard in self.guards if guard.place not in places), *later.guards)
-        )
+        return Guards((*(each for each in self.guards if each.place not in places), *guards))
 
     def graph_key(self, shop):
         return self.guards
@@ -124,7 +129,11 @@ class Guards(Change):
                 )
             else:
                 yield GuardChange(
-                    file=file, line=int(line), operation=guard.operation, epsilon=guard.epsilon
+                    file=file,
+                    line=int(line),
+                    operation=guard.operation,
+                    epsilon=guard.epsilon,
+                    given=guard.given,
                 )
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, array_of, traced
 from nanfix.model.optimizers import Gradients, listening_to_updates
@@ -90,7 +91,7 @@ def observe(
 
     Changes the state of the model.
     """
-    microscope = _Microscope()
+    microscope, given = _Microscope(), GivenOperands()
     error = None
     norms: list[float] = []
 
@@ -99,7 +100,11 @@ def observe(
         loss_scale = float(getattr(optimizer, "dynamic_scale", initial_scale))
         norms.extend(_norm(each) / loss_scale for each in gradients if each is not None)
 
-    with listening_to_updates(model, listen), functions_run_eagerly(True), traced(microscope.visit):
+    def visit(operation: Operation) -> None:
+        microscope.visit(operation)
+        given.visit(operation)
+
+    with listening_to_updates(model, listen), functions_run_eagerly(True), traced(visit):
         try:
             logs = (step or model.train_step)(batch)
         except NOT_EAGERLY as refused:
@@ -117,10 +122,12 @@ def observe(
     culprit = microscope.culprit or microscope.turned
     if culprit is None and model.jit_compile and microscope.masked is not None:
         culprit, seen = microscope.masked, replace(seen, masked=True)
-    return seen if culprit is None else _located(seen, microscope, culprit)
+    return seen if culprit is None else _located(seen, microscope, given, culprit)
 
 
-def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -> Observation:
+def _located(
+    seen: Observation, microscope: "_Microscope", given: GivenOperands, culprit: Operation
+) -> Observation:
     """Return the observation with what the culprit is, where it is, and the numbers it
     was given.
     """
@@ -131,18 +138,20 @@ def _located(seen: Observation, microscope: "_Microscope", culprit: Operation) -
         for tensor in culprit.inputs
         if _is_float(tensor) and tensor.shape.num_elements()
     ]
-    given = ", ".join(map(_range, inputs)) or "nothing"
+    numbers = ", ".join(map(range_of, inputs)) or "nothing"
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
-    gave = "0, which XLA makes NaN" if seen.masked else _range(_first_nonfinite(culprit))
+    source = origin.line.source if origin.line is not None else None
+    gave = "0, which XLA makes NaN" if seen.masked else range_of(_first_nonfinite(culprit))
     return replace(
         seen,
         place=Place(
             phase,
             layer=origin.layer.name if origin.layer is not None else None,
             operation=operation,
-            source=origin.line.source if origin.line is not None else None,
-            values=f"{culprit.kind} of {given} gave {gave}",
+            source=source,
+            values=f"{culprit.kind} of {numbers} gave {gave}",
             code=origin.line.code if origin.line is not None else None,
+            given=given.of(source, operation),
         ),
         phase=phase,
         operation=operation,
@@ -332,18 +341,3 @@ def _phase(operation: Operation) -> Phase:
 def _first_nonfinite(operation: Operation) -> np.ndarray:
     arrays = [array_of(tensor) for tensor in operation.outputs if _is_float(tensor)]
     return next(a for a in arrays if not np.isfinite(a).all())
-
-
-def _range(values: np.ndarray) -> str:
-    """Describe the values of an array in a few words."""
-    finite = values[np.isfinite(values)].astype("float64")
-    counts = [
-        f"{n} {word}"
-        for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf"))
-        if n
-    ]
-    if finite.size and finite.min() == finite.max():
-        counts.insert(0, f"{finite.min():.4g}")
-    elif finite.size:
-        counts.insert(0, f"{finite.min():.4g} to {finite.max():.4g}")
-    return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]

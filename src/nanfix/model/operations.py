@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from nanfix.model.user_code import PACKAGE, Line, is_own, line, outward
+from nanfix.model.user_code import PACKAGE, Line, is_own, is_users, line, outward
 from nanfix.private.tensorflow import called_with_operations
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Operation:
     functions: frozenset[str]  # names of the Python functions on the stack
     updates: bool  # whether an optimizer computes it
     line: Line | None  # innermost line of the user's own code
+    at: tuple[CodeType, int] | None = None  # the instruction of that line, unless it was rewritten
 
     @property
     def layer(self) -> keras.Operation | None:
@@ -85,7 +86,7 @@ def _operation(
     layers: list[keras.Operation] = []
     functions: set[str] = set()
     updates = False
-    innermost = None
+    innermost = at = None
     for frame in outward(sys._getframe(2)):
         # Beyond nanfix stands who called it.
         if is_own(frame.f_code.co_filename) and frame.f_code.co_filename not in _WITHIN:
@@ -95,8 +96,11 @@ def _operation(
         layer = _layer(frame)
         if layer is not None and layer not in layers:
             layers.append(layer)
-        innermost = innermost or line(frame)
-    around = tuple(reversed(layers)), frozenset(functions), updates, innermost
+        if innermost is None:
+            innermost = line(frame)
+            if innermost is not None and is_users(frame.f_code.co_filename):
+                at = frame.f_code, frame.f_lasti
+    around = tuple(reversed(layers)), frozenset(functions), updates, innermost, at
     return Operation(kind_of(kind), tuple(inputs), tuple(outputs), *around)
 
 

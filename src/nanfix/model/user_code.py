@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 _LIBRARIES = tuple(
     f"{sep}{name}{sep}" for sep in ("/", "\\") for name in ("site-packages", "dist-packages")
@@ -133,14 +133,14 @@ def users_call(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-def span(frame: FrameType) -> tuple[int, int, int, int] | None:
-    """Return where the expression that a frame executes stands in its file: line,
-    column, end line, end column.
+def span(code: CodeType, instruction: int) -> tuple[int, int, int, int] | None:
+    """Return where the expression that an instruction, `f_lasti` of a frame, belongs to stands in
+    its file: line, column, end line, end column.
 
     Lines count from 1, columns from 0 in bytes of UTF-8, as Python's parser has them; None where
     Python runs without them.
     """
-    position = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    position = next(islice(code.co_positions(), instruction // 2, None), (None,) * 4)
     line, end_line, column, end_column = position
     if line is None or end_line is None or column is None or end_column is None:
         return None

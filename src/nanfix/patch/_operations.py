@@ -3,30 +3,34 @@
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import libcst as cst
 
+from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._shared_lines import Alike
 from nanfix.patch._source_files import Files, Source
+from nanfix.records.domains import FINITE, Domain, Given
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
-from nanfix.records.unsafe_operations import (
-    BASE,
-    FINITE,
-    LOG_OF_EXPONENTIALS,
-    UNSAFE_OPERATIONS,
-    Domain,
-    UnsafeOperation,
-    domain_of_base,
-)
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
 
-OPERATORS: dict[str, type[cst.BaseBinaryOp]] = {
-    "/": cst.Divide,
-    "%": cst.Modulo,
-    "**": cst.Power,
-    "*": cst.Multiply,
+BINARY: dict[type[cst.BaseAugOp], type[cst.BaseBinaryOp]] = {
+    cst.DivideAssign: cst.Divide,
+    cst.ModuloAssign: cst.Modulo,
+    cst.PowerAssign: cst.Power,
+    cst.MultiplyAssign: cst.Multiply,
 }
+# What an operator would tear apart where it stands in no parentheses.
+COMPOUND = (
+    cst.BinaryOperation
+    | cst.UnaryOperation
+    | cst.BooleanOperation
+    | cst.Comparison
+    | cst.IfExp
+    | cst.Lambda
+)
 OPS = re.compile(r"\bops\.(\w+)")
 # Functions that end with a root, and what they take it of, by whether they are TensorFlow's.
 DEVIATIONS = {("reduce_std", True): "tf.math.reduce_variance", ("std", False): "keras.ops.var"}
@@ -77,7 +81,7 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         else [
             node
             for node in source.syntax.within(source.syntax.module)
-            if _computes(source, node, operation)
+            if computes(source, node, operation)
         ]
     )
     nodes = [node for node in nodes if change.line in source.syntax.lines(node)]
@@ -88,27 +92,55 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         raise NoPlaceError(
             f"line {change.line} has no call that is known to compute {change.operation}"
         )
-    if operation.domain is FINITE and _name_numbers(source, nodes, change.epsilon):
-        return
-    planned = [(node, operation.domain, _operand(node, operation)) for node in nodes]
-    if operation.domain is BASE:
-        planned = [(node, domain_of_base(_exponent(node)), operand) for node, _, operand in planned]
-    planned = [
-        (node, domain, operand)
-        for node, domain, operand in planned
-        if domain is not None and _value(operand) is None
-    ]
-    if not planned:
+    operands = guarded(source, nodes, operation, _given(change))
+    if not operands:
         raise NoPlaceError(
-            f"what {change.operation} takes in line {change.line} cannot be kept in its domain by "
-            "itself"
+            f"what {change.operation} takes in line {change.line} is in its domain as it is written"
         )
-    for node, domain, operand in planned:
-        kept = _Package(source, _is_tensorflow(source, node)).kept(domain, change.epsilon)
-        source.change(
-            operand,
-            lambda updated, kept=kept: cst.parse_expression(kept.format(x=_bare(source, updated))),
-        )
+    for node in nodes:
+        _write(source, node, [each for each in operands if each.node is node], change.epsilon)
+
+
+def _given(change: GuardChange) -> dict[str, str]:
+    """Return by its text what each operand was, in all steps that failed."""
+    given: dict[str, str] = {}
+    for text, what in change.given:
+        given[text] = what if given.get(text, what) == what else Given.MIXED
+    return given
+
+
+def _write(source: Source, node: Any, operands: list[Operand], epsilon: float) -> None:
+    """Plan to keep these operands of an operation in their domains."""
+    package = _Package(source, _is_tensorflow(source, node))
+    for operand in operands:
+        text = _great_number(operand.value, epsilon) if operand.domain is FINITE else ""
+        text = text or package.kept(operand.domain, epsilon)
+
+        def kept(updated: Any, text: str = text, each: Operand = operand) -> cst.BaseExpression:
+            exponent = "" if each.exponent is None else _bare(source, each.exponent)
+            return cst.parse_expression(text.format(x=_bare(source, updated), y=exponent))
+
+        if isinstance(node, cst.AugAssign) and operand.value is node.target:
+            source.change(node, lambda updated, kept=kept: _written_out(updated, kept))
+        else:
+            source.change(operand.value, kept)
+
+
+def _great_number(factor: cst.BaseExpression, epsilon: float) -> str:
+    """Return a great number for an infinity that a factor names; empty where it names none."""
+    sign = infinity(factor)
+    return f"{sign / epsilon:g}".replace("e+0", "e") if sign else ""
+
+
+def _written_out(
+    updated: cst.AugAssign, kept: Callable[[cst.BaseExpression], cst.BaseExpression]
+) -> cst.Assign:
+    """Return `x *= y` as `x = kept(x) * y`."""
+    value = updated.value
+    if isinstance(value, COMPOUND) and not value.lpar:
+        value = value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    product = cst.BinaryOperation(kept(updated.target), BINARY[type(updated.operator)](), value)
+    return cst.Assign([cst.AssignTarget(updated.target)], product)
 
 
 def _write_logsumexp(source: Source) -> None:
@@ -146,40 +178,6 @@ def _exponents(source: Source, logarithm: cst.Call) -> bool:
     summed = total.args[0].value if total.args else None
     exponential = isinstance(summed, cst.Call) and source.called(summed) == "exp"
     return exponential and len(summed.args) == 1  # pyright: ignore
-
-
-def _name_numbers(source: Source, nodes: list[Any], epsilon: float) -> bool:
-    """Plan a great number in the place of each infinity that a product names; return whether there
-    are any.
-    """
-    factors = [
-        factor
-        for node in nodes
-        for factor in (
-            [argument.value for argument in node.args]
-            if isinstance(node, cst.Call)
-            else [node.left, node.right]
-        )
-        if _infinity(factor)
-    ]
-    for factor in factors:
-        number = cst.parse_expression(f"{_infinity(factor) / epsilon:g}".replace("e+0", "e"))
-        source.change(factor, lambda _, number=number: number)
-    return bool(factors)
-
-
-def _infinity(node: cst.BaseExpression) -> int:
-    """Return the sign of an infinity that an expression names; 0 where it names none."""
-    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):
-        return -_infinity(node.expression)
-    if isinstance(node, cst.Name | cst.Attribute):
-        name = node.value if isinstance(node, cst.Name) else node.attr.value
-        return int(name.lower() in ("inf", "infty", "infinity"))
-    given = node.args[0].value if isinstance(node, cst.Call) and len(node.args) == 1 else None
-    if not isinstance(given, cst.SimpleString) or not isinstance(node.func, cst.Name):  # pyright: ignore
-        return 0
-    text = str(given.evaluated_value).strip().lower()
-    return (text.lstrip("+-") in ("inf", "infinity")) * (-1 if text.startswith("-") else 1)
 
 
 def _guard_root_inside(source: Source, change: GuardChange) -> bool:
@@ -227,32 +225,6 @@ def _radicand(source: Source, call: cst.Call, updated: cst.Call) -> str | None:
     return source.syntax.code(updated.with_changes(func=function, args=args))
 
 
-def _computes(source: Source, node: cst.CSTNode, operation: UnsafeOperation) -> bool:
-    if isinstance(node, cst.BinaryOperation):
-        return operation.operator is not None and isinstance(
-            node.operator, OPERATORS[operation.operator]
-        )
-    return (
-        isinstance(node, cst.Call)
-        and source.called(node) in operation.functions
-        and len(node.args) > operation.operand
-    )
-
-
-def _operand(node: Any, operation: UnsafeOperation) -> cst.BaseExpression:
-    """Return the expression that is kept in the domain."""
-    return (
-        node.args[operation.operand].value
-        if isinstance(node, cst.Call)
-        else (node.left, node.right)[operation.operand]
-    )
-
-
-def _exponent(node: Any) -> float | None:
-    """Return the exponent of a power where it is written out as a number."""
-    return _value(node.args[1].value if isinstance(node, cst.Call) else node.right)
-
-
 def _is_tensorflow(source: Source, node: Any) -> bool:
     """Say whether a function is TensorFlow's own, an operator whether it stands among
     such functions.
@@ -269,14 +241,6 @@ def _is_tensorflow(source: Source, node: Any) -> bool:
 def _of_tensorflow(source: Source, function: cst.BaseExpression) -> bool:
     full = source.package(function)
     return full.startswith("tensorflow.") and not full.startswith("tensorflow.keras.")
-
-
-def _value(node: cst.CSTNode) -> float | None:
-    """Return the number that an expression writes out, or None."""
-    if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):
-        inner = _value(node.expression)
-        return None if inner is None else -inner
-    return float(node.evaluated_value) if isinstance(node, cst.Integer | cst.Float) else None
 
 
 def _bare(source: Source, node: cst.BaseExpression) -> str:

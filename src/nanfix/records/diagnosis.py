@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from nanfix.records.cause import Cause
+from nanfix.records.domains import Given
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
@@ -67,6 +68,8 @@ class Place:
     source: str | None = None  # "file.py:LINE" of the user's own code
     values: str | None = None  # what went into the operation and what came out
     code: str | None = None  # the function that holds the line, and the text of the line
+    # Operands of that operation, as the line has them, each with what it was: "infinite".
+    given: tuple[tuple[str, str], ...] = ()
 
     def __str__(self):
         parts = [f"in the {self.phase.value}"] if self.phase is not Phase.UNKNOWN else []
@@ -202,5 +205,8 @@ class Diagnosis:
         operation = UNSAFE_OPERATIONS.get(self.place.operation or "")
         if cause not in OF_A_DOMAIN or operation is None:
             return cause.remedy
+        infinite = [text for text, what in self.place.given if what == Given.INFINITE]
+        if infinite:
+            return f"Keep {' and '.join(infinite)} {operation.domain.name}."
         kept, whole = operation.letter, operation.words.format(operation.letter)
         return f"Keep {kept} in {whole} {operation.domain.name}, or compute a stable form of it."

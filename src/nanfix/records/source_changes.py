@@ -180,8 +180,8 @@ class CallChange(PlacedChange):
 
 
 class GuardChange(PlacedChange):
-    """Keep an operation, by TensorFlow's name, on one line of the source `epsilon`
-    inside its domain.
+    """Keep an operation, by TensorFlow's name, on one line `epsilon` inside its domain. `given` are
+    operands as written there, each with what it was in the failing step: a factor "infinite".
     """
 
     kind: Literal["guard"] = "guard"
@@ -189,6 +189,7 @@ class GuardChange(PlacedChange):
     line: int
     operation: str
     epsilon: float
+    given: tuple[tuple[str, str], ...] = ()
 
     @property
     def subject(self):

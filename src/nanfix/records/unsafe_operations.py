@@ -1,150 +1,33 @@
-"""TensorFlow's operations that are not finite everywhere: what keeps each in its domain, in words
-and in source. Loads nothing.
-
-What keeps them there in a graph stands in `changes.graph_guard`, by domain. Words and source are
-one text: `ops.` stands for keras.ops, which the source of a user may know as something else, or for
-TensorFlow.
+"""TensorFlow's operations that are not finite everywhere, each with the domain in which it is.
+Loads nothing.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
-LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
-LOWEST = -8.5e37  # a float32 to which others can be added
+from nanfix.records.domains import (
+    ABOVE_LOWEST,
+    ABOVE_MINUS_ONE,
+    ABOVE_ONE,
+    ABOVE_ZERO,
+    AWAY_FROM_ZERO,
+    BASE,
+    BELOW_LIMIT,
+    FINITE,
+    INSIDE_ONE,
+    REGULAR,
+    WITHIN_LIMITS,
+    ZERO_OR_AWAY,
+    Domain,
+)
+
 # The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
 LOG_OF_EXPONENTIALS = "Log of exponentials"
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
-
-
-@dataclass(frozen=True)
-class Helper:
-    """A function that is put into the user's source, for what would name its operand
-    more than once.
-
-    `{package}` in its code stands for the package that the operation itself is of.
-    """
-
-    call: str
-    code: str
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A set of numbers, and how an operand `{x}` is kept in it, `{e}` away from where
-    the operation is not finite.
-
-    In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at
-    which exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e. `at_zero` and
-    `helper_at_zero` are for an e of 0, where that means something.
-    """
-
-    name: str
-    kept: str
-    helper: Helper | None = None
-    at_zero: str | None = None
-    helper_at_zero: Helper | None = None
-
-    def words(self, x: str, e: float) -> str:
-        """Return what a person would write for the operand, with keras.ops."""
-        text = self.kept if e else self.at_zero
-        assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
-        return text.format(x=x, **_numbers(e))
-
-    def source(self, e: float) -> tuple[str, Helper | None]:
-        """Return what is written for the operand `{x}`, `ops.` before each function, and the helper
-        that it calls, if any.
-        """
-        helper, text = (self.helper, self.kept) if e else (self.helper_at_zero, self.at_zero)
-        text = helper.call if helper is not None else text
-        assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
-        return text.format(x="{x}", **_numbers(e)), helper
-
-
-def _numbers(e: float) -> Mapping[str, str]:
-    if e == 0:
-        return {}
-    lowest = max(-1 / e, LOWEST)
-    numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": lowest}
-    numbers["highest"] = -lowest
-    return {
-        **{name: f"{n:g}" for name, n in numbers.items()},
-        "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}",
-    }
-
-
-AWAY = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
-AWAY_FROM_ZERO = Domain(
-    "away from zero",
-    AWAY,
-    Helper(
-        "away_from_zero({x}, {e})",
-        '''def away_from_zero(x, edge):
-    """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
-    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
-    return {package}.where({package}.abs(x) < edge, edge * sign, x)''',
-    ),
-    "ops.where({x} == 0, inf, {x})",
-    Helper(
-        "without_zero({x})",
-        '''def without_zero(x):
-    """Return x or, where it is 0, infinity, so that what is divided by it is 0."""
-    return {package}.where(x == 0, float("inf") * {package}.ones_like(x), x)''',
-    ),
-)
-ZERO_OR_AWAY = Domain(
-    "at zero, or away from it",
-    f"ops.where({{x}} == 0, {{x}}, {AWAY})",
-    Helper(
-        "zero_or_away({x}, {e})",
-        '''def zero_or_away(x, edge):
-    """Return x or, where it is not 0 but nearer to it than edge, edge with the sign of x."""
-    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
-    return {package}.where(x == 0, x, {package}.where({package}.abs(x) < edge, edge * sign, x))''',
-    ),
-)
-BELOW_LIMIT = Domain(
-    "below a limit",
-    "ops.minimum({x}, {limit})",
-    None,
-    "{x} - ops.max({x}, axis=-1, keepdims=True)",
-    Helper(
-        "without_largest({x})",
-        '''def without_largest(x):
-    """Return x less its largest value along the last axis, of which an exponential cannot overflow."""
-    return x - {package}.{max}(x, axis=-1, keepdims=True)''',  # noqa: E501
-    ),
-)
-REGULAR = Domain(
-    "regular",
-    "{x} + {e} * ops.eye({x}.shape[-1])",
-    Helper(
-        "with_diagonal({x}, {e})",
-        '''def with_diagonal(x, edge):
-    """Return square matrices with edge added to their diagonal."""
-    return x + edge * {package}.eye({package}.shape(x)[-1], dtype=x.dtype)''',
-    ),
-)
-WITHIN_LIMITS = Domain("within limits", "ops.clip({x}, -{limit}, {limit})")
-ABOVE_LOWEST = Domain("finite from below", "ops.maximum({x}, {lowest})")
-FINITE = Domain("finite", "ops.clip({x}, {lowest}, {highest})")
-ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
-ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
-ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
-INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, {beside_one} - 1, 1 - {beside_one})")
-BASE = Domain("where its exponent allows", ABOVE_ZERO.kept)
-
-
-def domain_of_base(exponent: float | None) -> Domain | None:
-    """Return the domain of a base under this exponent; None where it is any number, or
-    the exponent is not known.
-    """
-    if exponent is None or (exponent == math.floor(exponent) and exponent >= 0):
-        return None
-    return ABOVE_ZERO if exponent != math.floor(exponent) else AWAY_FROM_ZERO
-
+FIRST, SECOND = ("x1", "x", "logits", "input", "a", "value"), ("x2", "y")
+T = TypeVar("T")
 
 EPSILONS = (1e-10, 1e-7, 1e-4)
 OR_ZERO = (0.0, *EPSILONS)
@@ -164,6 +47,7 @@ class UnsafeOperation:
         domain: where it and its gradient are finite.
         words: what a person would write for it, `{}` for the operand that is kept in the domain.
         functions: what it is called in a source, TensorFlow's names and those of keras.ops.
+        parameters: what functions call their arguments.
         operand: the position of that operand; `letter` what it is called in words.
         operator: what it is written as instead, if that is possible.
         epsilons: how far from the edge of its domain it is kept, mild to strong; `epsilons_of_loss`
@@ -189,6 +73,17 @@ class UnsafeOperation:
     of_probability: bool = False
     relative: bool = False
     tensorflow: str | None = None
+    parameters: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
+
+    def argument(self, given: Sequence[tuple[str | None, T]], position: int) -> T | None:
+        """Return of the arguments of a call, each with its keyword if it has one, the one that is
+        the operand at a position.
+        """
+        plain = [value for keyword, value in given if keyword is None]
+        if position < len(plain):
+            return plain[position]
+        named = (value for keyword, value in given if keyword in self.parameters[position])
+        return next(named, None)
 
     @property
     def kind(self) -> str:
@@ -303,6 +198,7 @@ UNSAFE_OPERATIONS = {
             ("atan2", "arctan2"),
             operand=1,
             letter="b",
+            parameters=(("x1", "y"), ("x2", "x")),
         ),
         UnsafeOperation(
             "FloorMod",

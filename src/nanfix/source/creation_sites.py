@@ -157,7 +157,7 @@ class Places:
         return None if frame_of_user is None else self._standing(frame_of_user)
 
     def _standing(self, frame: FrameType) -> Span | None:
-        position = span(frame)
+        position = span(frame.f_code, frame.f_lasti)
         if position is None:
             return None
         line, column, end_line, end_column = position

@@ -1,0 +1,173 @@
+"""The sets of numbers on which operations are finite: what keeps an operand in each, in words and
+in source. Loads nothing.
+
+What keeps them there in a graph stands in `changes.domains_in_graph`. Words and source are one
+text: `ops.` stands for keras.ops, which the source of a user may know as something else, or for
+TensorFlow.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
+LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
+LOWEST = -8.5e37  # a float32 to which others can be added
+
+
+class Given(StrEnum):
+    """What an operand was in the step that failed, where it depends on that what is guarded, and
+    how: a factor, or an exponent.
+    """
+
+    INFINITE = "infinite"
+    FRACTION = "a fraction"
+    WHOLE = "a whole number"
+    BELOW_ONE = "a whole number below 1"
+    MIXED = "of several kinds"
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A function that is put into the user's source, for what would name its operand
+    more than once.
+
+    `{package}` in its code stands for the package that the operation itself is of.
+    """
+
+    call: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of numbers, and how an operand `{x}` is kept in it, `{e}` away from where
+    the operation is not finite.
+
+    In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at
+    which exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e; `{y}` is an exponent.
+    `at_zero` and `helper_at_zero` are for an e of 0, where that means something.
+    """
+
+    name: str
+    kept: str
+    helper: Helper | None = None
+    at_zero: str | None = None
+    helper_at_zero: Helper | None = None
+
+    def words(self, x: str, e: float) -> str:
+        """Return what a person would write for the operand, with keras.ops."""
+        text = self.kept if e else self.at_zero
+        assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
+        return text.format(x=x, **_numbers(e))
+
+    def source(self, e: float) -> tuple[str, Helper | None]:
+        """Return what is written for the operand `{x}`, `ops.` before each function, and the helper
+        that it calls, if any.
+        """
+        helper, text = (self.helper, self.kept) if e else (self.helper_at_zero, self.at_zero)
+        text = helper.call if helper is not None else text
+        assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
+        return text.format(x="{x}", y="{y}", **_numbers(e)), helper
+
+
+def _numbers(e: float) -> Mapping[str, str]:
+    if e == 0:
+        return {}
+    lowest = max(-1 / e, LOWEST)
+    numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": lowest}
+    numbers["highest"] = -lowest
+    return {
+        **{name: f"{n:g}" for name, n in numbers.items()},
+        "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}",
+    }
+
+
+AWAY = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
+AWAY_FROM_ZERO = Domain(
+    "away from zero",
+    AWAY,
+    Helper(
+        "away_from_zero({x}, {e})",
+        '''def away_from_zero(x, edge):
+    """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
+    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
+    return {package}.where({package}.abs(x) < edge, edge * sign, x)''',
+    ),
+    "ops.where({x} == 0, inf, {x})",
+    Helper(
+        "without_zero({x})",
+        '''def without_zero(x):
+    """Return x or, where it is 0, infinity, so that what is divided by it is 0."""
+    return {package}.where(x == 0, float("inf") * {package}.ones_like(x), x)''',
+    ),
+)
+ZERO_OR_AWAY = Domain(
+    "at zero, or away from it",
+    f"ops.where({{x}} == 0, {{x}}, {AWAY})",
+    Helper(
+        "zero_or_away({x}, {e})",
+        '''def zero_or_away(x, edge):
+    """Return x or, where it is not 0 but nearer to it than edge, edge with the sign of x."""
+    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
+    return {package}.where(x == 0, x, {package}.where({package}.abs(x) < edge, edge * sign, x))''',
+    ),
+)
+BELOW_LIMIT = Domain(
+    "below a limit",
+    "ops.minimum({x}, {limit})",
+    None,
+    "{x} - ops.max({x}, axis=-1, keepdims=True)",
+    Helper(
+        "without_largest({x})",
+        '''def without_largest(x):
+    """Return x less its largest value along the last axis, of which an exponential cannot overflow."""
+    return x - {package}.{max}(x, axis=-1, keepdims=True)''',  # noqa: E501
+    ),
+)
+REGULAR = Domain(
+    "regular",
+    "{x} + {e} * ops.eye({x}.shape[-1])",
+    Helper(
+        "with_diagonal({x}, {e})",
+        '''def with_diagonal(x, edge):
+    """Return square matrices with edge added to their diagonal."""
+    return x + edge * {package}.eye({package}.shape(x)[-1], dtype=x.dtype)''',
+    ),
+)
+WITHIN_LIMITS = Domain("within limits", "ops.clip({x}, -{limit}, {limit})")
+ABOVE_LOWEST = Domain("finite from below", "ops.maximum({x}, {lowest})")
+FINITE = Domain("finite", "ops.clip({x}, {lowest}, {highest})")
+ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
+ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
+ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
+INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, {beside_one} - 1, 1 - {beside_one})")
+BASE = Domain(
+    "where its exponent allows",
+    ABOVE_ZERO.kept,
+    Helper(
+        "base_for({x}, {y}, {e})",
+        '''def base_for(x, exponent, edge):
+    """Return x or, where this exponent does not take it, what is edge away from there."""
+    sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
+    away = {package}.where({package}.abs(x) < edge, edge * sign, x)
+    is_whole = exponent == {package}.floor(exponent)
+    whole = {package}.where(exponent >= 1, x, away)
+    return {package}.where(is_whole, whole, {package}.maximum(x, edge))''',
+    ),
+)
+# Of a base, by its exponent; that of a whole number may be any number.
+OF_BASE = {Given.FRACTION: ABOVE_ZERO, Given.BELOW_ONE: AWAY_FROM_ZERO, Given.MIXED: BASE}
+
+
+def kind_of_exponent(exponent: float) -> Given:
+    """Return what an exponent that is written as a number is."""
+    if exponent != math.floor(exponent):
+        return Given.FRACTION
+    return Given.WHOLE if exponent >= 1 else Given.BELOW_ONE
+
+
+def domain_of_base(exponent: Given) -> Domain | None:
+    """Return the domain of a base under such an exponent; None where it is any number."""
+    return OF_BASE.get(exponent)
