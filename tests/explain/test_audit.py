@@ -17,3 +17,21 @@ def test_the_columns_that_hold_the_holes_are_named(shape):
     model.compile("sgd", "mse")
     found = audit(Run.of(model, Sample((x,), (y,), (True,))), [x], [y], [], whole=True)
     assert found.rows == (5,) and found.input_evidence.endswith("all of them in column 2")
+
+
+@pytest.mark.parametrize(
+    ("value", "columns", "words"),
+    [
+        (np.nan, [2], "2 NaN in 2 of 30 rows of the inputs, all of them in column 2 of input b"),
+        (-np.inf, [0, 2], "4 -inf in 2 of 30 rows of the inputs, all of them in columns 0, 2 of"),
+    ],
+)
+def test_the_input_that_holds_the_holes_is_named(value, columns, words):
+    inputs = {name: keras.Input((4,), name=name) for name in ("a", "b")}
+    model = keras.Model(inputs, keras.layers.Concatenate()(list(inputs.values())))
+    model.compile("sgd", "mse")
+    x = [np.ones((30, 4), "float32"), np.ones((30, 4), "float32")]
+    x[1][np.ix_([3, 7], columns)] = value
+    y = np.zeros((30, 8), "float32")
+    sample = Sample(tuple(x), (y,), (True, True), names=("a", "b"))
+    assert audit(Run.of(model, sample), x, [y], [], whole=True).input_evidence.startswith(words)

@@ -1,5 +1,6 @@
 """Look at data without training: holes, scales and labels, in one pass over what there is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ def audit(
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
-        input_evidence=_counted("inputs", inputs, bad_inputs),
+        input_evidence=_counted("inputs", inputs, bad_inputs, sample.names),
         target_evidence=_counted("targets", targets, bad_targets),
         label_evidence=_labels(run, targets),
         weight_evidence=_counted("sample weights", weights, bad_weights)
@@ -108,33 +109,46 @@ def _holes(arrays: list[np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
 
-def _counted(name: str, arrays: list[np.ndarray], rows: np.ndarray) -> str:
+def _counted(
+    name: str, arrays: list[np.ndarray], rows: np.ndarray, names: Sequence[str | None] = ()
+) -> str:
     if not rows.size:
         return f"the {name} are finite"
-    cells = [
-        np.asarray(array)[rows[rows < len(array)]] for array in arrays if array.dtype.kind == "f"
-    ]
-    nan = sum(int(np.isnan(part).sum()) for part in cells)
-    inf = sum(int((~finite_in_training(part)).sum()) for part in cells) - nan
+    cells = {
+        index: np.asarray(array)[rows[rows < len(array)]]
+        for index, array in enumerate(arrays)
+        if array.dtype.kind == "f"
+    }
+    bad = {index: ~finite_in_training(part) for index, part in cells.items()}
+    nan = sum(int(np.isnan(part).sum()) for part in cells.values())
+    low = sum(int((part == -np.inf).sum()) for part in cells.values())
+    inf = sum(int(part.sum()) for part in bad.values()) - nan
+    infinite = "-inf" if low == inf else "inf"
     counts = " and ".join(
-        f"{count} {word}" for count, word in ((nan, "NaN"), (inf, "inf")) if count
+        f"{count} {word}" for count, word in ((nan, "NaN"), (inf, infinite)) if count
     )
     words = f"{counts} in {rows.size} of {max(len(array) for array in arrays)} rows of the {name}"
-    return words + _columns(cells)
+    with_holes = {index: part for index, part in bad.items() if part.any()}
+    if len(with_holes) != 1:
+        return words
+    (index, part), *_ = with_holes.items()
+    known = names[index] if len(arrays) > 1 and len(names) == len(arrays) else None
+    found = [_columns(part), "" if known is None else f"input {known}"]
+    where = " of ".join(each for each in found if each)
+    return f"{words}, all of them in {where}" if where else words
 
 
-def _columns(cells: list[np.ndarray]) -> str:
-    """Return which columns of a table, or of a sequence of rows, the non-finite cells are in, given
-    the rows that have any; nothing where they are in many, or in no single array.
+def _columns(bad: np.ndarray) -> str:
+    """Return in which columns of a table, or of a sequence of rows, the cells are that are bad;
+    nothing where they are in many.
     """
-    if len(cells) != 1 or cells[0].ndim not in (2, 3) or cells[0].shape[-1] < 2:
+    if bad.ndim not in (2, 3) or bad.shape[-1] < 2:
         return ""
-    bad = ~finite_in_training(cells[0])
     columns = np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))
     if len(columns) > NAMED:
         return ""
     word = "column" if len(columns) == 1 else "columns"
-    return f", all of them in {word} {', '.join(map(str, columns))}"
+    return f"{word} {', '.join(map(str, columns))}"
 
 
 def _labels(run: Run, targets: list[np.ndarray]) -> str:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from nanfix.data.arrays import flat_arrays
+from nanfix.data.arrays import flat_arrays, unpacked
 from nanfix.install.workbench import Workbench
+from nanfix.model.training_step import Batch
 from nanfix.search.verdict import the_same
 
 ROWS, BATCHES = 32, 2  # of each batch whose gradients are compared
@@ -35,9 +36,10 @@ class Reach:
 
     def held_back(self) -> tuple[int, int]:
         """Return of how many single rows, and of how many that were tried, the gradient is 0; of
-        none where that is not known.
+        none where that is not known. What is given a weight of 0 is not to be learned of.
         """
         rows = self._insight.batches(1, SINGLE) if self._batches else []
+        rows = [row for row in rows if _counts(row)]
         reached = [
             any(np.any(part) for part in gradient) for gradient in self._insight.gradients(rows)
         ]
@@ -50,6 +52,12 @@ class Reach:
     def _is_cut_off(self) -> bool:
         gradients = list(self._insight.gradients(self._batches))
         return len(gradients) == BATCHES and the_same(*gradients)
+
+
+def _counts(batch: Batch) -> bool:
+    """Say whether a batch has a sample weight other than 0, or none at all."""
+    weights = flat_arrays(unpacked(batch)[2])
+    return not weights or any(np.any(weight) for weight in weights)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -38,8 +38,8 @@ from nanfix.search.verdict import (
 )
 
 UNJUDGED = (
-    "The model could not be evaluated, since it has no call of its own or no targets that its loss "
-    "takes: the training is finite, whether it learns is not known."
+    "The model could not be evaluated outside of its training step, since it lacks a call of its "
+    "own, a compiled loss, or targets: the training is finite, whether it learns is not known."
 )
 
 AS_KERAS = (
