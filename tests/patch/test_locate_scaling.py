@@ -158,6 +158,25 @@ def test_a_model_that_begins_with_one_trained_before_is_scaled_in_front_of_it(no
     assert (added[-1], reasons) == (line, [])
 
 
+def test_each_input_of_a_graph_gets_its_own_layer_of_one_class(noted):
+    start, end = SEQUENTIAL.index("model = "), SEQUENTIAL.index("model.compile")
+    graph = (
+        'a = keras.Input((3,), name="a")\n'
+        'b = keras.Input((1,), name="b")\n'
+        "both = layers.Concatenate()([a, b])\n"
+        "model = keras.Model([a, b], layers.Dense(1)(both))\n"
+    )
+    text = f"{SEQUENTIAL[:start]}{graph}{SEQUENTIAL[end:]}".replace("fit(X, y", "fit([X, y], y")
+    run, call = noted(text)
+    names = list(run.sample.named(run.sample.imputable))
+    fills = dict(zip(names, [(1.0, 2.0, 3.0), (4.0,)], strict=True))
+    added, reasons = changed(run, plan_of(Scaling(fills=fills)), call)
+    wanted = {"scaled_a = FillHoles([1, 2, 3])(a)", "scaled_b = FillHoles([4])(b)"}
+    assert reasons == [] and wanted < {*added}
+    assert "both = layers.Concatenate()([scaled_a, scaled_b])" in added
+    assert sum(line.startswith("class FillHoles") for line in added) == 1
+
+
 def test_rows_are_left_out_beside_a_layer_that_fills(noted):
     run, call = noted(SEQUENTIAL)
     added, reasons = changed(run, plan_of(FILLED, RowFilter(finite_targets=True)), call)

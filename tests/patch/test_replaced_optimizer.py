@@ -72,3 +72,17 @@ def test_an_optimizer_that_something_else_uses_is_left_alone(lines):
     assert "other lines may use the optimizer" in script.reasons(swapped(script, None))[0]
     nowhere = swapped(script, None, compiled=None)
     assert "the call of compile is not in" in script.reasons(nowhere)[0]
+
+
+@pytest.mark.parametrize(
+    ("imports", "package"),
+    [
+        ("import tensorflow as tf", "tf.keras.optimizers"),
+        ("from tensorflow.keras import optimizers", "optimizers"),
+        ("from keras import optimizers as opts", "opts"),
+    ],
+)
+def test_keras_goes_by_the_name_that_the_script_has_for_it(imports, package):
+    script = Script(f"{imports}\nopt = {package}.get(settings)\nmodel.compile(opt)\nsave(opt)\n")
+    expected = script.text.replace("get(settings)", "Adam(learning_rate=0.003)")
+    assert script.after(swapped(script, ("get",))) == expected
