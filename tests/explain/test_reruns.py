@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nanfix.api.diagnose import diagnose
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
 from nanfix.model.snapshot import restore, state_variables
@@ -214,3 +215,9 @@ def test_what_a_step_does_not_take_says_nothing_and_hides_nothing():
     found = tried(incident(lambda: (model, x, y, {"epochs": 20, "verbose": 0})))
     assert not found.unchanged.finite and found.inputs is None and found.targets is not None
     assert found.rate.cured
+
+
+def test_where_all_rows_are_in_one_batch_there_are_no_others():
+    model, x, y, arguments = explosions.learning_rate()
+    whole = diagnose(model, x, y, **{**arguments, "batch_size": len(x), "validation_split": 0.0})
+    assert "other batches" not in str(whole)

@@ -100,8 +100,6 @@ def _at_the_step(
     before = seen.before
     assert before is not None
     recording, part = rerunner.recording, data.training_part()
-    others = [step.batch for step in recording.steps if step.at != seen.onset][-OTHER_BATCHES:]
-    others += _more(part, OTHER_BATCHES - len(others)) if part.is_arrays else []
     failing = next(step for step in recording.steps if step.at == seen.onset)
     clean = None
     if audit.rows and audit.rows_of == "the batch" and seen.batch is not None:
@@ -110,12 +108,20 @@ def _at_the_step(
         clean = rerunner.stays_finite(before, take_rows(seen.batch, kept)) if kept else None
     return Counterfactuals(
         initial=rerunner.stays_finite(recording.initial, failing.batch),
-        others=_others(rerunner, before, others),
+        others=_others(rerunner, before, _other_batches(recording, part, seen)),
         clean=clean,
         full_precision=_in_full_precision(rerunner, seen, run),
         without_xla=_without_xla(rerunner, seen, run),
         relative=_only_relative(rerunner, seen, run),
     )
+
+
+def _other_batches(recording: Recording, part: TrainingData, seen: Replay) -> "list[Batch]":
+    """Return some batches that did not fail; none where all rows are in a single one."""
+    if part.is_arrays and (rows_in(part.x) or 0) <= batch_size_of(part):
+        return []
+    others = [step.batch for step in recording.steps if step.at != seen.onset][-OTHER_BATCHES:]
+    return others + (_more(part, OTHER_BATCHES - len(others)) if part.is_arrays else [])
 
 
 def _others(rerunner: Rerunner, before: Snapshot, batches: "list[Batch]") -> tuple[int, int]:

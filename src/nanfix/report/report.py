@@ -35,8 +35,8 @@ class Outcome(Enum):
     )
     UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
     EXHAUSTED = (
-        "No fix worked; the model is in its last finite state. Where the budget was spent, a larger "
-        "one may find a fix."
+        "No fix worked; the model is in its last finite state. Where the budget was spent, a "
+        "larger one may find a fix."
     )
     INTERRUPTED = (
         "Stopped before a fix was proved; the model is in its last finite state. The same call "
