@@ -42,17 +42,20 @@ class ImputeNonfinite(Strategy):
 
     def space(self, hp, diagnosis, run, plan):
         given = run.sample.named(run.sample.imputable)
-        return {"fills": {name: fills_of(array) for name, array in given.items()}}
+        fills = {name: fills_of(array) for name, array in given.items()}
+        usual = {name: medians(array) for name, array in given.items()}
+        return {"fills": fills, **({} if fills == usual else {"ends": True})}
 
-    def apply(self, run, plan, *, fills):
+    def apply(self, run, plan, *, fills, ends=False):
         return plan.with_change(
             Scaling(fills={name: tuple(numbers) for name, numbers in fills.items()})
         )
 
     def explain(self, params):
+        ends = " (-inf alone with the smallest of them, inf alone with the largest)"
         return (
-            "Fill NaN and inf in the inputs with the median of the finite values of their feature "
-            "(-inf alone with the smallest of them, inf alone with the largest), inside the model."
+            "Fill NaN and inf in the inputs with the median of the finite values of their feature"
+            f"{ends if params.get('ends') else ''}, inside the model."
         )
 
     def snippet(self, params):
@@ -63,14 +66,18 @@ class ImputeNonfinite(Strategy):
         )
 
 
+def medians(array: np.ndarray) -> list[float]:
+    """Return the median of the finite values of each feature of `array`, (rows, ..., features)."""
+    return list(short(np.nanmedian(feature_table(_as_trained(array)), axis=0)))
+
+
 def fills_of(array: np.ndarray) -> list[float]:
     """Return what each feature of `array`, shape (rows, ..., features), is filled with: a finite
     value of it.
     """
-    with np.errstate(over="ignore"):  # beyond float32 is inf in training, too
-        array = array.astype("float32")
-    table = feature_table(array)
-    given = array.reshape(table.shape)
+    given = _as_trained(array)
+    table = feature_table(given)
+    given = given.reshape(table.shape)
     median = np.nanmedian(table, axis=0)
     reach = USUAL_DEVIATIONS * DEVIATION * np.nanmedian(np.abs(table - median), axis=0)
     fills = median
@@ -79,3 +86,8 @@ def fills_of(array: np.ndarray) -> list[float]:
         holes = ~np.isfinite(given).all(axis=0)
         fills = np.where(alone & holes & (np.abs(end - median) <= reach), end, fills)
     return list(short(fills))
+
+
+def _as_trained(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # beyond float32 is inf in training
+        return array.astype("float32")
