@@ -45,8 +45,8 @@ class RewriteStably(Strategy):
     def explain(self, params):
         place = f"at {params['source']}" if params["source"] else f"in layer {params['layer']}"
         return (
-            f"Compute the logarithm of exponentials {place} in its stable form, such as a logsumexp; "
-            "a saved model does not hold this form, so put it into the source."
+            f"Compute the logarithm of exponentials {place} in its stable form, such as a logsumexp"
+            "; a saved model does not hold this form, so put it into the source."
         )
 
     def snippet(self, params):

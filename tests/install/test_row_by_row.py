@@ -1,9 +1,12 @@
 """Whether a model predicts something of its own for each row, told from its outputs."""
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from nanfix.install._row_by_row import varies
+from nanfix.data.training_data import TrainingData
+from nanfix.install._row_by_row import RowByRow, varies
 
 ROWS = np.linspace(-1.0, 1.0, 8)[:, None].astype("float32")
 ONE = np.full((8, 1), 3.25, "float32")
@@ -27,3 +30,20 @@ ONE = np.full((8, 1), 3.25, "float32")
 @pytest.mark.filterwarnings("error")
 def test_rows_differ_by_more_than_rounding_in_any_column(values, differ):
     assert varies(values) is differ
+
+
+def test_frames_are_given_as_keras_gives_them():
+    """A functional model takes them as they are, and what is installed in it gets them so."""
+    given = keras.Input((4,), name="left")
+    model = keras.Model({"left": given}, keras.layers.Dense(1)(given))
+    kinds, inner = [], model.call
+
+    def call(inputs, *args, **kwargs):
+        kinds.append(type(inputs["left"]))
+        return inner(inputs, *args, **kwargs)
+
+    model.call = call
+    frames = {"left": pd.DataFrame(np.repeat(ROWS, 4, axis=0).repeat(4, axis=1))}
+    data = TrainingData.of(frames, np.arange(32.0), {})
+    assert RowByRow(model, data, lambda data: {}, None).lifeless() == []
+    assert kinds and pd.DataFrame not in kinds

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from keras import tree
 
-from nanfix.data.arrays import flat_arrays, rows_in, take_rows
+from nanfix.data.arrays import as_keras, flat_arrays, rows_in, take_rows
 from nanfix.data.training_data import TrainingData
 from nanfix.model.outputs import in_order, output_names
 
@@ -48,7 +48,8 @@ class RowByRow:
             return []
         rows = slice(0, self.rows_at_once or MOST)
         x, y = (take_rows(part, rows) for part in (self.validation.x, self.validation.y))
-        outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(x, training=False))]
+        made = self.model(as_keras(x), training=False)
+        outputs = [np.asarray(leaf) for leaf in tree.flatten(made)]
         names = output_names(self.model) if len(outputs) > 1 else ["output"]
         targets = in_order(flat_arrays(y), y, names)
         if not len(names) == len(outputs) == len(targets):
