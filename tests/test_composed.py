@@ -3,6 +3,8 @@ that is so, Keras' own.
 """
 
 import os
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -12,12 +14,28 @@ from legal.composed import RECIPES, composed
 
 from nanfix import Budget
 
-PARTS, EXAMPLES = (20, 50) if os.environ.get("NANFIX_SOAK") else (2, 20)
+SOAK = bool(os.environ.get("NANFIX_SOAK"))
+PARTS, EXAMPLES = (20, 50) if SOAK else (2, 20)
+# Set in a process of a single part. What XLA and TensorFlow compile stays until a process ends, and
+# after some 600 trainings in one TensorFlow crashed.
+ALONE = "NANFIX_COMPOSED_ALONE"
 DISCARDS = 0.5  # the share of recipes, at most, that may be none that Keras trains on
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_composed_trainings(part):
+    if not SOAK or os.environ.get(ALONE):
+        run_part(part)
+        return
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command.append(f"{__file__}::{test_composed_trainings.__name__}[{part}]")
+    ended = subprocess.run(
+        command, env={**os.environ, ALONE: "1"}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def run_part(part):
     tried = []
 
     @seed(part)
