@@ -109,9 +109,7 @@ def _layers(run, factor: float) -> dict[str, dict[str, float]]:
     return {address: constants for address, constants in found.items() if constants}
 
 
-def _replaced(
-    owner, defaults: dict[str, float], factor: float, least: float
-) -> dict[str, float]:
+def _replaced(owner, defaults: dict[str, float], factor: float, least: float) -> dict[str, float]:
     """Return the constants of `owner` that are out of range, with what to use instead; `least` is
     the smallest epsilon in range.
     """
