@@ -10,7 +10,6 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
@@ -90,7 +89,7 @@ def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return _product(operation.inputs[0], depth - 1)
     if operation.type in LOGARITHMS:
         return LOGARITHMS[operation.type](operation.inputs[0])
-    if operation.type == "Sub" and _is_one(operation.inputs[0]):
+    if operation.type == "Sub" and _is_all(operation.inputs[0], 1):
         return _log_of_rest(operation.inputs[1])
     if operation.type in POWERS and depth:
         logarithm = stable_log(operation.inputs[0], depth - 1)
@@ -133,15 +132,16 @@ def _log_of_rest(x: tf.Tensor) -> tf.Tensor | None:
     squared = operation.type == "Square" or (
         operation.type == "Mul" and operation.inputs[0] is operation.inputs[1]
     )
-    power = operation.type == "Pow" and tf.get_static_value(operation.inputs[1])
-    if (squared or np.all(power == 2)) and operation.inputs[0].op.type == "Tanh":
+    squared = squared or (operation.type == "Pow" and _is_all(operation.inputs[1], 2))
+    if squared and operation.inputs[0].op.type == "Tanh":
         return -2.0 * _log_of_cosh(operation.inputs[0].op.inputs[0])
     return None
 
 
-def _is_one(x: tf.Tensor) -> bool:
+def _is_all(x: tf.Tensor, number: int) -> bool:
+    """Say whether a tensor is known to be this number in every cell."""
     known = tf.get_static_value(x)
-    return known is not None and bool((known == 1).all())
+    return known is not None and bool((known == number).all())
 
 
 def _positive_log(x: tf.Tensor) -> tf.Tensor | None:

@@ -107,10 +107,10 @@ def constants(evidence: Evidence) -> Iterator[Finding]:
     for name, decay in evidence.run.decays_out_of_range.items():
         words = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, words)
-    yield from lost_epsilon(evidence)
+    yield from _lost_epsilon(evidence)
 
 
-def lost_epsilon(evidence: Evidence) -> Iterator[Finding]:
+def _lost_epsilon(evidence: Evidence) -> Iterator[Finding]:
     """An epsilon that is lost beside what it is added to, so that small gradients make great steps;
     it is the least change where it cures, precision a greater one.
     """

@@ -12,7 +12,6 @@ from nanfix.explain._explosions import (
     LEAST_CHANGE,
     constants,
     explosion,
-    lost_epsilon,
     scales,
 )
 from nanfix.explain._initial_state import nonfinite_start
@@ -137,12 +136,11 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         )
     if grown and tried.then is not None and _is_domain(tried.then):
         yield from _next(evidence)
-    if not grown:
-        yield from (each for each in lost_epsilon(evidence) if each.weight >= LEAST_CHANGE)
     for finding in explosion(failing, evidence):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
-        # value out of its domain.
-        doubt = 1.0 if grown else 0.8 if finding.cause in SCALES else 0.5
+        # value out of its domain, and what the least change cures needs no other.
+        sure = grown or finding.weight >= LEAST_CHANGE
+        doubt = 1.0 if sure else 0.8 if finding.cause in SCALES else 0.5
         settled = finding.weight >= HELPS
         yield replace(
             finding,

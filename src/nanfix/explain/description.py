@@ -145,14 +145,14 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
     """
     of_keras = type(model).train_step is keras.Model.train_step
     fixed, refusal = fixed_batch(model), None
-    for rows in dict.fromkeys((fixed or FEW, batch_size)):
+    first = fixed or FEW
+    for rows in dict.fromkeys((first, batch_size or first)):
         try:
-            seen = None if rows is None else find_sites(model, some_rows(x, rows))
+            seen = find_sites(model, some_rows(x, rows))
         except REFUSED as refused:
             refusal = refused
         else:
-            if seen is not None:
-                return seen, fixed if refusal is None else rows
+            return seen, fixed if refusal is None else rows
     if of_keras and not isinstance(refusal, tf.errors.OpError):
         assert refusal is not None, "no number of rows was tried"
         raise refusal

@@ -12,7 +12,7 @@ from nanfix.patch._layers import add_layers, scale_in_call
 from nanfix.patch._operations import guard_operation
 from nanfix.patch._replaced_optimizer import replace_optimizer
 from nanfix.patch._rows import adapt_to_filled, feed_otherwise
-from nanfix.patch._shared_lines import Alike, only
+from nanfix.patch._shared_lines import Alike, alone, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import (
@@ -67,7 +67,7 @@ def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None
     """Give the optimizer other arguments where it is made; what the script computes
     there is set in front of `fit`.
     """
-    made = _made_here(files, change, alike)
+    made = alone(files, change.target, alike)
     if made is None:
         if not _name_in_compile(files, change, alike, _call(change.name, change.arguments)):
             _before_fit(files, change, change.arguments, alike)
@@ -88,18 +88,6 @@ def _set_attributes(files: Files, change: OptimizerChange, alike: Alike) -> None
             {name: change.arguments[name] for name in change.arguments if name in computed},
             alike,
         )
-
-
-def _made_here(
-    files: Files, change: OptimizerChange, alike: Alike
-) -> tuple[Source, cst.Call] | None:
-    """Return the call that makes the optimizer, if the script has it and it makes no other."""
-    if change.target is None or not alike(change.target):
-        return None
-    try:
-        return files.call(change.target)
-    except NoPlaceError:
-        return None
 
 
 def _name_in_compile(files: Files, change: OptimizerChange, alike: Alike, new: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
-from nanfix.patch._shared_lines import Alike, only
+from nanfix.patch._shared_lines import Alike, alone, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import OptimizerChange
@@ -45,12 +45,9 @@ def _where_it_is_made(
     files: Files, change: OptimizerChange, alike: Alike
 ) -> tuple[Source, cst.Call] | None:
     """Return the call that makes the optimizer, if the script has it and it makes no other."""
-    if change.target is None or not alike(change.target):
-        return None
-    try:
-        return files.call(change.target)
-    except NoPlaceError:
-        pass
+    known = alone(files, change.target, alike)
+    if known is not None or change.target is None or not alike(change.target):
+        return known
     try:
         source = files.source(change.target.place.file)
     except NoPlaceError:

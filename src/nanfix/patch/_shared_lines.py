@@ -29,6 +29,14 @@ def only(files: Files, made: Made, alike: Alike) -> tuple[Source, cst.Call]:
     return source, call
 
 
+def alone(files: Files, made: Made | None, alike: Alike) -> tuple[Source, cst.Call] | None:
+    """Return the file and the call at a place as `only` does, None where it raises."""
+    try:
+        return None if made is None else only(files, made, alike)
+    except NoPlaceError:
+        return None
+
+
 class Sharing:
     """Knows of all changes of a fix which of them meet at one place."""
 

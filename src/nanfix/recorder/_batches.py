@@ -31,7 +31,7 @@ class RecordedBatches:
         self._set: Settings = ()
         self._set_between_steps = any(_has_batch_hooks(callback) for callback in callbacks)
         # What a step left in each of the model's numbers, to see what callbacks have set since.
-        self._left: Settings | None = None
+        self._left: Settings | None = None if callbacks else ()
 
     @property
     def nbytes(self) -> int:
