@@ -1,21 +1,16 @@
 """Scripts as users write them, each failing for another cause: repaired, proved,
-patched, and run plainly after that.
+patched, and run without nanfix after that.
 """
 
-import json
-import math
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from nanfix.patch.patch import apply_patch, patch_of
+from nanfix.patch.patch import apply_patch
 from nanfix.records.cause import Cause
-from nanfix.report.fix_file import load
 from nanfix.report.report import Outcome
 from nanfix.scripts.parent import repair_script
 
@@ -40,14 +35,11 @@ CAUSES = {
 EVERY_TIME = ("cross_entropy",)
 ALL = os.environ.get("NANFIX_ALL_SCRIPTS") or os.environ.get("NANFIX_SOAK")
 SCRIPTS = tuple(CAUSES) if ALL else EVERY_TIME
-LEARNED = 0.8  # times the loss of the first epoch
 
 
 @pytest.fixture(scope="module")
 def repaired(tmp_path_factory):
-    """Repair and patch every script, then run the patched ones; return what came of
-    each, by name.
-    """
+    """Repair and patch every script; return what came of each, by name."""
     folder, found = tmp_path_factory.mktemp("scripts"), {}
     before = Path.cwd()
     for name in SCRIPTS:
@@ -57,17 +49,10 @@ def repaired(tmp_path_factory):
         os.chdir(home)
         try:
             result = repair_script(Path(f"{name}.py"), out=Path("fix.json"), seed=0, budget={})
-            patch = patch_of(load(Path("fix.json")), Path()) if result.written else None
-            copies = apply_patch(patch, Path()) if patch else {}
+            copies = apply_patch(result.patch, Path()) if result.patch else {}
         finally:
             os.chdir(before)
-        found[name] = SimpleNamespace(home=home, result=result, patch=patch, copies=copies)
-    scripts = [str(each.home / f"{name}.py") for name, each in found.items()]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, str(HERE / "plainly.py"), str(folder / "losses.json"), *scripts]
-    subprocess.run(command, check=True, env=environment, timeout=600)
-    for name, losses in json.loads((folder / "losses.json").read_text()).items():
-        found[name].losses = losses
+        found[name] = SimpleNamespace(result=result, copies=copies)
     return found
 
 
@@ -81,10 +66,7 @@ def test_a_script_is_repaired_and_the_fix_proved(repaired, name):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_patch_alone_makes_the_plain_script_train_and_learn(repaired, name):
-    seen = repaired[name]
-    assert not isinstance(seen.losses, str), seen.losses
-    assert seen.patch.left_over == () and [copy.name for copy in seen.copies.values()] == [
-        f"{name}.py.orig"
-    ]
-    for losses in seen.losses:
-        assert all(map(math.isfinite, losses)) and losses[-1] < LEARNED * losses[0], losses
+    result, copies = repaired[name].result, repaired[name].copies
+    assert result.patch_run.verdict == "holds" and result.code == 0, result.patch_run.text
+    assert result.patch.left_over == ()
+    assert [copy.name for copy in copies.values()] == [f"{name}.py.orig"]

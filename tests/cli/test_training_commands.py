@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nanfix.cli import _words
-from nanfix.records.errors import PatchError
+from nanfix.patch.patch import patch_of
 from nanfix.report.fix_file import FixFile
 from nanfix.report.report import Outcome
 from nanfix.scripts import parent
-from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.results import CallResult, Figure, PatchRun, ScriptResult
 from nanfix.scripts.script import Module
 from nanfix.search.workers.pool import ALONE
 
@@ -47,9 +46,12 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "workers": ALONE,
         "prove": True,
         "trace": True,
+        "check_patch": True,
     }
     assert nanfix("repair", "--no-prove", "train.py")[0] == 0
     assert repaired["options"]["prove"] is False
+    assert nanfix("repair", "--no-check-patch", "train.py")[0] == 0
+    assert repaired["options"]["check_patch"] is False
 
 
 @pytest.mark.parametrize(
@@ -84,19 +86,12 @@ def test_exit_codes(nanfix, repaired, outcome, proof, exit_code, code):
     assert "\x1b" not in errors
 
 
-def test_a_module_is_named_as_python_takes_it(nanfix, repaired, monkeypatch):
-    def changed(path):
-        raise PatchError("train.py has changed since.")
-
-    monkeypatch.setattr(_words, "patch_of_file", changed)
+def test_a_module_is_named_as_python_takes_it(nanfix, repaired):
     repaired["result"] = replace(repaired["result"], written=Path("made.json"))
     code, _, errors = nanfix("repair", "-m", "pack.train", "-m", "--epochs", "3")
     assert code == 0
     assert (repaired["script"], repaired["args"]) == (Module("pack.train"), ["-m", "--epochs", "3"])
-    assert (
-        "Use it: nanfix run --fix made.json -m pack.train -m --epochs 3\n"
-        "nanfix: train.py has changed since.\n"
-    ) in errors
+    assert errors.endswith("Use it: nanfix run --fix made.json -m pack.train -m --epochs 3\n")
 
 
 def test_a_saved_model_is_repaired_with_its_options(nanfix, model_repaired):
@@ -189,16 +184,17 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
     files = {"train.py": hashlib.sha256(patchable.encode()).hexdigest()}
     rate = record.source[0]
 
-    def told(*source):
+    def told(*source, run=None):
         """What is said at the end of a repair with these changes of the source."""
         kept = record.model_copy(update={"source": list(source)})
-        Path("fix.json").write_text(str(FixFile(files=files, runs=[kept])))
+        patch = patch_of(FixFile(files=files, runs=[kept]), Path())
         call = CallResult(
             0, "net", "words", Outcome.REPAIRED, record=kept, proof="works", files=files
         )
-        repaired["result"] = ScriptResult(0, (call,), written=Path("fix.json"))
+        result = ScriptResult(0, (call,), written=Path("fix.json"), patch=patch, patch_run=run)
+        repaired["result"] = result
         code, _, errors = nanfix("repair", "--force", "train.py")
-        assert code == 0
+        assert code == (6 if run is not None and run.is_bad else 0)
         return errors
 
     place, whole = "Place in the source: train.py:2, learning_rate=0.1 in SGD.\n", "Or change the"
@@ -211,6 +207,38 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
         assert "only in part (nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
         assert errors.count("Place in the source") == 1
         assert "not in the patch: fit call 1, halve" in errors
+    holds = PatchRun("holds", "The patched script was run: loss 1, the repair reached 1.")
+    assert f"nanfix: {holds.text}\n{whole} script" in told(rate, run=holds)
+    enough = "only in part, which is enough here: nanfix patch fix.json --write\n"
+    assert enough in told(*record.source, run=holds)
+    for source in ([rate], record.source):
+        errors = told(*source, run=PatchRun("goes NaN", "It was run, and it still goes NaN."))
+        assert "nanfix: It was run, and it still goes NaN.\n" in errors and whole not in errors
+        assert "nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
+
+
+def test_the_document_of_a_repair_tells_what_the_patch_lacks_and_comes_to(
+    nanfix, repaired, patchable
+):
+    content = FixFile.model_validate_json(Path("fix.json").read_text())
+    figures = (Figure(0, "loss", "nan", "0.5"),)
+    run = PatchRun("goes NaN", "It still goes NaN.", figures)
+    call = CallResult(0, "net", "words", Outcome.REPAIRED, proof="works")
+    patch = patch_of(content, Path())
+    repaired["result"] = ScriptResult(0, (call,), patch=patch, patch_run=run)
+    code, output, _ = nanfix("repair", "--json", "--force", "train.py")
+    told = json.loads(output)
+    assert (code, told["exit_code"]) == (6, 6)
+    assert told["patch"]["left_over"] == ["fit call 1, halve: it is Keras' own"]
+    assert "+model.compile(keras.optimizers.SGD(0.1), 'mse')" in told["patch"]["diff"]
+    figure = {"call": 0, "name": "loss", "patched": None, "repaired": 0.5}
+    assert told["patch"]["run"] == {
+        "verdict": "goes NaN",
+        "text": "It still goes NaN.",
+        "figures": [figure],
+    }
+    repaired["result"] = ScriptResult(0, (call,))
+    assert json.loads(nanfix("repair", "--json", "--force", "train.py")[1])["patch"] is None
 
 
 @pytest.mark.parametrize("partial", [True, False])
@@ -222,7 +250,8 @@ def test_a_run_with_a_known_fix_says_what_the_script_itself_cannot_hold(
     record = record.model_copy(update={"source": source})
     files = {"train.py": hashlib.sha256(patchable.encode()).hexdigest()}
     call = CallResult(0, "net", "words", Outcome.REPAIRED, record=record, files=files)
-    told = ScriptResult(0, (call,))
+    patch = patch_of(FixFile(files=files, runs=[record]), Path())
+    told = ScriptResult(0, (call,), patch=patch)
     monkeypatch.setattr(parent, "run_script_with_fix", lambda script, args, fix: told)
     code, _, errors = nanfix("run", "--fix", "fix.json", "train.py")
     assert code == 0 and "Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors

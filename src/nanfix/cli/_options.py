@@ -220,6 +220,14 @@ NoProve = Annotated[
         help="Do not run the script again to prove the fix; it is written unproved.",
     ),
 ]
+NoCheckPatch = Annotated[
+    bool,
+    _option(
+        "--no-check-patch",
+        panel=SEARCH,
+        help="Do not run the patched script, to see that the patch alone suffices.",
+    ),
+]
 NoTrace = Annotated[
     bool,
     _option(

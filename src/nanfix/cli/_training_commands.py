@@ -46,12 +46,14 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
     dry_run: options.DryRun = False,
     no_prove: options.NoProve = False,
     no_trace: options.NoTrace = False,
+    no_check_patch: options.NoCheckPatch = False,
     out: options.Out = Path("fix.json"),
     force: options.Force = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run SCRIPT, repair what goes NaN, and prove the fix by running SCRIPT again with it.
+    """Run SCRIPT, repair what goes NaN, prove the fix by running SCRIPT again with it, and see
+    what SCRIPT reaches with the patch alone.
 
     With --model and --data a saved model is trained and repaired instead, and the fix
     proved on a fresh copy of it.
@@ -97,7 +99,12 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         from nanfix.scripts.parent import plan_script, repair_script
 
         announce(quiet)
-        proof = {"seed": seed, "prove": not no_prove, "trace": not no_trace}
+        proof = {
+            "seed": seed,
+            "prove": not no_prove,
+            "trace": not no_trace,
+            "check_patch": not no_check_patch,
+        }
         plan, mend = (
             partial(plan_script, runs, args or []),
             partial(repair_script, runs, args or [], **proof),

@@ -11,14 +11,14 @@ import typer
 
 from nanfix.cli import json_documents
 from nanfix.cli.json_documents import as_number
-from nanfix.records.errors import ExitCode, PatchError
+from nanfix.records.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nanfix.patch.patch import Patch
     from nanfix.records.source_changes import SourceChange
-    from nanfix.scripts.results import CallResult, ScriptResult
+    from nanfix.scripts.results import CallResult, PatchRun, ScriptResult
 
     Places = Mapping[int, list[SourceChange]]
 
@@ -65,7 +65,7 @@ def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: b
 
 def tell_missing(result: "ScriptResult", fix: Path) -> None:
     """Say after a run with a known fix what of it has no place in the script."""
-    made = _patch_of_result(result)
+    made = result.patch
     if made is not None and made.is_partial:
         words = f"The script itself can hold this fix only in part: use nanfix run --fix {fix}."
         console().print(words, markup=False)
@@ -77,8 +77,8 @@ def tell_written(result: "ScriptResult", script: str) -> None:
     if result.model is not None:
         words = f"Repaired model written to {result.model}, the fix to {result.written}."
     console().print(words, markup=False)
-    if result.model is None and result.written is not None:
-        _offer_patch(result.written)
+    if result.patch is not None and result.written is not None:
+        _offer_patch(result.patch, result.patch_run, result.written)
 
 
 def _show(result: "ScriptResult", screen: "Console") -> None:
@@ -144,21 +144,22 @@ def _details(call: "CallResult", places: "Places") -> list[str]:
     return lines
 
 
-def _offer_patch(fix: Path) -> None:
-    """Say how to write the fix into the script, and what of it has no place there."""
-    try:
-        made = patch_of_file(fix)
-    except PatchError as error:  # the script has changed itself; the fix is good all the same
-        console().print(f"nanfix: {error}", markup=False)
-        return
-    if made.after and made.is_partial:
-        words = (
-            f"The script itself can hold this fix only in part (nanfix patch {fix} --write): use "
-            "nanfix run --fix."
-        )
+def _offer_patch(made: "Patch", run: "PatchRun | None", fix: Path) -> None:
+    """Say what the patched script came to, how to write the fix into the script, and what of it
+    has no place there.
+    """
+    if run is not None:
+        console().print(f"nanfix: {run.text}", markup=False)
+    write = f"nanfix patch {fix} --write"
+    words = f"Or change the script itself: {write}"
+    if made.is_partial:
+        words = f"The script itself can hold this fix only in part ({write}): use nanfix run --fix."
+    elif run is not None and run.is_bad:
+        words = f"The patch alone does not do what the fix does ({write}): use nanfix run --fix."
+    if made.after and made.is_partial and run is not None and run.verdict == "holds":
+        words = f"The script itself can hold this fix only in part, which is enough here: {write}"
+    if made.after:
         console().print(words, markup=False)
-    elif made.after:
-        console().print(f"Or change the script itself: nanfix patch {fix} --write", markup=False)
     _tell_left_over(made)
 
 
@@ -169,28 +170,11 @@ def _tell_left_over(made: "Patch") -> None:
 
 def _places(result: "ScriptResult") -> "Places":
     """Return by fit call the changes of the source that a patch would make."""
-    made = _patch_of_result(result)
+    made = result.patch
     found: dict[int, list[SourceChange]] = {}
     for each in () if made is None else made.placed:
         found.setdefault(each.call, []).append(each.change)
     return found
-
-
-def _patch_of_result(result: "ScriptResult") -> "Patch | None":
-    """Return the patch of the fixes of a script, None where they change nothing in its source or
-    the script has changed itself.
-    """
-    records = [call.record for call in result.calls if call.record is not None]
-    if not any(record.source for record in records):
-        return None
-    from nanfix.patch.patch import patch_of
-    from nanfix.report.fix_file import FixFile
-
-    files = {path: digest for call in result.calls for path, digest in call.files.items()}
-    try:
-        return patch_of(FixFile(files=files, runs=records), Path())
-    except PatchError:
-        return None
 
 
 def patch_of_file(path: Path) -> "Patch":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nanfix.patch.patch import Patch
     from nanfix.remedies.strategy import Strategy
-    from nanfix.scripts.results import CallResult, ScriptResult
+    from nanfix.scripts.results import CallResult, PatchRun, ScriptResult
 
 
 def to_text(document: Mapping[str, Any]) -> str:
@@ -42,6 +42,29 @@ def of_result(command: str, result: "ScriptResult") -> dict[str, Any]:
         "notes": list(result.notes),
         "fix": result.written and str(result.written),
         "model": result.model and str(result.model),
+        "patch": None if result.patch is None else _of_offered(result.patch, result.patch_run),
+    }
+
+
+def _of_offered(patch: "Patch", run: "PatchRun | None") -> dict[str, Any]:
+    """Return what a patch holds and lacks, and what running the patched script came to."""
+    return {
+        "diff": str(patch),
+        "left_over": [str(change) for change in patch.left_over],
+        "run": run
+        and {
+            "verdict": run.verdict,
+            "text": run.text,
+            "figures": [
+                {
+                    "call": figure.call,
+                    "name": figure.name,
+                    "patched": as_number(figure.patched),
+                    "repaired": as_number(figure.repaired),
+                }
+                for figure in run.figures
+            ],
+        },
     }
 
 

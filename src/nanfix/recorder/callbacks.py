@@ -3,8 +3,8 @@ never stopped.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.model.object_state import remember
 from nanfix.model.undo import override
 from nanfix.recorder._event_files import forget
+from nanfix.recorder.logs import listed
 
 WRITERS = (
     keras.callbacks.BackupAndRestore,
@@ -22,8 +23,6 @@ WRITERS = (
     keras.callbacks.ModelCheckpoint,
     keras.callbacks.TensorBoard,
 )
-# Where each writes.
-LOGS = {keras.callbacks.CSVLogger: "filename", keras.callbacks.TensorBoard: "log_dir"}
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 States = Iterable[tuple[Any, dict[str, Any]]]
@@ -32,11 +31,6 @@ States = Iterable[tuple[Any, dict[str, Any]]]
 def user_callbacks(data: TrainingData) -> list[keras.callbacks.Callback]:
     """Return the user's callbacks as a list, in whatever form they were given."""
     return listed((data.arguments or {}).get("callbacks"))
-
-
-def listed(given: Any) -> list[keras.callbacks.Callback]:
-    """Return as a list what fit was given as callbacks: a CallbackList, one, several or none."""
-    return keras.tree.flatten(getattr(given, "callbacks", given) or [])
 
 
 def without_writers(
@@ -154,25 +148,6 @@ def end(
 
 def _ignore(logs: object = None) -> None:
     """Stand in for a method of a callback that is in the midst of a training."""
-
-
-@contextmanager
-def logging_to(folder: Path, callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
-    """Let CSVLogger and TensorBoard write into `folder` for a while; what they have written
-    elsewhere stays as it is.
-    """
-    moved = []
-    for number, callback in enumerate(callbacks):
-        attribute = next((name for kind, name in LOGS.items() if isinstance(callback, kind)), None)
-        if attribute is not None:
-            before = getattr(callback, attribute)
-            moved.append((callback, attribute, before))
-            setattr(callback, attribute, str(folder / f"{number}-{Path(before).name}"))
-    try:
-        yield
-    finally:
-        for callback, attribute, before in moved:
-            setattr(callback, attribute, before)
 
 
 class _Reminder(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ from nanfix.records.errors import ExitCode
 from nanfix.records.source_places import Made
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.scripts._job import Job
+from nanfix.scripts._reached import is_finite, watch_use
 from nanfix.source.creation_sites import Places
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Interceptor:
 
         @functools.wraps(original)
         def fit(model, *args, **kwargs):
-            if getattr(self._guard, "busy", False) or os.getpid() != self._process:
+            if self._is_apart():
                 return original(model, *args, **kwargs)
             try:
                 arguments = dict(signature.bind(model, *args, **kwargs).arguments)
@@ -85,7 +86,16 @@ class Interceptor:
                 return self._handle(model, original, arguments, place, way)
 
         keras.Model.fit = fit
+        if self._job.mode == "run":
+            watch_use(keras, self._told_use, self._is_apart)
         self._loops.install(keras)
+
+    def _is_apart(self) -> bool:
+        """Say whether what is called now is called inside a `fit`, or in another process."""
+        return getattr(self._guard, "busy", False) or os.getpid() != self._process
+
+    def _told_use(self, method: str, place: str | None, finite: bool) -> None:
+        self._emit(kind="used", method=method, place=place, finite=finite)
 
     def follow(self) -> None:
         """Follow the script's data from here on, up to the fit call that the job names."""
@@ -191,7 +201,7 @@ class Interceptor:
         if self._job.logs is None:
             yield
             return
-        from nanfix.recorder.callbacks import listed, logging_to
+        from nanfix.recorder.logs import listed, logging_to
 
         folder = Path(self._job.logs) / f"call-{call}"
         folder.mkdir(parents=True)
@@ -286,7 +296,7 @@ class Interceptor:
             kind="fit",
             call=start.call,
             model=model.name,
-            finite=_is_finite(model, report.history),
+            finite=is_finite(model, report.history),
             text=short or str(report),
             summary=str(replace(report, diagnosis=None)) if self._shown and not short else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
@@ -336,11 +346,3 @@ class Interceptor:
 
 def _sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _is_finite(model: "Model", history: Mapping[str, list[float]]) -> bool:
-    import numpy as np
-
-    losses = [values[-1] for name, values in history.items() if name == "loss" and values]
-    floats = [w for w in model.get_weights() if w.dtype.kind not in "iubSUO"]
-    return all(bool(np.isfinite(np.asarray(values)).all()) for values in (*floats, losses))

@@ -26,7 +26,8 @@ class Job(BaseModel):
     """What becomes of the fit calls of a script.
 
     In the mode "trace" the script is followed up to the fit call number `traced` and ends there;
-    earlier calls run with their known fixes.
+    earlier calls run with their known fixes. In the mode "plain" nanfix is not there, and
+    `sources` gives for each patched file, by its absolute path, where its content lies.
 
     Attributes:
         mode: repair them, with a search by the fields below; explain the first that fails, or list
@@ -43,7 +44,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
-    mode: Literal["repair", "diagnose", "plan", "run", "trace"]
+    mode: Literal["repair", "diagnose", "plan", "run", "trace", "plain"]
     module: bool = False
     budget: dict[str, Any] = {}
     strategies: list[str] | None = None
@@ -56,3 +57,4 @@ class Job(BaseModel):
     fixes: dict[int, KnownFix] = {}
     logs: str | None = None
     traced: int | None = None
+    sources: dict[str, str] = {}

@@ -19,7 +19,7 @@ from nanfix.records.source_places import CALLS, Span
 from nanfix.report.fix_file import DiagnosisRecord, RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job
-from nanfix.scripts.results import CallResult, ScriptResult
+from nanfix.scripts.results import CallResult, ScriptResult, Use
 from nanfix.scripts.script import Module, Script
 
 Event = Mapping[str, Any]  # a line of the events file; "kind" says which keys there are
@@ -58,7 +58,8 @@ def events_of(
         job_file.write_text(sent.model_dump_json(), encoding="utf-8")
         # -P: the working folder must not shadow a module while nanfix starts; the
         # script gets its own folder back.
-        child = ["nanfix.scripts.child", str(job_file), str(events), str(script)]
+        module = f"nanfix.scripts.{'plain_child' if job.mode == 'plain' else 'child'}"
+        child = [module, str(job_file), str(events), str(script)]
         command = [sys.executable, "-P", "-m", *child, *args]
         output = subprocess.DEVNULL if silent else None
         with (
@@ -77,12 +78,14 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
     """
     calls: list[CallResult] = []
     notes: list[str] = []
+    used = uses(events)
     counts = _counts(events)
     for event in events:
         if event["kind"] == "error":
             raise getattr(errors, event["error"], NanfixError)(event["text"])
         if event["kind"] == "note":
             notes.append(event["text"])
+        if event["kind"] in ("note", "used"):
             continue
         call = CallResult(event["call"], event["model"], event["text"])
         if event["kind"] == "diagnosis":
@@ -105,7 +108,14 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
                 summary=event.get("summary"),
             )
         calls.append(call)
-    return ScriptResult(code, tuple(calls), (*notes, *([] if calls or code else [NO_FIT])))
+    notes += [] if calls or code else [NO_FIT]
+    return ScriptResult(code, tuple(calls), tuple(notes), used=used)
+
+
+def uses(events: Sequence[Event]) -> tuple[Use, ...]:
+    """Return how the script used its models, in this order."""
+    told = (event for event in events if event["kind"] == "used")
+    return tuple(Use(each["method"], each["place"], each["finite"]) for each in told)
 
 
 def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:

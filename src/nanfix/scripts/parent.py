@@ -3,6 +3,7 @@ fix by a second run.
 """
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from nanfix.scripts._loops import (
     with_sources,
 )
 from nanfix.scripts._origins import with_origins
+from nanfix.scripts._patch_run import with_patch, with_patch_run, without_patch_run
 from nanfix.scripts._process import run
 from nanfix.scripts.results import CallResult, Proof, ScriptResult
 from nanfix.scripts.script import Script, check_script
@@ -58,9 +60,10 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     workers: Workers = ALONE,
     prove: bool = True,
     trace: bool = True,
+    check_patch: bool = True,
 ) -> ScriptResult:
     """Run `script` with every fit call repaired where needed, then once more with the
-    fixes alone, to prove them.
+    fixes alone, to prove them, and at last with its patch in a process without nanfix.
 
     The second run writes what the script itself writes once more; the logs of CSVLogger and
     TensorBoard stay those of the first.
@@ -75,6 +78,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         prove: run the script a second time; without, the fix is written unproved.
         trace: where a training failed of data that are not finite, run the script once more up to
             that fit call, to name the line that made them so.
+        check_patch: run the patched script, too, once the fix is proved.
 
     Raises:
         ScriptError: there is no such script.
@@ -112,14 +116,10 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         return replace(first, notes=(*first.notes, *_unproved(repaired)))
     if not repaired:
         return first
-    proved = (
-        _proved(first, script, args, repaired)
-        if prove
-        else replace(
-            with_sources(first, first, lambda record: record.call),
-            notes=(*first.notes, NOT_RUN_AGAIN),
-        )
-    )
+    began = time.monotonic()
+    proved = _proved(first, script, args, repaired) if prove else _not_proved(first)
+    took = time.monotonic() - began
+    proved = with_patch(proved)
     if any(call.proof == "fails" for call in proved.calls):
         return proved
     files = {path: digest for call in proved.calls for path, digest in call.files.items()}
@@ -127,7 +127,21 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         script=script.name, files=files, runs=[call.record for call in proved.calls if call.record]
     )
     _write(targets, str(content))
-    return replace(proved, written=targets[0] if targets else None)
+    proved = replace(proved, written=targets[0] if targets else None)
+    if not (check_patch and prove):
+        return without_patch_run(proved)
+    left = _left(budget.get("seconds"), repaired)
+    return with_patch_run(proved, script, args, first=first, seconds=took, left=left)
+
+
+def _left(seconds: float | None, repaired: Mapping[int, CallResult]) -> float:
+    """Return what the searches have left of the seconds that each may take."""
+    spent = [
+        sum(trial.seconds for trial in call.record.trials)
+        for call in repaired.values()
+        if call.record is not None
+    ]
+    return math.inf if seconds is None else sum(max(seconds - each, 0.0) for each in spent)
 
 
 def _write(targets: Sequence[Path], content: str) -> None:
@@ -205,7 +219,7 @@ def run_script_with_fix(script: Script, args: Sequence[str], fix: Path) -> Scrip
         )
         for number in unused
     ]
-    return replace(result, notes=(*result.notes, *notes))
+    return with_patch(replace(result, notes=(*result.notes, *notes)))
 
 
 def _proved(
@@ -218,7 +232,13 @@ def _proved(
         second = run(script, args, Job(mode="run", fixes=known, logs=logs))
     log.info(SECOND_RUN_ENDED)
     proved = judged_by_loops(_prove(first, second), second)
-    return with_sources(proved, second, lambda record: record.begins)
+    proved = with_sources(proved, second, lambda record: record.begins)
+    return replace(proved, used=second.used)
+
+
+def _not_proved(first: ScriptResult) -> ScriptResult:
+    with_changes = with_sources(first, first, lambda record: record.call)
+    return replace(with_changes, notes=(*first.notes, NOT_RUN_AGAIN))
 
 
 def _known_fixes(

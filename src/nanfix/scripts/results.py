@@ -3,13 +3,55 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nanfix.records.errors import ExitCode
 from nanfix.report.fix_file import DiagnosisRecord, RunRecord
 from nanfix.report.report import Outcome
 
+if TYPE_CHECKING:
+    from nanfix.patch.patch import Patch
+
 Proof = Literal["works", "fails"]
+Verdict = Literal["holds", "falls behind", "goes NaN", "fails", "not run"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A call of `evaluate` or `predict` by the script, its line, and whether what it gave was
+    finite.
+    """
+
+    method: str
+    place: str | None
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a fit call of the patched script reached, beside what it did with the fix: the last
+    value of what is logged under `name`, as text.
+    """
+
+    call: int
+    name: str
+    patched: str
+    repaired: str
+
+
+@dataclass(frozen=True)
+class PatchRun:
+    """What came of running the patched script where nanfix is not there: the verdict and a
+    sentence. "not run" is also one that was ended before its time.
+    """
+
+    verdict: Verdict
+    text: str
+    figures: tuple[Figure, ...] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        return self.verdict not in ("holds", "not run")
 
 
 @dataclass(frozen=True)
@@ -44,7 +86,8 @@ class ScriptResult:
     that was written, if any.
 
     A saved model counts as a script with one fit call; `model` is where the repaired
-    one was written.
+    one was written. `patch` is the fix as a change of the script's own files, None where there is
+    none, `patch_run` what running it so came to, `used` how the script used its models.
     """
 
     exit_code: int
@@ -52,10 +95,15 @@ class ScriptResult:
     notes: tuple[str, ...] = ()
     written: Path | None = None
     model: Path | None = None
+    patch: "Patch | None" = None
+    patch_run: PatchRun | None = None
+    used: tuple[Use, ...] = ()
 
     @property
     def code(self) -> int:
-        """The exit code of nanfix: the script's own failure, or how its worst fit call ended."""
+        """The exit code of nanfix: the script's own failure, or how its worst fit call ended, or
+        that the patched script does not do what the fix does.
+        """
         outcomes = {call.outcome for call in self.calls}
         if self.exit_code:
             return self.exit_code
@@ -65,4 +113,6 @@ class ScriptResult:
             return ExitCode.UNREPAIRABLE
         if Outcome.EXHAUSTED in outcomes or any(call.proof == "fails" for call in self.calls):
             return ExitCode.EXHAUSTED
-        return ExitCode.FINITE if Outcome.FINITE in outcomes else 0
+        if Outcome.FINITE in outcomes:
+            return ExitCode.FINITE
+        return ExitCode.PARTIAL if self.patch_run is not None and self.patch_run.is_bad else 0

@@ -1,0 +1,208 @@
+"""A patched script is run where nanfix is not there, and what it reaches is set beside the
+repair.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import write
+
+from nanfix.report.fix_file import RunRecord
+from nanfix.report.report import Outcome
+from nanfix.scripts._patch_run import judged, with_patch, with_patch_run, without_patch_run
+from nanfix.scripts.results import CallResult, Figure, ScriptResult, Use
+from nanfix.scripts.script import Module
+
+# As much of Keras as is needed to see what is called.
+KERAS = """
+import math
+from . import callbacks, tree
+
+class History:
+    def __init__(self, losses):
+        self.history = {"loss": losses}
+
+class Model:
+    name = "net"
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def fit(self, x, callbacks=None):
+        for logger in callbacks or []:
+            open(logger.filename, "w").write("logged")
+        return History([4.0, 4.0 * self.rate])
+
+    def evaluate(self, x): ...
+
+    def predict(self, x):
+        return [each * self.rate for each in x]
+
+    def get_weights(self):
+        return []
+"""
+CALLBACKS = """
+class Callback: ...
+
+class CSVLogger:
+    def __init__(self, filename):
+        self.filename = filename
+
+class TensorBoard: ...
+"""
+TREE = "def flatten(given):\n    return list(given)\n"
+SCRIPT = """
+import sys
+from pathlib import Path
+import keras
+
+try:
+    import nanfix
+except ModuleNotFoundError:
+    found = "no nanfix"
+Path("seen.txt").open("a").write(f"{sys.argv[1:]} {Path(__file__).name} {found}\\n")
+model = keras.Model(2.0)
+model.fit([1.0], callbacks=[keras.callbacks.CSVLogger("log.csv")])
+print("never shown")
+"""
+
+
+@pytest.fixture
+def repaired(folder):
+    """Return what a repair of SCRIPT comes to, which makes the 2.0 in it another number, with the
+    text after its patch and the figures of the proof.
+    """
+    for name, text in {"__init__": KERAS, "callbacks": CALLBACKS, "tree": TREE}.items():
+        write(f"job/keras/{name}.py", text)
+
+    def made(rate="0.5", text=SCRIPT, loss="2.0", **more):
+        content = write("job/train.py", text).read_bytes()
+        line = 1 + next(n for n, each in enumerate(text.splitlines()) if "keras.Model(" in each)
+        place = {"file": "job/train.py", "line": line, "column": 8}
+        place |= {"end_line": line, "end_column": 24}
+        change = {"kind": "argument", "edits": [0], "name": "rate", "value": rate, "position": 0}
+        change["target"] = {"place": place, "callee": "Model"}
+        run = {"outcome": "REPAIRED", "edits": [{"strategy": "halve"}], "source": [change]}
+        record = RunRecord.model_validate(run)
+        files = {"job/train.py": hashlib.sha256(content).hexdigest()}
+        history = {"loss": loss}
+        call = CallResult(0, "net", "", Outcome.REPAIRED, True, history, record, files, "works")
+        return with_patch(ScriptResult(0, (call,), **more))
+
+    return made
+
+
+def patch_run(result, script=Path("job/train.py"), args=(), **more):
+    given = {"first": result, "seconds": 1.0, **more}
+    return with_patch_run(result, script, args, **given).patch_run
+
+
+def test_a_patched_script_is_run_as_it_is_where_nanfix_is_not_there(repaired, capfd):
+    Path("log.csv").write_text("logged before")
+    Path("seen.txt").write_text("once\n")
+    Path("kept.txt").write_text("as it was")
+    copied = "import shutil; shutil.copy('seen.txt', 'copy.txt'); Path('kept.txt').unlink()\n"
+    result = repaired(text=SCRIPT + copied + "assert not open('seen.txt').read()[5:]\n")
+    before = Path("job/train.py").read_bytes()
+    run = patch_run(result, args=["--a", "b c"])
+    # What the script says of itself comes back with what it fails of.
+    assert run.verdict == "fails" and run.figures == (Figure(0, "loss", "2.0", "2.0"),)
+    assert run.text == (
+        "The patched script was run without nanfix, and it ends with AssertionError at train.py:15 "
+        "(assert not open('seen.txt').read()[5:])."
+    )
+    assert Path("job/train.py").read_bytes() == before and capfd.readouterr().out == ""
+    assert Path("log.csv").read_text() == "logged before" and not Path("copy.txt").exists()
+    assert Path("seen.txt").read_text() == "once\n" and Path("kept.txt").read_text() == "as it was"
+    seen = "assert open('seen.txt').read()[5:] == \"['--a', 'b c'] train.py no nanfix\\n\"\n"
+    run = patch_run(repaired(text=SCRIPT + seen), args=["--a", "b c"])
+    assert (run.verdict, run.text) == (
+        "holds",
+        "The patched script was run without nanfix: loss 2, the repair reached 2.",
+    )
+
+
+def test_a_module_reads_its_patched_files_and_none_that_was_compiled_before(repaired):
+    result = repaired(rate="float('nan')")
+    write("job/__init__.py", "import sys; sys.path.insert(0, 'job')")
+    write("start.py", "import job.train")
+    import py_compile
+
+    py_compile.compile("job/train.py")
+    run = patch_run(result, script=Module("start"))
+    assert run.verdict == "goes NaN", run.text
+    assert run.text == (
+        "The patched script was run without nanfix, and it still goes NaN in fit call 1, so it is "
+        "not the whole fix."
+    )
+    assert run.is_bad and replace(result, patch_run=run).code == 6
+
+
+def test_what_a_script_gets_from_its_model_counts(repaired):
+    text = SCRIPT + "model.predict([float('inf')])\n"
+    run = patch_run(repaired(text=text, used=(Use("predict", "train.py:14", True),)))
+    assert run.verdict == "goes NaN" and "its predict at train.py:14 gives NaN or inf" in run.text
+    assert patch_run(repaired(text=text, used=(Use("predict", None, False),))).verdict == "holds"
+
+
+def test_it_is_said_that_a_patched_script_was_not_run_to_its_end(repaired, monkeypatch):
+    result = repaired()
+    run = patch_run(result, seconds=30.0, left=12.0)
+    assert run.verdict == "not run" and not run.is_bad
+    assert run.text.startswith("The patched script was not run, ")
+    assert run.text.endswith(": the rest of the budget, 12 s, is less than it takes.")
+    assert "--no-check-patch" in without_patch_run(result).patch_run.text
+    run = patch_run(repaired(text=SCRIPT + "import time; time.sleep(60)\n"), left=2.0)
+    assert run.text.startswith("The patched script was not run to its end, ")
+    assert "it was ended after 2 s" in run.text
+
+
+def ended(*losses, finite=True):
+    history = {"loss": list(map(str, losses))}
+    return [{"kind": "fit", "call": 0, "model": "net", "finite": finite, "history": history}]
+
+
+@pytest.mark.parametrize(
+    ("reached", "repaired", "before", "verdict"),
+    [
+        ((9.0, 1.04), 1.0, 1.0, "holds"),  # within 5 % of it,
+        ((9.0, 1.15), 1.0, 1.0, "holds"),  # or 2 % of what it has gained,
+        ((9.0, 1.7), 1.0, 1.7, "holds"),  # or what two runs of the repair differ by,
+        ((9.0, 5.0), 1.0, 5.0, "falls behind"),  # unless that is all that it has learned
+        ((9.0, 1.7), 1.0, 1.0, "falls behind"),
+        ((9.0, 0.2), 1.0, 1.0, "holds"),
+        ((9.0, float("nan")), 1.0, 1.0, "goes NaN"),
+        ((9.0, "[1. 2.]"), 1.0, 1.0, "holds"),  # no figure at all
+    ],
+)
+def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, verdict):
+    record = RunRecord.model_validate({"outcome": "REPAIRED"})
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": str(repaired)}, record)
+    result = ScriptResult(0, (call,))
+    first = ScriptResult(0, (replace(call, history={"loss": str(before)}),))
+    run = judged(result, first, 0, ended(*reached))
+    assert run.verdict == verdict, run.text
+    if verdict == "falls behind":
+        words = f"it falls behind the repair: loss {reached[-1]:.4g}, the repair reached 1."
+        assert run.text == f"The patched script was run without nanfix, and {words}"
+    assert replace(result, patch_run=run).code == (0 if verdict == "holds" else 6)
+
+
+def test_weights_that_are_not_finite_and_a_fit_that_is_not_made_are_told():
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "1.0"})
+    result = ScriptResult(0, (call,))
+    assert judged(result, result, 0, ended(1.0, finite=False)).verdict == "goes NaN"
+    missing = judged(result, result, 0, [])
+    assert missing.verdict == "fails" and "it makes no fit call 1, which" in missing.text
+    assert "it ends with exit code 3" in judged(result, result, 3, ended(1.0)).text
+
+
+def test_a_script_that_changes_itself_has_no_patch_but_a_note(repaired):
+    result = repaired()
+    Path("job/train.py").write_text("another")
+    again = with_patch(replace(result, patch=None))
+    assert again.patch is None and "has changed since the fix was found" in again.notes[0]
+    assert json.dumps(again.notes)
