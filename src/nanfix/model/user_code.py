@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ GENERATED = "__autograph_generated_file"  # by TensorFlow, of a tf.function of t
 # Links kept: code objects name their files as they were imported.
 PACKAGE = Path(__file__).absolute().parents[1]
 _OWN = f"{PACKAGE}{os.sep}"  # a folder beside it may begin with the same name
+_MODULES: dict[str, str] = {}  # which module was found for a file
 _STDLIB = f"{Path(contextmanager.__code__.co_filename).parent}{os.sep}"
 
 
@@ -35,6 +37,7 @@ def outward(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+@lru_cache(4096)  # asked for every frame below every operation of a step that is looked at
 def is_users(filename: str) -> bool:
     """Say whether a file is the user's own: neither a library's nor Python's nor nanfix'."""
     library = filename.startswith((_STDLIB, "<", _OWN, *_PACKAGES)) or any(
@@ -91,12 +94,24 @@ def line(frame: FrameType) -> Line | None:
     written = next((entry for entry in reversed(users_stack()) if is_users(entry.filename)), None)
     if written is None:
         return None
-    modules = (
-        (name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
-    )
-    module = next((name for name, file in modules if file == written.filename), None)
+    module = _module_of(written.filename)
     numbers = range(1, len(linecache.getlines(written.filename)) + 1)
     return _line(written.filename, written.lineno, module, written.name, numbers)
+
+
+def _module_of(filename: str) -> str | None:
+    """Return the name of the module that was loaded from a file. All modules are looked through
+    only where the one that was found last is another by now.
+    """
+    known = _MODULES.get(filename)
+    if known is None or getattr(sys.modules.get(known), "__file__", None) != filename:
+        modules = (
+            (name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
+        )
+        known = next((name for name, file in modules if file == filename), None)
+    if known is not None:
+        _MODULES[filename] = known
+    return known
 
 
 def _line(
