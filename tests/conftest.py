@@ -2,11 +2,11 @@
 numbers each time.
 """
 
-import gc
 import os
 
-# Before anything imports TensorFlow, which reads both when it is loaded.
+# Before anything imports TensorFlow, which reads these when it is loaded.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # tiny trainings have nothing to share out
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["NANFIX_DEBUG"] = "1"  # a fault of nanfix fails the test in which it shows
 
@@ -58,44 +58,14 @@ def under_the_net(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def untuned():
-    """Let the epochs of small data end at once: the thread that tunes a dataset wakes up only after
-    0.3 s, then 0.6 s, and so on.
-
-    That is a third of the time of a suite of tiny trainings, and nothing in it depends on it.
+def hurried():
+    """Leave out what only costs time. `make soak`, the scripts of users and the benchmarks run with
+    TensorFlow's rewriting of graphs.
     """
-    import tensorflow as tf
+    import hurried
 
-    from nanfix.private.keras import ArrayDataAdapter
-
-    tuned, options = ArrayDataAdapter.get_tf_dataset, tf.data.Options()
-    options.autotune.enabled = False
-    ArrayDataAdapter.get_tf_dataset = lambda adapter: tuned(adapter).with_options(options)
-    yield
-    ArrayDataAdapter.get_tf_dataset = tuned
-
-
-@pytest.fixture(autouse=True, scope="session")
-def unoptimized():
-    """Let TensorFlow run graphs as they were traced: that it rewrites each of them first is a
-    quarter of the time of a suite that traces much and trains little. `make soak`, the scripts of
-    users and the benchmarks run with its rewriting.
-    """
-    import tensorflow as tf
-
-    rewriting = bool(os.environ.get("NANFIX_SOAK"))
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not rewriting})
-
-
-@pytest.fixture(autouse=True, scope="session")
-def frozen():
-    """Let the collector of garbage pass over what TensorFlow and Keras have made by being loaded: a
-    million objects that stay, looked through again and again while graphs are traced, are a fifth
-    of the time.
-    """
-    import keras
-    import tensorflow
-
-    assert keras and tensorflow
-    gc.collect()
-    gc.freeze()
+    hurried.untune()
+    hurried.trace_datasets_once()
+    if not os.environ.get("NANFIX_SOAK"):
+        hurried.rewrite_no_graphs()
+    hurried.freeze()

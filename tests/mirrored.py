@@ -6,6 +6,7 @@ import json
 import os
 
 import explosions
+import hurried
 import keras
 import numpy as np
 import tensorflow as tf
@@ -80,6 +81,8 @@ def repaired(strategy):
 
 if __name__ == "__main__":
     replicas = two_replicas()
+    hurried.rewrite_no_graphs()
+    hurried.trace_datasets_once()
     found = seen(replicas)
     # It waits a minute for iterators to end.
     more = {"repaired": repaired(replicas)} if os.environ.get("NANFIX_SOAK") else {}
