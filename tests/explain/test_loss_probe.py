@@ -11,7 +11,7 @@ import pytest
 from keras import layers, ops
 
 from nanfix.changes.guards import Guard
-from nanfix.explain.loss_probe import falls_without_end, needed_activation, relative_exponents
+from nanfix.explain.loss_probe import falls_without_end, relative_exponents
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.testing import contract
 
@@ -96,59 +96,10 @@ def test_what_the_model_cannot_give_is_not_looked_at(unit):
         np.testing.assert_array_equal(weight, value)
 
 
-@pytest.mark.parametrize(
-    ("loss", "last", "needed"),
-    [
-        (explosions.poisson, None, "softplus"),
-        (explosions.poisson, "leaky_relu", "softplus"),
-        (root_of_difference, None, "softplus"),
-        (both_sides, None, "sigmoid"),
-        (log_of_probability, None, "sigmoid"),  # with softplus it falls for ever
-        (log_of_probability, "softmax", None),
-        (impossible, None, None),
-    ],
-)
-def test_activation_with_which_the_loss_is_defined(loss, last, needed):
-    run = setup_of(loss, last)
-    address, layer = run.activations[-1]
-    before = layer.activation
-    found = needed_activation(run, ("softplus", "sigmoid"))
-    assert found == (None if needed is None else (address, needed))
-    assert run.activations[-1][1].activation is before
-
-
-def test_activation_is_the_same_whatever_weights_a_trial_has_left():
-    run = setup_of(explosions.poisson)
-    for weight in run.model.weights:
-        weight.assign(weight * np.nan)
-    needed = needed_activation(run, ("softplus", "sigmoid"))
-    assert needed is not None and needed[1] == "softplus"
-
-
-def overlap(y, p):
-    """A share that is not defined where both are 0."""
-    return 1.0 - ops.sum(y * p, axis=-1) / ops.sum(y + p, axis=-1)
-
-
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_of_several_outputs_that_of_which_the_loss_fails(as_dict):
-    x, y = explosions.table(rows=16)
-    inputs = keras.Input((4,))
-    kind = keras.layers.Dense(3, "softmax", name="kind")(inputs)
-    box = keras.layers.Dense(2, "relu", name="box")(inputs)
-    model = keras.Model(inputs, [kind, keras.layers.Dense(1, name="a")(inputs), box])
-    model.compile("sgd", ["sparse_categorical_crossentropy", "mse", overlap])
-    given = [np.zeros(16, "int64"), y, np.zeros((16, 2), "float32")]
-    targets = dict(zip(("kind", "a", "box"), given, strict=True)) if as_dict else given
-    run = contract.run_of(model, x, targets)
-    assert needed_activation(run, ("softplus", "sigmoid")) == ("box", "softplus")
-
-
 def test_loss_without_targets_is_not_judged():
     model = explosions.mlp()
     model.compile("sgd", loss=None)
     run = contract.run_of(model, explosions.table(rows=16)[0], None)
-    assert needed_activation(run, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_loss_probe.py:1", None, 1e-7), run) is False
     assert not relative_exponents(Place(Phase.LOSS, None, "Exp", "test_loss_probe.py:1"), run)
 
@@ -156,7 +107,6 @@ def test_loss_without_targets_is_not_judged():
 def test_loss_of_several_targets_is_not_judged():
     run = setup_of(explosions.poisson)
     several = contract.run_of(run.model, run.sample.inputs[0], [run.sample.targets[0]] * 2)
-    assert needed_activation(several, ("softplus",)) is None
     assert falls_without_end(Guard("Log", "test_loss_probe.py:1", None, 1e-7), several) is False
 
 

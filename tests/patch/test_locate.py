@@ -41,6 +41,37 @@ def test_what_layers_and_optimizer_are_made_with(noted):
 
 
 @pytest.mark.parametrize(
+    ("last", "columns", "call", "parts"),
+    [
+        (
+            "layers.Dense(2)",
+            ((1, None), (1, "softplus")),
+            "layers.Dense(2, activation=softplus_of_1)",
+            "x[..., :1], keras.activations.softplus(x[..., 1:])",
+        ),
+        (
+            "layers.Dense(6, 'relu')",
+            ((2, "sigmoid"), (3, "softplus"), (1, None)),
+            "layers.Dense(6, sigmoid_of_0_to_1_and_softplus_of_2_to_4_and_relu_of_5)",
+            "keras.activations.sigmoid(x[..., :2]), keras.activations.softplus(x[..., 2:5]), "
+            "keras.activations.relu(x[..., 5:])",
+        ),
+        ("layers.Dense(2, lambda x: x)", ((1, None), (1, "softplus")), None, None),
+    ],
+)
+def test_an_activation_of_some_columns_is_a_function_in_the_source(
+    noted, last, columns, call, parts
+):
+    run, fit = noted(SEQUENTIAL.replace("layers.Dense(1)", last).replace('"mse"', "by_hand"))
+    lines, left = changed(run, plan_of(LayerAttributes({"dense[1]": {"activation": columns}})), fit)
+    if call is None:
+        assert (lines, left) == ([], ["dense[1] computes an activation of your own"])
+        return
+    assert f"model.add({call})" in lines and not left
+    assert parts in "".join(lines).replace(",keras", ", keras")
+
+
+@pytest.mark.parametrize(
     ("given", "written"),
     [
         ('"mse"', '"mse", jit_compile=False'),

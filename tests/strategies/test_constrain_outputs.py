@@ -4,8 +4,10 @@ loss is defined.
 
 import explosions
 import keras
+import numpy as np
 import pytest
 
+import nanfix
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
@@ -24,11 +26,42 @@ def run_of(loss=explosions.poisson, last=None):
 def test_last_layer_gets_what_the_loss_is_defined_for():
     run = run_of()
     (only,) = contract.levels(get(NAME), IN_LOSS, run)
-    assert only == {"layer": "dense[2]", "activation": "softplus"}
+    assert only == {"activations": {"dense[2]": "softplus"}}
     changed = get(NAME).apply(run, Plan(), **only)
     assert changed.of(LayerAttributes).attributes == {"dense[2]": {"activation": "softplus"}}
     assert get(NAME).explain(only) == "Use the activation softplus in the output layer, dense[2]."
     assert get(NAME).snippet(only) == "# layer dense[2]: activation='softplus'"
+
+
+def of_a_mean_and_a_deviation(y, p):
+    mean, deviation = p[:, :1], p[:, 1:]
+    return keras.ops.log(deviation) + 0.5 * keras.ops.square((y - mean) / deviation)
+
+
+@pytest.mark.soak
+def test_the_deviation_becomes_positive_and_the_mean_stays_as_it_is():
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(160, 2)).astype("float32")
+    y = x[:, :1] - 2.0 + 0.1 * x[:, 1:]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="normal")])
+    model.compile(keras.optimizers.Adam(0.05), of_a_mean_and_a_deviation)
+    report = nanfix.fit(model, x, y, strategies=[NAME], epochs=6, batch_size=16, verbose=0)
+    assert report.outcome is nanfix.Outcome.REPAIRED, str(report)
+    assert "Use softplus of column 1 in the output layer, normal." in str(report)
+    predicted = model.predict(x, verbose=0)
+    assert (predicted[:, 1] > 0).all() and (predicted[:, 0] < 0).any()
+
+
+def test_of_a_mean_and_a_deviation_only_the_deviation_is_changed():
+    model = explosions.mlp(loss=of_a_mean_and_a_deviation, outputs=2)
+    run = contract.run_of(model, *explosions.table(rows=16))
+    (only,) = contract.levels(get(NAME), IN_LOSS, run)
+    assert only == {"activations": {"dense[2]": [[1, None], [1, "softplus"]]}}
+    changed = get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes
+    assert changed == {"dense[2]": {"activation": ((1, None), (1, "softplus"))}}
+    words = "softplus of column 1 in the output layer, dense[2]"
+    assert get(NAME).explain(only) == f"Use {words}."
+    assert get(NAME).snippet(only) == "# layer dense[2]: softplus of column 1"
 
 
 @pytest.mark.parametrize(

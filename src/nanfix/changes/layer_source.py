@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -52,10 +53,13 @@ class FillHoles(keras.layers.Layer):
 
 
 def arguments_of_layers(
-    run: "Run", call: "FitCall", arguments: Mapping[str, Mapping[str, str]]
+    run: "Run",
+    call: "FitCall",
+    arguments: Mapping[str, Mapping[str, str]],
+    definitions: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[ArgumentChange | NoPlace]:
     """Yield, once for each call that makes layers, the `arguments` that it has to be given, by
-    address of the layer.
+    address of the layer; `definitions` are those of functions that are among them, by name.
     """
     wanted: dict[tuple[object, str], list[ArgumentChange]] = {}
     for address in (address for address in run.members if arguments.get(address)):
@@ -68,7 +72,13 @@ def arguments_of_layers(
         for name, value in arguments[address].items():
             taken, position_of = parameter(type(owner), name)
             if taken:
-                change = ArgumentChange(target=target, name=name, value=value, position=position_of)
+                change = ArgumentChange(
+                    target=target,
+                    name=name,
+                    value=value,
+                    position=position_of,
+                    definitions=[definitions[value]] if value in definitions else [],
+                )
                 wanted.setdefault((change.subject, value), []).append(change)
             else:
                 yield NoPlace(reason=f"{target.callee} takes no argument {name}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import keras
 
+    from nanfix.changes.columns import Columns
     from nanfix.records.source_changes import SourceChange
     from nanfix.source.fit_call import FitCall
 
@@ -22,7 +23,8 @@ class LayerAttributes(Change):
     """Give layers other attributes, by address.
 
     `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean,
-    variance), for what a Normalization layer is adapted to. The layers keep all of it.
+    variance), for what a Normalization layer is adapted to; an `activation` may be one for each of
+    the columns (`changes.columns`). The layers keep all of it.
     """
 
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -60,20 +62,31 @@ class LayerAttributes(Change):
 
     def in_source(self, run, plan, call):
         from nanfix.changes.layer_source import arguments_of_layers
+        from nanfix.records.source_changes import NoPlace
 
-        arguments = {}
+        arguments, definitions = {}, {}
         for address, attributes in self.attributes.items():
             changed = dict(attributes)
             statistics = changed.pop("statistics", None)  # what it is adapted to is no argument
             if statistics is not None:
                 yield from _adapted_in_source(run.members[address], statistics, call)
+            by_name = isinstance(changed.get("activation", ""), str)
+            columns = None if by_name else changed.pop("activation")
             arguments[address] = _arguments(changed, run.members[address])
-        yield from arguments_of_layers(run, call, arguments)
+            if columns is not None:
+                function = _by_column(run.members[address], columns)
+                if function is None:
+                    yield NoPlace(reason=f"{address} computes an activation of your own")
+                else:
+                    arguments[address]["activation"] = function[0]
+                    definitions[function[0]] = function[1]
+        yield from arguments_of_layers(run, call, arguments, definitions)
 
 
 def _change(layer: "keras.Layer", name: str, value: Any, undo: "ExitStack") -> None:
     import keras  # loads TensorFlow
 
+    from nanfix.changes.columns import by_columns
     from nanfix.model.activations import change_activation
     from nanfix.model.normalization import adapt_to, statistics
     from nanfix.model.run import kernels
@@ -88,7 +101,9 @@ def _change(layer: "keras.Layer", name: str, value: Any, undo: "ExitStack") -> N
             put(undo, layer, argument, constraint)
             put(undo, getattr(layer, kernel), "constraint", constraint)
     elif name == "activation":
-        change_activation(undo, layer, keras.activations.get(value))
+        by_name = isinstance(value, str)
+        function = keras.activations.get(value) if by_name else by_columns(layer, value)
+        change_activation(undo, layer, function)
     else:
         put(
             undo,
@@ -112,6 +127,19 @@ def _arguments(changed: Mapping[str, Any], layer: "keras.Layer") -> dict[str, st
         else:
             arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments
+
+
+def _by_column(layer: Any, columns: "Columns") -> tuple[str, str] | None:
+    """Return the function that computes these activations, by its name, and its definition; None
+    where the one that the layer has is not Keras' own.
+    """
+    import keras  # loads TensorFlow
+
+    from nanfix.changes.columns import in_source
+    from nanfix.model.activations import activation_name
+
+    present = activation_name(layer)
+    return in_source(columns, present) if hasattr(keras.activations, present) else None
 
 
 def _adapted_in_source(

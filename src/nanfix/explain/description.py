@@ -70,6 +70,10 @@ def describe(model: keras.Model, data: TrainingData, recorded: "list[Batch]") ->
         model,
         sample,
         outputs=None if outer is None else tuple(named.get(id(layer)) for layer in outer),
+        columns=tuple(
+            tuple((named.get(id(layer)), width) for layer, width in output)
+            for output in sites.columns
+        ),
         output_foldable=sites.output.foldable
         or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
         normalizable=behind,

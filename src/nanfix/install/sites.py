@@ -2,7 +2,7 @@
 into, and which give the outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,12 +53,14 @@ class Sites:
     """The sites of every input by its name, and of the single output.
 
     `outer` are the layers whose activation gives the outputs, None for an output that something
-    else gives; None where no output was seen.
+    else gives; None where no output was seen. `columns` are, for each output, the layers that give
+    its columns, each with their number; none where that cannot be told.
     """
 
     inputs: Mapping[str, Site]
     output: Site
     outer: tuple[keras.Layer | None, ...] | None = None
+    columns: tuple[tuple[tuple[keras.Layer | None, int], ...], ...] = ()
 
     def foldable_alone(self, name: str) -> bool:
         """Say whether an input's scaling folds, whatever is done to the other inputs:
@@ -104,6 +106,7 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
         {name: trace.site(name) for name in names if name is not None},
         trace.output(outputs),
         tuple(map(trace.outer, tree.flatten(outputs))),
+        tuple(tuple(trace.columns(output)) for output in tree.flatten(outputs)),
     )
 
 
@@ -188,12 +191,31 @@ class _Trace:
 
     def outer(self, output: tf.Tensor) -> keras.Layer | None:
         """Return the layer whose activation gives an output; that of a recurrent cell does not."""
-        layer = self._giver(output)
-        cell = isinstance(layer, CELLS)
-        return layer if layer is not None and settable_activation(layer) and not cell else None
+        operation = self._giving(output)
+        return None if operation is None else _with_activation(operation.layer)
+
+    def columns(self, output: tf.Tensor) -> Iterator[tuple[keras.Layer | None, int]]:
+        """Yield the layers that give the columns of an output, through what only joins and passes
+        them, each with how many it gives; nothing for an output without columns.
+        """
+        operation = self._giving(output)
+        width = output.shape[-1] if len(output.shape) > 1 else 0
+        if operation is None or not width or operation.outputs[0].shape[-1] != width:
+            return
+        *parts, axis = operation.inputs
+        if operation.kind == "ConcatV2" and int(axis) in (-1, len(output.shape) - 1):
+            for part in parts:
+                yield from tuple(self.columns(part)) or ((None, int(part.shape[-1] or 0)),)
+        else:
+            yield _with_activation(operation.layer), width
 
     def _giver(self, output: tf.Tensor) -> Any:
         """Return the layer that computes an output, but for its shape."""
+        operation = self._giving(output)
+        return operation.layer if operation is not None else None
+
+    def _giving(self, output: tf.Tensor) -> Operation | None:
+        """Return the operation that computes an output, but for its shape."""
         operation = self._producer.get(id(output))
         while (
             operation is not None
@@ -201,7 +223,7 @@ class _Trace:
             and isinstance(operation.layer, RESHAPING | None)
         ):
             operation = self._producer.get(id(operation.inputs[0]))
-        return operation.layer if operation is not None else None
+        return operation
 
     def output(self, outputs: Any) -> Site:
         if not tf.is_tensor(outputs):
@@ -225,6 +247,12 @@ class _Trace:
                 )
             )
         return Site((layer,))
+
+
+def _with_activation(layer: Any) -> keras.Layer | None:
+    """Return the layer if its activation is its own; that of a recurrent cell is not."""
+    settable = layer is not None and settable_activation(layer) and not isinstance(layer, CELLS)
+    return layer if settable else None
 
 
 def some_rows(x: Any, count: int) -> Any:

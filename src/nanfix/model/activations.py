@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nanfix.model.undo import put
-
 if TYPE_CHECKING:
     import keras
 
@@ -105,8 +103,10 @@ def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any
     """
     import keras  # loads TensorFlow
 
+    # A built layer takes no other layer as an attribute, and an activation may be one.
     if "activation" in vars(layer):
-        put(undo, layer, "activation", function)
+        undo.callback(vars(layer).__setitem__, "activation", layer.activation)
+        vars(layer)["activation"] = function
         return
     kind = type(layer)
 
@@ -116,7 +116,7 @@ def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any
 
     undo.callback(take_back)
     layer.__class__ = keras.layers.Activation
-    layer.activation = function
+    vars(layer)["activation"] = function
 
 
 def is_bounded(activation: Callable[[Any], Any]) -> bool:

@@ -118,6 +118,8 @@ class Run:
         rate_varies: whether a callback sets the learning rate in its course.
         outputs: for each output the address of the layer that gives it, None for one that another
             operation gives; None where that was not seen.
+        columns: for each output which layers give its columns, by address, and how many each, None
+            for those that another operation gives; none where that cannot be told.
     """
 
     model: "keras.Model"
@@ -133,6 +135,7 @@ class Run:
     planned_steps: int | None = None
     rate_varies: bool = False
     outputs: tuple[str | None, ...] | None = None
+    columns: tuple[tuple[tuple[str | None, int], ...], ...] = ()
 
     @classmethod
     def of(cls, model: "keras.Model", sample: Sample, **facts: Any) -> "Run":
@@ -171,8 +174,9 @@ class Run:
 
     @property
     def hidden_activations(self) -> "list[tuple[str, keras.Layer]]":
-        """Those of `activations` that give no output."""
+        """Those of `activations` that give no output, nor columns of one."""
         outer = {address for address, _ in self.output_activations}
+        outer |= {address for output in self.columns for address, _ in output if address}
         return [each for each in self.activations if each[0] not in outer]
 
     @property

@@ -38,6 +38,8 @@ def plan(files: Files, change: SourceChange, alike: Alike) -> None:
 
 def _argument(files: Files, change: ArgumentChange, alike: Alike) -> None:
     source, call = only(files, change.target, alike)
+    for definition in change.definitions:
+        source.define(definition)
     _set(source, call, {change.name: change.value}, {change.name: change.position})
 
 

@@ -15,7 +15,7 @@ from nanfix.records.source_places import Made, PlacedChange
 
 class ArgumentChange(PlacedChange):
     """Call `target` with the argument `name`, the `position`-th where it may be given without its
-    name, set to `value`.
+    name, set to `value`; `definitions` are what has to be defined for that.
     """
 
     kind: Literal["argument"] = "argument"
@@ -23,6 +23,7 @@ class ArgumentChange(PlacedChange):
     name: str
     value: str
     position: int | None = None
+    definitions: list[str] = Field(default_factory=list)
 
     @property
     def subject(self):

@@ -1,0 +1,95 @@
+"""Activations for single columns of what a layer gives: as softplus for the deviation that stands
+beside a mean.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+# Of adjacent columns, first to last, how many and the name of their activation, None for the one
+# that the layer has.
+Columns = tuple[tuple[int, str | None], ...]
+
+SOURCE = '''@keras.utils.register_keras_serializable()
+def {name}(x):
+    """Return x with {words}."""
+    return keras.ops.concatenate([{parts}], axis=-1)'''
+
+
+def of_json(value: Any) -> Columns:
+    """Return the activations of columns as they come out of a fix.json."""
+    return tuple((int(width), name) for width, name in value)
+
+
+def in_words(columns: Columns) -> str:
+    """Return such as "softplus of column 1 and sigmoid of columns 2 to 3"."""
+    return " and ".join(
+        f"{name} of column{f' {first}' if first == last else f's {first} to {last}'}"
+        for first, last, name in _numbered(columns)
+        if name is not None
+    )
+
+
+def by_columns(layer: "keras.Layer", columns: Columns) -> "keras.Model":
+    """Return what computes these activations, of stock layers and operations, so that a model that
+    is saved with it can be loaded by Keras alone.
+    """
+    import keras  # loads TensorFlow
+
+    from nanfix.model.activations import activation_of
+
+    built: Any = layer.get_build_config()
+    shape: Any = layer.compute_output_shape(built["input_shape"])
+    called = f"{layer.name}_columns"
+    given = keras.Input(
+        batch_shape=(*(None for _ in shape[:-1]), shape[-1]), dtype=layer.compute_dtype
+    )
+    ends = [last + 1 for _, last, _ in _numbered(columns)]
+    parts: Any = keras.ops.split(given, ends[:-1], axis=-1)
+    activated = [
+        keras.layers.Activation(
+            activation_of(layer) if name is None else name,
+            name=f"{called}_{index}",
+            dtype=layer.dtype_policy,
+        )(part)
+        for index, (part, (_, name)) in enumerate(zip(parts, columns, strict=True))
+    ]
+    return keras.Model(given, keras.ops.concatenate(activated, axis=-1), name=called)
+
+
+def in_source(columns: Columns, present: str) -> tuple[str, str]:
+    """Return the name of a function that computes these activations, and its definition.
+
+    Args:
+        present: the activation that the layer has, by its name in Keras.
+    """
+    numbered = [(first, last, name or present) for first, last, name in _numbered(columns)]
+    named = [each for each in numbered if each[2] != "linear"]
+    name = "_and_".join(
+        f"{name}_of_{first}" if first == last else f"{name}_of_{first}_to_{last}"
+        for first, last, name in named
+    )
+    stop = numbered[-1][1]
+    parts = [_part(first, last, stop, name) for first, last, name in numbered]
+    words = in_words(tuple((last - first + 1, each) for first, last, each in _words(numbered)))
+    return name, SOURCE.format(name=name, words=words, parts=", ".join(parts))
+
+
+def _words(numbered: Sequence[tuple[int, int, str]]) -> Iterator[tuple[int, int, str | None]]:
+    for first, last, name in numbered:
+        yield first, last, None if name == "linear" else name
+
+
+def _part(first: int, last: int, stop: int, name: str) -> str:
+    columns = f"x[..., {first or ''}:{'' if last == stop else last + 1}]"
+    return columns if name == "linear" else f"keras.activations.{name}({columns})"
+
+
+def _numbered(columns: Columns) -> Iterator[tuple[int, int, str | None]]:
+    """Yield the first and the last column of each piece, and its activation."""
+    first = 0
+    for width, name in columns:
+        yield first, first + width - 1, name
+        first += width
