@@ -41,6 +41,7 @@ from modes import (
     run_eagerly,
     steps_per_execution,
 )
+from parameters import shortened
 from twins import (
     assert_onset_is_exact,
     assert_same_state,
@@ -312,10 +313,10 @@ def test_run_on_two_replicas_is_repaired(mirrored):
     ]
 
 
-LONG = [pytest.param(build, marks=pytest.mark.soak) for build in (own_step, own_fit)]
+MODES = [steps_per_execution, dataset, generator, own_step, own_fit]
 
 
-@pytest.mark.parametrize("build", [steps_per_execution, dataset, generator, *LONG], ids=named)
+@pytest.mark.parametrize("build", shortened(MODES, [steps_per_execution]), ids=named)
 def test_run_of_every_mode_is_repaired(build):
     """The rate explodes in the second epoch; a share of it does not."""
     model, report = trained(

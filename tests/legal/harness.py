@@ -132,22 +132,20 @@ def check_broken(training: Training, folder: Path, **search: Any) -> Run:
     report = broken.result
     assert report.outcome in OPEN, f"the explosive training came to {report.outcome.name}"
     assert report.diagnosis is not None and str(report), "there is no diagnosis"
-    if training.predicts:
-        predictions(training, broken.model)
+    predicted = predictions(training, broken.model) if training.predicts else None
     if report.outcome.has_fix:
-        check_whole(training, broken.model, folder)
+        check_whole(training, broken.model, predicted, folder)
     return broken
 
 
-def check_whole(training: Training, model: Any, folder: Path) -> None:
-    """A repaired model evaluates, loads as it was saved, and trains on."""
+def check_whole(training: Training, model: Any, before: Any, folder: Path) -> None:
+    """A repaired model evaluates, loads as it was saved, predicting the same, and trains on."""
     if training.evaluates:
         _, x, y, arguments = training.build(False)
         with _keras_may_warn():
             losses = model.evaluate(x, y, verbose=0, steps=arguments.get("steps_per_epoch"))
         assert np.isfinite(losses).all(), f"evaluate gives {losses}"
     if training.saves and training.predicts:
-        before = predictions(training, model)
         model.save(folder / "model.keras")
         with _keras_may_warn():
             loaded = predictions(training, keras.models.load_model(folder / "model.keras"))

@@ -115,7 +115,8 @@ def test_batches_of_unknown_rank_train_eagerly():
     assert nanfix.fit(model, data, epochs=1, verbose=0).outcome is Outcome.HEALTHY
 
 
-@pytest.mark.parametrize("kind", [Eager, OwnFunction])
+# A training that runs eagerly is repaired in tests/legal.
+@pytest.mark.parametrize("kind", [pytest.param(Eager, marks=pytest.mark.soak), OwnFunction])
 def test_run_that_explodes_later_is_repaired(kind):
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([11], [0.01, 1e4])
     model = made(kind, keras.optimizers.SGD(rates, momentum=0.9))
