@@ -35,6 +35,7 @@ CAUSES = {
 EVERY_TIME = ("cross_entropy",)
 ALL = os.environ.get("NANFIX_ALL_SCRIPTS") or os.environ.get("NANFIX_SOAK")
 SCRIPTS = tuple(CAUSES) if ALL else EVERY_TIME
+BUDGET = {} if ALL else {"trials": 8}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def repaired(tmp_path_factory):
         shutil.copy(HERE / "user_scripts" / f"{name}.py", home)
         os.chdir(home)
         try:
-            result = repair_script(Path(f"{name}.py"), out=Path("fix.json"), seed=0, budget={})
+            result = repair_script(Path(f"{name}.py"), out=Path("fix.json"), seed=0, budget=BUDGET)
             copies = apply_patch(result.patch, Path()) if result.patch else {}
         finally:
             os.chdir(before)

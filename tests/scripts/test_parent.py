@@ -147,7 +147,8 @@ def test_a_failing_script_is_repaired_proved_and_run_with_its_fix(capfd):
     path = write("train.py", FAILING.replace("verbose=0)", log))
     plain = plainly(path, "1000")
     assert plain.stdout.splitlines()[-1] == "finite False False"
-    result = repair_script(path, ["1000"], out=Path("fix.json"), seed=0, run_dir=Path("run"))
+    search = {"seed": 0, "strategies": ["lower-learning-rate"]}
+    result = repair_script(path, ["1000"], out=Path("fix.json"), run_dir=Path("run"), **search)
     output = capfd.readouterr().out.splitlines()
     assert result.code == 0, result
     epochs = [

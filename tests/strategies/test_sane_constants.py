@@ -208,7 +208,9 @@ def test_decay_that_turns_the_weights_over_is_set_back_as_an_expert_would():
 def test_a_rate_that_has_lost_its_sign_descends():
     x, y = explosions.table()
     model = explosions.mlp(keras.optimizers.Adam(-1000.0))
-    report = nanfix.fit(model, x, y, **{**explosions.ARGUMENTS, "epochs": 40})
+    some = [NAME, "lower-learning-rate", "clip-gradients", "scale-inputs"]
+    arguments = {**explosions.ARGUMENTS, "epochs": 40}
+    report = nanfix.fit(model, x, y, strategies=some, **arguments)
     assert report.outcome is nanfix.Outcome.REPAIRED
     assert "is negative, -1e+03" in str(report.diagnosis)
     assert [edit.strategy for edit in report.fix.edits] == [NAME]
