@@ -17,7 +17,6 @@ from nanfix import Outcome
 from nanfix.records.cause import Cause
 from nanfix.records.errors import UnrepairedError
 
-
 SOAK = bool(os.environ.get("NANFIX_SOAK"))
 
 
