@@ -1,5 +1,7 @@
 """Probes: plans that are trained for some steps, one after the other, on one model."""
 
+import contextlib
+
 import explosions
 import numpy as np
 
@@ -7,12 +9,22 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
+from nanfix.install import _probe_watch
 from nanfix.install.workbench import Workbench
+from nanfix.model.training_step import RecordingStep
 from nanfix.recorder.watch import Watching, watch
 
 
 def plan(**settings):
     return Plan().with_change(OptimizerSettings(settings))
+
+
+def opened(model, data):
+    """Return the incident of a training that fails, and a bench to try plans on."""
+    incident = Incident(model, data, watch(model, data), Watching(), seed=0)
+    bench = Workbench(incident.run, data, incident.validation, incident.sites)
+    bench.open()
+    return incident, bench
 
 
 def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
@@ -24,9 +36,7 @@ def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
     data = TrainingData.of(
         x, y, {**arguments, "sample_weight": weights, "validation_data": (x, y, weights[:, 0])}
     )
-    incident = Incident(model, data, watch(model, data), Watching(), seed=0)
-    bench = Workbench(incident.run, data, incident.validation, incident.sites)
-    bench.open()
+    incident, bench = opened(model, data)
     start = incident.recording.initial
     bench.prepare(Plan(), start)
     losses = [bench.validation()[0], bench.figures_on(incident.training_rows)["loss"]]
@@ -39,3 +49,40 @@ def test_a_graph_that_is_taken_up_again_is_fed_what_it_was_traced_for():
         losses.append(probe.loss)
     bench.close()
     assert np.isfinite(losses).all()
+
+
+def test_steps_in_one_call_come_to_what_single_steps_come_to(monkeypatch):
+    """Neither the 3 batches of an epoch nor the 10 steps are a multiple of the steps of a call."""
+    model, x, y, arguments = explosions.learning_rate()
+    data = TrainingData.of(x[:50], y[:50], {**arguments, "batch_size": 16})
+    incident, bench = opened(model, data)
+    start, probes, calls = incident.recording.initial, [], []
+    for at_once in (1, 2, 32):
+        monkeypatch.setattr(_probe_watch, "AT_ONCE", at_once)
+        with counted(calls):
+            for rate in (1e-3, 1e6):
+                probes.append(bench.probe(plan(learning_rate=rate), start, steps=10))
+    bench.close()
+    learned, failed = probes[::2], probes[1::2]
+    assert {probe.steps for probe in learned} == {10}
+    assert len({probe.loss for probe in learned}) == 1
+    assert {probe.loss for probe in failed} == {None}
+    assert len({probe.steps for probe in failed}) == 1
+    assert calls[2] < calls[1] < calls[0]
+
+
+@contextlib.contextmanager
+def counted(calls):
+    """Add how often the graph of a training step is called inside the `with` block."""
+    before, count = RecordingStep.__call__, [0]
+
+    def counting(step, iterator):
+        count[0] += 1
+        return before(step, iterator)
+
+    RecordingStep.__call__ = counting
+    try:
+        yield
+    finally:
+        RecordingStep.__call__ = before
+        calls.append(count[0])

@@ -1,8 +1,9 @@
 """Feed training what Keras makes of arrays, once for trainings of a few steps and many of them.
 
 What Keras does for arrays in every call of `fit` and `evaluate` is dearer than such a
-training: it traces the functions of a dataset, and the end of every epoch has to wait
-for the thread that tunes it.
+training: it traces the functions of a dataset, makes two iterators for every epoch, each of
+which builds these functions anew (12 ms), and the end of every epoch has to wait for the
+thread that tunes it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,15 @@ import tensorflow as tf
 from nanfix.data.arrays import rows_in
 from nanfix.data.streams import as_dataset
 from nanfix.data.training_data import TrainingData
+from nanfix.model.training_step import batch_bytes
 from nanfix.private.keras import ArrayDataAdapter
 
 if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
+
+# Batches are kept as they are to be given again where an epoch has so few, of so few bytes: 120
+# steps, as most probes have, come to several such epochs.
+HELD_BATCHES, HELD_BYTES = 256, 64_000_000
 
 
 def trained_on(part: TrainingData) -> TrainingData:
@@ -41,9 +47,12 @@ def trained_on(part: TrainingData) -> TrainingData:
         for name in ("batch_size", "shuffle", "class_weight")
         if name in arguments
     }
-    dataset = _dataset(part, steps=arguments.get("steps_per_epoch"), **{"shuffle": True, **taken})
+    steps = arguments.get("steps_per_epoch")
+    dataset = _dataset(part, steps=steps, **{"shuffle": True, **taken})
+    count = int(dataset.cardinality())
+    arguments |= {"shuffle": False, "steps_per_epoch": min(steps or count, count)}
     return replace(
-        part, x=dataset, y=None, sample_weight=None, arguments={**arguments, "shuffle": False}
+        part, x=_again_and_again(dataset), y=None, sample_weight=None, arguments=arguments
     )
 
 
@@ -64,6 +73,17 @@ def judged_on(data: TrainingData, batch_size: int | None) -> TrainingData:
     if not data.is_arrays:
         return data
     return replace(data, x=_dataset(data, batch_size=batch_size), y=None, sample_weight=None)
+
+
+def judged_again_on(data: TrainingData, batch_size: int | None) -> TrainingData:
+    """Return arrays as a dataset to evaluate a model on many times, `validation_steps` of it each
+    time; a stream as it is.
+    """
+    fed = judged_on(data, batch_size)
+    if not data.is_arrays:
+        return fed
+    arguments = {**(data.arguments or {}), "validation_steps": int(fed.x.cardinality())}
+    return replace(fed, x=_again_and_again(fed.x), arguments=arguments)
 
 
 def batches_of(
@@ -95,6 +115,23 @@ def _dataset(data: TrainingData, **how: Any) -> tf.data.Dataset:
         tf.data.experimental.assert_cardinality(arrays.num_batches)
     )
     return batches.with_options(_untuned())
+
+
+def _again_and_again(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return a dataset that gives these batches without end, in an epoch of few batches the very
+    same ones again.
+    """
+    count = int(dataset.cardinality())
+    if count <= HELD_BATCHES and count * _most_bytes(dataset) <= HELD_BYTES:
+        dataset = dataset.cache()
+        for _ in dataset:  # TensorFlow warns of a cache that was not filled
+            pass
+    return dataset.repeat()
+
+
+def _most_bytes(dataset: tf.data.Dataset) -> int:
+    """Return the bytes of the first batch, which no other exceeds."""
+    return batch_bytes(next(iter(dataset)))
 
 
 def _untuned() -> tf.data.Options:

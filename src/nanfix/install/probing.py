@@ -4,7 +4,6 @@ import contextlib
 import copy
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +16,20 @@ import tensorflow as tf
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import rows_in, unpacked
-from nanfix.data.datasets import batch_size_of, batches_of, judged_on, trained_on, untuned
+from nanfix.data.datasets import batch_size_of, batches_of, judged_again_on, trained_on, untuned
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._installing import Installer
+from nanfix.install._probe_watch import Enough, ProbeWatch, many_at_once
 from nanfix.install._row_by_row import RowByRow
 from nanfix.install._statistics import settled
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
-from nanfix.model.training_step import Batch, RecordingStep, is_running_mean, loss_of, named_loss
+from nanfix.model.training_step import Batch, RecordingStep, named_loss
 from nanfix.private.objects import has_compiled_loss
 
 # User callbacks without which a probe would not be the run.
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)
-LAST = 16  # losses of single steps, of which the mean is taken
 BATCHES = 8  # so many show what statistics come to
 SEEDS = "seed_generator_state"  # of dropout and the like
 
@@ -44,10 +43,6 @@ class Probe:
     steps: int
     loss: float | None
     seconds: float
-
-
-class _Enough(Exception):
-    """Ends a probe that has run its steps or turned non-finite."""
 
 
 class Prober:
@@ -95,7 +90,7 @@ class Prober:
         rows = plan.of(RowFilter)
         self._installer.prepare(plan, start, seed + variation, trying=True)
         self.leave_out(rows)
-        watch = _ProbeWatch(steps, lost)
+        watch = ProbeWatch(steps, lost)
         if variation:
             self._vary_masks(variation)
         part = self._fed(rows, variation)
@@ -107,11 +102,12 @@ class Prober:
         }
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        arguments["callbacks"] = [
-            watch,
-            *plan.callbacks(self._installer.run, schedules(arguments.get("callbacks"))),
-        ]
-        with contextlib.suppress(_Enough), unknown_length(rows):
+        acting = plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))
+        arguments["callbacks"] = [watch, *acting]
+        at_once = (
+            contextlib.nullcontext() if acting else many_at_once(watch, self._model, arguments["x"])
+        )
+        with contextlib.suppress(Enough), unknown_length(rows), at_once:
             self._model.fit(**arguments)
         if isinstance(self._model.train_function, RecordingStep):
             self._model.train_function.abandon()
@@ -144,7 +140,6 @@ class Prober:
         fed = self._judged_on(
             data, arguments.get("validation_batch_size") or arguments.get("batch_size")
         )
-        steps = None if data.is_arrays else arguments.get("validation_steps")
         ranks, known = _ranks(fed.x) if data.is_arrays else [], self._model.test_function
         if known is not None and self._traced_for.get(known, ranks) != ranks:
             # Traced for two ranks, TensorFlow would give it data of none.
@@ -154,7 +149,7 @@ class Prober:
                 fed.x,
                 fed.y,
                 sample_weight=fed.sample_weight,
-                steps=steps,
+                steps=(fed.arguments or {}).get("validation_steps"),
                 verbose=0,
                 return_dict=True,
             )
@@ -207,9 +202,11 @@ class Prober:
 
     def _judged_on(self, data: TrainingData, batch_size: int | None) -> TrainingData:
         if data is not self._validation:
-            return judged_on(judged(data, self._rows), batch_size)
+            return judged_again_on(judged(data, self._rows), batch_size)
         if self._rows not in self._validation_feeds:
-            self._validation_feeds = {self._rows: judged_on(judged(data, self._rows), batch_size)}
+            self._validation_feeds = {
+                self._rows: judged_again_on(judged(data, self._rows), batch_size)
+            }
         return self._validation_feeds[self._rows]
 
     @property
@@ -267,40 +264,6 @@ def _has_loss(model: keras.Model) -> bool:
         or bool(model.losses)
         or type(model).compute_loss is not keras.Model.compute_loss
     )
-
-
-class _ProbeWatch(keras.callbacks.Callback):
-    """Ends a probe at its first non-finite loss, when it has run its steps, or when it is lost.
-
-    Lost is a probe whose mean loss stands far above that of the untrained model.
-    """
-
-    def __init__(self, limit: int, lost: float):
-        super().__init__()
-        self.steps, self.loss = 0, 0.0
-        self.finite = True
-        self._last: deque[float] = deque(maxlen=LAST)
-        self._running_mean: bool | None = None
-        self._limit = limit
-        self._lost = lost
-        self._batch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._batch = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps += batch + 1 - self._batch
-        self._batch = batch + 1
-        loss = loss_of(logs)
-        if loss is not None and not math.isfinite(loss):
-            self.finite = False
-            raise _Enough
-        self._last.append(0.0 if loss is None else loss)
-        if self._running_mean is None and self.steps > 1 and loss is not None:
-            self._running_mean = is_running_mean(self.model, logs)
-        self.loss = self._last[-1] if self._running_mean else sum(self._last) / len(self._last)
-        if self.steps >= self._limit or (batch >= 10 and self.loss > self._lost):
-            raise _Enough
 
 
 def schedules(callbacks: Any) -> list[Any]:

@@ -62,6 +62,16 @@ class Listener(Protocol):
     def drawn(self, batches: Drawn) -> None: ...
 
 
+@dataclass
+class Row:
+    """Steps of Keras' that the graph runs one after the other in one call, if `RecordingStep.row`
+    is one: how many it is to run, and how many it has run.
+    """
+
+    wanted: int
+    done: int = 0
+
+
 class RecordingStep:
     """A `model.train_function` that tells `listener` of every execution and of the
     batches drawn in it.
@@ -74,6 +84,7 @@ class RecordingStep:
     def __init__(self, model: keras.Model):
         self.listener: Listener | None = None
         self.steps = model.steps_per_execution  # of an execution
+        self.row: Row | None = None
         self._model = model
         strategy = model.distribute_strategy
 
@@ -100,6 +111,11 @@ class RecordingStep:
         def drawn_steps(iterator):
             return _several(self.one_step, iterator, self.steps)
 
+        @tf.autograph.experimental.do_not_convert
+        def steps_in_a_row(iterator, count):
+            return _in_a_row(self.one_step, iterator, count)
+
+        self._in_a_row: Any = tf.function(steps_in_a_row, reduce_retracing=True)
         drawn = drawn_steps if self.steps > 1 else drawn_step
         self._drawn: Any = drawn if model.run_eagerly else tf.function(drawn, reduce_retracing=True)
         self._prepared = False
@@ -133,6 +149,11 @@ class RecordingStep:
         build_on_symbols(self._model, batch)
 
     def __call__(self, iterator: Any) -> Any:
+        if self.row is not None:
+            self._iterator = weakref.ref(iterator)
+            logs, done = self._in_a_row(iterator, tf.constant(self.row.wanted))
+            self.row.done = int(done)
+            return logs
         if self.listener is not None:
             self.listener.before_execution(iterator)
         if isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
@@ -208,6 +229,29 @@ def _several(one_step: Callable[[Any], Any], iterator: Any, count: int) -> tuple
         [1, logs, True, drawn],
     )
     return logs, (drawn.stack(), index - tf.cast(tf.logical_not(more), tf.int32))
+
+
+def _in_a_row(one_step: Callable[[Any], Any], iterator: Any, count: tf.Tensor) -> tuple[Any, Any]:
+    """Run up to `count` steps in the graph, none after a loss that is not finite; return the last
+    logs and the number of steps.
+    """
+
+    def body(index, logs, _):
+        data = iterator.get_next_as_optional()
+        more = data.has_value()
+        logs = tf.cond(more, lambda: one_step(data.get_value()), lambda: logs)
+        return index + tf.cast(more, tf.int32), logs, more
+
+    def goes_on(index, logs, more):
+        wanted = more & (index < count)
+        return wanted & tf.math.is_finite(logs["loss"]) if "loss" in logs else wanted
+
+    done, logs, _ = tf.while_loop(
+        goes_on,
+        body,
+        [1, one_step(iterator.get_next()), True],
+    )
+    return logs, done
 
 
 def loss_of(logs: Any) -> float | None:
