@@ -106,6 +106,56 @@ def test_a_loss_of_which_no_gradient_arrives_is_no_repair_though_weights_move():
     assert "no gradient of the data reaches the weights" in str(report)
 
 
+def of_pairs(y, p):
+    """The mean over the pairs of rows that differ in a target of 0 and 1: a batch without such a
+    pair is 0/0, and a single row has none.
+    """
+    above = ops.cast(y > ops.transpose(y) + 0.5, "float32")
+    losses = ops.softplus(-(p - ops.transpose(p)))
+    return ops.sum(above * losses) / ops.sum(above)
+
+
+def test_rows_that_are_compared_with_each_other_are_not_looked_at_one_by_one():
+    x, y = explosions.table()
+    y = (y > np.quantile(y, 0.9)).astype("float32")
+    y[:16] = 0.0  # without a pair
+    model = explosions.mlp(keras.optimizers.Adam(0.01), of_pairs)
+    report = nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["guard-unsafe-operations"],
+        budget=Budget(trials=3),
+        throw=False,
+        **{**explosions.ARGUMENTS, "batch_size": 16, "shuffle": False},
+    )
+    assert report.outcome is Outcome.REPAIRED
+    assert "holds back" not in str(report)
+
+
+def test_rows_that_a_guard_holds_at_its_edge_must_not_be_most_of_the_loss():
+    """Each of a few rows costs what the guard says, whatever is predicted."""
+    x, y = explosions.table()
+    cut = np.quantile(y, 0.2)
+
+    def loss(y, p):
+        there = ops.cast(y > cut, "float32")
+        return there * ops.square(y - p) - ops.log(there)
+
+    model = explosions.mlp(keras.optimizers.Adam(0.01), loss)
+    report = nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["guard-unsafe-operations"],
+        budget=Budget(trials=3),
+        throw=False,
+        **explosions.ARGUMENTS,
+    )
+    assert report.outcome is Outcome.FINITE
+    assert "of what is left of the loss" in str(report)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_how_many_rows_a_guard_holds_back_is_told(weighted):
     """Rows that have a weight of 0 are not counted: nothing is to be learned of them."""

@@ -1,8 +1,9 @@
 """The gradients of the training that a prepared model is in, without a step being taken."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,14 +11,12 @@ from nanfix.changes.graph_guard import shares_held
 from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import restore, take_as_it_is
-from nanfix.model.training_step import Batch, recordable
+from nanfix.model.training_step import Batch, loss_of, recordable
 from nanfix.private.tensorflow import functions_run_eagerly
 
-if TYPE_CHECKING:
-    import keras
-
-
 Gradient = list[np.ndarray]
+# The gradients of a step, the shares that its guards hold, and its logs.
+Seen = tuple[list[tf.Tensor], list[tf.Tensor], Any]
 # A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
 # do not come. It has been trained with, so nothing else is wrong with it.
 NOT_IN_A_GRAPH = (tf.errors.OpError, TypeError, ValueError)
@@ -32,16 +31,19 @@ class Insight:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
     """
 
-    def __init__(self, model: "keras.Model", batches: Callable[[int, int], list[Batch]]):
+    def __init__(self, model: keras.Model, batches: Callable[[int, int], list[Batch]]):
         self._model, self.batches = model, batches
 
-        def step(batch: Batch) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        def step(batch: Batch) -> Seen:
             heard: Gradients = []
+            for metric in model.metrics:
+                if isinstance(metric, keras.metrics.Mean):
+                    metric.reset_state()  # so that the loss is that of this batch alone
             listening = updates_withheld(model, lambda _, gradients: heard.extend(gradients))
             # Gradients do not come out of a function that has been compiled apart.
             with listening, functions_run_eagerly(True), shares_held() as shares:
-                model.train_step(batch)
-            return [tf.convert_to_tensor(each) for each in heard if each is not None], shares
+                logs = model.train_step(batch)
+            return [tf.convert_to_tensor(each) for each in heard if each is not None], shares, logs
 
         self._step: Any = tf.function(step, reduce_retracing=True)
 
@@ -58,17 +60,22 @@ class Insight:
         """Yield the gradient of each batch, at every variable that has one; nothing where the step
         does not let them be seen.
         """
-        for gradients, _ in self._steps(batches):
+        for gradients, *_ in self._steps(batches):
             yield [np.asarray(each) for each in gradients]
 
     def shares_held(self, batches: Iterable[Batch]) -> list[float]:
         """Return for each guarded operation outside of layers the share of its numbers that the
         guard holds at the edge of the domain, over all batches.
         """
-        seen = [[float(share) for share in shares] for _, shares in self._steps(batches)]
+        seen = [[float(share) for share in shares] for _, shares, _ in self._steps(batches)]
         return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
 
-    def _steps(self, batches: Iterable[Batch]) -> Iterator[tuple[list[tf.Tensor], list[tf.Tensor]]]:
+    def losses(self, batches: Iterable[Batch]) -> list[float]:
+        """Return the loss of each batch by itself; nothing where the step names none."""
+        losses = [loss_of(logs) for *_, logs in self._steps(batches)]
+        return [loss for loss in losses if loss is not None]
+
+    def _steps(self, batches: Iterable[Batch]) -> Iterator[Seen]:
         """Yield for each batch what the step returns, nothing where it can't be traced."""
         before = take_as_it_is(self._model)
         try:

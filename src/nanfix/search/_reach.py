@@ -1,5 +1,6 @@
 """Whether the rows that are trained on reach the weights under a fix."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,42 @@ ALL_HELD = (
 )
 
 
+HELD_BACK = (
+    "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
+    "them."
+)
+# Share of the loss that rows make up of which nothing is learned: what is left of it is the number
+# that the guard puts there.
+MOST_OF_LOSS = 0.5
+HELD_MOST = (
+    "the rows whose gradient a guard holds back make up {:.0%} of what is left of the loss, so "
+    "that it is a number of the guard's"
+)
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Of how many single rows the gradient is 0, of how many that were tried, and which share of
+    the loss these rows make up.
+    """
+
+    rows: int = 0
+    tried: int = 0
+    share_of_loss: float = 0.0
+
+    @property
+    def note(self) -> str | None:
+        return HELD_BACK.format(self.rows, self.tried) if self.rows else None
+
+    @property
+    def lacking(self) -> str | None:
+        """What a repair lacks for it, if anything."""
+        if self.rows and self.rows == self.tried:
+            return NOTHING_ARRIVES
+        most = self.share_of_loss > MOST_OF_LOSS
+        return HELD_MOST.format(self.share_of_loss) if most else None
+
+
 class Reach:
     """Looks at a training with a fix that is prepared, at its beginning and at its end.
 
@@ -34,16 +71,20 @@ class Reach:
         """Say whether nothing has reached the weights from the beginning to now."""
         return self._cut_off and self._is_cut_off()
 
-    def held_back(self) -> tuple[int, int]:
-        """Return of how many single rows, and of how many that were tried, the gradient is 0; of
-        none where that is not known. What is given a weight of 0 is not to be learned of.
+    def held_back(self) -> HeldBack:
+        """Look at single rows, of which none is known where a loss compares rows with each other,
+        so that only several of them have a gradient. What is given a weight of 0 is not to be
+        learned of.
         """
         rows = self._insight.batches(1, SINGLE) if self._batches else []
         rows = [row for row in rows if _counts(row)]
-        reached = [
-            any(np.any(part) for part in gradient) for gradient in self._insight.gradients(rows)
-        ]
-        return reached.count(False), len(reached)
+        reached = [_any(gradient) for gradient in self._insight.gradients(rows)]
+        if not any(reached) and any(map(_any, self._insight.gradients(self._batches))):
+            return HeldBack()
+        held = [row for row, known in zip(rows, reached, strict=False) if not known]
+        losses, of_held = self._insight.losses(rows), self._insight.losses(held)
+        total, theirs = (sum(max(loss, 0.0) for loss in each) for each in (losses, of_held))
+        return HeldBack(len(held), len(reached), theirs / total if total else 0.0)
 
     def all_held(self) -> bool:
         """Say whether a guard outside of layers, as one in the loss, lets no number through."""
@@ -52,6 +93,10 @@ class Reach:
     def _is_cut_off(self) -> bool:
         gradients = list(self._insight.gradients(self._batches))
         return len(gradients) == BATCHES and the_same(*gradients)
+
+
+def _any(gradient: list[np.ndarray]) -> bool:
+    return any(np.any(part) for part in gradient)
 
 
 def _counts(batch: Batch) -> bool:

@@ -25,7 +25,7 @@ from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
 from nanfix.search._proof import Proof
-from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, Reach
+from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, HeldBack, Reach
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import (
     WORSE,
@@ -50,12 +50,6 @@ AS_KERAS = (
 UNPROVED = (
     "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
     "else did better."
-)
-
-
-HELD_BACK = (
-    "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
-    "them."
 )
 
 
@@ -286,10 +280,10 @@ class Adoption:
             return NOTHING_ARRIVES, ()
         if not plan.of(Guards).guards:
             return None, ()
-        held, tried = net.attempt("looking at the gradients of rows", reach.held_back, (0, 0))
-        notes = (HELD_BACK.format(held, tried),) if held else ()
-        if held and held == tried:
-            return NOTHING_ARRIVES, notes
+        held = net.attempt("looking at the gradients of rows", reach.held_back, HeldBack())
+        notes = () if held.note is None else (held.note,)
+        if held.lacking is not None:
+            return held.lacking, notes
         constant = net.attempt("looking at what a guard holds", reach.all_held, False)
         return ALL_HELD if constant else None, notes
 
