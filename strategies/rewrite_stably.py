@@ -5,14 +5,15 @@ from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 from nanfix.remedies.strategy import Strategy, Tier
 
-PARTS = ("Exp", "Cosh", "Log", "Log1p")
+PARTS = ("Exp", "Expm1", "Cosh", "Log", "Log1p")
 
 
 class RewriteStably(Strategy):
     """Compute log(sum(w * exp(a))) as logsumexp(a + log(w)), equal where both are finite.
 
-    Likewise log(cosh(x)), and the logarithm of a softmax, sigmoid or softplus, of 1 - sigmoid(x)
-    and of 1 - tanh(x)^2.
+    Likewise log(cosh(x)), the logarithm of a softmax, sigmoid or softplus, of 1 - sigmoid(x), of
+    1 - tanh(x)^2, and of differences: log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
+    A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand.
 
     So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
     is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
@@ -45,7 +46,7 @@ class RewriteStably(Strategy):
     def explain(self, params):
         place = f"at {params['source']}" if params["source"] else f"in layer {params['layer']}"
         return (
-            f"Compute the logarithm of exponentials {place} in its stable form, such as a logsumexp"
+            f"Compute the logarithms {place} in their stable form, as a logsumexp or xlogy"
             "; a saved model does not hold this form, so put it into the source."
         )
 

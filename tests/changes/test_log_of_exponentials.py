@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from guarding import guard_of, value_and_slope
+from guarding import guard_of, line_of, value_and_slope
 from keras import ops
 
+from nanfix.changes.guards import Guard
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 
 
@@ -51,6 +52,15 @@ FORMS = {
     "root": lambda x: ops.log(ops.sqrt(ops.exp(x))),
     "reciprocal": lambda x: ops.log(1.0 / (1.0 + ops.exp(-x))),
 }
+# Of numbers above 0: where the exponential is about 1, its rest is lost; where it is great, all.
+DIFFERENCES = {
+    "exp less 1": lambda x: ops.log(ops.exp(x) - 1.0),
+    "expm1": lambda x: ops.log(ops.expm1(x)),
+    "1 less exp": lambda x: tf.math.log(1.0 - tf.exp(-x)),
+    "log1p of minus exp": lambda x: ops.log1p(-ops.exp(-x)),
+    "difference": lambda x: ops.log(ops.exp(2.0 * x) - ops.exp(x)),
+    "interval": lambda x: ops.log(ops.sigmoid(1.0 + x) - ops.sigmoid(1.0 + 0.0 * x)),
+}
 # Where float64 itself has the numbers to compare with.
 NARROW = ("density", "mixture", "rest of a sigmoid", *(form for form in FORMS if "tanh" in form))
 POINTS = [-200.0, -3.0, 0.0, 2.0, 90.0, 500.0]
@@ -68,6 +78,59 @@ def test_value_and_gradient_are_those_of_wider_numbers(form, jit_compile):
         np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
     far = value_and_slope(function, guard, np.float32(POINTS))
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("form", DIFFERENCES)
+def test_differences_of_exponentials(form, jit_compile):
+    function = DIFFERENCES[form]
+    guard = guard_of(LOG_OF_EXPONENTIALS, function)
+    points = [1e-2, 0.5, 0.7, 3.0, 30.0]  # float64 has ten digits of all of them
+    expected = value_and_slope(function, None, np.float64(points))
+    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
+    for seen, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(seen, right, rtol=1e-4, atol=1e-5)
+    # The plain form has lost them in float32.
+    far = value_and_slope(function, guard, np.float32([1e-8, 95.0]), jit_compile=jit_compile)
+    assert np.isfinite(far).all() or (form == "interval" and np.isfinite(far[0][1]))
+    # What is not defined stays so.
+    assert not np.isfinite(value_and_slope(function, guard, np.float32([-1.0]))[0]).any()
+
+
+PRODUCTS = {
+    "entropy": (lambda x: x * ops.log(x), [0.0, -0.5 * np.log(2), 0.0]),
+    "of a mask": (lambda x: ops.cast(x > 0, x.dtype) * ops.log(x), [0.0, -np.log(2), 0.0]),
+    "log first": (lambda x: ops.log1p(x - 1.0) * (2.0 * x), [0.0, -np.log(2), 0.0]),
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_a_product_with_a_logarithm_is_0_where_its_factor_is(form, jit_compile):
+    function, expected = PRODUCTS[form]
+    guard = guard_of(LOG_OF_EXPONENTIALS, function)
+    x = np.float32([0.0, 0.5, 1.0])
+    value, slope = value_and_slope(function, guard, x, jit_compile=jit_compile)
+    np.testing.assert_allclose(value, expected, atol=1e-6)
+    assert np.isfinite(slope).all()
+    plain = value_and_slope(function, None, x)
+    assert np.isnan(plain[0][0])
+    np.testing.assert_allclose(slope[1:], plain[1][1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+def test_factors_of_another_shape(jit_compile):
+    def entropies(x):
+        shares = x[:, None] * np.float32([1.0, 2.0])
+        return ops.sum(np.float32([0.0, 1.0]) * ops.log(shares), axis=1) + ops.sum(
+            x[:, None] * ops.log(shares), axis=1
+        )
+
+    guard = Guard(LOG_OF_EXPONENTIALS, line_of(entropies, 1), None, 0.0)
+    x = np.float32([0.25, 1.0])
+    found = value_and_slope(entropies, guard, x, jit_compile=jit_compile)
+    for seen, right in zip(found, value_and_slope(entropies, None, x), strict=True):
+        np.testing.assert_allclose(seen, right, rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [lambda x: x, lambda x: ops.cast(ops.cast(x, "int32"), x.dtype)])

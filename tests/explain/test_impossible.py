@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from guarding import line_of
 from keras import layers, ops
 
 import nanfix
@@ -68,6 +69,25 @@ def run_of(loss, last=None, outputs=1):
 def test_loss_without_a_finite_prediction_is_impossible(name):
     reason = hopeless_training(run_of(IMPOSSIBLE[name]), FAILING)
     assert reason is not None and "for Log at train.py:7" in reason and "author" in reason
+
+
+def divergence(y, p):
+    return ops.sum(y * ops.log(y / ops.softmax(p)), axis=-1)
+
+
+def far_density(y, p):
+    return -ops.log(ops.exp(-1e4 - ops.mean(ops.square(y - p), axis=-1)))
+
+
+@pytest.mark.parametrize("loss", [divergence, far_density])
+def test_loss_that_is_finite_in_its_stable_form_is_not_impossible(loss):
+    y = np.eye(3, dtype="float32")[np.arange(64) % 3]
+    model = explosions.mlp(loss=loss, outputs=3)
+    run = contract.run_of(model, explosions.table(rows=64)[0], y)
+    place = Place(Phase.LOSS, operation="Log", source=line_of(loss, 1))
+    assert hopeless_training(run, Observation(place, Phase.LOSS, "Log")) is None
+    elsewhere = Observation(Place(Phase.LOSS, None, "Log", "train.py:7"), Phase.LOSS, "Log")
+    assert hopeless_training(run, elsewhere) is not None
 
 
 @pytest.mark.parametrize("name", POSSIBLE)

@@ -33,6 +33,12 @@ def of_scores(y, p):
     return ops.log(ops.sum(ops.exp(scores), axis=1)) - picked
 
 
+def of_shares(y, p):
+    """A divergence by hand: 0 * log(0) of every class that a row does not have."""
+    shares = ops.softmax(p)
+    return ops.sum(y * ops.log(y / shares), axis=-1)
+
+
 def trained(loss, units, targets):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(160, 4)).astype("float32")
@@ -48,6 +54,12 @@ def trained(loss, units, targets):
     ("loss", "units", "targets"),
     [
         (of_mixture, 6, lambda x: 30.0 + 8.0 * np.sign(x[:, :1]) + x[:, 1:2]),
+        pytest.param(
+            of_shares,
+            2,
+            lambda x: np.concatenate([x[:, :1] > 0, x[:, :1] <= 0], axis=1),
+            marks=pytest.mark.soak,
+        ),
         (of_scores, 3, lambda x: (x[:, :1] > 0) + (x[:, 1:2] > 0.5)),
     ],
 )

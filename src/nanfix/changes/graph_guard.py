@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from nanfix.changes.domains_in_graph import kept
-from nanfix.changes.log_of_exponentials import stable_form
+from nanfix.changes.log_of_exponentials import factor_times_log, stable_form
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override
@@ -154,9 +154,12 @@ class _Rewire:
         outputs. As it is the same number, all in the file of the guard are computed so: what is
         kept from overflowing in one line may overflow in the next.
         """
-        if kind not in ("Log", "Log1p") or not self._named(nearby=True):
+        if kind not in ("Log", "Log1p", "Mul") or not self._named(nearby=True):
             return outputs
         operation = graph.get_operation_by_name(op_name)
+        if kind == "Mul":
+            self._times_log(operation, graph)
+            return outputs
         with graph.as_default():
             found = stable_form(kind, operation.inputs[0])
             if found is None:
@@ -170,6 +173,22 @@ class _Rewire:
         give_input(operation, 0, given)
         with graph.as_default():
             return [operation.outputs[0] + value]
+
+    def _times_log(self, operation: tf.Operation, graph: tf.Graph) -> None:
+        """Let a product with a logarithm be 0 where the factor is: one of the two becomes the
+        product, the other 1, since an operation takes no other shapes than it was made with.
+        """
+        shapes = [tensor.shape.as_list() for tensor in operation.inputs]
+        whole = operation.outputs[0].shape.as_list()
+        with graph.as_default():
+            product = factor_times_log(*operation.inputs) if whole in shapes else None
+            if product is None or product.shape.as_list() != whole:
+                return
+            ones = [tf.ones_like(tensor) for tensor in operation.inputs]
+        index = shapes.index(whole)
+        self.matches[self.guard] += 1
+        give_input(operation, index, product)
+        give_input(operation, 1 - index, ones[1 - index])
 
     def _note_share(self, graph: tf.Graph, given: tf.Tensor, kept: tf.Tensor) -> None:
         """Note the share that is held, where somebody collects it and it comes out of the graph."""

@@ -1,9 +1,9 @@
 """The logarithm of exponentials, and of functions made of them, told from the graph and computed
 without them.
 
-log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(cosh(x)) is
-|x| + softplus(-2 |x|) - log 2. Blanchard, Higham & Higham (2021), Accurately computing the
-log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
+log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(exp(a) - exp(b)) is
+a + log(1 - exp(b - a)), log(cosh(x)) is |x| + softplus(-2 |x|) - log 2. Blanchard, Higham & Higham
+(2021), Accurately computing the log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
 """
 
 import math
@@ -39,14 +39,31 @@ def _log_of_softplus(x: tf.Tensor) -> tf.Tensor:
     )
 
 
+def _log_of_expm1(x: tf.Tensor) -> tf.Tensor:
+    return x + _log_of_one_less(-x)
+
+
+def _log_of_one_less(y: tf.Tensor) -> tf.Tensor:
+    """Return log(1 - exp(y)) of y below 0, after Maechler (2012), Accurately computing
+    log(1 - exp(-|a|)); each branch is kept where its slope is finite.
+    """
+    near = y > -math.log(2.0)
+    small = tf.where(near, y, -math.log(2.0) * tf.ones_like(y))
+    return tf.where(
+        near, tf.math.log(-tf.math.expm1(small)), tf.math.log1p(-tf.exp(tf.minimum(y, -0.5)))
+    )
+
+
 # The logarithms of functions that are made of exponentials, and of powers of what is.
 LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "Exp": tf.identity,
     "Cosh": _log_of_cosh,
+    "Expm1": _log_of_expm1,
     "Sigmoid": tf.math.log_sigmoid,
     "Softmax": tf.nn.log_softmax,
     "Softplus": _log_of_softplus,
 }
+TIMES_LOG: dict[str, Callable[..., tf.Tensor]] = {"Log": tf.math.xlogy, "Log1p": tf.math.xlog1py}
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
 
 
@@ -57,9 +74,22 @@ def stable_form(kind: str, x: tf.Tensor) -> tf.Tensor | None:
     if kind != "Log1p":
         return stable_log(x)
     if x.op.type == "Neg":
-        return _log_of_rest(x.op.inputs[0])
+        return _log_of_rest(x.op.inputs[0], DEPTH)
     logarithm = stable_log(x)
     return None if logarithm is None else tf.math.softplus(logarithm)
+
+
+def factor_times_log(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor | None:
+    """Return left * right where one is a logarithm, 0 where the other is 0, and so is the gradient
+    there; None where neither is a logarithm.
+    """
+    for factor, logarithm in ((left, right), (right, left)):
+        operation = logarithm.op
+        while operation.type == SAME:
+            operation = operation.inputs[0].op
+        if operation.type in TIMES_LOG and factor.dtype == logarithm.dtype:
+            return TIMES_LOG[operation.type](factor, operation.inputs[0])
+    return None
 
 
 def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
@@ -89,8 +119,9 @@ def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return _product(operation.inputs[0], depth - 1)
     if operation.type in LOGARITHMS:
         return LOGARITHMS[operation.type](operation.inputs[0])
-    if operation.type == "Sub" and _is_all(operation.inputs[0], 1):
-        return _log_of_rest(operation.inputs[1])
+    if operation.type == "Sub":
+        whole, less = operation.inputs
+        return _log_of_rest_of(whole, less, depth)
     if operation.type in POWERS and depth:
         logarithm = stable_log(operation.inputs[0], depth - 1)
         return None if logarithm is None else POWERS[operation.type] * logarithm
@@ -122,11 +153,26 @@ def _log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     return greater + tf.math.log(tf.exp(left - greater) + tf.exp(right - greater))
 
 
-def _log_of_rest(x: tf.Tensor) -> tf.Tensor | None:
-    """Return log(1 - x) where x is a sigmoid or the square of a tanh, which come to 1."""
+def _log_of_difference(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    return left + _log_of_one_less(right - left)
+
+
+def _log_of_rest_of(whole: tf.Tensor, x: tf.Tensor, depth: int) -> tf.Tensor | None:
+    """Return log(whole - x) where at least one of them is made of exponentials."""
+    if _is_all(whole, 1):
+        return _log_of_rest(x, depth)
+    if not depth:
+        return None
+    return _joined((whole, x), _positive_log, depth - 1, _log_of_difference)
+
+
+def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
+    """Return log(1 - x) where x is made of exponentials, as a sigmoid or the square of a tanh,
+    which come to 1.
+    """
     operation = x.op
-    if operation.type == SAME:
-        return _log_of_rest(operation.inputs[0])
+    if operation.type == SAME and depth:
+        return _log_of_rest(operation.inputs[0], depth - 1)
     if operation.type == "Sigmoid":
         return -tf.math.softplus(operation.inputs[0])
     squared = operation.type == "Square" or (
@@ -135,7 +181,8 @@ def _log_of_rest(x: tf.Tensor) -> tf.Tensor | None:
     squared = squared or (operation.type == "Pow" and _is_all(operation.inputs[1], 2))
     if squared and operation.inputs[0].op.type == "Tanh":
         return -2.0 * _log_of_cosh(operation.inputs[0].op.inputs[0])
-    return None
+    logarithm = stable_log(x, depth) if depth else None
+    return None if logarithm is None else _log_of_one_less(logarithm)
 
 
 def _is_all(x: tf.Tensor, number: int) -> bool:

@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.changes.guards import Guard
 from nanfix.data.arrays import take_rows
+from nanfix.explain.loss_probe import given_outputs, loss_of
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_of
 from nanfix.model.run import Run
-from nanfix.records.diagnosis import Phase
+from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 
 TARGETS = 8  # rows whose targets are tried with all predictions
 PART = 512  # predictions at a time: a loss may compare each with each
@@ -42,9 +45,9 @@ def hopeless_training(run: Run, failing: Observation) -> str | None:
         tried = 0 if failing.error else _tried_in_vain(run)
     except REFUSED:
         return None
-    if not tried:
-        return None
     place = failing.place
+    if not tried or _is_finite_in_stable_form(run, place):
+        return None
     where = f" for {place.operation}" if place.operation else ""
     where += f" at {place.source}" if place.source else ""
     return (
@@ -74,6 +77,20 @@ def _tried_in_vain(run: Run) -> int:
             return 0
         tried += len(predictions)
     return 0 if probe.reads_weights else tried
+
+
+def _is_finite_in_stable_form(run: Run, place: Place) -> bool:
+    """Say whether the loss of what the model gives is finite once its logarithms are computed in
+    their stable form: 0 * log(0) as 0, say.
+    """
+    outputs = None if place.source is None else given_outputs(run)
+    if outputs is None:
+        return False
+    guard = Guard(LOG_OF_EXPONENTIALS, place.source, None, 0.0, place.code)
+    try:
+        return bool(np.isfinite(loss_of(run, guard)(outputs)))
+    except REFUSED:
+        return False
 
 
 class _Probe:

@@ -8,7 +8,9 @@ from typing import Any
 
 import libcst as cst
 
+from nanfix.patch._logarithms import write_logarithms
 from nanfix.patch._operands import Operand, computes, guarded, infinity
+from nanfix.patch._package import is_tensorflow, of_tensorflow
 from nanfix.patch._shared_lines import Alike
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.domains import FINITE, Domain, Given
@@ -72,7 +74,7 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     """
     source = files.source(change.file)
     if change.operation == LOG_OF_EXPONENTIALS:
-        _write_logsumexp(source)
+        write_logarithms(source, change.line)
         return
     operation = UNSAFE_OPERATIONS.get(change.operation)
     nodes = (
@@ -111,7 +113,7 @@ def _given(change: GuardChange) -> dict[str, str]:
 
 def _write(source: Source, node: Any, operands: list[Operand], epsilon: float) -> None:
     """Plan to keep these operands of an operation in their domains."""
-    package = _Package(source, _is_tensorflow(source, node))
+    package = _Package(source, is_tensorflow(source, node))
     for operand in operands:
         text = _great_number(operand.value, epsilon) if operand.domain is FINITE else ""
         text = text or package.kept(operand.domain, epsilon)
@@ -143,43 +145,6 @@ def _written_out(
     return cst.Assign([cst.AssignTarget(updated.target)], product)
 
 
-def _write_logsumexp(source: Source) -> None:
-    """Plan a logsumexp for every log(sum(exp(...))) in the file. Raises NoPlaceError where there is
-    none in one expression.
-    """
-    logarithms = [
-        node
-        for node in source.syntax.within(source.syntax.module)
-        if isinstance(node, cst.Call) and source.called(node) == "log" and _exponents(source, node)
-    ]
-    if not logarithms:
-        raise NoPlaceError(
-            "no log(sum(exp(...))) stands in one expression: write the logsumexp by hand"
-        )
-    for node in logarithms:
-        tensorflow = _is_tensorflow(source, node)
-        name = _Package(source, tensorflow).name("reduce_logsumexp" if tensorflow else "logsumexp")
-
-        def written(updated: cst.Call, name: str = name) -> cst.BaseExpression:
-            total = cst.ensure_type(updated.args[0].value, cst.Call)
-            exponential = cst.ensure_type(total.args[0].value, cst.Call)
-            first = total.args[0].with_changes(value=exponential.args[0].value)
-            function = cst.parse_expression(name)
-            return updated.with_changes(func=function, args=[first, *total.args[1:]])
-
-        source.change(node, written)
-
-
-def _exponents(source: Source, logarithm: cst.Call) -> bool:
-    """Say whether a logarithm is taken of a sum of exponentials, and of nothing else."""
-    total = logarithm.args[0].value if len(logarithm.args) == 1 else None
-    if not isinstance(total, cst.Call) or source.called(total) not in ("sum", "reduce_sum"):
-        return False
-    summed = total.args[0].value if total.args else None
-    exponential = isinstance(summed, cst.Call) and source.called(summed) == "exp"
-    return exponential and len(summed.args) == 1  # pyright: ignore
-
-
 def _guard_root_inside(source: Source, change: GuardChange) -> bool:
     """Plan to write out the functions on the line that end with a root, a deviation or a norm, with
     that root guarded; return whether there are any.
@@ -193,7 +158,7 @@ def _guard_root_inside(source: Source, change: GuardChange) -> bool:
         and _radicand(source, node, node) is not None
     ]
     for call in calls:
-        package = _Package(source, _is_tensorflow(source, call))
+        package = _Package(source, is_tensorflow(source, call))
         kept = package.kept(UNSAFE_OPERATIONS["Sqrt"].domain, change.epsilon)
         root = f"{package.name('sqrt')}({kept})"
         source.change(
@@ -209,7 +174,7 @@ def _radicand(source: Source, call: cst.Call, updated: cst.Call) -> str | None:
     """Return what a call takes the root of at its end, written out with the arguments of
     `updated`; None where it is not known to do so.
     """
-    tensorflow, name = _of_tensorflow(source, call.func), source.called(call)
+    tensorflow, name = of_tensorflow(source, call.func), source.called(call)
     if not tensorflow and not source.package(call.func).startswith(("keras.", "tensorflow.keras.")):
         return None  # of numpy, say
     if (name, tensorflow) in DEVIATIONS:
@@ -223,24 +188,6 @@ def _radicand(source: Source, call: cst.Call, updated: cst.Call) -> str | None:
     args = [updated.args[0].with_changes(value=cst.parse_expression(first)), *updated.args[1:]]
     function = source.expression(SUMS[tensorflow])
     return source.syntax.code(updated.with_changes(func=function, args=args))
-
-
-def _is_tensorflow(source: Source, node: Any) -> bool:
-    """Say whether a function is TensorFlow's own, an operator whether it stands among
-    such functions.
-    """
-    if isinstance(node, cst.Call):
-        return _of_tensorflow(source, node.func)
-    return any(
-        _of_tensorflow(source, n.func)
-        for n in source.syntax.within(source.syntax.scope(node))
-        if isinstance(n, cst.Call)
-    )
-
-
-def _of_tensorflow(source: Source, function: cst.BaseExpression) -> bool:
-    full = source.package(function)
-    return full.startswith("tensorflow.") and not full.startswith("tensorflow.keras.")
 
 
 def _bare(source: Source, node: cst.BaseExpression) -> str:
