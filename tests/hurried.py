@@ -61,8 +61,10 @@ def rewrite_no_graphs():
 
 def freeze():
     """Let the collector of garbage pass over what TensorFlow and Keras have made by being loaded: a
-    million objects that stay, looked through again and again while graphs are traced.
+    million objects that stay, looked through again and again while graphs are traced. And let it
+    look seldom: what tests leave behind is small.
     """
     assert keras and tf
     gc.collect()
     gc.freeze()
+    gc.set_threshold(2_000, 20, 100)
