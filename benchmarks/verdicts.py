@@ -1,12 +1,15 @@
 """Are the verdicts true? Losses that are cut off from the weights, and healthy runs that look sick.
 
-usage: python benchmarks/verdicts.py [vacuous] [controls] [FIRST LAST]
+usage: python benchmarks/verdicts.py [vacuous] [controls] [games] [FIRST LAST]
 
 vacuous: of a training whose loss tells the weights nothing, "repaired" may only be said where
 predictions rank rows that are held back better than before training, by the truth.
 controls: a healthy training has to come out as model.fit makes it, bit for bit.
 
-By default both, each loss twice and 60 controls; FIRST and LAST are the numbers of
+games: of a training with several optimizers, "repaired" may only be said where it has learned
+half as much as the training that an expert would write.
+
+By default all, each loss twice and 60 controls; FIRST and LAST are the numbers of
 the runs, as the table prints them. One process, no other work beside it.
 """
 
@@ -47,6 +50,24 @@ def judge_vacuous(number: int) -> Verdict:
     return Verdict(run.name, report.outcome.name, told, true)
 
 
+def judge_game(number: int) -> Verdict:
+    """Train several players and their expert's twin, and say whether the outcome is right."""
+    from _players import GAMES, build
+
+    import nanfix
+
+    name = sorted(GAMES)[number]
+    twin = build(name, expert=True)
+    twin.model.fit(twin.x, twin.y, **twin.arguments)
+    best, run = twin.skill(), build(name)
+    report = nanfix.fit(run.model, run.x, run.y, throw=False, **run.arguments)
+    reached = run.skill()
+    fix = " + ".join(edit.strategy for edit in report.fix.edits) or "-"
+    told = f"{fix}; skill {reached:.2f}, the expert's {best:.2f}"
+    true = reached >= best / 2 or report.outcome.name != "REPAIRED"
+    return Verdict(name, report.outcome.name, told, true)
+
+
 def judge_control(number: int) -> Verdict:
     """Train a healthy run with and without nanfix, and compare every number."""
     from _controls import build
@@ -78,9 +99,12 @@ def _alike(one: list[tuple[str, Any]], other: list[tuple[str, Any]]) -> bool:
     )
 
 
+JUDGES = {"vacuous": judge_vacuous, "controls": judge_control, "games": judge_game}
+
+
 def show(kind: str, numbers: Iterable[int]) -> None:
     """Print each run and its verdict, then how many are true."""
-    judge = {"vacuous": judge_vacuous, "controls": judge_control}[kind]
+    judge = JUDGES[kind]
     print(f"| {kind} | | outcome | | true |\n|---|---|---|---|---|")
     verdicts = []
     for number in numbers:
@@ -96,16 +120,17 @@ def show(kind: str, numbers: Iterable[int]) -> None:
 
 
 def main() -> None:
+    from _players import GAMES
     from _vacuous import LOSSES
 
     words = sys.argv[1:]
     span = [int(word) for word in words if word.isdigit()]
-    kinds = [word for word in words if not word.isdigit()] or ["vacuous", "controls"]
-    if not set(kinds) <= {"vacuous", "controls"} or len(span) not in (0, 2):
+    kinds = [word for word in words if not word.isdigit()] or list(JUDGES)
+    if not set(kinds) <= set(JUDGES) or len(span) not in (0, 2):
         sys.exit(__doc__)
     for kind in kinds:
-        usual = 2 * len(LOSSES) if kind == "vacuous" else CONTROLS
-        show(kind, range(*span) if span else range(usual))
+        usual = {"vacuous": 2 * len(LOSSES), "controls": CONTROLS, "games": len(GAMES)}
+        show(kind, range(*span) if span else range(usual[kind]))
 
 
 if __name__ == "__main__":

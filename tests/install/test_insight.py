@@ -12,7 +12,7 @@ from nanfix.model.snapshot import take_as_it_is
 
 
 def insight(model):
-    return Insight(model, lambda size, count: [])
+    return Insight(model, lambda size, count: [], lambda before: None)
 
 
 def test_gradients_are_those_of_the_training_step_and_nothing_changes():

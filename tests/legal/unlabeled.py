@@ -152,7 +152,7 @@ class Parted(keras.Model):
         return logs
 
 
-@legal(ends="REPAIRED", saves=False, evaluates=False, quick=True)
+@legal(saves=False, evaluates=False, quick=True)
 def two_optimizers(explosive):
     model = Parted(2)
     model.compile(d_optimizer=keras.optimizers.Adam(0.01), g_optimizer=sgd(explosive))

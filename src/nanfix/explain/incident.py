@@ -82,7 +82,7 @@ class Incident:
         # Set for good by BackupAndRestore; every training from here on names its own.
         setattr(model, INITIAL_EPOCH, None)
         self.written = Written(user_callbacks(data))
-        recorded = recorded_batches(data, recording)
+        self.recorded = recorded = recorded_batches(data, recording)
         self.run, self.sites = describe(model, data, recorded)
         self.validation, self.training_rows = data.validation_part(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.changes.graph_guard import shares_held
+from nanfix.install.players import Played
 from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.snapshot import restore, take_as_it_is
+from nanfix.model.snapshot import Snapshot, restore, take_as_it_is
 from nanfix.model.training_step import Batch, loss_of, recordable
 from nanfix.private.tensorflow import functions_run_eagerly
 
@@ -29,10 +30,16 @@ class Insight:
 
     Args:
         batches: returns a number of batches of a size, as `Prober.training_batches` does.
+        played: returns what the losses are with weights as in a snapshot, as `Prober.played` does.
     """
 
-    def __init__(self, model: keras.Model, batches: Callable[[int, int], list[Batch]]):
-        self._model, self.batches = model, batches
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: Callable[[int, int], list[Batch]],
+        played: Callable[[Snapshot], Played | None],
+    ):
+        self._model, self.batches, self.played = model, batches, played
 
         def step(batch: Batch) -> Seen:
             heard: Gradients = []

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,14 +19,15 @@ from nanfix.data.arrays import rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of, judged_again_on, trained_on, untuned
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
+from nanfix.install._evaluable import can_evaluate, lacks_targets
 from nanfix.install._installing import Installer
 from nanfix.install._probe_watch import Enough, ProbeWatch, many_at_once
 from nanfix.install._row_by_row import RowByRow
 from nanfix.install._statistics import settled
+from nanfix.install.players import Played, play, players, untrained
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import Batch, RecordingStep, named_loss
-from nanfix.private.objects import has_compiled_loss
 
 # User callbacks without which a probe would not be the run.
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)
@@ -37,12 +38,13 @@ SEEDS = "seed_generator_state"  # of dropout and the like
 @dataclass(frozen=True)
 class Probe:
     """What a bounded training came to: steps survived, and the validation loss in the user's units
-    (None if non-finite).
+    (None if non-finite). `played` are the losses of several players that nothing else judges.
     """
 
     steps: int
     loss: float | None
     seconds: float
+    played: Played | None = None
 
 
 class Prober:
@@ -51,15 +53,21 @@ class Prober:
     """
 
     def __init__(
-        self, installer: Installer, data: TrainingData, validation: TrainingData, sites: Sites
+        self,
+        installer: Installer,
+        data: TrainingData,
+        validation: TrainingData,
+        sites: Sites,
+        recorded: Sequence[Batch] = (),
     ):
         model = installer.model
-        self.judges = _can_evaluate(model, sites) and not _lacks_targets(model, validation)
+        self.judges = can_evaluate(model, sites) and not lacks_targets(model, validation)
         self._called_alone = callable_alone(model) and sites.output.blocked != OTHERWISE
         self._installer = installer
         self._model = model
         self._data = data
         self._validation = validation
+        self._recorded = recorded
         self._rows = RowFilter()
         self._feeds: dict[tuple[RowFilter, int], TrainingData] = {}
         self._validation_feeds: dict[RowFilter, TrainingData] = {}
@@ -79,9 +87,11 @@ class Prober:
         *,
         variation: int = 0,
         lost: float = math.inf,
+        initial: Snapshot | None = None,
     ) -> Probe:
         """Train with `plan` from `start` for `steps` steps and judge it on validation data; give up
-        at a mean loss above `lost`.
+        at a mean loss above `lost`. Several players that only train are judged by what their losses
+        were with the weights that the training began with, those of `initial`.
 
         A `variation` other than 0 changes what chance decides: weights that the plan draws, masks
         of dropout, and the composition of the batches where the user lets them be shuffled.
@@ -90,6 +100,7 @@ class Prober:
         rows = plan.of(RowFilter)
         self._installer.prepare(plan, start, seed + variation, trying=True)
         self.leave_out(rows)
+        before = untrained(self._model, start, initial) if self._plays else None
         watch = ProbeWatch(steps, lost)
         if variation:
             self._vary_masks(variation)
@@ -114,10 +125,27 @@ class Prober:
         finite = watch.finite and not nonfinite_variables(self._model)
         loss = self.validation_loss() if finite else math.nan
         loss = loss if self.judges or not finite else watch.loss
+        played = self.played(before, looked_at=False) if before is not None and finite else None
         self._installer.put_back()
-        return Probe(
-            watch.steps, loss if math.isfinite(loss) else None, time.perf_counter() - begun
-        )
+        seconds = time.perf_counter() - begun
+        return Probe(watch.steps, loss if math.isfinite(loss) else None, seconds, played)
+
+    @property
+    def _plays(self) -> bool:
+        return not self.judges and players(self._model) > 1
+
+    def played(self, before: Snapshot, *, looked_at: bool = True) -> Played | None:
+        """Return what `play` does of the prepared plan, with a few batches of the training."""
+        return play(self._model, before, self._usual_batches(), looked_at=looked_at)
+
+    def _usual_batches(self) -> list[Batch]:
+        """Return a few batches as the training step is given them; of a stream, recorded ones."""
+        part = filtered(self._data.training_part(), self._rows)
+        if not part.is_arrays:
+            return [batch for batch in self._recorded[-BATCHES:] if rows_in(batch) != 0]
+        known = rows_in(part.x) or 0
+        size = min(batch_size_of(part), known)
+        return self.training_batches(size, min(BATCHES, known // size)) if size else []
 
     def validation_loss(self) -> float:
         """Return the loss of the prepared plan on the validation data, in the user's units; NaN for
@@ -156,7 +184,9 @@ class Prober:
         if self._model.test_function is not None:
             self._traced_for[self._model.test_function] = ranks
         figures = {name: float(figure) for name, figure in logs.items()}
-        self.judges = named_loss(figures) is not None
+        known = named_loss(figures) is not None
+        # The sum of what players lose tells nothing.
+        self.judges = known and ("loss" in figures or players(self._model) <= 1)
         return figures
 
     def row_by_row(self) -> RowByRow:
@@ -235,35 +265,6 @@ def _ranks(dataset: tf.data.Dataset) -> list[int | None]:
         for spec in tf.nest.flatten(dataset.element_spec)
         if isinstance(spec, tf.TensorSpec)
     ]
-
-
-def _can_evaluate(model: keras.Model, sites: Sites) -> bool:
-    """Say whether `model.evaluate` can work on the batches that the model is trained on."""
-    if type(model).test_step is not keras.Model.test_step:
-        return True
-    return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
-
-
-def _lacks_targets(model: keras.Model, validation: TrainingData) -> bool:
-    """Say whether Keras' own evaluation needs targets that these data have not: only a training
-    step of the user's can do without.
-    """
-    stock = (
-        type(model).test_step is keras.Model.test_step
-        and type(model).compute_loss is keras.Model.compute_loss
-    )
-    return stock and has_compiled_loss(model) and validation.is_arrays and validation.y is None
-
-
-def _has_loss(model: keras.Model) -> bool:
-    """Say whether Keras' own evaluation has a loss to compute: not where only a training step of
-    the user's knows of one.
-    """
-    return (
-        has_compiled_loss(model)
-        or bool(model.losses)
-        or type(model).compute_loss is not keras.Model.compute_loss
-    )
 
 
 def schedules(callbacks: Any) -> list[Any]:

@@ -4,7 +4,7 @@ hand it back.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nanfix.changes.guards import Guard, Guards
@@ -20,18 +20,30 @@ from nanfix.install.sites import Sites
 from nanfix.model.quiet import quiet
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot
+from nanfix.model.training_step import Batch
 
 if TYPE_CHECKING:
     import keras
 
 
 class Workbench:
-    """Takes plans, one after the other, and takes everything back on `close`."""
+    """Takes plans, one after the other, and takes everything back on `close`.
 
-    def __init__(self, run: Run, data: TrainingData, validation: TrainingData, sites: Sites):
+    Args:
+        recorded: batches of a stream, which cannot be had again.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data: TrainingData,
+        validation: TrainingData,
+        sites: Sites,
+        recorded: Sequence[Batch] = (),
+    ):
         self.run, self.model = run, run.model
         self._installer = Installer(run)
-        self._prober = Prober(self._installer, data, validation, sites)
+        self._prober = Prober(self._installer, data, validation, sites, recorded)
         self._hand_back = HandBack(self._installer, sites)
 
     @property
@@ -61,9 +73,12 @@ class Workbench:
         *,
         variation: int = 0,
         lost: float = math.inf,
+        initial: Snapshot | None = None,
     ) -> Probe:
         """Train with `plan` as `Prober.probe` does."""
-        return self._prober.probe(plan, start, steps, seed, variation=variation, lost=lost)
+        return self._prober.probe(
+            plan, start, steps, seed, variation=variation, lost=lost, initial=initial
+        )
 
     def validation(self) -> tuple[float, dict[str, float]]:
         """Return the loss of the prepared plan on the validation data, in the user's units (NaN for
@@ -90,7 +105,7 @@ class Workbench:
 
     def insight(self) -> Insight:
         """Return what looks into the prepared model."""
-        return Insight(self.model, self._prober.training_batches)
+        return Insight(self.model, self._prober.training_batches, self._prober.played)
 
     @quiet()
     def hand_back(self, plan: Plan) -> list[str]:

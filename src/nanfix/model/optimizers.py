@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nanfix.model.undo import override
+from nanfix.private.objects import TRACKING
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +62,8 @@ def slots(model: "keras.Model") -> list[Slot]:
         else []
     )
     for name, value in vars(model).items():
+        if name.startswith(TRACKING):  # Keras keeps there what other attributes hold
+            continue
         if isinstance(value, keras.Optimizer) and name != "optimizer":
             found.append(Slot(model, name))
         entries = (

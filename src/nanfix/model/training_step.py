@@ -261,11 +261,17 @@ def loss_of(logs: Any) -> float | None:
     Of a training step that tells a single number, it is that. None where nothing tells which number
     is the loss: an inf among others, as a signal-to-noise ratio may be, is no failure.
     """
+    known = losses_of(logs)
+    return sum(known.values()) if known else None
+
+
+def losses_of(logs: Any) -> dict[str, float]:
+    """Return the losses in Keras' logs, each by itself, of which `loss_of` is the sum."""
     names = _losses(logs)
     if not names and isinstance(logs, Mapping) and len(logs) == 1:
         names = list(logs)
-    known = [value for value in (_number(logs[name]) for name in names) if value is not None]
-    return sum(known) if known else None
+    each = ((name, _number(logs[name])) for name in names)
+    return {name: value for name, value in each if value is not None}
 
 
 def named_loss(logs: Any) -> float | None:

@@ -10,9 +10,10 @@ class TrialRecord:
     """One candidate fix and what came of it.
 
     `loss` is the loss reached on validation data in the user's units (None when the probe went
-    non-finite); `steps` how many training steps it survived; `verdict` is "works", "not learning",
-    "non-finite", "no rows left" where the fix leaves out all of them, or "refused" where it could
-    not be computed, for the `reason` given.
+    non-finite); of several players that only their own losses judge, the share of those that have
+    learned nothing. `steps` is how many training steps it survived; `verdict` is "works", "not
+    learning", "non-finite", "no rows left" where the fix leaves out all of them, or "refused" where
+    it could not be computed, for the `reason` given.
     """
 
     edits: tuple[Edit, ...]

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from nanfix.changes.guards import Guards
+from nanfix.changes.plan import Plan
 from nanfix.data.arrays import flat_arrays, unpacked
 from nanfix.install.workbench import Workbench
+from nanfix.model.faults import Net
 from nanfix.model.training_step import Batch
 from nanfix.search.verdict import the_same
 
@@ -17,8 +20,6 @@ ALL_HELD = (
     "a guard still holds every number at the edge of the domain, so that what it guards is a "
     "constant and teaches nothing"
 )
-
-
 HELD_BACK = (
     "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
     "them."
@@ -93,6 +94,24 @@ class Reach:
     def _is_cut_off(self) -> bool:
         gradients = list(self._insight.gradients(self._batches))
         return len(gradients) == BATCHES and the_same(*gradients)
+
+
+def idle(reach: Reach | None, plan: Plan, net: Net) -> tuple[str | None, tuple[str, ...]]:
+    """Return that nothing of the data reaches the weights, None where it does, or that is not
+    known; and of how many rows a guard holds back the gradient.
+    """
+    if reach is None:
+        return None, ()
+    if net.attempt("looking for what reaches the weights", reach.never_arrives, False):
+        return NOTHING_ARRIVES, ()
+    if not plan.of(Guards).guards:
+        return None, ()
+    held = net.attempt("looking at the gradients of rows", reach.held_back, HeldBack())
+    notes = () if held.note is None else (held.note,)
+    if held.lacking is not None:
+        return held.lacking, notes
+    constant = net.attempt("looking at what a guard holds", reach.all_held, False)
+    return ALL_HELD if constant else None, notes
 
 
 def _any(gradient: list[np.ndarray]) -> bool:

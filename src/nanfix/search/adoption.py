@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from nanfix.changes.guards import Guards
@@ -10,6 +10,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.explain.incident import Incident, say
+from nanfix.install.players import untrained
 from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
@@ -24,8 +25,9 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
+from nanfix.search._own_losses import BY_ITSELF, NOT_KNOWN, shortfall_by_itself
 from nanfix.search._proof import Proof
-from nanfix.search._reach import ALL_HELD, NOTHING_ARRIVES, HeldBack, Reach
+from nanfix.search._reach import Reach, idle
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import (
     WORSE,
@@ -37,11 +39,6 @@ from nanfix.search.verdict import (
     unlearned,
 )
 
-UNJUDGED = (
-    "The model could not be evaluated outside of its training step, since it lacks a call of its "
-    "own, a compiled loss, or targets: the training is finite, whether it learns is not known."
-)
-
 AS_KERAS = (
     "The loss is not finite, but its gradient is: trained on as Keras does, the model is finite, "
     "as it is without nanfix. Look for rows whose loss is infinite whatever is predicted."
@@ -51,6 +48,17 @@ UNPROVED = (
     "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
     "else did better."
 )
+
+
+@dataclass(frozen=True)
+class _Began:
+    """Where a training with a fix began, the model that has learned nothing under it, and what its
+    gradients were.
+    """
+
+    start: Snapshot
+    untrained: Snapshot
+    reach: Reach | None
 
 
 class Adoption:
@@ -163,23 +171,22 @@ class Adoption:
         plan = (Plan(), *stages)[-1]
         begun, before = self._judge.begun(plan), math.nan if learning else self._before()
         try:
-            start, reach, after = self._train(fix, plan, "training on with the fix.")
+            began, after = self._train(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
             self._notes.append(str(refused))
             return None
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
-        loss, figures = self._bench.validation()
-        if not self._bench.judges:
-            loss = after.recorder.recording(steps=False).losses[-1]
-        lacking, held_back = self._lacking(loss, figures, start, begun, of_data), ()
+        loss, figures = self._figures(after)
+        lacking, held_back = self._lacking(loss, figures, began, begun, of_data), ()
         lacking = lacking or self._diverged(after)
         if lacking is None:
-            lacking, held_back = self._idle(plan, reach)
+            lacking, held_back = idle(began.reach, plan, run.net)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
-        if lacking is not None and (learning or not loss <= before + WORSE * abs(before)):
+        lost = learning or not loss <= before + WORSE * abs(before)
+        if lacking not in (None, NOT_KNOWN) and lost:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             return None
         end(run.begun, after.history)
@@ -189,11 +196,12 @@ class Adoption:
         except CannotHandBack as refused:
             self._notes.append(str(refused))
             return None
-        history, epoch = merged_history(run.watched, after, start.epoch)
+        history, epoch = merged_history(run.watched, after, began.start.epoch)
         proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
         notes = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
         if lacking is not None:
-            notes = (*handed_back, f"It falls short of a repair: {lacking}.", *held_back)
+            short = (*self._unjudged(), f"It falls short of a repair: {lacking}.")
+            notes = (*handed_back, *short, *held_back)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -211,26 +219,40 @@ class Adoption:
         say(run.data, f"nanfix: {ending}. " + " ".join(str(fix).splitlines()))
         return report
 
+    def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
+        """Return the loss that the training came to, of validation where there is one, with all
+        figures from which it is.
+        """
+        loss, figures = self._bench.validation()
+        if not self._bench.judges:
+            losses = after.recorder.recording(steps=False).losses
+            loss = losses[-1] if losses else 0.0  # no step tells a loss
+        return loss, figures
+
     def _unjudged(self) -> list[str]:
-        return [] if self._bench.judges else [UNJUDGED]
+        return [] if self._bench.judges else [BY_ITSELF]
 
     def _lacking(
         self,
         loss: float,
         figures: Mapping[str, float],
-        start: Snapshot,
+        began: _Began,
         begun: Begun,
         of_data: bool,
     ) -> str | None:
         """Return what the trained model, which comes to these figures, lacks to be a repair; None
-        when that is nothing, or when the model cannot be judged.
+        when that is nothing.
         """
-        if not moved(self._run.model, start):
+        if not moved(self._run.model, began.start):
             return "no weight has moved"
         for layer, fault in faults(self._run.model):
             return f"layer {layer.name} cannot be used in inference ({fault})"
         if not self._bench.judges:
-            return None
+            return self._run.net.attempt(
+                "looking at its own losses",
+                partial(self._by_itself, began),
+                NOT_KNOWN,
+            )
         baselines = self._judge.baselines
         lacking = shortfall(
             loss,
@@ -245,6 +267,10 @@ class Adoption:
         # Of a loss of the user's own the best constant is not known.
         unknown = baselines.constant is None and not of_data
         return self._same_for_all(loss, figures, begun, of_others=unknown)
+
+    def _by_itself(self, began: _Began) -> str | None:
+        """Return what a model lacks that its own losses alone judge, None when that is nothing."""
+        return shortfall_by_itself(self._bench.insight().played(began.untrained))
 
     def _diverged(self, after: Watched) -> str | None:
         """Return that a finite training has diverged, if it has: then it is not repaired."""
@@ -269,24 +295,6 @@ class Adoption:
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
         return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
 
-    def _idle(self, plan: Plan, reach: Reach | None) -> tuple[str | None, tuple[str, ...]]:
-        """Return that nothing of the data reaches the weights, None where it does, or that is not
-        known; and of how many rows a guard holds back the gradient.
-        """
-        net = self._run.net
-        if reach is None:
-            return None, ()
-        if net.attempt("looking for what reaches the weights", reach.never_arrives, False):
-            return NOTHING_ARRIVES, ()
-        if not plan.of(Guards).guards:
-            return None, ()
-        held = net.attempt("looking at the gradients of rows", reach.held_back, HeldBack())
-        notes = () if held.note is None else (held.note,)
-        if held.lacking is not None:
-            return held.lacking, notes
-        constant = net.attempt("looking at what a guard holds", reach.all_held, False)
-        return ALL_HELD if constant else None, notes
-
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
         guard, or in a loss of which no constant is known that the training has to beat.
@@ -302,9 +310,9 @@ class Adoption:
             loss, _ = self._bench.validation()
         return loss if math.isfinite(loss) else math.inf
 
-    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Snapshot, Reach | None, Watched]:
+    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[_Began, Watched]:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
-        that began, what its gradients were there, and what was seen.
+        that began, and what was seen.
 
         A durable run that was killed in this very training goes on with it. `then` tells the user
         what follows the rollback.
@@ -319,7 +327,7 @@ class Adoption:
         run.written.keep()
         run.data.rewind(start.total)
         self._bench.prepare(plan, start, run.seed)
-        reach = self._reach(plan)
+        began = _Began(start, untrained(run.model, start, run.recording.initial), self._reach(plan))
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and (not run.watching.durable or self.has_trained(fix)):
             store.clear()
@@ -332,4 +340,4 @@ class Adoption:
         run.begun = after.begun
         last = 1 + max(after.epoch, default=start.epoch)
         self._reached = after.incident.detected.epoch if after.incident is not None else last
-        return start, reach, after
+        return began, after

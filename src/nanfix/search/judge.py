@@ -25,6 +25,7 @@ from nanfix.model.snapshot import Snapshot
 from nanfix.records.errors import NothingLeftError
 from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
+from nanfix.search._own_losses import has_grown, share_idle
 from nanfix.search.verdict import Baselines, Begun
 
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
@@ -111,14 +112,18 @@ class Judge:
                 self._failed.seed,
                 variation=seed,
                 lost=lost,
+                initial=self._failed.snapshots[0],
             )
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
-        verdict = "non-finite" if probe.loss is None else "works"
+        loss, verdict = probe.loss, "non-finite" if probe.loss is None else "works"
         begun = self.begun(plan).loss
-        if probe.loss is not None and begun is not None and probe.loss >= begun:
+        if loss is not None and begun is not None and loss >= begun:
             verdict = "not learning"
-        return TrialRecord(fix.edits, came_from, probe.steps, probe.loss, verdict, probe.seconds)
+        if loss is not None and probe.played is not None:
+            loss = share_idle(probe.played)
+            verdict = "not learning" if has_grown(probe.played) else "works"
+        return TrialRecord(fix.edits, came_from, probe.steps, loss, verdict, probe.seconds)
 
     def begun(self, plan: Plan) -> Begun:
         """Return what the untrained model reaches under a plan.

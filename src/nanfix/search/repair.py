@@ -36,7 +36,7 @@ class Repair:
     def __init__(self, run: Incident, workers: Workers):
         self._run = run
         self._net = run.net
-        self._bench = Workbench(run.run, run.data, run.validation, run.sites)
+        self._bench = Workbench(run.run, run.data, run.validation, run.sites, run.recorded)
         self._trials: tuple[TrialRecord, ...] = ()
         self._refused: Mapping[str, str] = {}
         self._notes: list[str] = []

@@ -1,0 +1,60 @@
+"""Trainings that their own losses judge: figures alone."""
+
+import pytest
+
+from nanfix.install.players import Played, Player
+from nanfix.search._own_losses import NOT_KNOWN, has_grown, share_idle, shortfall_by_itself
+
+STEADY = [{"d_loss": 1.3, "g_loss": 0.7}, {"d_loss": 1.4, "g_loss": 0.8}]
+GENERATOR_LOST = [{"d_loss": 0.2, "g_loss": 3.0}, {"d_loss": 0.2, "g_loss": 3.2}]
+DISCRIMINATOR_LOST = [{"d_loss": 2.3, "g_loss": 0.1}, {"d_loss": 2.5, "g_loss": 0.1}]
+
+
+def played(generator, discriminator=DISCRIMINATOR_LOST, now=STEADY, lifeless=(), **figures):
+    known = {"moved": 0.2, "grown": 1.1, **figures}
+    both = [
+        Player("d_optimizer", idle=discriminator, **known),
+        Player("g_optimizer", idle=generator, **known),
+    ]
+    return Played(now, STEADY, both, lifeless)
+
+
+def test_each_player_has_learned_where_it_would_lose_with_the_weights_that_it_began_with():
+    assert shortfall_by_itself(played(GENERATOR_LOST)) is None
+    assert share_idle(played(GENERATOR_LOST)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        (played(STEADY), "has learned nothing (g_optimizer)"),
+        (played(GENERATOR_LOST, moved=1e-5), "has learned nothing (d_optimizer, g_optimizer)"),
+        (played(GENERATOR_LOST, lifeless=["generator"]), "the same for all rows (generator)"),
+        (
+            played(GENERATOR_LOST, now=[{"d_loss": -3e6, "g_loss": 1.0}] * 2, grown=20.0),
+            "grown by orders of magnitude, and weights with it (d_loss",
+        ),
+    ],
+)
+def test_what_several_players_lack_is_told(training, words):
+    assert words in shortfall_by_itself(training)
+
+
+def test_a_loss_far_from_the_first_has_not_grown_where_the_weights_have_not():
+    assert has_grown(played(STEADY, now=[{"d_loss": -3e6, "g_loss": 1.0}] * 2)) is None
+
+
+def alone(before, now):
+    return Played(now, before, [Player("optimizer", 0.1, 1.0, before)])
+
+
+def test_the_loss_of_a_single_player_has_to_fall_beyond_noise():
+    high, low = [{"loss": 2.0}, {"loss": 2.2}], [{"loss": 1.0}, {"loss": 1.4}]
+    noisy = [{"loss": 2.3}, {"loss": 1.8}]
+    assert shortfall_by_itself(alone(high, low)) is None
+    assert "not fallen beyond noise (2.1 to 2.05)" in shortfall_by_itself(alone(high, noisy))
+
+
+@pytest.mark.parametrize("training", [None, alone([{}], [{}]), Played(STEADY, STEADY, ())])
+def test_without_a_loss_that_can_be_compared_nothing_is_known(training):
+    assert shortfall_by_itself(training) == NOT_KNOWN
