@@ -3,13 +3,16 @@
 import contextlib
 
 import explosions
+import keras
 import numpy as np
+import pytest
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
 from nanfix.install import _probe_watch
+from nanfix.install.probing import Original
 from nanfix.install.workbench import Workbench
 from nanfix.model.training_step import RecordingStep
 from nanfix.recorder.watch import Watching, watch
@@ -86,3 +89,51 @@ def counted(calls):
     finally:
         RecordingStep.__call__ = before
         calls.append(count[0])
+
+
+class Cooled(keras.layers.Layer):
+    """Divides by a temperature."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x):
+        return x / self.temperature
+
+
+class Cooling(keras.callbacks.Callback):
+    """Sets a temperature in every epoch: 1, 0.5, and 0 from the third on."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.layer.temperature.assign(max(1.0 - epoch / 2, 0.0))
+
+
+@pytest.mark.parametrize("steps", [20, 8])
+def test_a_probe_sets_what_callbacks_have_set_in_the_model(steps):
+    """At the same steps: 4 are an epoch, and the callback itself does not run."""
+    x, y = explosions.table(64)
+    keras.utils.set_random_seed(0)
+    layer = Cooled()
+    model = keras.Sequential([keras.layers.Dense(4), layer, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    arguments = {"epochs": 6, "batch_size": 16, "verbose": 0, "callbacks": [Cooling(layer)]}
+    data = TrainingData.of(x, y, arguments)
+    incident = Incident(model, data, watch(model, data), Watching(), seed=0)
+    recording = incident.recording
+    assert [total for total, _ in recording.set_at] == [4, 8]
+    bench = Workbench(incident.run, data, incident.validation, incident.sites)
+    bench.open()
+    original = Original(recording.initial, recording.set_at)
+    probe = bench.probe(Plan(), recording.initial, steps, original=original)
+    failed = probe.loss is None
+    temperature = float(layer.temperature.numpy())
+    bench.close()
+    if steps == 8:
+        assert not failed and temperature == 0.5
+    else:
+        assert failed and temperature == 0.0

@@ -58,3 +58,9 @@ def test_the_loss_of_a_single_player_has_to_fall_beyond_noise():
 @pytest.mark.parametrize("training", [None, alone([{}], [{}]), Played(STEADY, STEADY, ())])
 def test_without_a_loss_that_can_be_compared_nothing_is_known(training):
     assert shortfall_by_itself(training) == NOT_KNOWN
+
+
+def test_one_loss_of_all_players_is_to_fall_whoever_has_lowered_it():
+    high, low = [{"error": 2.0}, {"error": 2.2}], [{"error": 1.0}, {"error": 1.4}]
+    idle = Player("right", 1e-5, 1.0, low)
+    assert shortfall_by_itself(Played(low, high, [Player("left", 0.1, 1.0, high), idle])) is None

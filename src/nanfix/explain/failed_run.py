@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nanfix.data.training_data import TrainingData
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot
+from nanfix.recorder.recording import SetAt
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class FailedRun:
     """What is known of a run that failed: verified snapshots, oldest first, what each epoch came
     to, and its length in steps.
 
+    `set_at` tells when callbacks have set numbers of the model, such as a temperature;
     `validation` are the data to judge on, `training_rows` some of those that are trained on.
     """
 
@@ -25,3 +27,4 @@ class FailedRun:
     steps: int
     steps_per_epoch: int | None
     seed: int
+    set_at: tuple[SetAt, ...] = ()

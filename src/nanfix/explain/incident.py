@@ -100,6 +100,7 @@ class Incident:
             steps=self.watched.recorder.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             seed=self.seed,
+            set_at=self.recording.set_at,
         )
 
     @quiet()

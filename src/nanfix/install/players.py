@@ -57,11 +57,11 @@ def players(model: "keras.Model") -> int:
     return len(trained_slots(model))
 
 
-def untrained(model: "keras.Model", start: Snapshot, initial: Snapshot | None) -> Snapshot:
+def untrained(model: "keras.Model", start: Snapshot, initial: Snapshot) -> Snapshot:
     """Return the state of a prepared model that has learned nothing, where its training begins from
     `start`, which may be later than `initial`.
     """
-    return initial if initial and start.total else take_as_it_is(model)
+    return initial if start.total else take_as_it_is(model)
 
 
 def play(

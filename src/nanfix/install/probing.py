@@ -23,11 +23,13 @@ from nanfix.install._evaluable import can_evaluate, lacks_targets
 from nanfix.install._installing import Installer
 from nanfix.install._probe_watch import Enough, ProbeWatch, many_at_once
 from nanfix.install._row_by_row import RowByRow
+from nanfix.install._settings import SetAgain
 from nanfix.install._statistics import settled
 from nanfix.install.players import Played, play, players, untrained
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import Batch, RecordingStep, named_loss
+from nanfix.recorder.recording import SetAt
 
 # User callbacks without which a probe would not be the run.
 SCHEDULES = (keras.callbacks.LearningRateScheduler,)
@@ -45,6 +47,14 @@ class Probe:
     loss: float | None
     seconds: float
     played: Played | None = None
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the training that failed began with, and what callbacks have set in the model then."""
+
+    initial: Snapshot
+    set_at: Sequence[SetAt] = ()
 
 
 class Prober:
@@ -87,11 +97,11 @@ class Prober:
         *,
         variation: int = 0,
         lost: float = math.inf,
-        initial: Snapshot | None = None,
+        original: Original | None = None,
     ) -> Probe:
         """Train with `plan` from `start` for `steps` steps and judge it on validation data; give up
-        at a mean loss above `lost`. Several players that only train are judged by what their losses
-        were with the weights that the training began with, those of `initial`.
+        at a mean loss above `lost`. What callbacks have set in the model in the `original` is set
+        again; several players that only train are judged by their losses with its first weights.
 
         A `variation` other than 0 changes what chance decides: weights that the plan draws, masks
         of dropout, and the composition of the batches where the user lets them be shuffled.
@@ -100,7 +110,8 @@ class Prober:
         rows = plan.of(RowFilter)
         self._installer.prepare(plan, start, seed + variation, trying=True)
         self.leave_out(rows)
-        before = untrained(self._model, start, initial) if self._plays else None
+        original = original or Original(start)
+        before = untrained(self._model, start, original.initial) if self._plays else None
         watch = ProbeWatch(steps, lost)
         if variation:
             self._vary_masks(variation)
@@ -113,7 +124,9 @@ class Prober:
         }
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
+        again = [SetAgain(original.set_at, start.total)] if original.set_at else []
         acting = plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))
+        acting = [*again, *acting]
         arguments["callbacks"] = [watch, *acting]
         at_once = (
             contextlib.nullcontext() if acting else many_at_once(watch, self._model, arguments["x"])

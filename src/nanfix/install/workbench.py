@@ -15,7 +15,7 @@ from nanfix.install._hand_back import HandBack
 from nanfix.install._insight import Insight
 from nanfix.install._installing import Installer
 from nanfix.install._row_by_row import RowByRow
-from nanfix.install.probing import Probe, Prober
+from nanfix.install.probing import Original, Probe, Prober
 from nanfix.install.sites import Sites
 from nanfix.model.quiet import quiet
 from nanfix.model.run import Run
@@ -73,11 +73,11 @@ class Workbench:
         *,
         variation: int = 0,
         lost: float = math.inf,
-        initial: Snapshot | None = None,
+        original: Original | None = None,
     ) -> Probe:
         """Train with `plan` as `Prober.probe` does."""
         return self._prober.probe(
-            plan, start, steps, seed, variation=variation, lost=lost, initial=initial
+            plan, start, steps, seed, variation=variation, lost=lost, original=original
         )
 
     def validation(self) -> tuple[float, dict[str, float]]:

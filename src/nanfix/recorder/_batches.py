@@ -1,6 +1,7 @@
 """The batches since the newest snapshot, with what they take of the memory."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,9 +11,10 @@ from nanfix.model.optimizers import base, optimizers
 from nanfix.model.snapshot import read
 from nanfix.model.training_step import Batch, Drawn, batch_bytes, whole
 from nanfix.private.objects import learning_rate_of
-from nanfix.recorder.recording import Execution, RecordedStep, Settings, recorded_steps
+from nanfix.recorder.recording import Execution, RecordedStep, SetAt, Settings, recorded_steps
 
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+MOST_SET = 2000  # so often the model's numbers are kept that callbacks have set
 
 
 class RecordedBatches:
@@ -32,6 +34,7 @@ class RecordedBatches:
         self._set_between_steps = any(_has_batch_hooks(callback) for callback in callbacks)
         # What a step left in each of the model's numbers, to see what callbacks have set since.
         self._left: Settings | None = None if callbacks else ()
+        self._set_at: list[SetAt] = []
 
     @property
     def nbytes(self) -> int:
@@ -48,15 +51,29 @@ class RecordedBatches:
     def steps(self) -> tuple[RecordedStep, ...]:
         return tuple(recorded_steps(self._executions))
 
-    def read_settings(self, model: keras.Model, *, epoch_begins: bool) -> None:
-        """Note what a callback may have set for the execution to come: the learning rates, and the
-        numbers of the model that are not as the last step left them, such as a temperature.
+    def recorded(self, *, steps: bool) -> dict[str, Any]:
+        """Return what a Recording holds of this; without `steps` no batch is unpacked."""
+        return {
+            "steps": self.steps() if steps else (),
+            "first_batch": self.first,
+            "set_at": tuple(self._set_at),
+        }
+
+    def read_settings(self, model: keras.Model, total: int, *, epoch_begins: bool) -> None:
+        """Note what a callback may have set for the execution to come, after `total` steps: the
+        learning rates, and the numbers of the model that are not as the last step left them, such
+        as a temperature.
         """
         self._set = ()
         if self._set_between_steps or epoch_begins:
             rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
             variables = (rate for rate in rates if isinstance(rate, keras.Variable))
-            self._set = (*((rate, read(rate)) for rate in variables), *self._changed())
+            changed = self._changed()
+            self._set = (*((rate, read(rate)) for rate in variables), *changed)
+            if changed:
+                self._set_at.append((total, changed))
+                if len(self._set_at) > MOST_SET:  # the nearest one before stands for what is gone
+                    del self._set_at[1:-1:2]
 
     def _changed(self) -> Settings:
         now = ((variable, left, read(variable)) for variable, left in self._left or ())

@@ -145,9 +145,8 @@ class FlightRecorder(keras.callbacks.Callback):
         """Return what was recorded; without `steps` the batches need not be unpacked."""
         return Recording(
             snapshots=tuple(self._shelf.snapshots),
-            steps=self._batches.steps() if steps else (),
             step_of_keras=self._step,
-            first_batch=self._batches.first,
+            **self._batches.recorded(steps=steps),
             losses=tuple(self._losses.steps),
             epoch_losses=dict(self._losses.epochs),
             steps_per_epoch=self._steps_per_epoch,
@@ -181,7 +180,7 @@ class FlightRecorder(keras.callbacks.Callback):
         elif self._snapshot_due():
             self._keep()
         assert self.model is not None
-        self._batches.read_settings(self.model, epoch_begins=self._done == 0)
+        self._batches.read_settings(self.model, self.total_steps, epoch_begins=self._done == 0)
 
     @under_the_net
     def drawn(self, batches: Drawn) -> None:

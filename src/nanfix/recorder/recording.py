@@ -24,6 +24,7 @@ REFUSED_LABEL = "Received a label value of"
 
 # Variables that callbacks set, such as learning rates, with what they held.
 Settings = tuple[tuple[keras.Variable | tf.Variable, Any], ...]
+SetAt = tuple[int, Settings]  # and after how many steps of the run
 
 
 class Nonfinite(Exception):
@@ -103,7 +104,8 @@ class Recording:
 
     `losses` are those of the last steps, `loss_at` that of each snapshot by its number of steps,
     `epoch_losses` what each epoch came to (validation, where there was one), `steps_per_epoch` the
-    steps of the last whole one. A training whose loss rises above the `ceiling` has diverged.
+    steps of the last whole one, `set_at` when callbacks have set the model's own numbers, from the
+    beginning on. A training whose loss rises above the `ceiling` has diverged.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -115,6 +117,7 @@ class Recording:
     steps_per_epoch: int | None = None
     loss_at: Mapping[int, float] = field(default_factory=dict)
     ceiling: float = math.inf
+    set_at: tuple[SetAt, ...] = ()
 
     def failed(self, loss: float) -> bool:
         """Say whether this loss of a step shows that the training has failed."""

@@ -43,6 +43,11 @@ def idle(played: Played) -> list[Player]:
     ]
 
 
+def against_each_other(played: Played) -> bool:
+    """Say whether several players have a loss each; one loss of all of them is to fall."""
+    return len(played.players) > 1 and len(_names(played.now)) > 1
+
+
 def share_idle(played: Played) -> float:
     """Return the share of the players that have learned nothing."""
     return len(idle(played)) / max(len(played.players), 1)
@@ -52,7 +57,7 @@ def shortfall_by_itself(played: Played | None) -> str | None:
     """Return what a training with these losses lacks to be a repair, None when it lacks nothing."""
     if played is None or not _names(played.now) or not played.players:
         return NOT_KNOWN
-    if len(played.players) == 1:
+    if not against_each_other(played):
         return _not_fallen(played)
     if played.lifeless:
         return f"a part of the model gives the same for all rows ({', '.join(played.lifeless)})"

@@ -17,7 +17,7 @@ from nanfix.changes.target_mask import TargetMask
 from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
-from nanfix.install.probing import loss_among
+from nanfix.install.probing import Original, loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import Net, is_refusal, one_line
 from nanfix.model.outputs import trained_outputs
@@ -25,7 +25,7 @@ from nanfix.model.snapshot import Snapshot
 from nanfix.records.errors import NothingLeftError
 from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
-from nanfix.search._own_losses import has_grown, share_idle
+from nanfix.search._own_losses import against_each_other, has_grown, share_idle
 from nanfix.search.verdict import Baselines, Begun
 
 WHOLE = 120  # a probe trains this many steps, or as many as the run has
@@ -112,7 +112,7 @@ class Judge:
                 self._failed.seed,
                 variation=seed,
                 lost=lost,
-                initial=self._failed.snapshots[0],
+                original=Original(self._failed.snapshots[0], self._failed.set_at),
             )
         except NothingLeftError:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
@@ -120,7 +120,7 @@ class Judge:
         begun = self.begun(plan).loss
         if loss is not None and begun is not None and loss >= begun:
             verdict = "not learning"
-        if loss is not None and probe.played is not None:
+        if loss is not None and probe.played is not None and against_each_other(probe.played):
             loss = share_idle(probe.played)
             verdict = "not learning" if has_grown(probe.played) else "works"
         return TrialRecord(fix.edits, came_from, probe.steps, loss, verdict, probe.seconds)

@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any
 
 import keras
+import numpy as np
 
 from nanfix.changes.insertion import can_rebuild
 from nanfix.data.arrays import unpacked
@@ -40,6 +41,10 @@ from nanfix.search.verdict import Baselines
 FACTS, SNAPSHOTS = "facts.pickle", "snapshots"
 
 
+# What callbacks have set in the model, each variable by its place among all of them.
+NumbersSetAt = tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
+
+
 class CannotShare(Exception):
     """Says why a run cannot be handed to another process."""
 
@@ -61,6 +66,7 @@ class WorkerInput:
     base_fix: Fix
     baselines: Baselines
     directory: Path
+    set_at: NumbersSetAt = ()
 
 
 def share(folder: Path, run: FailedRun) -> None:
@@ -118,6 +124,7 @@ def hand_out(
         base_fix=base_fix,
         baselines=baselines,
         directory=directory,
+        set_at=_set_at(run),
     )
     text = io.BytesIO()
     try:
@@ -127,6 +134,14 @@ def hand_out(
             f"the training's arguments cannot be handed to another process ({error})"
         ) from error
     (folder / FACTS).write_bytes(text.getvalue())
+
+
+def _set_at(run: FailedRun) -> NumbersSetAt:
+    places = {id(variable): place for place, variable in enumerate(run.snapshots[0].variables)}
+    return tuple(
+        (total, tuple((places[id(v)], float(np.asarray(value))) for v, value in settings))
+        for total, settings in run.set_at
+    )
 
 
 def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
@@ -163,6 +178,10 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
         steps=facts.steps,
         steps_per_epoch=facts.steps_per_epoch,
         seed=facts.seed,
+        set_at=tuple(
+            (total, tuple((variables[place], value) for place, value in numbers))
+            for total, numbers in facts.set_at
+        ),
     )
     bench = Workbench(run, facts.data, validation, sites)
     space = build_space(select(facts.strategies), facts.diagnosis, run, facts.base_fix.plan(run))
