@@ -48,6 +48,7 @@ def trace_datasets_once():
         key = (how, function.__name__, transformation, spec, seed)
         if key not in once:
             once[key] = traced(function, transformation, dataset=dataset, **settings)
+            once[key]._func = None  # it knows the adapter, and that the arrays
         return once[key]
 
     ArrayDataAdapter.get_tf_dataset = get_tf_dataset
