@@ -16,7 +16,7 @@ from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
 from nanfix.changes.scaling import Scaling
 from nanfix.model.addresses import SINGLE
 from nanfix.patch.locate import source_changes
-from nanfix.records.source_changes import NoPlace
+from nanfix.records.source_changes import GuardChange, NoPlace
 
 
 def test_what_layers_and_optimizer_are_made_with(noted):
@@ -160,6 +160,25 @@ def test_guards(noted):
         "absent.py is not a file"
         in changed(run, plan_of(Guards((Guard("Sqrt", "absent.py:3", None, 1e-7),))), call)[1][0]
     )
+
+
+def test_guards_know_what_is_computed_in_float16(noted, monkeypatch):
+    """In a layer by its precision, in a loss by Keras' own."""
+    run, call = noted(SEQUENTIAL.replace('"relu"', '"relu", dtype="mixed_float16"'))
+    monkeypatch.setattr(call.places, "file", lambda name: name)
+
+    def halves():
+        layers = {3: "dense[0]", 4: "dense[1]", 5: None}
+        guards = [Guard("Sqrt", f"train.py:{n}", layer, 1e-7) for n, layer in layers.items()]
+        found = source_changes(run, [plan_of(Guards(tuple(guards)))], call)
+        return [change.half for change in found if isinstance(change, GuardChange)]
+
+    assert halves() == [True, False, False]
+    keras.config.set_floatx("float16")
+    try:
+        assert halves() == [True, False, True]
+    finally:
+        keras.config.set_floatx("float32")
 
 
 def test_each_change_names_the_edits_that_want_it_and_each_edit_has_a_change_or_a_reason(noted):

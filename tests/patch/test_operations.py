@@ -178,15 +178,66 @@ def test_exponentials_relative_to_the_largest():
     assert "return x - tf.reduce_max(x, axis=-1, keepdims=True)" in text
 
 
-def test_a_division_by_zero_that_counts_as_nothing():
-    script = Script("from keras import ops\n\ndef loss(y, p):\n    return ops.abs((y - p) / y)\n")
-    text = script.after(GuardChange(file=PATH, line=4, operation="RealDiv", epsilon=0.0))
-    assert (
-        "    return ops.abs((y - p) / without_zero(y))\n" in text and "def without_zero(x):" in text
+DIVISIONS = {
+    "return ops.abs((y - p) / y)": "return ops.abs(ops.divide_no_nan(y - p, y))",
+    "return (1.0 / (y)) * p": "return ops.divide_no_nan(1.0, y) * p",
+    "return ops.divide(y - p, y)": "return ops.divide_no_nan(y - p, y)",
+    "return tf.abs((y - p) / y)": "return tf.abs(tf.math.divide_no_nan(y - p, y))",
+    "return tf.math.divide(p, y=y)": "return tf.math.divide_no_nan(p, y=y)",
+    "p /= y - 1; return p": "p = ops.divide_no_nan(p, y - 1); return p",
+}
+
+
+@pytest.mark.parametrize("line", DIVISIONS)
+def test_a_division_by_zero_that_counts_as_nothing(line):
+    """It is written as a person would, and is what the guard in the graph makes of it."""
+    head = "import tensorflow as tf\nfrom keras import ops\n\ndef loss(y, p):\n    "
+    text = Script(f"{head}{line}\n").after(
+        GuardChange(file=PATH, line=5, operation="RealDiv", epsilon=0.0)
     )
-    named = {"ops": keras.ops}
-    exec(text.replace("from keras import ops\n", ""), named)
-    np.testing.assert_array_equal(named["loss"](np.float32([0, 2]), np.float32([3, 3])), [0, 0.5])
+    assert text == f"{head}{DIVISIONS[line]}\n"
+    y, p = tf.constant([0.0, 2.0, -1.0, 1.0]), tf.constant([3.0, 3.0, 0.0, -2.0])
+    inside = line.replace("y - 1", "y_").replace("/ y", "/ y_").replace("/ (y)", "/ y_")
+    inside = (
+        inside.replace(", y)", ", y_)").replace("y=y", "y=y_").replace("math.divide(", "divide(")
+    )
+    zero = "y_ = y - 1" if "y - 1" in line else "y_ = y"
+    guard = f"{zero}; y_ = tf.where(y_ == 0, float('inf'), y_); "
+    found = []
+    for source in (text, f"{head}{guard}{inside}\n"):
+        names = {}
+        exec(source, names)
+        with tf.GradientTape() as tape:
+            tape.watch([y, p])
+            value = names["loss"](y, p)
+        found.append([value, *tape.gradient(value, [y, p])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+HALF = {
+    "Log": "tf.math.log({})",
+    "Sqrt": "tf.sqrt({})",
+    "RealDiv": "tf.constant(1.0, x.dtype) / {}",
+    "Log1p": "tf.math.log1p({})",
+    "Exp": "tf.exp({})",
+}
+
+
+@pytest.mark.parametrize("operation", HALF)
+def test_a_guard_in_float16_has_an_edge_that_float16_can_hold(operation):
+    text = f"import tensorflow as tf\n\ndef f(x):\n    return {HALF[operation].format('x')}\n"
+    change = GuardChange(file=PATH, line=4, operation=operation, epsilon=1e-10)
+    worst = tf.constant([0.0, -1.0, 20.0], tf.float16)
+    guarded = Script(text).after(change.model_copy(update={"half": True}))
+    names = {}
+    exec(guarded, names)
+    with tf.GradientTape() as tape:
+        tape.watch(worst)
+        value = names["f"](worst)
+    gradient = tape.gradient(value, worst)
+    assert np.isfinite(value).all() and np.isfinite(gradient).all(), guarded
+    assert "1e-10" not in guarded
 
 
 @pytest.mark.parametrize(

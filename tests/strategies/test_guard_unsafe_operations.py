@@ -114,7 +114,7 @@ def test_snippet_is_what_a_person_would_write(operation, snippet):
 
 def test_division_by_zero_that_counts_as_nothing_is_said_so():
     params = {"operation": "RealDiv", "source": "loss.py:24", "layer": None, "epsilon": 0.0}
-    assert get(NAME).snippet(params) == "a / ops.where(b == 0, inf, b)  # at loss.py:24"
+    assert get(NAME).snippet(params) == "ops.divide_no_nan(a, b)  # at loss.py:24"
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,18 @@ class Guards(Change):
                     operation=guard.operation,
                     epsilon=guard.epsilon,
                     given=guard.given,
+                    half=_in_float16(run, guard.layer),
                 )
+
+
+def _in_float16(run: "Run", layer: str | None) -> bool:
+    """Say whether what the user's code computes in a layer, or outside of all in the loss, is
+    computed in float16.
+    """
+    import keras
+
+    dtype = keras.config.floatx() if layer is None else run.members[layer].compute_dtype
+    return dtype == "float16"
 
 
 def _matches(shop: Workshop) -> Counter[Guard]:

@@ -13,7 +13,7 @@ from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._package import is_tensorflow, of_tensorflow
 from nanfix.patch._shared_lines import Alike
 from nanfix.patch._source_files import Files, Source
-from nanfix.records.domains import FINITE, Domain, Given
+from nanfix.records.domains import FINITE, Domain, Given, greatest
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
@@ -53,9 +53,9 @@ class _Package:
             return self._source.written(f"tf.{'clip_by_value' if function == 'clip' else function}")
         return self._source.written(f"keras.ops.{function}")
 
-    def kept(self, domain: Domain, epsilon: float) -> str:
+    def kept(self, domain: Domain, epsilon: float, half: bool) -> str:
         """Return what keeps an operand `{x}` in a domain, after a definition of what it calls."""
-        text, helper = domain.source(epsilon)
+        text, helper = domain.source(epsilon, half)
         if helper is not None:
             self._source.define(
                 helper.code.format(
@@ -100,7 +100,11 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
             f"what {change.operation} takes in line {change.line} is in its domain as it is written"
         )
     for node in nodes:
-        _write(source, node, [each for each in operands if each.node is node], change.epsilon)
+        of_node = [each for each in operands if each.node is node]
+        if of_node and not change.epsilon and operation.at_zero is not None:
+            _divide_no_nan(source, node)
+        else:
+            _write(source, node, of_node, change)
 
 
 def _given(change: GuardChange) -> dict[str, str]:
@@ -111,12 +115,29 @@ def _given(change: GuardChange) -> dict[str, str]:
     return given
 
 
-def _write(source: Source, node: Any, operands: list[Operand], epsilon: float) -> None:
+def _divide_no_nan(source: Source, node: Any) -> None:
+    """Plan a division that is 0 where it is one by 0, and so is its gradient."""
+    tensorflow = is_tensorflow(source, node)
+    function = source.expression(f"{'tf.math' if tensorflow else 'keras.ops'}.divide_no_nan")
+
+    def divided(updated: Any) -> cst.CSTNode:
+        if isinstance(updated, cst.Call):
+            return updated.with_changes(func=function)
+        augmented = isinstance(updated, cst.AugAssign)
+        parts = (updated.target, updated.value) if augmented else (updated.left, updated.right)
+        given = ", ".join(_bare(source, each) for each in parts)
+        quotient = cst.parse_expression(f"{source.syntax.code(function)}({given})")
+        return cst.Assign([cst.AssignTarget(updated.target)], quotient) if augmented else quotient
+
+    source.change(node, divided)
+
+
+def _write(source: Source, node: Any, operands: list[Operand], change: GuardChange) -> None:
     """Plan to keep these operands of an operation in their domains."""
     package = _Package(source, is_tensorflow(source, node))
     for operand in operands:
-        text = _great_number(operand.value, epsilon) if operand.domain is FINITE else ""
-        text = text or package.kept(operand.domain, epsilon)
+        text = _great_number(operand.value, change) if operand.domain is FINITE else ""
+        text = text or package.kept(operand.domain, change.epsilon, change.half)
 
         def kept(updated: Any, text: str = text, each: Operand = operand) -> cst.BaseExpression:
             exponent = "" if each.exponent is None else _bare(source, each.exponent)
@@ -128,10 +149,10 @@ def _write(source: Source, node: Any, operands: list[Operand], epsilon: float) -
             source.change(operand.value, kept)
 
 
-def _great_number(factor: cst.BaseExpression, epsilon: float) -> str:
+def _great_number(factor: cst.BaseExpression, change: GuardChange) -> str:
     """Return a great number for an infinity that a factor names; empty where it names none."""
-    sign = infinity(factor)
-    return f"{sign / epsilon:g}".replace("e+0", "e") if sign else ""
+    sign, great = infinity(factor), greatest(change.epsilon, change.half)
+    return f"{sign * great:g}".replace("e+0", "e") if sign else ""
 
 
 def _written_out(
@@ -159,7 +180,7 @@ def _guard_root_inside(source: Source, change: GuardChange) -> bool:
     ]
     for call in calls:
         package = _Package(source, is_tensorflow(source, call))
-        kept = package.kept(UNSAFE_OPERATIONS["Sqrt"].domain, change.epsilon)
+        kept = package.kept(UNSAFE_OPERATIONS["Sqrt"].domain, change.epsilon, change.half)
         root = f"{package.name('sqrt')}({kept})"
         source.change(
             call,

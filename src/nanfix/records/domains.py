@@ -11,10 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-SMALLEST_BESIDE_ONE = 1.2e-7  # what a float32 can still tell from nothing when it is added to 1
-LARGEST_EXPONENT = 79.8  # exp(x) and sums of many of them stay below the largest float32
-LOWEST = -8.5e37  # a float32 to which others can be added
-
 
 class Given(StrEnum):
     """What an operand was in the step that failed, where it depends on that what is guarded, and
@@ -45,8 +41,8 @@ class Domain:
     """A set of numbers, and how an operand `{x}` is kept in it, `{e}` away from where
     the operation is not finite.
 
-    In the texts `{beside_one}` is e or the least that a float32 can tell from 1, `{limit}` the x at
-    which exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e; `{y}` is an exponent.
+    In the texts `{beside_one}` is e or the least that can be told from 1, `{limit}` the x at which
+    exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e; `{y}` is an exponent.
     `at_zero` and `helper_at_zero` are for an e of 0, where that means something.
     """
 
@@ -62,25 +58,48 @@ class Domain:
         assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
         return text.format(x=x, **_numbers(e))
 
-    def source(self, e: float) -> tuple[str, Helper | None]:
+    def source(self, e: float, half: bool = False) -> tuple[str, Helper | None]:
         """Return what is written for the operand `{x}`, `ops.` before each function, and the helper
-        that it calls, if any.
+        that it calls, if any; with `half` for an operand in float16.
         """
         helper, text = (self.helper, self.kept) if e else (self.helper_at_zero, self.at_zero)
         text = helper.call if helper is not None else text
         assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
-        return text.format(x="{x}", y="{y}", **_numbers(e)), helper
+        return text.format(x="{x}", y="{y}", **_numbers(e, half)), helper
 
 
-def _numbers(e: float) -> Mapping[str, str]:
+@dataclass(frozen=True)
+class _Precision:
+    """What numbers of a width can hold: the least edge (the inverse of its square, which the
+    gradient of a division holds, does not overflow), the least that can be told from nothing when
+    it is added to 1, an x of which exp(x) and sums of many of them do not overflow, and a number
+    to which others can be added.
+    """
+
+    edge: float
+    beside_one: float
+    exponent: float
+    lowest: float
+
+
+FLOAT32 = _Precision(1.1e-19, 1.2e-7, 79.8, -8.5e37)
+FLOAT16 = _Precision(7.9e-3, 9.8e-4, 9.98, -1.6e4)
+
+
+def greatest(e: float, half: bool = False) -> float:
+    """Return 1 / e, or the greatest number to which others can be added."""
+    return min(1 / e, -(FLOAT16 if half else FLOAT32).lowest)
+
+
+def _numbers(e: float, half: bool = False) -> Mapping[str, str]:
     if e == 0:
         return {}
-    lowest = max(-1 / e, LOWEST)
-    numbers = {"e": e, "beside_one": max(e, SMALLEST_BESIDE_ONE), "lowest": lowest}
-    numbers["highest"] = -lowest
+    width, highest = FLOAT16 if half else FLOAT32, greatest(e, half)
+    numbers = {"e": max(e, width.edge), "beside_one": max(e, width.beside_one)}
+    numbers |= {"lowest": -highest, "highest": highest}
     return {
         **{name: f"{n:g}" for name, n in numbers.items()},
-        "limit": f"{min(-math.log(e), LARGEST_EXPONENT):.4g}",
+        "limit": f"{min(-math.log(e), width.exponent):.4g}",
     }
 
 
@@ -94,13 +113,6 @@ AWAY_FROM_ZERO = Domain(
     """Return x or, where it is nearer to 0 than edge, edge with the sign of x."""
     sign = {package}.where(x < 0, -{package}.ones_like(x), {package}.ones_like(x))
     return {package}.where({package}.abs(x) < edge, edge * sign, x)''',
-    ),
-    "ops.where({x} == 0, inf, {x})",
-    Helper(
-        "without_zero({x})",
-        '''def without_zero(x):
-    """Return x or, where it is 0, infinity, so that what is divided by it is 0."""
-    return {package}.where(x == 0, float("inf") * {package}.ones_like(x), x)''',
     ),
 )
 ZERO_OR_AWAY = Domain(

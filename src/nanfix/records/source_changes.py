@@ -183,6 +183,7 @@ class CallChange(PlacedChange):
 class GuardChange(PlacedChange):
     """Keep an operation, by TensorFlow's name, on one line `epsilon` inside its domain. `given` are
     operands as written there, each with what it was in the failing step: a factor "infinite".
+    `half` says that it is computed in float16.
     """
 
     kind: Literal["guard"] = "guard"
@@ -191,6 +192,7 @@ class GuardChange(PlacedChange):
     operation: str
     epsilon: float
     given: tuple[tuple[str, str], ...] = ()
+    half: bool = False
 
     @property
     def subject(self):

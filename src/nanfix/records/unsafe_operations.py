@@ -73,6 +73,7 @@ class UnsafeOperation:
     of_probability: bool = False
     relative: bool = False
     tensorflow: str | None = None
+    at_zero: str | None = None
     parameters: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
 
     def argument(self, given: Sequence[tuple[str | None, T]], position: int) -> T | None:
@@ -92,6 +93,8 @@ class UnsafeOperation:
 
     def written(self, e: float) -> str:
         """Return what a person would write for the guarded operation, with keras.ops."""
+        if e == 0 and self.at_zero is not None:
+            return self.at_zero
         return self.words.format(self.domain.words(self.letter, e))
 
 
@@ -143,6 +146,7 @@ UNSAFE_OPERATIONS = {
             operator="/",
             epsilons=OR_ZERO,
             singular=True,
+            at_zero="ops.divide_no_nan(a, b)",
         ),
         UnsafeOperation(
             "DivNoNan",
