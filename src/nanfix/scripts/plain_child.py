@@ -134,8 +134,10 @@ def failure(error: BaseException) -> dict[str, str]:
     """Return what a script was ended by: the kind of the error, its text, and its line in the
     user's own code.
     """
-    lines = str(error).strip().splitlines()
-    told = {"error": type(error).__name__, "text": lines[0] if lines else ""}
+    lines = str(error).strip().splitlines() or [""]
+    # TensorFlow begins with a traceback of its own, "in user code:".
+    text = (lines[-1] if lines[0].endswith(":") else lines[0]).strip()
+    told = {"error": type(error).__name__, "text": text}
     places = [(each.filename, each.lineno) for each in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename or "", error.lineno))
