@@ -222,8 +222,8 @@ def test_holes_are_filled_before_fit_alone_where_no_layer_can_be_put(noted, made
     assert len(reasons) == 1 and why in reasons[0] and reasons[0].endswith(FIT_ALONE)
 
 
-def test_rows_of_a_stream_have_no_place(noted):
-    stream = "tf.data.Dataset.from_tensor_slices((X, y)).batch(8)"
+def test_rows_of_a_stream_beside_arrays_have_no_place(noted):
+    stream = "tf.data.Dataset.from_tensor_slices((X, y)).batch(8), validation_data=(X, y)"
     text = SEQUENTIAL.replace("X, y, epochs=2", stream)
     run, call = noted(text.replace("import keras\n", "import keras\nimport tensorflow as tf\n"))
     assert changed(run, plan_of(RowFilter(finite_targets=True)), call) == (

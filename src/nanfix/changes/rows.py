@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from nanfix.source.fit_call import FitCall
 
 
+# What has a place in a tf.data pipeline, which is looked at batch by batch.
+OF_BATCHES = ("finite", "classes", "first_label")
+NOT_OF_BATCHES = (
+    "the data are a tf.data pipeline, in which rows that are not finite and labels have a place, "
+    "and nothing else"
+)
+
+
 @dataclass(frozen=True)
 class RowFilter(Change):
     """Which rows training, validation and judging leave out, and where the class labels begin.
@@ -48,9 +56,11 @@ class RowFilter(Change):
     def in_source(self, run, plan, call):
         from nanfix.records.rows_change import Band
 
-        weight, weights = call.arguments.get("sample_weight"), call.arguments.get("class_weight")
-        finite = ["x"] if self.finite_inputs and _is_floating(call.arguments.get("x")) else []
-        finite += ["y"] if self.finite_targets and _is_floating(call.arguments.get("y")) else []
+        weights = call.arguments.get("class_weight")
+        given = (call.arguments.get(name) for name in ("x", "y", "sample_weight"))
+        x, y, weight = dataset_parts(call) or given
+        finite = ["x"] if self.finite_inputs and _is_floating(x) else []
+        finite += ["y"] if self.finite_targets and _is_floating(y) else []
         finite += ["sample_weight"] if self.finite_weights and weight is not None else []
         bands = [
             Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale))
@@ -82,6 +92,11 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
     x, y, validation = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:
         return NoPlace(reason="the call of fit is not in the script's own code")
+    if dataset_parts(call) is not None:
+        asked = {name for name, value in what.items() if value and name not in OF_BATCHES}
+        if asked or (what.get("first_label") and call.arguments.get("class_weight")):
+            return NoPlace(reason=NOT_OF_BATCHES)
+        return RowsChange(fit=call.fit, dataset=True, **what)
     if run.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
         return NoPlace(reason="the data are not one array of inputs and one of targets")
     if validation is not None and not (
@@ -95,10 +110,34 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
     )
 
 
+def dataset_parts(call: "FitCall") -> tuple[Any, Any, Any] | None:
+    """Return what the inputs, targets and weights (None for none) of a tf.data pipeline are, as its
+    element_spec has them; None for other data, and for validation data of another form.
+    """
+    x, validation = (call.arguments.get(name) for name in ("x", "validation_data"))
+    specs: list[Any] = [
+        getattr(each, "element_spec", None) for each in (x, validation) if each is not None
+    ]
+    if not specs or not all(isinstance(spec, tuple) and len(spec) in (2, 3) for spec in specs):
+        return None
+    from keras import tree
+
+    dense = all(type(leaf).__name__ == "TensorSpec" for leaf in tree.flatten(specs))
+    if not dense:
+        return None
+    x, y, *weights = specs[0]
+    return x, y, weights[0] if weights else None
+
+
 def _is_array(part: object) -> bool:
     return hasattr(part, "shape") and hasattr(part, "__getitem__")
 
 
 def _is_floating(part: object) -> bool:
-    """Say whether the numbers of an array are floats; a stream has none of its own."""
-    return _is_array(part) and np.asarray(part).dtype.kind == "f"
+    """Say whether the numbers of an array, or some of what a pipeline gives, are floats."""
+    if not _is_array(part):
+        from keras import tree
+
+        leaves = [leaf for leaf in tree.flatten(part) if type(leaf).__name__ == "TensorSpec"]
+        return any(leaf.dtype.is_floating for leaf in leaves)
+    return np.asarray(part).dtype.kind == "f"

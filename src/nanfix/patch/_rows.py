@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import libcst as cst
 
+from nanfix.patch._batches import feed_batches_otherwise
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
@@ -22,6 +23,9 @@ NAMES = {"x": "inputs", "y": "targets", "sample_weight": "weights"}
 def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     """Plan statements in front of `fit` and what it is given then. Raises NoPlaceError."""
     source, call = only(files, change.fit, alike)
+    if change.dataset:
+        feed_batches_otherwise(source, call, change)
+        return
     statement = source.syntax.statement(call)
     given = {name: argument(call, name, position) for name, position in FIT.items()}
     validation = argument(call, "validation_data", 7)

@@ -45,7 +45,8 @@ class RowsChange(PlacedChange):
     `finite` are the parts in which every number has to be finite, `fill` what takes the place of
     one that is not; `instead` says that a layer is to fill them, and this only where that has no
     place. `validation_arrays` is the number of arrays in the validation data, `renumber` says that
-    the keys of class_weight are labels as given.
+    the keys of class_weight are labels as given. `dataset` says that the data, and those for
+    validation, are tf.data pipelines of batches.
     """
 
     kind: Literal["rows"] = "rows"
@@ -62,6 +63,7 @@ class RowsChange(PlacedChange):
     unknown: UnknownTargets | None = None
     validation_arrays: int = 0
     renumber: bool = False
+    dataset: bool = False
 
     @property
     def subject(self):
