@@ -74,6 +74,16 @@ def test_steps_in_one_call_come_to_what_single_steps_come_to(monkeypatch):
     assert calls[2] < calls[1] < calls[0]
 
 
+def test_a_probe_that_recovers_within_a_short_epoch_is_not_lost():
+    """Too high a loss counts from the 11th step of an epoch, in whatever calls they are run."""
+    model, x, y, arguments = explosions.learning_rate()
+    data = TrainingData.of(x[:50], y[:50], {**arguments, "batch_size": 16})
+    incident, bench = opened(model, data)
+    probe = bench.probe(plan(learning_rate=1e-3), incident.recording.initial, steps=10, lost=1e-9)
+    bench.close()
+    assert probe.steps == 10
+
+
 @contextlib.contextmanager
 def counted(calls):
     """Add how often the graph of a training step is called inside the `with` block."""

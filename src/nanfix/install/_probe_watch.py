@@ -42,11 +42,13 @@ class ProbeWatch(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.row is not None:
             of_epoch = (self.params or {}).get("steps") or math.inf
-            self.row.wanted = int(min(AT_ONCE, self._limit - self.steps, of_epoch - batch))
+            self.row.wanted = int(min(AT_ONCE, self._limit - self.steps, of_epoch - self._batch))
 
     def on_train_batch_end(self, batch, logs=None):
-        self.steps += batch + 1 - self._batch if self.row is None else self.row.done
-        self._batch = batch + 1
+        # Keras names the last step of a full row, though fewer may have been run.
+        last = batch if self.row is None else self._batch + self.row.done - 1
+        self.steps += last + 1 - self._batch
+        self._batch = last + 1
         loss = loss_of(logs)
         if loss is not None and not math.isfinite(loss):
             self.finite = False
@@ -55,7 +57,7 @@ class ProbeWatch(keras.callbacks.Callback):
         if self._running_mean is None and self.steps > 1 and loss is not None:
             self._running_mean = is_running_mean(self.model, logs)
         self.loss = self._last[-1] if self._running_mean else sum(self._last) / len(self._last)
-        if self.steps >= self._limit or (batch >= 10 and self.loss > self._lost):
+        if self.steps >= self._limit or (last >= 10 and self.loss > self._lost):
             raise Enough
 
 
