@@ -2,8 +2,10 @@
 
 import modes
 import numpy as np
+import tensorflow as tf
 import twins
 
+from nanfix.install import players
 from nanfix.install.players import play
 from nanfix.model.snapshot import take_as_it_is
 
@@ -30,3 +32,11 @@ def test_players_and_parts_are_looked_at_and_the_model_is_left_as_it_was():
         layer.set_weights([0.0 * value for value in layer.get_weights()])
     seen = play(model, before, [x[:16]], looked_at=True)
     assert seen.lifeless == [model.generator.name]
+
+
+def test_of_what_is_computed_in_a_graph_nothing_is_known():
+    """As a guard on a line of a training step computes that line."""
+    rows = np.arange(6.0, dtype="float32").reshape(3, 2)
+    assert players._varies(tf.constant(rows))
+    with tf.Graph().as_default():
+        assert not players._varies(tf.constant(rows) / 2.0)

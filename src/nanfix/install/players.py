@@ -160,7 +160,9 @@ def _hearing(part: Any, heard: list[tuple[Any, Any]]) -> Any:
 
 
 def _varies(nest: Any) -> bool:
-    arrays = [np.asarray(leaf) for leaf in tf.nest.flatten(nest) if tf.is_tensor(leaf)]
+    """Say whether rows differ; it is not known of what a guard computes in a graph of its own."""
+    known = (leaf for leaf in tf.nest.flatten(nest) if tf.is_tensor(leaf))
+    arrays = [np.asarray(leaf) for leaf in known if hasattr(leaf, "numpy")]
     return any(varies(array) for array in arrays if array.ndim and len(array) > 1)
 
 
