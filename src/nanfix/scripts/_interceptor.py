@@ -3,12 +3,8 @@
 import contextlib
 import functools
 import hashlib
-import inspect
 import itertools
 import json
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +16,7 @@ from nanfix.records.source_places import Made
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.scripts._job import Job
 from nanfix.scripts._reached import is_finite, watch_use
+from nanfix.scripts._watched_fit import Apart, watch_fit
 from nanfix.source.creation_sites import Places
 
 if TYPE_CHECKING:
@@ -49,10 +46,9 @@ class Interceptor:
     def __init__(self, job: Job, events: Path):
         self._job = job
         self._events = events
-        self._process = os.getpid()
         self._calls = itertools.count()
         self._places = Places()
-        self._guard = threading.local()
+        self._apart = Apart()
         self._loops = LoopWatch(self.note)
         self._shown = False  # what nanfix found was shown when the training failed
         self._follower: Follower | None = None
@@ -68,31 +64,17 @@ class Interceptor:
             )
             return
         self._places.install(keras)
-        original = keras.Model.fit
-        signature = inspect.signature(original)
-
-        @functools.wraps(original)
-        def fit(model, *args, **kwargs):
-            if self._is_apart():
-                return original(model, *args, **kwargs)
-            try:
-                arguments = dict(signature.bind(model, *args, **kwargs).arguments)
-            except TypeError:
-                return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
-            del arguments[next(iter(signature.parameters))]
-            with self._loops.fitting(), self._not_followed(sys._getframe(1)):
-                frame = sys._getframe(1)
-                place, way = self._places.called("fit", frame), self._places.way(frame)
-                return self._handle(model, original, arguments, place, way)
-
-        keras.Model.fit = fit
+        watch_fit(keras, self._called, self._apart)
         if self._job.mode == "run":
-            watch_use(keras, self._told_use, self._is_apart)
+            watch_use(keras, self._told_use, self._apart)
         self._loops.install(keras)
 
-    def _is_apart(self) -> bool:
-        """Say whether what is called now is called inside a `fit`, or in another process."""
-        return getattr(self._guard, "busy", False) or os.getpid() != self._process
+    def _called(
+        self, model: "Model", original: KerasFit, arguments: FitArguments, frame: FrameType
+    ) -> "History":
+        with self._loops.fitting(), self._not_followed(frame):
+            place, way = self._places.called("fit", frame), self._places.way(frame)
+            return self._handle(model, original, arguments, place, way)
 
     def _told_use(self, method: str, place: str | None, finite: bool) -> None:
         self._emit(kind="used", method=method, place=place, finite=finite)
@@ -329,13 +311,12 @@ class Interceptor:
         import keras
 
         overridden = type(model).fit is not keras.Model.fit
-        self._guard.busy = True
         if overridden:
             model.__dict__["fit"] = MethodType(original, model)
         try:
-            yield
+            with self._apart.fitting():
+                yield
         finally:
-            self._guard.busy = False
             if overridden:
                 model.__dict__.pop("fit", None)
 

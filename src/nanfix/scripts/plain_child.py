@@ -7,18 +7,15 @@ read in the place of the files, which stay as they are.
 """
 
 import contextlib
-import functools
-import inspect
 import itertools
 import json
 import linecache
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 import wrapt
@@ -28,6 +25,7 @@ from nanfix.scripts._as_main import run_as_main, run_module_as_main
 from nanfix.scripts._kept_files import KeptFiles
 from nanfix.scripts._patched_source import read_instead
 from nanfix.scripts._reached import is_finite, watch_use
+from nanfix.scripts._watched_fit import Apart, watch_fit
 
 NAME = "nanfix"
 
@@ -73,41 +71,27 @@ class PlainFit:
 
     def __init__(self, events: Path, logs: Path, absent: Absent):
         self._events, self._logs, self._absent = events, logs, absent
-        self._process = os.getpid()
         self._calls = itertools.count()
-        self._guard = threading.local()
+        self._apart = Apart()
 
     def install(self, keras: ModuleType) -> None:
         """Wrap what the script trains and predicts with; runs when it imports Keras."""
         with self._absent.not_absent():
             from nanfix.recorder.logs import listed, logging_to
-        original = keras.Model.fit
-        signature = inspect.signature(original)
 
-        @functools.wraps(original)
-        def fit(model, *args, **kwargs):
-            if self._is_apart():
-                return original(model, *args, **kwargs)
-            try:
-                given = signature.bind(model, *args, **kwargs).arguments
-            except TypeError:
-                return original(model, *args, **kwargs)  # Keras says itself what is wrong with them
+        def fit(model: Any, original: Any, arguments: dict[str, Any], _: FrameType) -> Any:
             call = next(self._calls)
             folder = self._logs / f"call-{call}"
             folder.mkdir(parents=True)
-            self._guard.busy = True
-            try:
-                with logging_to(folder, listed(given.get("callbacks"))):
-                    history = original(model, *args, **kwargs)
-            finally:
-                self._guard.busy = False
+            with self._apart.fitting(), logging_to(folder, listed(arguments.get("callbacks"))):
+                history = original(model, **arguments)
             figures = getattr(history, "history", {})
             finite, histories = is_finite(model, figures), _as_text(figures)
             self.emit(kind="fit", call=call, model=model.name, finite=finite, history=histories)
             return history
 
-        keras.Model.fit = fit
-        watch_use(keras, self._told, self._is_apart)
+        watch_fit(keras, fit, self._apart)
+        watch_use(keras, self._told, self._apart)
 
     def emit(self, **event: Any) -> None:
         with self._events.open("a", encoding="utf-8") as file:
@@ -120,9 +104,6 @@ class PlainFit:
 
     def _told(self, method: str, place: str | None, finite: bool) -> None:
         self.emit(kind="used", method=method, place=place, finite=finite)
-
-    def _is_apart(self) -> bool:
-        return getattr(self._guard, "busy", False) or os.getpid() != self._process
 
 
 def _as_text(figures: dict[str, list[Any]]) -> dict[str, list[str]]:
@@ -158,10 +139,9 @@ def _folder(path: str) -> Path:
 def main() -> None:
     job_file, events, script, *arguments = sys.argv[1:]
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    absent = Absent()
-    watch = PlainFit(Path(events), Path(job["logs"]), absent)
+    absent, logs = Absent(), Path(job["logs"])
+    watch = PlainFit(Path(events), logs, absent)
     wrapt.register_post_import_hook(watch.install, "keras")
-    logs = Path(job["logs"])
     kept = KeptFiles(logs, [Path(events).parent, *map(_folder, job["sources"].values())], watch.end)
     wrapt.register_post_import_hook(kept.watch_h5py, "h5py")
     read_instead(job["sources"])
