@@ -67,8 +67,8 @@ class Insight:
         """Yield the gradient of each batch, at every variable that has one; nothing where the step
         does not let them be seen.
         """
-        for gradients, *_ in self._steps(batches):
-            yield [np.asarray(each) for each in gradients]
+        for gradient, _ in self.gradients_and_losses(batches):
+            yield gradient
 
     def shares_held(self, batches: Iterable[Batch]) -> list[float]:
         """Return for each guarded operation outside of layers the share of its numbers that the
@@ -77,10 +77,14 @@ class Insight:
         seen = [[float(share) for share in shares] for _, shares, _ in self._steps(batches)]
         return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
 
-    def losses(self, batches: Iterable[Batch]) -> list[float]:
-        """Return the loss of each batch by itself; nothing where the step names none."""
-        losses = [loss_of(logs) for *_, logs in self._steps(batches)]
-        return [loss for loss in losses if loss is not None]
+    def gradients_and_losses(
+        self, batches: Iterable[Batch]
+    ) -> Iterator[tuple[Gradient, float | None]]:
+        """Yield what `gradients` does, each with the loss of that batch by itself, None where the
+        step names none.
+        """
+        for gradients, _, logs in self._steps(batches):
+            yield [np.asarray(each) for each in gradients], loss_of(logs)
 
     def _steps(self, batches: Iterable[Batch]) -> Iterator[Seen]:
         """Yield for each batch what the step returns, nothing where it can't be traced."""

@@ -79,13 +79,15 @@ class Reach:
         """
         rows = self._insight.batches(1, SINGLE) if self._batches else []
         rows = [row for row in rows if _counts(row)]
-        reached = [_any(gradient) for gradient in self._insight.gradients(rows)]
-        if not any(reached) and any(map(_any, self._insight.gradients(self._batches))):
+        seen = [
+            (_any(gradient), max(loss or 0.0, 0.0))
+            for gradient, loss in self._insight.gradients_and_losses(rows)
+        ]
+        held = [loss for reached, loss in seen if not reached]
+        if len(held) == len(seen) and any(map(_any, self._insight.gradients(self._batches))):
             return HeldBack()
-        held = [row for row, known in zip(rows, reached, strict=False) if not known]
-        losses, of_held = self._insight.losses(rows), self._insight.losses(held)
-        total, theirs = (sum(max(loss, 0.0) for loss in each) for each in (losses, of_held))
-        return HeldBack(len(held), len(reached), theirs / total if total else 0.0)
+        total = sum(loss for _, loss in seen)
+        return HeldBack(len(held), len(seen), sum(held) / total if total else 0.0)
 
     def all_held(self) -> bool:
         """Say whether a guard outside of layers, as one in the loss, lets no number through."""
