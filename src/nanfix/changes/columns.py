@@ -2,7 +2,7 @@
 beside a mean.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,26 +65,26 @@ def in_source(columns: Columns, present: str) -> tuple[str, str]:
     Args:
         present: the activation that the layer has, by its name in Keras.
     """
-    numbered = [(first, last, name or present) for first, last, name in _numbered(columns)]
-    named = [each for each in numbered if each[2] != "linear"]
+    written = tuple((width, _written(name or present)) for width, name in columns)
+    numbered = list(_numbered(written))
     name = "_and_".join(
         f"{name}_of_{first}" if first == last else f"{name}_of_{first}_to_{last}"
-        for first, last, name in named
+        for first, last, name in numbered
+        if name is not None
     )
     stop = numbered[-1][1]
-    parts = [_part(first, last, stop, name) for first, last, name in numbered]
-    words = in_words(tuple((last - first + 1, each) for first, last, each in _words(numbered)))
-    return name, SOURCE.format(name=name, words=words, parts=", ".join(parts))
+    parts = ", ".join(_part(first, last, stop, name) for first, last, name in numbered)
+    return name, SOURCE.format(name=name, words=in_words(written), parts=parts)
 
 
-def _words(numbered: Sequence[tuple[int, int, str]]) -> Iterator[tuple[int, int, str | None]]:
-    for first, last, name in numbered:
-        yield first, last, None if name == "linear" else name
+def _written(name: str) -> str | None:
+    """Return the name of an activation, None for one that need not be written."""
+    return None if name == "linear" else name
 
 
-def _part(first: int, last: int, stop: int, name: str) -> str:
+def _part(first: int, last: int, stop: int, name: str | None) -> str:
     columns = f"x[..., {first or ''}:{'' if last == stop else last + 1}]"
-    return columns if name == "linear" else f"keras.activations.{name}({columns})"
+    return columns if name is None else f"keras.activations.{name}({columns})"
 
 
 def _numbered(columns: Columns) -> Iterator[tuple[int, int, str | None]]:

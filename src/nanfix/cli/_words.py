@@ -150,17 +150,22 @@ def _offer_patch(made: "Patch", run: "PatchRun | None", fix: Path) -> None:
     """
     if run is not None:
         console().print(f"nanfix: {run.text}", markup=False)
-    write = f"nanfix patch {fix} --write"
-    words = f"Or change the script itself: {write}"
-    if made.is_partial:
-        words = f"The script itself can hold this fix only in part ({write}): use nanfix run --fix."
-    elif run is not None and run.is_bad:
-        words = f"The patch alone does not do what the fix does ({write}): use nanfix run --fix."
-    if made.after and made.is_partial and run is not None and run.verdict == "holds":
-        words = f"The script itself can hold this fix only in part, which is enough here: {write}"
     if made.after:
+        words = _how_to_write(made, run, f"nanfix patch {fix} --write")
         console().print(words, markup=False)
     _tell_left_over(made)
+
+
+def _how_to_write(made: "Patch", run: "PatchRun | None", write: str) -> str:
+    """Say by which command a fix is written into the script, and whether that is enough."""
+    part = "The script itself can hold this fix only in part"
+    if made.is_partial and run is not None and run.verdict == "holds":
+        return f"{part}, which is enough here: {write}"
+    if made.is_partial:
+        return f"{part} ({write}): use nanfix run --fix."
+    if run is not None and run.is_bad:
+        return f"The patch alone does not do what the fix does ({write}): use nanfix run --fix."
+    return f"Or change the script itself: {write}"
 
 
 def _tell_left_over(made: "Patch") -> None:

@@ -29,6 +29,7 @@ from nanfix.install.players import Played, play, players, untrained
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
 from nanfix.model.training_step import Batch, RecordingStep, named_loss
+from nanfix.recorder.logs import listed
 from nanfix.recorder.recording import SetAt
 
 # User callbacks without which a probe would not be the run.
@@ -128,9 +129,7 @@ class Prober:
         acting = plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))
         acting = [*again, *acting]
         arguments["callbacks"] = [watch, *acting]
-        at_once = (
-            contextlib.nullcontext() if acting else many_at_once(watch, self._model, arguments["x"])
-        )
+        at_once = many_at_once(watch, self._model, arguments["x"], acting)
         with contextlib.suppress(Enough), unknown_length(rows), at_once:
             self._model.fit(**arguments)
         if isinstance(self._model.train_function, RecordingStep):
@@ -284,11 +283,8 @@ def schedules(callbacks: Any) -> list[Any]:
     """Return copies of the callbacks that set the learning rate, without which a probe
     would not be the run.
     """
-    flat = getattr(callbacks, "callbacks", callbacks) or []
     copies = [
-        copy.copy(callback)
-        for callback in keras.tree.flatten(flat)
-        if isinstance(callback, SCHEDULES)
+        copy.copy(callback) for callback in listed(callbacks) if isinstance(callback, SCHEDULES)
     ]
     for callback in copies:
         callback.verbose = 0
