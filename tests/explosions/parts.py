@@ -20,6 +20,17 @@ def rectified(x):
     return ops.where(x > 0, x, 0.0)
 
 
+class Cooled(layers.Layer):
+    """Divides by a temperature, which a callback sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x):
+        return x / self.temperature
+
+
 def mlp(
     optimizer="sgd", loss="mse", activation="relu", features=4, outputs=1, last=None, **compiled
 ):

@@ -101,17 +101,6 @@ def counted(calls):
         calls.append(count[0])
 
 
-class Cooled(keras.layers.Layer):
-    """Divides by a temperature."""
-
-    def __init__(self):
-        super().__init__()
-        self.temperature = self.add_weight(shape=(), initializer="ones", trainable=False)
-
-    def call(self, x):
-        return x / self.temperature
-
-
 class Cooling(keras.callbacks.Callback):
     """Sets a temperature in every epoch: 1, 0.5, and 0 from the third on."""
 
@@ -128,7 +117,7 @@ def test_a_probe_sets_what_callbacks_have_set_in_the_model(steps):
     """At the same steps: 4 are an epoch, and the callback itself does not run."""
     x, y = explosions.table(64)
     keras.utils.set_random_seed(0)
-    layer = Cooled()
+    layer = explosions.Cooled()
     model = keras.Sequential([keras.layers.Dense(4), layer, keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e-3), "mse")
     arguments = {"epochs": 6, "batch_size": 16, "verbose": 0, "callbacks": [Cooling(layer)]}

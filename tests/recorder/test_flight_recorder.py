@@ -200,21 +200,10 @@ def test_learning_rates_set_by_callbacks_are_replayed():
     assert replay(model, recording, watched.incident.detected).onset == oracle.first
 
 
-class Cooled(keras.layers.Layer):
-    """Divides by a temperature, which a callback sets."""
-
-    def __init__(self):
-        super().__init__()
-        self.temperature = self.add_weight(shape=(), initializer="ones", trainable=False)
-
-    def call(self, x):
-        return x / self.temperature
-
-
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"])
 def test_numbers_of_the_model_set_by_callbacks_are_replayed(hook):
     """The newest snapshot is from before the temperature was 0."""
-    layer, calls = Cooled(), []
+    layer, calls = explosions.Cooled(), []
 
     def cool(*_, **__):
         calls.append(layer)

@@ -36,19 +36,24 @@ def capped_beside_what_falls(y, p):
     return capped(y, p) + ops.square(p + 1.0)
 
 
-@pytest.mark.parametrize("loss", [capped, capped_beside_what_falls])
-def test_a_guard_that_caps_the_loss_everywhere_is_no_repair(loss):
-    x, y = explosions.table()
-    model = explosions.mlp("sgd", loss)
-    report = nanfix.fit(
+def with_guards_alone(model, x, y, **arguments):
+    """Repair a training by guards or not at all."""
+    return nanfix.fit(
         model,
         x,
         y,
         strategies=["guard-unsafe-operations"],
         budget=Budget(trials=3),
         throw=False,
-        **explosions.ARGUMENTS,
+        **{**explosions.ARGUMENTS, **arguments},
     )
+
+
+@pytest.mark.parametrize("loss", [capped, capped_beside_what_falls])
+def test_a_guard_that_caps_the_loss_everywhere_is_no_repair(loss):
+    x, y = explosions.table()
+    model = explosions.mlp("sgd", loss)
+    report = with_guards_alone(model, x, y)
     assert report.outcome not in (Outcome.REPAIRED, Outcome.HEALTHY)
     if loss is capped_beside_what_falls:
         assert "a guard still holds every number at the edge of the domain" in str(report)
@@ -120,15 +125,7 @@ def test_rows_that_are_compared_with_each_other_are_not_looked_at_one_by_one():
     y = (y > np.quantile(y, 0.9)).astype("float32")
     y[:16] = 0.0  # without a pair
     model = explosions.mlp(keras.optimizers.Adam(0.01), of_pairs)
-    report = nanfix.fit(
-        model,
-        x,
-        y,
-        strategies=["guard-unsafe-operations"],
-        budget=Budget(trials=3),
-        throw=False,
-        **{**explosions.ARGUMENTS, "batch_size": 16, "shuffle": False},
-    )
+    report = with_guards_alone(model, x, y, batch_size=16, shuffle=False)
     assert report.outcome is Outcome.REPAIRED
     assert "holds back" not in str(report)
 
@@ -143,15 +140,7 @@ def test_rows_that_a_guard_holds_at_its_edge_must_not_be_most_of_the_loss():
         return there * ops.square(y - p) - ops.log(there)
 
     model = explosions.mlp(keras.optimizers.Adam(0.01), loss)
-    report = nanfix.fit(
-        model,
-        x,
-        y,
-        strategies=["guard-unsafe-operations"],
-        budget=Budget(trials=3),
-        throw=False,
-        **explosions.ARGUMENTS,
-    )
+    report = with_guards_alone(model, x, y)
     assert report.outcome is Outcome.FINITE
     assert "of what is left of the loss" in str(report)
 
@@ -167,16 +156,7 @@ def test_how_many_rows_a_guard_holds_back_is_told(weighted):
         return there * ops.square(y - p) - 1e-3 * ops.log(there)
 
     model = explosions.mlp(keras.optimizers.Adam(0.01), loss)
-    report = nanfix.fit(
-        model,
-        x,
-        y,
-        sample_weight=weight,
-        strategies=["guard-unsafe-operations"],
-        budget=Budget(trials=3),
-        throw=False,
-        **explosions.ARGUMENTS,
-    )
+    report = with_guards_alone(model, x, y, sample_weight=weight)
     told = "The guard holds back the gradient of"
     assert (told in str(report)) is not weighted, report
     if weighted:
