@@ -191,6 +191,29 @@ def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, 
     assert replace(result, patch_run=run).code == (0 if verdict == "holds" else 6)
 
 
+WEIGHTS = [
+    (["1 / 20.0**2"], 400.0),
+    (["1 / 20.0"], 20.0),
+    (["0.5", "1 / 20.0**2"], 800.0),
+    ([], 1.0),
+]
+
+
+@pytest.mark.parametrize(("weights", "divided"), WEIGHTS)
+def test_a_loss_that_the_patch_weighs_is_compared_in_the_units_of_the_repair(weights, divided):
+    place = {"file": "job/train.py", "line": 1, "column": 0, "end_line": 1, "end_column": 9}
+    compiled = {"place": place, "callee": "compile"}
+    source = [{"kind": "loss", "edits": [0], "compiled": compiled, "weight": w} for w in weights]
+    record = RunRecord.model_validate({"outcome": "REPAIRED", "source": source})
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "4.0"}, record)
+    result = ScriptResult(0, (call,))
+    holds = judged(result, result, 0, ended(9.0 / divided, 4.0 / divided))
+    assert holds.verdict == "holds" and "loss 4, the repair reached 4." in holds.text
+    assert ("weighs the loss by a constant" in holds.text) == bool(weights)
+    behind = judged(result, result, 0, ended(90.0 / divided, 40.0 / divided))
+    assert behind.verdict == "falls behind" and "loss 40, the repair reached 4." in behind.text
+
+
 def test_weights_that_are_not_finite_and_a_fit_that_is_not_made_are_told():
     call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "1.0"})
     result = ScriptResult(0, (call,))

@@ -5,6 +5,7 @@ Expressions in them are Python in which `keras`, `np` and `tf` stand for these p
 whatever name the source has them.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -103,6 +104,13 @@ class LossChange(PlacedChange):
             else self.weight or later.weight
         )
         return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
+
+    @property
+    def times(self) -> float:
+        """What the loss that Keras logs is times as large as without this change."""
+        first, *divisors = (self.weight or "1").split(" / ")
+        powers = (divisor.partition("**") for divisor in divisors)
+        return float(first) / math.prod(float(base) ** float(to or 1) for base, _, to in powers)
 
     def __str__(self):
         words = [f"loss={self.loss}"] if self.loss else []

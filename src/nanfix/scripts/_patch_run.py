@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanfix.records.errors import ExitCode, PatchError
+from nanfix.records.source_changes import LossChange
 from nanfix.report.fix_file import FixFile
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job
@@ -35,6 +36,8 @@ RUN = (
 RAN = "The patched script was run without nanfix"
 NOT_RUN = "The patched script was not run, so it is not known whether the patch alone suffices"
 LEFT_OUT = f"{NOT_RUN} (--no-check-patch, or --no-prove)."
+LOSSES = ("val_loss", "loss")  # the first that is there is compared
+WEIGHED = " The patch weighs the loss by a constant, which is left out here."
 SHOWN = 3  # fit calls of which the figures are told
 
 
@@ -135,7 +138,8 @@ def judged(
     """Return what the run of a patched script comes to, beside that of the script with the fix."""
     fits = {event["call"]: event for event in events if event["kind"] == "fit"}
     beside = [call for call in result.calls if call.call in fits and call.history]
-    pairs = [(call, _figure(call, fits[call.call]["history"])) for call in beside]
+    courses = {call.call: _unweighed(call, fits[call.call]["history"]) for call in beside}
+    pairs = [(call, _figure(call, courses[call.call])) for call in beside]
     figures = tuple(figure for _, figure in pairs if figure is not None)
     raised = next((event for event in events if event["kind"] == "raised"), None)
     if raised is not None or code:
@@ -156,12 +160,35 @@ def judged(
     behind = [
         each
         for each in own
-        if not _reaches(each, fits[each.call]["history"][each.name], earlier.get(each.call, {}))
+        if not _reaches(each, courses[each.call][each.name], earlier.get(each.call, {}))
     ]
+    weighed = WEIGHED if any(_times(call) != 1.0 for call, _ in pairs) else ""
     if behind:
         words = f"it falls behind the repair: {_words(behind)}"
-        return PatchRun("falls behind", f"{RAN}, and {words}.", figures)
-    return PatchRun("holds", f"{RAN}: {_words(own) or 'it stays finite'}.", figures)
+        return PatchRun("falls behind", f"{RAN}, and {words}.{weighed}", figures)
+    return PatchRun("holds", f"{RAN}: {_words(own) or 'it stays finite'}.{weighed}", figures)
+
+
+def _times(call: CallResult) -> float:
+    """Return by what the patch multiplies the loss that a fit call logs."""
+    changes = call.record.source if call.record is not None else []
+    return math.prod(change.times for change in changes if isinstance(change, LossChange))
+
+
+def _unweighed(call: CallResult, history: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return what a fit call of the patched script logged, the loss in the units of the repair."""
+    times = _times(call)
+    if times == 1.0:
+        return dict(history)
+    return {
+        name: [_divided(value, times) for value in values] if name in LOSSES else values
+        for name, values in history.items()
+    }
+
+
+def _divided(text: str, times: float) -> str:
+    number = _number(text)
+    return text if number is None else str(number / times)
 
 
 def _is_repaired(call: CallResult) -> bool:
@@ -184,7 +211,7 @@ def _figure(call: CallResult, history: Mapping[str, Sequence[str]]) -> Figure | 
     last = {name: values[-1] for name, values in history.items() if values}
     known = (
         Figure(call.call, name, last[name], call.history[name])
-        for name in ("val_loss", "loss")
+        for name in LOSSES
         if None not in (_number(last.get(name)), _number(call.history.get(name)))
     )
     return next(known, None)
