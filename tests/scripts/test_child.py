@@ -42,6 +42,27 @@ def test_a_script_sees_what_it_would_see_without_nanfix(capfd):
     assert result.exit_code == 0
 
 
+LOADS = """
+import os, sys
+os.write(2, b"before\\n")
+import tensorflow
+os.write(2, b"after\\n")
+"""
+
+
+def test_tensorflow_is_loaded_quietly_unless_its_log_is_asked_for(capfd, folder, monkeypatch):
+    write("tensorflow/__init__.py", "import os\nos.write(2, b'I0000 oneDNN\\n')")
+    path = write("loads.py", LOADS)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    for asked, lines in ((None, ["before", "after"]), ("0", ["before", "I0000 oneDNN", "after"])):
+        if asked is None:
+            monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        else:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", asked)
+        assert repair_script(path, []).exit_code == 0
+        assert capfd.readouterr().err.splitlines()[:3] == lines
+
+
 @pytest.mark.parametrize("kind", FAILURES)
 def test_a_script_that_fails_by_itself_keeps_code_output_and_traceback(kind, capfd, folder):
     path = write("fails.py", FAILURES[kind])

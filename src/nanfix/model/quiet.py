@@ -2,16 +2,20 @@
 log, its start lines.
 """
 
-import importlib
+import importlib.util
 import logging
 import os
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import SourceFileLoader
 
-LOGGERS = ("tensorflow", "absl")
+TENSORFLOW, LEVEL = "tensorflow", "TF_CPP_MIN_LOG_LEVEL"
+LOGGERS = (TENSORFLOW, "absl")
 
 
 class _Depth(threading.local):
@@ -77,13 +81,39 @@ def load_tensorflow() -> None:
     For programs of nanfix's own alone: these lines belong to whoever imports TensorFlow. An import
     that fails is shown.
     """
+    with _no_lines():
+        importlib.import_module(TENSORFLOW)
+
+
+def let_tensorflow_load_quietly() -> None:
+    """Have TensorFlow loaded as `load_tensorflow` does, when and if somebody imports it; leave it
+    alone where the user has asked for its log by setting `TF_CPP_MIN_LOG_LEVEL`.
+    """
+    if LEVEL not in os.environ:
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != TENSORFLOW:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader.exec_module = _no_lines()(spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+@contextmanager
+def _no_lines() -> Iterator[None]:
+    """Throw away what is written to the process's stderr, unless an exception comes of it."""
     # For those that come later; what matters is raised, too.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault(LEVEL, "3")
     with tempfile.TemporaryFile() as lines:
         kept = os.dup(2)
         os.dup2(lines.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            yield
         except BaseException:
             lines.seek(0)
             os.write(kept, lines.read())

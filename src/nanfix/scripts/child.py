@@ -13,6 +13,7 @@ from pathlib import Path
 
 import wrapt
 
+from nanfix.model.quiet import let_tensorflow_load_quietly
 from nanfix.scripts._as_main import (
     MissingModule,
     run_as_main,
@@ -35,6 +36,7 @@ LEGACY = (
 def main() -> None:
     job_file, events, script, *arguments = sys.argv[1:]
     job = Job.model_validate_json(Path(job_file).read_text(encoding="utf-8"))
+    let_tensorflow_load_quietly()
     interceptor = Interceptor(job, Path(events))
     wrapt.register_post_import_hook(interceptor.install, "keras")
     wrapt.register_post_import_hook(lambda _: interceptor.note(LEGACY), "tf_keras")
