@@ -3,6 +3,7 @@
 import numpy as np
 
 from nanfix.changes.scaling import Scaling
+from nanfix.explain.codes import as_trained, medians, with_holes
 from nanfix.explain.oddities import DEVIATION, USUAL_DEVIATIONS
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short
@@ -41,9 +42,10 @@ class ImputeNonfinite(Strategy):
         )
 
     def space(self, hp, diagnosis, run, plan):
-        given = run.sample.named(run.sample.imputable)
+        sample = with_holes(run.sample) if plan.of(Scaling).missing_values else run.sample
+        given = sample.named(sample.imputable)
         fills = {name: fills_of(array) for name, array in given.items()}
-        usual = {name: medians(array) for name, array in given.items()}
+        usual = {name: list(medians(array)) for name, array in given.items()}
         return {"fills": fills, **({} if fills == usual else {"ends": True})}
 
     def apply(self, run, plan, *, fills, ends=False):
@@ -66,16 +68,11 @@ class ImputeNonfinite(Strategy):
         )
 
 
-def medians(array: np.ndarray) -> list[float]:
-    """Return the median of the finite values of each feature of `array`, (rows, ..., features)."""
-    return list(short(np.nanmedian(feature_table(_as_trained(array)), axis=0)))
-
-
 def fills_of(array: np.ndarray) -> list[float]:
     """Return what each feature of `array`, shape (rows, ..., features), is filled with: a finite
     value of it.
     """
-    given = _as_trained(array)
+    given = as_trained(array)
     table = feature_table(given)
     given = given.reshape(table.shape)
     median = np.nanmedian(table, axis=0)
@@ -86,8 +83,3 @@ def fills_of(array: np.ndarray) -> list[float]:
         holes = ~np.isfinite(given).all(axis=0)
         fills = np.where(alone & holes & (np.abs(end - median) <= reach), end, fills)
     return list(short(fills))
-
-
-def _as_trained(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # beyond float32 is inf in training
-        return array.astype("float32")

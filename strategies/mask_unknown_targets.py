@@ -3,7 +3,7 @@
 import numpy as np
 
 from nanfix.changes.target_mask import TargetMask
-from nanfix.explain.oddities import target_codes
+from nanfix.explain.codes import target_codes
 from nanfix.model.crossentropies import class_count
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier

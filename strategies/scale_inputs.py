@@ -5,6 +5,7 @@ from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from nanfix.changes.maps import Affine, Power
 from nanfix.changes.scaling import Scaling
+from nanfix.explain.codes import with_holes
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short
 from nanfix.remedies.strategy import Strategy, Tier
@@ -39,11 +40,13 @@ class ScaleInputs(Strategy):
         if plan.of(Scaling).inputs:
             return "the inputs are scaled already"
         return (
-            None if _scalable(run) else "no input is a quantity whose scaling the model can take up"
+            None
+            if _scalable(run, plan)
+            else "no input is a quantity whose scaling the model can take up"
         )
 
     def space(self, hp, diagnosis, run, plan):
-        arrays = _scalable(run)
+        arrays = _scalable(run, plan)
         levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
         levels += ["power"] if run.rebuildable else []
         scaler = hp.Choice("scaler", levels)
@@ -81,11 +84,10 @@ SNIPPETS = {
 }
 
 
-def _scalable(run) -> dict[str, np.ndarray]:
-    """Return the inputs whose numbers mean a quantity, by name."""
-    return {
-        name: array for name, array in run.sample.named(run.sample.scalable).items() if array.size
-    }
+def _scalable(run, plan) -> dict[str, np.ndarray]:
+    """Return the inputs whose numbers mean a quantity, by name, without what the plan fills."""
+    sample = with_holes(run.sample) if plan.of(Scaling).missing_values else run.sample
+    return {name: array for name, array in sample.named(sample.scalable).items() if array.size}
 
 
 def _bytes(array: np.ndarray) -> bool:

@@ -43,6 +43,7 @@ EXPECTED = {
     explosions.constant_feature_without_epsilon: Cause.BATCH_STATISTICS,
     explosions.nothing_but_padding: Cause.EMPTY_REDUCTION,
     explosions.coded_targets: Cause.CODED_TARGET,
+    explosions.coded_inputs: Cause.CODED_INPUT,
     explosions.black_frame: Cause.POISON_BATCH,
     explosions.validation_hole: Cause.VALIDATION_ONLY,
     explosions.negative_variance: Cause.INFERENCE_STATISTICS,

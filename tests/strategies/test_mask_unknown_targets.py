@@ -8,7 +8,7 @@ import nanfix
 from nanfix import Outcome
 from nanfix.changes.plan import Plan
 from nanfix.changes.target_mask import TargetMask
-from nanfix.explain.oddities import target_codes
+from nanfix.explain.codes import target_codes
 from nanfix.model.run import Sample
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get

@@ -195,17 +195,26 @@ def normalization(affine: Affine) -> Maker:
     return make
 
 
-def imputation(model: keras.Model, name: str, fills: tuple[float, ...]) -> Maker:
-    """Return a maker of a small model of stock operations: where an input is NaN or
-    inf, the fill of its feature.
+def imputation(
+    model: keras.Model,
+    name: str,
+    fills: tuple[float, ...],
+    missing_values: tuple[float, ...] | None,
+) -> Maker:
+    """Return a maker of a small model of stock operations: where an input is NaN, inf or its
+    missing value, the fill of its feature.
 
-    What goes in and comes out has the shape and type of that input of `model`; `fills`
-    has a number per feature.
+    What goes in and comes out has the shape and type of that input of `model`; `fills` and
+    `missing_values` have a number per feature.
     """
 
     def filled(inputs: keras.KerasTensor) -> Any:
-        fill = np.asarray(fills, keras.backend.standardize_dtype(inputs.dtype))
-        return ops.where(ops.isfinite(inputs), inputs, fill)
+        kind = keras.backend.standardize_dtype(inputs.dtype)
+        known = ops.isfinite(inputs)
+        if missing_values is not None:
+            missing = np.asarray(missing_values, kind)
+            known = ops.logical_and(known, ops.not_equal(inputs, missing))
+        return ops.where(known, inputs, np.asarray(fills, kind))
 
     return _of_input(model, name, filled, "impute_nonfinite")
 

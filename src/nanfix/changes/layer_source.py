@@ -122,12 +122,37 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
     }
 
 
-def filling_layer(fill: Sequence[float]) -> dict[str, Any]:
-    """Return the layer, as source, that fills holes with these numbers; see `scaling_layers`."""
+FILL_MISSING = '''@keras.utils.register_keras_serializable()
+class FillMissing(keras.layers.Layer):
+    """Give every feature that is NaN, inf or its missing value the number that stands for it."""
+
+    def __init__(self, fill, missing_values, **kwargs):
+        super().__init__(**kwargs)
+        self.fill = fill
+        self.missing_values = missing_values
+
+    def call(self, inputs):
+        fill = keras.ops.cast(self.fill, inputs.dtype)
+        missing = inputs == keras.ops.cast(self.missing_values, inputs.dtype)
+        known = keras.ops.logical_and(keras.ops.isfinite(inputs), keras.ops.logical_not(missing))
+        return keras.ops.where(known, inputs, fill)
+
+    def get_config(self):
+        given = {"fill": self.fill, "missing_values": self.missing_values}
+        return {**super().get_config(), **given}'''
+
+
+def filling_layer(fill: Sequence[float], missing: Sequence[float] | None) -> dict[str, Any]:
+    """Return the layer, as source, that fills holes with these numbers, and what stands for a
+    missing value too; see `scaling_layers`.
+    """
+    numbers = {"FILL": [float(f"{number:.6g}") for number in fill]}
+    if missing is None:
+        return {"layers": ["FillHoles(FILL)"], "numbers": numbers, "definitions": [FILL_HOLES]}
     return {
-        "layers": ["FillHoles(FILL)"],
-        "numbers": {"FILL": [float(f"{number:.6g}") for number in fill]},
-        "definitions": [FILL_HOLES],
+        "layers": ["FillMissing(FILL, MISSING)"],
+        "numbers": {**numbers, "MISSING": [float(f"{number:.9g}") for number in missing]},
+        "definitions": [FILL_MISSING],
     }
 
 

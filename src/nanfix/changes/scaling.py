@@ -26,11 +26,14 @@ class Scaling(Change):
         inputs: the scaling of each input.
         targets: the scaling of the targets of the single output.
         fills: what takes the place of the non-finite cells of each input, one number per feature.
+        missing_values: what stands for a missing value in each input that is filled, one number per
+            feature; the fill itself where nothing does.
     """
 
     inputs: Mapping[str, Affine | Power] = field(default_factory=dict)
     targets: TargetScaling | None = None
     fills: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    missing_values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "scaling"
     order: ClassVar[int] = 55
 
@@ -65,7 +68,7 @@ class Scaling(Change):
         }
 
     def install_for_training(self, shop, plan):
-        shop.gate.fill(self.fills)
+        shop.gate.fill(self.fills, self.missing_values)
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
@@ -95,7 +98,11 @@ class Scaling(Change):
         apart = {name: change for name, change in self.inputs.items() if name not in folded}
         return {
             name: [
-                *([imputation(model, name, self.fills[name])] if name in self.fills else []),
+                *(
+                    [imputation(model, name, self.fills[name], self.missing_values.get(name))]
+                    if name in self.fills
+                    else []
+                ),
                 *([scaling(model, name, apart[name])] if name in apart else []),
             ]
             for name in {**self.fills, **apart}
@@ -137,15 +144,17 @@ def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Itera
     from nanfix.records.rows_change import FIT_ALONE, RowsChange
     from nanfix.records.source_changes import UNKNOWN_CALL, NoPlace
 
-    fill, scaling = wanted.fills.get(name), wanted.inputs.get(name)
+    fill, missing = wanted.fills.get(name), wanted.missing_values.get(name)
+    scaling = wanted.inputs.get(name)
     scaled = None if scaling is None else scaling_layers(scaling)
     if scaling is not None and scaled is None:
         yield NoPlace(reason=TOO_NARROW)
-    stages = [*([filling_layer(fill)] if fill else []), *([scaled] if scaled else [])]
+    stages = [*([filling_layer(fill, missing)] if fill else []), *([scaled] if scaled else [])]
     if not stages:
         return
     layers = _where_it_goes_in(call, name, one_after_another(*stages), fills=fill is not None)
-    by_hand = None if fill is None else fit_change(run, call, fill=list(fill), instead=bool(layers))
+    filling = {"fill": list(fill or ()), "missing": list(missing or ())}
+    by_hand = None if fill is None else fit_change(run, call, **filling, instead=bool(layers))
     instead = by_hand if isinstance(by_hand, RowsChange) else None
     unknown = UNKNOWN_CALL.format(what="the input")
     yield layers or NoPlace(reason=unknown if instead is None else f"{unknown}; {FIT_ALONE}")

@@ -4,6 +4,7 @@ graph for all numbers.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Gate:
     """Stands in front of and behind `model.call` as long as it is open.
 
-    In:  x -> the fill of its feature where x is non-finite, for every input that is imputed; then
+    In:  x -> the fill of its feature where x is non-finite or stands for a missing value, for every
+         input that is imputed; then
          x -> (x - center) / scale for every scalable input, or the power transform instead.
     Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes
          of the scale, so that the weights see the gradient of the scaled targets while loss and
@@ -44,7 +46,7 @@ class Gate:
                 for name, array in sample.named(sample.scalable).items()
             }
             self._fills = {
-                name: _pair(array, 0.0, False)
+                name: (*_pair(array, 0.0, 0.0), tf.Variable(tf.constant(False)))
                 for name, array in sample.named(sample.imputable).items()
             }
             self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
@@ -61,14 +63,20 @@ class Gate:
         self._opened.close()
         self.is_open = False
 
-    def fill(self, fills: Mapping[str, tuple[float, ...]]) -> None:
-        """Fill non-finite cells with these numbers, one per feature, from the next step on; other
-        inputs pass as they are.
+    def fill(
+        self,
+        fills: Mapping[str, tuple[float, ...]],
+        missing_values: Mapping[str, tuple[float, ...]] = MappingProxyType({}),
+    ) -> None:
+        """Fill non-finite cells, and those that hold the missing value of their feature, with these
+        numbers, one per feature, from the next step on; other inputs pass as they are.
         """
-        for name, (fill, imputing) in self._fills.items():
+        for name, (fill, missing, imputing) in self._fills.items():
             imputing.assign(name in fills)
             if name in fills:
-                fill.assign(np.reshape(np.asarray(fills[name], "float32"), np.shape(fill)))
+                numbers = (fills[name], missing_values.get(name, fills[name]))
+                for variable, given in zip((fill, missing), numbers, strict=True):
+                    variable.assign(np.reshape(np.asarray(given, "float32"), np.shape(fill)))
 
     def set(self, inputs: Mapping[str, Affine | Power], targets: TargetScaling | None) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
@@ -93,8 +101,9 @@ class Gate:
     def _filled(self, name: str | None, leaf: tf.Tensor | None) -> tf.Tensor | None:
         if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
             return leaf
-        fill, imputing = self._fills[name]
-        return tf.where(imputing & ~tf.math.is_finite(leaf), tf.cast(fill, leaf.dtype), leaf)
+        fill, missing, imputing = self._fills[name]
+        hole = ~tf.math.is_finite(leaf) | (leaf == tf.cast(missing, leaf.dtype))
+        return tf.where(imputing & hole, tf.cast(fill, leaf.dtype), leaf)
 
     def _scaled(self, name: str | None, leaf: tf.Tensor | None) -> Any:
         if name not in self._inputs or leaf is None:
@@ -124,10 +133,7 @@ class Gate:
         return result
 
 
-def _pair(array: np.ndarray, number: float, other: float | bool) -> tuple[tf.Variable, tf.Variable]:
-    """Return variables for a number per feature of `array`, and for another of them, or
-    for a switch.
-    """
+def _pair(array: np.ndarray, number: float, other: float) -> tuple[tf.Variable, tf.Variable]:
+    """Return variables for a number per feature of `array`, and for another of them."""
     per_feature = tf.zeros(array.shape[1:][-1:])
-    second = tf.constant(other) if isinstance(other, bool) else per_feature + other
-    return tf.Variable(per_feature + number), tf.Variable(second)
+    return tf.Variable(per_feature + number), tf.Variable(per_feature + other)

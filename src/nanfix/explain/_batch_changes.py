@@ -1,5 +1,6 @@
 """Batches with one cause taken away: brought to unit scale, or without values that lie far out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,25 @@ def with_known_targets(batch: "Batch", codes: tuple[float, ...], instead: float)
 
     x, y, weight = unpacked(batch)
     return repacked(batch, x, tree.map_structure(known, y), weight)
+
+
+def with_known_inputs(
+    batch: "Batch", filled: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]]
+) -> "Batch":
+    """Return a batch with a usual number in the place of each that stands for a missing value.
+
+    Args:
+        filled: by index of the input what stands for a missing value of each feature, and what is
+            usual for it.
+    """
+    x, y, weight = unpacked(batch)
+    leaves = tree.flatten(x)
+    for index, (missing, usual) in filled.items():
+        leaf = leaves[index]
+        if is_dense(leaf):
+            coded = leaf == tf.cast(missing, leaf.dtype)
+            leaves[index] = tf.where(coded, tf.cast(usual, leaf.dtype), leaf)
+    return repacked(batch, tree.pack_sequence_as(x, leaves), y, weight)
 
 
 def drawn_in(batch: "Batch", usual: tuple[tuple[int, Affine], ...]) -> "Batch":

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nanfix.explain.codes import LOWEST, codes
+
 CELLS = 1 << 22  # looked at, of an array
-REPEATED = 3  # times at least, a code stands in a column; once or twice is an outlier
-DISTINCT = 3  # values at least, a column has beside a code; two may be classes
-# What NaN, a missing date and the like become as an integer.
-LOWEST = {float(np.iinfo(kind).min): kind for kind in ("int32", "int64")}
 # Seconds since 1970, of 1985 and of 2050: what is measured seldom lies between them in every row.
 FIRST, LAST = 473_385_600.0, 2_524_608_000.0
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
@@ -41,27 +39,6 @@ def _codes(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
         else:
             words = f"{value:.7g} in several rows, far from all others: a code for a missing value?"
         yield words, columns
-
-
-def codes(table: np.ndarray) -> dict[float, tuple[int, ...]]:
-    """Return the values of a table (rows, features) that stand in several rows, farther from all
-    others than these are from each other, each with the columns in which they do.
-    """
-    found: dict[float, list[int]] = {}
-    for sign in (1.0, -1.0):
-        turned = sign * table
-        lowest = np.nanmin(turned, axis=0)
-        others = np.where(turned > lowest, turned, np.nan)
-        alone = np.isnan(others).all(axis=0)
-        others[:, alone] = 0.0
-        nearest, farthest = np.nanmin(others, axis=0), np.nanmax(others, axis=0)
-        apart = (nearest - lowest > farthest - nearest) & (farthest > nearest)
-        often = (turned == lowest).sum(axis=0) >= REPEATED
-        for column in np.flatnonzero(apart & often):
-            values = others[:, column]
-            if len(np.unique(values[~np.isnan(values)])) >= DISTINCT:
-                found.setdefault(float(sign * lowest[column]), []).append(int(column))
-    return {value: tuple(columns) for value, columns in found.items()}
 
 
 def _overflowed(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:

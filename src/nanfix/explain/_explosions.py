@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nanfix.explain.audit import Audit
+from nanfix.explain.codes import each_code, in_words
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import LARGE, Growth, is_steep
@@ -22,6 +23,7 @@ from nanfix.records.diagnosis import Finding, Phase
 
 # Weights of causes that a rerun has settled; those that have to be taken away together come first.
 LEAST_CHANGE = 0.96
+CODED = 0.89  # what is no measured number is a fault, whether or not it is the only one
 ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 
@@ -66,6 +68,7 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
         yield from _needed_together(evidence)
     yield _learning_rate(growth, tried)
     yield from constants(evidence)
+    yield from _codes(evidence)
     for rerun, cause in (
         (tried.forgotten, Cause.STALE_MOMENTS),
         (tried.coded, Cause.CODED_TARGET),
@@ -92,6 +95,14 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
             )
         steep = growth.gradient_rise > STEEP
         yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, words, refuted=not steep)
+
+
+def _codes(evidence: Evidence) -> Iterator[Finding]:
+    """Numbers in the inputs that stand for a missing value."""
+    codes = each_code(evidence.run.sample)
+    if codes:
+        words = f"{in_words(codes)} in several rows, far from all others"
+        yield _settled(Cause.CODED_INPUT, words, CODED, (evidence.tried.coded_inputs, LEAST_CHANGE))
 
 
 def constants(evidence: Evidence) -> Iterator[Finding]:
@@ -146,6 +157,7 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     sizes = {
         Cause.OUTLIER: float("inf"),
         Cause.CODED_TARGET: float("inf"),
+        Cause.CODED_INPUT: float("inf"),
         Cause.BAD_INITIALIZATION: growth.loudest[1] if growth.loudest else 1.0,
         Cause.UNSCALED_INPUT: audit.input_scale,
         Cause.UNSCALED_TARGET: audit.target_scale,

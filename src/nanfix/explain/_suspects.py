@@ -15,12 +15,21 @@ from nanfix.explain._batch_changes import (
     input_moments,
     of_unit_scale,
     target_moments,
+    with_known_inputs,
     with_known_targets,
 )
 from nanfix.explain._interventions import Intervention, constants_in_range, together
 from nanfix.explain._rerunner import Course, Rerunner
 from nanfix.explain._signal import assign, fitting_weights
 from nanfix.explain.audit import Audit
+from nanfix.explain.codes import (
+    each_code,
+    in_words,
+    medians,
+    missing_values,
+    target_codes,
+    without_codes,
+)
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.growth import LARGE, is_steep
 from nanfix.explain.oddities import (
@@ -28,7 +37,6 @@ from nanfix.explain.oddities import (
     USUAL_DEVIATIONS,
     bands,
     outlying_share,
-    target_codes,
     usual,
 )
 from nanfix.model.activations import activation_name, activation_of, change_activation
@@ -59,9 +67,10 @@ def changes_for(
     run, audit = suspected.run, suspected.audit
     sample = usual(run.sample)
     changes: dict[Cause, Intervention] = {}
-    outlying = outlying_share(run.sample)
+    known = without_codes(run.sample)
+    outlying = outlying_share(known)
     if 0.0 < outlying <= FEW:
-        band = bands(run.sample, USUAL_DEVIATIONS)
+        band = bands(known, USUAL_DEVIATIONS)
         changes[Cause.OUTLIER] = Intervention(
             f"with the values of {outlying:.1%} of the rows drawn in", lambda b: drawn_in(b, band)
         )
@@ -69,8 +78,19 @@ def changes_for(
     if coded:
         median = float(np.nanmedian(np.concatenate([y.ravel() for y in sample.targets])))
         changes[Cause.CODED_TARGET] = Intervention(
-            f"with usual targets in the place of {' and '.join(f'{code:g}' for code in coded)}",
+            f"with usual targets in the place of {in_words(coded)}",
             lambda b: with_known_targets(b, coded, median),
+        )
+    missing = missing_values(run.sample)
+    if missing:
+        arrays = dict(zip(run.sample.names, known.inputs, strict=True))
+        filled = {
+            run.sample.names.index(name): (numbers, medians(arrays[name]))
+            for name, numbers in missing.items()
+        }
+        changes[Cause.CODED_INPUT] = Intervention(
+            f"with usual inputs in the place of {in_words(each_code(run.sample))}",
+            lambda b: with_known_inputs(b, filled),
         )
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
@@ -116,6 +136,7 @@ def jointly(
     alone = {
         Cause.OUTLIER: found.drawn_in,
         Cause.CODED_TARGET: found.coded,
+        Cause.CODED_INPUT: found.coded_inputs,
         Cause.OPTIMIZER_CONSTANT: found.constants,
         Cause.UNSCALED_INPUT: found.inputs,
         Cause.UNSCALED_TARGET: found.targets,

@@ -54,8 +54,8 @@ class Counterfactuals:
     From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the
     mildest learning rate with which the run learns, or at least stays finite, else the lowest
     tried; `no_update` says whether weights left alone stay finite; `drawn_in` has outlying values
-    moved to where values are usual, `coded` usual targets in the place of codes,
-    `forgotten` an optimizer that remembers no earlier training.
+    moved to where values are usual, `coded` usual targets in the place of codes, `coded_inputs`
+    usual inputs, `forgotten` an optimizer that remembers no earlier training.
     At the failing step: the same batch on the `initial` weights; how many of the `others` tried
     fail on the failing weights; the batch without its suspicious rows (`clean`); in
     `full_precision`; compiled `without_xla`. `relative` says whether only the differences of the
@@ -75,6 +75,7 @@ class Counterfactuals:
     weights: Rerun | None = None
     drawn_in: Rerun | None = None
     coded: Rerun | None = None
+    coded_inputs: Rerun | None = None
     forgotten: Rerun | None = None
     activation: Rerun | None = None
     no_update: bool | None = None

@@ -135,6 +135,11 @@ def _sample(
         whole=whole,
         quantities=quantities,
         names=names,
+        mask_values=frozenset(
+            float(layer.mask_value)
+            for _, layer in walk(model)
+            if isinstance(layer, keras.layers.Masking)
+        ),
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
     )
 

@@ -10,7 +10,8 @@ import numpy as np
 from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
-from nanfix.explain._encodings import codes, encodings
+from nanfix.explain._encodings import encodings
+from nanfix.explain.codes import without_codes
 from nanfix.model.crossentropies import PROBABILITIES, Targets, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
@@ -25,7 +26,6 @@ FAR, FAR_OUT, USUAL_DEVIATIONS = 50.0, 1000.0, 10.0
 # Times the median magnitude of a column. One scale for so wide a range leaves most of its values
 # within 1e-4 of each other, where a network tells them apart no more.
 HUGE_RANGE = 1e4
-BEYOND = 10.0  # times the greatest of all other targets, a code can be no measured value
 FEW = 0.05  # share of the rows: outliers are at most so many; more are how the data are
 # Standard deviations in a median absolute deviation, for normally distributed values.
 DEVIATION = 1.4826
@@ -163,36 +163,6 @@ def outlying_share(sample: Sample) -> float:
     return 1.0 - float(
         keep(RowFilter(bands=bands(sample, FAR_OUT)), sample.inputs, sample.targets).mean()
     )
-
-
-def target_codes(sample: Sample) -> tuple[float, ...]:
-    """Return the numbers in the targets that can only stand for what is not known: they stand there
-    several times, and are far greater than all others.
-    """
-    found = set()
-    for array in sample.targets:
-        if array.dtype.kind not in "fi" or not array.size:
-            continue
-        table = feature_table(array)
-        for code, columns in codes(np.where(np.isnan(table), 0.0, table)).items():
-            others = np.where(table == code, np.nan, np.abs(table))[:, columns]
-            if abs(code) > BEYOND * np.nanmax(others):
-                found.add(float(f"{code:.8g}"))  # as float32 has it
-    return tuple(sorted(found))
-
-
-def without_codes(sample: Sample) -> Sample:
-    """Return the sample with the median of the others in the place of each code in the targets."""
-    found = target_codes(sample)
-    if not found:
-        return sample
-    targets = []
-    for array in sample.targets:
-        coded = np.isin(array.astype("float32"), np.asarray(found, "float32"))
-        known = array[~coded]
-        median = np.nanmedian(known) if known.size else 0
-        targets.append(np.where(coded, median, array).astype(array.dtype))
-    return replace(sample, targets=tuple(targets))
 
 
 def usual(sample: Sample) -> Sample:

@@ -272,7 +272,11 @@ def _on_other_numbers(
 ) -> Counterfactuals:
     """Draw in what lies far out, and bring inputs and targets to unit scale."""
     sample = usual(run.sample)
-    for cause, name in ((Cause.OUTLIER, "drawn_in"), (Cause.CODED_TARGET, "coded")):
+    for cause, name in (
+        (Cause.OUTLIER, "drawn_in"),
+        (Cause.CODED_TARGET, "coded"),
+        (Cause.CODED_INPUT, "coded_inputs"),
+    ):
         change = changes.get(cause)
         if change is not None:
             rerun = rerunner.rerun(change.words, course, of_batch=change.of_batch)

@@ -48,8 +48,9 @@ class Sample:
     known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
     `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
-    `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
-    rows that the model takes, None where it takes any.
+    `mask_values` are the numbers by which Masking layers know what is missing. `target_names` are
+    the keys of targets that are given in a dict. `rows_at_once` is the number of rows that the
+    model takes, None where it takes any.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -63,6 +64,7 @@ class Sample:
     quantities: tuple[bool, ...] = ()
     unfilterable: str | None = None
     names: tuple[str | None, ...] = ()
+    mask_values: frozenset[float] = frozenset()
     target_names: frozenset[str] = frozenset()
     rows_at_once: int | None = None
 
@@ -89,7 +91,9 @@ class Sample:
 
     def named(self, marks: Sequence[bool]) -> dict[str, np.ndarray]:
         """Return by name the inputs that are marked, as `scalable` and `imputable` mark them."""
-        given = zip(self.names, self.inputs, marks or (False,) * len(self.inputs), strict=True)
+        count = len(self.inputs)
+        names, marks = self.names or (None,) * count, marks or (False,) * count
+        given = zip(names, self.inputs, marks, strict=True)
         return {name: array for name, array, marked in given if marked and name is not None}
 
 

@@ -40,7 +40,8 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
     }
     fill = None
     if change.fill is not None:
-        fill = source.vectors({"FILL": change.fill}, uses=1 if validation is None else 2)
+        numbers = {"FILL": change.fill, **({"MISSING": change.missing} if change.missing else {})}
+        fill = source.vectors(numbers, uses=1 if validation is None else 2)
     lines: list[str] = []
     new = _cleaned(source, change, named, lines, "keep", fill)
     if change.batch_rows is not None:
@@ -213,7 +214,10 @@ def _weighed(
 
 
 def _filled(source: Source, x: str, fill: Mapping[str, str]) -> str:
-    return source.written(f"np.where(np.isfinite({x}), {x}, FILL)", fill)
+    known = f"np.isfinite({x})"
+    if "MISSING" in fill:
+        known = f"{known} & ({x} != np.float32(MISSING))"
+    return source.written(f"np.where({known}, {x}, FILL)", fill)
 
 
 def _inside(source: Source, band: Band, name: str) -> str:

@@ -140,7 +140,7 @@ class Source:
         """
         written = {}
         for name, values in numbers.items():
-            texts = [f"{value:.7g}" for value in values]
+            texts = [_digits(value) for value in values]
             if len(texts) <= INLINE and uses == 1:
                 written[name] = f"[{', '.join(texts)}]"
             else:
@@ -195,3 +195,9 @@ class Source:
             callee.removesuffix("Cell"),
             OTHER_NAMES.get(callee, callee),
         }
+
+
+def _digits(value: float) -> str:
+    """Return a number to seven digits, or, where it has more, to nine, which tell a float32."""
+    text = f"{value:.7g}"
+    return text if float(text) == value else f"{value:.9g}"

@@ -42,6 +42,15 @@ class Cause(Enum):
         ),
         "Leave what is not known out of the loss, and keep the rest of the row.",
     )
+    CODED_INPUT = (
+        "coded-input",
+        "the inputs hold a code for a missing value",
+        (
+            "a number such as -999, 1e20 or -9.2e18 (a missing date as an integer) stands in a "
+            "column again and again, far from all others; `loss: nan`, or one that does not fall"
+        ),
+        "Put a hole in the place of the code, and fill it (median of the column) inside the model.",
+    )
     NONFINITE_WEIGHT = (
         "nonfinite-weight",
         "the sample weights contain NaN or inf",

@@ -43,10 +43,10 @@ class RowsChange(PlacedChange):
     unknown targets with 0; the fields are those of RowFilter.
 
     `finite` are the parts in which every number has to be finite, `fill` what takes the place of
-    one that is not; `instead` says that a layer is to fill them, and this only where that has no
-    place. `validation_arrays` is the number of arrays in the validation data, `renumber` says that
-    the keys of class_weight are labels as given. `dataset` says that the data, and those for
-    validation, are tf.data pipelines of batches.
+    one that is not, or that is the one of its feature in `missing`; `instead` says that a layer is
+    to fill them, and this only where that has no place. `validation_arrays` is the number of arrays
+    in the validation data, `renumber` says that the keys of class_weight are labels as given.
+    `dataset` says that the data, and those for validation, are tf.data pipelines of batches.
     """
 
     kind: Literal["rows"] = "rows"
@@ -59,6 +59,7 @@ class RowsChange(PlacedChange):
     batch_rows: int | None = None
     shares: bool = False
     fill: list[float] | None = None
+    missing: list[float] = Field(default_factory=list)
     instead: bool = False
     unknown: UnknownTargets | None = None
     validation_arrays: int = 0
@@ -75,13 +76,14 @@ class RowsChange(PlacedChange):
 
     def joined(self, later):
         """The holes are filled of what is kept."""
-        filled = {"fill": self.fill, "instead": self.instead, "unknown": self.unknown}
+        names = ("fill", "missing", "instead", "unknown")
+        filled = {name: getattr(self, name) for name in names}
         return later.model_copy(update=filled)
 
     @property
     def without_stand_in(self) -> "RowsChange | None":
         """This change where a layer fills the holes: None where nothing is left of it."""
-        left = self.model_copy(update={"fill": None, "instead": False})
+        left = self.model_copy(update={"fill": None, "missing": [], "instead": False})
         empty = RowsChange(fit=self.fit)
         kept = {"edits": self.edits, "validation_arrays": self.validation_arrays}
         return None if left == empty.model_copy(update=kept) else left

@@ -1,0 +1,67 @@
+"""Fill what stands for a missing value in the inputs with a usual value of its feature."""
+
+from nanfix.changes.scaling import Scaling
+from nanfix.explain.codes import each_code, medians, missing_values, with_holes
+from nanfix.records.cause import Cause
+from nanfix.remedies.strategy import Strategy, Tier
+
+
+class ImputeCodes(Strategy):
+    """Replace a number that stands for a missing value, such as -999 or 1e20, by the median of the
+    others in its feature, inside the model; NaN and inf too.
+
+    Such a number stands several times in its feature, and is over ten times as great as all others
+    there, or is what a missing date or NaN becomes as an integer. Other features keep it. Features
+    are the last axis: columns of a table. The imputation is part of the model, which goes on taking
+    raw inputs. Does not help where a code is no farther away than measured values, nor where it
+    tells more than the other features do, and is not for a model with a `call` of its own, into
+    which nothing can be put.
+
+    Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 4.2;
+    sklearn.impute.SimpleImputer and its `missing_values`.
+    """
+
+    name = "impute-codes"
+    tier = Tier.DATA
+    treats = frozenset({Cause.CODED_INPUT, Cause.UNSCALED_INPUT})
+    keeps_weights = False
+    reference = (
+        "Little & Rubin (2019), Statistical Analysis with Missing Data; "
+        "sklearn.impute.SimpleImputer"
+    )
+
+    def refusal(self, diagnosis, run, plan):
+        if plan.of(Scaling).missing_values:
+            return "what stands for a missing value is filled already"
+        if not any(run.sample.imputable):
+            return "nothing can be put in front of the model"
+        return None if each_code(run.sample) else "no number stands for a missing value"
+
+    def space(self, hp, diagnosis, run, plan):
+        missing = missing_values(run.sample)
+        known = with_holes(run.sample).named(run.sample.imputable)
+        return {
+            "missing_values": {name: list(numbers) for name, numbers in missing.items()},
+            "fills": {name: list(medians(known[name])) for name in missing},
+            "codes": list(each_code(run.sample)),
+        }
+
+    def apply(self, run, plan, *, missing_values, fills, codes):
+        # Which codes they are is for whoever reads the fix.
+        return plan.with_change(
+            Scaling(
+                fills={name: tuple(numbers) for name, numbers in fills.items()},
+                missing_values={name: tuple(numbers) for name, numbers in missing_values.items()},
+            )
+        )
+
+    def explain(self, params):
+        codes = " and ".join(f"{code:g}" for code in params["codes"])
+        return (
+            f"Fill {codes} in the inputs, which stands for a missing value, with the median of the "
+            "other values of the feature, inside the model."
+        )
+
+    def snippet(self, params):
+        lines = [f"X = np.where(X == {code:.9g}, np.nan, X)" for code in params["codes"]]
+        return "\n".join([*lines, "X = np.where(np.isnan(X), np.nanmedian(X, axis=0), X)"])
