@@ -1,13 +1,14 @@
 """Scale the inputs to unit size, so that every feature pulls on the weights equally hard."""
 
 import numpy as np
-from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from nanfix.changes.maps import Affine, Power
 from nanfix.changes.scaling import Scaling
 from nanfix.explain.codes import with_holes
 from nanfix.records.cause import Cause
-from nanfix.records.features import feature_table, short
+from nanfix.records.features import feature_table, short, some_cells
+from nanfix.records.powers import yeo_johnson_exponents
 from nanfix.remedies.strategy import Strategy, Tier
 
 
@@ -112,15 +113,15 @@ def byte_scaling(array: np.ndarray) -> Affine:
 
 def robust_scaling(array: np.ndarray) -> Affine:
     """Return median and interquartile range of each feature; non-finite cells are left out."""
-    table = feature_table(array)
-    center = np.asarray(RobustScaler().fit(table).center_, "float64")
-    iqr = np.subtract(*np.nanpercentile(table, [75, 25], axis=0))
+    table = feature_table(some_cells(array))
+    low, center, high = _percentiles(table, [25, 50, 75])
+    iqr = high - low
     return _affine(center, np.where(iqr > 1e-12 * np.abs(center), iqr, np.nanstd(table, axis=0)))
 
 
 def standard_scaling(array: np.ndarray) -> Affine:
     """Return mean and standard deviation of each feature; non-finite cells are left out."""
-    scaler = StandardScaler().fit(feature_table(array))
+    scaler = StandardScaler().fit(feature_table(some_cells(array)))
     return _affine(np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_)))
 
 
@@ -132,16 +133,15 @@ def power_scaling(array: np.ndarray) -> Power:
     feature without negative values is measured by a small one of its own, any other by
     median and interquartile range.
     """
-    table, robust = feature_table(array), robust_scaling(array)
+    table, robust = feature_table(some_cells(array)), robust_scaling(array)
     positive = (np.nanmin(table, axis=0) >= 0) & (table > 0).any(axis=0)
     above = np.where(positive & ~(table > 0), np.nan, table)
-    small = np.nanpercentile(above, SMALL, axis=0)
+    (small,) = _percentiles(above, [SMALL])
     first = _affine(np.where(positive, 0.0, robust.center), np.where(positive, small, robust.scale))
-    scaled = (table - first.center) / first.scale
-    with np.errstate(all="ignore"):
-        power = PowerTransformer(standardize=False).fit(scaled)
-        transformed = np.asarray(power.transform(scaled))
-    return Power(first, short(np.asarray(power.lambdas_)), standard_scaling(transformed))
+    exponents = short(yeo_johnson_exponents((table - first.center) / first.scale))
+    same = Affine((0.0,) * len(exponents), (1.0,) * len(exponents))
+    powers = np.asarray(Power(first, exponents, same)(table))
+    return Power(first, exponents, standard_scaling(powers))
 
 
 SCALERS = {
@@ -150,6 +150,13 @@ SCALERS = {
     "standard": standard_scaling,
     "power": power_scaling,
 }
+
+
+def _percentiles(table: np.ndarray, shares: list[float]) -> np.ndarray:
+    """Return these percentiles of the known values of each feature, shape (shares, features)."""
+    # numpy goes through the columns one by one where some values may be unknown.
+    taken = np.nanpercentile if np.isnan(table).any() else np.percentile
+    return taken(table, shares, axis=0)
 
 
 def _affine(center: np.ndarray, scale: np.ndarray) -> Affine:

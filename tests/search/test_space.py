@@ -4,3 +4,15 @@
 def test_candidates_and_values_stand_for_each_other(space):
     candidate = (("scale-inputs", 1), ("lower-learning-rate", 3))
     assert space.candidate(space.values(candidate)) == candidate
+
+
+def test_a_strategy_is_asked_once_for_what_a_candidate_means(space, monkeypatch):
+    """It may have to go through all of the data to say so."""
+    asked, strategy = [], space.strategies["scale-inputs"]
+    answer = strategy.space
+    monkeypatch.setattr(
+        type(strategy), "space", lambda self, *given: asked.append(0) or answer(*given)
+    )
+    candidate = (("lower-learning-rate", 2), ("scale-inputs", 1))
+    assert space.fix_of(candidate) == space.fix_of(candidate[::-1])
+    assert len(asked) == 1

@@ -2,6 +2,8 @@
 small.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -30,7 +32,7 @@ def signal_at_the_start(run: Run, recording: Recording) -> tuple[tuple[str, floa
     initial weights; empty where the model cannot be run eagerly. Leaves the newest snapshot.
     """
     restore(recording.initial)
-    found = _signal(run)
+    found = _signal(run, _rows(run))
     restore(recording.newest)
     return tuple(found.items())
 
@@ -49,8 +51,9 @@ def fitting_weights(run: Run) -> Weights:
             drawn, recurrent = keras.initializers.Orthogonal(seed=position), layer.recurrent_kernel
             recurrent.assign(drawn(recurrent.shape, dtype=recurrent.dtype))
             kernels.append(recurrent)
+    rows = _rows(run)
     for _ in range(TIMES):
-        if max(_signal(run).values(), default=0.0) <= KEPT:
+        if max(_signal(run, rows).values(), default=0.0) <= KEPT:
             break
         for kernel in kernels:
             kernel.assign(np.asarray(kernel) * SMALLER)
@@ -62,7 +65,14 @@ def assign(weights: Weights) -> None:
         kernel.assign(value)
 
 
-def _signal(run: Run) -> dict[str, float]:
+def _rows(run: Run) -> Any:
+    """Return the inputs of some rows, of unit scale."""
+    given = tree.map_structure(_whole, take_rows(run.sample.x, slice(0, ROWS)))
+    rows, *_ = of_unit_scale((given, None), inputs=input_moments(usual(run.sample)))
+    return rows
+
+
+def _signal(run: Run, rows: Any) -> dict[str, float]:
     found: dict[str, float] = {}
 
     def visit(operation: Operation) -> None:
@@ -73,8 +83,6 @@ def _signal(run: Run) -> dict[str, float]:
                 values = np.asarray(tensor).astype("float64")
                 found[operation.layer.name] = float(np.sqrt(np.mean(np.square(values))))
 
-    given = tree.map_structure(_whole, take_rows(run.sample.x, slice(0, ROWS)))
-    rows, *_ = of_unit_scale((given, None), inputs=input_moments(usual(run.sample)))
     try:
         with functions_run_eagerly(True), traced(visit):
             run.model(rows, training=False)

@@ -15,7 +15,7 @@ from nanfix.explain.codes import without_codes
 from nanfix.model.crossentropies import PROBABILITIES, Targets, crossentropy_of, takes_logits
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
-from nanfix.records.features import feature_table, short
+from nanfix.records.features import feature_table, short, some_cells
 
 CHUNK_ROWS = 65_536  # looked at in one go: 0.5 MB for each feature, in float64
 SAMPLED_ROWS = 4096  # of an array, from which the median and its deviation are taken
@@ -114,7 +114,7 @@ def look(array: np.ndarray) -> Columns:
     of its rows.
     """
     width = array.shape[-1] if array.ndim > 1 else 1
-    sample = finite(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])).reshape(-1, width)
+    sample = finite(some_cells(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])))
     center = np.median(sample, axis=0)
     spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
     usual = np.median(np.abs(sample), axis=0)
@@ -180,7 +180,7 @@ def usual(sample: Sample) -> Sample:
 
 
 def _band(array: np.ndarray, z: float) -> Affine:
-    table = feature_table(array)
+    table = feature_table(some_cells(array))
     center = np.nanmedian(table, axis=0)
     away = np.abs(table - center)
     spread = DEVIATION * np.nanmedian(away, axis=0)

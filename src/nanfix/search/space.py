@@ -4,7 +4,7 @@ that a candidate means.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras_tuner
@@ -40,6 +40,7 @@ class Space:
     run: Run
     plan: Plan
     refused: Mapping[str, str]
+    _fixes: dict[Candidate, Fix] = field(default_factory=dict, compare=False, repr=False)
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
         """Return the values by which keras-tuner knows a candidate."""
@@ -70,15 +71,19 @@ class Space:
         return self.fix_of(in_order(called, self.families))
 
     def fix_of(self, candidate: Candidate) -> Fix:
-        """Return the fix that a candidate means for this run."""
+        """Return the fix that a candidate means for this run. Its strategies are asked once: they
+        may go through all of the data for what they answer.
+        """
+        candidate = in_order(candidate, self.families)
+        if candidate not in self._fixes:
+            self._fixes[candidate] = self._asked_for(candidate)
+        return self._fixes[candidate]
+
+    def _asked_for(self, candidate: Candidate) -> Fix:
         hp = self.hyperparameters.copy()
         hp.values = self.values(candidate)
-        return self.fix(hp)
-
-    def fix(self, hp: keras_tuner.HyperParameters) -> Fix:
-        """Return the fix that the values in `hp` mean for this run."""
         fix, plan = Fix(), self.plan
-        for name, _ in self.candidate(hp.values):
+        for name, _ in candidate:
             with _scope(hp, name):
                 edit = Edit(name, self.strategies[name].space(hp, self.diagnosis, self.run, plan))
             plan = Fix((edit,)).plan(self.run, plan)

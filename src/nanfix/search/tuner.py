@@ -39,7 +39,8 @@ class ProbeTuner(StrictTuner):
             )
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> dict[str, float]:
-        record = self._judge(self._space.fix(trial.hyperparameters))
+        candidate = self._space.candidate(trial.hyperparameters.values)
+        record = self._judge(self._space.fix_of(candidate))
         write_text(self._path(trial.trial_id), str(tried_record(record)))
         if record.loss is None or record.verdict != "works":
             self.oracle.update_trial(
