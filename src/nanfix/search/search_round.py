@@ -55,6 +55,7 @@ class SearchRound:
         self._run, self._space, self._base_fix, self._folder = run, space, base_fix, folder
         self._judge, self._adoption, self._shared = judge, adoption, shared
         self._tiers = tiers
+        self._progress = Progress(shown=shows(run.data))
         self._baseline = judge.baselines.constant_or_inf
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
@@ -120,7 +121,9 @@ class SearchRound:
         proving = partial(
             prove, self._judge, fix, keep=data, baseline=self._baseline, deadline=deadline
         )
-        proof = self._run.net.attempt("proving a fix", proving, None, (OutOfTime,))
+        with self._progress as progress:
+            progress.proving(fix)
+            proof = self._run.net.attempt("proving a fix", proving, None, (OutOfTime,))
         if proof is None:
             self._unproved.append(fix)
             self._revised[candidate] = None
@@ -145,7 +148,7 @@ class SearchRound:
     def _found(self, budget: Budget) -> Found:
         """Search on, by the workers where there are any; without them where they fail."""
         failed = self._run.failed
-        with Progress(shown=shows(self._run.data)) as progress:
+        with self._progress as progress:
             go_on = partial(
                 search,
                 self._space,
