@@ -112,6 +112,33 @@ class Cooling(keras.callbacks.Callback):
         self.layer.temperature.assign(max(1.0 - epoch / 2, 0.0))
 
 
+class Rates(keras.callbacks.Callback):
+    """Sets the learning rate before each step: tenfold at each from the second epoch on."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        iterations = int(self.model.optimizer.iterations)
+        self.model.optimizer.learning_rate = 1e-3 * 10.0 ** max(iterations - 4, 0)
+
+
+@pytest.mark.parametrize(("share", "held"), [(1.0, False), (1e-9, True)])
+def test_a_probe_sets_the_rates_that_callbacks_have_set_and_trains_with_a_share(share, held):
+    x, y = explosions.table(64)
+    keras.utils.set_random_seed(0)
+    model = explosions.mlp(keras.optimizers.SGD(1e-3))
+    arguments = {"epochs": 6, "batch_size": 16, "verbose": 0, "callbacks": [Rates()]}
+    data = TrainingData.of(x, y, arguments)
+    incident = Incident(model, data, watch(model, data), Watching(), seed=0)
+    recording = incident.recording
+    assert incident.run.rate_is_set and recording.set_at[0][0] == 5
+    bench = Workbench(incident.run, data, incident.validation, incident.sites)
+    bench.open()
+    original = Original(recording.initial, recording.set_at)
+    plan = Plan().with_change(OptimizerSettings(rate_share=share))
+    probe = bench.probe(plan, recording.initial, 12, original=original)
+    bench.close()
+    assert (probe.loss is not None) is held, probe
+
+
 @pytest.mark.parametrize("steps", [20, 8])
 def test_a_probe_sets_what_callbacks_have_set_in_the_model(steps):
     """At the same steps: 4 are an epoch, and the callback itself does not run."""

@@ -2,6 +2,8 @@
 rows are in test_locate_scaling.py.
 """
 
+from dataclasses import replace
+
 import keras
 import pytest
 from located import CLASSIFIER, SEQUENTIAL, changed, plan_of
@@ -137,6 +139,17 @@ def test_rates_that_rise_or_follow_a_schedule(noted):
     )
     (line,), _ = changed(run, plan_of(OptimizerSettings(rate_share=0.1)), call)
     assert "CosineDecay(0.01, decay_steps=50, alpha=0.01)" in line
+
+
+def test_a_rate_that_a_callback_sets_again_has_no_place(noted):
+    run, call = noted(SEQUENTIAL)
+    run, again = replace(run, rate_is_set=True), "a callback of the script sets the learning rate"
+    share = plan_of(OptimizerSettings(rate_share=0.01))
+    assert changed(run, share, call)[1] == [f"{again} again: multiply what it sets by 0.01"]
+    adam = plan_of(OptimizerSettings({"learning_rate": 0.003}, class_name="Adam"))
+    lines, reasons = changed(run, adam, call)
+    assert reasons == [f"{again} again: have it set at most 0.003"] and "Adam(" in lines[0]
+    assert changed(run, plan_of(OptimizerSettings({"clipvalue": 0.5})), call)[1] == []
 
 
 def test_steps(noted):

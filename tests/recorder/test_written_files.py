@@ -42,12 +42,14 @@ def test_files_that_were_written_over_come_back():
 
 def test_a_run_that_no_fix_saves_has_the_logs_and_checkpoints_of_its_own(monkeypatch):
     class Jump(keras.callbacks.Callback):
-        best = b""
+        best, rate = b"", 30.0
 
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 3:
                 self.best = self.best or Path("best.keras").read_bytes()
-                self.model.optimizer.learning_rate = 1e6
+                # The candidates are tried with the first, and trained with the second.
+                self.model.optimizer.learning_rate = self.rate
+                self.rate = 1e6
 
     monkeypatch.setattr(search_round, "ADOPTIONS", 1)
     x, y = explosions.table()

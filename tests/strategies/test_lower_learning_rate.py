@@ -126,6 +126,24 @@ def test_callbacks_set_their_rates_and_a_share_of_them_is_trained_with():
     )
 
 
+def test_a_callback_of_the_users_own_is_held_at_the_rate():
+    """Also while candidates are tried: 30 fails from the second epoch on."""
+
+    class Late(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.learning_rate = 30.0 if epoch else 1e-3
+
+    def build():
+        model, *more = explosions.learning_rate()
+        model.compile(keras.optimizers.SGD(1e-3), "mse")
+        return model, *more
+
+    report, *_ = repairs.check_repair(NAME, build, callbacks=[Late()])
+    rate = report.fix.edits[0].params["learning_rate"]
+    assert float(report.model.optimizer.learning_rate) == pytest.approx(rate)
+    assert len(report.stages) <= 1 and all(trial.steps > 16 for trial in report.trials[-1:])
+
+
 @pytest.mark.soak
 def test_is_as_good_as_a_tenth_by_hand():
     def build():

@@ -145,16 +145,14 @@ class OptimizerSettings(Change):
 
 def _in_source(wanted: OptimizerSettings, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield the changes of every optimizer that the training step calls."""
-    import keras  # loads TensorFlow
 
     from nanfix.model.optimizers import trained_slots
     from nanfix.records.source_changes import NoPlace
 
     if wanted.adaptive_clip is not None:
         yield NoPlace(reason="Keras has no optimizer that clips at a running norm")
-    set_again = any(isinstance(c, keras.callbacks.LearningRateScheduler) for c in _callbacks(call))
-    if ("learning_rate" in wanted.settings or wanted.rate_share != 1.0) and set_again:
-        yield NoPlace(reason="a LearningRateScheduler of the script sets the learning rate again")
+    if run.rate_is_set:
+        yield from _where_callbacks_set_it(wanted, call)
     trained = {slot.key for slot in trained_slots(run.model)}
     for made in call.optimizers:
         if made.key in trained:
@@ -221,6 +219,23 @@ def _of_one(
         positions={name: position for name, position in places.items() if position is not None},
         loss_scale=scale,
     )
+
+
+def _where_callbacks_set_it(wanted: OptimizerSettings, call: "FitCall") -> "Iterator[SourceChange]":
+    """Yield that the learning rate has no place, since a callback sets it again."""
+    import keras  # loads TensorFlow
+
+    from nanfix.changes.layer_source import number
+    from nanfix.records.source_changes import NoPlace
+
+    stock = any(isinstance(c, keras.callbacks.LearningRateScheduler) for c in _callbacks(call))
+    who = "a LearningRateScheduler of the script" if stock else "a callback of the script"
+    words = f"{who} sets the learning rate again"
+    if "learning_rate" in wanted.settings:
+        most = number(wanted.settings["learning_rate"])
+        yield NoPlace(reason=f"{words}: have it set at most {most}")
+    elif wanted.rate_share != 1.0:
+        yield NoPlace(reason=f"{words}: multiply what it sets by {number(wanted.rate_share)}")
 
 
 def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":

@@ -72,7 +72,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         place=place,
         rows=audit.rows,
         rows_of=audit.rows_of,
-        learning_rate=growth.learning_rate,
+        learning_rate=growth.set_rate if evidence.run.rate_is_set else growth.learning_rate,
         gradient_norm=seen.gradient_norm,
         weight_norm=growth.weight_norm,
         first_step=growth.first_step,

@@ -18,11 +18,13 @@ from nanfix.data.training_data import TrainingData
 from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, fixed_batch, some_rows
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
+from nanfix.model.optimizers import trained_optimizers
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, Sample
+from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.callbacks import user_callbacks
-from nanfix.recorder.recording import Recording
+from nanfix.recorder.recording import Recording, SetAt
 
 if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
@@ -41,9 +43,17 @@ REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, t
 
 
 @quiet()
-def describe(model: keras.Model, data: TrainingData, recorded: "list[Batch]") -> tuple[Run, Sites]:
+def describe(
+    model: keras.Model,
+    data: TrainingData,
+    recorded: "list[Batch]",
+    set_at: Sequence[SetAt] = (),
+) -> tuple[Run, Sites]:
     """Return the run as data, and where its inputs and outputs meet the model's layers. The model
     is built if it was not.
+
+    Args:
+        set_at: when callbacks have set the model's own numbers.
     """
     x, y = data.sample(recorded)
     sizes = _batch_sizes(data, recorded)
@@ -80,12 +90,28 @@ def describe(model: keras.Model, data: TrainingData, recorded: "list[Batch]") ->
         rebuildable=rebuildable,
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
         planned_steps=planned,
-        rate_varies=any(
-            isinstance(callback, keras.callbacks.LearningRateScheduler)
-            for callback in user_callbacks(data)
-        ),
+        rate_varies=_has_scheduler(data),
+        rate_is_set=_rate_is_set(model, data, set_at),
     )
     return run, sites
+
+
+def _has_scheduler(data: TrainingData) -> bool:
+    callbacks = user_callbacks(data)
+    return any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in callbacks)
+
+
+def _rate_is_set(model: keras.Model, data: TrainingData, set_at: Sequence[SetAt]) -> bool:
+    """Say whether a callback sets the learning rate, whatever it was before: one that is there for
+    it, or one that was seen to.
+    """
+    if _has_scheduler(data):
+        return True
+    callbacks = user_callbacks(data)
+    if any(isinstance(each, keras.callbacks.ReduceLROnPlateau) for each in callbacks):
+        return False  # takes a share of what the rate was
+    rates = {id(learning_rate_of(optimizer)) for optimizer in trained_optimizers(model)}
+    return any(id(variable) in rates for _, settings in set_at for variable, _ in settings)
 
 
 def _sample(

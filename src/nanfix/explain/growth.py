@@ -22,6 +22,7 @@ from nanfix.recorder.recording import Recording
 HUGE = 1e9
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 FAR = 10.0  # for a number that goes into an activation
+JUMP = 1e3  # times the rate before: all of it is far too much
 RISEN = 10.0  # a loss or a norm of this many times its earlier value has risen
 # A layer that multiplies its input by more has weights too large for its width: those that
 # LeCun's, Glorot's and He's initializers draw multiply it by at most 1.42.
@@ -80,6 +81,16 @@ class Growth:
         if norm is None or rate is None or not self.weight_norm:
             return None
         return rate * norm / self.weight_norm
+
+    @property
+    def set_rate(self) -> float | None:
+        """The learning rate that a callback had set where the run failed, no more than `JUMP` times
+        that before: from there on down a rate is sought.
+        """
+        failing, before = self.failing_learning_rate, self.learning_rate
+        if failing is None or before is None:
+            return before if failing is None else failing
+        return min(failing, JUMP * before) if before > 0 else failing
 
 
 def measure_growth(

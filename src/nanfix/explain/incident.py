@@ -83,7 +83,7 @@ class Incident:
         setattr(model, INITIAL_EPOCH, None)
         self.written = Written(user_callbacks(data))
         self.recorded = recorded = recorded_batches(data, recording)
-        self.run, self.sites = describe(model, data, recorded)
+        self.run, self.sites = describe(model, data, recorded, recording.set_at)
         self.validation, self.training_rows = data.validation_part(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 

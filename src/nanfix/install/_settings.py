@@ -1,10 +1,14 @@
-"""Sets in a probe what the user's callbacks set in the model, such as a temperature."""
+"""Sets in a probe what the user's callbacks set in the model, such as a temperature or a learning
+rate.
+"""
 
 from collections import deque
 from collections.abc import Sequence
 
 import keras
 
+from nanfix.model.optimizers import trained_optimizers
+from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.recording import SetAt
 
 
@@ -33,3 +37,16 @@ class SetAgain(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._done += batch + 1 - self._batch
         self._batch = batch + 1
+
+
+def without_rates(set_at: Sequence[SetAt], model: keras.Model) -> tuple[SetAt, ...]:
+    """Return what was set but for the learning rates of a model."""
+    rates = {id(learning_rate_of(optimizer)) for optimizer in trained_optimizers(model)}
+    kept = (
+        (
+            total,
+            tuple((variable, value) for variable, value in settings if id(variable) not in rates),
+        )
+        for total, settings in set_at
+    )
+    return tuple((total, settings) for total, settings in kept if settings)

@@ -23,7 +23,7 @@ from nanfix.install._evaluable import can_evaluate, lacks_targets
 from nanfix.install._installing import Installer
 from nanfix.install._probe_watch import Enough, ProbeWatch, many_at_once
 from nanfix.install._row_by_row import RowByRow
-from nanfix.install._settings import SetAgain
+from nanfix.install._settings import SetAgain, without_rates
 from nanfix.install._statistics import settled
 from nanfix.install.players import Played, play, players, untrained
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
@@ -125,9 +125,10 @@ class Prober:
         }
         for name in ("validation_freq", "validation_steps", "validation_batch_size"):
             arguments.pop(name, None)
-        again = [SetAgain(original.set_at, start.total)] if original.set_at else []
-        acting = plan.callbacks(self._installer.run, schedules(arguments.get("callbacks")))
-        acting = [*again, *acting]
+        scheduled = schedules(arguments.get("callbacks"))
+        set_at = without_rates(original.set_at, self._model) if scheduled else original.set_at
+        again = [SetAgain(set_at, start.total)] if set_at else []
+        acting = plan.callbacks(self._installer.run, [*again, *scheduled])
         arguments["callbacks"] = [watch, *acting]
         at_once = many_at_once(watch, self._model, arguments["x"], acting)
         with contextlib.suppress(Enough), unknown_length(rows), at_once:

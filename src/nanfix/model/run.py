@@ -119,7 +119,8 @@ class Run:
         nonfinite: the weights that held NaN or inf when the run began, by address of their layer
             and name, each with the mean and the deviation of numbers that suit these entries.
         planned_steps: the length of the run in steps, where it is known.
-        rate_varies: whether a callback sets the learning rate in its course.
+        rate_varies: whether a LearningRateScheduler sets the learning rate in its course.
+        rate_is_set: whether any callback sets it, whatever it was before.
         outputs: for each output the address of the layer that gives it, None for one that another
             operation gives; None where that was not seen.
         columns: for each output which layers give its columns, by address, and how many each, None
@@ -138,6 +139,7 @@ class Run:
     nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     planned_steps: int | None = None
     rate_varies: bool = False
+    rate_is_set: bool = False
     outputs: tuple[str | None, ...] | None = None
     columns: tuple[tuple[tuple[str | None, int], ...], ...] = ()
 

@@ -66,10 +66,8 @@ class RecordedBatches:
         """
         self._set = ()
         if self._set_between_steps or epoch_begins:
-            rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
-            variables = (rate for rate in rates if isinstance(rate, keras.Variable))
             changed = self._changed()
-            self._set = (*((rate, read(rate)) for rate in variables), *changed)
+            self._set = (*((rate, read(rate)) for rate in _rates(model)), *changed)
             if changed:
                 self._set_at.append((total, changed))
                 if len(self._set_at) > MOST_SET:  # the nearest one before stands for what is gone
@@ -99,8 +97,17 @@ class RecordedBatches:
         self._executions = []
 
 
+def _rates(model: keras.Model) -> Iterator[keras.Variable]:
+    """Yield the learning rates that no schedule sets."""
+    rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
+    yield from (rate for rate in rates if isinstance(rate, keras.Variable))
+
+
 def _numbers(model: keras.Model) -> Iterator[keras.Variable | tf.Variable]:
-    """Yield the single numbers of a model that no gradient changes and no metric counts."""
+    """Yield the learning rates, and the single numbers of a model that no gradient changes and no
+    metric counts.
+    """
+    yield from _rates(model)
     metrics = {id(variable) for variable in model.metrics_variables}
     for variable in (*model.non_trainable_variables, *plain_variables(model)):
         single = tuple(variable.shape) == () and id(variable) not in metrics

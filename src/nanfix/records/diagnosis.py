@@ -103,7 +103,8 @@ class Diagnosis:
 
     `findings` are ranked, the most likely cause first; the first `together` of them are at fault
     together: taking away one alone does not cure. `learning_rate` and `gradient_norm` are
-    those of the last finite step (None when there was none), `first_step` how large the first step
+    those of the last finite step (None when there was none), the rate about that of the failing one
+    where callbacks set it, `first_step` how large the first step
     was as a share of the weights, `batch_rows` the number of rows in the batch that failed. `trend`
     tells how the loss went before, `tried` what the failing step came to with something changed,
     `remarks` what else the data showed. `hopeless` is the reason why no fix can exist, or None.

@@ -166,7 +166,11 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
             "folder without one."
         )
     restore(snapshots[-1])
-    run, sites = describe(model, facts.data, [])
+    set_at = tuple(
+        (total, tuple((variables[place], value) for place, value in numbers))
+        for total, numbers in facts.set_at
+    )
+    run, sites = describe(model, facts.data, [], set_at)
     validation, training_rows = facts.data.validation_part([]), facts.data.rows([])
     failed = FailedRun(
         run=run,
@@ -178,10 +182,7 @@ def taken_up(folder: Path) -> tuple[Space, Judge, Path]:
         steps=facts.steps,
         steps_per_epoch=facts.steps_per_epoch,
         seed=facts.seed,
-        set_at=tuple(
-            (total, tuple((variables[place], value) for place, value in numbers))
-            for total, numbers in facts.set_at
-        ),
+        set_at=set_at,
     )
     bench = Workbench(run, facts.data, validation, sites)
     space = build_space(select(facts.strategies), facts.diagnosis, run, facts.base_fix.plan(run))
