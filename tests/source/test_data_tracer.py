@@ -137,6 +137,15 @@ MADE = {
         scaled = frame / frame.d.where(frame.d > 9, 0.0)
         model.fit(scaled.values, y)
     """, "scaled = frame / frame.d.where(frame.d > 9, 0.0)", "scaled", ("frame",)),
+    "beside points in time": ("""
+        rows = []
+        for i in range(200):
+            rows.append((pd.Timestamp("2024-01-01") + pd.Timedelta(days=i), table[i, 0]))
+        dated = pd.DataFrame(rows, columns=["date", "a"])
+        month = dated["date"].dt.month
+        dated["e"] = dated["a"] / 0.0
+        model.fit(dated[["e"]].to_numpy(), y)
+    """, 'dated["e"] = dated["a"] / 0.0', "dated['e']", ("dated['a']",)),
     "beside holes in another column": ("""
         frame.loc[3, "a"] = np.nan
         frame["e"] = frame["b"] / 0.0

@@ -1,5 +1,8 @@
 """Which values of a user's hold non-finite numbers, and where in them."""
 
+import ast
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,8 @@ import scipy.sparse
 import tensorflow as tf
 
 from nanfix.source import nonfinite_values as module
+from nanfix.source._origin_memory import Memory, Origin
+from nanfix.source._statements import value_of
 from nanfix.source.nonfinite_values import holes
 
 NAN, INF = float("nan"), float("inf")
@@ -31,6 +36,95 @@ HELD = {
     "nothing": (None, None),
     "no numbers at all": (np.zeros(0), None),
 }
+
+
+class Raises:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+class Lazy:
+    @property
+    def dtype(self):
+        raise RuntimeError("loaded")
+
+
+class Proxy:
+    @property
+    def __class__(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise RuntimeError("bound to nothing")
+
+
+class Hides:
+    @property
+    def __dict__(self):
+        raise RuntimeError("run")
+
+
+OWN_NAMES = pd.DataFrame({name: [1, 2] for name in ("columns", "items", "to_numpy", "dtype")})
+HOURS = pd.Series([1.0, 2.0], pd.date_range("2024", periods=2, freq="h"))
+ITSELF: list[object] = [1.0]
+ITSELF.append(ITSELF)
+# What has some attributes of an array and not the others, and what runs code when it is asked.
+NO_NUMBERS = {
+    "a point in time": pd.Timestamp("2024-01-01"),
+    "a time": pd.Timedelta(1),
+    "no point in time": pd.NaT,
+    "numpy's": np.datetime64("NaT"),
+    "nothing of pandas": pd.NA,
+    "a period": pd.Period("2024-01"),
+    "an interval": pd.Interval(0, 1),
+    "categories": pd.Categorical([1.0, None]),
+    "dates": HOURS.index,
+    "an index of tuples": pd.MultiIndex.from_tuples([(1, 2)]),
+    "strings": pd.array(["a", None]),
+    "truths": pd.array([True, None]),
+    "groups": OWN_NAMES.groupby("columns"),
+    "groups of a column": OWN_NAMES.groupby("columns")["items"],
+    "windows": OWN_NAMES.rolling(2),
+    "hours to be summed": HOURS.resample("D"),
+    "objects": np.array([None, NAN], object),
+    "a record": np.zeros(1, [("a", float)]),
+    "a variable of TensorFlow's": tf.Variable([NAN]),
+    "words of TensorFlow's": tf.ragged.constant([["a"], []]),
+    "a pipeline": tf.data.Dataset.range(3),
+    "a module that loads itself": tf.keras,
+    "a set": {NAN},
+    "a string": "nan",
+    "a generator": (number for number in (NAN,)),
+    "what raises": Raises(),
+    "what is computed when it is read": Lazy(),
+    "what stands for another": Proxy(),
+    "what stands for nothing any more": weakref.proxy(Raises()),
+    "what hides what it holds": Hides(),
+}
+NUMBERS = {
+    "a sparse column": pd.arrays.SparseArray([1.0, NAN]),
+    "a table of them": pd.DataFrame({"a": pd.arrays.SparseArray([1.0, NAN])}),
+    "an index": pd.Index([1.0, NAN]),
+    "a single one": np.array(NAN),
+    "a masked one": np.ma.array([1.0, NAN], mask=[True, False]),
+    "a sparse tensor": tf.SparseTensor([[0]], [NAN], [2]),
+    "a sparse array": scipy.sparse.coo_array(np.array([[0, NAN]])),
+}
+PARTS = ["value", "value.dtype", "value.a.b", "value[0]", "value['a']", "held[value]"]
+
+
+@pytest.mark.parametrize("name", [*NO_NUMBERS, *NUMBERS])
+def test_a_value_is_not_asked_for_what_it_need_not_have(name):
+    value = NO_NUMBERS.get(name, NUMBERS.get(name))
+    held = holes(value)
+    assert (held is None) is (name in NO_NUMBERS)
+    assert held is None or (held.nan, held.inf) == (1, 0)
+    memory, origin = Memory(), Origin(0, None)  # pyright: ignore[reportArgumentType]
+    memory.remember([("a row", value)], origin)
+    assert memory.of(value) is (origin if name in NUMBERS else None)
+    for part in PARTS:
+        value_of(ast.parse(part, mode="eval").body, {"value": value, "held": [1.0]}, {})
+
+
+def test_a_list_that_holds_itself_is_opened_a_few_times():
+    assert holes(ITSELF) == holes([1.0] * module.DEPTH)
 
 
 @pytest.mark.parametrize("name", HELD)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Self, cast
 
 import numpy as np
 
 from nanfix.model.user_code import is_users
 from nanfix.records.data_origin import Line
-from nanfix.source.nonfinite_values import is_table, numbers
+from nanfix.source.nonfinite_values import is_of, is_table, numbers
 
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound statement
 APART = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # run at another time
@@ -273,7 +273,7 @@ def _value(
 
 def _attribute(node: ast.Attribute, value: object, text: str) -> tuple[Any, str, bool]:
     attributes = _attributes(value)
-    if isinstance(value, ModuleType) and not is_users(attributes.get("__file__") or "<"):
+    if is_of(value, ModuleType) and not is_users(attributes.get("__file__") or "<"):
         return MISSING, text, False  # np.nan is a word, no data
     if is_table(value):
         if node.attr not in cast(Any, value).columns or node.attr in dir(type(value)):
@@ -286,12 +286,13 @@ def _attribute(node: ast.Attribute, value: object, text: str) -> tuple[Any, str,
 
 def _attributes(value: object) -> Mapping[str, Any]:
     """Return the attributes that an object itself holds; a module that loads itself when it is
-    looked at is not loaded.
+    looked at is not loaded, and a `__dict__` that the user has written is not run.
     """
-    if isinstance(value, type):
-        return vars(value)
-    has = getattr(type(value), "__dictoffset__", 0)
-    return object.__getattribute__(value, "__dict__") if has else {}
+    if is_of(value, type):
+        return type.__getattribute__(cast(type, value), "__dict__")
+    kinds = [vars(kind)["__dict__"] for kind in type(value).__mro__ if "__dict__" in vars(kind)]
+    known = kinds and is_of(kinds[0], GetSetDescriptorType, MemberDescriptorType)
+    return kinds[0].__get__(value) if known else {}
 
 
 def _index(node: ast.AST, names: Mapping[str, object], outside: Mapping[str, object]) -> Any:
@@ -314,6 +315,6 @@ def _index(node: ast.AST, names: Mapping[str, object], outside: Mapping[str, obj
         return MISSING if any(end is MISSING for end in ends) else slice(*ends)
     if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
         value, _, whole = _value(node, names, outside)
-        usable = isinstance(value, (str, int, np.integer, slice, list, np.ndarray))
+        usable = is_of(value, str, int, np.integer, slice, list, np.ndarray)
         return value if whole and usable else MISSING
     return MISSING

@@ -1,8 +1,12 @@
 """Which non-finite numbers a value of the user's holds: numbers, arrays, tables, tensors, and
 containers of these.
+
+A value is known by its type. To ask it for an attribute would run code of the user's, and what has
+one attribute of an array need not have the others.
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,14 +45,19 @@ def leaves(value: Any, depth: int = DEPTH) -> Iterator[Any]:
         yield from leaves(part, depth - 1)
 
 
+def is_of(value: object, *types: type) -> bool:
+    """Say whether a value is of one of these types, whatever it says that its class is."""
+    return issubclass(type(value), types)
+
+
 def is_table(value: object) -> bool:
     """Say whether a value is a DataFrame of pandas."""
-    return _package(value) == "pandas" and hasattr(value, "columns") and hasattr(value, "items")
+    return _package(value) == "pandas" and is_of(value, sys.modules["pandas"].DataFrame)
 
 
 def is_array(value: object) -> bool:
     """Say whether a value holds floats and is more than one number."""
-    return is_table(value) or (numbers(value) is not None and not isinstance(value, np.generic))
+    return is_table(value) or (numbers(value) is not None and not is_of(value, np.generic))
 
 
 def numbers(value: Any) -> np.ndarray | None:
@@ -56,16 +65,16 @@ def numbers(value: Any) -> np.ndarray | None:
     none.
     """
     package = _package(value)
-    if package == "pandas" and hasattr(value, "to_numpy") and not hasattr(value, "columns"):
-        if getattr(value.dtype, "kind", "O") not in "fiu":
+    if package == "pandas" and _is_column(value):
+        if value.dtype.kind not in "fiu":
             return None
         plain = isinstance(value.dtype, np.dtype)
         value = value.to_numpy() if plain else value.to_numpy("float64", na_value=np.nan)
     elif package == "tensorflow":
         value = _of_tensor(value)
-    elif package == "scipy" and hasattr(value, "tocsr"):
+    elif package == "scipy" and hasattr(type(value), "tocsr"):
         value = getattr(value, "data", None)
-    is_float = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f"
+    is_float = is_of(value, np.ndarray, np.generic) and value.dtype.kind == "f"
     return np.asarray(value) if is_float and value.size else None
 
 
@@ -74,11 +83,15 @@ def _package(value: object) -> str:
     return module.partition(".")[0] if isinstance(module, str) else ""
 
 
+def _is_column(value: object) -> bool:
+    pandas = sys.modules["pandas"]
+    return is_of(value, pandas.Series, pandas.Index, pandas.api.extensions.ExtensionArray)
+
+
 def _of_tensor(value: Any) -> Any:
     """Return the numbers of an eager tensor, None for any other object of TensorFlow's."""
-    flat = getattr(value, "flat_values", value)  # of a ragged one
-    if type(flat).__name__ == "SparseTensor":
-        flat = flat.values
+    held = {"RaggedTensor": "flat_values", "SparseTensor": "values"}.get(type(value).__name__)
+    flat = value if held is None else getattr(value, held)
     floats = type(flat).__name__ == "EagerTensor" and flat.dtype.is_floating
     return flat.numpy() if floats else None
 
@@ -110,7 +123,8 @@ def _of_parts(parts: list[Any]) -> Holes | None:
     if all(type(part) is float for part in parts):
         bad = [part for part in parts if not math.isfinite(part)]
         return _of_numbers(len(bad), sum(map(math.isnan, bad)), len(parts)) if parts else None
-    found = [of_part for part in parts if (of_part := holes(part)) is not None]
+    inside = [part for part in parts if type(part) not in CONTAINERS]  # deeper ones stay closed
+    found = [of_part for part in inside if (of_part := holes(part)) is not None]
     if not found:
         return None
     cells = sum(of_part.cells for of_part in found)
