@@ -267,6 +267,32 @@ def test_a_loss_that_does_not_look_at_the_targets_is_judged_as_before():
     assert report.outcome is Outcome.REPAIRED
 
 
+def of_directions(y, p):
+    """The likelihood of a von Mises distribution by hand; it overflows where it is narrow."""
+    narrow = ops.exp(p[:, 1:])
+    return ops.log(tf.math.bessel_i0(narrow)) - narrow * ops.cos(y - p[:, :1])
+
+
+def test_what_ends_worse_than_the_run_was_before_it_failed_is_no_repair():
+    """A share as the exponent keeps the loss finite, and what the run had learned out of reach."""
+    x, _ = explosions.table()
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(16, "tanh"), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.Adam(0.02), of_directions)
+    targets = (np.tanh(x[:, :1]) + 0.02 * x[:, 1:2]).astype("float32")
+    report = nanfix.fit(
+        model,
+        x,
+        targets,
+        strategies=["constrain-outputs"],
+        **{**explosions.ARGUMENTS, "epochs": 6},
+    )
+    assert [trial.verdict for trial in report.trials][:1] == ["works"]
+    assert report.outcome is Outcome.FINITE
+    assert "it is worse than the run was before it failed" in str(report)
+
+
 def test_an_output_without_life_is_no_repair():
     """The guard cuts the gradient, and the other output hides it: its loss goes down."""
     x, y = explosions.table()

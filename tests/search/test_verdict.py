@@ -10,6 +10,7 @@ from nanfix.search.verdict import (
     Begun,
     better_than,
     directions,
+    holds,
     same_for_all,
     shortfall,
     the_same,
@@ -46,6 +47,20 @@ def test_what_only_treats_the_data_need_not_be_better_than_a_constant_yet():
 def test_a_capped_loss_is_measured_against_the_same_cap():
     assert "the untrained model" in str(lacking(-16.1, begun=-16.1))
     assert lacking(-16.1, begun=-2.0) is None
+
+
+@pytest.mark.parametrize(("loss", "lost"), [(-0.2, False), (-0.05, True), (0.5, True)])
+def test_a_repair_ends_no_worse_than_the_run_was_before_it_failed(loss, lost):
+    """A loss that falls below 0 is measured by what the run had gained."""
+    found = lacking(loss, reached=-0.29)
+    assert (found is not None) is lost
+    assert not lost or "worse than the run was before it failed" in str(found)
+
+
+def test_what_a_run_had_reached_is_known_apart_from_noise():
+    assert holds(1.09, 1.0) and not holds(1.11, 1.0)
+    assert holds(1e-3, 1e-4, unlearned=0.7) and not holds(0.2, 1e-4, unlearned=0.7)
+    assert holds(5.0, math.inf) and holds(5.0, math.inf, unlearned=1.0)
 
 
 def test_no_output_may_be_given_up():

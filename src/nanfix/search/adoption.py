@@ -26,13 +26,14 @@ from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
 from nanfix.search._own_losses import BY_ITSELF, NOT_KNOWN, shortfall_by_itself
+from nanfix.search._own_reach import OwnReach
 from nanfix.search._proof import Proof
 from nanfix.search._reach import Reach, idle
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import (
-    WORSE,
     Begun,
     directions,
+    holds,
     moved,
     same_for_all,
     shortfall,
@@ -42,6 +43,10 @@ from nanfix.search.verdict import (
 AS_KERAS = (
     "The loss is not finite, but its gradient is: trained on as Keras does, the model is finite, "
     "as it is without nanfix. Look for rows whose loss is infinite whatever is predicted."
+)
+
+BETTER_BEFORE = (
+    "The last good state of the run is better than a training that stays finite: of that, {}."
 )
 
 UNPROVED = (
@@ -72,6 +77,7 @@ class Adoption:
         self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
         self._reached = run.detected.epoch  # of the latest training, from 1
         self._trained: list[Fix] = []
+        self._own_reach = OwnReach(run.recording.good, run.watched.history, bench)
         # The losses and fixes of trainings that held, but did not learn.
         self.finite: list[tuple[float, Fix]] = []
 
@@ -169,7 +175,8 @@ class Adoption:
     ) -> Report | None:
         run, stages = self._run, fix.stages(self._run.run)
         plan = (Plan(), *stages)[-1]
-        begun, before = self._judge.begun(plan), math.nan if learning else self._before()
+        begun, own = self._judge.begun(plan), self._own_reach
+        reached, kept = own.best(plan), own.kept(plan)
         try:
             began, after = self._train(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
@@ -179,15 +186,17 @@ class Adoption:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
         loss, figures = self._figures(after)
-        lacking, held_back = self._lacking(loss, figures, began, begun, of_data), ()
+        lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
+        held_back = ()
         lacking = lacking or self._diverged(after)
         if lacking is None:
             lacking, held_back = idle(began.reach, plan, run.net)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
-        lost = learning or not loss <= before + WORSE * abs(before)
+        lost = learning or not holds(loss, kept)
         if lacking not in (None, NOT_KNOWN) and lost:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
+            self._notes += [] if learning else [BETTER_BEFORE.format(lacking)]
             return None
         end(run.begun, after.history)
         run.begun = ()
@@ -238,6 +247,8 @@ class Adoption:
         figures: Mapping[str, float],
         began: _Began,
         begun: Begun,
+        *,
+        reached: float,
         of_data: bool,
     ) -> str | None:
         """Return what the trained model, which comes to these figures, lacks to be a repair; None
@@ -260,6 +271,7 @@ class Adoption:
             baselines,
             begun=begun.loss,
             directions=directions(figures),
+            reached=reached,
             of_data=of_data,
         )
         if lacking is not None:
@@ -303,12 +315,6 @@ class Adoption:
             return None
         looking = partial(Reach, self._bench)
         return self._run.net.attempt("looking at the first gradients", looking, None)
-
-    def _before(self) -> float:
-        """Return the loss of the run in its last good state; inf where that is not finite."""
-        with self._bench.prepared(Plan(), self._run.recording.good):
-            loss, _ = self._bench.validation()
-        return loss if math.isfinite(loss) else math.inf
 
     def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[_Began, Watched]:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where

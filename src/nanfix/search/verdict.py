@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LEARNED = 0.01  # a run has learned when it is better than the baselines by this share
 ROUNDING = 1e-4  # share by which the order of the rows alone changes a loss
 WORSE = 0.1  # an output or a metric that is worse than its baseline by this share is given up
+GIVEN_BACK = 0.1  # of what the failed run had gained, what ends further back is worse than that
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def shortfall(
     *,
     begun: float | None,
     directions: Mapping[str, str],
+    reached: float = math.inf,
     of_data: bool = False,
 ) -> str | None:
     """Return what a finite training lacks to be a repair; None when it lacks nothing.
@@ -85,6 +87,7 @@ def shortfall(
         figures: all that Keras reports of it there.
         begun: the loss of the untrained model under the same fix.
         directions: by the name of a metric "max" or "min", whichever is better.
+        reached: the lowest loss of the run that failed, while it was good.
         of_data: whether the fix only treats data, or weights, that the run was given: then the
             training is the user's own, and may be as slow as that.
     """
@@ -98,8 +101,24 @@ def shortfall(
         highest = baseline if of_data and baseline is not None else better_than(baseline)
         if loss >= highest:
             return f"it is no better than {what} (loss {loss:.4g}, that of {what} {baseline:.4g})"
+    known = [each for each in (begun, baselines.untrained, baselines.constant) if each is not None]
+    if not holds(loss, reached, min(known, default=math.inf)):
+        return (
+            f"it is worse than the run was before it failed (loss {loss:.4g}, that of the run "
+            f"{reached:.4g})"
+        )
     lost = None if of_data else _given_up(figures, baselines)
     return lost or _metrics_worse(figures, baselines.figures, directions)
+
+
+def holds(loss: float, reached: float, unlearned: float = math.inf) -> bool:
+    """Say whether a loss is as low as what the failed run had `reached`, apart from noise.
+
+    That is a share of the loss or of what the run had gained over the loss of what has learned
+    nothing, whichever is more: a loss that falls below 0 has no scale of its own.
+    """
+    gained = unlearned - reached if math.isfinite(unlearned) else 0.0
+    return loss <= reached + GIVEN_BACK * max(abs(reached), gained)
 
 
 def _given_up(figures: Mapping[str, float], baselines: Baselines) -> str | None:
