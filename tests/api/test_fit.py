@@ -109,6 +109,16 @@ def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
         nanfix.fit(model, x, y, budget=nanfix.Budget(trials=2), **arguments)
 
 
+def test_a_second_cause_in_the_very_step_is_found_and_what_did_nothing_is_left_out():
+    model, x, y, arguments = explosions.logarithm_on_two_lines()
+    strategies = ["guard-unsafe-operations", "rewrite-stably"]
+    report = nanfix.fit(model, x, y, strategies=strategies, **arguments)
+    assert report.outcome is Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == ["guard-unsafe-operations"] * 2
+    places = {edit.params["source"] for edit in report.fix.edits}
+    assert len(places) == 2 and np.isfinite(report.history["val_loss"]).all()
+
+
 @pytest.mark.soak  # the test before has the way; this one, which of two remedies is taken
 def test_a_second_cause_gets_the_remedy_with_which_the_run_learns_best():
     model, x, y, arguments = explosions.root_and_then_logarithm()

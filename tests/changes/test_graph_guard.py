@@ -1,5 +1,9 @@
 """Guards: the guarded operation and its gradient in exact numbers, and nothing else touched."""
 
+from contextlib import ExitStack
+from dataclasses import replace
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +11,10 @@ from guarding import E, guard_of, value_and_slope
 from keras import ops
 
 from nanfix.changes.domains_in_graph import IN_GRAPH
-from nanfix.changes.graph_guard import guarded
+from nanfix.changes.graph_guard import guarded, install
+from nanfix.model.addresses import walk
+from nanfix.model.operations import traced
+from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.domains import BASE, REGULAR, domain_of_base, kind_of_exponent
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
@@ -86,6 +93,31 @@ def test_value_and_gradient_at_the_edge(operation, function, x, value, slope, ji
     )
     np.testing.assert_allclose(found[0], value, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(found[1], slope, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("operation", "function", "x", "value", "slope"),
+    [case for case in CASES if case[2] != [-np.inf, np.inf, 3]],  # the product is kept otherwise
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_a_step_that_is_looked_at_eagerly_is_guarded_alike(operation, function, x, value, slope):
+    layer = keras.layers.Lambda(function)
+    guard, x = guard_of(operation, function), tf.constant(np.float32(x))
+    kinds: list[str] = []
+    with (
+        ExitStack() as guards,
+        functions_run_eagerly(True),
+        traced(lambda seen: kinds.append(seen.kind)),
+        tf.GradientTape() as tape,
+    ):
+        model = keras.Sequential([layer])
+        (address,) = (address for address, each in walk(model) if each is layer)
+        install(model, [replace(guard, layer=address)], guards)
+        tape.watch(x)
+        found = layer.call(x)
+    assert UNSAFE_OPERATIONS[operation].kind in kinds  # it is no graph, which hides them
+    np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(tape.gradient(found, x), slope, rtol=1e-3)
 
 
 def test_every_operation_has_a_case_and_every_domain_what_keeps_it_in_a_graph():

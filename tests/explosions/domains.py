@@ -252,3 +252,21 @@ def root_and_then_logarithm():
     model = keras.Model(inputs, layers.Dense(1)(root))
     model.compile(keras.optimizers.Adam(0.02), logarithmic)
     return model, x, abs(y) * 2.0, {**ARGUMENTS, "epochs": 12}
+
+
+def logarithm_on_two_lines():
+    """Guarding the logarithm of targets that are 0 on one line uncovers that on the next, in the
+    same step.
+    """
+    x, y = table()
+
+    def log_normal(y_true, y_pred):
+        error = ops.log(y_true) - y_pred
+        density = 0.5 * ops.square(error) + ops.log(y_true)
+        return ops.mean(density, axis=-1)
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(16, "relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), log_normal)
+    times = np.exp(y) * (np.arange(len(y)) % 25 > 0).reshape(-1, *[1] * (y.ndim - 1))
+    return model, x, times.astype("float32"), {**ARGUMENTS, "epochs": 6}

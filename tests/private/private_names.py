@@ -177,6 +177,7 @@ MODULES = {
     ),
     "keras.src.utils.naming": ("to_snake_case",),
     "tensorflow.python.eager.context": ("context",),
+    "tensorflow.python.pywrap_tfe": ("TFE_Py_FastPathExecute",),
     "tensorflow.python.eager.polymorphic_function.polymorphic_function": ("Function",),
     "tensorflow.python.framework.op_callbacks": ("add_op_callback", "remove_op_callback"),
     "tensorflow.python.util.tf_stack": ("extract_stack",),

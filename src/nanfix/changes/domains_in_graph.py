@@ -3,7 +3,7 @@ stands in `records.domains`.
 """
 
 import math
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -146,20 +146,21 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
 
 
 def kept(
-    operation: UnsafeOperation, inputs: Sequence[tf.Tensor], epsilon: float, done: Container[str]
+    operation: UnsafeOperation,
+    inputs: Sequence[tf.Tensor],
+    epsilon: float,
+    is_kept: Callable[[tf.Tensor], bool],
 ) -> dict[int, tf.Tensor]:
     """Return which inputs of an operation are kept in its domain, and what they become.
 
     Args:
-        done: the names of the operations whose inputs have become so. Where the product of two that
-            are kept is a number, it is left as it is.
+        is_kept: says of an input whether it comes from such an operation. Where the product of two
+            that are kept is a number, it is left as it is.
     """
     index, domain = operation.operand, operation.domain
     exponent = inputs[1:] if domain is BASE else ()
     indices: Iterable[int] = (index,)
     if domain is FINITE:  # the infinite factor may be either
         fits = epsilon**-2 < float(finfo(inputs[0].dtype.as_numpy_dtype).max)
-        indices = [
-            each for each, tensor in enumerate(inputs) if not (fits and tensor.op.name in done)
-        ]
+        indices = [each for each, tensor in enumerate(inputs) if not (fits and is_kept(tensor))]
     return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}

@@ -3,12 +3,14 @@ touching the user's source.
 
 An operation that a guard names gets other inputs while its graph is traced: `Sqrt(x)` becomes
 `Sqrt(max(x, e))`. The change is made in the graph itself, so the gradient is that of the guarded
-expression, with and without XLA.
+expression, with and without XLA. A step that is looked at runs eagerly: there the operation is
+given them as it is executed, so that what fails behind it comes to light.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,8 @@ from nanfix.model.user_code import innermost_line
 from nanfix.private.objects import added_losses, all_layers
 from nanfix.private.tensorflow import (
     called_with_operations,
+    executed_by,
+    functions_are_to_run_eagerly,
     functions_run_eagerly,
     give_input,
     is_called_with_operations,
@@ -141,13 +145,25 @@ class _Rewire:
             operation = graph.get_operation_by_name(op_name)
             done = self.done.setdefault(graph, set())
             with graph.as_default():
-                inside = kept(unsafe, operation.inputs, self.guard.epsilon, done)
+                inside = kept(
+                    unsafe, operation.inputs, self.guard.epsilon, lambda x: x.op.name in done
+                )
                 for index, tensor in inside.items():
                     self._note_share(graph, operation.inputs[index], tensor)
             for index, tensor in inside.items():
                 give_input(operation, index, tensor)
             done.add(operation.name)
         return outputs  # the next callback is called with these
+
+    def execute(self, run: Callable[..., Any], context: Any, kind: str, name: Any, *given: Any):
+        """Run an eager operation, the guarded one with the inputs that it is to be given."""
+        unsafe = UNSAFE_OPERATIONS.get(self.guard.operation)
+        inputs = list(itertools.takewhile(tf.is_tensor, given))
+        known = unsafe is not None and kind == unsafe.kind and len(inputs) > unsafe.operand
+        if unsafe is not None and known and inputs[0].dtype.is_floating and self._named():
+            inside = kept(unsafe, inputs, self.guard.epsilon, lambda _: False)
+            given = (*(inside.get(i, x) for i, x in enumerate(inputs)), *given[len(inputs) :])
+        return run(context, kind, name, *given)
 
     def _stable(self, kind: str, outputs: Any, op_name: Any, graph: tf.Graph) -> Any:
         """Return the stable form of a logarithm of exponentials, and of any other operation its own
@@ -242,11 +258,19 @@ def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
                 )
                 return anew(*args, **kwargs)
 
-    compiled = _compiled(owner, in_graph) if name == "call" else function
+    def eagerly(*args, **kwargs):
+        with executed_by(rewire.execute):
+            return function(*args, **kwargs)
+
+    compiled = _compiled(owner, in_graph) if name == "call" else eagerly
+    stable = rewire.guard.operation == LOG_OF_EXPONENTIALS  # it can be told in a graph alone
 
     @functools.wraps(function)
     def either(*args, **kwargs):
-        return compiled(*args, **kwargs) if tf.executing_eagerly() else in_graph(*args, **kwargs)
+        if not tf.executing_eagerly():
+            return in_graph(*args, **kwargs)
+        looked_at = functions_are_to_run_eagerly() and not stable
+        return (eagerly if looked_at else compiled)(*args, **kwargs)
 
     override(undo, owner, name, either)
 

@@ -2,11 +2,13 @@
 Loads TensorFlow.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 from tensorflow.python.framework import op_callbacks
@@ -36,6 +38,27 @@ def is_called_with_operations(callback: Callable[..., Any]) -> bool:
     """Say whether an equal callback is at work in this thread."""
     active: Any = context.context()
     return callback in active.op_callbacks
+
+
+_taking_turns = threading.RLock()
+
+
+@contextmanager
+def executed_by(execute: Callable[..., Any]) -> Iterator[None]:
+    """Let `execute(run, context, kind, name, *given)` stand for the execution of every eager
+    operation inside the `with` block; `run`, called with the rest, is what executes it.
+
+    What `called_with_operations` calls sees an eager operation when it has run, and can't give it
+    other inputs. All threads are concerned, so two that want this take turns.
+    """
+    stood_in: Any = pywrap_tfe
+    with _taking_turns:
+        before = stood_in.TFE_Py_FastPathExecute
+        stood_in.TFE_Py_FastPathExecute = functools.partial(execute, before)
+        try:
+            yield
+        finally:
+            stood_in.TFE_Py_FastPathExecute = before
 
 
 class _Wanted(threading.local):
@@ -71,6 +94,11 @@ def functions_run_eagerly(wanted: bool) -> Iterator[None]:
         yield
     finally:
         _wanted.eagerly = before
+
+
+def functions_are_to_run_eagerly() -> bool:
+    """Say whether this is inside a `with` block of `functions_run_eagerly(True)`."""
+    return _wanted.eagerly is True
 
 
 def give_input(operation: "tf.Operation", index: int, tensor: "tf.Tensor") -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from nanfix.changes.guards import Guards
 from nanfix.explain.incident import Incident
 from nanfix.install.workbench import Workbench
 from nanfix.model.quiet import quiet
@@ -124,7 +125,7 @@ class Repair:
                 shown.place, values=None
             ):
                 return None
-            shown = found
+            shown, base_fix = found, self._at_work(base_fix)
             another = f"{found.cause.sentence}, {found.place}"
             self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
         return None
@@ -165,6 +166,18 @@ class Repair:
         return self._net.attempt(
             "measuring what a model that has learned nothing reaches", measure, Baselines()
         )
+
+    def _at_work(self, fix: Fix) -> Fix:
+        """Return the fix without the edits that are guards of what no graph computes: they did
+        nothing in the training just now.
+        """
+        idle = set(self._bench.idle(fix.plan(self._run.run)))
+        kept = []
+        for edit in fix.edits:
+            guards = Fix((edit,)).plan(self._run.run).of(Guards).guards
+            if not guards or {*guards} - idle:
+                kept.append(edit)
+        return Fix(tuple(kept))
 
     def _uncovers(self, fix: Fix) -> bool:
         """Say whether this very fix was tried and its probe turned non-finite, so that
