@@ -5,14 +5,15 @@ from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
 from nanfix.remedies.strategy import Strategy, Tier
 
-PARTS = ("Exp", "Expm1", "Cosh", "Log", "Log1p")
+PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p")
 
 
 class RewriteStably(Strategy):
     """Compute log(sum(w * exp(a))) as logsumexp(a + log(w)), equal where both are finite.
 
-    Likewise log(cosh(x)), the logarithm of a softmax, sigmoid or softplus, of 1 - sigmoid(x), of
-    1 - tanh(x)^2, and of differences: log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
+    Likewise log(cosh(x)), log(sinh(x)), log(I0(x)) of a Bessel function, the logarithm of a
+    softmax, sigmoid or softplus, of 1 - sigmoid(x), of 1 - tanh(x)^2, and of differences:
+    log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
     A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand.
 
     So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm

@@ -52,6 +52,14 @@ GUARDED = {
     ("Log of exponentials", "ops.log(1.0 - ops.exp(-h)) - h"): "ops.log(-ops.expm1(-h)) - h",
     ("Log of exponentials", "tf.math.log(tf.exp(a) - 1.0)"): "log_of_difference(a, 0.0)",
     ("Log of exponentials", "ops.log(ops.exp(a) - ops.exp(b))"): "log_of_difference(a, b)",
+    (
+        "Log of exponentials",
+        "ops.log(2 * np.pi * tf.math.bessel_i0(k)) - k",
+    ): "(ops.log(2 * np.pi * tf.math.bessel_i0e(k)) + ops.abs(k)) - k",
+    (
+        "Log of exponentials",
+        "tf.math.log(tf.math.special.bessel_i1(h + 1.0))",
+    ): "(tf.math.log(tf.math.special.bessel_i1e(h + 1.0)) + tf.abs(h + 1.0))",
     ("Log of exponentials", "(1.0 - y) * ops.log(y / p)"): "tf.math.xlogy(1.0 - y, y / p)",
     ("Log of exponentials", "tf.math.log1p(-p) * q * 2.0"): "tf.math.xlog1py(q, -p) * 2.0",
     ("Mul by infinity", "s + (1.0 - m) * -np.inf"): "s + (1.0 - m) * -1e7",

@@ -75,7 +75,12 @@ def test_it_is_for_exponentials_and_logarithms_alone():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     run = contract.run_of(model, np.zeros((4, 4), "float32"), np.zeros((4, 1), "float32"))
-    for operation, applies in (("Exp", True), ("Log", True), ("Sqrt", False)):
+    for operation, applies in (
+        ("Exp", True),
+        ("Log", True),
+        ("BesselI0", True),
+        ("Sqrt", False),
+    ):
         place = Place(Phase.LOSS, None, operation, "loss.py:3")
         assert (
             contract.applies(get(NAME), contract.diagnosis(Cause.LOSS_DOMAIN, place=place), run)

@@ -2,7 +2,8 @@
 without them.
 
 log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(exp(a) - exp(b)) is
-a + log(1 - exp(b - a)), log(cosh(x)) is |x| + softplus(-2 |x|) - log 2. Blanchard, Higham & Higham
+a + log(1 - exp(b - a)), log(cosh(x)) is |x| + softplus(-2 |x|) - log 2, log(I0(x)) of
+a Bessel function |x| + log(exp(-|x|) I0(x)). Blanchard, Higham & Higham
 (2021), Accurately computing the log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
 """
 
@@ -54,11 +55,26 @@ def _log_of_one_less(y: tf.Tensor) -> tf.Tensor:
     )
 
 
+def _log_of_sinh(x: tf.Tensor) -> tf.Tensor:
+    return x + _log_of_one_less(-2.0 * x) - math.log(2.0)
+
+
+def _log_of_bessel_i0(x: tf.Tensor) -> tf.Tensor:
+    return tf.abs(x) + tf.math.log(tf.math.bessel_i0e(x))
+
+
+def _log_of_bessel_i1(x: tf.Tensor) -> tf.Tensor:
+    return tf.abs(x) + tf.math.log(tf.math.bessel_i1e(x))
+
+
 # The logarithms of functions that are made of exponentials, and of powers of what is.
 LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "BesselI0": _log_of_bessel_i0,
+    "BesselI1": _log_of_bessel_i1,
     "Exp": tf.identity,
     "Cosh": _log_of_cosh,
     "Expm1": _log_of_expm1,
+    "Sinh": _log_of_sinh,
     "Sigmoid": tf.math.log_sigmoid,
     "Softmax": tf.nn.log_softmax,
     "Softplus": _log_of_softplus,

@@ -1,5 +1,6 @@
 """Write logarithms into the source in their stable form: `log(sum(exp(a)))` becomes `logsumexp(a)`,
-`log(1 - exp(-a))` becomes `log(-expm1(-a))`, `a * log(b)` becomes `xlogy(a, b)`.
+`log(1 - exp(-a))` becomes `log(-expm1(-a))`, `log(bessel_i0(k))` becomes
+`log(bessel_i0e(k)) + abs(k)`, `a * log(b)` becomes `xlogy(a, b)`.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
 
 NOWHERE = (
-    "no log(sum(exp(...))), log of a difference of exponentials or product with a logarithm stands "
-    "in one expression: write the stable form by hand"
+    "no log(sum(exp(...))), log of a difference of exponentials or of a Bessel function, or "
+    "product with a logarithm stands in one expression: write the stable form by hand"
 )
 LOG_OF_DIFFERENCE = '''def log_of_difference(a, b):
     """Return log(exp(a) - exp(b)) of a > b, neither too great nor lost to rounding."""
     return a + {log}(-{expm1}(b - a))'''
 TIMES_LOG = {"log": "tf.math.xlogy", "log1p": "tf.math.xlog1py"}
+BESSEL = {"bessel_i0": "bessel_i0e", "bessel_i1": "bessel_i1e"}  # and times exp(-|x|)
 ONE = ("1", "1.0", "1.")
 
 
@@ -43,7 +45,7 @@ def write_logarithms(source: Source, line: int) -> None:
 
 def _stable(source: Source, node: cst.CSTNode) -> Callable[[Any], Any] | None:
     if isinstance(node, cst.Call) and source.called(node) == "log" and len(node.args) == 1:
-        return _logsumexp(source, node) or _difference(source, node)
+        return _logsumexp(source, node) or _difference(source, node) or _bessel(source, node)
     return None
 
 
@@ -117,6 +119,34 @@ def _difference(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | N
         return cst.parse_expression(text)
 
     return written
+
+
+def _bessel(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | None:
+    """Return what writes a logarithm of a Bessel function, which may have factors; None where it is
+    no such.
+    """
+    if _bessel_among(source, logarithm.args[0].value) is None:
+        return None
+    tensorflow = is_tensorflow(source, logarithm)
+    size = source.written("tf.abs" if tensorflow else "keras.ops.abs")
+
+    def written(updated: cst.Call) -> cst.BaseExpression:
+        bessel = cst.ensure_type(_bessel_among(source, updated.args[0].value), cst.Call)
+        function = cst.ensure_type(bessel.func, cst.Attribute)
+        scaled = function.with_changes(attr=cst.Name(BESSEL[function.attr.value]))
+        stable = source.syntax.code(updated.deep_replace(function, scaled))  # pyright: ignore
+        given = source.syntax.code(bessel.args[0].value)
+        return cst.parse_expression(f"({stable} + {size}({given}))")
+
+    return written
+
+
+def _bessel_among(source: Source, node: cst.BaseExpression) -> cst.Call | None:
+    """Return the first factor of a product that is a Bessel function, called by its dotted name."""
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
+        return _bessel_among(source, node.left) or _bessel_among(source, node.right)
+    found = isinstance(node, cst.Call) and source.called(node) in BESSEL and len(node.args) == 1
+    return node if found and isinstance(node.func, cst.Attribute) else None  # pyright: ignore
 
 
 def _exponent(source: Source, node: cst.BaseExpression) -> cst.BaseExpression | None:
