@@ -5,6 +5,7 @@ keeps from growing.
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.run import kernels
 from nanfix.records.cause import Cause
+from nanfix.records.words import counted
 from nanfix.remedies.strategy import Strategy, Tier
 
 
@@ -50,7 +51,7 @@ class ConstrainWeights(Strategy):
     def explain(self, params):
         return (
             f"Hold the weights of every unit below a norm of {params['max_norm']:g} in "
-            f"{len(params['layers'])} layers."
+            f"{counted(len(params['layers']), 'layer')}."
         )
 
     def snippet(self, params):

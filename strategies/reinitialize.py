@@ -5,6 +5,7 @@ call for.
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.model.activations import activations_of_kernels
 from nanfix.records.cause import Cause
+from nanfix.records.words import counted
 from nanfix.remedies.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
@@ -39,11 +40,9 @@ class Reinitialize(Strategy):
         return plan
 
     def explain(self, params):
+        layers = counted(len(params["initializers"]), "layer")
         kinds = sorted(set(params["initializers"].values()))
-        return (
-            f"Draw the initial weights of {len(params['initializers'])} layers anew "
-            f"({', '.join(kinds)})."
-        )
+        return f"Draw the initial weights of {layers} anew ({', '.join(kinds)})."
 
     def snippet(self, params):
         return (

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
+from nanfix.records.words import counted
 
 
 class ArgumentChange(PlacedChange):
@@ -253,7 +254,7 @@ class WeightsChange(PlacedChange):
         return str(self.fit.place)
 
     def __str__(self):
-        return f"non-finite entries of {len(self.starts)} weights replaced before fit"
+        return f"non-finite entries of {counted(len(self.starts), 'weight')} replaced before fit"
 
 
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
