@@ -12,7 +12,7 @@ from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Fix
 from nanfix.report.export import export
-from nanfix.report.trial import TrialRecord
+from nanfix.report.trial import TrialRecord, tried
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
     import keras
@@ -94,6 +94,7 @@ class Report:
         if self.fix:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
         if self.outcome is Outcome.EXHAUSTED:
+            parts += tried(self.trials)
             parts += [
                 f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()
             ]

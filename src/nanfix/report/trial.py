@@ -1,7 +1,10 @@
 """One trial of a search, as a report and a fix.json list it."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nanfix.records.words import counted
 from nanfix.remedies.fix import Edit
 
 
@@ -23,3 +26,51 @@ class TrialRecord:
     verdict: str
     seconds: float
     reason: str = ""
+
+
+def tried(trials: Sequence[TrialRecord]) -> list[str]:
+    """Return what was tried, and what came of it: a line for each, none where nothing was."""
+    if not trials:
+        return []
+    names = dict.fromkeys(edit.strategy for trial in trials for edit in trial.edits)
+    alike = (
+        (words(found), len(found))
+        for verdict, words in CAME_TO.items()
+        if (found := [trial for trial in trials if trial.verdict == verdict])
+    )
+    came_to = "; ".join(f"{number} {words}" for words, number in alike)
+    return [
+        f"Tried: {counted(len(trials), 'candidate')} of {', '.join(names)}.",
+        f"What came of it: {came_to}.",
+    ]
+
+
+def _nonfinite(trials: Sequence[TrialRecord]) -> str:
+    last = max(trials, key=lambda trial: trial.steps)
+    if last.steps == min(trial.steps for trial in trials):
+        return f"non-finite after {counted(last.steps, 'step')}"
+    return f"non-finite, the latest after {counted(last.steps, 'step')} ({_names(last)})"
+
+
+def _not_learning(trials: Sequence[TrialRecord]) -> str:
+    best = min(trials, key=lambda trial: math.inf if trial.loss is None else trial.loss)
+    reached = "" if best.loss is None else f", at best a loss of {best.loss:.4g} ({_names(best)})"
+    return f"finite without learning{reached}"
+
+
+def _refused(trials: Sequence[TrialRecord]) -> str:
+    return f"could not be computed ({trials[0].reason})"
+
+
+def _names(trial: TrialRecord) -> str:
+    return " + ".join(edit.strategy for edit in trial.edits)
+
+
+# By verdict, what is said of the trials that came to it.
+CAME_TO: dict[str, Callable[[Sequence[TrialRecord]], str]] = {
+    "works": lambda _: "held as a short training, but not as a whole one",
+    "not learning": _not_learning,
+    "non-finite": _nonfinite,
+    "no rows left": lambda _: "left no rows",
+    "refused": _refused,
+}

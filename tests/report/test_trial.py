@@ -1,0 +1,50 @@
+"""What a search has tried, in words."""
+
+import pytest
+
+from nanfix.remedies.fix import Edit
+from nanfix.report.trial import CAME_TO, TrialRecord, tried
+
+
+def trial(verdict, *strategies, steps=1, loss=None, reason=""):
+    edits = tuple(map(Edit, strategies))
+    return TrialRecord(edits, "initial weights", steps, loss, verdict, 0.1, reason)
+
+
+CLIP, RATE, BOTH = ("clip-gradients",), ("lower-learning-rate",), ("clip-gradients", "scale-inputs")
+TOLD = {
+    "nothing": ([], []),
+    "one": (
+        [trial("non-finite", *CLIP)],
+        ["Tried: 1 candidate of clip-gradients.", "What came of it: 1 non-finite after 1 step."],
+    ),
+    "several": (
+        [
+            trial("non-finite", *CLIP, steps=3),
+            trial("not learning", *RATE, loss=0.5),
+            trial("non-finite", *BOTH, steps=40),
+            trial("not learning", *CLIP, loss=0.75),
+            trial("refused", *RATE, reason="out of memory"),
+            trial("no rows left", *RATE),
+            trial("works", *RATE, loss=0.1),
+        ],
+        [
+            "Tried: 7 candidates of clip-gradients, lower-learning-rate, scale-inputs.",
+            "What came of it: 1 held as a short training, but not as a whole one; 2 finite without "
+            "learning, at best a loss of 0.5 (lower-learning-rate); 2 non-finite, the latest after "
+            "40 steps (clip-gradients + scale-inputs); 1 left no rows; 1 could not be computed "
+            "(out of memory).",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_was_tried_and_what_came_of_it(name):
+    trials, lines = TOLD[name]
+    assert tried(trials) == lines
+
+
+def test_every_verdict_has_its_words():
+    told = {trial.verdict for trials, _ in TOLD.values() for trial in trials}
+    assert set(CAME_TO) == told
