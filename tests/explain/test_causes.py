@@ -22,6 +22,9 @@ EXPECTED = {
     explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
     explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
+    # Not what fails of them, a logarithm or an exponential in the loss.
+    explosions.likelihood_of_raw_inputs: Cause.UNSCALED_INPUT,
+    explosions.logits_of_raw_inputs: Cause.UNSCALED_INPUT,
     explosions.large_targets: Cause.UNSCALED_TARGET,
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,

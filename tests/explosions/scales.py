@@ -78,6 +78,33 @@ def coded_inputs():
     return mlp(keras.optimizers.SGD(0.1)), x, y, {**ARGUMENTS, "epochs": 20}
 
 
+def likelihood_of_raw_inputs():
+    """A Poisson likelihood with its rate as exp: of raw columns the exponent is thousands."""
+    x, _ = table()
+    y = np.random.default_rng(1).poisson(np.exp(x[:, :1] / 2)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(0.01), exponential_rate)
+    return model, x * 9000.0 + 20000.0, y, dict(ARGUMENTS)
+
+
+def exponential_rate(truth, prediction):
+    return keras.ops.mean(keras.ops.exp(prediction) - truth * prediction)
+
+
+def logits_of_raw_inputs():
+    """A crossentropy by hand: raw columns make shares of exactly 0."""
+    x, y = table()
+    classes = np.eye(2, dtype="float32")[(y[:, 0] > np.median(y)).astype(int)]
+    model = mlp(keras.optimizers.Adam(0.01), crossentropy_by_hand, outputs=2, last="softmax")
+    return model, x * 300.0 + 500.0, classes, dict(ARGUMENTS)
+
+
+def crossentropy_by_hand(truth, prediction):
+    return -keras.ops.mean(keras.ops.sum(truth * keras.ops.log(prediction), axis=-1))
+
+
 def byte_images():
     """The brightness of images whose pixels are whole numbers from 0 to 255."""
     rng = np.random.default_rng(0)

@@ -20,6 +20,7 @@ from nanfix.model.run import (
 )
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding, Phase
+from nanfix.records.unsafe_operations import is_far_beyond
 
 # Weights of causes that a rerun has settled; those that have to be taken away together come first.
 LEAST_CHANGE = 0.96
@@ -43,6 +44,23 @@ def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
         yield _settled(
             Cause.UNSCALED_TARGET, evidence, guess, (tried.targets, CURES), (tried.scaled, HELPS)
         )
+
+
+def inputs_drove_it(evidence: Evidence) -> bool:
+    """Say whether it is the scale of the inputs that drives the loss out of its domain: with
+    inputs of unit scale the run learns, and not with that operation held inside, or only since that
+    leaves nothing of its numbers.
+    """
+    failing, tried = evidence.failing, evidence.tried
+    inputs, held = tried.inputs, tried.without
+    if evidence.audit.input_scale <= LARGE or inputs is None or not inputs.learned:
+        return False
+    # A loss gets what the network makes of its inputs; a layer's own formula can be written so that
+    # it takes them. In half precision float32 is the smaller change.
+    if failing.phase is not Phase.LOSS or failing.half or tried.relative:
+        return False
+    vacuous = is_far_beyond(failing.operation, failing.magnitude)
+    return vacuous or held is None or not held.learned
 
 
 def _settled(

@@ -12,6 +12,7 @@ from nanfix.explain._explosions import (
     LEAST_CHANGE,
     constants,
     explosion,
+    inputs_drove_it,
     scales,
 )
 from nanfix.explain._initial_state import nonfinite_start
@@ -118,10 +119,12 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     """What the failing step shows: an operation outside its domain, or numbers that have grown."""
     seen, failing, tried = evidence.seen, evidence.failing, evidence.tried
     grown = _has_grown(evidence)
+    driven = not grown and inputs_drove_it(evidence)
     if failing.operation is not None and not grown:
         for place, finding in enumerate(_out_of_domain(failing, evidence.run, tried)):
             # The others are the same operation by other names.
-            yield replace(finding, refuted=place > 0)
+            weight = finding.weight * (NEXT if driven else 1.0)
+            yield replace(finding, weight=weight, refuted=place > 0)
         if failing.masked:
             yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:
@@ -139,7 +142,8 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     for finding in explosion(failing, evidence):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
         # value out of its domain, and what the least change cures needs no other.
-        sure = grown or finding.weight >= LEAST_CHANGE
+        drove = driven and finding.cause is Cause.UNSCALED_INPUT
+        sure = grown or finding.weight >= LEAST_CHANGE or drove
         doubt = 1.0 if sure else 0.8 if finding.cause in SCALES else 0.5
         settled = finding.weight >= HELPS
         yield replace(

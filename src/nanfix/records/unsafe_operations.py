@@ -33,6 +33,7 @@ EPSILONS = (1e-10, 1e-7, 1e-4)
 OR_ZERO = (0.0, *EPSILONS)
 OF_A_MATRIX = (1e-6, 1e-4, 1e-2)
 OF_AN_EXPONENT = (1e-34, 1e-17, 1e-8)  # 1 / epsilon is finite, its square is, its fourth power is
+MANY_TIMES = 5.0  # the limit of an exponential
 OF_A_SHARE = (1e-30,)
 OF_A_MASK = (1e-9, 1e-4)  # -1e9 masks in float32, -1e4 in half precision, too
 # Keras' own; a greater one caps the loss lower, which then says nothing about the model.
@@ -238,6 +239,16 @@ def name_of(kind: str, inputs: Iterable[Any]) -> str:
     """
     infinite = any((abs(array) == math.inf).any() for array in inputs)
     return BY_INFINITY if kind == "Mul" and infinite else kind
+
+
+def is_far_beyond(name: str | None, magnitude: float) -> bool:
+    """Say whether a number is many times what an exponential takes: what keeps it inside the domain
+    then leaves nothing of it.
+    """
+    operation = UNSAFE_OPERATIONS.get(name or "")
+    if operation is None or operation.epsilons is not OF_AN_EXPONENT:
+        return False
+    return magnitude > MANY_TIMES * -math.log(min(operation.epsilons))
 
 
 def takes_differences(name: str | None) -> bool:
