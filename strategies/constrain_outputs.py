@@ -1,5 +1,6 @@
 """Give the columns of an output an activation that keeps them where their loss is defined."""
 
+from nanfix.changes.behind_outputs import OUTPUT, BehindOutputs
 from nanfix.changes.columns import in_words, of_json
 from nanfix.changes.layers import LayerAttributes
 from nanfix.records.cause import Cause
@@ -18,9 +19,11 @@ class ConstrainOutputs(Strategy):
     for ever. Softplus keeps outputs above 0, sigmoid between 0 and 1. Each column takes the first
     with which the loss is finite and has a minimum, and keeps its own activation where that will
     do: of a mean and a deviation, only the deviation becomes positive. Columns that other layers
-    give, joined behind them, are changed there. The model then predicts such values. Weights stay
-    as they are drawn but training starts again, since they were trained for another function. Does
-    not help where a loss fails for another reason than its outputs.
+    give, joined behind them, are changed there. Where no layer with an activation gives them, but a
+    product, a sum or code of the user's own, the activation is computed behind the output, if that
+    can get below 0 at all. The model then predicts such values. Weights stay as they are drawn but
+    training starts again, since they were trained for another function. Does not help where a loss
+    fails for another reason than its outputs.
 
     Reference: Dugas et al. (2000), Incorporating Second-Order Functional Knowledge for Better
     Option Pricing (softplus).
@@ -35,42 +38,73 @@ class ConstrainOutputs(Strategy):
     def refusal(self, diagnosis, run, plan):
         if diagnosis.place.phase is not Phase.LOSS:
             return "it was not the loss of the outputs that failed"
-        return None if _needed(run) else "no activation of an output layer makes this loss finite"
+        needed = _needed(run)
+        if needed.layers or needed.behind:
+            return None
+        if not run.ends and None in (run.outputs or ()):
+            return (
+                "no layer with an activation gives the output, and nothing can be put behind it: "
+                "it is known by name, or one of several of a model with a call of its own"
+            )
+        return "no activation of the outputs makes this loss finite"
 
     def space(self, hp, diagnosis, run, plan):
-        return {
-            "activations": {
-                layer: wanted if isinstance(wanted, str) else [list(each) for each in wanted]
-                for layer, wanted in _needed(run).items()
-            }
-        }
+        needed = _needed(run)
+        behind = {"behind": _as_json(needed.behind)} if needed.behind else {}
+        return {"activations": _as_json(needed.layers), **behind}
 
-    def apply(self, run, plan, *, activations):
-        return plan.with_change(
-            LayerAttributes(
-                {
-                    layer: {"activation": wanted if isinstance(wanted, str) else of_json(wanted)}
-                    for layer, wanted in activations.items()
-                }
-            )
-        )
+    def apply(self, run, plan, *, activations, behind=None):
+        if activations:
+            wanted = {layer: {"activation": each} for layer, each in _read(activations).items()}
+            plan = plan.with_change(LayerAttributes(wanted))
+        return plan.with_change(BehindOutputs(_read(behind))) if behind else plan
 
     def explain(self, params):
-        words = " and ".join(
-            f"the activation {wanted} in the output layer, {layer}"
-            if isinstance(wanted, str)
-            else f"{in_words(of_json(wanted))} in the output layer, {layer}"
-            for layer, wanted in params["activations"].items()
-        )
-        return f"Use {words}."
+        words = [
+            *(
+                f"{_words(wanted)} in the output layer, {layer}"
+                for layer, wanted in _read(params["activations"]).items()
+            ),
+            *(
+                f"{_words(wanted)} {_behind(name)}"
+                for name, wanted in _read(params.get("behind", {})).items()
+            ),
+        ]
+        return f"Use {' and '.join(words)}."
 
     def snippet(self, params):
-        return "\n".join(
+        layers = [
             f"# layer {layer}: activation={wanted!r}"
             if isinstance(wanted, str)
-            else f"# layer {layer}: {in_words(of_json(wanted))}"
-            for layer, wanted in params["activations"].items()
-        )
+            else f"# layer {layer}: {in_words(wanted)}"
+            for layer, wanted in _read(params["activations"]).items()
+        ]
+        behind = [
+            f"{name} = keras.layers.Activation({wanted!r})({name})"
+            if isinstance(wanted, str)
+            else f"# {_behind(name)}: {in_words(wanted)}"
+            for name, wanted in _read(params.get("behind", {})).items()
+        ]
+        return "\n".join([*layers, *behind])
+
+
+def _as_json(wanted):
+    return {
+        name: each if isinstance(each, str) else [list(run) for run in each]
+        for name, each in wanted.items()
+    }
+
+
+def _read(given):
+    return {name: each if isinstance(each, str) else of_json(each) for name, each in given.items()}
+
+
+def _behind(name):
+    return f"behind the output{'' if name == OUTPUT else f' {name}'}"
+
+
+def _words(wanted):
+    return f"the activation {wanted}" if isinstance(wanted, str) else in_words(wanted)
 
 
 def _needed(run):

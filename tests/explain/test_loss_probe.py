@@ -11,7 +11,13 @@ import pytest
 from keras import layers, ops
 
 from nanfix.changes.guards import Guard
-from nanfix.explain.loss_probe import falls_without_end, relative_exponents
+from nanfix.explain.loss_probe import (
+    OF_OUTPUTS,
+    OF_ROWS,
+    falls_without_end,
+    relative_exponents,
+    what_to_look_for,
+)
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.testing import contract
 
@@ -170,3 +176,16 @@ def test_a_model_without_a_call_of_its_own_is_not_asked():
     model.compile("sgd")
     run = contract.run_of(model, *explosions.table(rows=16))
     assert not relative_exponents(Place(Phase.FORWARD, None, "Exp", "test_loss_probe.py:1"), run)
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "words"),
+    [
+        (explosions.poisson, None, OF_OUTPUTS),
+        (both_sides, None, OF_OUTPUTS),
+        (impossible, None, OF_ROWS),
+        ("mse", None, OF_ROWS),
+    ],
+)
+def test_where_to_look_is_told_by_what_other_predictions_make_of_the_loss(loss, last, words):
+    assert what_to_look_for(setup_of(loss, last)) == words

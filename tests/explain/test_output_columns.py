@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import layers, ops
 from test_loss_probe import both_sides, impossible, log_of_probability, root_of_difference, setup_of
 
-from nanfix.explain.output_columns import needed_activations
+from nanfix.explain.output_columns import Needed, needed_activations
 from nanfix.testing import contract
 
 NAMES = ("softplus", "sigmoid")
@@ -30,7 +30,8 @@ def test_activation_with_which_the_loss_is_defined(loss, last, needed):
     run = setup_of(loss, last)
     address, layer = run.activations[-1]
     before = layer.activation
-    assert needed_activations(run, NAMES) == ({} if needed is None else {address: needed})
+    found = needed_activations(run, NAMES)
+    assert found == Needed({} if needed is None else {address: needed})
     assert run.activations[-1][1].activation is before
 
 
@@ -38,7 +39,7 @@ def test_activation_is_the_same_whatever_weights_a_trial_has_left():
     run = setup_of(explosions.poisson)
     for weight in run.model.weights:
         weight.assign(weight * np.nan)
-    assert set(needed_activations(run, NAMES).values()) == {"softplus"}
+    assert set(needed_activations(run, NAMES).layers.values()) == {"softplus"}
 
 
 def gaussian(y, p):
@@ -83,7 +84,8 @@ def test_each_column_gets_what_the_loss_does_with_it_asks_for(loss, width, last,
     model = explosions.mlp(loss=loss, outputs=width, last=last)
     run = contract.run_of(model, explosions.table(rows=16)[0], y.astype("float32"))
     found = needed_activations(run, NAMES)
-    assert list(found.values()) == ([] if needed is None else [needed])
+    assert list(found.layers.values()) == ([] if needed is None else [needed])
+    assert not found.behind
 
 
 class TwoHeads(keras.Model):
@@ -106,7 +108,8 @@ def test_columns_that_several_layers_give_are_changed_there(subclass):
     model.compile("sgd", gaussian)
     x, y = explosions.table(rows=16)
     run = contract.run_of(model, x, np.repeat(y, 2, axis=1))
-    assert needed_activations(run, NAMES) == {"dense[1]" if subclass else "deviation": "softplus"}
+    found = needed_activations(run, NAMES)
+    assert found == Needed({"dense[1]" if subclass else "deviation": "softplus"})
 
 
 def overlap(y, p):
@@ -125,15 +128,84 @@ def test_of_several_outputs_that_of_which_the_loss_fails(as_dict):
     given = [np.zeros(16, "int64"), y, np.zeros((16, 2), "float32")]
     targets = dict(zip(("kind", "a", "box"), given, strict=True)) if as_dict else given
     run = contract.run_of(model, x, targets)
-    assert needed_activations(run, NAMES) == {"box": "softplus"}
+    assert needed_activations(run, NAMES) == Needed({"box": "softplus"})
 
 
 def test_loss_without_or_with_several_targets_is_not_judged():
     model = explosions.mlp()
     model.compile("sgd", loss=None)
-    assert (
-        needed_activations(contract.run_of(model, explosions.table(rows=16)[0], None), NAMES) == {}
-    )
+    run = contract.run_of(model, explosions.table(rows=16)[0], None)
+    assert needed_activations(run, NAMES) == Needed()
     run = setup_of(explosions.poisson)
     several = contract.run_of(run.model, run.sample.inputs[0], [run.sample.targets[0]] * 2)
-    assert needed_activations(several, NAMES) == {}
+    assert needed_activations(several, NAMES) == Needed()
+
+
+def binary(y, p):
+    return -ops.mean(y * ops.log(p) + (1.0 - y) * ops.log(1.0 - p))
+
+
+def summed(x):
+    return layers.Add()([layers.Dense(2)(x), layers.Dense(2)(x)])
+
+
+class Summed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(2), layers.Dense(2)
+
+    def call(self, inputs):
+        return self.first(inputs) + self.second(inputs)
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "behind"),
+    [
+        (summed, explosions.poisson, "softplus"),
+        (summed, binary, "sigmoid"),
+        (summed, gaussian, ((1, None), (1, "softplus"))),
+        (lambda x: 2.0 * layers.Dense(2)(x), explosions.poisson, "softplus"),
+        (lambda x: layers.Rescaling(2.0)(layers.Dense(2)(x)), explosions.poisson, "softplus"),
+        (lambda x: layers.Reshape((1, 2))(summed(x)), explosions.poisson, "softplus"),
+        (
+            lambda x: layers.Concatenate()([layers.Dense(1, "exponential")(x), summed(x)[:, 1:]]),
+            explosions.poisson,
+            ((1, None), (1, "softplus")),
+        ),
+        (Summed(), explosions.poisson, "softplus"),
+        (lambda x: ops.exp(layers.Dense(2)(x)), explosions.poisson, None),
+        (lambda x: ops.softmax(layers.Dense(2)(x)), explosions.poisson, None),
+        (lambda x: ops.relu(layers.Dense(2)(x)), explosions.poisson, None),
+        (summed, "mse", None),
+        (summed, impossible, None),
+    ],
+)
+def test_what_no_layer_with_an_activation_gives_is_kept_in_the_domain_behind_it(head, loss, behind):
+    x, _ = explosions.table(rows=16)
+    inputs, y = keras.Input((4,)), np.tile([[1.0], [0.0]], (8, 2 if loss != gaussian else 1))
+    model = head if isinstance(head, keras.Model) else keras.Model(inputs, head(inputs))
+    model.compile("sgd", loss)
+    run = contract.run_of(model, x, y.astype("float32"))
+    before = model.get_weights()
+    found = needed_activations(run, NAMES)
+    assert found == Needed(behind={} if behind is None else {"output": behind})
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_of_several_outputs_the_sum_of_which_the_loss_fails():
+    x, y = explosions.table(rows=16)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [layers.Dense(1, name="mean")(inputs), summed(inputs)])
+    model.compile("sgd", ["mse", explosions.poisson])
+    run = contract.run_of(model, x, [y, np.ones((16, 2), "float32")])
+    assert needed_activations(run, NAMES) == Needed(behind={run.ends[1]: "softplus"})
+
+
+def test_nothing_is_asked_for_behind_outputs_that_are_known_by_name():
+    x, _ = explosions.table(rows=16)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, {"rate": summed(inputs)})
+    model.compile("sgd", {"rate": explosions.poisson})
+    run = contract.run_of(model, x, {"rate": np.ones((16, 2), "float32")})
+    assert run.ends == () and needed_activations(run, NAMES) == Needed()

@@ -175,6 +175,21 @@ def counts():
     return mlp(keras.optimizers.Adam(0.01), poisson), x, y, {**ARGUMENTS, "epochs": 10}
 
 
+def factorized():
+    """Counts of pairs, and a likelihood that takes their rate from a product of factors."""
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, (30, 20), (1280, 2))
+    rate = rng.gamma(2.0, 0.6, (30, 1))[pairs[:, 0]] * rng.gamma(2.0, 0.6, (20, 1))[pairs[:, 1]]
+    y = rng.poisson(1.0 + 2.0 * rate).astype("float32")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((2,), dtype="int32")
+    factors = [layers.Embedding(size, 3)(inputs[:, i]) for i, size in enumerate((30, 20))]
+    biases = [layers.Embedding(size, 1)(inputs[:, i]) for i, size in enumerate((30, 20))]
+    model = keras.Model(inputs, layers.Add()([layers.Dot(1)(factors), *biases]))
+    model.compile(keras.optimizers.Adam(0.02), poisson)
+    return model, pairs, y, {**ARGUMENTS, "epochs": 10}
+
+
 class Angle(layers.Layer):
     """The angle between halves of the inputs, whose slope is infinite where they point
     the same way.

@@ -342,6 +342,7 @@ def test_where_only_the_loss_is_infinite_the_training_goes_on_as_keras_does():
         model, x, y, strategies=["lower-learning-rate"], throw=False, callbacks=[ends], **arguments
     )
     assert report.outcome is Outcome.EXHAUSTED and ends.count == 1
+    assert "Look for rows whose loss is infinite whatever is predicted." in str(report)
     assert report.history["loss"] == [math.inf] * 6
     for trained, plain in zip(model.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(trained, plain, rtol=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nanfix
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
@@ -64,6 +65,33 @@ def test_of_a_mean_and_a_deviation_only_the_deviation_is_changed():
     assert get(NAME).snippet(only) == "# layer dense[2]: softplus of column 1"
 
 
+def test_what_a_product_gives_is_changed_behind_it():
+    model, x, y, _ = explosions.factorized()
+    run = contract.run_of(model, x, y)
+    (only,) = contract.levels(get(NAME), IN_LOSS, run)
+    assert only == {"activations": {}, "behind": {"output": "softplus"}}
+    changed = get(NAME).apply(run, Plan(), **only)
+    assert [*changed.changes.values()] == [BehindOutputs({"output": "softplus"})]
+    assert get(NAME).explain(only) == "Use the activation softplus behind the output."
+    assert get(NAME).snippet(only) == "output = keras.layers.Activation('softplus')(output)"
+
+
+def test_columns_behind_one_of_several_outputs_are_told_by_its_name():
+    params = {"activations": {}, "behind": {"rate": [[1, None], [2, "softplus"]]}}
+    words = "softplus of columns 1 to 2 behind the output rate"
+    assert get(NAME).explain(params) == f"Use {words}."
+    assert get(NAME).snippet(params) == "# behind the output rate: softplus of columns 1 to 2"
+
+
+def test_says_why_nothing_can_be_put_behind_an_output_that_is_known_by_name():
+    inputs = keras.Input((4,))
+    rate = keras.layers.Rescaling(2.0, name="rate")(keras.layers.Dense(1)(inputs))
+    model = keras.Model(inputs, rate)
+    model.compile("sgd", {"rate": explosions.poisson})
+    run = contract.run_of(model, *explosions.table(rows=16))
+    assert "known by name" in get(NAME).refusal(IN_LOSS, run, Plan())
+
+
 @pytest.mark.parametrize(
     ("diagnosis", "loss", "last"),
     [
@@ -94,3 +122,13 @@ def test_is_as_good_as_softplus_by_hand():
 
     report, *_ = repairs.check_repair(NAME, explosions.counts, with_softplus)
     assert (report.model.predict(explosions.counts()[1], verbose=0) > 0).all()
+
+
+def test_is_as_good_as_softplus_behind_a_product_by_hand():
+    def with_softplus(model, x, y, arguments):
+        expert = keras.Model(model.inputs, keras.layers.Activation("softplus")(model.outputs[0]))
+        expert.compile(model.optimizer, explosions.poisson)
+        return repairs.trained(expert, x, y, arguments)
+
+    report, *_ = repairs.check_repair(NAME, explosions.factorized, with_softplus)
+    assert (report.model.predict(explosions.factorized()[1], verbose=0) > 0).all()

@@ -42,21 +42,43 @@ def by_columns(layer: "keras.Layer", columns: Columns) -> "keras.Model":
 
     built: Any = layer.get_build_config()
     shape: Any = layer.compute_output_shape(built["input_shape"])
-    called = f"{layer.name}_columns"
     given = keras.Input(
         batch_shape=(*(None for _ in shape[:-1]), shape[-1]), dtype=layer.compute_dtype
     )
+    called, present = f"{layer.name}_columns", activation_of(layer)
+    return of_columns(given, columns, called, present, dtype=layer.dtype_policy)
+
+
+def of_columns(
+    given: Any, columns: Columns, called: str, present: Any = "linear", *, dtype: Any
+) -> "keras.Model":
+    """Return the model `called` so that computes the activations of a symbolic tensor, `present`
+    where a column has none, in layers of this dtype.
+    """
+    import keras
+
     ends = [last + 1 for _, last, _ in _numbered(columns)]
     parts: Any = keras.ops.split(given, ends[:-1], axis=-1)
     activated = [
         keras.layers.Activation(
-            activation_of(layer) if name is None else name,
-            name=f"{called}_{index}",
-            dtype=layer.dtype_policy,
+            present if name is None else name, name=f"{called}_{index}", dtype=dtype
         )(part)
         for index, (part, (_, name)) in enumerate(zip(parts, columns, strict=True))
     ]
     return keras.Model(given, keras.ops.concatenate(activated, axis=-1), name=called)
+
+
+def applied(columns: Columns, values: Any) -> Any:
+    """Return a tensor with the activations of its columns, those that have one."""
+    import keras
+
+    parts = [
+        values[..., first : last + 1]
+        if name is None
+        else keras.activations.get(name)(values[..., first : last + 1])
+        for first, last, name in _numbered(columns)
+    ]
+    return keras.ops.concatenate(parts, axis=-1)
 
 
 def in_source(columns: Columns, present: str) -> tuple[str, str]:

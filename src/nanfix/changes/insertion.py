@@ -1,4 +1,4 @@
-"""Put stock layers behind the inputs, in front of a layer or behind the output of the
+"""Put stock layers behind the inputs, in front of a layer or behind outputs of the
 user's own model, in place.
 
 Only how the layers are connected is exchanged; what else the user's object holds
@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from nanfix.changes.columns import Columns, of_columns
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
@@ -90,8 +91,19 @@ def insert_at_ends(
     else:
         made = {name: [make() for make in makers] for name, makers in front.items()}
         behind = [made.get(name, ()) for name in declared_inputs(model)]
-        reconnect(model, behind, {}, [make() for make in back], undo)
+        reconnect(model, behind, {}, {0: [make() for make in back]}, undo)
     _forget_compiled(model, undo)
+
+
+def insert_behind(model: keras.Model, layers: Mapping[int, keras.Layer], undo: ExitStack) -> None:
+    """Run outputs, by their position, through new layers. What of the model is compiled is left to
+    the caller.
+    """
+    if isinstance(model, keras.Sequential):
+        restack(model, [*direct_layers(model), *layers.values()], undo)
+    else:
+        last = {position: [layer] for position, layer in layers.items()}
+        reconnect(model, [()] * len(model.inputs), {}, last, undo)
 
 
 def insert_before(
@@ -117,7 +129,7 @@ def insert_before(
             ]
             restack(owner, stack, undo)
         else:
-            reconnect(owner, [()] * len(owner.inputs), before, [], undo)
+            reconnect(owner, [()] * len(owner.inputs), before, {}, undo)
     _forget_compiled(model, undo)
 
 
@@ -217,6 +229,17 @@ def imputation(
         return ops.where(known, inputs, np.asarray(fills, kind))
 
     return _of_input(model, name, filled, "impute_nonfinite")
+
+
+def activation_behind(tensor: Any, wanted: str | Columns) -> keras.Layer:
+    """Return a layer of stock layers that computes an activation of such a tensor, or one of each
+    of its columns.
+    """
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if isinstance(wanted, str):
+        return keras.layers.Activation(wanted, dtype=dtype)
+    given = keras.Input(batch_shape=tensor.shape, dtype=dtype)
+    return of_columns(given, wanted, _unique("output_columns"), dtype=dtype)
 
 
 def target_scaling(model: keras.Model, change: TargetScaling) -> Maker:

@@ -2,7 +2,7 @@
 graph for all numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from keras import tree
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import input_names
 from nanfix.model.run import Sample
-from nanfix.model.undo import override
+from nanfix.model.undo import override, put
 from nanfix.private.objects import hand_on_logits
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Gate:
     In:  x -> the fill of its feature where x is non-finite or stands for a missing value, for every
          input that is imputed; then
          x -> (x - center) / scale for every scalable input, or the power transform instead.
-    Out: f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes
+    Out: f -> its activation, where one is to be computed, then
+         f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes
          of the scale, so that the weights see the gradient of the scaled targets while loss and
          metrics stay in the user's units.
 
@@ -37,6 +38,7 @@ class Gate:
     def __init__(self, model: "keras.Model", sample: Sample):
         self._model = model
         self._inner = model.call
+        self._activation: Callable[[Any], Any] | None = None
         self._powers: dict[str, Power] = {}
         self._opened = ExitStack()
         self.is_open = False
@@ -62,6 +64,12 @@ class Gate:
     def close(self) -> None:
         self._opened.close()
         self.is_open = False
+
+    def activate(self, function: Callable[[Any], Any], undo: ExitStack) -> None:
+        """Compute this function of what the model gives, a single tensor, until `undo` is closed;
+        what was traced stays as it was.
+        """
+        put(undo, self, "_activation", function)
 
     def fill(
         self,
@@ -121,6 +129,7 @@ class Gate:
         outputs = self._inner(inputs, *args, **kwargs)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return outputs
+        outputs = outputs if self._activation is None else self._activation(outputs)
         center, scale, back = (
             tf.cast(variable.read_value(), outputs.dtype) for variable in self._target
         )

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from nanfix.changes.behind_outputs import OUTPUT
 from nanfix.changes.insertion import can_rebuild, container, outputs_are_named
 from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
 from nanfix.data.datasets import batch_size_of
@@ -19,6 +20,7 @@ from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, fix
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.outputs import output_names
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, Sample
@@ -88,6 +90,7 @@ def describe(
         or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
         normalizable=behind,
         rebuildable=rebuildable,
+        ends=_ends(model, sites, rebuildable),
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
         planned_steps=planned,
         rate_varies=_has_scheduler(data),
@@ -112,6 +115,16 @@ def _rate_is_set(model: keras.Model, data: TrainingData, set_at: Sequence[SetAt]
         return False  # takes a share of what the rate was
     rates = {id(learning_rate_of(optimizer)) for optimizer in trained_optimizers(model)}
     return any(id(variable) in rates for _, settings in set_at for variable, _ in settings)
+
+
+def _ends(model: keras.Model, sites: Sites, rebuildable: bool) -> tuple[str, ...]:
+    """Return the names of the outputs behind which something can be computed: by layers that are
+    put there or, where the model has a `call` of its own, around that.
+    """
+    count = len(sites.outer or ())
+    if count == 0 or (rebuildable and outputs_are_named(model)) or (count > 1 and not rebuildable):
+        return ()
+    return (OUTPUT,) if count == 1 else tuple(output_names(model))
 
 
 def _sample(

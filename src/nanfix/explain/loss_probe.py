@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
@@ -20,6 +21,7 @@ from nanfix.model.run import Run
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.private.keras import CompileLoss
 from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.features import feature_table
 from nanfix.records.unsafe_operations import takes_differences
 
 ROWS = 32  # of the sample: one usual batch
@@ -31,10 +33,17 @@ OUTSIDE = (1.0, 30.0, 1e3)  # single outputs, beyond the edge at 0 that logarith
 DROP = 1e-3  # share of a loss by which it falls; less is rounding in a mean over the rows
 SHARES = 0.3 ** np.arange(10)  # of what is given, down to 2e-5 of it, until nothing overflows
 GREATER = 100.0  # times the weights
+NEAR = 0.1  # so far at most other weights are from 0 where these are 0
 SAME = 1e-4  # share by which results of the same computation differ, through rounding in float32
 # It takes other outputs than these rows give, or has no call of its own, as a model with a training
 # step of its own.
 REFUSED = (ValueError, TypeError, IndexError, NotImplementedError, tf.errors.OpError)
+
+OF_ROWS = "Look for rows whose loss is infinite whatever is predicted."
+OF_OUTPUTS = (
+    "The loss is not defined of what the model predicts: let it take softplus or sigmoid of the "
+    "outputs."
+)
 
 Loss = Callable[[np.ndarray], float]
 
@@ -161,6 +170,41 @@ def _stays(run: Run, outputs: np.ndarray) -> bool:
     finally:
         restore(before)
     return greater is not None and bool(np.abs(greater).max() <= 2 * np.abs(outputs).max())
+
+
+def can_fall_below_zero(run: Run) -> list[np.ndarray]:
+    """Return for each output which of its columns get below 0 with weights of other signs: an
+    exponential, a softmax or a norm does not, whatever the weights.
+    """
+    before, random = take_as_it_is(run.model), np.random.default_rng(0)
+    try:
+        for weight in run.model.trainable_variables:
+            signs = random.choice([-1.0, 1.0], size=weight.shape)
+            weight.assign(
+                signs * np.nan_to_num(np.asarray(weight)) + NEAR * random.normal(size=weight.shape)
+            )
+        rows = take_rows(run.sample.x, rows_looked_at(run))
+        outputs = tree.flatten(run.model(rows, training=False))
+    finally:
+        restore(before)
+    tables = [feature_table(np.asarray(output)) for output in outputs]
+    return [np.asarray(np.nanmin(table, axis=0) < 0) for table in tables]
+
+
+def what_to_look_for(run: Run) -> str:
+    """Return where to look for what makes the loss non-finite while its gradient stays finite: in
+    what the model predicts, where the loss of values above 0, or between 0 and 1, is finite.
+    """
+    outputs = given_outputs(run)
+    if outputs is None:
+        return OF_ROWS
+    loss, into_domain = loss_of(run), (keras.activations.softplus, keras.activations.sigmoid)
+    try:
+        others = [loss(np.asarray(into(outputs), "float32")) for into in into_domain]
+        of_outputs = not np.isfinite(loss(outputs)) and bool(np.isfinite(others).any())
+    except REFUSED:
+        return OF_ROWS
+    return OF_OUTPUTS if of_outputs else OF_ROWS
 
 
 def loss_of(run: Run, guard: Guard | None = None) -> Loss:

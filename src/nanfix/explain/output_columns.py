@@ -2,8 +2,8 @@
 minimum.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from nanfix.data.arrays import take_rows
 from nanfix.explain.loss_probe import (
     REFUSED,
     Loss,
+    can_fall_below_zero,
     given_outputs,
     has_no_bottom,
     loss_of,
@@ -34,7 +35,8 @@ PIECES = 64  # at most, in which the columns of a layer are told apart
 @dataclass(frozen=True)
 class _Part:
     """Columns of an output that one layer gives: its address, None where another operation gives
-    them, and the functions that may take the place of its activation, loosest first.
+    them, and the functions that may take the place of its activation or be computed behind it,
+    loosest first.
     """
 
     address: str | None
@@ -44,10 +46,11 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Head:
-    """An output: its parts, its loss as it was given and as a function of values of this shape, and
-    what the model gives now.
+    """An output: its name among `Run.ends`, its parts, its loss as it was given and as a function
+    of values of this shape, and what the model gives now.
     """
 
+    name: str | None
     parts: tuple[_Part, ...]
     given: UserLoss
     loss: Loss
@@ -66,10 +69,19 @@ class _Piece:
     choice: int
 
 
-def needed_activations(run: Run, names: Sequence[str]) -> dict[str, str | Columns]:
-    """Return by the address of a layer of an output what it has to compute: the name of an
-    activation or, where its columns need several, these (`changes.columns`); nothing where no
-    output needs one.
+@dataclass(frozen=True)
+class Needed:
+    """What layers of an output have to compute, by address, and what has to be computed behind it,
+    by its name: the name of an activation or, where columns need several, these
+    (`changes.columns`).
+    """
+
+    layers: Mapping[str, str | Columns] = field(default_factory=dict)
+    behind: Mapping[str, str | Columns] = field(default_factory=dict)
+
+
+def needed_activations(run: Run, names: Sequence[str]) -> Needed:
+    """Return what an output needs; nothing where none does.
 
     Of these activations, the loosest first, each column takes the first with which the loss is
     finite and has a minimum, and keeps its own wherever that is so. It is tried on drawn outputs,
@@ -77,15 +89,15 @@ def needed_activations(run: Run, names: Sequence[str]) -> dict[str, str | Column
     is the first whose loss is not defined of them as it stands.
     """
     for head in _heads(run, names):
-        if takes_logits(head.given) or all(len(part.choices) == 1 for part in head.parts):
+        if takes_logits(head.given) or all(len(part.choices) < 2 for part in head.parts):
             continue
         try:
             found = _loosest(head, len(names))
         except REFUSED:
             continue
         if found is not None:
-            return _by_layer(head, found, names)
-    return {}
+            return Needed(_by_layer(head, found, names), _behind(head, found, names))
+    return Needed()
 
 
 def _loosest(head: _Head, strictest: int) -> list[_Piece] | None:
@@ -202,13 +214,31 @@ def _by_layer(
     return found
 
 
+def _behind(
+    head: _Head, pieces: Sequence[_Piece], names: Sequence[str]
+) -> dict[str, str | Columns]:
+    """Return what has to be computed behind an output: of the columns that no layer gives."""
+    runs: list[tuple[int, str | None]] = []
+    for piece in pieces:
+        given = head.parts[piece.part].address is not None or not piece.choice
+        name = None if given else names[piece.choice - 1]
+        width = piece.stop - piece.start
+        if runs and runs[-1][1] == name:
+            width += runs.pop()[0]
+        runs.append((width, name))
+    if head.name is None or not any(name for _, name in runs):
+        return {}
+    return {head.name: tuple(runs) if len(runs) > 1 else str(runs[0][1])}
+
+
 def _heads(run: Run, names: Sequence[str]) -> Iterator[_Head]:
     """Yield the outputs, each with its loss on the first rows."""
+    free = _free(run)
     targets = in_order(list(run.sample.targets), run.sample.target_names, output_names(run.model))
     single = given_outputs(run) if len(targets) == 1 else None
     if single is not None:
         address = None if run.output_activation is None else run.output_activation[0]
-        yield _head(run, names, 0, address, run.user_loss, loss_of(run), single)
+        yield _head(run, names, 0, address, run.user_loss, loss_of(run), single, free)
         return
     outputs = list(outputs_of(run))
     if len(outputs) != len(targets) or len(outputs) < 2:
@@ -217,7 +247,7 @@ def _heads(run: Run, names: Sequence[str]) -> Iterator[_Head]:
     arrays = in_order(_flat(present), present, output_names(run.model))
     for index, (output, target) in enumerate(zip(outputs, targets, strict=True)):
         loss = loss_on(output.loss, target[rows_looked_at(run)])
-        yield _head(run, names, index, output.address, output.loss, loss, arrays[index])
+        yield _head(run, names, index, output.address, output.loss, loss, arrays[index], free)
 
 
 def _head(
@@ -228,16 +258,35 @@ def _head(
     given: UserLoss,
     loss: Loss,
     present: np.ndarray,
+    free: Sequence[np.ndarray],
 ) -> _Head:
     width = present.shape[-1] if present.ndim > 1 else 1
     columns = run.columns[index] if index < len(run.columns) else ()
-    parts = [_part(run, *each, names) for each in columns or ((address, width),)]
-    return _Head(tuple(parts), given, loss, present.shape, present, bool(columns))
+    parts, start = [], 0
+    for at, count in columns or ((address, width),):
+        behind = index < len(free) and bool(free[index][start : start + count].any())
+        parts.append(_part(run, at, count, names, behind=behind))
+        start += count
+    name = run.ends[index] if index < len(run.ends) else None
+    return _Head(name, tuple(parts), given, loss, present.shape, present, bool(columns))
 
 
-def _part(run: Run, address: str | None, width: int, names: Sequence[str]) -> _Part:
+def _free(run: Run) -> list[np.ndarray]:
+    """Return for each output the columns that something behind it may have to keep in a domain;
+    nothing where nothing can be put there, or nothing needs to be.
+    """
+    by_another = any(address is None for output in run.columns for address, _ in output)
+    if not run.ends or not (by_another or None in (run.outputs or ())):
+        return []
+    return can_fall_below_zero(run)
+
+
+def _part(
+    run: Run, address: str | None, width: int, names: Sequence[str], *, behind: bool
+) -> _Part:
     if address is None:
-        return _Part(address, width, ())
+        choices = ("linear", *names) if behind else ()
+        return _Part(address, width, tuple(map(activations.get, choices)))
     present = activation_of(run.members[address])
     fixed = is_bounded(present) or activation_name(run.members[address]) in names
     others = () if fixed else tuple(map(activations.get, names))

@@ -125,6 +125,8 @@ class Run:
             operation gives; None where that was not seen.
         columns: for each output which layers give its columns, by address, and how many each, None
             for those that another operation gives; none where that cannot be told.
+        ends: the names of the outputs, behind which something can be computed; none where nothing
+            can.
     """
 
     model: "keras.Model"
@@ -142,6 +144,7 @@ class Run:
     rate_is_set: bool = False
     outputs: tuple[str | None, ...] | None = None
     columns: tuple[tuple[tuple[str | None, int], ...], ...] = ()
+    ends: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: "keras.Model", sample: Sample, **facts: Any) -> "Run":

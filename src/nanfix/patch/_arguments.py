@@ -8,7 +8,7 @@ from typing import Any
 import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
-from nanfix.patch._layers import add_layers, scale_in_call
+from nanfix.patch._layers import add_layers, change_call
 from nanfix.patch._operations import guard_operation
 from nanfix.patch._replaced_optimizer import replace_optimizer
 from nanfix.patch._rows import adapt_to_filled, feed_otherwise
@@ -201,7 +201,7 @@ _PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
     "optimizer": _optimizer,
     "loss": _loss,
     "layer": add_layers,
-    "call": scale_in_call,
+    "call": change_call,
     "guard": guard_operation,
     "weights": _weights,
     "adapt": adapt_to_filled,

@@ -35,6 +35,8 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
     """
     if change.side == "first":
         return _first_in_list(source, call, change)
+    if change.side == "outputs":
+        return _round_outputs(source, call, change)
     parent = source.syntax.parent(call)
     if isinstance(parent, cst.Element) and isinstance(
         source.syntax.parent(parent), cst.List | cst.Tuple
@@ -71,6 +73,21 @@ def _first_in_list(source: Source, call: cst.Call, change: LayerChange) -> None:
     source.insert_elements(layers.elements[0], "before", _new_layers(source, change))
 
 
+def _round_outputs(source: Source, call: cst.Call, change: LayerChange) -> None:
+    """Let `Model(inputs, outputs)` be `Model(inputs, Activation("softplus")(outputs))`."""
+    given = argument(call, "outputs", 1) if source.called(call) in MODELS else None
+    if given is None:
+        raise NoPlaceError("the outputs of the model are not written where it is made")
+    value = given.value
+    listed = isinstance(value, cst.List | cst.Tuple)
+    if listed and (change.position is not None or len(value.elements) == 1):
+        value = value.elements[change.position or 0].value
+    elif change.position is not None:
+        raise NoPlaceError("the outputs of the model are not listed where it is made")
+    new = _new_layers(source, change)
+    source.change(value, lambda updated: _through(new, updated))
+
+
 def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> None:
     new = _new_layers(source, change)
     if change.side == "before":
@@ -93,8 +110,18 @@ def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.Ba
 def _through(layers: list[cst.BaseExpression], value: cst.BaseExpression) -> cst.BaseExpression:
     """Return the expression of a value that goes through one layer after the other."""
     for layer in layers:
-        value = cst.Call(layer, [cst.Arg(value)])
+        value = _called(layer, value)
     return value
+
+
+def _called(function: cst.BaseExpression, value: cst.BaseExpression) -> cst.Call:
+    """Return the call, whose parentheses take the place of those of the value."""
+    if len(value.lpar) != 1 or isinstance(value, cst.Tuple):
+        return cst.Call(function, [cst.Arg(value)])
+    inside = cst.Arg(
+        value.with_changes(lpar=[], rpar=[]), whitespace_after_arg=value.rpar[0].whitespace_before
+    )
+    return cst.Call(function, [inside], whitespace_before_args=value.lpar[0].whitespace_after)
 
 
 def _taken_shape(source: Source, call: cst.Call) -> list[cst.BaseExpression]:
@@ -185,7 +212,7 @@ def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
     return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
 
 
-def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
+def change_call(files: Files, change: CallChange, alike: Alike) -> None:
     """Plan what a model class has to do in its own `call`. Raises NoPlaceError."""
     source = files.source(change.file)
     functions = [
@@ -207,18 +234,27 @@ def scale_in_call(files: Files, change: CallChange, alike: Alike) -> None:
         raise NoPlaceError(f"other models are made of {change.target.callee} too")
     if change.inputs:
         _scale_inputs(source, owner, function, change)
-    if change.outputs is not None:
-        scale, center = change.outputs
-        returns = [
-            n
-            for n in source.syntax.within(function)
-            if isinstance(n, cst.Return) and source.syntax.scope(n) is function
-        ]
-        for each in returns:
-            source.change(
-                each,
-                lambda updated: updated.with_changes(value=_rescaled(updated.value, scale, center)),
-            )
+    _change_outputs(source, function, change)
+
+
+def _change_outputs(source: Source, function: cst.FunctionDef, change: CallChange) -> None:
+    if change.activation is not None:
+        for definition in change.definitions:
+            source.define(definition)
+
+    def changed(updated: cst.Return) -> cst.Return:
+        value = updated.value
+        if value is not None and change.activation is not None:
+            value = _through([source.expression(change.activation)], value)
+        if value is not None and change.outputs is not None:
+            value = _rescaled(value, *change.outputs)
+        return updated.with_changes(
+            value=value, whitespace_after_return=cst.SimpleWhitespace(" " if value else "")
+        )
+
+    for each in source.syntax.within(function):
+        if isinstance(each, cst.Return) and source.syntax.scope(each) is function:
+            source.change(each, changed)
 
 
 def _scale_inputs(

@@ -68,11 +68,11 @@ def reconnect(
     model: Any,
     behind: Sequence[Layers],
     before: Mapping[int, keras.Layer],
-    last: Layers,
+    last: Mapping[int, Layers],
     undo: ExitStack,
 ) -> None:
     """Connect a Functional model with new layers behind each input, before layers (by
-    id) and behind the output.
+    id) and behind outputs (by position).
 
     Closing `undo` connects it as it was.
     """
@@ -93,7 +93,8 @@ def reconnect(
     undo.callback(nodes.take_back)
     given = [_through(tensor, layers) for tensor, layers in zip(model.inputs, behind, strict=True)]
     made = model._run_through_graph(given, operation_fn=called)
-    outputs = keras.tree.map_structure(lambda tensor: _through(tensor, last), made)
+    ends = [_through(end, last.get(at, ())) for at, end in enumerate(keras.tree.flatten(made))]
+    outputs = keras.tree.pack_sequence_as(made, ends)
     nodes.put_first()
     graph = Functional(model._inputs_struct, outputs)
     vars(model).update({name: vars(graph)[name] for name in CONNECTIONS})

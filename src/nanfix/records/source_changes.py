@@ -119,8 +119,9 @@ class LossChange(PlacedChange):
 
 
 class LayerChange(PlacedChange):
-    """Put new layers before or after the one that `target` makes, or first in the list that it is
-    given; where that has no place, before what `otherwise` makes.
+    """Put new layers before or after the one that `target` makes, first in the list that it is
+    given, or round the outputs of the graph that it is given, all or the one at `position`; where
+    that has no place, before what `otherwise` makes.
 
     `layers` are expressions, `numbers` the vectors that they name, `definitions` what has to be
     defined for them. `model` is the call that makes the model of the tensors. `fills` says that
@@ -129,7 +130,7 @@ class LayerChange(PlacedChange):
 
     kind: Literal["layer"] = "layer"
     target: Made | None
-    side: Literal["before", "after", "first"]
+    side: Literal["before", "after", "first", "outputs"]
     layers: list[str]
     role: str
     numbers: dict[str, list[float]] = Field(default_factory=dict)
@@ -137,10 +138,11 @@ class LayerChange(PlacedChange):
     otherwise: Made | None = None
     model: Made | None = None
     fills: bool = False
+    position: int | None = None
 
     @property
     def subject(self):
-        return self.kind, self.target, self.side, self.role
+        return self.kind, self.target, self.side, self.role, self.position
 
     @property
     def where(self):
@@ -150,19 +152,21 @@ class LayerChange(PlacedChange):
     def __str__(self):
         layers = [layer.removeprefix("keras.layers.").partition("(")[0] for layer in self.layers]
         beside = self.target or self.otherwise
+        side = {"first": "first in", "outputs": "round the outputs of"}.get(self.side, self.side)
         return (
-            f"{', '.join(layers)} {'first in' if self.side == 'first' else self.side} "
+            f"{', '.join(layers)} {side} "
             f"{beside.callee.removesuffix('Layer') if beside else 'the layer'}"
         )
 
 
 class CallChange(PlacedChange):
     """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what
-    goes in and what comes out.
+    goes in and what comes out, or give that an activation.
 
     `inputs` are the layers that the inputs go through first, with their `numbers` and
     `definitions`;
-    `outputs` is the (scale, center) that the outputs are multiplied by and moved to.
+    `activation` is the function that the outputs go through, `outputs` the (scale, center) that
+    they are multiplied by and moved to after it.
     """
 
     kind: Literal["call"] = "call"
@@ -173,10 +177,22 @@ class CallChange(PlacedChange):
     numbers: dict[str, list[float]] = Field(default_factory=dict)
     definitions: list[str] = Field(default_factory=list)
     outputs: tuple[float, float] | None = None
+    activation: str | None = None
 
     @property
     def subject(self):
         return (self.kind,)
+
+    def joined(self, later):
+        return self.model_copy(
+            update={
+                "inputs": later.inputs or self.inputs,
+                "numbers": {**self.numbers, **later.numbers},
+                "definitions": [*self.definitions, *later.definitions],
+                "outputs": later.outputs or self.outputs,
+                "activation": later.activation or self.activation,
+            }
+        )
 
     @property
     def where(self):
@@ -186,7 +202,9 @@ class CallChange(PlacedChange):
         ends = [
             name for name, given in (("inputs", self.inputs), ("outputs", self.outputs)) if given
         ]
-        return f"{' and '.join(ends)} of {self.target.callee} scaled in its call"
+        scaled = [f"{' and '.join(ends)} of {self.target.callee} scaled"] if ends else []
+        given = f"{self.activation} of what {self.target.callee} gives"
+        return f"{' and '.join([*scaled, *([given] if self.activation else [])])} in its call"
 
 
 class GuardChange(PlacedChange):

@@ -10,6 +10,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.explain.incident import Incident, say
+from nanfix.explain.loss_probe import what_to_look_for
 from nanfix.install.players import untrained
 from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
@@ -42,7 +43,7 @@ from nanfix.search.verdict import (
 
 AS_KERAS = (
     "The loss is not finite, but its gradient is: trained on as Keras does, the model is finite, "
-    "as it is without nanfix. Look for rows whose loss is infinite whatever is predicted."
+    "as it is without nanfix."
 )
 
 BETTER_BEFORE = (
@@ -142,7 +143,7 @@ class Adoption:
             epoch=epoch,
             params=dict(after.params),
             diagnosis=diagnosis,
-            notes=(*run.watched.notes, *self._notes, AS_KERAS),
+            notes=(*run.watched.notes, *self._notes, f"{AS_KERAS} {what_to_look_for(run.run)}"),
             run=run.run.outline(),
         )
 
