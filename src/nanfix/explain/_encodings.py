@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nanfix.explain.codes import LOWEST, codes
+from nanfix.explain.codes import LOWEST, likely_codes
 
 CELLS = 1 << 22  # looked at, of an array
 # Seconds since 1970, of 1985 and of 2050: what is measured seldom lies between them in every row.
@@ -33,7 +33,7 @@ def encodings(array: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _codes(table: np.ndarray) -> Iterator[tuple[str, tuple[int, ...]]]:
     """What may be codes for missing values, in words."""
-    for value, columns in codes(table).items():
+    for value, columns in likely_codes(table).items():
         if value in LOWEST:
             words = f"{value:.10g}, which is what NaN or a missing date becomes as {LOWEST[value]}"
         else:

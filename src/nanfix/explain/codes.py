@@ -13,6 +13,7 @@ REPEATED = 3  # times at least, a code stands in a column; once or twice is an o
 DISTINCT = 3  # values at least, a column has beside a code; two may be classes
 # What NaN, a missing date and the like become as an integer.
 LOWEST = {float(np.iinfo(kind).min): kind for kind in ("int32", "int64")}
+WHOLE = 1.0  # is measured, however small the others: shares end there, and changes of them at -1
 BEYOND = 10.0  # times the greatest of all others, a code can be no measured value
 
 
@@ -35,6 +36,29 @@ def codes(table: np.ndarray) -> dict[float, tuple[int, ...]]:
             if len(np.unique(values[~np.isnan(values)])) >= DISTINCT:
                 found.setdefault(float(sign * lowest[column]), []).append(int(column))
     return {value: tuple(columns) for value, columns in found.items()}
+
+
+def likely_codes(table: np.ndarray) -> dict[float, tuple[int, ...]]:
+    """Return of the `codes` of a table those that can hardly be measured, each with its columns:
+    what is far greater than all others, or written with nines alone. A discount of 50 % or a change
+    of -1 may be far from the others, too.
+    """
+    found = {
+        code: columns if _is_of_nines(code) else _far_greater(table, code, columns)
+        for code, columns in codes(table).items()
+    }
+    return {code: columns for code, columns in found.items() if columns}
+
+
+def _is_of_nines(code: float) -> bool:
+    digits = f"{abs(code):.10g}".replace(".", "")
+    return len(digits) > 1 and set(digits) == {"9"}
+
+
+def _far_greater(table: np.ndarray, code: float, columns: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the columns in which a code is what no measured value can be."""
+    others = np.nanmax(np.where(table == code, np.nan, np.abs(table)), axis=0)
+    return tuple(i for i in columns if code in LOWEST or abs(code) > max(BEYOND * others[i], WHOLE))
 
 
 def target_codes(sample: Sample) -> tuple[float, ...]:
@@ -79,11 +103,9 @@ def _certain_codes(array: np.ndarray) -> dict[float, tuple[int, ...]]:
     """
     if array.dtype.kind not in "fi" or not array.size:
         return {}
-    table = feature_table(array)
-    found = {}
+    table, found = feature_table(array), {}
     for code, columns in codes(np.where(np.isnan(table), 0.0, table)).items():
-        others = np.nanmax(np.where(table == code, np.nan, np.abs(table)), axis=0)
-        certain = tuple(i for i in columns if code in LOWEST or abs(code) > BEYOND * others[i])
+        certain = _far_greater(table, code, columns)
         if certain:
             found[float(str(np.float32(code)))] = certain  # with as few digits as tell it
     return found
