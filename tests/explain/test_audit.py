@@ -35,3 +35,18 @@ def test_the_input_that_holds_the_holes_is_named(value, columns, words):
     y = np.zeros((30, 8), "float32")
     sample = Sample(tuple(x), (y,), (True, True), names=("a", "b"))
     assert audit(Run.of(model, sample), x, [y], [], whole=True).input_evidence.startswith(words)
+
+
+def test_the_output_whose_weights_are_not_finite_is_named():
+    inputs = keras.Input((4,))
+    outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("price", "days")}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"price": "mse", "days": "mae"})
+    x, y = np.ones((30, 4), "float32"), [np.ones((30, 1), "float32")] * 2
+    weights = [np.ones(30, "float32"), np.ones(30, "float32")]
+    weights[1][[3, 7]] = np.inf
+    sample = Sample((x,), tuple(y), (True,), target_names=frozenset(outputs))
+    found = audit(Run.of(model, sample), [x], y, weights, whole=True)
+    assert found.weight_evidence == (
+        "2 inf in 2 of 30 rows of the sample weights, all of them in output price"
+    )

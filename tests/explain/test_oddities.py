@@ -132,3 +132,26 @@ def test_shares_below_zero_leave_a_crossentropy_without_a_lower_bound(lowest):
     y[5, 0] = lowest
     run = setup_of(keras.layers.Dense(3, "relu"), x, y, "categorical_crossentropy", "softmax")
     assert any("no lower bound" in told for told in remarks(run, [x], [y])) is (lowest < 0)
+
+
+def test_what_is_odd_about_one_of_several_arrays_is_said_with_its_name():
+    inputs = {name: keras.Input((1,), name=name) for name in ("zip", "when")}
+    joined = keras.layers.Concatenate()(list(inputs.values()))
+    model = keras.Model(inputs, {name: keras.layers.Dense(1)(joined) for name in ("a", "b")})
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(300, 1)), rng.integers(1.6e9, 1.7e9, (300, 1)).astype("float64")]
+    y = [rng.normal(size=(300, 1)), rng.normal(size=(300, 2))]
+    y[1][:, 1] = np.where(np.arange(300) % 20, y[1][:, 1], -999)
+    marks = (True, True)
+    sample = Sample(
+        tuple(x),
+        tuple(y),
+        marks,
+        quantities=marks,
+        names=("zip", "when"),
+        target_names=frozenset("ab"),
+    )
+    dates, code, *_ = remarks(Run.of(model, sample), x, y)
+    assert dates == "what may be dates, as seconds since 1970 (input when)"
+    assert code.endswith("a code for a missing value? (column 1 of target b)")

@@ -65,13 +65,14 @@ def audit(
     """
     sample, ordinary = run.sample, usual(run.sample)
     bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
+    outputs = _called("output", sorted(sample.target_names))  # as Keras flattens a dict
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
-        input_evidence=_counted("inputs", inputs, bad_inputs, sample.names),
-        target_evidence=_counted("targets", targets, bad_targets),
+        input_evidence=_counted("inputs", inputs, bad_inputs, _called("input", sample.names)),
+        target_evidence=_counted("targets", targets, bad_targets, outputs),
         label_evidence=_labels(run, targets),
-        weight_evidence=_counted("sample weights", weights, bad_weights)
+        weight_evidence=_counted("sample weights", weights, bad_weights, outputs)
         if bad_weights.size
         else "",
         rows=tuple(
@@ -110,7 +111,7 @@ def _holes(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _counted(
-    name: str, arrays: list[np.ndarray], rows: np.ndarray, names: Sequence[str | None] = ()
+    name: str, arrays: list[np.ndarray], rows: np.ndarray, called: Sequence[str] = ()
 ) -> str:
     if not rows.size:
         return f"the {name} are finite"
@@ -132,10 +133,14 @@ def _counted(
     if len(with_holes) != 1:
         return words
     (index, part), *_ = with_holes.items()
-    known = names[index] if len(arrays) > 1 and len(names) == len(arrays) else None
-    found = [_columns(part), "" if known is None else f"input {known}"]
+    known = called[index] if len(arrays) > 1 and len(called) == len(arrays) else ""
+    found = [_columns(part), known]
     where = " of ".join(each for each in found if each)
     return f"{words}, all of them in {where}" if where else words
+
+
+def _called(kind: str, names: Sequence[str | None]) -> list[str]:
+    return ["" if name is None else f"{kind} {name}" for name in names]
 
 
 def _columns(bad: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 training failed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,25 @@ class Columns:
     count: int
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One array of the inputs or of the targets; `name` is its own, where there are several."""
+
+    kind: str
+    name: str | None
+    array: np.ndarray
+
+    @property
+    def words(self) -> str:
+        return f"the {self.kind}s" if self.name is None else f"{self.kind} {self.name}"
+
+    def columns(self, numbers: tuple[int, ...]) -> str:
+        single = self.array.ndim < 2 or self.array.shape[-1] == 1
+        if self.name is not None and single:
+            return self.words
+        return f"{_named(numbers, 'column')} of {self.words}"
+
+
 def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the
     model takes them.
@@ -62,51 +81,58 @@ def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> It
     ]
     half = "float16" in str(getattr(run.model.dtype_policy, "compute_dtype", ""))
     known = [
-        (name, array)
-        for name, arrays in (("inputs", _quantities(run.sample, inputs)), ("targets", targets))
-        for array in arrays
-        if array.dtype.kind in "fiu" and array.ndim and len(array)
+        part
+        for part in (*_inputs(run.sample, inputs), *_targets(run.sample, targets))
+        if part.array.dtype.kind in "fiu" and part.array.ndim and len(part.array)
     ]
-    for name, array in known:  # first, since of what is odd only the first is printed
-        for words, columns in encodings(array):
-            yield f"{words} ({_named(columns, 'column')} of the {name})"
-    for name, array in known:
-        yield from _of_array(name, array, normalized, half)
+    for part in known:  # first, since of what is odd only the first is printed
+        for words, columns in encodings(part.array):
+            yield f"{words} ({part.columns(columns)})"
+    for part in known:
+        yield from _of_array(part, normalized, half)
     yield from _negative_shares(run, targets)
     yield from _output(run)
     yield from _last_batch(run, inputs)
 
 
-def _of_array(name: str, array: np.ndarray, normalized: list[str], half: bool) -> Iterator[str]:
-    seen = look(array)
-    if seen.lost and name == "inputs":
+def _of_array(part: _Part, normalized: list[str], half: bool) -> Iterator[str]:
+    seen, is_input = look(part.array), part.kind == "input"
+    if seen.lost and is_input:
         yield (
-            f"no finite value at all in {_named(seen.lost, 'column')} of the {name}: what "
+            f"no finite value at all in {part.columns(seen.lost)}: what "
             "was there is lost, and only the line that made it so can bring it back"
         )
-    if seen.constant and name == "inputs" and len(seen.constant) < seen.count:
-        yield (f"the same value in every row in {_named(seen.constant, 'column')} of the {name}")
+    if seen.constant and is_input and len(seen.constant) < seen.count:
+        yield f"the same value in every row in {part.columns(seen.constant)}"
     if seen.wide:
-        where = f"{_named(seen.wide, 'column')} of the {name}"
-        yield f"values over {HUGE_RANGE:.0e} times the usual one in {where}"
+        yield f"values over {HUGE_RANGE:.0e} times the usual one in {part.columns(seen.wide)}"
     if seen.outlying_rows:
-        where = f"{_named(seen.outlying_rows, 'row')} of the {name}"
+        where = f"{_named(seen.outlying_rows, 'row')} of {part.words}"
         yield f"values over {FAR:.0f} robust standard deviations from the median in {where}"
-    if seen.zero_rows and normalized and name == "inputs":
+    if seen.zero_rows and normalized and is_input:
         yield (
-            f"{seen.zero_rows} rows of the inputs are all zero, and {normalized[0]} "
+            f"{seen.zero_rows} rows of {part.words} are all zero, and {normalized[0]} "
             "divides by their deviation"
         )
     if half and seen.peak > HALF_MAX:
-        yield f"the {name} reach {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
+        reach = "reach" if part.name is None else "reaches"
+        yield f"{part.words} {reach} {seen.peak:.3g}, beyond float16's {HALF_MAX:.0f}"
 
 
-def _quantities(sample: Sample, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def _inputs(sample: Sample, inputs: list[np.ndarray]) -> list[_Part]:
     """Return the inputs whose numbers mean a quantity, all of them where that is not known."""
-    marks = sample.quantities
-    if len(marks) != len(inputs):
-        return inputs
-    return [array for array, quantity in zip(inputs, marks, strict=True) if quantity]
+    marks = sample.quantities if len(sample.quantities) == len(inputs) else [True] * len(inputs)
+    parts = _parts("input", sample.names, inputs)
+    return [part for part, quantity in zip(parts, marks, strict=True) if quantity]
+
+
+def _targets(sample: Sample, targets: list[np.ndarray]) -> list[_Part]:
+    return _parts("target", sorted(sample.target_names), targets)  # as Keras flattens a dict
+
+
+def _parts(kind: str, names: Sequence[str | None], arrays: list[np.ndarray]) -> list[_Part]:
+    known = names if len(arrays) > 1 and len(names) == len(arrays) else [None] * len(arrays)
+    return [_Part(kind, name, array) for name, array in zip(known, arrays, strict=True)]
 
 
 def look(array: np.ndarray) -> Columns:
