@@ -127,3 +127,17 @@ def test_numbers_of_bfloat16_without_dimensions_are_seen():
     model.compile("sgd", lambda y, p: tf.reduce_mean(tf.cast(p, tf.bfloat16) / 0.0))
     seen = observe(model, (tf.ones((4, 2)), tf.ones((4, 1))))
     assert seen.operation == "RealDiv" and seen.half
+
+
+@pytest.mark.parametrize(
+    ("loss", "made_of"),
+    [
+        (lambda y, p: (tf.math.log(y[:, 0] * 2) - p[:, 0]) ** 2, "targets"),
+        (lambda y, p: tf.math.log(y - p), None),
+    ],
+)
+def test_an_operand_that_comes_of_the_targets_alone_is_told(loss, made_of):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
+    seen = observe(model, (tf.ones((4, 2)), tf.constant([[0.0], [-9], [1], [2]])))
+    assert (seen.operation, seen.place.made_of) == ("Log", made_of)

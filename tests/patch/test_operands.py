@@ -86,7 +86,7 @@ def check(operation, body, epsilon, *values):
         f"def f({', '.join(arguments)}):\n    {body}\n    return {arguments[0]}\n"
     )
     given, tensors, function = (
-        GivenOperands(),
+        GivenOperands(None),
         [tf.constant(v) for v in values],
         module(script.text),
     )

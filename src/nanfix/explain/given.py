@@ -4,27 +4,40 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
+from nanfix.data.arrays import unpacked
 from nanfix.model.operands import operands
 from nanfix.model.operations import Operation, array_of
+from nanfix.model.training_step import Batch
 from nanfix.records.domains import Given
 from nanfix.records.unsafe_operations import BY_INFINITY, UNSAFE_OPERATIONS
 
+PARTS_OF_BATCH, WEIGHTS = ("inputs", "targets", "sample weights"), "weights"
 NOTED = {"Mul": BY_INFINITY, "Pow": "Pow"}
 
 
 class GivenOperands:
     """Notes, over one step, which factors of products are infinite, and which kinds of exponents
-    there are: what has to be known to write a guard into the source.
+    there are: what has to be known to write a guard into the source. Notes, too, which tensors are
+    computed of one part of the batch alone.
     """
 
-    def __init__(self):
+    def __init__(self, batch: Batch):
+        # id of a tensor that lives -> the parts of the batch, and the weights, that it comes from.
+        self._made_of: dict[int, tuple[weakref.ref[tf.Tensor], frozenset[str]]] = {}
+        for part, leaves in zip(PARTS_OF_BATCH, unpacked(batch), strict=True):
+            for leaf in filter(tf.is_tensor, tree.flatten(leaves)):
+                self._made_of[id(leaf)] = weakref.ref(leaf), frozenset({part})
         # Line and operation -> text of an operand -> what it was.
         self._noted: dict[tuple[str, str], dict[str, Given]] = {}
         # Products with an infinite factor: the factor is at fault, not they. id -> line, reference.
         self._products: dict[int, tuple[str, weakref.ref[tf.Tensor]]] = {}
 
     def visit(self, operation: Operation) -> None:
+        sources = frozenset().union(*map(self._sources, operation.inputs))
+        for tensor in operation.outputs if sources else ():
+            self._made_of[id(tensor)] = weakref.ref(tensor), sources
         name, line = NOTED.get(operation.kind), operation.line
         if name is None or line is None or operation.at is None or operation.updates:
             return
@@ -40,6 +53,17 @@ class GivenOperands:
         for index, what in seen.items() if len(texts) > max(seen) else ():
             before = noted.get(texts[index], what)
             noted[texts[index]] = what if before is what else Given.MIXED
+
+    def made_of(self, tensor: tf.Tensor) -> str | None:
+        """Return the part of the batch that a tensor is computed of, where that is one alone."""
+        sources = self._sources(tensor)
+        return next(iter(sources)) if len(sources) == 1 and not sources & {WEIGHTS} else None
+
+    def _sources(self, tensor: tf.Tensor) -> frozenset[str]:
+        if tensor.dtype == tf.resource:
+            return frozenset({WEIGHTS})
+        reference, sources = self._made_of.get(id(tensor), (None, frozenset()))
+        return sources if reference is not None and reference() is tensor else frozenset()
 
     def of(self, source: str | None, operation: str | None) -> tuple[tuple[str, str], ...]:
         """Return the operands of an operation on a line, each with what it was."""

@@ -91,8 +91,8 @@ def observe(
 
     Changes the state of the model.
     """
-    microscope, given = _Microscope(), GivenOperands()
-    error = None
+    keras_own = type(model).train_step.__module__.startswith("keras.")  # knows what is a target
+    microscope, given, error = _Microscope(), GivenOperands(batch if keras_own else None), None
     norms: list[float] = []
 
     def listen(optimizer: keras.optimizers.Optimizer, gradients: Gradients) -> None:
@@ -152,6 +152,7 @@ def _located(
             values=f"{culprit.kind} of {numbers} gave {gave}",
             code=origin.line.code if origin.line is not None else None,
             given=given.of(source, operation),
+            made_of=_made_of(given, culprit) if origin is culprit else None,
         ),
         phase=phase,
         operation=operation,
@@ -162,6 +163,11 @@ def _located(
         over_nothing=microscope.is_over_nothing(culprit),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
+
+
+def _made_of(given: GivenOperands, culprit: Operation) -> str | None:
+    unsafe = UNSAFE_OPERATIONS.get(culprit.kind)
+    return None if unsafe is None else given.made_of(culprit.inputs[unsafe.operand])
 
 
 @dataclass(frozen=True)

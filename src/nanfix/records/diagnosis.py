@@ -70,6 +70,9 @@ class Place:
     code: str | None = None  # the function that holds the line, and the text of the line
     # Operands of that operation, as the line has them, each with what it was: "infinite".
     given: tuple[tuple[str, str], ...] = ()
+    made_of: str | None = (
+        None  # "targets" or the like, where its operand is computed of these alone
+    )
 
     def __str__(self):
         parts = [f"in the {self.phase.value}"] if self.phase is not Phase.UNKNOWN else []
@@ -210,4 +213,8 @@ class Diagnosis:
         if infinite:
             return f"Keep {' and '.join(infinite)} {operation.domain.name}."
         kept, whole = operation.letter, operation.words.format(operation.letter)
-        return f"Keep {kept} in {whole} {operation.domain.name}, or compute a stable form of it."
+        made_of = self.place.made_of
+        what = f", which comes of the {made_of} alone," if made_of is not None else ""
+        return (
+            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute a stable form of it."
+        )
