@@ -40,11 +40,14 @@ class ScaleInputs(Strategy):
     def refusal(self, diagnosis, run, plan):
         if plan.of(Scaling).inputs:
             return "the inputs are scaled already"
-        return (
-            None
-            if _scalable(run, plan)
-            else "no input is a quantity whose scaling the model can take up"
-        )
+        if _scalable(run, plan):
+            return None
+        if run.sample.passed_by:
+            return (
+                "the model's own training step does not call the model, where the scaling would "
+                "stand: scale the data before fit"
+            )
+        return "no input is a quantity whose scaling the model can take up"
 
     def space(self, hp, diagnosis, run, plan):
         arrays = _scalable(run, plan)

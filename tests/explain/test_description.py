@@ -37,6 +37,45 @@ def test_what_of_the_inputs_is_a_quantity(form, quantities):
     assert setup_of(form).sample.quantities == quantities
 
 
+class Parts(keras.Model):
+    """Trains by a step of its own, which calls the model or only a part of it."""
+
+    def __init__(self, by_call):
+        super().__init__()
+        self.part, self.by_call, self.steps = keras.layers.Dense(1), by_call, 0
+
+    def call(self, x):
+        return self.part(x)
+
+    @tf.function
+    def in_graph(self, x):
+        return self(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.steps += 1
+        with tf.GradientTape() as tape:
+            made = self.in_graph(x) if self.by_call else self.part(x)
+            loss = tf.reduce_mean(tf.square(y - made))
+        weights = self.part.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("by_call", [True, False])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_scaling_acts_only_where_training_calls_the_model(by_call, streamed):
+    model = Parts(by_call)
+    model.compile("sgd")
+    x, y = np.ones((8, 3), "float32"), np.ones((8, 1), "float32")
+    model.in_graph(tf.constant(x))
+    given = (tf.data.Dataset.from_tensors((x, y)), None) if streamed else (x, y)
+    sample = describe(model, TrainingData.of(*given, {}), [(x, y)] if streamed else [])[0].sample
+    assert sample.quantities == (True,)  # their scale is looked at all the same
+    assert sample.scalable == (by_call,)
+    assert sample.passed_by is not by_call and model.steps == 0
+
+
 def test_features_that_differ_between_batches_are_not_scaled():
     def lengths(count):
         return tf.ones((4, count)), tf.ones((4, 1))

@@ -207,6 +207,44 @@ def test_what_could_not_be_judged_is_not_called_proved():
     assert "It stays finite with 2 other seeds and over more steps, too." in report.notes
 
 
+class Coder(keras.Model):
+    """Rebuilds its inputs by a step of its own, which calls the parts and not the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = keras.layers.Dense(16, "relu"), keras.layers.Dense(6)
+
+    def call(self, x):
+        return self.outer(self.inner(x))
+
+    def train_step(self, x):
+        with tf.GradientTape() as tape:
+            loss = ops.mean(ops.square(x - self.outer(self.inner(x))))
+        weights = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def test_inputs_that_no_scaling_reaches_are_not_repaired_by_what_bounds_them():
+    """In front of a call that training passes by a scaling does nothing."""
+    model = Coder()
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 6)).astype("float32")
+    model(pixels[:1])
+    model.compile(keras.optimizers.SGD(1.0))
+    report = nanfix.fit(
+        model,
+        pixels,
+        strategies=["scale-inputs", "lower-learning-rate"],
+        epochs=4,
+        batch_size=16,
+        verbose=0,
+    )
+    assert report.outcome is Outcome.FINITE
+    assert [edit.strategy for edit in report.fix.edits] == ["lower-learning-rate"]
+    assert "scale-inputs" in report.refused
+    assert str(report).count("scale the data before fit") == 1
+
+
 class Autoencoder(keras.Model):
     """Rebuilds its inputs under a crossentropy, for which inputs of more than 1 have no least."""
 

@@ -12,11 +12,23 @@ from keras import tree
 from nanfix.changes.behind_outputs import OUTPUT
 from nanfix.changes.insertion import can_rebuild, container, outputs_are_named
 from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
-from nanfix.data.datasets import batch_size_of
+from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
-from nanfix.install.sites import OTHERWISE, UNSEEN, Site, Sites, find_sites, fixed_batch, some_rows
+from nanfix.install.sites import (
+    NO_CALL,
+    NOT_CALLED,
+    OTHERWISE,
+    UNSEEN,
+    Site,
+    Sites,
+    callable_alone,
+    find_sites,
+    fixed_batch,
+    some_rows,
+    trains_by_call,
+)
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.optimizers import trained_optimizers
@@ -61,13 +73,16 @@ def describe(
     sizes = _batch_sizes(data, recorded)
     with preserved_randomness():
         sites, rows_at_once = _sites(model, x, sizes[0])
+        if not _trains_by_call(model, data, recorded):
+            sites = sites.not_called()
     rebuildable = can_rebuild(model)
-    takes_layers = rebuildable and sites.output.blocked not in UNSEEN
+    takes_layers = rebuildable and sites.output.blocked not in (*UNSEEN, NOT_CALLED)
     sample = replace(
         _sample(model, data, recorded, (x, y), sites, takes_layers),
         batch_size=sizes[0],
         training_rows=sizes[1],
         rows_at_once=rows_at_once,
+        passed_by=sites.output.blocked in (NO_CALL, NOT_CALLED),
         unfilterable=unfilterable(data, recorded)
         if rows_at_once is None
         else f"the model takes {rows_at_once} rows at once, no more and no fewer",
@@ -206,6 +221,21 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
         raise refusal
     unseen = Site(blocked=OTHERWISE)
     return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen), None
+
+
+def _trains_by_call(model: keras.Model, data: TrainingData, recorded: "Sequence[Batch]") -> bool:
+    """Say whether training calls the model itself, as far as that is known."""
+    of_keras = type(model).train_step is keras.Model.train_step
+    if of_keras or model.run_eagerly or not callable_alone(model):
+        return True
+    part = data.training_part()
+    if part.is_arrays:
+        size = batch_size_of(part)
+        recorded = batches_of(part, range(min(size, rows_in(part.x) or 0)), size)
+    try:
+        return not recorded or trains_by_call(model, recorded[-1])
+    except (*REFUSED, NotImplementedError):  # by numpy of what is symbolic
+        return True
 
 
 def _steady(leaves: Sequence[Leaf], recorded: "list[Batch]") -> list[bool]:

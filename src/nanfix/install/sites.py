@@ -4,7 +4,7 @@ into, and which give the outputs.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from nanfix.data.arrays import rows_in, take_rows
 from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
+from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
 
@@ -29,6 +30,7 @@ PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient
 RESHAPING = layers.Reshape | layers.Flatten | layers.Identity
 NO_CALL = "the model has no call of its own"
 OTHERWISE = "the model's own training step gives its call something else than the inputs of a batch"
+NOT_CALLED = "the model's own training step does not call the model"
 UNSEEN = (NO_CALL, OTHERWISE)
 IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
 
@@ -72,6 +74,13 @@ class Sites:
             id(layer) in own for site in others for layer in site.layers
         )
 
+    def not_called(self) -> "Sites":
+        """Return the sites of a model whose training passes its call by, so that nothing in front
+        of that or behind it acts in training.
+        """
+        inputs = {name: replace(site, blocked=NOT_CALLED) for name, site in self.inputs.items()}
+        return replace(self, inputs=inputs, output=replace(self.output, blocked=NOT_CALLED))
+
 
 def find_sites(model: keras.Model, inputs: Any) -> Sites:
     """Run the model once on `inputs` (its own structure, a few rows) and see which
@@ -108,6 +117,30 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
         tuple(map(trace.outer, tree.flatten(outputs))),
         tuple(tuple(trace.columns(output)) for output in tree.flatten(outputs)),
     )
+
+
+def trains_by_call(model: keras.Model, batch: Any) -> bool:
+    """Say whether training calls the model itself, as a step of the user's own that calls its parts
+    does not. The step is traced with a batch, and nothing is run; where TensorFlow cannot trace it,
+    that is not known, and counts as true.
+    """
+    called, inner = [], model.call
+
+    def call(*args, **kwargs):
+        called.append(True)
+        return inner(*args, **kwargs)
+
+    def step() -> None:
+        model.distribute_strategy.run(model.train_step, args=(batch,))
+
+    before = take_as_it_is(model)
+    with ExitStack() as during:
+        during.callback(restore, before)  # numbers that a step counts by itself
+        override(during, model, "call", call)
+        # What the user has compiled would be taken as it was traced, without its call.
+        during.enter_context(functions_run_eagerly(True))
+        tf.function(step, autograph=False).get_concrete_function()
+    return bool(called)
 
 
 def callable_alone(model: keras.Model) -> bool:

@@ -50,7 +50,8 @@ class Sample:
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
     `mask_values` are the numbers by which Masking layers know what is missing. `target_names` are
     the keys of targets that are given in a dict. `rows_at_once` is the number of rows that the
-    model takes, None where it takes any.
+    model takes, None where it takes any. `passed_by` says that a training step of the user's own
+    does not call the model, so that nothing acts that stands in front of that.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -67,6 +68,7 @@ class Sample:
     mask_values: frozenset[float] = frozenset()
     target_names: frozenset[str] = frozenset()
     rows_at_once: int | None = None
+    passed_by: bool = False
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanfix.install.players import Played, Player
+from nanfix.install.players import Played, Player, players
+from nanfix.model.run import Run
 from nanfix.recorder.recording import GREW, TIMES_THE_FIRST
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Diagnosis
 from nanfix.search.verdict import LEARNED
 
 STANDARD_ERRORS = 2.0  # of the mean over batches, a gain is beyond noise
@@ -26,6 +29,21 @@ NOT_KNOWN = (
     "whether it learns is not known, since the training step tells no loss that could be compared "
     "with that of before training"
 )
+STILL_UNSCALED = (
+    "whether it learns well is not known, since the inputs are far from unit scale, and the "
+    "model's own training step does not call the model, where a scaling would stand: scale the "
+    "data before fit"
+)
+
+UNKNOWN = (NOT_KNOWN, STILL_UNSCALED)  # no other fix could show more
+
+
+def unscaled(run: Run, diagnosis: Diagnosis) -> str | None:
+    """Return that the inputs stay far from unit scale whatever is done, if they do: the loss of all
+    falls then, too, of what has learned the size of its inputs and little else.
+    """
+    found = run.sample.passed_by and Cause.UNSCALED_INPUT in diagnosis.causes
+    return STILL_UNSCALED if found and players(run.model) == 1 else None
 
 
 def idle(played: Played) -> list[Player]:

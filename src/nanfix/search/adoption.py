@@ -26,7 +26,7 @@ from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
-from nanfix.search._own_losses import BY_ITSELF, NOT_KNOWN, shortfall_by_itself
+from nanfix.search._own_losses import BY_ITSELF, NOT_KNOWN, UNKNOWN, shortfall_by_itself, unscaled
 from nanfix.search._own_reach import OwnReach
 from nanfix.search._proof import Proof
 from nanfix.search._reach import Reach, idle
@@ -190,12 +190,14 @@ class Adoption:
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         held_back = ()
         lacking = lacking or self._diverged(after)
+        if lacking is None and not self._bench.judges:
+            lacking = unscaled(run.run, diagnosis)
         if lacking is None:
             lacking, held_back = idle(began.reach, plan, run.net)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         lost = learning or not holds(loss, kept)
-        if lacking not in (None, NOT_KNOWN) and lost:
+        if lacking not in (None, *UNKNOWN) and lost:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             self._notes += [] if learning else [BETTER_BEFORE.format(lacking)]
             return None
@@ -262,7 +264,7 @@ class Adoption:
         if not self._bench.judges:
             return self._run.net.attempt(
                 "looking at its own losses",
-                partial(self._by_itself, began),
+                lambda: shortfall_by_itself(self._bench.insight().played(began.untrained)),
                 NOT_KNOWN,
             )
         baselines = self._judge.baselines
@@ -280,10 +282,6 @@ class Adoption:
         # Of a loss of the user's own the best constant is not known.
         unknown = baselines.constant is None and not of_data
         return self._same_for_all(loss, figures, begun, of_others=unknown)
-
-    def _by_itself(self, began: _Began) -> str | None:
-        """Return what a model lacks that its own losses alone judge, None when that is nothing."""
-        return shortfall_by_itself(self._bench.insight().played(began.untrained))
 
     def _diverged(self, after: Watched) -> str | None:
         """Return that a finite training has diverged, if it has: then it is not repaired."""
