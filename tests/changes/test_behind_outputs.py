@@ -101,6 +101,7 @@ def test_of_several_outputs_only_the_one_is_changed(tmp_path):
     change = BehindOutputs({"rate": "softplus"})
     bench, plan, _ = on_the_bench(model, X, None, change)
     bench.hand_back(plan)
+    assert model.output_names == ["mean", "rate"]
     model.save(tmp_path / "m.keras")
     for found in (model(X), keras.models.load_model(tmp_path / "m.keras")(X)):
         np.testing.assert_array_equal(found[0], mean)

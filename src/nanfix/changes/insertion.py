@@ -96,14 +96,15 @@ def insert_at_ends(
 
 
 def insert_behind(model: keras.Model, layers: Mapping[int, keras.Layer], undo: ExitStack) -> None:
-    """Run outputs, by their position, through new layers. What of the model is compiled is left to
-    the caller.
+    """Run outputs, by their position, through new layers. The outputs keep their names, by which
+    losses are logged. What of the model is compiled is left to the caller.
     """
     if isinstance(model, keras.Sequential):
         restack(model, [*direct_layers(model), *layers.values()], undo)
     else:
-        last = {position: [layer] for position, layer in layers.items()}
+        names, last = model.output_names, {at: [layer] for at, layer in layers.items()}
         reconnect(model, [()] * len(model.inputs), {}, last, undo)
+        model.output_names = names
 
 
 def insert_before(
