@@ -184,6 +184,7 @@ MODULES = {
     "keras_tuner.src.protos": ("get_service_grpc",),
     "keras_tuner.src.distribute.oracle_chief": ("OracleServicer",),
     "keras_tuner.src.engine.oracle": ("LOCKS", "THREADS"),
+    "keras_tuner.src.engine": ("conditions",),
 }  # fmt: skip
 PREFIXES = ("_self_",)
 # What nanfix does in the place of a method: (owner, method, digest of its code, what to

@@ -58,5 +58,8 @@ def serve(oracle: "keras_tuner.Oracle", server: "grpc.Server") -> None:
     """
     from keras_tuner.src import protos  # loads gRPC
     from keras_tuner.src.distribute.oracle_chief import OracleServicer
+    from keras_tuner.src.engine import conditions
 
+    # It prints a value of every condition of a trial that it sends.
+    conditions.print = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
     protos.get_service_grpc().add_OracleServicer_to_server(OracleServicer(oracle), server)

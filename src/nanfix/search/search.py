@@ -77,6 +77,7 @@ def search(
     try:
         with _leading():
             tuner = ProbeTuner(oracle, space, judge, directory)
+            tuner.save()  # a later search goes on with this one if it finds its file
             if pool is None:
                 tuner.search(verbose=0)
         if pool is not None and oracle.proposes():

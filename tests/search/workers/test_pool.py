@@ -15,6 +15,7 @@ import pytest
 import nanfix
 from nanfix.records.errors import InputError, NanfixError
 from nanfix.report.report import Outcome
+from nanfix.search.oracle import LadderOracle
 from nanfix.search.workers import pool
 from nanfix.search.workers.pool import WorkerPool, Workers
 
@@ -41,7 +42,11 @@ def kill_the_first_worker(log):
         time.sleep(0.05)
 
 
-def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog):
+def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog, capsys, monkeypatch):
+    ended, end_trial = [], LadderOracle.end_trial
+    monkeypatch.setattr(
+        LadderOracle, "end_trial", lambda self, trial: ended.append(trial) or end_trial(self, trial)
+    )
     killer = threading.Thread(
         target=kill_the_first_worker, args=(tmp_path / "worker-input" / "worker-0.log",)
     )
@@ -52,7 +57,11 @@ def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog):
     assert not any("one process" in note for note in report.notes)
     assert "is started again" in caplog.text
     assert len(report.trials) >= 2
+    # None was tried again when the search went on after a proof.
+    ids = [trial.trial_id for trial in ended]
+    assert len(ids) == len({*ids}), ids
     assert np.isfinite(report.model.predict(x, verbose=0)).all()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_model_that_cannot_be_made_anew_is_searched_by_one_process():
