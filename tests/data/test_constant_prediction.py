@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix.data.constant_prediction import constant_losses
+from nanfix.data.constant_prediction import constant_losses, mean_losses
 from nanfix.data.training_data import TrainingData
 from nanfix.testing import contract
 
@@ -37,6 +37,23 @@ def test_one_output():
     assert losses(model, PRICE) == {"loss": pytest.approx(np.var(PRICE), rel=1e-4)}
     model.compile("sgd", lambda y, p: keras.ops.mean(y * p))
     assert losses(model, PRICE) == {}
+
+
+def test_a_loss_of_the_users_own_has_the_better_of_mean_and_median():
+    def means(model, y):
+        return mean_losses(contract.run_of(model, X, y), TrainingData.of(X, y, {}))
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", lambda y, p: keras.ops.mean(keras.ops.sqrt(keras.ops.abs(y - p))))
+    root = min(np.mean(np.sqrt(np.abs(PRICE - c))) for c in (PRICE.mean(), np.median(PRICE)))
+    assert means(model, PRICE) == {"loss": pytest.approx(root, rel=1e-4)}
+    model.compile("sgd", lambda y, p: keras.ops.mean(keras.ops.log(y * 0 - 1.0 - p)))
+    assert means(model, PRICE) == {}  # no constant is finite
+    two = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    two.compile("sgd", lambda y, p: keras.ops.mean(keras.ops.square(y - p[:, :1])))
+    assert means(two, PRICE) == {}  # a mean and a deviation are no price
+    model.compile("sgd", "mse")
+    assert means(model, PRICE) == {}  # of which the best constant is known
 
 
 @pytest.mark.parametrize("as_dict", [False, True])

@@ -12,6 +12,7 @@ from nanfix.search.verdict import (
     directions,
     holds,
     same_for_all,
+    short_of_the_mean,
     shortfall,
     the_same,
     unlearned,
@@ -141,3 +142,23 @@ def test_gradients_that_no_row_reaches_are_the_same_number_for_number():
     assert not the_same(penalty, [np.ones((2, 2)), np.array([0.0, 1e-9])])
     assert not the_same(penalty, [np.full((2, 2), np.nan), np.zeros(2)])
     assert not the_same(penalty, penalty[:1])
+
+
+@pytest.mark.parametrize(
+    ("after", "begun", "short"),
+    [
+        (0.93, 0.95, True),  # of which the mean reaches 0.9
+        (0.91, 0.95, False),
+        (0.93, 1.5, False),  # most of what there is
+        (0.95, math.nan, True),
+        (0.93, math.nan, False),
+        (0.93, 0.8, False),
+        (0.97, 0.8, True),
+    ],
+)
+def test_an_output_has_to_come_near_the_mean_of_its_targets(after, begun, short):
+    untrained = Begun(figures={"box_loss": begun})
+    found = short_of_the_mean({"box_loss": after}, {"box_loss": 0.9}, untrained)
+    assert bool(found) is short
+    if short:
+        assert found.startswith("one output is worse than always predicting the mean")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
@@ -26,6 +27,9 @@ CENTERS: Mapping[str, Callable[..., Any]] = {
     "mean_absolute_error": np.median,
 }
 
+DEFAULT_BATCH = 32  # rows, as Keras has it
+# What code of the user's raises that is given what it is not meant for.
+REFUSED = (TypeError, ValueError, LookupError, AttributeError, tf.errors.OpError)
 FEWEST = 10  # rows with a target, to learn a constant and to judge it; of fewer it is chance
 
 
@@ -38,20 +42,70 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     of these.
     """
     outputs = list(outputs_of(run))
-    truth = flat_arrays(validation.y) if validation.is_arrays else []
-    if not (len(outputs) == len(truth) == len(run.sample.targets)):
-        return {}
-    names = output_names(run.model)
-    truth, targets = (in_order(a, validation.y, names) for a in (truth, list(run.sample.targets)))
-    weights = in_order(flat_arrays(validation.sample_weight), validation.sample_weight, names)
+    given = _given(run, outputs, validation)
+    weights = in_order(
+        flat_arrays(validation.sample_weight), validation.sample_weight, output_names(run.model)
+    )
     each = [weights[0] if len(weights) == 1 else None] * len(outputs)
     if len(weights) == len(outputs):
         each = list(weights)
-    found = [_constant_loss(*given) for given in zip(outputs, targets, truth, each, strict=True)]
-    known = {o.logged: loss for o, loss in zip(outputs, found, strict=True) if loss is not None}
+    found = {
+        output.logged: _constant_loss(output, targets, truth, weight)
+        for (output, targets, truth), weight in zip(given, each, strict=False)
+    }
+    known = {name: loss for name, loss in found.items() if loss is not None}
     if len(outputs) > 1 and len(known) == len(outputs) and given_loss_weights(run.model) is None:
         known["loss"] = sum(known.values())
     return known
+
+
+def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
+    """Return the loss of always predicting the mean, or the median, of the targets, whichever is
+    lower, for each output with a loss of the user's own whose targets have its shape.
+
+    Not the best constant, but one that whatever has learned is better than. By the names that
+    `constant_losses` has; of batches as they are trained on, without weights.
+    """
+    size = run.sample.batch_size or DEFAULT_BATCH
+    found = {}
+    for output, targets, truth in _given(run, list(outputs_of(run)), validation):
+        own = loss_name(output.loss) not in CENTERS and crossentropy_of(output.loss) is None
+        known, judged = targets[_finite_rows(targets)], truth[_finite_rows(truth)]
+        alike = known.shape[1:] == judged.shape[1:] == output.shape and known.dtype.kind == "f"
+        if not (own and alike and min(len(known), len(judged)) >= FEWEST):
+            continue
+        centers = (center(known, axis=0) for center in (np.mean, np.median))
+        losses = [_in_batches(output.loss, each, judged, size) for each in centers]
+        finite = [loss for loss in losses if np.isfinite(loss)]
+        found |= {output.logged: min(finite)} if finite else {}
+    return found
+
+
+def _given(
+    run: Run, outputs: list[Output], validation: TrainingData
+) -> list[tuple[Output, np.ndarray, np.ndarray]]:
+    """Return for each output the targets that were trained on and those to be judged by; nothing
+    where they cannot be told apart.
+    """
+    truth = flat_arrays(validation.y) if validation.is_arrays else []
+    if not (len(outputs) == len(truth) == len(run.sample.targets)):
+        return []
+    names = output_names(run.model)
+    truth, targets = (in_order(a, validation.y, names) for a in (truth, list(run.sample.targets)))
+    return list(zip(outputs, targets, truth, strict=True))
+
+
+def _in_batches(loss: UserLoss, constant: np.ndarray, y: np.ndarray, size: int) -> float:
+    """Return the mean loss of a constant; NaN where it is not a loss of such a thing."""
+    compiled, total = CompileLoss(loss=loss), 0.0
+    for start in range(0, len(y), size):
+        rows = y[start : start + size]
+        prediction = np.broadcast_to(constant, rows.shape).astype("float32")
+        try:
+            total += float(compiled(rows, prediction)) * len(rows)
+        except REFUSED:
+            return float("nan")
+    return total / len(y)
 
 
 def _constant_loss(

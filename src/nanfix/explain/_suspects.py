@@ -40,7 +40,7 @@ from nanfix.explain.oddities import (
     usual,
 )
 from nanfix.model.activations import activation_name, activation_of, change_activation
-from nanfix.model.run import Run, linear_throughout, unbounded_recurrences
+from nanfix.model.run import Run, Sample, linear_throughout, unbounded_recurrences
 from nanfix.model.snapshot import restore
 from nanfix.recorder.recording import Recording
 from nanfix.records.cause import Cause
@@ -81,17 +81,8 @@ def changes_for(
             f"with usual targets in the place of {in_words(coded)}",
             lambda b: with_known_targets(b, coded, median),
         )
-    missing = missing_values(run.sample)
-    if missing:
-        arrays = dict(zip(run.sample.names, known.inputs, strict=True))
-        filled = {
-            run.sample.names.index(name): (numbers, medians(arrays[name]))
-            for name, numbers in missing.items()
-        }
-        changes[Cause.CODED_INPUT] = Intervention(
-            f"with usual inputs in the place of {in_words(each_code(run.sample))}",
-            lambda b: with_known_inputs(b, filled),
-        )
+    if each_code(run.sample):
+        changes[Cause.CODED_INPUT] = _without_codes_in_inputs(run.sample, known)
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
     if audit.input_scale > LARGE and sample.measured:
@@ -125,6 +116,21 @@ def changes_for(
             "with a new optimizer", of_state=lambda: forget(rerunner.model)
         )
     return changes
+
+
+def _without_codes_in_inputs(sample: Sample, known: Sample) -> Intervention:
+    """Return the change that puts usual numbers, of the sample as it is `known`, in the place of
+    those that stand for a missing value.
+    """
+    arrays = dict(zip(sample.names, known.inputs, strict=True))
+    filled = {
+        sample.names.index(name): (numbers, medians(arrays[name]))
+        for name, numbers in missing_values(sample).items()
+    }
+    return Intervention(
+        f"with usual inputs in the place of {in_words(each_code(sample))}",
+        lambda b: with_known_inputs(b, filled),
+    )
 
 
 def jointly(

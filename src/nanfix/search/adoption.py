@@ -37,6 +37,7 @@ from nanfix.search.verdict import (
     holds,
     moved,
     same_for_all,
+    short_of_the_mean,
     shortfall,
     unlearned,
 )
@@ -46,6 +47,7 @@ AS_KERAS = (
     "as it is without nanfix."
 )
 
+ENDED = {Outcome.REPAIRED: "repaired", Outcome.FINITE: "finite, but not repaired"}
 BETTER_BEFORE = (
     "The last good state of the run is better than a training that stays finite: of that, {}."
 )
@@ -188,12 +190,9 @@ class Adoption:
             return None
         loss, figures = self._figures(after)
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
-        held_back = ()
-        lacking = lacking or self._diverged(after)
-        if lacking is None and not self._bench.judges:
-            lacking = unscaled(run.run, diagnosis)
-        if lacking is None:
-            lacking, held_back = idle(began.reach, plan, run.net)
+        lacking = lacking or self._diverged(after) or self._unscaled(diagnosis)
+        lacking, held_back = (lacking, ()) if lacking else idle(began.reach, plan, run.net)
+        lacking = lacking or short_of_the_mean(figures, self._means(of_data), begun)
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         lost = learning or not holds(loss, kept)
@@ -210,10 +209,9 @@ class Adoption:
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
         proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
-        notes = (*self._notes, *self._unjudged(), *handed_back, proved, *held_back)
+        told = (*self._notes, *self._unjudged(), *handed_back, proved)
         if lacking is not None:
-            short = (*self._unjudged(), f"It falls short of a repair: {lacking}.")
-            notes = (*handed_back, *short, *held_back)
+            told = (*handed_back, *self._unjudged(), f"It falls short of a repair: {lacking}.")
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -222,13 +220,12 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *notes),
+            notes=(*run.watched.notes, *after.notes, *told, *held_back),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
         )
-        ending = "repaired" if lacking is None else "finite, but not repaired"
-        say(run.data, f"nanfix: {ending}. " + " ".join(str(fix).splitlines()))
+        say(run.data, f"nanfix: {ENDED[report.outcome]}. " + " ".join(str(fix).splitlines()))
         return report
 
     def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
@@ -279,9 +276,14 @@ class Adoption:
         )
         if lacking is not None:
             return lacking
-        # Of a loss of the user's own the best constant is not known.
-        unknown = baselines.constant is None and not of_data
+        unknown = baselines.constant is None and not of_data  # of a loss of the user's own
         return self._same_for_all(loss, figures, begun, of_others=unknown)
+
+    def _means(self, of_data: bool) -> Mapping[str, float]:
+        return {} if of_data else self._judge.baselines.means
+
+    def _unscaled(self, diagnosis: Diagnosis) -> str | None:
+        return None if self._bench.judges else unscaled(self._run.run, diagnosis)
 
     def _diverged(self, after: Watched) -> str | None:
         """Return that a finite training has diverged, if it has: then it is not repaired."""

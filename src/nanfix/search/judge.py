@@ -14,7 +14,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.target_mask import TargetMask
-from nanfix.data.constant_prediction import constant_losses
+from nanfix.data.constant_prediction import constant_losses, mean_losses
 from nanfix.data.row_filter import judged, kept_sample
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import Original, loss_among
@@ -50,13 +50,17 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
         validation = replace(validation, y=tree.map_structure(mask.holes, validation.y))
     constants = constant_losses(kept, validation)
     outputs = trained_outputs(failed.run.model)
-    constants = {name: loss for name, loss in constants.items() if name in {"loss", *outputs}}
+    constants, means = (
+        {name: loss for name, loss in each.items() if name in {"loss", *outputs}}
+        for each in (constants, mean_losses(kept, validation))
+    )
     return Baselines(
         _known(untrained),
         constants.get("loss"),
         _known(on_training_rows),
         figures=figures,
         constants=constants,
+        means=means,
         outputs=tuple(name for name in outputs if name in figures and name not in constants),
     )
 

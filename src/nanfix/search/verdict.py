@@ -28,7 +28,8 @@ class Baselines:
     constant, None if unknown; `on_training_rows` is the untrained loss on rows that are trained on,
     among which single ones may be far off. `figures` are all that Keras reports of the untrained
     model, `constants` the losses of the best constant for each output, by the names in Keras' logs;
-    `outputs` are those of several whose best constant is not known.
+    `outputs` are those of several whose best constant is not known; `means` the losses of the mean
+    of the targets, where the loss is the user's own.
     """
 
     untrained: float | None = None
@@ -37,6 +38,7 @@ class Baselines:
     figures: Mapping[str, float] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    means: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def highest(self) -> float:
@@ -129,6 +131,27 @@ def _given_up(figures: Mapping[str, float], baselines: Baselines) -> str | None:
             return (
                 f"one output is worse than a constant prediction ({name} {after:.4g}, that of a "
                 f"constant {constant:.4g})"
+            )
+    return None
+
+
+def short_of_the_mean(
+    figures: Mapping[str, float], means: Mapping[str, float], begun: Begun
+) -> str | None:
+    """Return which output has not even come halfway from the untrained model, `begun`, to what
+    always predicting the mean of its targets reaches, if one has not.
+
+    The mean is not the best constant under a loss of the user's own, but what has learned is better
+    than any.
+    """
+    for name, mean in means.items():
+        after, before = figures.get(name, math.nan), begun.figures.get(name, math.nan)
+        way = before - mean if before > mean else WORSE * abs(mean)
+        if after > mean + way / 2:
+            what = "it is" if name == "loss" else "one output is"
+            return (
+                f"{what} worse than always predicting the mean of its targets ({name} {after:.4g}, "
+                f"that of the mean {mean:.4g})"
             )
     return None
 
