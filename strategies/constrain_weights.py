@@ -5,7 +5,7 @@ keeps from growing.
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.run import kernels
 from nanfix.records.cause import Cause
-from nanfix.records.words import counted
+from nanfix.records.plurals import counted
 from nanfix.remedies.strategy import Strategy, Tier
 
 

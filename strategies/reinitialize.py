@@ -5,7 +5,7 @@ call for.
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.model.activations import activations_of_kernels
 from nanfix.records.cause import Cause
-from nanfix.records.words import counted
+from nanfix.records.plurals import counted
 from nanfix.remedies.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nanfix.records.plurals import counted
 from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
-from nanfix.records.words import counted
 
 
 class ArgumentChange(PlacedChange):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nanfix.records.words import counted
+from nanfix.records.plurals import counted
 from nanfix.remedies.fix import Edit
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nanfix.records.words import counted
+from nanfix.records.plurals import counted
 
 
 @pytest.mark.parametrize(
