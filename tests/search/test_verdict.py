@@ -62,6 +62,8 @@ def test_what_a_run_had_reached_is_known_apart_from_noise():
     assert holds(1.09, 1.0) and not holds(1.11, 1.0)
     assert holds(1e-3, 1e-4, unlearned=0.7) and not holds(0.2, 1e-4, unlearned=0.7)
     assert holds(5.0, math.inf) and holds(5.0, math.inf, unlearned=1.0)
+    assert holds(-2e5, -7.8e24, unlearned=1.6)  # nothing bounds such a loss from below
+    assert not holds(0.5, -0.3, unlearned=1.6)
 
 
 def test_no_output_may_be_given_up():

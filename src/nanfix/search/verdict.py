@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from nanfix.model.metrics import better_end
 from nanfix.model.snapshot import Snapshot, read
+from nanfix.recorder.recording import TIMES_THE_FIRST
 
 if TYPE_CHECKING:
     import keras
@@ -117,8 +118,11 @@ def holds(loss: float, reached: float, unlearned: float = math.inf) -> bool:
     """Say whether a loss is as low as what the failed run had `reached`, apart from noise.
 
     That is a share of the loss or of what the run had gained over the loss of what has learned
-    nothing, whichever is more: a loss that falls below 0 has no scale of its own.
+    nothing, whichever is more: a loss that falls below 0 has no scale of its own. One that has run
+    away, as where nothing bounds it from below, is none that was reached.
     """
+    if math.isfinite(unlearned) and abs(reached) > TIMES_THE_FIRST * max(abs(unlearned), 1.0):
+        return True
     gained = unlearned - reached if math.isfinite(unlearned) else 0.0
     return loss <= reached + GIVEN_BACK * max(abs(reached), gained)
 
