@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.run import has_schedule
-from nanfix.private.objects import learning_rate_of
 
 if TYPE_CHECKING:
     from nanfix.changes.optimizer import OptimizerSettings
@@ -25,7 +24,7 @@ class RateLimit(keras.callbacks.Callback):
         self._limit = limit
 
     def _cap(self) -> None:
-        for variable in _variables(self.model):
+        for variable in rate_variables(trained_optimizers(self.model)):
             if float(np.asarray(variable)) > self._limit:
                 variable.assign(self._limit)
 
@@ -47,7 +46,8 @@ class WarmUp(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._targets = [
-            (variable, float(np.asarray(variable))) for variable in _variables(self.model)
+            (variable, float(np.asarray(variable)))
+            for variable in rate_variables(trained_optimizers(self.model))
         ]
         self._first, self._warm = self._iterations(), False
 
@@ -81,7 +81,7 @@ class _Shares:
 
     def unscale(self, model: Any) -> None:
         """Let callbacks see what they would without the fix."""
-        for variable in _variables(model):
+        for variable in rate_variables(trained_optimizers(model)):
             trained = float(np.asarray(variable))
             seen, known = self._held.get(id(variable), (math.nan, math.nan))
             variable.assign(seen if trained == known else trained / self._share)
@@ -89,7 +89,7 @@ class _Shares:
 
     def scale(self, model: Any) -> None:
         """Train with the share of what they have made of it."""
-        for variable in _variables(model):
+        for variable in rate_variables(trained_optimizers(model)):
             seen, (before, trained) = (
                 float(np.asarray(variable)),
                 self._held.get(id(variable), (math.nan, math.nan)),
@@ -171,9 +171,3 @@ def with_rates(
         shares = _Shares(wanted.rate_share)
         listed = [_Before(shares), *listed, _After(shares)]
     return [*listed, *([WarmUp(wanted.warm_up)] if wanted.warm_up is not None else [])]
-
-
-def _variables(model: Any) -> list[keras.Variable]:
-    """Return the variables that hold the learning rates which no schedule sets."""
-    rates = (learning_rate_of(optimizer) for optimizer in trained_optimizers(model))
-    return [rate for rate in rates if isinstance(rate, keras.Variable)]

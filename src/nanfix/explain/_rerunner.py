@@ -14,7 +14,7 @@ from nanfix.explain._interventions import Intervention, together
 from nanfix.explain.counterfactuals import Rerun
 from nanfix.explain.microscope import Observation, observe
 from nanfix.model.faults import is_raised_by_nanfix
-from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.schedules import ScaledSchedule
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.model.training_step import Batch, RecordingStep, loss_of
@@ -101,7 +101,7 @@ class Rerunner:
     ) -> Rerun | None:
         steps = course.steps
         self._begin(course.start, rate, of_state)
-        scaled = {id(variable) for variable in self._rates()}
+        scaled = {id(variable) for variable in rate_variables(self._optimizers)}
         losses: list[float] = []
         for step in steps:
             if not self.has_time:
@@ -134,13 +134,8 @@ class Rerunner:
                 change()
         self._schedule_factor.assign(rate)
         if rate != 1.0:
-            for variable in self._rates():
+            for variable in rate_variables(self._optimizers):
                 variable.assign(np.asarray(variable) * rate)
-
-    def _rates(self) -> list[keras.Variable]:
-        """Return the variables that hold the learning rates which no schedule sets."""
-        rates = (learning_rate_of(optimizer) for optimizer in self._optimizers)
-        return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
     def loss_of(self, batch: Batch) -> float:
         """Run one step and return its own loss, NaN when its numbers are what TensorFlow refuses.

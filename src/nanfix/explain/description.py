@@ -31,12 +31,11 @@ from nanfix.install.sites import (
 )
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
-from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.outputs import output_names
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.run import Run, Sample
-from nanfix.private.objects import learning_rate_of
+from nanfix.model.run import Run, Sample, has_stock_step
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import Recording, SetAt
 
@@ -128,7 +127,7 @@ def _rate_is_set(model: keras.Model, data: TrainingData, set_at: Sequence[SetAt]
     callbacks = user_callbacks(data)
     if any(isinstance(each, keras.callbacks.ReduceLROnPlateau) for each in callbacks):
         return False  # takes a share of what the rate was
-    rates = {id(learning_rate_of(optimizer)) for optimizer in trained_optimizers(model)}
+    rates = set(map(id, rate_variables(trained_optimizers(model))))
     return any(id(variable) in rates for _, settings in set_at for variable, _ in settings)
 
 
@@ -206,7 +205,6 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
     of the user's own may give `call` something else, and TensorFlow may refuse rows where XLA
     computes NaN.
     """
-    of_keras = type(model).train_step is keras.Model.train_step
     fixed, refusal = fixed_batch(model), None
     first = fixed or FEW
     for rows in dict.fromkeys((first, batch_size or first)):
@@ -216,7 +214,7 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
             refusal = refused
         else:
             return seen, fixed if refusal is None else rows
-    if of_keras and not isinstance(refusal, tf.errors.OpError):
+    if has_stock_step(model) and not isinstance(refusal, tf.errors.OpError):
         assert refusal is not None, "no number of rows was tried"
         raise refusal
     unseen = Site(blocked=OTHERWISE)
@@ -225,8 +223,7 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
 
 def _trains_by_call(model: keras.Model, data: TrainingData, recorded: "Sequence[Batch]") -> bool:
     """Say whether training calls the model itself, as far as that is known."""
-    of_keras = type(model).train_step is keras.Model.train_step
-    if of_keras or model.run_eagerly or not callable_alone(model):
+    if has_stock_step(model) or model.run_eagerly or not callable_alone(model):
         return True
     part = data.training_part()
     if part.is_arrays:

@@ -14,6 +14,7 @@ from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
 from nanfix.model.operations import Operation, array_of, traced
 from nanfix.model.optimizers import Gradients, listening_to_updates
+from nanfix.model.run import has_stock_step
 from nanfix.model.training_step import Batch, loss_of
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
@@ -91,8 +92,8 @@ def observe(
 
     Changes the state of the model.
     """
-    keras_own = type(model).train_step.__module__.startswith("keras.")  # knows what is a target
-    microscope, given, error = _Microscope(), GivenOperands(batch if keras_own else None), None
+    told = batch if has_stock_step(model) else None  # a step of the user's own may know no target
+    microscope, given, error = _Microscope(), GivenOperands(told), None
     norms: list[float] = []
 
     def listen(optimizer: keras.optimizers.Optimizer, gradients: Gradients) -> None:

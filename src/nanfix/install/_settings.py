@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from nanfix.model.optimizers import trained_optimizers
-from nanfix.private.objects import learning_rate_of
+from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.recorder.recording import SetAt
 
 
@@ -41,7 +40,7 @@ class SetAgain(keras.callbacks.Callback):
 
 def without_rates(set_at: Sequence[SetAt], model: keras.Model) -> tuple[SetAt, ...]:
     """Return what was set but for the learning rates of a model."""
-    rates = {id(learning_rate_of(optimizer)) for optimizer in trained_optimizers(model)}
+    rates = set(map(id, rate_variables(trained_optimizers(model))))
     kept = (
         (
             total,

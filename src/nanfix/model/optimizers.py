@@ -2,14 +2,14 @@
 the standard library.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nanfix.model.undo import override
-from nanfix.private.objects import TRACKING
+from nanfix.private.objects import TRACKING, learning_rate_of
 
 if TYPE_CHECKING:
     import keras
@@ -109,6 +109,14 @@ def trained_optimizers(model: Any) -> list[Any]:
     wrapped round them.
     """
     return [base(slot.optimizer) for slot in trained_slots(model)]
+
+
+def rate_variables(optimizers: "Iterable[keras.optimizers.Optimizer]") -> "list[keras.Variable]":
+    """Return the variables that hold the learning rates which no schedule sets."""
+    import keras  # loads TensorFlow
+
+    rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers)
+    return [rate for rate in rates if isinstance(rate, keras.Variable)]
 
 
 def base(optimizer: "keras.optimizers.Optimizer") -> Any:

@@ -217,9 +217,7 @@ class Run:
     @property
     def has_stock_step(self) -> bool:
         """Whether the model trains with Keras' own training step."""
-        import keras  # loads TensorFlow
-
-        return type(self.model).train_step is keras.Model.train_step
+        return has_stock_step(self.model)
 
     def address_of(self, name: str | None) -> str | None:
         """Return the address of the layer called `name`, if the model has one."""
@@ -310,6 +308,13 @@ def base_optimizer(model: "keras.Model") -> Any:
     model has none.
     """
     return next(iter(trained_optimizers(model)), None)
+
+
+def has_stock_step(model: "keras.Model") -> bool:
+    """Say whether a model trains with Keras' own training step."""
+    import keras  # loads TensorFlow
+
+    return type(model).train_step is keras.Model.train_step
 
 
 def has_schedule(model: "keras.Model") -> bool:

@@ -7,10 +7,9 @@ import keras
 import tensorflow as tf
 
 from nanfix.model.object_state import plain_variables
-from nanfix.model.optimizers import base, optimizers
+from nanfix.model.optimizers import optimizers, rate_variables
 from nanfix.model.snapshot import read
 from nanfix.model.training_step import Batch, Drawn, batch_bytes, whole
-from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.recording import Execution, RecordedStep, SetAt, Settings, recorded_steps
 
 BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
@@ -67,7 +66,10 @@ class RecordedBatches:
         self._set = ()
         if self._set_between_steps or epoch_begins:
             changed = self._changed()
-            self._set = (*((rate, read(rate)) for rate in _rates(model)), *changed)
+            self._set = (
+                *((rate, read(rate)) for rate in rate_variables(optimizers(model))),
+                *changed,
+            )
             if changed:
                 self._set_at.append((total, changed))
                 if len(self._set_at) > MOST_SET:  # the nearest one before stands for what is gone
@@ -97,17 +99,11 @@ class RecordedBatches:
         self._executions = []
 
 
-def _rates(model: keras.Model) -> Iterator[keras.Variable]:
-    """Yield the learning rates that no schedule sets."""
-    rates = (learning_rate_of(base(optimizer)) for optimizer in optimizers(model))
-    yield from (rate for rate in rates if isinstance(rate, keras.Variable))
-
-
 def _numbers(model: keras.Model) -> Iterator[keras.Variable | tf.Variable]:
     """Yield the learning rates, and the single numbers of a model that no gradient changes and no
     metric counts.
     """
-    yield from _rates(model)
+    yield from rate_variables(optimizers(model))
     metrics = {id(variable) for variable in model.metrics_variables}
     for variable in (*model.non_trainable_variables, *plain_variables(model)):
         single = tuple(variable.shape) == () and id(variable) not in metrics
