@@ -1,7 +1,7 @@
 """Fill what stands for a missing value in the inputs with a usual value of its feature."""
 
 from nanfix.changes.scaling import Scaling
-from nanfix.explain.codes import each_code, medians, missing_values, with_holes
+from nanfix.explain.codes import each_code, fillings, in_words
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -38,11 +38,10 @@ class ImputeCodes(Strategy):
         return None if each_code(run.sample) else "no number stands for a missing value"
 
     def space(self, hp, diagnosis, run, plan):
-        missing = missing_values(run.sample)
-        known = with_holes(run.sample).named(run.sample.imputable)
+        found = fillings(run.sample).items()
         return {
-            "missing_values": {name: list(numbers) for name, numbers in missing.items()},
-            "fills": {name: list(medians(known[name])) for name in missing},
+            "missing_values": {name: list(missing) for name, (missing, _) in found},
+            "fills": {name: list(usual) for name, (_, usual) in found},
             "codes": list(each_code(run.sample)),
         }
 
@@ -56,9 +55,8 @@ class ImputeCodes(Strategy):
         )
 
     def explain(self, params):
-        codes = " and ".join(f"{code:g}" for code in params["codes"])
         return (
-            f"Fill {codes} in the inputs, which stands for a missing value, with the median of the "
+            f"Fill {in_words(params['codes'])} in the inputs, which stands for a missing value, with the median of the "
             "other values of the feature, inside the model."
         )
 

@@ -15,7 +15,7 @@ from nanfix import Outcome
 from nanfix.changes.layer_source import FILL_MISSING
 from nanfix.changes.scaling import Scaling
 from nanfix.changes.scaling_call import Gate
-from nanfix.explain.codes import input_codes, missing_values, with_holes, without_codes
+from nanfix.explain.codes import fillings, input_codes, with_holes, without_codes
 from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Sample
 from nanfix.records.cause import Cause
@@ -35,7 +35,8 @@ def situations():
 
 def sample(*columns):
     x = np.float32(np.stack([np.resize(column, 20) for column in columns], axis=-1))
-    return Sample((x,), (), (True,), x, (True,), names=(SINGLE,))
+    given = Sample((x,), (), (True,), x, (True,), names=(SINGLE,))
+    return replace(given, codes=input_codes(given.named(given.imputable)))
 
 
 @pytest.mark.parametrize(
@@ -55,19 +56,22 @@ def sample(*columns):
     ids=str,
 )
 def test_what_can_only_stand_for_a_missing_value(column, code):
-    found = input_codes(sample(MEASURED, column))
+    found = sample(MEASURED, column).codes
     found = {name: {i: np.float32(c) for i, c in each.items()} for name, each in found.items()}
     assert found == ({} if code is None else {SINGLE: {1: np.float32(code)}})
 
 
 def test_what_the_model_masks_is_known_to_it():
     given = sample([*MEASURED, -999.0])
-    assert input_codes(given) and not input_codes(replace(given, mask_values=frozenset({-999.0})))
+    inputs = given.named(given.imputable)
+    assert input_codes(inputs) and not input_codes(inputs, masked={-999.0})
 
 
 def test_other_columns_keep_the_number():
     given = sample([*MEASURED, -999.0], [-999.0, -500.0, -800.0, -700.0])
-    assert missing_values(given) == {SINGLE: (-999.0, -750.0)}
+    assert {name: missing for name, (missing, _) in fillings(given).items()} == {
+        SINGLE: (-999.0, -750.0)
+    }
     x, filled, holed = (each.inputs[0] for each in (given, without_codes(given), with_holes(given)))
     coded = x[:, 0] == -999.0
     assert coded.sum() == 4 and np.isnan(holed[coded, 0]).all()

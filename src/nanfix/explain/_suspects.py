@@ -24,9 +24,8 @@ from nanfix.explain._signal import assign, fitting_weights
 from nanfix.explain.audit import Audit
 from nanfix.explain.codes import (
     each_code,
+    fillings,
     in_words,
-    medians,
-    missing_values,
     target_codes,
     without_codes,
 )
@@ -82,7 +81,7 @@ def changes_for(
             lambda b: with_known_targets(b, coded, median),
         )
     if each_code(run.sample):
-        changes[Cause.CODED_INPUT] = _without_codes_in_inputs(run.sample, known)
+        changes[Cause.CODED_INPUT] = _without_codes_in_inputs(run.sample)
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
     if audit.input_scale > LARGE and sample.measured:
@@ -118,15 +117,11 @@ def changes_for(
     return changes
 
 
-def _without_codes_in_inputs(sample: Sample, known: Sample) -> Intervention:
-    """Return the change that puts usual numbers, of the sample as it is `known`, in the place of
-    those that stand for a missing value.
+def _without_codes_in_inputs(sample: Sample) -> Intervention:
+    """Return the change that puts usual numbers in the place of those that stand for a missing
+    value.
     """
-    arrays = dict(zip(sample.names, known.inputs, strict=True))
-    filled = {
-        sample.names.index(name): (numbers, medians(arrays[name]))
-        for name, numbers in missing_values(sample).items()
-    }
+    filled = {sample.names.index(name): numbers for name, numbers in fillings(sample).items()}
     return Intervention(
         f"with usual inputs in the place of {in_words(each_code(sample))}",
         lambda b: with_known_inputs(b, filled),

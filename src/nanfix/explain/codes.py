@@ -2,12 +2,15 @@
 as an integer.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from nanfix.model.run import Sample
 from nanfix.records.features import feature_table, short
+
+Numbers = tuple[float, ...]
 
 REPEATED = 3  # times at least, a code stands in a column; once or twice is an outlier
 DISTINCT = 3  # values at least, a column has beside a code; two may be classes
@@ -69,17 +72,18 @@ def target_codes(sample: Sample) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def input_codes(sample: Sample) -> dict[str, dict[int, float]]:
-    """Return the numbers in the inputs that can only stand for a missing value, as those of
-    `target_codes`: by name of the input, by column, of the inputs that can be filled. What the
-    model masks by itself is none.
+def input_codes(
+    inputs: Mapping[str, np.ndarray], masked: Collection[float] = ()
+) -> dict[str, dict[int, float]]:
+    """Return the numbers in inputs, by name, that can only stand for a missing value, as those of
+    `target_codes`: by name of the input, by column. What is `masked` by the model itself is none.
     """
     found = {}
-    for name, array in sample.named(sample.imputable).items():
+    for name, array in inputs.items():
         columns = {
             column: code
             for code, columns in _certain_codes(array).items()
-            if code not in sample.mask_values
+            if code not in masked
             for column in columns
         }
         if columns:
@@ -88,12 +92,11 @@ def input_codes(sample: Sample) -> dict[str, dict[int, float]]:
 
 
 def each_code(sample: Sample) -> tuple[float, ...]:
-    """Return the different numbers of `input_codes`."""
-    found = input_codes(sample).values()
-    return tuple(sorted({code for columns in found for code in columns.values()}))
+    """Return the different numbers among the `codes` of a sample."""
+    return tuple(sorted({code for columns in sample.codes.values() for code in columns.values()}))
 
 
-def in_words(codes: tuple[float, ...]) -> str:
+def in_words(codes: Iterable[float]) -> str:
     return " and ".join(f"{code:g}" for code in codes)
 
 
@@ -111,17 +114,17 @@ def _certain_codes(array: np.ndarray) -> dict[float, tuple[int, ...]]:
     return found
 
 
-def missing_values(sample: Sample) -> dict[str, tuple[float, ...]]:
-    """Return what stands for a missing value in each input that has such a number, by name: one
-    number per feature, the median of a feature that has none.
+def fillings(sample: Sample) -> dict[str, tuple[Numbers, Numbers]]:
+    """Return for each input with codes, by name, what stands for a missing value and what fills it:
+    a number per feature, of which both are the median where a feature has no code.
     """
-    known = with_holes(sample).named(sample.imputable)
-    return {
-        name: tuple(
-            columns.get(feature, number) for feature, number in enumerate(medians(known[name]))
-        )
-        for name, columns in input_codes(sample).items()
-    }
+    given = dict(zip(sample.names, with_holes(sample).inputs, strict=True)) if sample.codes else {}
+    found = {}
+    for name, columns in sample.codes.items():
+        usual = medians(given[name])
+        missing = tuple(columns.get(feature, number) for feature, number in enumerate(usual))
+        found[name] = missing, usual
+    return found
 
 
 def medians(array: np.ndarray) -> tuple[float, ...]:
@@ -137,10 +140,9 @@ def as_trained(array: np.ndarray) -> np.ndarray:
 
 def with_holes(sample: Sample) -> Sample:
     """Return the sample with NaN in the place of each code in its inputs."""
-    found = input_codes(sample)
     inputs = list(sample.inputs)
     for index, name in enumerate(sample.names):
-        for column, code in found.get(name or "", {}).items():
+        for column, code in sample.codes.get(name or "", {}).items():
             array = inputs[index]
             features = np.arange(array.shape[-1] if array.ndim > 1 else 1)
             coded = (as_trained(array) == np.float32(code)) & (features == column)

@@ -16,6 +16,7 @@ from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
+from nanfix.explain.codes import input_codes
 from nanfix.install.sites import (
     NO_CALL,
     NOT_CALLED,
@@ -179,7 +180,7 @@ def _sample(
         if data.is_arrays
         else None
     )
-    return Sample(
+    sample = Sample(
         inputs,
         targets,
         scalable=scalable,
@@ -188,13 +189,15 @@ def _sample(
         whole=whole,
         quantities=quantities,
         names=names,
-        mask_values=frozenset(
-            float(layer.mask_value)
-            for _, layer in walk(model)
-            if isinstance(layer, keras.layers.Masking)
-        ),
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
     )
+    return replace(sample, codes=input_codes(sample.named(imputable), _masked(model)))
+
+
+def _masked(model: keras.Model) -> set[float]:
+    """Return the numbers by which Masking layers know what is missing."""
+    layers = (layer for _, layer in walk(model))
+    return {float(each.mask_value) for each in layers if isinstance(each, keras.layers.Masking)}
 
 
 def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, int | None]:

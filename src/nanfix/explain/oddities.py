@@ -192,8 +192,8 @@ def outlying_share(sample: Sample) -> float:
 
 
 def usual(sample: Sample) -> Sample:
-    """Return the sample without codes in its targets and with what lies far out in a few rows drawn
-    in, so that a scale is that of all others.
+    """Return the sample without codes and with what lies far out in a few rows drawn in, so that a
+    scale is that of all others.
     """
     sample = without_codes(sample)
     if not 0.0 < outlying_share(sample) <= FEW:

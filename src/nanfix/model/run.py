@@ -48,9 +48,9 @@ class Sample:
     known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
     `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
-    `mask_values` are the numbers by which Masking layers know what is missing. `target_names` are
-    the keys of targets that are given in a dict. `rows_at_once` is the number of rows that the
-    model takes, None where it takes any. `passed_by` says that a training step of the user's own
+    `codes` are the numbers that stand for a missing value, by name of the input and by column.
+    `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
+    rows that the model takes, None where it takes any. `passed_by` says that a training step of the user's own
     does not call the model, so that nothing acts that stands in front of that.
     """
 
@@ -65,7 +65,7 @@ class Sample:
     quantities: tuple[bool, ...] = ()
     unfilterable: str | None = None
     names: tuple[str | None, ...] = ()
-    mask_values: frozenset[float] = frozenset()
+    codes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     target_names: frozenset[str] = frozenset()
     rows_at_once: int | None = None
     passed_by: bool = False
