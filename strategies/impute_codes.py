@@ -56,8 +56,8 @@ class ImputeCodes(Strategy):
 
     def explain(self, params):
         return (
-            f"Fill {in_words(params['codes'])} in the inputs, which stands for a missing value, with the median of the "
-            "other values of the feature, inside the model."
+            f"Fill {in_words(params['codes'])} in the inputs, which stands for a missing value, "
+            "with the median of the other values of the feature, inside the model."
         )
 
     def snippet(self, params):

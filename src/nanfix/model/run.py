@@ -50,8 +50,8 @@ class Sample:
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
     `codes` are the numbers that stand for a missing value, by name of the input and by column.
     `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
-    rows that the model takes, None where it takes any. `passed_by` says that a training step of the user's own
-    does not call the model, so that nothing acts that stands in front of that.
+    rows that the model takes, None where it takes any. `passed_by` says that a training step of the
+    user's own does not call the model, so that nothing acts that stands in front of that.
     """
 
     inputs: tuple[np.ndarray, ...]
