@@ -23,7 +23,7 @@ from nanfix.records.diagnosis import Phase, Place
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import catalogue
 from nanfix.remedies.strategy import Tier
-from nanfix.search.ladder import Family, in_order
+from nanfix.search.candidates import Family, in_order
 from nanfix.testing import contract
 
 LEVELS = {"mild": 0, "strong": -1}

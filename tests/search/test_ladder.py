@@ -2,7 +2,9 @@
 
 import math
 
-from nanfix.search.ladder import Family, Tried, choose, ladder
+from nanfix.search.candidates import Family, Tried
+from nanfix.search.choice import choose
+from nanfix.search.ladder import ladder
 
 RATE = Family("rate", 2, 4)
 CLIP = Family("clip", 2, 2)
@@ -167,3 +169,18 @@ def test_what_does_it_better_comes_first_though_its_loss_is_higher():
     assert choose(tried, (guard, form, RATE)) == [exact, other, capped]
     failed = {**tried, exact: Tried(None)}
     assert choose(failed, (guard, form, RATE)) == [capped, other]
+
+
+def test_what_does_it_better_is_combined_with_the_others_in_its_place():
+    guard = Family("guard", 4, 3, called_for=True)
+    form = Family("form", 4, 1, called_for=True, instead_of=frozenset({"guard"}))
+    families = (INPUTS, guard, form)
+    diverged, capped, exact = 1e7, 2.0, 2.1
+
+    def loss(candidate):
+        if "inputs" not in candidate:
+            return diverged if "form" in candidate else None
+        return capped if "guard" in candidate else exact if "form" in candidate else None
+
+    tried = climb(families, loss)
+    assert choose(tried, families)[0] == (("form", 0), ("inputs", 0))

@@ -15,7 +15,7 @@ from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset
 from nanfix.remedies.registry import select
 from nanfix.report.trial import TrialRecord
-from nanfix.search.ladder import NO_HINDSIGHT, Hindsight
+from nanfix.search.candidates import NO_HINDSIGHT, Hindsight
 from nanfix.search.search import search
 from nanfix.search.space import build_space
 from nanfix.search.tuner import PROJECT

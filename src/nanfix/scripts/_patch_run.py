@@ -20,7 +20,7 @@ from nanfix.scripts._kept_files import put_back
 from nanfix.scripts._process import Event, events_of, uses
 from nanfix.scripts.results import CallResult, Figure, PatchRun, ScriptResult, Use
 from nanfix.scripts.script import Script
-from nanfix.search.ladder import limit
+from nanfix.search.choice import limit
 
 if TYPE_CHECKING:
     from nanfix.patch.patch import Patch

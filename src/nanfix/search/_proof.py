@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nanfix.remedies.fix import Edit, Fix
+from nanfix.search.choice import limit
 from nanfix.search.judge import Judge
-from nanfix.search.ladder import limit
 
 SEEDS = (1, 2)  # by which a fix is tried anew
 HORIZON = 2.0  # and how much longer than in the search

@@ -8,66 +8,24 @@ where a killed search stood.
 
 import itertools
 import math
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 from nanfix.remedies.strategy import Tier
+from nanfix.search.candidates import (
+    FAILED,
+    Candidate,
+    Family,
+    Tried,
+    better_done,
+    in_order,
+    stable_losses,
+)
+from nanfix.search.choice import EQUAL_GAIN, limit
 
-Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they are applied
-
-# a loss worse than the best by this share of it counts as equal, and the smaller change wins,
-EQUAL = 0.05
-# and so does one worse by this share of what the best has gained over learning nothing.
-EQUAL_GAIN = 0.02
-# Losses that differ by no more than other seeds make them differ are equal, too; but what takes
-# more than this share of the gain is no noise.
-MOST_NOISE = 0.1
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
 
-
-@dataclass(frozen=True)
-class Tried:
-    """What came of a candidate: the loss that it reached, None when it did not hold,
-    and the steps that it survived.
-    """
-
-    loss: float | None
-    steps: int = 0
-
-
-@dataclass(frozen=True)
-class Hindsight:
-    """What proofs have found out about candidates after their trials.
-
-    `losses` count in the place of those of the trials, None for what has failed since; `noise` is
-    by how much the loss of one fix has differed from seed to seed.
-    """
-
-    losses: Mapping[Candidate, float | None] = field(default_factory=dict)
-    noise: float = 0.0
-
-
-FAILED, NO_HINDSIGHT = Tried(None), Hindsight()
 Proposals = Generator[Candidate, Tried, None]
-Results = Mapping[Candidate, Tried]
-
-
-@dataclass(frozen=True)
-class Family:
-    """The candidates that one strategy gives: its tier and how many levels it has.
-
-    `indicated` says that strong evidence names a cause it treats, `called_for` that it
-    belongs to what is tried together, `last_resort` that it does not remove any of the
-    causes, but may ease one. Where it works, the strategies that it is `instead_of` come last.
-    """
-
-    strategy: str
-    tier: int
-    levels: int
-    called_for: bool = False
-    indicated: bool = True
-    last_resort: bool = False
-    instead_of: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -194,67 +152,6 @@ def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Prop
             yield from _climb(results, called, family)
 
 
-def stable_losses(results: Results) -> dict[Candidate, float]:
-    """Return the loss of each candidate that stayed finite."""
-    return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}
-
-
-def choose(
-    results: Results,
-    families: Collection[Family],
-    baseline: float = math.inf,
-    noise: float = 0.0,
-) -> list[Candidate]:
-    """Return the candidates that held, the one to adopt first: the smallest change among the
-    equally good, then by loss.
-
-    Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
-    ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
-    the exception. At its mildest it is nearest to failing again, so there the loss decides.
-
-    Args:
-        noise: by how much the loss of one fix has differed from seed to seed.
-    """
-    stable = stable_losses(results)
-    if not stable:
-        return []
-    worse = {
-        name
-        for family in families
-        for name in family.instead_of
-        if any(family.strategy in dict(candidate) for candidate in stable)
-    }
-    best = {c: loss for c, loss in stable.items() if not worse & {*dict(c)}} or stable
-    highest = limit(min(best.values()), baseline, noise)
-    tiers = {family.strategy: family.tier for family in families}
-
-    def size(candidate: Candidate) -> tuple[int, int, int, float]:
-        strength = sum(level for name, level in candidate if tiers[name] != Tier.OPTIMIZER)
-        tier = sum(tiers[name] for name, _ in candidate)
-        return len(candidate), tier, strength, stable[candidate]
-
-    good = sorted((c for c in best if stable[c] <= highest), key=size)
-    others = sorted(stable, key=lambda c: (c not in best, stable[c]))
-    return good + [candidate for candidate in others if candidate not in good]
-
-
-def in_order(candidate: Candidate, families: tuple[Family, ...]) -> Candidate:
-    """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer
-    tuned on top of them.
-    """
-    place = {
-        family.strategy: (family.tier != Tier.DATA, -family.tier, index)
-        for index, family in enumerate(families)
-    }
-    return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
-
-
-def limit(best: float, baseline: float, noise: float = 0.0) -> float:
-    """Return the highest loss that counts as equal to the best."""
-    gained = baseline - best if math.isfinite(baseline) else 0.0
-    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained, min(noise, MOST_NOISE * gained))
-
-
 def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
     """Try a family's levels from mild to strong on top of `base`, until one holds and a
     stronger one is no better.
@@ -322,6 +219,17 @@ def _improve(results: _Results) -> Proposals:
                     break
 
 
+def _done_better(results: _Results, candidate: Candidate) -> Generator[Candidate, Tried, Candidate]:
+    """Return a candidate with what treats its causes better in the place of what treats them less
+    well, where that works.
+    """
+    for better in better_done(candidate, results.families):
+        tried = yield from results.ask(better)
+        if tried.loss is not None:
+            return better
+    return candidate
+
+
 def _prune(results: _Results) -> Proposals:
     """Take edits of the best candidate away again, one at a time, as long as what is
     left is as good.
@@ -329,7 +237,7 @@ def _prune(results: _Results) -> Proposals:
     Where the data themselves are at fault, the first change to them stays: a later one
     may do, but not keep as much.
     """
-    current = results.best() or ()
+    current = yield from _done_better(results, results.best() or ())
     highest = limit(results.known(current).loss or 0.0, results.baseline)
     for edit in reversed(current[1:] if any(bases(results.families)) else current):
         smaller = tuple(kept for kept in current if kept != edit)

@@ -18,7 +18,8 @@ from nanfix.remedies.fix import Fix
 from nanfix.report.fix_file import read_trial
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
-from nanfix.search.ladder import FAILED, NO_HINDSIGHT, Candidate, Tried, ladder
+from nanfix.search.candidates import FAILED, NO_HINDSIGHT, Candidate, Tried
+from nanfix.search.ladder import ladder
 from nanfix.search.space import Space
 
 ORACLE, COPY, RECORD = "oracle.json", "oracle-copy.json", "record.json"

@@ -17,7 +17,8 @@ from nanfix.remedies.fix import Fix
 from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
 from nanfix.search._project import claim, mend
-from nanfix.search.ladder import NO_HINDSIGHT, Candidate, Hindsight, choose, stable_losses
+from nanfix.search.candidates import NO_HINDSIGHT, Candidate, Hindsight, stable_losses
+from nanfix.search.choice import choose
 from nanfix.search.oracle import UNLIMITED, LadderOracle
 from nanfix.search.space import Space
 from nanfix.search.tuner import PROJECT, Judge, ProbeTuner

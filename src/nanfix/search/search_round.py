@@ -20,8 +20,8 @@ from nanfix.report.trial import TrialRecord
 from nanfix.search._progress import Progress
 from nanfix.search._proof import OutOfTime, Proof, prove
 from nanfix.search.adoption import UNPROVED, Adoption
+from nanfix.search.candidates import Candidate, Hindsight
 from nanfix.search.judge import Judge
-from nanfix.search.ladder import Candidate, Hindsight
 from nanfix.search.search import Found, search
 from nanfix.search.space import Space
 from nanfix.search.workers.shared_run import SharedRun

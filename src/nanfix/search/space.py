@@ -15,7 +15,8 @@ from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.strategy import Strategy, Tier
-from nanfix.search.ladder import Candidate, Family, bases, in_order
+from nanfix.search.candidates import Candidate, Family, in_order
+from nanfix.search.ladder import bases
 
 STRONG = 0.5  # weight of a finding from which its remedies are tried first, and together
 # Where keras-tuner has a range instead of values, it is tried at these shares of its probability:

@@ -1,0 +1,91 @@
+"""Candidate fixes of a search: what they are made of, and what came of them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from nanfix.remedies.strategy import Tier
+
+Candidate = tuple[tuple[str, int], ...]  # (strategy, level) in the order they are applied
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a candidate: the loss that it reached, None when it did not hold,
+    and the steps that it survived.
+    """
+
+    loss: float | None
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """What proofs have found out about candidates after their trials.
+
+    `losses` count in the place of those of the trials, None for what has failed since; `noise` is
+    by how much the loss of one fix has differed from seed to seed.
+    """
+
+    losses: Mapping[Candidate, float | None] = field(default_factory=dict)
+    noise: float = 0.0
+
+
+FAILED, NO_HINDSIGHT = Tried(None), Hindsight()
+Results = Mapping[Candidate, Tried]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The candidates that one strategy gives: its tier and how many levels it has.
+
+    `indicated` says that strong evidence names a cause it treats, `called_for` that it
+    belongs to what is tried together, `last_resort` that it does not remove any of the
+    causes, but may ease one. Where it works in the place of a strategy that it is `instead_of`,
+    with that one comes last.
+    """
+
+    strategy: str
+    tier: int
+    levels: int
+    called_for: bool = False
+    indicated: bool = True
+    last_resort: bool = False
+    instead_of: frozenset[str] = frozenset()
+
+
+def in_order(candidate: Candidate, families: Collection[Family]) -> Candidate:
+    """Put edits in the order they are applied: the data, then the higher tiers first, the optimizer
+    tuned on top of them.
+    """
+    place = {
+        family.strategy: (family.tier != Tier.DATA, -family.tier, index)
+        for index, family in enumerate(families)
+    }
+    return tuple(sorted(candidate, key=lambda edit: place[edit[0]]))
+
+
+def better_done(candidate: Candidate, families: Collection[Family]) -> list[Candidate]:
+    """Return the candidates that are the same but for a strategy that is there instead of others
+    which treat its causes less well.
+    """
+    return [
+        in_order(
+            (
+                *(
+                    edit
+                    for edit in candidate
+                    if edit[0] not in {*family.instead_of, family.strategy}
+                ),
+                (family.strategy, level),
+            ),
+            families,
+        )
+        for family in families
+        if family.instead_of & {*dict(candidate)}
+        for level in range(family.levels)
+    ]
+
+
+def stable_losses(results: Results) -> dict[Candidate, float]:
+    """Return the loss of each candidate that stayed finite."""
+    return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}

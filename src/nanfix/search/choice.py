@@ -1,0 +1,55 @@
+"""Which of the candidates that held is adopted: the smallest change among the equally good."""
+
+import math
+from collections.abc import Collection
+
+from nanfix.remedies.strategy import Tier
+from nanfix.search.candidates import Candidate, Family, Results, better_done, stable_losses
+
+# a loss worse than the best by this share of it counts as equal, and the smaller change wins,
+EQUAL = 0.05
+# and so does one worse by this share of what the best has gained over learning nothing.
+EQUAL_GAIN = 0.02
+# Losses that differ by no more than other seeds make them differ are equal, too; but what takes
+# more than this share of the gain is no noise.
+MOST_NOISE = 0.1
+
+
+def choose(
+    results: Results,
+    families: Collection[Family],
+    baseline: float = math.inf,
+    noise: float = 0.0,
+) -> list[Candidate]:
+    """Return the candidates that held, the one to adopt first: the smallest change among the
+    equally good, then by loss.
+
+    Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
+    ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
+    the exception. At its mildest it is nearest to failing again, so there the loss decides.
+
+    Args:
+        noise: by how much the loss of one fix has differed from seed to seed.
+    """
+    stable = stable_losses(results)
+    if not stable:
+        return []
+    done_better = {c for c in stable if any(b in stable for b in better_done(c, families))}
+    best = {c: loss for c, loss in stable.items() if c not in done_better}
+    highest = limit(min(best.values()), baseline, noise)
+    tiers = {family.strategy: family.tier for family in families}
+
+    def size(candidate: Candidate) -> tuple[int, int, int, float]:
+        strength = sum(level for name, level in candidate if tiers[name] != Tier.OPTIMIZER)
+        tier = sum(tiers[name] for name, _ in candidate)
+        return len(candidate), tier, strength, stable[candidate]
+
+    good = sorted((c for c in best if stable[c] <= highest), key=size)
+    others = sorted(stable, key=lambda c: (c not in best, stable[c]))
+    return good + [candidate for candidate in others if candidate not in good]
+
+
+def limit(best: float, baseline: float, noise: float = 0.0) -> float:
+    """Return the highest loss that counts as equal to the best."""
+    gained = baseline - best if math.isfinite(baseline) else 0.0
+    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained, min(noise, MOST_NOISE * gained))
