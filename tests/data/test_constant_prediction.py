@@ -56,6 +56,24 @@ def test_a_loss_of_the_users_own_has_the_better_of_mean_and_median():
     assert means(model, PRICE) == {}  # of which the best constant is known
 
 
+def test_a_mean_whose_loss_overflows_in_single_precision_is_known_all_the_same():
+    """As a fix may compute it: log(cosh(x)) of an error of 200 is 199.3."""
+
+    def log_cosh(y, p):
+        return keras.ops.mean(keras.ops.log(keras.ops.cosh(p - y)), axis=-1)
+
+    class LogCosh(keras.Loss):
+        def call(self, y_true, y_pred):
+            return log_cosh(y_true, y_pred)
+
+    far = np.where(np.arange(64) % 2, 200.0, -200.0).astype("float32")[:, None]
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    for loss in (log_cosh, LogCosh()):
+        model.compile("sgd", loss)
+        found = mean_losses(contract.run_of(model, X, far), TrainingData.of(X, far, {}))
+        assert found == {"loss": pytest.approx(200.0 - np.log(2.0), rel=1e-4)}
+
+
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_each_of_several_outputs(as_dict):
     model = heads(("price", 1, None), ("sold", 1, "sigmoid"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -64,7 +65,8 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     lower, for each output with a loss of the user's own whose targets have its shape.
 
     Not the best constant, but one that whatever has learned is better than. By the names that
-    `constant_losses` has; of batches as they are trained on, without weights.
+    `constant_losses` has; of batches as they are trained on, without weights. Where the loss
+    overflows in single precision, which a fix may mend, it is computed in double.
     """
     size = run.sample.batch_size or DEFAULT_BATCH
     found = {}
@@ -74,8 +76,10 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
         alike = known.shape[1:] == judged.shape[1:] == output.shape and known.dtype.kind == "f"
         if not (own and alike and min(len(known), len(judged)) >= FEWEST):
             continue
-        centers = (center(known, axis=0) for center in (np.mean, np.median))
+        centers = [center(known, axis=0) for center in (np.mean, np.median)]
         losses = [_in_batches(output.loss, each, judged, size) for each in centers]
+        if not np.isfinite(losses).any():
+            losses = [_in_double(output.loss, each, judged) for each in centers]
         finite = [loss for loss in losses if np.isfinite(loss)]
         found |= {output.logged: min(finite)} if finite else {}
     return found
@@ -106,6 +110,16 @@ def _in_batches(loss: UserLoss, constant: np.ndarray, y: np.ndarray, size: int) 
         except REFUSED:
             return float("nan")
     return total / len(y)
+
+
+def _in_double(loss: UserLoss, constant: np.ndarray, y: np.ndarray) -> float:
+    """Return the mean loss of a constant in double precision; NaN where it takes no such thing."""
+    computed = loss.call if isinstance(loss, keras.Loss) else loss
+    rows = y.astype("float64")
+    try:
+        return float(np.mean(computed(tf.constant(rows), tf.constant(constant + 0.0 * rows))))
+    except REFUSED:
+        return float("nan")
 
 
 def _constant_loss(
