@@ -2,7 +2,7 @@
 beside a mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # Of adjacent columns, first to last, how many and the name of their activation, None for the one
 # that the layer has.
 Columns = tuple[tuple[int, str | None], ...]
+# What computes the activation of a piece of columns: by the place of the piece, and by name.
+Activation = Callable[[int, str | None], Callable[[Any], Any]]
 
 SOURCE = '''@keras.utils.register_keras_serializable()
 def {name}(x):
@@ -57,28 +59,27 @@ def of_columns(
     """
     import keras
 
-    ends = [last + 1 for _, last, _ in _numbered(columns)]
-    parts: Any = keras.ops.split(given, ends[:-1], axis=-1)
-    activated = [
-        keras.layers.Activation(
-            present if name is None else name, name=f"{called}_{index}", dtype=dtype
-        )(part)
-        for index, (part, (_, name)) in enumerate(zip(parts, columns, strict=True))
-    ]
-    return keras.Model(given, keras.ops.concatenate(activated, axis=-1), name=called)
+    def activation(index: int, name: str | None) -> "keras.Layer":
+        wanted = present if name is None else name
+        return keras.layers.Activation(wanted, name=f"{called}_{index}", dtype=dtype)
+
+    return keras.Model(given, applied(columns, given, activation), name=called)
 
 
-def applied(columns: Columns, values: Any) -> Any:
-    """Return a tensor with the activations of its columns, those that have one."""
+def applied(columns: Columns, values: Any, activation: Activation | None = None) -> Any:
+    """Return a tensor with the activations of its columns, as `activation` gives them: Keras' own
+    functions by default.
+    """
     import keras
 
-    parts = [
-        values[..., first : last + 1]
-        if name is None
-        else keras.activations.get(name)(values[..., first : last + 1])
-        for first, last, name in _numbered(columns)
-    ]
-    return keras.ops.concatenate(parts, axis=-1)
+    of = activation or (lambda _, name: keras.activations.get(name))
+    return keras.ops.concatenate(
+        [
+            of(index, name)(values[..., first : last + 1])
+            for index, (first, last, name) in enumerate(_numbered(columns))
+        ],
+        axis=-1,
+    )
 
 
 def in_source(columns: Columns, present: str) -> tuple[str, str]:
