@@ -114,9 +114,9 @@ def _factor(run, stock: Crossentropy, *, from_logits: bool) -> tuple[str, float]
     """Return (reduction, factor) with which the stock loss equals the user's on random
     outputs, or None.
     """
-    import tensorflow as tf
     from keras import losses
 
+    from nanfix.model.refusals import REFUSED
     from nanfix.private.keras import CompileLoss
 
     user = CompileLoss(loss=run.user_loss)
@@ -140,7 +140,7 @@ def _factor(run, stock: Crossentropy, *, from_logits: bool) -> tuple[str, float]
             truth = stock.draw_targets(rng, rows, classes)
             try:
                 ratios.append(float(user(truth, outputs)) / float(loss(truth, outputs)))
-            except (ValueError, TypeError, IndexError, tf.errors.InvalidArgumentError):
+            except REFUSED:
                 return None  # it takes other targets or other outputs than a crossentropy does
         if (
             np.isfinite(ratios).all()

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
@@ -18,6 +17,7 @@ from nanfix.model.crossentropies import (
     takes_logits,
 )
 from nanfix.model.outputs import Output, in_order, output_names, outputs_of
+from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
 from nanfix.private.objects import given_loss_weights
@@ -29,8 +29,6 @@ CENTERS: Mapping[str, Callable[..., Any]] = {
 }
 
 DEFAULT_BATCH = 32  # rows, as Keras has it
-# What code of the user's raises that is given what it is not meant for.
-REFUSED = (TypeError, ValueError, LookupError, AttributeError, tf.errors.OpError)
 FEWEST = 10  # rows with a target, to learn a constant and to judge it; of fewer it is chance
 
 

@@ -36,6 +36,7 @@ from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.outputs import output_names
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
+from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run, Sample, has_stock_step
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import Recording, SetAt
@@ -52,8 +53,6 @@ WEIGHTED = (
 )
 DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one with a row
 FEW = 2  # rows that the model is run on to see where its inputs go
-# What a call raises that is given what it is not meant for.
-REFUSED = (TypeError, ValueError, LookupError, AttributeError, AssertionError, tf.errors.OpError)
 
 
 @quiet()
@@ -234,7 +233,7 @@ def _trains_by_call(model: keras.Model, data: TrainingData, recorded: "Sequence[
         recorded = batches_of(part, range(min(size, rows_in(part.x) or 0)), size)
     try:
         return not recorded or trains_by_call(model, recorded[-1])
-    except (*REFUSED, NotImplementedError):  # by numpy of what is symbolic
+    except REFUSED:
         return True
 
 

@@ -13,6 +13,7 @@ from nanfix.data.arrays import take_rows
 from nanfix.explain.loss_probe import given_outputs, loss_of
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_of
+from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
@@ -26,8 +27,6 @@ DRAWN = 400  # predictions of each kind that are drawn
 SIZES = 10.0 ** np.arange(-6, 9)  # of constants and distances from the targets
 LINE = np.linspace(-100.0, 100.0, 4001)  # constants, close enough for a narrow density
 SPREADS = (0.1, 1.0, 10.0, 100.0, 1e4)
-# What a loss raises that takes other targets or outputs than these.
-REFUSED = (ValueError, TypeError, IndexError, AttributeError, tf.errors.OpError)
 
 
 def hopeless_training(run: Run, failing: Observation) -> str | None:

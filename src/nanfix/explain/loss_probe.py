@@ -17,6 +17,7 @@ from nanfix.data.arrays import Leaf, take_rows
 from nanfix.model.activations import activation_of, is_bounded
 from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import UserLoss
+from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.private.keras import CompileLoss
@@ -35,9 +36,6 @@ SHARES = 0.3 ** np.arange(10)  # of what is given, down to 2e-5 of it, until not
 GREATER = 100.0  # times the weights
 NEAR = 0.1  # so far at most other weights are from 0 where these are 0
 SAME = 1e-4  # share by which results of the same computation differ, through rounding in float32
-# It takes other outputs than these rows give, or has no call of its own, as a model with a training
-# step of its own.
-REFUSED = (ValueError, TypeError, IndexError, NotImplementedError, tf.errors.OpError)
 
 OF_ROWS = "Look for rows whose loss is infinite whatever is predicted."
 OF_OUTPUTS = (

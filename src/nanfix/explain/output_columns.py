@@ -12,7 +12,6 @@ from keras import activations
 from nanfix.changes.columns import Columns
 from nanfix.data.arrays import take_rows
 from nanfix.explain.loss_probe import (
-    REFUSED,
     Loss,
     can_fall_below_zero,
     given_outputs,
@@ -24,6 +23,7 @@ from nanfix.explain.loss_probe import (
 from nanfix.model.activations import activation_name, activation_of, is_bounded
 from nanfix.model.crossentropies import UserLoss, takes_logits
 from nanfix.model.outputs import in_order, output_names, outputs_of
+from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 
 # Standard deviation of drawn outputs, before the activation: wide enough for both flanks of a
