@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
