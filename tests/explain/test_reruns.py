@@ -13,6 +13,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import Incident
 from nanfix.model.snapshot import restore, state_variables
 from nanfix.recorder.watch import Watching, watch
+from nanfix.records.cause import Cause
 
 
 def incident(build):
@@ -45,21 +46,22 @@ def reruns():
 
 
 @pytest.mark.parametrize(
-    ("build", "change"),
+    ("build", "cause"),
     [
-        (explosions.learning_rate, "rate"),
-        (explosions.schedule, "rate"),
-        (explosions.unscaled_inputs, "inputs"),
-        (explosions.large_targets, "targets"),
-        (explosions.initialization, "weights"),
-        (explosions.feedback, "activation"),
-        (explosions.linear_throughout, "activation"),
+        (explosions.learning_rate, Cause.LEARNING_RATE),
+        (explosions.schedule, Cause.LEARNING_RATE),
+        (explosions.unscaled_inputs, Cause.UNSCALED_INPUT),
+        (explosions.large_targets, Cause.UNSCALED_TARGET),
+        (explosions.initialization, Cause.BAD_INITIALIZATION),
+        (explosions.feedback, Cause.UNSTABLE_RECURRENCE),
+        (explosions.linear_throughout, Cause.UNSTABLE_ACTIVATION),
     ],
-    ids=lambda value: getattr(value, "__name__", value),
+    ids=lambda value: value.value if isinstance(value, Cause) else value.__name__,
 )
-def test_taking_the_cause_away_cures(reruns, build, change):
-    assert not reruns[build].unchanged.finite
-    rerun = getattr(reruns[build], change)
+def test_taking_the_cause_away_cures(reruns, build, cause):
+    found = reruns[build]
+    assert not found.unchanged.finite
+    rerun = found.rate if cause is Cause.LEARNING_RATE else found.alone[cause]
     assert rerun.cured, str(rerun)
     assert "stay finite and the loss goes from" in str(rerun)
 
@@ -74,10 +76,8 @@ def test_lower_rate_does_not_cure_weights_that_are_too_large(reruns):
 
 
 def test_scaling_the_targets_does_not_cure_unscaled_inputs(reruns):
-    assert (
-        reruns[explosions.unscaled_inputs].targets is None
-        or not reruns[explosions.unscaled_inputs].targets.cured
-    )
+    rerun = reruns[explosions.unscaled_inputs].alone.get(Cause.UNSCALED_TARGET)
+    assert rerun is None or not rerun.cured
 
 
 def test_batch_that_fails_alone_is_told_from_weights_that_fail_on_all(reruns):
@@ -107,7 +107,7 @@ def test_everything_is_put_back():
     restore(run.recording.newest)
     before = [np.asarray(variable).copy() for variable in state_variables(run.model)]
     activation, function = run.model.layers[0].cell.activation, run.model.train_function
-    assert tried(run).activation is not None
+    assert Cause.UNSTABLE_RECURRENCE in tried(run).alone
     assert (
         run.model.layers[0].cell.activation is activation and run.model.train_function is function
     )
@@ -194,7 +194,8 @@ def test_targets_keep_their_type_where_a_step_looks_them_up(by_hand, loss, measu
     assert not found.unchanged.finite
     if by_hand is not None:
         assert found.rate is not None
-        assert by_hand is root_of_error or kind == "float32" or found.targets is None
+        takes_floats = by_hand is root_of_error or kind == "float32"
+        assert takes_floats or Cause.UNSCALED_TARGET not in found.alone
 
 
 def test_what_a_step_does_not_take_says_nothing_and_hides_nothing():
@@ -213,7 +214,7 @@ def test_what_a_step_does_not_take_says_nothing_and_hides_nothing():
     model.compile("sgd")
     y = 1e3 * rng.normal(size=64).astype("float32")
     found = tried(incident(lambda: (model, x, y, {"epochs": 20, "verbose": 0})))
-    assert not found.unchanged.finite and found.inputs is None and found.targets is not None
+    assert not found.unchanged.finite and set(found.alone) == {Cause.UNSCALED_TARGET}
     assert found.rate.cured
 
 

@@ -100,6 +100,16 @@ def batches_of(
     )
 
 
+def drawn_batches(part: TrainingData, count: int) -> "list[Batch]":
+    """Return batches of the user's arrays, rows drawn with a seed of their own."""
+    if count <= 0:
+        return []
+    rows = rows_in(part.x) or 0
+    size = min(batch_size_of(part), rows)
+    order = np.random.default_rng(0).permutation(rows)
+    return batches_of(part, np.take(order, range(count * size), mode="wrap"), size)
+
+
 def batch_size_of(part: TrainingData) -> int:
     """Return the rows of a full batch of arrays, as Keras cuts them."""
     arguments, rows = part.arguments or {}, rows_in(part.x) or 0

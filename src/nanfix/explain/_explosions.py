@@ -35,15 +35,12 @@ def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
     """
     if audit.input_scale > LARGE:
         evidence = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
-        yield _settled(
-            Cause.UNSCALED_INPUT, evidence, 0.7, (tried.inputs, CURES), (tried.scaled, HELPS)
-        )
+        yield _settled(tried, Cause.UNSCALED_INPUT, evidence, 0.7, CURES, (tried.scaled, HELPS))
     if audit.target_scale > LARGE and audit.continuous_target:
         evidence = f"root mean square {audit.target_scale:.3g}"
-        guess = 0.88 if tried.targets is None and audit.target_scale > 1e3 else 0.65
-        yield _settled(
-            Cause.UNSCALED_TARGET, evidence, guess, (tried.targets, CURES), (tried.scaled, HELPS)
-        )
+        untried = Cause.UNSCALED_TARGET not in tried.alone
+        guess = 0.88 if untried and audit.target_scale > 1e3 else 0.65
+        yield _settled(tried, Cause.UNSCALED_TARGET, evidence, guess, CURES, (tried.scaled, HELPS))
 
 
 def inputs_drove_it(evidence: Evidence) -> bool:
@@ -52,7 +49,7 @@ def inputs_drove_it(evidence: Evidence) -> bool:
     leaves nothing of its numbers.
     """
     failing, tried = evidence.failing, evidence.tried
-    inputs, held = tried.inputs, tried.without
+    inputs, held = tried.alone.get(Cause.UNSCALED_INPUT), tried.without
     if evidence.audit.input_scale <= LARGE or inputs is None or not inputs.learned:
         return False
     # A loss gets what the network makes of its inputs; a layer's own formula can be written so that
@@ -64,11 +61,17 @@ def inputs_drove_it(evidence: Evidence) -> bool:
 
 
 def _settled(
-    cause: Cause, evidence: str, guess: float, *attempts: tuple[Rerun | None, float]
+    tried: Counterfactuals,
+    cause: Cause,
+    evidence: str,
+    guess: float,
+    sure: float,
+    *others: tuple[Rerun | None, float],
 ) -> Finding:
-    """Return the finding of a cause: as sure as the first attempt that took it away and
-    cured, else a guess.
+    """Return the finding of a cause: as `sure` as the run without it shows where that is cured, or
+    as the first of the other runs that is, else a guess.
     """
+    attempts = ((tried.alone.get(cause), sure), *others)
     for rerun, weight in attempts:
         if rerun is not None and rerun.cured:
             return Finding(cause, weight, f"{evidence}; {rerun}")
@@ -87,23 +90,20 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
     yield _learning_rate(growth, tried)
     yield from constants(evidence)
     yield from _codes(evidence)
-    for rerun, cause in (
-        (tried.forgotten, Cause.STALE_MOMENTS),
-        (tried.coded, Cause.CODED_TARGET),
-        (tried.drawn_in, Cause.OUTLIER),
-    ):
+    for cause in (Cause.STALE_MOMENTS, Cause.CODED_TARGET, Cause.OUTLIER):
+        rerun = tried.alone.get(cause)
         if rerun is not None and rerun.cured:
             yield Finding(cause, SURE, str(rerun))
     if any(is_steep(activation_of(layer)) for _, layer in run.hidden_activations):
         # Its numbers are great because of it, not of the weights.
-        yield from _unbounded(run, tried.activation)
+        yield from _unbounded(run, tried)
     wide, loudest = growth.wide, growth.loudest
     if wide or loudest:
         words, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
-        guess = 0.6 if tried.weights is not None or (len(wide) < 4 and gain <= 20) else 0.9
-        yield _settled(Cause.BAD_INITIALIZATION, words, guess, (tried.weights, SURE))
+        slight = Cause.BAD_INITIALIZATION in tried.alone or (len(wide) < 4 and gain <= 20)
+        yield _settled(tried, Cause.BAD_INITIALIZATION, words, 0.6 if slight else 0.9, SURE)
     yield from scales(evidence.audit, tried)
-    yield from _unbounded(run, tried.activation)
+    yield from _unbounded(run, tried)
     if failing.phase is not Phase.UNKNOWN and len(growth.gains) > 3:
         words = f"{len(growth.gains)} layers of weights in a row"
         if growth.gradient_rise > STEEP:
@@ -120,7 +120,7 @@ def _codes(evidence: Evidence) -> Iterator[Finding]:
     codes = each_code(evidence.run.sample)
     if codes:
         words = f"{in_words(codes)} in several rows, far from all others"
-        yield _settled(Cause.CODED_INPUT, words, CODED, (evidence.tried.coded_inputs, LEAST_CHANGE))
+        yield _settled(evidence.tried, Cause.CODED_INPUT, words, CODED, LEAST_CHANGE)
 
 
 def constants(evidence: Evidence) -> Iterator[Finding]:
@@ -149,8 +149,7 @@ def _lost_epsilon(evidence: Evidence) -> Iterator[Finding]:
             f"an epsilon of {epsilon:g} is lost here: the square of a gradient below {least:.2g} "
         )
         words += "is 0" if least > SMALLEST_EPSILON else "is next to 0"
-        rerun = evidence.tried.constants
-        yield _settled(Cause.OPTIMIZER_CONSTANT, words, 0.5, (rerun, LEAST_CHANGE))
+        yield _settled(evidence.tried, Cause.OPTIMIZER_CONSTANT, words, 0.5, LEAST_CHANGE)
 
 
 def _of_the_weights(growth: Growth) -> str:
@@ -165,25 +164,24 @@ def _of_the_weights(growth: Growth) -> str:
 def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     """Causes of which none may stay: taking away a single one was not enough."""
     audit, growth, tried = evidence.audit, evidence.growth, evidence.tried
-    reasons = {
-        Cause.BAD_INITIALIZATION: _of_the_weights(growth) if growth.wide or growth.loudest else "",
-        Cause.OPTIMIZER_CONSTANT: next((each.evidence for each in constants(evidence)), ""),
-        Cause.UNSCALED_INPUT: f"root mean square {audit.input_scale:.3g}",
-        Cause.UNSCALED_TARGET: f"root mean square {audit.target_scale:.3g}",
-        Cause.LEARNING_RATE: f"learning rate {growth.learning_rate or 0.0:.3g}",
+    far, loudest = float("inf"), growth.loudest
+    weights = _of_the_weights(growth) if growth.wide or loudest else ""
+    constant = next((each.evidence for each in constants(evidence)), "")
+    # How far it is from unit scale, and what shows it.
+    shown = {
+        Cause.OUTLIER: (far, ""),
+        Cause.CODED_TARGET: (far, ""),
+        Cause.CODED_INPUT: (far, ""),
+        Cause.BAD_INITIALIZATION: (loudest[1] if loudest else 1.0, weights),
+        Cause.UNSCALED_INPUT: (audit.input_scale, f"root mean square {audit.input_scale:.3g}"),
+        Cause.UNSCALED_TARGET: (audit.target_scale, f"root mean square {audit.target_scale:.3g}"),
+        Cause.OPTIMIZER_CONSTANT: (1.0, constant),
+        Cause.LEARNING_RATE: (0.0, f"learning rate {growth.learning_rate or 0.0:.3g}"),
     }
-    sizes = {
-        Cause.OUTLIER: float("inf"),
-        Cause.CODED_TARGET: float("inf"),
-        Cause.CODED_INPUT: float("inf"),
-        Cause.BAD_INITIALIZATION: growth.loudest[1] if growth.loudest else 1.0,
-        Cause.UNSCALED_INPUT: audit.input_scale,
-        Cause.UNSCALED_TARGET: audit.target_scale,
-        Cause.LEARNING_RATE: 0.0,
-    }
-    # What is farthest from unit scale first.
-    for place, cause in enumerate(sorted(tried.needed, key=lambda each: -sizes.get(each, 1.0))):
-        reason = reasons.get(cause) or "it takes this one, too"
+    needed = {cause: shown.get(cause, (1.0, "")) for cause in tried.needed}
+    ranked = sorted(needed.items(), key=lambda item: -item[1][0])
+    for place, (cause, (_, reason)) in enumerate(ranked):
+        reason = reason or "it takes this one, too"
         reason = f"{reason}; it takes them together: {tried.joint}" if place == 0 else reason
         yield Finding(cause, ALL - place * 1e-3, reason)
 
@@ -217,16 +215,12 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     )
 
 
-def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
+def _unbounded(run: Run, tried: Counterfactuals) -> Iterator[Finding]:
     recurrent = [activation_name(cell) for cell in unbounded_recurrences(run)]
     if recurrent:
-        guess = 0.87 if bounded is None else 0.7
-        yield _settled(
-            Cause.UNSTABLE_RECURRENCE,
-            f"a recurrent cell uses {recurrent[0]}",
-            guess,
-            (bounded, SURE),
-        )
+        guess = 0.7 if Cause.UNSTABLE_RECURRENCE in tried.alone else 0.87
+        words = f"a recurrent cell uses {recurrent[0]}"
+        yield _settled(tried, Cause.UNSTABLE_RECURRENCE, words, guess, SURE)
     hidden = [layer for _, layer in run.hidden_activations]
     steep = [layer for layer in hidden if is_steep(activation_of(layer))]
     unbounded = [layer for layer in hidden if not is_bounded(activation_of(layer))]
@@ -236,11 +230,7 @@ def _unbounded(run: Run, bounded: Rerun | None) -> Iterator[Finding]:
             f"hidden layers use {', '.join(sorted(names))}",
             not recurrent and (steep or linear_throughout(run)),
         )
-        found = _settled(
-            Cause.UNSTABLE_ACTIVATION,
-            evidence,
-            0.55 if linear else 0.4,
-            (bounded if linear else None, SURE),
-        )
+        guess = 0.55 if linear else 0.4
+        found = _settled(tried, Cause.UNSTABLE_ACTIVATION, evidence, guess, SURE)
         # Most networks have such layers: told where another activation was tried and cured.
         yield found if found.weight >= SURE else replace(found, refuted=True)

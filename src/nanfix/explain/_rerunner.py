@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -23,8 +23,6 @@ from nanfix.private.objects import LEARNING_RATE, learning_rate_of
 from nanfix.recorder.recording import RecordedStep, Recording
 
 LOSS_STEPS = 5  # last steps whose mean loss is compared: one alone depends on its batch
-
-BatchChange = Callable[[Batch], Batch]
 
 
 class Refused(Exception):
@@ -61,46 +59,36 @@ class Rerunner:
     def has_time(self) -> bool:
         return time.perf_counter() < self._deadline
 
-    def rerun(
-        self,
-        change: str,
-        course: Course,
-        *,
-        of_batch: BatchChange | None = None,
-        rate: float = 1.0,
-        of_state: Callable[[], None] | None = None,
-    ) -> Rerun | None:
+    def rerun(self, change: str, course: Course, *, rate: float = 1.0) -> Rerun | None:
         """Run the steps of a course and say what came of it; None when there is no time left or the
         step does not take the change.
 
         Args:
             change: what is changed, in words.
-            of_batch: returns the batch to train on instead of the recorded one.
             rate: multiplies every learning rate.
-            of_state: changes the state at the start.
         """
-
-        def loss_at(step: RecordedStep) -> float:
-            batch = self._base.batch(step.batch)
-            return self.loss_of(batch if of_batch is None else of_batch(batch))
-
         if not self.has_time:
             return None
         try:
-            return self._rerun(change, course, loss_at, rate, of_state)
+            return self._rerun(change, course, rate)
         except Refused:
             return None
 
-    def _rerun(
-        self,
-        change: str,
-        course: Course,
-        loss_at: Callable[[RecordedStep], float],
-        rate: float,
-        of_state: Callable[[], None] | None,
+    def rerun_with(
+        self, change: Intervention, course: Course, *, rate: float = 1.0
     ) -> Rerun | None:
+        """Do that on top of a change; nothing is traced for it when there is no time left."""
+        if not self.has_time:
+            return None
+        with self.on_top_of(change):
+            return self.rerun(change.words, course, rate=rate)
+
+    def _rerun(self, change: str, course: Course, rate: float) -> Rerun | None:
+        def loss_at(step: RecordedStep) -> float:
+            return self.loss_of(self._base.batch(step.batch))
+
         steps = course.steps
-        self._begin(course.start, rate, of_state)
+        self._begin(course.start, rate)
         scaled = {id(variable) for variable in rate_variables(self._optimizers)}
         losses: list[float] = []
         for step in steps:
@@ -117,7 +105,7 @@ class Rerunner:
             return Rerun(change, len(losses) - 1, len(steps))
         before = []
         for step in steps[-LOSS_STEPS:]:
-            self._begin(course.start, rate, of_state)
+            self._begin(course.start, rate)
             before.append(loss_at(step))
         return Rerun(
             change,
@@ -127,11 +115,10 @@ class Rerunner:
             after=float(np.mean(losses[-LOSS_STEPS:])),
         )
 
-    def _begin(self, start: Snapshot, rate: float, of_state: Callable[[], None] | None) -> None:
+    def _begin(self, start: Snapshot, rate: float) -> None:
         restore(start)
-        for change in (self._base.of_state, of_state):
-            if change is not None:
-                change()
+        if self._base.of_state is not None:
+            self._base.of_state()
         self._schedule_factor.assign(rate)
         if rate != 1.0:
             for variable in rate_variables(self._optimizers):
@@ -160,7 +147,7 @@ class Rerunner:
         """Run so many steps of a course and look at the next one closely, or at the first of them
         that has left a variable non-finite.
         """
-        self._begin(course.start, rate, None)
+        self._begin(course.start, rate)
         for index, step in enumerate(course.steps[:done]):
             self.loss_of(self._base.batch(step.batch))
             if nonfinite_variables(self.model):

@@ -1,10 +1,8 @@
-"""What is suspected of a failure by the look of it, each with the change that takes it away, and
-which of them are at fault together.
-"""
+"""What is suspected of a failure by the look of it, each with the change that takes it away."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -18,7 +16,7 @@ from nanfix.explain._batch_changes import (
     with_known_inputs,
     with_known_targets,
 )
-from nanfix.explain._interventions import Intervention, constants_in_range, together
+from nanfix.explain._interventions import Intervention, constants_in_range
 from nanfix.explain._rerunner import Course, Rerunner
 from nanfix.explain._signal import assign, fitting_weights
 from nanfix.explain.audit import Audit
@@ -29,7 +27,6 @@ from nanfix.explain.codes import (
     target_codes,
     without_codes,
 )
-from nanfix.explain.counterfactuals import Counterfactuals, Rerun
 from nanfix.explain.growth import LARGE, is_steep
 from nanfix.explain.oddities import (
     FEW,
@@ -43,8 +40,6 @@ from nanfix.model.run import Run, Sample, linear_throughout, unbounded_recurrenc
 from nanfix.model.snapshot import restore
 from nanfix.recorder.recording import Recording
 from nanfix.records.cause import Cause
-
-JOINT_FACTORS = (0.1, 0.01, 1e-3)  # of the learning rate, where that is not all
 
 
 @dataclass(frozen=True)
@@ -84,16 +79,9 @@ def changes_for(
         changes[Cause.CODED_INPUT] = _without_codes_in_inputs(run.sample)
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
-    if audit.input_scale > LARGE and sample.measured:
-        inputs = input_moments(sample)
-        changes[Cause.UNSCALED_INPUT] = Intervention(
-            "with inputs of unit scale", lambda b: of_unit_scale(b, inputs=inputs)
-        )
-    if audit.target_scale > LARGE and audit.continuous_target:
-        targets = target_moments(sample)
-        changes[Cause.UNSCALED_TARGET] = Intervention(
-            "with targets of unit scale", lambda b: of_unit_scale(b, targets=targets)
-        )
+    sizes = {Cause.UNSCALED_INPUT: audit.input_scale, Cause.UNSCALED_TARGET: audit.target_scale}
+    scaling = scalings(suspected)
+    changes |= {cause: change for cause, change in scaling.items() if sizes[cause] > LARGE}
     if suspected.wide:
         restore(course.start)
         weights = fitting_weights(run)
@@ -117,6 +105,23 @@ def changes_for(
     return changes
 
 
+def scalings(suspected: Suspected) -> dict[Cause, Intervention]:
+    """Return what brings inputs and targets to unit scale, however large they are."""
+    sample = usual(suspected.run.sample)
+    changes: dict[Cause, Intervention] = {}
+    if sample.measured:
+        inputs = input_moments(sample)
+        changes[Cause.UNSCALED_INPUT] = Intervention(
+            "with inputs of unit scale", lambda b: of_unit_scale(b, inputs=inputs)
+        )
+    if suspected.audit.continuous_target:
+        targets = target_moments(sample)
+        changes[Cause.UNSCALED_TARGET] = Intervention(
+            "with targets of unit scale", lambda b: of_unit_scale(b, targets=targets)
+        )
+    return changes
+
+
 def _without_codes_in_inputs(sample: Sample) -> Intervention:
     """Return the change that puts usual numbers in the place of those that stand for a missing
     value.
@@ -126,74 +131,6 @@ def _without_codes_in_inputs(sample: Sample) -> Intervention:
         f"with usual inputs in the place of {in_words(each_code(sample))}",
         lambda b: with_known_inputs(b, filled),
     )
-
-
-def jointly(
-    rerunner: Rerunner, course: Course, changes: dict[Cause, Intervention], found: Counterfactuals
-) -> Counterfactuals:
-    """Where no single change but a lower rate cures, find those that do together, and of which
-    none can be left out.
-    """
-    alone = {
-        Cause.OUTLIER: found.drawn_in,
-        Cause.CODED_TARGET: found.coded,
-        Cause.CODED_INPUT: found.coded_inputs,
-        Cause.OPTIMIZER_CONSTANT: found.constants,
-        Cause.UNSCALED_INPUT: found.inputs,
-        Cause.UNSCALED_TARGET: found.targets,
-        Cause.BAD_INITIALIZATION: found.weights,
-        Cause.UNSTABLE_ACTIVATION: found.activation,
-        Cause.UNSTABLE_RECURRENCE: found.activation,
-        Cause.STALE_MOMENTS: found.forgotten,
-    }
-    # What the step does not take alone, it does not take with others.
-    changes = {cause: each for cause, each in changes.items() if alone[cause] is not None}
-    enough = (*alone.values(), *(() if changes else (found.rate,)))
-    if any(rerun is not None and rerun.cured for rerun in enough):
-        return found
-
-    def attempt(causes: list[Cause], rate: float) -> Rerun | None:
-        change = together([changes[cause] for cause in causes])
-        if rate != 1.0:
-            slower = f"{rate:g} times the learning rate"
-            change = replace(
-                change, words=f"{change.words} and {slower}" if causes else f"with {slower}"
-            )
-        if not rerunner.has_time:
-            return None
-        with rerunner.on_top_of(change):
-            return rerunner.rerun(change.words, course, rate=rate)
-
-    every, joint, rate = list(changes), None, 1.0
-    for rate in (1.0, *JOINT_FACTORS) if len(every) > 1 else JOINT_FACTORS:
-        joint = attempt(every, rate)
-        if joint is None or joint.cured:
-            break
-    if joint is None:
-        return found
-    if not joint.finite:  # what fails then is another thing
-        with rerunner.on_top_of(together(list(changes.values()))):
-            return replace(found, then=rerunner.failure(course, joint.steps, rate))
-    if not joint.cured:
-        return found
-    kept, joint = _indispensable(every, joint, lambda causes: attempt(causes, rate))
-    needed = (*kept, *((Cause.LEARNING_RATE,) if rate != 1.0 else ()))
-    return replace(found, needed=needed, joint=joint) if len(needed) > 1 else found
-
-
-def _indispensable(
-    causes: list[Cause], joint: Rerun, attempt: Callable[[list[Cause]], Rerun | None]
-) -> tuple[list[Cause], Rerun]:
-    """Leave out one cause after the other as long as what is left cures; return that and its
-    rerun.
-    """
-    kept = list(causes)
-    for cause in causes:
-        fewer = attempt([each for each in kept if each is not cause])
-        if fewer is not None and fewer.cured:
-            kept.remove(cause)
-            joint = fewer
-    return kept, joint
 
 
 def _remembers(recording: Recording) -> bool:

@@ -3,7 +3,8 @@ thing changed.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from nanfix.explain.microscope import Observation
 from nanfix.records.cause import Cause
@@ -51,11 +52,10 @@ class Rerun:
 class Counterfactuals:
     """What the failing steps came to with one thing changed; None where it was not tried.
 
-    From the beginning of the run, or, for `rate` alone, from the newest snapshot: `rate` is the
-    mildest learning rate with which the run learns, or at least stays finite, else the lowest
-    tried; `no_update` says whether weights left alone stay finite; `drawn_in` has outlying values
-    moved to where values are usual, `coded` usual targets in the place of codes, `coded_inputs`
-    usual inputs, `forgotten` an optimizer that remembers no earlier training.
+    From the beginning of the run, or, for `rate` alone, from the newest snapshot: `alone` has for
+    each cause the run with that one taken away; `scaled` has both inputs and targets of unit scale;
+    `rate` is the mildest learning rate with which the run learns, or at least stays finite, else
+    the lowest tried; `no_update` says whether weights left alone stay finite.
     At the failing step: the same batch on the `initial` weights; how many of the `others` tried
     fail on the failing weights; the batch without its suspicious rows (`clean`); in
     `full_precision`; compiled `without_xla`. `relative` says whether only the differences of the
@@ -69,15 +69,8 @@ class Counterfactuals:
 
     unchanged: Rerun | None = None
     rate: Rerun | None = None
-    inputs: Rerun | None = None
-    targets: Rerun | None = None
+    alone: Mapping[Cause, Rerun] = field(default_factory=dict)
     scaled: Rerun | None = None
-    weights: Rerun | None = None
-    drawn_in: Rerun | None = None
-    coded: Rerun | None = None
-    coded_inputs: Rerun | None = None
-    forgotten: Rerun | None = None
-    activation: Rerun | None = None
     no_update: bool | None = None
     initial: bool | None = None
     others: tuple[int, int] | None = None
@@ -85,7 +78,6 @@ class Counterfactuals:
     full_precision: bool | None = None
     without_xla: bool | None = None
     relative: bool = False
-    constants: Rerun | None = None
     without: Rerun | None = None
     then: Observation | None = None
     needed: tuple[Cause, ...] = ()
