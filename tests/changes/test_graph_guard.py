@@ -53,6 +53,11 @@ CASES = [
         [2 * np.log(E), 0],
         [0, 2],
     ),
+    ("Mean", lambda x: tf.reduce_mean(x[x > 0]) + x, [-1, -2], [-1, -2], [1, 1]),
+    ("Mean", lambda x: ops.mean(ops.zeros((1, 0), x.dtype), axis=-1) * x, [3, 4], [0, 0], [0, 0]),
+    ("Mean", lambda x: tf.reduce_mean(x) * tf.ones_like(x), [1, 5], [3, 3], [1, 1]),
+    ("Max", lambda x: tf.reduce_max(x[x > 0]) * x, [-1, -2], [0, 0], [0, 0]),
+    ("Min", lambda x: x + tf.reduce_min(x[x > 2]), [1, 5], [6, 10], [1, 3]),
     ("Lgamma", lambda x: tf.math.lgamma(x), [0, 1], [-np.log(E), 0], [0, -0.5772]),
     ("Digamma", lambda x: tf.math.digamma(x), [0, 1], [-1 / E, -0.5772], [0, np.pi**2 / 6]),
     ("Erfinv", lambda x: tf.math.erfinv(x), [0], [0], [np.sqrt(np.pi) / 2]),
@@ -145,7 +150,7 @@ def test_graph_source_and_words_keep_an_operand_in_its_domain_alike(domain, e):
     names = {"x": x, "ops": ops, "inf": np.inf}
     text, helper = domain.source(e)
     if helper is not None:
-        exec(helper.code.format(package="ops", max="max"), names)
+        exec(helper.code.format(package="ops", reduce=""), names)
     expected = IN_GRAPH[domain](x, e).numpy()
     np.testing.assert_allclose(eval(text.format(x="x"), names), expected, rtol=1e-3)
     np.testing.assert_allclose(eval(domain.words("x", e), names), expected, rtol=1e-3)

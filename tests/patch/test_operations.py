@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from patched_scripts import PATH, Script
 
-from nanfix.records.domains import ABOVE_LOWEST, ABOVE_ONE, BASE, FINITE, REGULAR
+from nanfix.records.domains import ABOVE_LOWEST, ABOVE_ONE, BASE, FINITE, NOT_EMPTY, REGULAR
 from nanfix.records.source_changes import (
     GuardChange,
 )
@@ -69,6 +69,9 @@ GUARDED = {
         "Mul by infinity",
         "m * LOWEST",
     ): "ops.clip(m, -1e+07, 1e+07) * ops.clip(LOWEST, -1e+07, 1e+07)",
+    ("Mean", "tf.reduce_mean(p[y > 0])"): "mean_or_zero(p[y > 0])",
+    ("Mean", "ops.mean(p, axis=-1) * y"): "mean_or_zero(p, axis=-1) * y",
+    ("Max", "tf.reduce_max(axis=1, input_tensor=p)"): "max_or_zero(p, axis=1)",
     ("Xlogy", "tf.math.xlogy(p, q)"): "tf.math.xlogy(p, tf.maximum(q, 1e-07))",
 }
 
@@ -107,6 +110,8 @@ def points(each):
     """
     if each.domain is REGULAR:
         return np.zeros((2, 2), "float32"), np.float32([[2, 0], [0, 2]])
+    if each.domain is NOT_EMPTY:
+        return np.float32([]), np.float32([2.0, 3.0])
     infinite = each.domain in (ABOVE_LOWEST, FINITE)
     outside = np.float32([-np.inf, -np.inf]) if infinite else POINTS
     return outside, np.float32([2.0, 3.0] if each.domain is ABOVE_ONE else [0.5, 0.25])
@@ -184,6 +189,24 @@ def test_exponentials_relative_to_the_largest():
     text = script.after(GuardChange(file=PATH, line=4, operation="Exp", epsilon=0.0))
     assert "    e = tf.exp(without_largest(x / 2))\n" in text
     assert "return x - tf.reduce_max(x, axis=-1, keepdims=True)" in text
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("tf", "mean"), ("tf", "max"), ("tf", "min"), ("ops", "mean")]
+)
+@pytest.mark.parametrize("axis", ["", ", axis=-1", ", 1, True"])
+def test_a_reduction_of_nothing_is_zero_and_any_other_what_it_was(package, name, axis):
+    called = f"tf.reduce_{name}" if package == "tf" else f"ops.{name}"
+    plain = (
+        "import tensorflow as tf\nfrom keras import ops\n\ndef f(x):\n"
+        f"    return {called}(x{axis})\n"
+    )
+    change = GuardChange(file=PATH, line=5, operation=name.capitalize(), epsilon=0.0)
+    guarded = Script(plain).after(change)
+    full, empty = np.float32([[1, 2], [4, -3]]), np.zeros((2, 0), "float32")
+    np.testing.assert_array_equal(computed(guarded, full), computed(plain, full))
+    shape = np.sum(empty, **({} if not axis else {"axis": 1, "keepdims": "True" in axis})).shape
+    np.testing.assert_array_equal(computed(guarded, empty), np.zeros(shape))
 
 
 DIVISIONS = {

@@ -19,6 +19,7 @@ from nanfix.records.domains import (
     BELOW_LIMIT,
     FINITE,
     INSIDE_ONE,
+    NOT_EMPTY,
     REGULAR,
     WITHIN_LIMITS,
     ZERO_OR_AWAY,
@@ -91,6 +92,19 @@ def _regular(matrix, e):
     return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
 
 
+def _not_empty(x, _, axes=()):
+    """A 0 stands along each axis that is reduced and has no element."""
+    if x.shape.is_fully_defined() and x.shape.num_elements():
+        return x
+    rank = tf.rank(x)
+    reduced = tf.equal(tf.range(rank)[:, None], tf.reshape(tf.cast(axes, "int32"), [1, -1]) % rank)
+    missing = tf.logical_and(tf.reduce_any(reduced, axis=1), tf.equal(tf.shape(x), 0))
+    missing = tf.cast(missing, "int32")
+    full = tf.pad(x, tf.stack([tf.zeros_like(missing), missing], axis=1))
+    # Of an unknown shape: an operation takes no other than it was made with.
+    return tf.raw_ops.PlaceholderWithDefault(input=full, shape=tf.TensorShape(dims=None))  # pyright: ignore
+
+
 def _base(base, e, exponent):
     """A base may be negative under a whole exponent, and zero too where that is at least 1."""
     known = tf.get_static_value(exponent)
@@ -128,7 +142,8 @@ def _below_one(x: tf.Tensor, e: float) -> tf.Tensor:
     return tf.constant(1 - max(e, float(finfo(x.dtype.as_numpy_dtype).eps)), x.dtype)
 
 
-# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too.
+# What keeps an operand x in a domain, e away from its edge; a base is given its exponent too, what
+# is reduced its axes.
 IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
     ABOVE_ZERO: _above_zero,
     ABOVE_MINUS_ONE: _above_minus_one,
@@ -142,6 +157,7 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
     ZERO_OR_AWAY: _zero_or_away,
     REGULAR: _regular,
     BASE: _base,
+    NOT_EMPTY: _not_empty,
 }
 
 
@@ -158,9 +174,9 @@ def kept(
             that are kept is a number, it is left as it is.
     """
     index, domain = operation.operand, operation.domain
-    exponent = inputs[1:] if domain is BASE else ()
+    others = inputs[1:] if domain in (BASE, NOT_EMPTY) else ()
     indices: Iterable[int] = (index,)
     if domain is FINITE:  # the infinite factor may be either
         fits = epsilon**-2 < float(finfo(inputs[0].dtype.as_numpy_dtype).max)
         indices = [each for each, tensor in enumerate(inputs) if not (fits and is_kept(tensor))]
-    return {index: IN_GRAPH[domain](inputs[index], epsilon, *exponent) for index in indices}
+    return {index: IN_GRAPH[domain](inputs[index], epsilon, *others) for index in indices}

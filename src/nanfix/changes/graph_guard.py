@@ -44,6 +44,7 @@ from nanfix.records.domains import (
     ABOVE_ZERO,
     BELOW_LIMIT,
     INSIDE_ONE,
+    NOT_EMPTY,
     WITHIN_LIMITS,
 )
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
@@ -159,8 +160,11 @@ class _Rewire:
         """Run an eager operation, the guarded one with the inputs that it is to be given."""
         unsafe = UNSAFE_OPERATIONS.get(self.guard.operation)
         inputs = list(itertools.takewhile(tf.is_tensor, given))
-        known = unsafe is not None and kind == unsafe.kind and len(inputs) > unsafe.operand
-        if unsafe is not None and known and inputs[0].dtype.is_floating and self._named():
+        if unsafe is None or kind != unsafe.kind or len(inputs) <= unsafe.operand:
+            return run(context, kind, name, *given)
+        if inputs[0].dtype.is_floating and self._named():
+            if unsafe.domain is NOT_EMPTY:
+                inputs = [inputs[0], tf.cast(given[1], "int32")]  # axes may be a list
             inside = kept(unsafe, inputs, self.guard.epsilon, lambda _: False)
             given = (*(inside.get(i, x) for i, x in enumerate(inputs)), *given[len(inputs) :])
         return run(context, kind, name, *given)

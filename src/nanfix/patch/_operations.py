@@ -13,7 +13,7 @@ from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._package import is_tensorflow, of_tensorflow
 from nanfix.patch._shared_lines import Alike
 from nanfix.patch._source_files import Files, Source
-from nanfix.records.domains import FINITE, Domain, Given, greatest
+from nanfix.records.domains import FINITE, Domain, Given, Helper, greatest
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
@@ -53,15 +53,16 @@ class _Package:
             return self._source.written(f"tf.{'clip_by_value' if function == 'clip' else function}")
         return self._source.written(f"keras.ops.{function}")
 
+    def define(self, helper: Helper) -> None:
+        """Put the definition of a helper into the source, computed with these functions."""
+        reduce = "reduce_" if self._tensorflow else ""
+        self._source.define(helper.code.format(package=self._package, reduce=reduce))
+
     def kept(self, domain: Domain, epsilon: float, half: bool) -> str:
         """Return what keeps an operand `{x}` in a domain, after a definition of what it calls."""
         text, helper = domain.source(epsilon, half)
         if helper is not None:
-            self._source.define(
-                helper.code.format(
-                    package=self._package, max="reduce_max" if self._tensorflow else "max"
-                )
-            )
+            self.define(helper)
         return OPS.sub(lambda found: self.name(found[1]), text)
 
 
@@ -101,7 +102,9 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         )
     for node in nodes:
         of_node = [each for each in operands if each.node is node]
-        if of_node and not change.epsilon and operation.at_zero is not None:
+        if of_node and operation.instead is not None and isinstance(node, cst.Call):
+            _call(source, node, of_node[0], operation.instead)
+        elif of_node and not change.epsilon and operation.at_zero is not None:
             _divide_no_nan(source, node)
         else:
             _write(source, node, of_node, change)
@@ -113,6 +116,21 @@ def _given(change: GuardChange) -> dict[str, str]:
     for text, what in change.given:
         given[text] = what if given.get(text, what) == what else Given.MIXED
     return given
+
+
+def _call(source: Source, node: cst.Call, operand: Operand, instead: Helper) -> None:
+    """Plan to call another function with the same arguments, the operand first of them."""
+    package = _Package(source, is_tensorflow(source, node))
+    package.define(instead)
+    place = next(i for i, argument in enumerate(node.args) if argument.value is operand.value)
+
+    def called(updated: Any) -> cst.CSTNode:
+        plain = cst.MaybeSentinel.DEFAULT
+        given = [argument.with_changes(comma=plain) for argument in updated.args]
+        first = given.pop(place).with_changes(keyword=None, equal=plain)
+        return updated.with_changes(func=cst.Name(instead.call), args=[first, *given])
+
+    source.change(node, called)
 
 
 def _divide_no_nan(source: Source, node: Any) -> None:

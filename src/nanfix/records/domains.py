@@ -29,7 +29,8 @@ class Helper:
     """A function that is put into the user's source, for what would name its operand
     more than once.
 
-    `{package}` in its code stands for the package that the operation itself is of.
+    `{package}` in its code stands for the package that the operation itself is of, `{reduce}` for
+    what TensorFlow puts before the names of reductions.
     """
 
     call: str
@@ -135,7 +136,7 @@ BELOW_LIMIT = Domain(
         "without_largest({x})",
         '''def without_largest(x):
     """Return x less its largest value along the last axis, of which an exponential cannot overflow."""
-    return x - {package}.{max}(x, axis=-1, keepdims=True)''',  # noqa: E501
+    return x - {package}.{reduce}max(x, axis=-1, keepdims=True)''',  # noqa: E501
     ),
 )
 REGULAR = Domain(
@@ -155,6 +156,7 @@ ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
 ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
 ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
 INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, {beside_one} - 1, 1 - {beside_one})")
+NOT_EMPTY = Domain("at least one number", "{x}", at_zero="{x}")
 BASE = Domain(
     "where its exponent allows",
     ABOVE_ZERO.kept,

@@ -17,16 +17,19 @@ from nanfix.records.domains import (
     BELOW_LIMIT,
     FINITE,
     INSIDE_ONE,
+    NOT_EMPTY,
     REGULAR,
     WITHIN_LIMITS,
     ZERO_OR_AWAY,
     Domain,
+    Helper,
 )
 
 # The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
 LOG_OF_EXPONENTIALS = "Log of exponentials"
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
-FIRST, SECOND = ("x1", "x", "logits", "input", "a", "value"), ("x2", "y")
+FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
+SECOND = ("x2", "y")
 T = TypeVar("T")
 
 EPSILONS = (1e-10, 1e-7, 1e-4)
@@ -59,6 +62,8 @@ class UnsafeOperation:
         relative: whether an epsilon of 0 stands for the operand less its largest along the last
             axis, as in a softmax.
         tensorflow: TensorFlow's name, where `name` is that of what fails of it alone.
+        at_zero: what a person would write for it with an epsilon of 0, if that is no operand in a
+            domain; `instead` the function that is called in its place in a source then.
     """
 
     name: str
@@ -75,6 +80,7 @@ class UnsafeOperation:
     relative: bool = False
     tensorflow: str | None = None
     at_zero: str | None = None
+    instead: Helper | None = None
     parameters: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
 
     def argument(self, given: Sequence[tuple[str | None, T]], position: int) -> T | None:
@@ -111,6 +117,26 @@ def _exponential(
         epsilons_of_loss=OF_AN_EXPONENT[:1],
         singular=singular,
         relative=relative,
+    )
+
+
+def _reduction(name: str, words: str, functions: tuple[str, ...]) -> UnsafeOperation:
+    function = name.lower()
+    return UnsafeOperation(
+        name,
+        NOT_EMPTY,
+        words,
+        functions,
+        epsilons=(0.0,),
+        at_zero=words,
+        instead=Helper(
+            f"{function}_or_zero",
+            f'''def {function}_or_zero(x, *args, **kwargs):
+    """Return the {function} of x as {{package}}.{{reduce}}{function} does, and 0 of nothing."""
+    count = {{package}}.{{reduce}}sum({{package}}.ones_like(x), *args, **kwargs)
+    found = {{package}}.{{reduce}}{function}(x, *args, **kwargs)
+    return {{package}}.where(count == 0, {{package}}.zeros_like(found), found)''',
+        ),
     )
 
 
@@ -193,6 +219,10 @@ UNSAFE_OPERATIONS = {
             epsilons=OF_A_MASK,
             tensorflow="Mul",
         ),
+        _reduction("Mean", "ops.divide_no_nan(ops.sum(x), ops.size(x))", ("mean", "reduce_mean")),
+        # Keras' own raise an error.
+        _reduction("Max", "tf.where(tf.size(x) == 0, 0.0, tf.reduce_max(x))", ("reduce_max",)),
+        _reduction("Min", "tf.where(tf.size(x) == 0, 0.0, tf.reduce_min(x))", ("reduce_min",)),
         UnsafeOperation("Lgamma", ABOVE_ZERO, "tf.math.lgamma({})", ("lgamma",)),
         UnsafeOperation("Digamma", ABOVE_ZERO, "tf.math.digamma({})", ("digamma",)),
         UnsafeOperation("Erfinv", INSIDE_ONE, "ops.erfinv({})", ("erfinv",)),
