@@ -1,8 +1,7 @@
 """One training step under the microscope: where it first turns non-finite, and by how much."""
 
 import math
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.explain._lineage import Lineage
 from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
-from nanfix.model.operations import Operation, array_of, traced
+from nanfix.model.operations import Operation, array_of, is_float, traced
 from nanfix.model.optimizers import Gradients, listening_to_updates
 from nanfix.model.run import has_stock_step
 from nanfix.model.training_step import Batch, loss_of
@@ -20,30 +20,9 @@ from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS, name_of
 
-SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
-REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
-DIVISIONS = {"RealDiv", "Div", "Xdivy"}
-COUNTS = {"Sum", "Mean", "Size", "Prod"}  # a divisor made by one of these may be the size of a mask
-# A divisor made by one of these is no mask, however it was summed up.
-COMPUTED = {
-    "Exp",
-    "Log",
-    "MatMul",
-    "Pow",
-    "Relu",
-    "Sigmoid",
-    "Softmax",
-    "Sqrt",
-    "Square",
-    "SquaredDifference",
-    "Tanh",
-}
 # Kernels that answer 0 where a gradient of 0 meets an infinite slope, that of a root of 0. What is
 # compiled by XLA multiplies the two, and that is NaN.
 MASKING = ("SqrtGrad",)
-GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
-# Operations between a mask and the division by its size: cast, reshape, sum and the like.
-MASK_DEPTH = 6
 # Numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole.
 PIECE = 1_000_000
 # What a step that trains in a graph may raise when it is run eagerly: then the look at it is
@@ -132,12 +111,12 @@ def _located(
     """Return the observation with what the culprit is, where it is, and the numbers it
     was given.
     """
-    phase = _phase(culprit)
-    origin = microscope.forward_of(culprit) if phase is Phase.GRADIENT else culprit
+    phase = culprit.phase
+    origin = microscope.lineage.forward_of(culprit) if phase is Phase.GRADIENT else culprit
     inputs = [
         array_of(tensor)
         for tensor in culprit.inputs
-        if _is_float(tensor) and tensor.shape.num_elements()
+        if is_float(tensor) and tensor.shape.num_elements()
     ]
     numbers = ", ".join(map(range_of, inputs)) or "nothing"
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
@@ -161,7 +140,7 @@ def _located(
         magnitude=max(
             (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0
         ),
-        over_nothing=microscope.is_over_nothing(culprit),
+        over_nothing=microscope.lineage.is_over_nothing(culprit),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
 
@@ -169,17 +148,6 @@ def _located(
 def _made_of(given: GivenOperands, culprit: Operation) -> str | None:
     unsafe = UNSAFE_OPERATIONS.get(culprit.kind)
     return None if unsafe is None else given.made_of(culprit.inputs[unsafe.operand])
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """An operation without its tensors, which would fill the memory: these by the
-    numbers they were given.
-    """
-
-    operation: Operation
-    takes: tuple[int, ...]
-    makes: tuple[int, ...]
 
 
 class _Microscope:
@@ -198,23 +166,14 @@ class _Microscope:
         # A non-finite value came in from outside, and no mask has kept it from a total, such as the
         # loss, or from a gradient.
         self.tainted = False
-        # id of a tensor that lives -> its number.
-        self._numbers: dict[int, tuple[weakref.ref[tf.Tensor], int]] = {}
-        self._finite: list[bool] = []  # by number
-        self._ranks: list[int | None] = []
-        self._touching: dict[int, list[_Seen]] = {}
+        self.lineage = Lineage()
 
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
             return
-        inputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.inputs)
-        outputs_finite = all(self._finite[self._number(tensor)] for tensor in operation.outputs)
-        takes, makes = (
-            tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs)
-        )
-        seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
-        for number in (*takes, *makes):
-            self._touching.setdefault(number, []).append(seen)
+        inputs_finite = self.lineage.are_finite(operation.inputs)
+        outputs_finite = self.lineage.are_finite(operation.outputs)
+        self.lineage.add(operation)
         if self.masked is None and operation.kind in MASKING and _masks(operation):
             self.masked = operation
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
@@ -233,8 +192,8 @@ class _Microscope:
             and not outputs_finite
         ):
             computed = "compute_metrics" not in operation.functions
-            total = any(_is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
-            late = _phase(operation) in (Phase.GRADIENT, Phase.UPDATE)
+            total = any(is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
+            late = operation.phase in (Phase.GRADIENT, Phase.UPDATE)
             self.tainted = self.tainted or (computed and (total or late))
             if (
                 self.turned is None
@@ -244,72 +203,6 @@ class _Microscope:
             ):
                 self.turned = operation
 
-    def forward_of(self, culprit: Operation) -> Operation:
-        """Return the forward operation whose gradient `culprit` computes: one that
-        shares a tensor with it.
-
-        A gradient of several operations, as that of acos, shares none but at its beginning: there a
-        singular one is looked for.
-        """
-        numbers = [self._number(tensor) for tensor in culprit.inputs]
-        touching = self._forward(numbers)
-        for _ in range(GRADIENT_DEPTH):
-            if touching:
-                break
-            makers = [
-                seen
-                for number in numbers
-                for seen in self._makers(number)
-                if _phase(seen.operation) is Phase.GRADIENT
-            ]
-            # Scalars are shared.
-            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]
-            touching = [
-                operation for operation in self._forward(numbers) if operation.kind in SINGULAR
-            ]
-        singular = [operation for operation in touching if operation.kind in SINGULAR]
-        return (singular or touching or [culprit])[-1]
-
-    def is_over_nothing(self, culprit: Operation) -> bool:
-        """Say whether an operation reduces no elements at all, or divides by a count or
-        sum of a mask that is 0.
-        """
-        if culprit.kind in REDUCTIONS:
-            return culprit.inputs[0].shape.num_elements() == 0
-        if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():
-            return False
-        kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
-        return bool(kinds & COUNTS) and not kinds & COMPUTED
-
-    def _forward(self, numbers: Iterable[int]) -> list[Operation]:
-        """Return the operations of the forward pass and the loss that take or make one
-        of the tensors.
-        """
-        touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
-        return [
-            operation for operation in touching if _phase(operation) in (Phase.FORWARD, Phase.LOSS)
-        ]
-
-    def _made_by(self, number: int, depth: int) -> Iterator[str]:
-        """Yield the kinds of the operations that a tensor comes from."""
-        for seen in self._makers(number) if depth else []:
-            yield seen.operation.kind
-            for made_from in seen.takes:
-                yield from self._made_by(made_from, depth - 1)
-
-    def _makers(self, number: int) -> list[_Seen]:
-        return [seen for seen in self._touching.get(number, []) if number in seen.makes]
-
-    def _number(self, tensor: tf.Tensor) -> int:
-        """Return the number of a tensor, which is looked at when it is first met."""
-        reference, number = self._numbers.get(id(tensor), (None, -1))
-        if reference is None or reference() is not tensor:
-            number = len(self._finite)
-            self._numbers[id(tensor)] = weakref.ref(tensor), number
-            self._finite.append(not _is_float(tensor) or bool(np.isfinite(array_of(tensor)).all()))
-            self._ranks.append(tensor.shape.rank)
-        return number
-
 
 def _masks(operation: Operation) -> bool:
     """Say whether the gradient of a root is 0 at a root of 0, whose slope is infinite."""
@@ -317,12 +210,8 @@ def _masks(operation: Operation) -> bool:
     return bool(((root == 0) & (gradient == 0)).any())
 
 
-def _is_float(tensor: tf.Tensor) -> bool:
-    return getattr(tensor, "dtype", tf.int32).is_floating
-
-
 def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:
-    return any(_is_float(tensor) and bool(np.isnan(array_of(tensor)).any()) for tensor in tensors)
+    return any(is_float(tensor) and bool(np.isnan(array_of(tensor)).any()) for tensor in tensors)
 
 
 def _norm(gradient: tf.Tensor | tf.IndexedSlices) -> float:
@@ -335,16 +224,6 @@ def _norm(gradient: tf.Tensor | tf.IndexedSlices) -> float:
     return math.sqrt(sum(float(np.dot(piece, piece)) for piece in pieces))
 
 
-def _phase(operation: Operation) -> Phase:
-    if operation.updates:
-        return Phase.UPDATE
-    if "gradient" in operation.functions:
-        return Phase.GRADIENT
-    if "compute_loss" in operation.functions:
-        return Phase.LOSS
-    return Phase.FORWARD
-
-
 def _first_nonfinite(operation: Operation) -> np.ndarray:
-    arrays = [array_of(tensor) for tensor in operation.outputs if _is_float(tensor)]
+    arrays = [array_of(tensor) for tensor in operation.outputs if is_float(tensor)]
     return next(a for a in arrays if not np.isfinite(a).all())

@@ -16,6 +16,7 @@ import numpy as np
 
 from nanfix.model.user_code import PACKAGE, Line, is_own, is_users, line, outward
 from nanfix.private.tensorflow import called_with_operations
+from nanfix.records.diagnosis import Phase
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,6 +47,16 @@ class Operation:
     def layer(self) -> keras.Operation | None:
         return self.layers[-1] if self.layers else None
 
+    @property
+    def phase(self) -> Phase:
+        if self.updates:
+            return Phase.UPDATE
+        if "gradient" in self.functions:
+            return Phase.GRADIENT
+        if "compute_loss" in self.functions:
+            return Phase.LOSS
+        return Phase.FORWARD
+
 
 @contextmanager
 def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
@@ -59,6 +70,11 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
 
     with called_with_operations(callback):
         yield
+
+
+def is_float(tensor: "tf.Tensor") -> bool:
+    dtype = getattr(tensor, "dtype", None)
+    return dtype is not None and dtype.is_floating
 
 
 def array_of(tensor: "tf.Tensor") -> np.ndarray:

@@ -1,0 +1,135 @@
+"""Where the tensors of a step come from: the operations that took and made each of them."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from nanfix.model.operations import Operation, array_of, is_float
+from nanfix.records.diagnosis import Phase
+from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+
+SINGULAR = {each.name for each in UNSAFE_OPERATIONS.values() if each.singular}
+REDUCTIONS = {"Mean", "Max", "Min", "Prod"}
+DIVISIONS = {"RealDiv", "Div", "Xdivy"}
+COUNTS = {"Sum", "Mean", "Size", "Prod"}  # a divisor made by one of these may be the size of a mask
+# A divisor made by one of these is no mask, however it was summed up.
+COMPUTED = {
+    "Exp",
+    "Log",
+    "MatMul",
+    "Pow",
+    "Relu",
+    "Sigmoid",
+    "Softmax",
+    "Sqrt",
+    "Square",
+    "SquaredDifference",
+    "Tanh",
+}
+GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
+# Operations between a mask and the division by its size: cast, reshape, sum and the like.
+MASK_DEPTH = 6
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An operation without its tensors, which would fill the memory: these by the
+    numbers they were given.
+    """
+
+    operation: Operation
+    takes: tuple[int, ...]
+    makes: tuple[int, ...]
+
+
+class Lineage:
+    """The operations of a step by the tensors that they took and made, and whether each of these
+    was finite. It keeps no tensor alive.
+    """
+
+    def __init__(self):
+        # id of a tensor that lives -> its number.
+        self._numbers: dict[int, tuple[weakref.ref[tf.Tensor], int]] = {}
+        self._finite: list[bool] = []  # by number
+        self._ranks: list[int | None] = []
+        self._touching: dict[int, list[_Seen]] = {}
+
+    def are_finite(self, tensors: Iterable[tf.Tensor]) -> bool:
+        return all(self._finite[self._number(tensor)] for tensor in tensors)
+
+    def add(self, operation: Operation) -> None:
+        takes, makes = (
+            tuple(map(self._number, tensors)) for tensors in (operation.inputs, operation.outputs)
+        )
+        seen = _Seen(replace(operation, inputs=(), outputs=()), takes, makes)
+        for number in (*takes, *makes):
+            self._touching.setdefault(number, []).append(seen)
+
+    def forward_of(self, culprit: Operation) -> Operation:
+        """Return the forward operation whose gradient `culprit` computes: one that
+        shares a tensor with it.
+
+        A gradient of several operations, as that of acos, shares none but at its beginning: there a
+        singular one is looked for.
+        """
+        numbers = [self._number(tensor) for tensor in culprit.inputs]
+        touching = self._forward(numbers)
+        for _ in range(GRADIENT_DEPTH):
+            if touching:
+                break
+            makers = [
+                seen
+                for number in numbers
+                for seen in self._makers(number)
+                if seen.operation.phase is Phase.GRADIENT
+            ]
+            # Scalars are shared.
+            numbers = [number for seen in makers for number in seen.takes if self._ranks[number]]
+            touching = [
+                operation for operation in self._forward(numbers) if operation.kind in SINGULAR
+            ]
+        singular = [operation for operation in touching if operation.kind in SINGULAR]
+        return (singular or touching or [culprit])[-1]
+
+    def is_over_nothing(self, culprit: Operation) -> bool:
+        """Say whether an operation reduces no elements at all, or divides by a count or
+        sum of a mask that is 0.
+        """
+        if culprit.kind in REDUCTIONS:
+            return culprit.inputs[0].shape.num_elements() == 0
+        if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():
+            return False
+        kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
+        return bool(kinds & COUNTS) and not kinds & COMPUTED
+
+    def _forward(self, numbers: Iterable[int]) -> list[Operation]:
+        """Return the operations of the forward pass and the loss that take or make one
+        of the tensors.
+        """
+        touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
+        return [
+            operation for operation in touching if operation.phase in (Phase.FORWARD, Phase.LOSS)
+        ]
+
+    def _made_by(self, number: int, depth: int) -> Iterator[str]:
+        """Yield the kinds of the operations that a tensor comes from."""
+        for seen in self._makers(number) if depth else []:
+            yield seen.operation.kind
+            for made_from in seen.takes:
+                yield from self._made_by(made_from, depth - 1)
+
+    def _makers(self, number: int) -> list[_Seen]:
+        return [seen for seen in self._touching.get(number, []) if number in seen.makes]
+
+    def _number(self, tensor: tf.Tensor) -> int:
+        """Return the number of a tensor, which is looked at when it is first met."""
+        reference, number = self._numbers.get(id(tensor), (None, -1))
+        if reference is None or reference() is not tensor:
+            number = len(self._finite)
+            self._numbers[id(tensor)] = weakref.ref(tensor), number
+            self._finite.append(not is_float(tensor) or bool(np.isfinite(array_of(tensor)).all()))
+            self._ranks.append(tensor.shape.rank)
+        return number
