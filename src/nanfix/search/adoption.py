@@ -1,8 +1,8 @@
 """Train the user's own epochs with a fix, and hand the repaired model back."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from nanfix.changes.guards import Guards
@@ -12,35 +12,24 @@ from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.explain.incident import Incident, say
 from nanfix.explain.loss_probe import what_to_look_for
 from nanfix.install.players import untrained
-from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
 from nanfix.model.randomness import preserved_randomness
-from nanfix.model.running_statistics import faults
-from nanfix.model.snapshot import Snapshot, nonfinite_variables, take_as_it_is
+from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
 from nanfix.recorder.callbacks import end
-from nanfix.recorder.outset import Outset
 from nanfix.recorder.recording import OUTGROWN
 from nanfix.recorder.watch import Watched, merged_history, watch
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.report.report import Outcome, Report
-from nanfix.search._own_losses import BY_ITSELF, NOT_KNOWN, UNKNOWN, shortfall_by_itself, unscaled
+from nanfix.search._own_losses import BY_ITSELF, UNKNOWN
 from nanfix.search._own_reach import OwnReach
 from nanfix.search._proof import Proof
-from nanfix.search._reach import Reach, idle
+from nanfix.search._reach import Reach
+from nanfix.search._shortcomings import Began, Shortcomings
 from nanfix.search.judge import Judge, beginning
-from nanfix.search.verdict import (
-    Begun,
-    directions,
-    holds,
-    moved,
-    same_for_all,
-    short_of_the_mean,
-    shortfall,
-    unlearned,
-)
+from nanfix.search.verdict import holds
 
 AS_KERAS = (
     "The loss is not finite, but its gradient is: trained on as Keras does, the model is finite, "
@@ -58,17 +47,6 @@ UNPROVED = (
 )
 
 
-@dataclass(frozen=True)
-class _Began:
-    """Where a training with a fix began, the model that has learned nothing under it, and what its
-    gradients were.
-    """
-
-    start: Snapshot
-    untrained: Snapshot
-    reach: Reach | None
-
-
 class Adoption:
     """Trains the user's epochs with fixes, one after the other, until one holds and learns.
 
@@ -78,6 +56,7 @@ class Adoption:
 
     def __init__(self, run: Incident, bench: Workbench, judge: Judge, notes: list[str]):
         self._run, self._bench, self._judge, self._notes = run, bench, judge, notes
+        self._shortcomings = Shortcomings(run, bench, judge)
         self._reached = run.detected.epoch  # of the latest training, from 1
         self._trained: list[Fix] = []
         self._own_reach = OwnReach(run.recording.good, run.watched.history, bench)
@@ -188,11 +167,9 @@ class Adoption:
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
-        loss, figures = self._figures(after)
-        lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
-        lacking = lacking or self._diverged(after) or self._unscaled(diagnosis)
-        lacking, held_back = (lacking, ()) if lacking else idle(began.reach, plan, run.net)
-        lacking = lacking or short_of_the_mean(figures, self._means(of_data), begun)
+        loss, lacking, held_back = self._shortcomings.of(
+            after, began, begun, plan, diagnosis, reached=reached, of_data=of_data
+        )
         if lacking is not None and math.isfinite(loss):
             self.finite.append((loss, fix))
         lost = learning or not holds(loss, kept)
@@ -209,9 +186,11 @@ class Adoption:
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
         proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
-        told = (*self._notes, *self._unjudged(), *handed_back, proved)
-        if lacking is not None:
-            told = (*handed_back, *self._unjudged(), f"It falls short of a repair: {lacking}.")
+        unjudged = () if self._bench.judges else (BY_ITSELF,)
+        if lacking is None:
+            notes = (*self._notes, *unjudged, *handed_back, proved)
+        else:
+            notes = (*handed_back, *unjudged, f"It falls short of a repair: {lacking}.")
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -220,93 +199,13 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *told, *held_back),
+            notes=(*run.watched.notes, *after.notes, *notes, *held_back),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
         )
         say(run.data, f"nanfix: {ENDED[report.outcome]}. " + " ".join(str(fix).splitlines()))
         return report
-
-    def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
-        """Return the loss that the training came to, of validation where there is one, with all
-        figures from which it is.
-        """
-        loss, figures = self._bench.validation()
-        if not self._bench.judges:
-            losses = after.recorder.recording(steps=False).losses
-            loss = losses[-1] if losses else 0.0  # no step tells a loss
-        return loss, figures
-
-    def _unjudged(self) -> list[str]:
-        return [] if self._bench.judges else [BY_ITSELF]
-
-    def _lacking(
-        self,
-        loss: float,
-        figures: Mapping[str, float],
-        began: _Began,
-        begun: Begun,
-        *,
-        reached: float,
-        of_data: bool,
-    ) -> str | None:
-        """Return what the trained model, which comes to these figures, lacks to be a repair; None
-        when that is nothing.
-        """
-        if not moved(self._run.model, began.start):
-            return "no weight has moved"
-        for layer, fault in faults(self._run.model):
-            return f"layer {layer.name} cannot be used in inference ({fault})"
-        if not self._bench.judges:
-            return self._run.net.attempt(
-                "looking at its own losses",
-                lambda: shortfall_by_itself(self._bench.insight().played(began.untrained)),
-                NOT_KNOWN,
-            )
-        baselines = self._judge.baselines
-        lacking = shortfall(
-            loss,
-            figures,
-            baselines,
-            begun=begun.loss,
-            directions=directions(figures),
-            reached=reached,
-            of_data=of_data,
-        )
-        if lacking is not None:
-            return lacking
-        unknown = baselines.constant is None and not of_data  # of a loss of the user's own
-        return self._same_for_all(loss, figures, begun, of_others=unknown)
-
-    def _means(self, of_data: bool) -> Mapping[str, float]:
-        return {} if of_data else self._judge.baselines.means
-
-    def _unscaled(self, diagnosis: Diagnosis) -> str | None:
-        return None if self._bench.judges else unscaled(self._run.run, diagnosis)
-
-    def _diverged(self, after: Watched) -> str | None:
-        """Return that a finite training has diverged, if it has: then it is not repaired."""
-        recording = after.recorder.recording(steps=False)
-        begun = Outset.of(recording)
-        diverged = begun and begun.diverged(recording, self._run.model)
-        return diverged and diverged.sentence()
-
-    def _same_for_all(
-        self, loss: float, figures: Mapping[str, float], begun: Begun, *, of_others: bool
-    ) -> str | None:
-        """Return that the trained model predicts nothing of its own for each row, or an output of
-        it does not, if so; looked at with the targets `of_others`, if wanted.
-        """
-        rows = self._bench.row_by_row()
-        if same := rows.lifeless():
-            return f"it predicts the same for all rows ({', '.join(same)})"
-        if not of_others:
-            return None
-        dealt, alike = rows.dealt_out(), rows.all_alike()
-        if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
-            return f"it is no better than with the targets of other rows (loss {loss:.4g})"
-        return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
 
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
@@ -317,7 +216,7 @@ class Adoption:
         looking = partial(Reach, self._bench)
         return self._run.net.attempt("looking at the first gradients", looking, None)
 
-    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[_Began, Watched]:
+    def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Began, Watched]:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
         that began, and what was seen.
 
@@ -334,7 +233,7 @@ class Adoption:
         run.written.keep()
         run.data.rewind(start.total)
         self._bench.prepare(plan, start, run.seed)
-        began = _Began(start, untrained(run.model, start, run.recording.initial), self._reach(plan))
+        began = Began(start, untrained(run.model, start, run.recording.initial), self._reach(plan))
         store = run.watching.store and run.watching.store.part(fix.digest)
         if store is not None and (not run.watching.durable or self.has_trained(fix)):
             store.clear()

@@ -1,0 +1,147 @@
+"""What a training with a fix, done to its end, lacks to be a repair."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nanfix.changes.plan import Plan
+from nanfix.explain.incident import Incident
+from nanfix.install.probing import loss_among
+from nanfix.install.workbench import Workbench
+from nanfix.model.running_statistics import faults
+from nanfix.model.snapshot import Snapshot
+from nanfix.recorder.outset import Outset
+from nanfix.recorder.watch import Watched
+from nanfix.records.diagnosis import Diagnosis
+from nanfix.search._own_losses import NOT_KNOWN, shortfall_by_itself, unscaled
+from nanfix.search._reach import Reach, idle
+from nanfix.search.judge import Judge
+from nanfix.search.verdict import (
+    Begun,
+    directions,
+    moved,
+    same_for_all,
+    short_of_the_mean,
+    shortfall,
+    unlearned,
+)
+
+
+@dataclass(frozen=True)
+class Began:
+    """Where a training with a fix began, the model that has learned nothing under it, and what its
+    gradients were.
+    """
+
+    start: Snapshot
+    untrained: Snapshot
+    reach: Reach | None
+
+
+class Shortcomings:
+    """Looks at the user's model after a training with a fix: what it comes to, and what it lacks
+    to be called repaired.
+    """
+
+    def __init__(self, run: Incident, bench: Workbench, judge: Judge):
+        self._run, self._bench, self._judge = run, bench, judge
+
+    def of(
+        self,
+        after: Watched,
+        began: Began,
+        begun: Begun,
+        plan: Plan,
+        diagnosis: Diagnosis,
+        *,
+        reached: float,
+        of_data: bool,
+    ) -> tuple[float, str | None, tuple[str, ...]]:
+        """Return the loss of a training, what it lacks, None when that is nothing, and what rows
+        held it back.
+
+        Args:
+            begun: what the untrained model comes to with the fix.
+            reached: the loss that the user's own run had reached.
+            of_data: whether the fix only treats what the run was given.
+        """
+        loss, figures = self._figures(after)
+        lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
+        lacking = lacking or self._diverged(after)
+        if not self._bench.judges:
+            lacking = lacking or unscaled(self._run.run, diagnosis)
+        if lacking:
+            return loss, lacking, ()
+        lacking, held_back = idle(began.reach, plan, self._run.net)
+        means = {} if of_data else self._judge.baselines.means
+        return loss, lacking or short_of_the_mean(figures, means, begun), held_back
+
+    def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
+        """Return the loss that the training came to, of validation where there is one, with all
+        figures from which it is.
+        """
+        loss, figures = self._bench.validation()
+        if not self._bench.judges:
+            losses = after.recorder.recording(steps=False).losses
+            loss = losses[-1] if losses else 0.0  # no step tells a loss
+        return loss, figures
+
+    def _lacking(
+        self,
+        loss: float,
+        figures: Mapping[str, float],
+        began: Began,
+        begun: Begun,
+        *,
+        reached: float,
+        of_data: bool,
+    ) -> str | None:
+        """Return what the trained model, which comes to these figures, lacks to be a repair; None
+        when that is nothing.
+        """
+        if not moved(self._run.model, began.start):
+            return "no weight has moved"
+        for layer, fault in faults(self._run.model):
+            return f"layer {layer.name} cannot be used in inference ({fault})"
+        if not self._bench.judges:
+            return self._run.net.attempt(
+                "looking at its own losses",
+                lambda: shortfall_by_itself(self._bench.insight().played(began.untrained)),
+                NOT_KNOWN,
+            )
+        baselines = self._judge.baselines
+        lacking = shortfall(
+            loss,
+            figures,
+            baselines,
+            begun=begun.loss,
+            directions=directions(figures),
+            reached=reached,
+            of_data=of_data,
+        )
+        if lacking is not None:
+            return lacking
+        unknown = baselines.constant is None and not of_data  # of a loss of the user's own
+        return self._same_for_all(loss, figures, begun, of_others=unknown)
+
+    def _diverged(self, after: Watched) -> str | None:
+        """Return that a finite training has diverged, if it has: then it is not repaired."""
+        recording = after.recorder.recording(steps=False)
+        begun = Outset.of(recording)
+        diverged = begun and begun.diverged(recording, self._run.model)
+        return diverged and diverged.sentence()
+
+    def _same_for_all(
+        self, loss: float, figures: Mapping[str, float], begun: Begun, *, of_others: bool
+    ) -> str | None:
+        """Return that the trained model predicts nothing of its own for each row, or an output of
+        it does not, if so; looked at with the targets `of_others`, if wanted.
+        """
+        rows = self._bench.row_by_row()
+        if same := rows.lifeless():
+            return f"it predicts the same for all rows ({', '.join(same)})"
+        if not of_others:
+            return None
+        dealt, alike = rows.dealt_out(), rows.all_alike()
+        if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
+            return f"it is no better than with the targets of other rows (loss {loss:.4g})"
+        return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
