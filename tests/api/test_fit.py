@@ -156,6 +156,43 @@ def test_exhausted_search_raises_with_the_report_and_leaves_the_model_finite(bui
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+class FailsLate(keras.Model):
+    """Its weights turn non-finite at step 46, whatever is changed."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.left = keras.layers.Dense(1), self.add_weight(trainable=False, name="left")
+        self.left.assign(45.0)
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        self.left.assign_sub(1.0)
+        kernel = self.head.kernel
+        kernel.assign(keras.ops.where(self.left < 0.0, np.nan * kernel, kernel))
+        return logs
+
+
+def test_where_nothing_works_the_model_is_as_after_the_last_whole_epoch():
+    """Of a short run few snapshots are kept: what came after them is in the batches."""
+    x, y = explosions.table(rows=320)
+    models = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        models.append(FailsLate())
+        models[-1].compile("adam", "mse")
+    keras.utils.set_random_seed(1)
+    models[0].fit(x, y, epochs=2, batch_size=16, verbose=0)
+    keras.utils.set_random_seed(1)
+    once = {"budget": nanfix.Budget(trials=1), "strategies": ["lower-learning-rate"]}
+    report = nanfix.fit(models[1], x, y, epochs=4, batch_size=16, verbose=0, throw=False, **once)
+    assert report.outcome is Outcome.EXHAUSTED
+    for left, right in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 def test_nonfinite_validation_data_are_explained_and_training_left_alone():
     model, x, y, arguments = explosions.validation_hole()
     report = nanfix.fit(model, x, y, strategies=["lower-learning-rate"], **arguments)

@@ -76,6 +76,7 @@ class Incident:
             seed,
         )
         self.net, self.missing = watching.net, list[str]()
+        self._last_epoch: Snapshot | None = None  # the state at its end, as the replay found it
         self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
         restore(recording.newest)
@@ -131,6 +132,7 @@ class Incident:
     def measured(self) -> Evidence:
         """Return what the failing steps, the data and the weights show."""
         evidence = self.look(Plan(), self.recording, self.detected)
+        self._last_epoch = evidence.seen.last_epoch
         seen, looked = evidence.seen, evidence.audit
         refused = self.watched.incident.refused if self.watched.incident is not None else ""
         if refused:  # the step is not among those that were recorded
@@ -218,8 +220,17 @@ class Incident:
         """Leave the model in its last good state, and report that."""
         if outcome is not Outcome.INTERRUPTED:  # a later call may go on with what was being trained
             self.written.put_back()
-        watched = replace(self.watched, begun=self.begun)
-        return unrepaired(self.model, self.data, watched, outcome, diagnosis=diagnosis, notes=notes)
+        watched, state = replace(self.watched, begun=self.begun), self._last_epoch
+        state = state if state is not None and self.recording.is_good(state) else None
+        return unrepaired(
+            self.model,
+            self.data,
+            watched,
+            outcome,
+            diagnosis=diagnosis,
+            notes=notes,
+            state=state,
+        )
 
     def _looked_at(
         self, seen: Replay

@@ -37,7 +37,8 @@ class Replay:
     `onset` is None when all `replays` stayed finite. `again` tells, of a failing step in which no
     operation left its domain, how often it failed when it was run again, and how often it was run.
     A training that `strays` took another course than the recorded one: its loss is not finite where
-    that was finite.
+    that was finite. `last_epoch` is the state at the end of the last whole epoch before the failing
+    step, where that came after the newest snapshot.
     """
 
     onset: Onset | None
@@ -52,6 +53,7 @@ class Replay:
     learning_rate: float | None = None  # of the failing step
     first_learning_rate: float | None = None
     strays: bool = False
+    last_epoch: Snapshot | None = None
 
     @property
     def elsewhere(self) -> str:
@@ -100,9 +102,13 @@ def _replayed(
     restore(recording.newest)
     earlier = before = recording.newest
     losses: list[float] = []
+    last_epoch: Snapshot | None = None
     # The loss that was seen is that of the last execution, which may be of several steps.
     looked_at = len(recording.steps) - step_of_keras.steps
     for index, step in enumerate(recording.steps):
+        if index and step.at.epoch > recording.steps[index - 1].at.epoch:
+            reached = recording.newest.total + index
+            last_epoch = replace(before, epoch=step.at.epoch - 1, step=0, total=reached)
         loss, after = _run_from(None, model, step_of_keras, step)
         losses.append(loss)
         if after is None or recording.failed(loss):
@@ -128,6 +134,7 @@ def _replayed(
                 learning_rate=rate,
                 first_learning_rate=first_rate,
                 strays=index < looked_at and not math.isfinite(loss),
+                last_epoch=last_epoch,
             )
         earlier, before = before, after
     largest = max(map(abs, losses))

@@ -147,14 +147,16 @@ class Recording:
         weights are of a usual size.
         """
         return next(
-            (snapshot for snapshot in reversed(self.snapshots[1:]) if self._is_good(snapshot)),
+            (snapshot for snapshot in reversed(self.snapshots[1:]) if self.is_good(snapshot)),
             self.initial,
         )
 
-    def _is_good(self, snapshot: Snapshot) -> bool:
+    def is_good(self, snapshot: Snapshot) -> bool:
+        """Say whether a model in the state of a snapshot is still of use."""
+        ended = self.epoch_losses.get(snapshot.epoch - 1, math.nan)
         first, loss = (
             self.loss_at.get(self.initial.total, math.nan),
-            self.loss_at.get(snapshot.total, math.nan),
+            self.loss_at.get(snapshot.total, math.nan if snapshot.step else ended),
         )
         best = min(
             (known for known in (*self.loss_at.values(), *self.losses) if math.isfinite(known)),
