@@ -10,8 +10,8 @@ import nanfix
 from nanfix import Outcome
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.replay import replay
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.snapshot import nonfinite_variables, take
-from nanfix.model.training_step import loss_of
 from nanfix.private.tensorflow import is_let_go
 from nanfix.recorder._flight_recorder import FlightRecorder
 from nanfix.recorder._pace import Pace

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.changes.optimizer_installer import Optimizing, forget
+from nanfix.changes.optimizer_installer import Optimizing
+from nanfix.changes.optimizer_memory import forget
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get

@@ -4,7 +4,7 @@ steps it takes and how large.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from nanfix.model.optimizers import Gradients, Slot, base, slots, trained_optimizers, trained_slots
+from nanfix.changes.optimizer_memory import forget
+from nanfix.model.optimizers import (
+    Gradients,
+    Slot,
+    base,
+    slots,
+    trained_optimizers,
+    trained_slots,
+    variables_of,
+)
 from nanfix.model.schedules import ScaledSchedule, constant_schedule, scaled_schedule
 from nanfix.model.snapshot import Snapshot, read, restore
 from nanfix.model.undo import override, put
@@ -23,8 +32,6 @@ from nanfix.private.objects import (
     compile_config,
     learning_rate_of,
     loss_tracker,
-    moments,
-    updated_variables,
 )
 
 if TYPE_CHECKING:
@@ -156,7 +163,7 @@ class Optimizing:
         if known not in self._made:
             with self._model.distribute_strategy.scope():
                 optimizer = make()
-                optimizer.build(_variables_of(before, self._model))
+                optimizer.build(variables_of(before, self._model))
             variables = tuple(optimizer.variables)
             self._made[known] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
         optimizer, fresh = self._made[known]
@@ -253,36 +260,6 @@ class Optimizing:
         return apply_if_finite
 
 
-def forget(model: keras.Model) -> None:
-    """Set what the optimizers remember of earlier steps to what new ones with the same
-    constants would start with.
-
-    The number of steps taken goes back to 0 too, since moments are corrected by it, but for a
-    schedule that counts on it.
-    """
-    for optimizer in trained_optimizers(model):
-        if not optimizer.built:
-            continue
-        with model.distribute_strategy.scope():
-            fresh = type(optimizer).from_config(optimizer.get_config())
-            fresh.build(_variables_of(optimizer, model))
-        rate = learning_rate_of(optimizer)
-        counts = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
-        kept = {id(rate)} | ({id(optimizer.iterations)} if counts else set())
-        for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
-            if id(variable) not in kept:
-                variable.assign(new)
-
-
-def _variables_of(
-    optimizer: keras.optimizers.Optimizer, model: keras.Model
-) -> list[keras.Variable]:
-    """Return the variables that an optimizer updates, of which a GAN's has only some of
-    the model's.
-    """
-    return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables
-
-
 def _norm(gradients: Gradients) -> Any:
     """Return the norm over all gradients in float32, whatever they are in."""
     present = [ops.cast(getattr(g, "values", g), "float32") for g in gradients if g is not None]
@@ -297,25 +274,6 @@ def _scaled_to(limit: Any, norm: Any, gradients: Gradients) -> Gradients:
     """Return the gradients of this norm, made so small that it is at most `limit`."""
     factor = ops.minimum(1.0, limit / ops.maximum(norm, keras.config.epsilon()))
     return [g if g is None else ops.multiply(g, ops.cast(factor, g.dtype)) for g in gradients]
-
-
-def forget_of(model: keras.Model, weights: Sequence[keras.Variable], undo: ExitStack) -> None:
-    """Set what the optimizers remember of these weights to what new ones would start
-    with, until `undo` is closed.
-    """
-    for optimizer in trained_optimizers(model):
-        own = updated_variables(optimizer) if optimizer.built else []
-        chosen = [
-            index
-            for index, variable in enumerate(own)
-            if any(variable is weight for weight in weights)
-        ]
-        for each, start in moments(optimizer):
-            for slot in (
-                each[index] for index in chosen if isinstance(each[index], keras.Variable)
-            ):
-                undo.callback(slot.assign, read(slot))
-                slot.assign(ops.full(slot.shape, start, slot.dtype))
 
 
 def without_skipped(model: keras.Model, undo: ExitStack) -> None:

@@ -14,10 +14,11 @@ from nanfix.explain._interventions import Intervention, together
 from nanfix.explain.counterfactuals import Rerun
 from nanfix.explain.microscope import Observation, observe
 from nanfix.model.faults import is_raised_by_nanfix
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.schedules import ScaledSchedule
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
-from nanfix.model.training_step import Batch, RecordingStep, loss_of
+from nanfix.model.training_step import Batch, RecordingStep
 from nanfix.model.undo import put
 from nanfix.private.objects import LEARNING_RATE, learning_rate_of
 from nanfix.recorder.recording import RecordedStep, Recording

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from nanfix.changes.optimizer_installer import forget
+from nanfix.changes.optimizer_memory import forget
 from nanfix.explain._batch_changes import (
     drawn_in,
     input_moments,

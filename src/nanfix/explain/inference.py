@@ -22,10 +22,11 @@ from nanfix.explain.audit import Audit
 from nanfix.explain.microscope import NOT_EAGERLY, Observation, observe
 from nanfix.install.sites import callable_alone
 from nanfix.model.faults import is_raised_by_nanfix
+from nanfix.model.logged_losses import loss_of, named_loss
 from nanfix.model.object_state import count_again, counters
 from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import read, restore, squared_norm, take
-from nanfix.model.training_step import Batch, loss_of, named_loss
+from nanfix.model.training_step import Batch
 from nanfix.private.objects import all_layers
 from nanfix.recorder.recording import OUTGROWN, Recording
 from nanfix.records.cause import Cause

@@ -12,10 +12,11 @@ import tensorflow as tf
 from nanfix.explain._lineage import Lineage
 from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.operations import Operation, array_of, is_float, traced
 from nanfix.model.optimizers import Gradients, listening_to_updates
 from nanfix.model.run import has_stock_step
-from nanfix.model.training_step import Batch, loss_of
+from nanfix.model.training_step import Batch
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS, name_of

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from nanfix.data.arrays import flat_arrays, rows_in, unpacked
 from nanfix.explain.microscope import Observation, observe
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import current_learning_rate
 from nanfix.model.snapshot import Snapshot, restore, take
-from nanfix.model.training_step import Batch, RecordingStep, loss_of, whole
+from nanfix.model.training_step import Batch, RecordingStep, whole
 from nanfix.private.objects import loss_tracker
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.diagnosis import Onset, Phase, Place

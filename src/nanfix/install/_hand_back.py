@@ -22,7 +22,7 @@ from nanfix.changes.insertion import (
 )
 from nanfix.changes.maps import Power
 from nanfix.changes.normalization import Normalized
-from nanfix.changes.optimizer_installer import forget_of
+from nanfix.changes.optimizer_memory import forget_of
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from nanfix.changes.graph_guard import shares_held
 from nanfix.install.players import Played
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import Snapshot, restore, take_as_it_is
-from nanfix.model.training_step import Batch, loss_of, recordable
+from nanfix.model.training_step import Batch, recordable
 from nanfix.private.tensorflow import functions_run_eagerly
 
 Gradient = list[np.ndarray]

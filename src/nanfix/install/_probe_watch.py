@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nanfix.model.training_step import RecordingStep, Row, is_running_mean, loss_of
+from nanfix.model.logged_losses import is_running_mean, loss_of
+from nanfix.model.training_step import RecordingStep, Row
 
 AT_ONCE = 32  # steps that a graph runs in one call, where nothing acts between them
 LAST = 16  # losses of single steps, of which the mean is taken

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.install._row_by_row import varies
+from nanfix.model.logged_losses import losses_of
 from nanfix.model.optimizers import base, trained_slots, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import Snapshot, read, restore, take_as_it_is
-from nanfix.model.training_step import Batch, RecordingStep, losses_of, recordable
+from nanfix.model.training_step import Batch, RecordingStep, recordable
 from nanfix.model.undo import override
 from nanfix.private.objects import direct_layers, updated_variables
 from nanfix.private.tensorflow import functions_run_eagerly

@@ -27,8 +27,9 @@ from nanfix.install._settings import SetAgain, without_rates
 from nanfix.install._statistics import settled
 from nanfix.install.players import Played, play, players, untrained
 from nanfix.install.sites import OTHERWISE, Sites, callable_alone
+from nanfix.model.logged_losses import named_loss
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
-from nanfix.model.training_step import Batch, RecordingStep, named_loss
+from nanfix.model.training_step import Batch, RecordingStep
 from nanfix.recorder.logs import listed
 from nanfix.recorder.recording import SetAt
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nanfix.model.undo import override
-from nanfix.private.objects import TRACKING, learning_rate_of
+from nanfix.private.objects import TRACKING, learning_rate_of, updated_variables
 
 if TYPE_CHECKING:
     import keras
@@ -179,3 +179,12 @@ def _steps(optimizer: "keras.optimizers.Optimizer") -> int:
     import numpy as np
 
     return int(np.asarray(base(optimizer).iterations)) if base(optimizer).built else 0
+
+
+def variables_of(
+    optimizer: "keras.optimizers.Optimizer", model: "keras.Model"
+) -> "list[keras.Variable]":
+    """Return the variables that an optimizer updates, of which a GAN's has only some of
+    the model's.
+    """
+    return updated_variables(base(optimizer)) if optimizer.built else model.trainable_variables

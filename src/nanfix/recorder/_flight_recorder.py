@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from nanfix.data.memory import available
 from nanfix.model.faults import Net
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.snapshot import (
     Snapshot,
     nonfinite_variables,
@@ -22,7 +23,7 @@ from nanfix.model.snapshot import (
     take,
     take_as_it_is,
 )
-from nanfix.model.training_step import Drawn, RecordingStep, loss_of, recordable
+from nanfix.model.training_step import Drawn, RecordingStep, recordable
 from nanfix.recorder._batches import RecordedBatches
 from nanfix.recorder._beginning import Beginning
 from nanfix.recorder._divergence import Divergence

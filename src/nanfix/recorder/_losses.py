@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nanfix.model.training_step import is_running_mean, loss_of, named_loss
+from nanfix.model.logged_losses import is_running_mean, loss_of, named_loss
 from nanfix.private.objects import loss_tracker
 
 # Steps whose loss is remembered: enough to see a rise that takes some epochs; 8 KB.

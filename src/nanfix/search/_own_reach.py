@@ -10,8 +10,8 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.target_mask import TargetMask
 from nanfix.install.workbench import Workbench
+from nanfix.model.logged_losses import loss_of, named_loss
 from nanfix.model.snapshot import Snapshot
-from nanfix.model.training_step import loss_of, named_loss
 
 
 class OwnReach:

@@ -25,12 +25,13 @@ from nanfix.explain.inference import (
 )
 from nanfix.install.sites import Sites, callable_alone
 from nanfix.install.workbench import Workbench
+from nanfix.model.logged_losses import loss_of
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, fades
 from nanfix.model.running_statistics import faults, measure_anew
 from nanfix.model.snapshot import Snapshot, restore, take
-from nanfix.model.training_step import Batch, loss_of
+from nanfix.model.training_step import Batch
 from nanfix.recorder.watch import Watched
 from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
