@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import importlib.util
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_strategy_shown_in_the_readme_is_the_file_itself():
     assert (ROOT / "strategies" / "clip_gradients.py").read_text() in (
         ROOT / "README.md"
     ).read_text()
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name
+)
+def test_files_that_a_page_names_are_there(page):
+    """With their folder, from the root, the package or the tests; `my_` is yours to choose."""
+    named = set(re.findall(r"`((?:[a-z_]+/)+[\w.]*)`", page.read_text()))
+    places = (ROOT, ROOT / "src" / "nanfix", ROOT / "tests")
+    there = {name for name in named for place in places if (place / name).exists()}
+    assert {name for name in named - there if "my_" not in name} == set()
 
 
 def test_strategies_in_the_readme_are_there():

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import keras
 import numpy as np
 
 from nanfix.data.arrays import rows_in
+from nanfix.explain._domains import out_of_domain
 from nanfix.explain._explosions import (
     HELPS,
     LEAST_CHANGE,
@@ -15,22 +15,14 @@ from nanfix.explain._explosions import (
     inputs_drove_it,
     scales,
 )
-from nanfix.explain._initial_state import nonfinite_start
-from nanfix.explain.audit import Audit
+from nanfix.explain._faulty_data import at_fault_in_the_data, data_at_fault
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.evidence import Evidence
-from nanfix.explain.growth import HUGE, is_steep
-from nanfix.explain.inference import statistics_run_away
+from nanfix.explain.growth import HUGE
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
-from nanfix.model.activations import activation_name, activation_of
-from nanfix.model.crossentropies import PROBABILITIES, loss_name
-from nanfix.model.normalization import ruined, statistics
-from nanfix.model.run import Run
-from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
 MASKED = 0.45  # of the compiler where an operation is at fault that only XLA does not hide
@@ -42,12 +34,6 @@ NOTHING_SEEN = (
 NOT_RECORDED = (
     "the batches could not be recorded, as the model draws them by itself: the failing step was "
     "not looked into"
-)
-NORMALIZATIONS = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.UnitNormalization,
 )
 
 
@@ -94,7 +80,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
     transient = seen.is_transient and not grown
     if transient or seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, _not_repeated(seen))
-    data = _at_fault_in_the_data(evidence)
+    data = at_fault_in_the_data(evidence)
     if data:
         yield from data
         if tried.without is not None and not tried.without.finite:
@@ -109,7 +95,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
         yield from _of_the_step(evidence)
     stock = isinstance(evidence.run.user_loss, str)  # no loss of Keras' own leaves rows out
     if audit.holes_ahead or (stock and (audit.batch_targets_nonfinite or audit.weight_evidence)):
-        for finding in _data_at_fault(audit, reached=True):
+        for finding in data_at_fault(audit, reached=True):
             yield Finding(
                 finding.cause, AHEAD, f"{finding.evidence}, which training had not reached"
             )
@@ -121,7 +107,7 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     grown = _has_grown(evidence)
     driven = not grown and inputs_drove_it(evidence)
     if failing.operation is not None and not grown:
-        for place, finding in enumerate(_out_of_domain(failing, evidence.run, tried)):
+        for place, finding in enumerate(out_of_domain(failing, evidence.run, tried)):
             # The others are the same operation by other names.
             weight = finding.weight * (NEXT if driven else 1.0)
             yield replace(finding, weight=weight, refuted=place > 0)
@@ -180,12 +166,6 @@ def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
     return Finding(Cause.XLA_ONLY, 0.95, f"{evidence}; {tried.without}")
 
 
-def _steep(layer: keras.Operation | None) -> bool:
-    """Say whether a layer has an activation of its own that grows as exp does."""
-    own = callable(vars(layer).get("activation")) if layer is not None else False
-    return own and is_steep(activation_of(layer))
-
-
 def _is_domain(failing: Observation) -> bool:
     return failing.operation is not None and failing.magnitude <= HUGE
 
@@ -194,7 +174,7 @@ def _next(evidence: Evidence) -> Iterator[Finding]:
     """What the run fails of once what failed first has been taken away."""
     then = evidence.tried.then or Observation()
     untried = Counterfactuals()
-    found = _out_of_domain(then, evidence.run, untried)[:1] if _is_domain(then) else []
+    found = out_of_domain(then, evidence.run, untried)[:1] if _is_domain(then) else []
     for finding in found or explosion(then, evidence):
         words = f"with that mended it fails again: {finding.evidence}"
         yield replace(finding, weight=finding.weight * NEXT, evidence=words)
@@ -203,12 +183,12 @@ def _next(evidence: Evidence) -> Iterator[Finding]:
 def evident(evidence: Evidence) -> tuple[Cause, ...]:
     """Return what is at fault by the look of the failing step alone; nothing for an explosion."""
     failing, tried = evidence.failing, evidence.tried
-    data = _at_fault_in_the_data(evidence)
+    data = at_fault_in_the_data(evidence)
     if data or _has_grown(evidence):
         return tuple(finding.cause for finding in data)
     if failing.operation is None:
         return (Cause.XLA_ONLY,) if tried.without_xla else ()
-    return tuple(finding.cause for finding in _out_of_domain(failing, evidence.run, tried)[:1])
+    return tuple(finding.cause for finding in out_of_domain(failing, evidence.run, tried)[:1])
 
 
 def out_of_range(evidence: Evidence) -> bool:
@@ -223,113 +203,6 @@ def _has_grown(evidence: Evidence) -> bool:
         or failing.magnitude > HUGE
         or any(abs(loss) > HUGE**2 for loss in evidence.seen.loss_trend if np.isfinite(loss))
     )
-
-
-def _at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
-    """What the data and the initial state show, whatever the training does."""
-    seen, audit, run, failing = evidence.seen, evidence.audit, evidence.run, evidence.failing
-    data = [
-        *nonfinite_start(run),
-        *_ruined_statistics(run),
-        *statistics_run_away(failing),
-        *_no_rows(seen),
-        *_data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
-    ]
-    if refuses_label(failing.error) and not audit.label_evidence:
-        data.append(
-            Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
-        )
-    return data
-
-
-def _no_rows(seen: Replay) -> Iterator[Finding]:
-    if seen.batch is not None and rows_in(seen.batch) == 0:
-        yield Finding(Cause.EMPTY_REDUCTION, 0.97, "the batch that failed has no row")
-
-
-def _ruined_statistics(run: Run) -> Iterator[Finding]:
-    for _, layer in ruined(run.model):
-        mean, _ = statistics(layer)
-        evidence = (
-            f"layer {layer.name}: the mean of {np.sum(~np.isfinite(mean))} of its {mean.size} "
-            "features is not finite"
-        )
-        yield Finding(Cause.RUINED_STATISTICS, 0.97, evidence)
-
-
-def _data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
-    """Holes and labels without a class; holes only where they have `reached` the
-    failing operation.
-    """
-    if audit.batch_inputs_nonfinite and reached:
-        yield Finding(Cause.NONFINITE_INPUT, 0.9, audit.input_evidence)
-        if audit.made_on_the_fly:
-            yield Finding(
-                Cause.POISON_BATCH,
-                0.95,
-                f"the data are made batch by batch, and in this one {audit.input_evidence}",
-            )
-    if audit.batch_targets_nonfinite and reached:
-        yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
-    if audit.weight_evidence and reached:
-        yield Finding(Cause.NONFINITE_WEIGHT, 0.95, audit.weight_evidence)
-    if audit.label_evidence:
-        yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
-
-
-def _out_of_domain(failing: Observation, run: Run, tried: Counterfactuals) -> list[Finding]:
-    """An operation that fails on numbers of ordinary size: what it is and where says why."""
-    found = [*_half_precision(failing, tried), *_by_name(failing, run)]
-    return sorted(found, key=lambda finding: -finding.weight)
-
-
-def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
-    values = f"{failing.place.values}"
-    last = run.output_name
-    if failing.over_nothing:
-        yield Finding(Cause.EMPTY_REDUCTION, 0.93, values)
-    if failing.phase is Phase.UPDATE:
-        yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, values)
-    elif isinstance(failing.layer, NORMALIZATIONS):
-        yield Finding(Cause.BATCH_STATISTICS, 0.9, values)
-    elif failing.phase is Phase.GRADIENT:
-        yield Finding(Cause.GRADIENT_SINGULARITY, 0.9, values)
-    elif failing.phase is Phase.LOSS:
-        operation = UNSAFE_OPERATIONS.get(failing.operation or "")
-        if operation is not None and operation.of_probability and last in PROBABILITIES:
-            yield Finding(Cause.LOGITS_BY_HAND, 0.92, values)
-        if "crossentropy" in loss_name(run.user_loss) and last not in PROBABILITIES:
-            yield Finding(
-                Cause.UNSTABLE_ACTIVATION,
-                0.92,
-                f"{values}: the loss takes probabilities, the last layer gives {last}",
-            )
-        yield Finding(Cause.LOSS_DOMAIN, 0.9, values)
-    elif failing.phase is Phase.FORWARD:
-        steep = _steep(failing.layer)
-        cause = Cause.UNSTABLE_ACTIVATION if steep else Cause.LAYER_DOMAIN
-        named = (
-            f": layer {failing.layer.name} uses {activation_name(failing.layer)}" if steep else ""
-        )
-        yield Finding(cause, 0.9, values + named)
-
-
-def _half_precision(failing: Observation, tried: Counterfactuals) -> Iterator[Finding]:
-    """Half precision is at fault where the same step is finite in float32, and where nobody could
-    try that; of an operation in float32, only where the run stays finite, too.
-    """
-    evidence = f"{failing.place.values}"
-    fails_later = not failing.half and tried.without is not None and not tried.without.finite
-    if tried.full_precision and fails_later:
-        yield Finding(Cause.REDUCED_PRECISION, 0.3, f"{evidence}; {tried.without}")
-    elif tried.full_precision:
-        words = f"{evidence}; in float32 the same step is finite"
-        yield Finding(Cause.REDUCED_PRECISION, 0.95, words)
-    elif failing.half:
-        # What has no domain can only fail for its size; in float32 the step fails of another thing.
-        sure = tried.full_precision is None or failing.operation not in UNSAFE_OPERATIONS
-        words = evidence if tried.full_precision is None else f"{evidence}; in float32 it fails too"
-        yield Finding(Cause.REDUCED_PRECISION, 0.95 if sure else 0.3, words)
 
 
 def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -1,0 +1,69 @@
+"""What is at fault in the data and in the state that training began with, whatever it does."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nanfix.data.arrays import rows_in
+from nanfix.explain._initial_state import nonfinite_start
+from nanfix.explain.audit import Audit
+from nanfix.explain.evidence import Evidence
+from nanfix.explain.inference import statistics_run_away
+from nanfix.explain.replay import Replay
+from nanfix.model.normalization import ruined, statistics
+from nanfix.model.run import Run
+from nanfix.recorder.recording import refused_label, refuses_label
+from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Finding
+
+
+def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
+    """What the data and the initial state show, whatever the training does."""
+    seen, audit, run, failing = evidence.seen, evidence.audit, evidence.run, evidence.failing
+    data = [
+        *nonfinite_start(run),
+        *_ruined_statistics(run),
+        *statistics_run_away(failing),
+        *_no_rows(seen),
+        *data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
+    ]
+    if refuses_label(failing.error) and not audit.label_evidence:
+        data.append(
+            Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
+        )
+    return data
+
+
+def _no_rows(seen: Replay) -> Iterator[Finding]:
+    if seen.batch is not None and rows_in(seen.batch) == 0:
+        yield Finding(Cause.EMPTY_REDUCTION, 0.97, "the batch that failed has no row")
+
+
+def _ruined_statistics(run: Run) -> Iterator[Finding]:
+    for _, layer in ruined(run.model):
+        mean, _ = statistics(layer)
+        evidence = (
+            f"layer {layer.name}: the mean of {np.sum(~np.isfinite(mean))} of its {mean.size} "
+            "features is not finite"
+        )
+        yield Finding(Cause.RUINED_STATISTICS, 0.97, evidence)
+
+
+def data_at_fault(audit: Audit, *, reached: bool) -> Iterator[Finding]:
+    """Holes and labels without a class; holes only where they have `reached` the
+    failing operation.
+    """
+    if audit.batch_inputs_nonfinite and reached:
+        yield Finding(Cause.NONFINITE_INPUT, 0.9, audit.input_evidence)
+        if audit.made_on_the_fly:
+            yield Finding(
+                Cause.POISON_BATCH,
+                0.95,
+                f"the data are made batch by batch, and in this one {audit.input_evidence}",
+            )
+    if audit.batch_targets_nonfinite and reached:
+        yield Finding(Cause.NONFINITE_TARGET, 0.95, audit.target_evidence)
+    if audit.weight_evidence and reached:
+        yield Finding(Cause.NONFINITE_WEIGHT, 0.95, audit.weight_evidence)
+    if audit.label_evidence:
+        yield Finding(Cause.INVALID_LABEL, 0.95, audit.label_evidence)
