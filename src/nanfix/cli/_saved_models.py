@@ -14,11 +14,11 @@ from nanfix.api.fit import fit
 from nanfix.api.plan import train_and_plan
 from nanfix.cli._loading import load_data, load_model
 from nanfix.model.snapshot import nonfinite_variables
-from nanfix.records.atomic import check_writable, unwritable, write_text
+from nanfix.records.atomic import check_writable
 from nanfix.records.budget import Budget
 from nanfix.records.errors import ExitCode, InputError
 from nanfix.remedies.registry import check_choice
-from nanfix.report.export import save_model
+from nanfix.report.export import fix_paths, save_model, write_fix
 from nanfix.report.fix_file import FixFile, diagnosis_record, run_record
 from nanfix.report.report import Outcome, Report
 from nanfix.scripts.parent import NOTHING
@@ -84,14 +84,13 @@ def repair_saved(  # long: a third of it explains the arguments
         NanfixError: something cannot be written, or `run_dir` belongs to another run.
     """
     check_choice(strategies, forbid)
-    targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
     if model_out.suffix != ".keras":
         raise InputError(
             "Keras saves models to .keras files. Expected: a path that ends in .keras. Received: "
             f"{str(model_out)!r}. Rename it."
         )
-    for path in (model_out, *targets):
-        check_writable(path, folders=path not in (out, model_out))
+    check_writable(model_out)
+    targets = fix_paths(out, run_dir)
     model, arguments = saved.loaded()
     options = {
         "budget": Budget(**budget),
@@ -111,13 +110,7 @@ def repair_saved(  # long: a third of it explains the arguments
     call = _call(report, "works" if held else "fails", again)
     if not held:
         return ScriptResult(0, (call,))
-    content = str(FixFile(runs=[call.record] if call.record else []))
-    for path in targets:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, content)
-        except OSError as error:
-            raise unwritable(path, error) from error
+    write_fix(FixFile(runs=[call.record] if call.record else []), targets)
     save_model(model, model_out)
     return ScriptResult(0, (call,), written=out, model=model_out)
 

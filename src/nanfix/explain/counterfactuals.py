@@ -85,26 +85,26 @@ class Counterfactuals:
     cut_short: bool = False
 
     def __str__(self):
-        parts = []
-        if self.initial is not None:
-            verdict = "stays finite" if self.initial else "fails too"
-            parts.append(f"on the initial weights the same batch {verdict}")
-        if self.no_update is not None:
-            verdict = "stay finite" if self.no_update else "fail all the same"
-            parts.append(f"with a learning rate of 0 the steps {verdict}")
-        if self.others is not None and self.others[1]:
-            parts.append(f"{self.others[0]} of {self.others[1]} other batches fail at this state")
-        if self.clean is not None:
-            verdict = "stays finite" if self.clean else "fails all the same"
-            parts.append(f"without the rows named it {verdict}")
-        if self.full_precision is not None:
-            verdict = "stays finite" if self.full_precision else "fails too"
-            parts.append(f"in float32 it {verdict}")
-        if self.without_xla is not None:
-            verdict = "stays finite" if self.without_xla else "fails too"
-            parts.append(f"without XLA it {verdict}")
-        if self.relative:
-            parts.append("the largest exponent taken off first changes nothing else")
-        if self.cut_short:
-            parts.append("time ran out before all was tried")
-        return "; ".join(parts)
+        same_batch = "on the initial weights the same batch"
+        failing, others = self.others or (0, 0)
+        parts = [
+            _outcome(same_batch, self.initial, "stays finite", "fails too"),
+            _outcome(
+                "with a learning rate of 0 the steps",
+                self.no_update,
+                "stay finite",
+                "fail all the same",
+            ),
+            f"{failing} of {others} other batches fail at this state" if others else "",
+            _outcome("without the rows named it", self.clean, "stays finite", "fails all the same"),
+            _outcome("in float32 it", self.full_precision, "stays finite", "fails too"),
+            _outcome("without XLA it", self.without_xla, "stays finite", "fails too"),
+            "the largest exponent taken off first changes nothing else" if self.relative else "",
+            "time ran out before all was tried" if self.cut_short else "",
+        ]
+        return "; ".join(filter(None, parts))
+
+
+def _outcome(what: str, finite: bool | None, then: str, otherwise: str) -> str:
+    """Return what came of a change; nothing where it was not tried."""
+    return "" if finite is None else f"{what} {then if finite else otherwise}"

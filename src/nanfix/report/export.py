@@ -1,12 +1,13 @@
 """A report as files: fix.json, the trained model, and a Python snippet that applies the fix."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING
 
 from nanfix.model.faults import is_raised_by_nanfix
-from nanfix.records.atomic import replacing, unwritable, write_text
+from nanfix.records.atomic import check_writable, replacing, unwritable, write_text
 from nanfix.records.errors import NanfixError
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
@@ -22,10 +23,12 @@ __all__ = [
     "MODEL",
     "copy_model",
     "export",
+    "fix_paths",
     "read_fix",
     "save_model",
     "snippet",
     "to_json",
+    "write_fix",
 ]
 
 FIX, MODEL, SNIPPET = "fix.json", "model.keras", "snippet.py"
@@ -111,6 +114,33 @@ def save_model(model: "keras.Model", path: Path) -> None:
             f"{str(error).splitlines()[0] if str(error) else error}. Give its custom classes a "
             "get_config and register them, or keep the weights with `model.save_weights`."
         ) from error
+
+
+def fix_paths(out: Path | None, run_dir: Path | None) -> list[Path]:
+    """Return where the fix.json of a repair goes: to `out`, and into the folder of the run, which
+    is made.
+
+    Raises:
+        NanfixError: one of them cannot be written.
+    """
+    paths = [path for path in (out, run_dir and run_dir / FIX) if path]
+    for path in paths:
+        check_writable(path, folders=path != out)
+    return paths
+
+
+def write_fix(content: FixFile, paths: Sequence[Path]) -> None:
+    """Write a fix.json to each of these paths, whole or not at all.
+
+    Raises:
+        NanfixError: one of them cannot be written.
+    """
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, str(content))
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def copy_model(fix: Path, path: Path, *, call: int | None = None) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nanfix.records.atomic import check_writable, unwritable, write_text
 from nanfix.records.errors import ExitCode
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.registry import check_choice
+from nanfix.report.export import fix_paths, write_fix
 from nanfix.report.fix_file import FixFile, beginnings, fixes, load
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job, KnownFix
@@ -88,9 +88,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     """
     check_choice(strategies, forbid)
     check_script(script)
-    targets = [path for path in (out, run_dir and run_dir / "fix.json") if path]
-    for path in targets:
-        check_writable(path, folders=path != out)
+    targets = fix_paths(out, run_dir)
     job = Job(
         mode="repair",
         budget=dict(budget),
@@ -126,7 +124,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     content = FixFile(
         script=script.name, files=files, runs=[call.record for call in proved.calls if call.record]
     )
-    _write(targets, str(content))
+    write_fix(content, targets)
     proved = replace(proved, written=targets[0] if targets else None)
     if not (check_patch and prove):
         return without_patch_run(proved)
@@ -142,15 +140,6 @@ def _left(seconds: float | None, repaired: Mapping[int, CallResult]) -> float:
         if call.record is not None
     ]
     return math.inf if seconds is None else sum(max(seconds - each, 0.0) for each in spent)
-
-
-def _write(targets: Sequence[Path], content: str) -> None:
-    for path in targets:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, content)
-        except OSError as error:
-            raise unwritable(path, error) from error
 
 
 def diagnose_script(
