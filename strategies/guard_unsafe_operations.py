@@ -37,8 +37,10 @@ class GuardUnsafeOperations(Strategy):
             Cause.LOGITS_BY_HAND,
             Cause.EMPTY_REDUCTION,
             Cause.BATCH_STATISTICS,
+            Cause.NONFINITE_RATE,
         }
     )
+    instead_of = frozenset({"finite-learning-rate"})
     reference = "Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1"
 
     def refusal(self, diagnosis, run, plan):

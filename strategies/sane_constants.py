@@ -2,11 +2,9 @@
 they mean something.
 """
 
-import inspect
-
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.optimizers import trained_optimizers, usual_rate
 from nanfix.model.run import DECAYS, SMALLEST_EPSILON, fades, smallest_epsilon
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
@@ -93,8 +91,7 @@ def _optimizer(run, plan, factor: float) -> dict[str, float]:
     for optimizer in trained_optimizers(run.model):
         constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor, smallest_epsilon(run))
     if run.has_one_rate and run.learning_rate is not None and run.learning_rate < 0:
-        usual = inspect.signature(type(run.optimizers[0])).parameters["learning_rate"].default
-        constants["learning_rate"] = min(-run.learning_rate, usual)
+        constants["learning_rate"] = min(-run.learning_rate, usual_rate(run.optimizers[0]))
     elif not 0 <= plan.of(OptimizerSettings).decay_of_a_step(run) < 1:
         constants["weight_decay"] = WEIGHT_DECAY
     return constants

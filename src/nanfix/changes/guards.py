@@ -12,7 +12,8 @@ from nanfix.records.diagnosis import Phase, Place
 if TYPE_CHECKING:
     from nanfix.model.run import Run
 
-COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT)  # of a step, in the model's own graph
+# Of a step, in the model's own graph.
+COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT, Phase.UPDATE)
 NO_MATCH = (
     "The guard of {operation} at {place} did nothing: no such operation was met there, as when "
     "the code has changed."
@@ -55,6 +56,8 @@ def refusal_at(
         return "the model runs eagerly, where no operation can be replaced"
     if place.operation not in operations or place.phase not in COMPUTED:
         return otherwise
+    if place.phase is Phase.UPDATE and place.source is None:
+        return "a stock optimizer has an epsilon of its own"
     if place.source is None and run.address_of(place.layer) is None:
         return "neither a layer nor a line of the user's code computes the operation"
     return None

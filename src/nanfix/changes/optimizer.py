@@ -1,5 +1,6 @@
 """The optimizer: its class, its constants, its memory, which steps it takes and how large."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +37,8 @@ class OptimizerSettings(Change):
         class_name: another class in keras.optimizers; `settings` are then all that is set of it.
         rate_share: every learning rate is so many times what the user's optimizers,
             schedules and callbacks make it.
+        finite_rate: the rate of steps for which the user's schedules and callbacks give none that
+            is finite.
         warm_up: the number of first steps over which the learning rate rises in proportion.
         fresh_moments: whether the optimizer forgets what it remembers of earlier steps.
         adaptive_clip: a running norm to clip the gradient at.
@@ -46,6 +49,7 @@ class OptimizerSettings(Change):
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_name: str | None = None
     rate_share: float = 1.0
+    finite_rate: float | None = None
     warm_up: int | None = None
     fresh_moments: bool = False
     adaptive_clip: AdaptiveClip | None = None
@@ -177,11 +181,11 @@ def _of_one(
         )
     kind = getattr(keras.optimizers, wanted.class_name) if wanted.class_name else type(made.base)
     rate = given.get("learning_rate", made.rate)
-    if wanted.rate_share != 1.0:
-        if made.schedule is not None and not wanted.class_name:
-            yield from _of_schedule(call, made.schedule, wanted.rate_share)
-        elif rate is not None:
-            rate = given["learning_rate"] = wanted.rate_share * rate
+    if made.schedule is not None and not wanted.class_name:
+        yield from _of_schedule(call, made.schedule, wanted)
+    elif rate is not None and (wanted.rate_share != 1.0 or not math.isfinite(rate)):
+        finite = rate if math.isfinite(rate) else wanted.finite_rate or rate
+        rate = given["learning_rate"] = wanted.rate_share * finite
     arguments = {name: None if value is None else literal(value) for name, value in given.items()}
     if not wanted.class_name:
         arguments = {
@@ -234,8 +238,20 @@ def _where_callbacks_set_it(wanted: OptimizerSettings, call: "FitCall") -> "Iter
     if "learning_rate" in wanted.settings:
         most = number(wanted.settings["learning_rate"])
         yield NoPlace(reason=f"{words}: have it set at most {most}")
+    elif wanted.finite_rate is not None:
+        yield NoPlace(reason=f"{words}: {_finite_in_words(wanted.finite_rate)}")
     elif wanted.rate_share != 1.0:
         yield NoPlace(reason=f"{words}: multiply what it sets by {number(wanted.rate_share)}")
+
+
+def _finite_in_words(rate: float) -> str:
+    from nanfix.changes.layer_source import number
+
+    return f"have it give {number(rate)} where it gives no finite number"
+
+
+def _name_of(schedule: Any) -> str:
+    return getattr(schedule, "__name__", type(schedule).__name__)
 
 
 def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":
@@ -245,19 +261,24 @@ def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":
     return tree.flatten(getattr(given, "callbacks", given) or [])
 
 
-def _of_schedule(call: "FitCall", schedule: Any, share: float) -> "Iterator[SourceChange]":
+def _of_schedule(
+    call: "FitCall", schedule: Any, wanted: OptimizerSettings
+) -> "Iterator[SourceChange]":
     """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
     from nanfix.changes.layer_source import number, parameter
     from nanfix.model.schedules import ScaledSchedule, scaled_schedule
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
 
+    share = wanted.rate_share
+    if wanted.finite_rate is not None:
+        words = _finite_in_words(wanted.finite_rate)
+        yield NoPlace(reason=f"{_name_of(schedule)} is the script's own: {words}")
+    if share == 1.0:
+        return
     target, scaled = call.places.of(schedule), scaled_schedule(schedule, share)
     if isinstance(scaled, ScaledSchedule):
         yield NoPlace(
-            reason=(
-                f"{getattr(schedule, '__name__', type(schedule).__name__)} is the script's own: "
-                f"multiply it by {number(share)}"
-            )
+            reason=(f"{_name_of(schedule)} is the script's own: multiply it by {number(share)}")
         )
         return
     if target is None:

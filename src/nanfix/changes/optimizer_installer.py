@@ -22,7 +22,12 @@ from nanfix.model.optimizers import (
     trained_slots,
     variables_of,
 )
-from nanfix.model.schedules import ScaledSchedule, constant_schedule, scaled_schedule
+from nanfix.model.schedules import (
+    FiniteSchedule,
+    ScaledSchedule,
+    constant_schedule,
+    scaled_schedule,
+)
 from nanfix.model.snapshot import Snapshot, read, restore
 from nanfix.model.undo import override, put
 from nanfix.private.objects import (
@@ -40,9 +45,10 @@ if TYPE_CHECKING:
 # Attributes that an update only computes with, so that a variable can stand for them.
 NUMBERS = ("epsilon",)
 OVERRIDDEN = (CLIP_GRADIENTS, "apply", ALL_REDUCE)  # methods, in training alone
+OF_NANFIX = (FiniteSchedule, ScaledSchedule)
 OWN_SCHEDULE = (
-    "Your own schedule is multiplied in a class of nanfix's: where nanfix is not installed, load a "
-    "saved model with compile=False, or multiply the schedule in your source."
+    "Your own schedule is changed by a class of nanfix's: where nanfix is not installed, load a "
+    "saved model with compile=False, or change the schedule in your source."
 )
 # How fast the running quantile follows the gradient's norm, per step and as a share of it.
 ADAPTING = 0.1
@@ -142,7 +148,7 @@ class Optimizing:
                     f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as "
                     "global_clipnorm."
                 )
-        if any(isinstance(learning_rate_of(optimizer), ScaledSchedule) for optimizer in each):
+        if any(isinstance(learning_rate_of(optimizer), OF_NANFIX) for optimizer in each):
             notes.append(OWN_SCHEDULE)
         if wanted.skip_nonfinite:
             skipped, taken = (
@@ -196,11 +202,17 @@ class Optimizing:
             wanted.rate_share,
             learning_rate_of(optimizer),
         )
+        finite = wanted.finite_rate
         if isinstance(before, keras.Variable):
+            if finite is not None and not np.isfinite(np.asarray(before)):
+                before.assign(finite)
             if rate is not None or share != 1.0:
                 before.assign(share * (float(np.asarray(before)) if rate is None else rate))
         elif rate is not None:
             put(undo, optimizer, LEARNING_RATE, constant_schedule(share * rate))
+        elif finite is not None:
+            before = FiniteSchedule(before, finite)
+            put(undo, optimizer, LEARNING_RATE, scaled_schedule(before, share))
         elif share != 1.0 and trying:
             put(
                 undo,

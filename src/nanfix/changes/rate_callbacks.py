@@ -35,6 +35,30 @@ class RateLimit(keras.callbacks.Callback):
         self._cap()
 
 
+class FiniteRate(keras.callbacks.Callback):
+    """Keeps callbacks from setting a learning rate that is not finite: the last finite one stays,
+    or `otherwise` where there was none.
+    """
+
+    def __init__(self, otherwise: float):
+        super().__init__()
+        self._otherwise, self._last = otherwise, dict[int, float]()
+
+    def _keep(self) -> None:
+        for variable in rate_variables(trained_optimizers(self.model)):
+            rate = float(np.asarray(variable))
+            if math.isfinite(rate):
+                self._last[id(variable)] = rate
+            else:
+                variable.assign(self._last.get(id(variable), self._otherwise))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._keep()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._keep()
+
+
 class WarmUp(keras.callbacks.Callback):
     """Raises the learning rates from 0 to where they stand at the beginning, in proportion over the
     first `steps` steps.
@@ -166,6 +190,8 @@ def with_rates(
     # Where there is neither, nothing raises a rate, and to look in every step takes time.
     if rate is not None and callbacks and not has_schedule(model):
         limits.append(RateLimit(rate))
+    if wanted.finite_rate is not None:
+        limits.append(FiniteRate(wanted.finite_rate))
     listed = [*callbacks, *limits]
     if listed and wanted.rate_share != 1.0:
         shares = _Shares(wanted.rate_share)

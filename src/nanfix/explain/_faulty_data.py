@@ -1,5 +1,8 @@
-"""What is at fault in the data and in the state that training began with, whatever it does."""
+"""What is at fault in the data, in the state that training began with and in the learning rate,
+whatever training does.
+"""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +14,8 @@ from nanfix.explain.evidence import Evidence
 from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.replay import Replay
 from nanfix.model.normalization import ruined, statistics
-from nanfix.model.run import Run
+from nanfix.model.run import Run, has_schedule
+from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding
@@ -22,6 +26,7 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
     seen, audit, run, failing = evidence.seen, evidence.audit, evidence.run, evidence.failing
     data = [
         *nonfinite_start(run),
+        *_nonfinite_rate(run, seen.learning_rate),
         *_ruined_statistics(run),
         *statistics_run_away(failing),
         *_no_rows(seen),
@@ -32,6 +37,19 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
             Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
         )
     return data
+
+
+def _nonfinite_rate(run: Run, rate: float | None) -> Iterator[Finding]:
+    """A learning rate of the failing step that is not finite: every weight is NaN after it."""
+    if rate is None or math.isfinite(rate):
+        return
+    schedule = learning_rate_of(run.optimizers[0])
+    if has_schedule(run.model):
+        who = f"{getattr(schedule, '__name__', type(schedule).__name__)} gives it"
+    else:
+        who = "a callback sets it" if run.rate_is_set else "the optimizer was made with it"
+    words = f"in the step that failed the learning rate is {rate:g}, and {who}"
+    yield Finding(Cause.NONFINITE_RATE, 0.98, words)
 
 
 def _no_rows(seen: Replay) -> Iterator[Finding]:

@@ -18,8 +18,9 @@ from nanfix.model.activations import change_activation
 from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.model.normalization import ruined
-from nanfix.model.optimizers import trained_optimizers
+from nanfix.model.optimizers import trained_optimizers, usual_rate
 from nanfix.model.run import DECAYS, Run, fades, smallest_epsilon
+from nanfix.model.schedules import FiniteSchedule
 from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
 from nanfix.recorder.outset import falls_for_ever
@@ -118,6 +119,7 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
             ),
         ),
         (cause is Cause.OPTIMIZER_CONSTANT, lambda: constants_in_range(run)),
+        (cause is Cause.NONFINITE_RATE, lambda: finite_rates(run)),
         (
             cause is Cause.BATCH_STATISTICS and hasattr(normalization, "epsilon"),
             lambda: Intervention(
@@ -171,9 +173,25 @@ def constants_in_range(run: Run) -> Intervention:
     return Intervention(words, None, of_state, during, of_rate=abs)
 
 
+def finite_rates(run: Run) -> Intervention:
+    """Return the optimizers with their default rate wherever theirs is not finite."""
+
+    def during(undo: ExitStack) -> None:
+        for optimizer in trained_optimizers(run.model):
+            rate = learning_rate_of(optimizer)
+            if not hasattr(rate, "assign"):
+                finite = FiniteSchedule(rate, usual_rate(optimizer))
+                put(undo, optimizer, LEARNING_RATE, finite)
+
+    def of_rate(rate: Any) -> Any:
+        return np.where(np.isfinite(rate), rate, usual_rate(run.optimizers[0]))
+
+    return Intervention("with a finite learning rate", during=during, of_rate=of_rate)
+
+
 def turns_weights(optimizer: "keras.optimizers.Optimizer") -> bool:
     """Say whether weight decay takes more of a weight than there is of it, at each step."""
-    decay, rate = getattr(optimizer, "weight_decay", None), getattr(optimizer, LEARNING_RATE, None)
+    decay, rate = getattr(optimizer, "weight_decay", None), optimizer.learning_rate
     if not isinstance(decay, float | int) or rate is None:
         return False
     return not 0.0 <= decay * float(np.asarray(rate)) < 1.0

@@ -60,6 +60,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         rows=audit.rows,
         rows_of=audit.rows_of,
         learning_rate=growth.set_rate if evidence.run.rate_is_set else growth.learning_rate,
+        earlier_rate=seen.earlier_learning_rate,
         gradient_norm=seen.gradient_norm,
         weight_norm=growth.weight_norm,
         first_step=growth.first_step,

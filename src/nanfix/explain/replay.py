@@ -52,6 +52,7 @@ class Replay:
     replays: int = 1
     again: tuple[int, int] | None = None
     learning_rate: float | None = None  # of the failing step
+    earlier_learning_rate: float | None = None  # of the step before
     first_learning_rate: float | None = None
     strays: bool = False
     last_epoch: Snapshot | None = None
@@ -120,6 +121,7 @@ def _replayed(
             )
             last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
             rate = _rate_of(before, model, step)
+            earlier_rate = _rate_of(earlier, model, recording.steps[max(index - 1, 0)])
             restore(recording.initial)
             first_rate = current_learning_rate(model)
             first = observe(model, recording.first_batch)
@@ -133,6 +135,7 @@ def _replayed(
                 loss_trend=tuple(losses),
                 again=again,
                 learning_rate=rate,
+                earlier_learning_rate=earlier_rate,
                 first_learning_rate=first_rate,
                 strays=index < looked_at and not math.isfinite(loss),
                 last_epoch=last_epoch,

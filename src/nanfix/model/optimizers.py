@@ -2,6 +2,7 @@
 the standard library.
 """
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -109,6 +110,15 @@ def trained_optimizers(model: Any) -> list[Any]:
     wrapped round them.
     """
     return [base(slot.optimizer) for slot in trained_slots(model)]
+
+
+def usual_rate(optimizer: "keras.optimizers.Optimizer") -> float:
+    """Return the learning rate that Keras takes for such an optimizer when nothing is said."""
+    import keras  # loads TensorFlow
+
+    given = inspect.signature(type(optimizer)).parameters.get("learning_rate")
+    stock = inspect.signature(keras.optimizers.Adam).parameters["learning_rate"].default
+    return given.default if given and isinstance(given.default, float) else stock
 
 
 def rate_variables(optimizers: "Iterable[keras.optimizers.Optimizer]") -> "list[keras.Variable]":

@@ -1,4 +1,4 @@
-"""Any learning rate that is not a number, multiplied by a share of itself."""
+"""Any learning rate that is not a number, multiplied by a share of itself, or kept finite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +36,29 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["share"])
+
+
+@keras.saving.register_keras_serializable(package="nanfix")
+class FiniteSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate schedule(step) or, where that is not finite, another."""
+
+    def __init__(self, schedule: Schedule, otherwise: float):
+        super().__init__()
+        self.schedule, self.otherwise = schedule, otherwise
+
+    def __call__(self, step):
+        rate = keras.ops.cast(_rate(self.schedule, step), "float32")
+        return keras.ops.where(keras.ops.isfinite(rate), rate, self.otherwise)
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "otherwise": self.otherwise,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["otherwise"])
 
 
 def scaled_schedule(schedule: Any, share: float) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -180,6 +180,18 @@ class Cause(Enum):
         ),
         "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
     )
+    NONFINITE_RATE = (
+        "nonfinite-rate",
+        "the learning rate is not a finite number",
+        (
+            "`loss` falls as it should until a certain step, then every weight is nan at once; a "
+            "schedule of your own, or `learning_rate: nan` in the logs"
+        ),
+        (
+            "Mend what computes the rate: at this step a schedule or callback divides by zero, or "
+            "takes a root or a logarithm outside its domain."
+        ),
+    )
     OPTIMIZER_CONSTANT = (
         "optimizer-constant",
         (

@@ -107,12 +107,12 @@ class Diagnosis:
     `findings` are ranked, the most likely cause first; the first `together` of them are at fault
     together: taking away one alone does not cure. `learning_rate` and `gradient_norm` are
     those of the last finite step (None when there was none), the rate about that of the failing one
-    where callbacks set it, `first_step` how large the first step
-    was as a share of the weights, `batch_rows` the number of rows in the batch that failed. `trend`
-    tells how the loss went before, `tried` what the failing step came to with something changed,
-    `remarks` what else the data showed. `hopeless` is the reason why no fix can exist, or None.
-    `missing` names evidence that could not be had. `origins` are the statements of the
-    user's that made data non-finite, as far as they are known.
+    where callbacks set it, `earlier_rate` that of the step before the failing one, `first_step` how
+    large the first step was as a share of the weights, `batch_rows` the number of rows in the batch
+    that failed. `trend` tells how the loss went before, `tried` what the failing step came to with
+    something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can
+    exist, or None. `missing` names evidence that could not be had. `origins` are the statements of
+    the user's that made data non-finite, as far as they are known.
     """
 
     onset: Onset
@@ -121,6 +121,7 @@ class Diagnosis:
     rows: tuple[int, ...] = ()
     rows_of: str = "the batch"
     learning_rate: float | None = None
+    earlier_rate: float | None = None
     gradient_norm: float | None = None
     batch_rows: int | None = None
     weight_norm: float | None = None
