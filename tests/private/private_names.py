@@ -28,6 +28,12 @@ def compile_metrics() -> Any:
     return functional()._compile_metrics
 
 
+def mean_of_function() -> Any:
+    import keras
+
+    return keras.metrics.MeanMetricWrapper(keras.losses.mean_squared_error)
+
+
 def dense() -> Any:
     return functional().layers[-1]
 
@@ -141,6 +147,7 @@ OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     compile_config: ("config",),
     compile_loss: ("_user_loss", "_user_loss_weights"),
     compile_metrics: ("_user_metrics",),
+    mean_of_function: ("_fn",),
     dense: ("_inbound_nodes", "_outbound_nodes", "_kernel"),
     call_of_dense: ("output_tensors", "is_input"),
     symbolic_input: ("_keras_history",),

@@ -18,6 +18,8 @@ PRIVATE = ROOT / "src" / "nanfix" / "private"
 PACKAGES = ("keras.src", "tensorflow.python", "keras_tuner.src")
 # Modules of Python's own, of which single private functions are documented.
 OF_PYTHON = ("sys", "os", "runpy")
+BY_NAME = ("getattr", "hasattr", "setattr")
+OF_TUPLES = ("_fields", "_asdict", "_replace")  # documented, of a namedtuple
 IN_FILES = ("tensorflow.python.keras",)  # what the user's own files may import
 
 
@@ -148,6 +150,11 @@ def _uses(tree: ast.AST, known: set[str], own: set[str]) -> list[tuple[int, str]
                 found.append((node.lineno, node.attr))
         elif isinstance(node, ast.Constant) and node.value in known:
             found.append((node.lineno, node.value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in BY_NAME:
+            of, name = ast.unparse(node.args[0]), getattr(node.args[1], "value", "")
+            ours = name in own or name in OF_TUPLES or of in ("self", "cls")
+            if _is_private(str(name)) and not ours:
+                found.append((node.lineno, name))
     return found
 
 

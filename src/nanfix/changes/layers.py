@@ -129,7 +129,7 @@ def _arguments(changed: Mapping[str, Any], layer: "keras.Layer") -> dict[str, st
     return arguments
 
 
-def _by_column(layer: Any, columns: "Columns") -> tuple[str, str] | None:
+def _by_column(layer: "keras.Layer", columns: "Columns") -> tuple[str, str] | None:
     """Return the function that computes these activations, by its name, and its definition; None
     where the one that the layer has is not Keras' own.
     """

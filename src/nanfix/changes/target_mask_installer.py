@@ -11,7 +11,7 @@ from keras import tree
 from nanfix.model.outputs import in_order, output_names
 from nanfix.model.undo import override
 from nanfix.private.keras import get_keras_mask
-from nanfix.private.objects import given_metrics
+from nanfix.private.objects import function_of, given_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -114,7 +114,7 @@ def _known(mask: "TargetMask", target: Any, output: Any, weight: Any) -> tuple[A
 def _are_users_own(metrics: Any) -> bool:
     """Say whether there are metrics, and none of them is one of Keras'."""
     leaves = [each for each in tree.flatten(metrics) if each is not None]
-    functions = [getattr(each, "_fn", each) for each in leaves]
+    functions = [function_of(each) for each in leaves]
     return bool(leaves) and not any(
         isinstance(each, str) or getattr(each, "__module__", "").startswith("keras.")
         for each in functions

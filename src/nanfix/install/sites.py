@@ -5,7 +5,7 @@ into, and which give the outputs.
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -19,6 +19,9 @@ from nanfix.model.operations import Operation, traced
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
+
+if TYPE_CHECKING:
+    from nanfix.model.training_step import Batch
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
@@ -119,7 +122,7 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
     )
 
 
-def trains_by_call(model: keras.Model, batch: Any) -> bool:
+def trains_by_call(model: keras.Model, batch: "Batch") -> bool:
     """Say whether training calls the model itself, as a step of the user's own that calls its parts
     does not. The step is traced with a batch, and nothing is run; where TensorFlow cannot trace it,
     that is not known, and counts as true.

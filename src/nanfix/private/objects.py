@@ -148,6 +148,13 @@ def given_metrics(model: "keras.Model") -> Any:
     return getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
 
 
+def function_of(metric: Any) -> Any:
+    """Return the function that a metric takes the mean of, the metric itself where it is none of
+    those. Its configuration alone is public, as text.
+    """
+    return getattr(metric, "_fn", metric)
+
+
 def loss_tracker(model: "keras.Model") -> Any:
     """Return the running mean of the loss, None without; `metrics` need not list it where the
     user's class overrides it.
