@@ -117,13 +117,18 @@ def _in_source(
     single = call.model.outputs[index].dtype == "float32"
     dtype = float32_argument() if single else ""
     layer = f"keras.layers.Activation({function or literal(wanted)}{dtype})"
-    layers = {"layers": [layer], "definitions": definitions, "role": "activated"}
+    side, position = "outputs", index if len(run.ends) > 1 else None
     if isinstance(call.model, keras.Sequential):
         *_, last = (layer for address, layer in run.members.items() if "/" not in address)
-        target, side = call.places.of(last), "after"
-    else:
-        side, layers["position"] = "outputs", index if len(run.ends) > 1 else None
+        target, side, position = call.places.of(last), "after", None
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the last layer"))
     else:
-        yield LayerChange(target=target, side=side, **layers)
+        yield LayerChange(
+            target=target,
+            side=side,
+            position=position,
+            role="activated",
+            layers=[layer],
+            definitions=definitions,
+        )

@@ -3,8 +3,9 @@
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -98,9 +99,26 @@ def parameter(kind: type, name: str) -> tuple[bool, int | None]:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), None
 
 
-def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
-    """Return the layers, as source, that scale like this, with the vectors they name and what has
-    to be defined for them.
+@dataclass(frozen=True)
+class WrittenLayers:
+    """Layers as expressions of the source, one after the other, with the vectors that they name and
+    what has to be defined for them.
+    """
+
+    layers: list[str]
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    definitions: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "WrittenLayers") -> "WrittenLayers":
+        return WrittenLayers(
+            self.layers + other.layers,
+            self.numbers | other.numbers,
+            self.definitions + other.definitions,
+        )
+
+
+def scaling_layers(scaling: Affine | Power) -> WrittenLayers | None:
+    """Return the layers that scale like this.
 
     None where a scale is smaller than what a Normalization layer divides by.
     """
@@ -109,17 +127,17 @@ def scaling_layers(scaling: Affine | Power) -> dict[str, Any] | None:
         return None
     if isinstance(scaling, Affine):
         layer, numbers = _normalization(scaling, "")
-        return {"layers": [layer], "numbers": numbers}
+        return WrittenLayers([layer], numbers)
     (first, given), (last, more) = (
         _normalization(scaling.first, ""),
         _normalization(scaling.last, "POWER_"),
     )
     exponents = [_regular(exponent) for exponent in scaling.exponent]
-    return {
-        "layers": [first, "YeoJohnson(EXPONENT)", last],
-        "numbers": {**given, "EXPONENT": exponents, **more},
-        "definitions": [YEO_JOHNSON],
-    }
+    return WrittenLayers(
+        [first, "YeoJohnson(EXPONENT)", last],
+        {**given, "EXPONENT": exponents, **more},
+        [YEO_JOHNSON],
+    )
 
 
 FILL_MISSING = '''@keras.utils.register_keras_serializable()
@@ -142,28 +160,15 @@ class FillMissing(keras.layers.Layer):
         return {**super().get_config(), **given}'''
 
 
-def filling_layer(fill: Sequence[float], missing: Sequence[float] | None) -> dict[str, Any]:
-    """Return the layer, as source, that fills holes with these numbers, and what stands for a
-    missing value too; see `scaling_layers`.
+def filling_layer(fill: Sequence[float], missing: Sequence[float] | None) -> WrittenLayers:
+    """Return the layer that fills holes with these numbers, and what stands for a missing value
+    too.
     """
     numbers = {"FILL": [float(f"{number:.6g}") for number in fill]}
     if missing is None:
-        return {"layers": ["FillHoles(FILL)"], "numbers": numbers, "definitions": [FILL_HOLES]}
-    return {
-        "layers": ["FillMissing(FILL, MISSING)"],
-        "numbers": {**numbers, "MISSING": [float(f"{number:.9g}") for number in missing]},
-        "definitions": [FILL_MISSING],
-    }
-
-
-def one_after_another(*stages: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers of all stages in a row; see `scaling_layers`."""
-    numbers = {name: vector for stage in stages for name, vector in stage["numbers"].items()}
-    return {
-        "layers": [layer for stage in stages for layer in stage["layers"]],
-        "numbers": numbers,
-        "definitions": [each for stage in stages for each in stage.get("definitions", ())],
-    }
+        return WrittenLayers(["FillHoles(FILL)"], numbers, [FILL_HOLES])
+    numbers["MISSING"] = [float(f"{number:.9g}") for number in missing]
+    return WrittenLayers(["FillMissing(FILL, MISSING)"], numbers, [FILL_MISSING])
 
 
 def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:

@@ -13,6 +13,7 @@ from nanfix.records.errors import InputError
 if TYPE_CHECKING:
     import keras
 
+    from nanfix.changes.layer_source import WrittenLayers
     from nanfix.model.run import Run
     from nanfix.records.source_changes import LayerChange, SourceChange
     from nanfix.source.fit_call import FitCall
@@ -136,8 +137,8 @@ def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Itera
     """
     from nanfix.changes.layer_source import (
         TOO_NARROW,
+        WrittenLayers,
         filling_layer,
-        one_after_another,
         scaling_layers,
     )
     from nanfix.changes.rows import fit_change
@@ -149,21 +150,26 @@ def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Itera
     scaled = None if scaling is None else scaling_layers(scaling)
     if scaling is not None and scaled is None:
         yield NoPlace(reason=TOO_NARROW)
-    stages = [*([filling_layer(fill, missing)] if fill else []), *([scaled] if scaled else [])]
-    if not stages:
+    written = WrittenLayers([])
+    for stage in (filling_layer(fill, missing) if fill else None, scaled):
+        written = written if stage is None else written + stage
+    if not written.layers:
         return
-    layers = _where_it_goes_in(call, name, one_after_another(*stages), fills=fill is not None)
-    filling = {"fill": list(fill or ()), "missing": list(missing or ())}
-    by_hand = None if fill is None else fit_change(run, call, **filling, instead=bool(layers))
+    change = _where_it_goes_in(call, name, written, fills=fill is not None)
+    by_hand = None
+    if fill is not None:
+        by_hand = fit_change(
+            run, call, fill=list(fill), missing=list(missing or ()), instead=change is not None
+        )
     instead = by_hand if isinstance(by_hand, RowsChange) else None
     unknown = UNKNOWN_CALL.format(what="the input")
-    yield layers or NoPlace(reason=unknown if instead is None else f"{unknown}; {FIT_ALONE}")
+    yield change or NoPlace(reason=unknown if instead is None else f"{unknown}; {FIT_ALONE}")
     if instead is not None:
         yield instead
 
 
 def _where_it_goes_in(
-    call: "FitCall", name: str, layers: Mapping[str, Any], *, fills: bool
+    call: "FitCall", name: str, written: "WrittenLayers", *, fills: bool
 ) -> "LayerChange | None":
     """Return the change that puts layers where an input goes in; None where nobody knows."""
     from nanfix.records.source_changes import LayerChange
@@ -171,9 +177,16 @@ def _where_it_goes_in(
     entry = call.inputs.get(name)
     if entry is not None and entry.in_list and entry.model is not None:
         # With an Input, so that the model is built as soon as it was without the layers.
-        written = [f"keras.Input({call.model.input_shape[1:]})", *layers["layers"]]
-        layers = {**layers, "layers": written}
-        return LayerChange(target=entry.model, side="first", role="scaled", fills=fills, **layers)
+        built = f"keras.Input({call.model.input_shape[1:]})"
+        return LayerChange(
+            target=entry.model,
+            side="first",
+            role="scaled",
+            fills=fills,
+            layers=[built, *written.layers],
+            numbers=written.numbers,
+            definitions=written.definitions,
+        )
     if entry is None or (entry.input is None and entry.first is None):
         return None
     return LayerChange(
@@ -183,13 +196,15 @@ def _where_it_goes_in(
         otherwise=entry.first,
         model=entry.model,
         fills=fills,
-        **layers,
+        layers=written.layers,
+        numbers=written.numbers,
+        definitions=written.definitions,
     )
 
 
 def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield what a subclassed model has to do in its own `call`."""
-    from nanfix.changes.layer_source import TOO_NARROW, scaling_layers
+    from nanfix.changes.layer_source import TOO_NARROW, WrittenLayers, scaling_layers
     from nanfix.records.source_changes import CallChange, NoPlace
 
     if not (wanted.inputs or wanted.targets):
@@ -204,14 +219,21 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
             )
         )
         return
-    layers = {} if scaling is None else scaling_layers(scaling)
-    if layers is None:
+    written = WrittenLayers([]) if scaling is None else scaling_layers(scaling)
+    if written is None:
         yield NoPlace(reason=TOO_NARROW)
         return
-    layers = {("inputs" if name == "layers" else name): value for name, value in layers.items()}
     outputs = None if wanted.targets is None else (wanted.targets.scale, wanted.targets.center)
     file, line = call.places.relative(own.co_filename), own.co_firstlineno
-    yield CallChange(file=file, line=line, target=target, outputs=outputs, **layers)
+    yield CallChange(
+        file=file,
+        line=line,
+        target=target,
+        inputs=written.layers,
+        numbers=written.numbers,
+        definitions=written.definitions,
+        outputs=outputs,
+    )
 
 
 def _own_call(call: "FitCall") -> Any:

@@ -116,8 +116,16 @@ def _operation(
             innermost = line(frame)
             if innermost is not None and is_users(frame.f_code.co_filename):
                 at = frame.f_code, frame.f_lasti
-    around = tuple(reversed(layers)), frozenset(functions), updates, innermost, at
-    return Operation(kind_of(kind), tuple(inputs), tuple(outputs), *around)
+    return Operation(
+        kind_of(kind),
+        tuple(inputs),
+        tuple(outputs),
+        layers=tuple(reversed(layers)),
+        functions=frozenset(functions),
+        updates=updates,
+        line=innermost,
+        at=at,
+    )
 
 
 def _layer(frame: FrameType) -> keras.Operation | None:

@@ -45,18 +45,15 @@ class OptimizerMade:
         rate = learning_rate_of(optimizer)
         number = isinstance(rate, keras.Variable)
         clips = frozenset(name for name in CLIPPING if getattr(optimizer, name, None))
-        known = (
-            float(np.asarray(optimizer.learning_rate)),
-            None if number else rate,
-            bool(int(np.asarray(optimizer.iterations))),
-        )
         return cls(
-            slot.key,
-            places.of(optimizer),
-            optimizer,
-            optimizer is not slot.optimizer,
-            clips,
-            *known,
+            key=slot.key,
+            made=places.of(optimizer),
+            base=optimizer,
+            inner=optimizer is not slot.optimizer,
+            clips=clips,
+            rate=float(np.asarray(optimizer.learning_rate)),
+            schedule=None if number else rate,
+            started=bool(int(np.asarray(optimizer.iterations))),
         )
 
 
