@@ -176,3 +176,37 @@ def test_rows_of_which_none_is_left_cannot_be_learned_from(what):
     assert (diagnosis.hopeless or "").startswith(told.get(what, "")) and (
         bool(diagnosis.hopeless) is (what != "neither")
     )
+
+
+BAD = {"inputs": 0, "targets": 1, "weights": 2}
+
+
+def stream(bad, which):
+    """Batches of 16 rows; in those that `which` tells everything `bad` is NaN."""
+    x, y = explosions.table(rows=320)
+    parts = [x, y, np.ones(320, "float32")]
+    spoiled = np.isin(np.arange(320) // 16, which)
+    parts[BAD[bad]] = parts[BAD[bad]].copy()
+    parts[BAD[bad]][spoiled] = np.nan
+    return tf.data.Dataset.from_tensor_slices(tuple(parts)).batch(16)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("which", [[0], [7]], ids=["first", "later"])
+def test_a_single_batch_of_a_stream_that_is_all_bad_leaves_the_others(bad, which):
+    model = explosions.mlp(keras.optimizers.Adam(0.01))
+    found = diagnose(model, stream(bad, which), verbose=0)
+    assert found.hopeless is None and found.is_of_data
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_stream_that_is_all_bad_is_hopeless(bad):
+    model = explosions.mlp(keras.optimizers.Adam(0.01))
+    assert diagnose(model, stream(bad, range(20)), verbose=0).hopeless
+
+
+def test_weights_that_are_nan_in_one_batch_of_a_stream_are_left_out():
+    model = explosions.mlp(keras.optimizers.Adam(0.01))
+    report = nanfix.fit(model, stream("weights", [7]), epochs=3, verbose=0, seed=0)
+    assert report.outcome is Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == ["drop-nonfinite-rows"]

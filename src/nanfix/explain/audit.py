@@ -50,6 +50,7 @@ def audit(
     inputs: list[np.ndarray],
     targets: list[np.ndarray],
     weights: list[np.ndarray],
+    sampled_weights: Sequence[np.ndarray] = (),
     *,
     whole: bool,
     reached: bool = True,
@@ -60,6 +61,7 @@ def audit(
         inputs: arrays of shape (rows, ...), the failing batch's or, with `whole`, all
             the user passed.
         targets, weights: the same for the targets and the sample weights.
+        sampled_weights: those of the sample of the run.
         whole: whether these are the user's whole arrays, so that row numbers are theirs.
         reached: whether holes have reached the loss: a loss may leave them out.
     """
@@ -93,7 +95,11 @@ def audit(
             )
         ),
         hopeless=_hopeless(run)
-        or (_no_row_left(run, bad_targets, targets, bad_weights, weights) if reached else None),
+        or (
+            _no_row_left(run, bad_targets, targets, bad_weights, weights, list(sampled_weights))
+            if reached
+            else None
+        ),
     )
 
 
@@ -217,6 +223,7 @@ def _no_row_left(
     targets: list[np.ndarray],
     bad_weights: np.ndarray,
     weights: list[np.ndarray],
+    sampled_weights: list[np.ndarray],
 ) -> str | None:
     """Say whether no row has all of its targets, or a weight: nothing fills these, and no row is
     left when the others are left out. So it is in the sample, and in what was looked at.
@@ -228,7 +235,7 @@ def _no_row_left(
         sampled = []
     for what, bad, arrays, others in (
         ("target in every output", bad_targets, targets, sampled),
-        ("sample weight", bad_weights, weights, weights),
+        ("sample weight", bad_weights, weights, sampled_weights),
     ):
         if _all_bad(bad, arrays) and _all_bad(_holes(others), others):
             return f"no row has a finite {what}, so there is nothing to learn from"

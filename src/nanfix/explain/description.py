@@ -51,7 +51,7 @@ WEIGHTED = (
     keras.layers.Conv2D,
     keras.layers.Conv3D,
 )
-DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one with a row
+DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one of use
 FEW = 2  # rows that the model is run on to see where its inputs go
 
 
@@ -283,14 +283,22 @@ def _batch_sizes(data: TrainingData, recorded: "list[Batch]") -> tuple[int | Non
 
 def recorded_batches(data: TrainingData, recording: Recording) -> "list[Batch]":
     """Return the batches of a stream that are still at hand, or else its first ones; arrays need
-    none. Where all of these are empty, more are drawn, until one has a row.
+    none. Where nothing can be learned of any of these, more are drawn: what is said of all data is
+    not to be said of a batch that failed.
     """
     if data.is_arrays:
         return []
     batches = [step.whole_batch for step in recording.steps] or [recording.first_batch]
     found = [batch for batch in batches if batch is not None] or first_batches(data.x)
     for count in DRAWN:
-        if any(rows_in(batch) != 0 for batch in found):
+        if any(map(_is_of_use, found)):
             break
         found = first_batches(data.x, count)
     return found
+
+
+def _is_of_use(batch: "Batch") -> bool:
+    """Say whether a batch has rows, and a finite number in everything that it is made of."""
+    arrays = [array for part in unpacked(batch) for array in flat_arrays(part)]
+    numbers = [array for array in arrays if array.dtype.kind == "f"]
+    return rows_in(batch) != 0 and all(np.isfinite(array).any() for array in numbers)

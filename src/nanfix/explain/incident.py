@@ -190,7 +190,8 @@ class Incident:
     def _audited(self, seen: Replay) -> Audit:
         inputs, targets, weights, whole = self._looked_at(seen)
         reached = seen.failing is None or seen.failing.tainted_input
-        looked = audit(self.run, inputs, targets, weights, whole=whole, reached=reached)
+        sampled = flat_arrays(self.training_rows.sample_weight)
+        looked = audit(self.run, inputs, targets, weights, sampled, whole=whole, reached=reached)
         fails_of_data = looked.batch_inputs_nonfinite or looked.batch_targets_nonfinite
         if looked.hopeless or fails_of_data or seen.failing is None:
             return looked
