@@ -18,12 +18,13 @@ class ConstrainOutputs(Strategy):
     operation, it gives no gradient there, and a loss that has other terms, as Poisson's, then falls
     for ever. Softplus keeps outputs above 0, sigmoid between 0 and 1. Each column takes the first
     with which the loss is finite and has a minimum, and keeps its own activation where that will
-    do: of a mean and a deviation, only the deviation becomes positive. Columns that other layers
-    give, joined behind them, are changed there. Where no layer with an activation gives them, but a
-    product, a sum or code of the user's own, the activation is computed behind the output, if that
-    can get below 0 at all. The model then predicts such values. Weights stay as they are drawn but
-    training starts again, since they were trained for another function. Does not help where a loss
-    fails for another reason than its outputs.
+    do: of a mean and a deviation, only the deviation becomes positive. Beside it a column of relu
+    becomes softplus, too, since where it gives 0 for all rows nothing is learned. Columns that
+    other layers give, joined behind them, are changed there. Where no layer with an activation
+    gives them, but a product, a sum or code of the user's own, the activation is computed
+    behind the output, if that can get below 0 at all. The model then predicts such values.
+    Weights stay as they are drawn but training starts again, since they were trained for
+    another function. Does not help where a loss fails for another reason than its outputs.
 
     Reference: Dugas et al. (2000), Incorporating Second-Order Functional Knowledge for Better
     Option Pricing (softplus).

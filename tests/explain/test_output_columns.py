@@ -67,12 +67,23 @@ def gamma(y, p):
     return -density - (shape - 1.0) * tf.math.log(1.0 + y[:, 0])
 
 
+def overlap(y, p):
+    """Of two boxes, 0 / 0 where both are empty."""
+    box = ops.stack([y[:, 0], y[:, 0], 0.0 * y[:, 0], 0.0 * y[:, 0]], axis=-1)
+    low = ops.maximum(box[:, :2], p[:, :2])
+    high = ops.minimum(box[:, :2] + box[:, 2:], p[:, :2] + p[:, 2:])
+    both = ops.prod(ops.maximum(high - low, 0.0), axis=-1)
+    return 1.0 - both / (ops.prod(box[:, 2:], axis=-1) + ops.prod(p[:, 2:], axis=-1) - both)
+
+
 @pytest.mark.parametrize(
     ("loss", "width", "last", "needed"),
     [
         (gaussian, 2, None, ((1, None), (1, "softplus"))),
         (gaussian, 6, None, ((3, None), (3, "softplus"))),
-        (gaussian, 400, "relu", ((200, None), (200, "softplus"))),
+        (gaussian, 400, "leaky_relu", ((200, None), (200, "softplus"))),
+        (gaussian, 400, "relu", "softplus"),  # of a mean that is 0 for all rows nothing is learned
+        (overlap, 4, "relu", "softplus"),
         (zero_inflated, 2, None, ((1, "sigmoid"), (1, "softplus"))),
         (mixture, 6, None, ((2, None), (2, "softplus"), (2, None))),
         (gaussian, 2, "softplus", None),

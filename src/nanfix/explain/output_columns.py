@@ -120,7 +120,7 @@ def _loosest(head: _Head, strictest: int) -> list[_Piece] | None:
         ]
         pieces = _joined(pieces)
     everywhere = (_whole(head, choice) for choice in range(1, strictest + 1))
-    ways = (pieces, *everywhere)
+    ways = (_alive(head, pieces), pieces, *everywhere)
     return next((way for way in ways if _works(head, way, range(len(way)))), None)
 
 
@@ -185,6 +185,26 @@ def _values(
 
 def _whole(head: _Head, choice: int) -> list[_Piece]:
     return [_Piece(index, 0, part.width, choice) for index, part in enumerate(head.parts)]
+
+
+def _alive(head: _Head, pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Return the pieces, those that would keep an activation that is flat below 0 with the choice
+    of their neighbors: such a column may give 0 for all rows and then has no gradient.
+    """
+    changed = {piece.part: piece.choice for piece in pieces if piece.choice}
+    flat = {i for i, part in enumerate(head.parts) if part.choices and _is_flat(part.choices[0])}
+    return _joined(
+        [
+            replace(piece, choice=changed.get(piece.part, 0))
+            if piece.part in flat and not piece.choice
+            else piece
+            for piece in pieces
+        ]
+    )
+
+
+def _is_flat(function: Callable[[Any], Any]) -> bool:
+    return not np.asarray(function(-np.abs(np.linspace(0.1, SPREAD, 7, dtype="float32")))).any()
 
 
 def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
