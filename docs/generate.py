@@ -33,7 +33,7 @@ Every remedy nanfix can apply. This page is made from the files in `strategies/`
 
 Find the line that looks like your training; `nanfix.diagnose(model, X, y)` finds it for you, with the evidence. `nanfix.fit`
 tries the strategies in the last column, mild ones first and those after "else" only when nothing before them has worked, and
-takes the smallest change with which the training holds and learns.
+takes the smallest change with which the training stays finite and learns.
 
 | what you see | cause | remedy | strategies, mildest first |
 |---|---|---|---|"""  # noqa: E501

@@ -18,7 +18,7 @@ class RewriteStably(Strategy):
 
     So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
     is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
-    formula is told from the graph, where the exponential or the logarithm that failed is part of
+    formula is read off the graph, where the exponential or the logarithm that failed is part of
     one. Does not help where the model runs eagerly, nor where factors may be negative.
 
     Reference: Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and softmax

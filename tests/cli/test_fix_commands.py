@@ -55,7 +55,8 @@ def test_patch_shows_the_diff_and_writes_only_when_it_is_told_to(nanfix, folder,
     ) in diff
     assert errors == (
         "nanfix: not in the patch: fit call 1, halve: it is Keras' own.\n"
-        "nanfix: The script holds the fix only in part then: nanfix run --fix applies all of it.\n"
+        "nanfix: Only a part of the fix is in the script then: nanfix run --fix applies all of "
+        "it.\n"
     )
     assert Path("train.py").read_text() == patchable
     assert nanfix("export", ".", "--format", "patch") == (6, diff, errors)

@@ -204,12 +204,12 @@ def test_a_repair_names_the_lines_and_offers_the_patch(nanfix, repaired, patchab
     lost = rate.target.model_copy(update={"place": nothing_there})
     for errors in (told(*record.source), told(rate, rate.model_copy(update={"target": lost}))):
         assert place in errors and whole not in errors
-        assert "only in part (nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
+        assert "in the script (nanfix patch fix.json --write): use nanfix run --fix.\n" in errors
         assert errors.count("Place in the source") == 1
         assert "not in the patch: fit call 1, halve" in errors
-    holds = PatchRun("holds", "The patched script was run: loss 1, the repair reached 1.")
+    holds = PatchRun("works", "The patched script was run: loss 1, the repair reached 1.")
     assert f"nanfix: {holds.text}\n{whole} script" in told(rate, run=holds)
-    enough = "only in part, which is enough here: nanfix patch fix.json --write\n"
+    enough = "in the script, which is enough here: nanfix patch fix.json --write\n"
     assert enough in told(*record.source, run=holds)
     for source in ([rate], record.source):
         errors = told(*source, run=PatchRun("goes NaN", "It was run, and it still goes NaN."))
@@ -256,6 +256,6 @@ def test_a_run_with_a_known_fix_says_what_the_script_itself_cannot_hold(
     code, _, errors = nanfix("run", "--fix", "fix.json", "train.py")
     assert code == 0 and "Place in the source: train.py:2, learning_rate=0.1 in SGD.\n" in errors
     only_in_part = (
-        "only in part: use nanfix run --fix fix.json.\nnanfix: not in the patch: fit call"
+        "in the script: use nanfix run --fix fix.json.\nnanfix: not in the patch: fit call"
     )
     assert (only_in_part in errors) is partial

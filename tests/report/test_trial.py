@@ -30,10 +30,10 @@ TOLD = {
         ],
         [
             "Tried: 7 candidates of clip-gradients, lower-learning-rate, scale-inputs.",
-            "What came of it: 1 held as a short training, but not as a whole one; 2 finite without "
-            "learning, at best a loss of 0.5 (lower-learning-rate); 2 non-finite, the latest after "
-            "40 steps (clip-gradients + scale-inputs); 1 left no rows; 1 could not be computed "
-            "(out of memory).",
+            "What came of it: 1 worked in a short training, but not in a whole one; 2 finite "
+            "without learning, at best a loss of 0.5 (lower-learning-rate); 2 non-finite, the "
+            "latest after 40 steps (clip-gradients + scale-inputs); 1 left no rows; 1 could not be "
+            "computed (out of memory).",
         ],
     ),
 }

@@ -163,7 +163,7 @@ def test_a_call_in_which_a_carried_fix_does_not_hold_is_repaired_by_itself(inter
     assert [call.outcome for call in first.calls] == [REPAIRED] * 3
     edits = [[edit.strategy for edit in call.record.edits] for call in first.calls]
     assert edits == [[ROWS], [RATE], []] and first.calls[2].record.carried == 1
-    (note,) = (note for note in first.calls[1].record.notes if "did not hold here" in note)
+    (note,) = (note for note in first.calls[1].record.notes if "did not work here" in note)
     assert "began again without it" in note and note in first.calls[1].text
     assert told.said == ["begin", "end"] * 3
 

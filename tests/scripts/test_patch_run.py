@@ -120,7 +120,7 @@ def test_a_patched_script_is_run_as_it_is_where_nanfix_is_not_there(repaired, ca
     seen = "assert open('seen.txt').read()[5:] == \"['--a', 'b c'] train.py no nanfix\\n\"\n"
     run = patch_run(repaired(text=SCRIPT + seen), args=["--a", "b c"])
     assert (run.verdict, run.text) == (
-        "holds",
+        "works",
         "The patched script was run without nanfix: loss 2, the repair reached 2.",
     )
 
@@ -145,7 +145,7 @@ def test_what_a_script_gets_from_its_model_counts(repaired):
     text = SCRIPT + "model.predict([float('inf')])\n"
     run = patch_run(repaired(text=text, used=(Use("predict", "train.py:14", True),)))
     assert run.verdict == "goes NaN" and "its predict at train.py:14 gives NaN or inf" in run.text
-    assert patch_run(repaired(text=text, used=(Use("predict", None, False),))).verdict == "holds"
+    assert patch_run(repaired(text=text, used=(Use("predict", None, False),))).verdict == "works"
 
 
 def test_it_is_said_that_a_patched_script_was_not_run_to_its_end(repaired, monkeypatch):
@@ -168,14 +168,14 @@ def ended(*losses, finite=True):
 @pytest.mark.parametrize(
     ("reached", "repaired", "before", "verdict"),
     [
-        ((9.0, 1.04), 1.0, 1.0, "holds"),  # within 5 % of it,
-        ((9.0, 1.15), 1.0, 1.0, "holds"),  # or 2 % of what it has gained,
-        ((9.0, 1.7), 1.0, 1.7, "holds"),  # or what two runs of the repair differ by,
+        ((9.0, 1.04), 1.0, 1.0, "works"),  # within 5 % of it,
+        ((9.0, 1.15), 1.0, 1.0, "works"),  # or 2 % of what it has gained,
+        ((9.0, 1.7), 1.0, 1.7, "works"),  # or what two runs of the repair differ by,
         ((9.0, 5.0), 1.0, 5.0, "falls behind"),  # unless that is all that it has learned
         ((9.0, 1.7), 1.0, 1.0, "falls behind"),
-        ((9.0, 0.2), 1.0, 1.0, "holds"),
+        ((9.0, 0.2), 1.0, 1.0, "works"),
         ((9.0, float("nan")), 1.0, 1.0, "goes NaN"),
-        ((9.0, "[1. 2.]"), 1.0, 1.0, "holds"),  # no figure at all
+        ((9.0, "[1. 2.]"), 1.0, 1.0, "works"),  # no figure at all
     ],
 )
 def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, verdict):
@@ -188,7 +188,7 @@ def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, 
     if verdict == "falls behind":
         words = f"it falls behind the repair: loss {reached[-1]:.4g}, the repair reached 1."
         assert run.text == f"The patched script was run without nanfix, and {words}"
-    assert replace(result, patch_run=run).code == (0 if verdict == "holds" else 6)
+    assert replace(result, patch_run=run).code == (0 if verdict == "works" else 6)
 
 
 WEIGHTS = [
@@ -208,7 +208,7 @@ def test_a_loss_that_the_patch_weighs_is_compared_in_the_units_of_the_repair(wei
     call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "4.0"}, record)
     result = ScriptResult(0, (call,))
     holds = judged(result, result, 0, ended(9.0 / divided, 4.0 / divided))
-    assert holds.verdict == "holds" and "loss 4, the repair reached 4." in holds.text
+    assert holds.verdict == "works" and "loss 4, the repair reached 4." in holds.text
     assert ("weighs the loss by a constant" in holds.text) == bool(weights)
     behind = judged(result, result, 0, ended(90.0 / divided, 40.0 / divided))
     assert behind.verdict == "falls behind" and "loss 40, the repair reached 4." in behind.text

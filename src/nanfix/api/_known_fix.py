@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
 
 NOT_HELD = (
-    "The fix of an earlier training did not hold here ({what}), so this one began again without it."
+    "The fix of an earlier training did not work here ({what}), so this one began again without it."
 )
 
 

@@ -55,7 +55,7 @@ def fit(  # noqa: PLR0913  # long: most of it explains the arguments
 
     A run that stays finite comes out bit for bit as Keras would have made it. Otherwise the run is
     rolled back to a verified snapshot, its cause found by replaying the failing steps, fixes are
-    searched from mild to strong, and the epochs completed with the smallest one that holds and
+    searched from mild to strong, and the epochs completed with the smallest one that works and
     learns. Where none does, the history and the callbacks get every epoch that Keras would have
     given, NaN from the failure on. What the user's own code raises passes unchanged; a fault of
     nanfix's own is a line of the report.

@@ -51,7 +51,7 @@ class Plan:
         return "\n".join(
             [
                 str(self.diagnosis),
-                "Would be tried, in this order, until one holds and learns:",
+                "Would be tried, in this order, until one works and learns:",
                 *numbered,
             ]
         )

@@ -1,4 +1,4 @@
-"""The logarithm of exponentials, and of functions made of them, told from the graph and computed
+"""The logarithm of exponentials, and of functions made of them, read off the graph and computed
 without them.
 
 log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(exp(a) - exp(b)) is

@@ -67,7 +67,7 @@ def export(
     elif not quiet:
         console().print(f"Written to {out}.", markup=False)
     if made is not None:
-        _tell_missing(made, quiet or as_json)
+        _print_missing(made, quiet or as_json)
         raise typer.Exit(_code(made))
 
 
@@ -80,8 +80,8 @@ def patch(
     """Write a fix into the script itself: the diff to standard output, or with --write
     into the files.
 
-    Start it in the folder where `nanfix repair` was started. What of the fix has no
-    place in the script is told.
+    Start it in the folder where `nanfix repair` was started. It prints what of the fix
+    has no place in the script.
     """
     from nanfix.patch.patch import apply_patch
 
@@ -101,18 +101,18 @@ def patch(
             typer.echo(
                 f"nanfix: {file} has this fix already; the old file is kept as {copy}.", err=True
             )
-    _tell_missing(made, quiet)
+    _print_missing(made, quiet)
     raise typer.Exit(code)
 
 
-def _tell_missing(made: "Patch", quiet: bool) -> None:
-    """Say what of a fix has no place in the script; it is always told where nothing has."""
+def _print_missing(made: "Patch", quiet: bool) -> None:
+    """Say what of a fix has no place in the script; always where nothing has one."""
     if not quiet:
         for left_over in made.left_over:
             typer.echo(f"nanfix: not in the patch: {left_over}.", err=True)
     code = _code(made)
     if code == ExitCode.PARTIAL and not quiet:
-        words = "The script holds the fix only in part then: nanfix run --fix applies all of it."
+        words = "Only a part of the fix is in the script then: nanfix run --fix applies all of it."
         typer.echo(f"nanfix: {words}", err=True)
     elif code == ExitCode.USAGE_ERROR:
         typer.echo("nanfix: nothing of the fix has a place in the script.", err=True)

@@ -13,7 +13,7 @@ import typer
 
 from nanfix.cli import _options as options
 from nanfix.cli._refusals import check_new, check_subject, names, program
-from nanfix.cli._words import announce, tell, tell_explained, tell_missing, tell_written
+from nanfix.cli._words import announce, print_explained, print_missing, print_result, print_written
 from nanfix.model.quiet import load_tensorflow
 from nanfix.records.errors import InputError
 from nanfix.search.workers.pool import Workers
@@ -115,11 +115,11 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
             plan(**search) if dry_run else mend(**search, out=out, run_dir=run_dir, workers=pool)
         )
     if dry_run:
-        tell_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
+        print_explained("repair", replace(result, notes=(*result.notes, DRY_RUN)), as_json, quiet)
     else:
-        tell("repair", result, as_json, quiet)
+        print_result("repair", result, as_json, quiet)
         if result.written and not quiet and not as_json:
-            tell_written(
+            print_written(
                 result, shlex.join([*(["-m"] if module else []), str(script), *(args or [])])
             )
     raise typer.Exit(result.code)
@@ -160,7 +160,7 @@ def diagnose(  # noqa: PLR0913
 
             announce(quiet)
             result = diagnose_script(program(script, module), args or [], trace=not no_trace)
-    tell_explained("diagnose", result, as_json, quiet)
+    print_explained("diagnose", result, as_json, quiet)
     raise typer.Exit(result.code)
 
 
@@ -177,9 +177,9 @@ def run(
 
     with _standard_output_kept(as_json):
         result = run_script_with_fix(program(script, module), args or [], fix)
-    tell("run", result, as_json, quiet)
+    print_result("run", result, as_json, quiet)
     if not quiet and not as_json:
-        tell_missing(result, fix)
+        print_missing(result, fix)
     raise typer.Exit(result.code)
 
 

@@ -42,7 +42,7 @@ def console() -> "Console":
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+def print_result(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
     """Say how a script or a training ended, as a document, in words, or not at all."""
     if as_json:
         typer.echo(json_documents.to_text(json_documents.of_result(command, result)))
@@ -50,7 +50,7 @@ def tell(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> No
         _show(result, console())
 
 
-def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
+def print_explained(command: str, result: "ScriptResult", as_json: bool, quiet: bool) -> None:
     """Write explanations, which were asked for, to standard output, and remarks on
     standard error.
     """
@@ -60,19 +60,19 @@ def tell_explained(command: str, result: "ScriptResult", as_json: bool, quiet: b
             for line in call.text.splitlines():
                 typer.echo(f"  {line}")
         result = replace(result, calls=())
-    tell(command, result, as_json, quiet)
+    print_result(command, result, as_json, quiet)
 
 
-def tell_missing(result: "ScriptResult", fix: Path) -> None:
+def print_missing(result: "ScriptResult", fix: Path) -> None:
     """Say after a run with a known fix what of it has no place in the script."""
     made = result.patch
     if made is not None and made.is_partial:
-        words = f"The script itself can hold this fix only in part: use nanfix run --fix {fix}."
+        words = f"Only a part of this fix can stand in the script: use nanfix run --fix {fix}."
         console().print(words, markup=False)
-        _tell_left_over(made)
+        _print_left_over(made)
 
 
-def tell_written(result: "ScriptResult", script: str) -> None:
+def print_written(result: "ScriptResult", script: str) -> None:
     words = f"Fix written to {result.written}. Use it: nanfix run --fix {result.written} {script}"
     if result.model is not None:
         words = f"Repaired model written to {result.model}, the fix to {result.written}."
@@ -83,7 +83,7 @@ def tell_written(result: "ScriptResult", script: str) -> None:
 
 def _show(result: "ScriptResult", screen: "Console") -> None:
     """Print, for each fit call, what was seen, what was changed and whether it is proved; calls in
-    a row of which the same is to be said are told as one.
+    a row of which the same is to be said are shown as one.
     """
     places = _places(result)
     for _, found in groupby(result.calls, lambda call: _alike(call, places)):
@@ -104,8 +104,8 @@ def _show(result: "ScriptResult", screen: "Console") -> None:
 
 
 def _alike(call: "CallResult", places: "Places") -> tuple[str, list[str]]:
-    """Return what is the same of calls that are told as one: all of it, or that they have diverged,
-    each by other figures.
+    """Return what is the same of calls that are shown as one: all of it, or that they have
+    diverged, each by other figures.
     """
     ending, details = _ending_and_details(call, places)
     return ending, [] if call.outcome is not None and call.outcome.name == "DIVERGED" else details
@@ -130,7 +130,7 @@ def _details(call: "CallResult", places: "Places") -> list[str]:
         f"Place in the source: {change.where}, {change}." for change in places.get(call.call, ())
     ]
     if call.proof is not None:
-        # Those that trained with the fix of another call are told as one.
+        # Those that trained with the fix of another call are shown as one.
         carried = call.record is not None and call.record.carried is not None
         last = ", ".join(
             f"{name} {number:.4g}"
@@ -153,13 +153,13 @@ def _offer_patch(made: "Patch", run: "PatchRun | None", fix: Path) -> None:
     if made.after:
         words = _how_to_write(made, run, f"nanfix patch {fix} --write")
         console().print(words, markup=False)
-    _tell_left_over(made)
+    _print_left_over(made)
 
 
 def _how_to_write(made: "Patch", run: "PatchRun | None", write: str) -> str:
     """Say by which command a fix is written into the script, and whether that is enough."""
-    part = "The script itself can hold this fix only in part"
-    if made.is_partial and run is not None and run.verdict == "holds":
+    part = "Only a part of this fix can stand in the script"
+    if made.is_partial and run is not None and run.verdict == "works":
         return f"{part}, which is enough here: {write}"
     if made.is_partial:
         return f"{part} ({write}): use nanfix run --fix."
@@ -168,7 +168,7 @@ def _how_to_write(made: "Patch", run: "PatchRun | None", write: str) -> str:
     return f"Or change the script itself: {write}"
 
 
-def _tell_left_over(made: "Patch") -> None:
+def _print_left_over(made: "Patch") -> None:
     for left_over in made.left_over:
         console().print(f"nanfix: not in the patch: {left_over}.", markup=False)
 

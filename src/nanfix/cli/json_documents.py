@@ -1,5 +1,5 @@
 """The JSON documents that the command line writes with --json; docs/command-line.md
-tells their keys.
+names their keys.
 """
 
 import json

@@ -232,5 +232,5 @@ def _unbounded(run: Run, tried: Counterfactuals) -> Iterator[Finding]:
         )
         guess = 0.55 if linear else 0.4
         found = _settled(tried, Cause.UNSTABLE_ACTIVATION, evidence, guess, SURE)
-        # Most networks have such layers: told where another activation was tried and cured.
+        # Most networks have such layers: shown where another activation was tried and cured.
         yield found if found.weight >= SURE else replace(found, refuted=True)

@@ -154,7 +154,7 @@ def _sample(
     """
     x, y = drawn
     inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
-    # Of targets that are ragged or sparse no number is told.
+    # Of targets that are ragged or sparse no number is shown.
     if not all(map(is_dense, tree.flatten(y))):
         targets = tuple(np.zeros((len(array), 0), bool) for array in targets)
     names = input_names(model, x)

@@ -14,7 +14,7 @@ class FailedRun:
     """What is known of a run that failed: verified snapshots, oldest first, what each epoch came
     to, and its length in steps.
 
-    `set_at` tells when callbacks have set numbers of the model, such as a temperature;
+    `set_at` says when callbacks have set numbers of the model, such as a temperature;
     `validation` are the data to judge on, `training_rows` some of those that are trained on.
     """
 

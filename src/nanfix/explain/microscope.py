@@ -72,8 +72,8 @@ def observe(
 
     Changes the state of the model.
     """
-    told = batch if has_stock_step(model) else None  # a step of the user's own may know no target
-    microscope, given, error = _Microscope(), GivenOperands(told), None
+    known = batch if has_stock_step(model) else None  # a step of the user's own may take no target
+    microscope, given, error = _Microscope(), GivenOperands(known), None
     norms: list[float] = []
 
     def listen(optimizer: keras.optimizers.Optimizer, gradients: Gradients) -> None:

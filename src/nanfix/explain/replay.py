@@ -35,7 +35,7 @@ REPLAY_SECONDS = 10.0  # after which no other replay begins
 class Replay:
     """What replaying a recording showed.
 
-    `onset` is None when all `replays` stayed finite. `again` tells, of a failing step in which no
+    `onset` is None when all `replays` stayed finite. `again` says, of a failing step in which no
     operation left its domain, how often it failed when it was run again, and how often it was run.
     A training that `strays` took another course than the recorded one: its loss is not finite where
     that was finite. `last_epoch` is the state at the end of the last whole epoch before the failing

@@ -86,25 +86,26 @@ def play(
         for slot in trained_slots(model)
     }
 
-    def told(weights: Iterable[Any]) -> Losses:
-        return list(_told(model, step, now, [(v, was[id(v)]) for v in weights], batches))
+    def losses_without(weights: Iterable[Any]) -> Losses:
+        return list(_losses_without(model, step, now, [(v, was[id(v)]) for v in weights], batches))
 
     try:
         with preserved_randomness():
             each = [
-                Player(name, *_distance(weights, was), told(weights))
+                Player(name, *_distance(weights, was), losses_without(weights))
                 for name, weights in trained.items()
             ]
             everything = [weight for weights in trained.values() for weight in weights]
-            untrained = told(everything) if len(each) > 1 else each[0].idle if each else []
+            idle = each[0].idle if each else []
+            untrained = losses_without(everything) if len(each) > 1 else idle
             restore(now)
             lifeless = _lifeless(model, batches[0]) if looked_at else ()
-            return Played(told(()), untrained, each, lifeless)
+            return Played(losses_without(()), untrained, each, lifeless)
     finally:
         restore(now)
 
 
-def _told(
+def _losses_without(
     model: "keras.Model",
     step: RecordingStep,
     now: Snapshot,

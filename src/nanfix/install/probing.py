@@ -199,7 +199,7 @@ class Prober:
             self._traced_for[self._model.test_function] = ranks
         figures = {name: float(figure) for name, figure in logs.items()}
         known = named_loss(figures) is not None
-        # The sum of what players lose tells nothing.
+        # The sum of what players lose says nothing.
         self.judges = known and ("loss" in figures or players(self._model) <= 1)
         return figures
 

@@ -59,7 +59,7 @@ class Sites:
 
     `outer` are the layers whose activation gives the outputs, None for an output that something
     else gives; None where no output was seen. `columns` are, for each output, the layers that give
-    its columns, each with their number; none where that cannot be told.
+    its columns, each with their number; none where that is not known.
     """
 
     inputs: Mapping[str, Site]

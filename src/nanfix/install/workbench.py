@@ -48,7 +48,7 @@ class Workbench:
 
     @property
     def judges(self) -> bool:
-        """Whether the validation loss of a model can be told; else it is known by its
+        """Whether the validation loss of a model is known; else it is known by its
         training alone.
         """
         return self._prober.judges

@@ -43,8 +43,8 @@ def walk(model: "keras.Model") -> Iterator[tuple[str, Member]]:
 
 
 def described(layer: "keras.Operation") -> list[Any]:
-    """Return what tells a layer from another at the same address: its class and the shapes of its
-    weights, none if unbuilt.
+    """Return what distinguishes a layer from another at the same address: its class and the
+    shapes of its weights, none if unbuilt.
     """
     return [type(layer).__name__, [list(weight.shape) for weight in getattr(layer, "weights", [])]]
 

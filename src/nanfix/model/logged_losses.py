@@ -11,7 +11,7 @@ def loss_of(logs: Any) -> float | None:
     """Return the loss in Keras' logs: what is called loss, else the sum of what has loss in its
     name, as a GAN has several.
 
-    Of a training step that tells a single number, it is that. None where nothing tells which number
+    Of a training step that logs a single number, it is that. None where nothing says which number
     is the loss: an inf among others, as a signal-to-noise ratio may be, is no failure.
     """
     known = losses_of(logs)

@@ -55,7 +55,7 @@ def _fitting_start(layer: keras.Layer, name: str) -> tuple[float, float]:
 
 def _drawn(layer: keras.Layer, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return what a layer draws for a weight, or Keras' default for its shape where that is not
-    finite or cannot be told.
+    finite or not known.
     """
     stem = name.removesuffix("kernel").rstrip("_")
     names = (f"{name}_initializer", f"{stem}_initializer", f"{stem}s_initializer")

@@ -37,7 +37,7 @@ def statistics(layer: keras.layers.Normalization) -> tuple[np.ndarray, np.ndarra
 
 def fed_by(model: keras.Model, layer: keras.Layer) -> str | None:
     """Return the name of the input of the model that goes straight into the layer; None
-    where that cannot be told.
+    where that is not known.
     """
     try:
         given = layer.input

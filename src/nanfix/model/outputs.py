@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Output:
     """One output of a model: the name under which Keras logs its loss, that loss, the shape without
-    rows, the activation that it comes from, if that can be told, and the address of the layer that
+    rows, the activation that it comes from, if that is known, and the address of the layer that
     gives it, None for another operation.
     """
 
@@ -32,7 +32,7 @@ class Output:
 
 
 def outputs_of(run: Run) -> Iterator[Output]:
-    """Yield the outputs of a model in their order; nothing where losses cannot be told apart."""
+    """Yield the outputs of a model in their order; nothing where losses cannot be kept apart."""
     shapes, model = getattr(run.model, "output_shape", None), run.model
     if isinstance(shapes, tuple) and all(isinstance(size, int | None) for size in shapes):
         if None not in shapes[1:] and not isinstance(run.user_loss, dict | list | tuple):

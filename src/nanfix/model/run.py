@@ -126,7 +126,7 @@ class Run:
         outputs: for each output the address of the layer that gives it, None for one that another
             operation gives; None where that was not seen.
         columns: for each output which layers give its columns, by address, and how many each, None
-            for those that another operation gives; none where that cannot be told.
+            for those that another operation gives; none where that is not known.
         ends: the names of the outputs, behind which something can be computed; none where nothing
             can.
     """

@@ -54,7 +54,7 @@ class Drawn:
 
 
 class Listener(Protocol):
-    """What is told of the executions of a step."""
+    """What listens to the executions of a step."""
 
     def before_execution(self, iterator: Iterator[Any]) -> None: ...
 
@@ -72,7 +72,7 @@ class Row:
 
 
 class RecordingStep:
-    """A `model.train_function` that tells `listener` of every execution and of the
+    """A `model.train_function` that informs `listener` of every execution and of the
     batches drawn in it.
 
     The compiled step is Keras' own (`train_step` under the model's strategy, with its

@@ -11,9 +11,9 @@ def together(changes: Iterable[SourceChange]) -> list[SourceChange]:
     """Return each change of the source once, as what it changes in all fit calls that want it."""
     found: dict[str, SourceChange] = {}
     for change in changes:
-        told = described(change)
-        before = found.get(told)
-        found[told] = change if before is None else _counted_with(before, change)
+        words = described(change)
+        before = found.get(words)
+        found[words] = change if before is None else _counted_with(before, change)
     return list(found.values())
 
 

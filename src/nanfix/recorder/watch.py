@@ -35,7 +35,7 @@ class Watching:
 
     `writes` is False for a training that is only there to fail again, since a later one has written
     its files already. With `stop_diverged` a training that has diverged is left like one that
-    turned non-finite, but at its end, as it may recover. `earlier` tells how many lines of a
+    turned non-finite, but at its end, as it may recover. `earlier` says how many lines of a
     CSVLogger's file, by its name, are of trainings before this one. `net` keeps what nanfix itself
     fails of.
     """

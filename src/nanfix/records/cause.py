@@ -319,5 +319,5 @@ class Cause(Enum):
 
     @property
     def page(self) -> str:
-        """Where the documentation tells more: the strategies for it, mildest first."""
+        """Where the documentation says more: the strategies for it, mildest first."""
         return f"docs/strategies.md#{self.value}"

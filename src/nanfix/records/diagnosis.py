@@ -90,7 +90,7 @@ class Finding:
     """One possible cause, how strongly the evidence speaks for it (0 to 1), and that
     evidence in words.
 
-    A cause that is `refuted` for this failure is not told; it may show when another has
+    A cause that is `refuted` for this failure is not shown; it may show when another has
     been treated.
     """
 
@@ -109,7 +109,7 @@ class Diagnosis:
     those of the last finite step (None when there was none), the rate about that of the failing one
     where callbacks set it, `earlier_rate` that of the step before the failing one, `first_step` how
     large the first step was as a share of the weights, `batch_rows` the number of rows in the batch
-    that failed. `trend` tells how the loss went before, `tried` what the failing step came to with
+    that failed. `trend` says how the loss went before, `tried` what the failing step came to with
     something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can
     exist, or None. `missing` names evidence that could not be had. `origins` are the statements of
     the user's that made data non-finite, as far as they are known.
@@ -184,7 +184,7 @@ class Diagnosis:
             lines.append(f"Before: {self.trend}.")
         if self.tried:
             lines.append(f"Tried otherwise: {self.tried}.")
-        # The same evidence in other words is not told again.
+        # The same evidence in other words is not repeated.
         possible = [
             finding
             for number, finding in enumerate(self.findings)

@@ -41,7 +41,7 @@ class Fix:
 
     `layers` are class and weight shapes of the layers, by address, of the model it was found for,
     as `run_dir.fingerprint` describes them; None where that is not known. One that is `carried`
-    over from another training is given up where it does not hold, and searched for anew.
+    over from another training is given up where it does not work, and searched for anew.
     """
 
     edits: tuple[Edit, ...] = ()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to rea
 
 
 class Outcome(Enum):
-    """How a run ended. The value tells the user what it means and what to do next."""
+    """How a run ended. The value says to the user what it means and what to do next."""
 
     HEALTHY = "Training stayed finite; nothing was changed."
     REPAIRED = "The run failed and was repaired; the fix lists every change."

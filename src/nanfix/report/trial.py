@@ -68,7 +68,7 @@ def _names(trial: TrialRecord) -> str:
 
 # By verdict, what is said of the trials that came to it.
 CAME_TO: dict[str, Callable[[Sequence[TrialRecord]], str]] = {
-    "works": lambda _: "held as a short training, but not as a whole one",
+    "works": lambda _: "worked in a short training, but not in a whole one",
     "not learning": _not_learning,
     "non-finite": _nonfinite,
     "no rows left": lambda _: "left no rows",

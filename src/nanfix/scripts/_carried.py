@@ -213,7 +213,7 @@ def _place(way: Way) -> Span | None:
 
 
 def _kind(fingerprint: Mapping[str, Any]) -> str:
-    """Return what tells models of other layers or settings from this one."""
+    """Return what distinguishes models of other layers or settings from this one."""
     identity = [fingerprint.get(name) for name in ("model", "compiled")]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -38,7 +38,7 @@ NOT_RUN = "The patched script was not run, so it is not known whether the patch 
 LEFT_OUT = f"{NOT_RUN} (--no-check-patch, or --no-prove)."
 LOSSES = ("val_loss", "loss")  # the first that is there is compared
 WEIGHED = " The patch weighs the loss by a constant, which is left out here."
-SHOWN = 3  # fit calls of which the figures are told
+SHOWN = 3  # fit calls of which the figures are shown
 
 
 def with_patch(result: ScriptResult) -> ScriptResult:
@@ -166,7 +166,7 @@ def judged(
     if behind:
         words = f"it falls behind the repair: {_words(behind)}"
         return PatchRun("falls behind", f"{RAN}, and {words}.{weighed}", figures)
-    return PatchRun("holds", f"{RAN}: {_words(own) or 'it stays finite'}.{weighed}", figures)
+    return PatchRun("works", f"{RAN}: {_words(own) or 'it stays finite'}.{weighed}", figures)
 
 
 def _times(call: CallResult) -> float:
@@ -256,8 +256,8 @@ def _worse_use(repaired: Use, patched: Use) -> str | None:
 def _ending(raised: Event | None, code: int) -> str:
     if raised is None:
         return f"exit code {code}"
-    told = f"{raised['error']}: {raised['text']}" if raised["text"] else raised["error"]
-    return f"{told} at {raised['place']} ({raised['line']})" if "place" in raised else told
+    words = f"{raised['error']}: {raised['text']}" if raised["text"] else raised["error"]
+    return f"{words} at {raised['place']} ({raised['line']})" if "place" in raised else words
 
 
 def _words(figures: Sequence[Figure]) -> str:

@@ -114,8 +114,8 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
 
 def uses(events: Sequence[Event]) -> tuple[Use, ...]:
     """Return how the script used its models, in this order."""
-    told = (event for event in events if event["kind"] == "used")
-    return tuple(Use(each["method"], each["place"], each["finite"]) for each in told)
+    used = (event for event in events if event["kind"] == "used")
+    return tuple(Use(each["method"], each["place"], each["finite"]) for each in used)
 
 
 def _counts(events: Sequence[Event]) -> dict[tuple[Span, str], int]:

@@ -23,9 +23,9 @@ def is_finite(model: "keras.Model", history: Mapping[str, list[float]]) -> bool:
 
 
 def watch_use(
-    keras: ModuleType, told: Callable[[str, str | None, bool], None], apart: Callable[[], bool]
+    keras: ModuleType, note: Callable[[str, str | None, bool], None], apart: Callable[[], bool]
 ) -> None:
-    """Have `evaluate` and `predict` told when the script calls them: by which name, from which line
+    """Have `evaluate` and `predict` note when the script calls them: by which name, from which line
     of the user's, and whether the result is finite.
 
     Args:
@@ -34,14 +34,14 @@ def watch_use(
     inside: list[str] = []
     for method in METHODS:
         setattr(
-            keras.Model, method, _told(method, getattr(keras.Model, method), told, apart, inside)
+            keras.Model, method, _noted(method, getattr(keras.Model, method), note, apart, inside)
         )
 
 
-def _told(
+def _noted(
     method: str,
     original: Callable[..., Any],
-    told: Callable[[str, str | None, bool], None],
+    note: Callable[[str, str | None, bool], None],
     apart: Callable[[], bool],
     inside: list[str],
 ) -> Callable[..., Any]:
@@ -54,7 +54,7 @@ def _told(
             result = original(model, *args, **kwargs)
         finally:
             inside.pop()
-        told(method, user_line(sys._getframe(1)), _all_finite(_parts(result)))
+        note(method, user_line(sys._getframe(1)), _all_finite(_parts(result)))
         return result
 
     return used

@@ -43,7 +43,7 @@ SECOND_RUN = (
     "thrown away."
 )
 SECOND_RUN_ENDED = "---- End of the second run."
-NOT_RUN_AGAIN = "The script was not run again with the fix, to see that it holds (--no-prove)."
+NOT_RUN_AGAIN = "The script was not run again with the fix, to see that it works (--no-prove)."
 
 
 def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
@@ -69,7 +69,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     TensorBoard stay those of the first.
 
     Args:
-        out: the fix.json to write when every fix held in the second run; also written
+        out: the fix.json to write when every fix worked in the second run; also written
             into `run_dir`.
         budget: arguments of `nanfix.Budget`.
         run_dir: folder for the search of each call, in "call-0", "call-1", ...; an interrupted

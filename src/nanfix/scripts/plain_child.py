@@ -91,7 +91,7 @@ class PlainFit:
             return history
 
         watch_fit(keras, fit, self._apart)
-        watch_use(keras, self._told, self._apart)
+        watch_use(keras, self._noted, self._apart)
 
     def emit(self, **event: Any) -> None:
         with self._events.open("a", encoding="utf-8") as file:
@@ -102,7 +102,7 @@ class PlainFit:
         self.emit(kind="obstacle", text=reason)
         os._exit(1)
 
-    def _told(self, method: str, place: str | None, finite: bool) -> None:
+    def _noted(self, method: str, place: str | None, finite: bool) -> None:
         self.emit(kind="used", method=method, place=place, finite=finite)
 
 
@@ -118,18 +118,18 @@ def failure(error: BaseException) -> dict[str, str]:
     lines = str(error).strip().splitlines() or [""]
     # TensorFlow begins with a traceback of its own, "in user code:".
     text = (lines[-1] if lines[0].endswith(":") else lines[0]).strip()
-    told = {"error": type(error).__name__, "text": text}
+    raised = {"error": type(error).__name__, "text": text}
     places = [(each.filename, each.lineno) for each in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename or "", error.lineno))
-        told["text"] = error.msg or told["text"]
+        raised["text"] = error.msg or raised["text"]
     file, line = next((each for each in reversed(places) if is_users(each[0])), ("", None))
     if line is not None:
-        told |= {
+        raised |= {
             "place": f"{Path(file).name}:{line}",
             "line": linecache.getline(file, line).strip(),
         }
-    return told
+    return raised
 
 
 def _folder(path: str) -> Path:

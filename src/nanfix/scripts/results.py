@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nanfix.patch.patch import Patch
 
 Proof = Literal["works", "fails"]
-Verdict = Literal["holds", "falls behind", "goes NaN", "fails", "not run"]
+Verdict = Literal["works", "falls behind", "goes NaN", "fails", "not run"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PatchRun:
 
     @property
     def is_bad(self) -> bool:
-        return self.verdict not in ("holds", "not run")
+        return self.verdict not in ("works", "not run")
 
 
 @dataclass(frozen=True)

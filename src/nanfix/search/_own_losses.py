@@ -26,7 +26,7 @@ BY_ITSELF = (
 )
 
 NOT_KNOWN = (
-    "whether it learns is not known, since the training step tells no loss that could be compared "
+    "whether it learns is not known, since the training step logs no loss that could be compared "
     "with that of before training"
 )
 STILL_UNSCALED = (
@@ -103,11 +103,12 @@ def has_grown(played: Played) -> str | None:
 
 def _not_fallen(played: Played) -> str | None:
     before, now = (
-        [{TOGETHER: sum(each.values())} for each in told] for told in (played.untrained, played.now)
+        [{TOGETHER: sum(each.values())} for each in losses]
+        for losses in (played.untrained, played.now)
     )
     if _gained(before, now, TOGETHER):
         return None
-    first, last = (np.mean(_of(told, TOGETHER)) for told in (before, now))
+    first, last = (np.mean(_of(losses, TOGETHER)) for losses in (before, now))
     return f"the loss of its own step has not fallen beyond noise ({first:.4g} to {last:.4g})"
 
 
@@ -122,9 +123,9 @@ def _gained(before: Sequence[dict[str, float]], now: Sequence[dict[str, float]],
     return bool(np.mean(gains) > max(least, STANDARD_ERRORS * noise))
 
 
-def _names(told: Sequence[dict[str, float]]) -> list[str]:
-    return [name for name in (told[0] if told else ()) if all(name in each for each in told)]
+def _names(losses: Sequence[dict[str, float]]) -> list[str]:
+    return [name for name in (losses[0] if losses else ()) if all(name in each for each in losses)]
 
 
-def _of(told: Sequence[dict[str, float]], name: str) -> np.ndarray:
-    return np.asarray([each.get(name, math.nan) for each in told])
+def _of(losses: Sequence[dict[str, float]], name: str) -> np.ndarray:
+    return np.asarray([each.get(name, math.nan) for each in losses])

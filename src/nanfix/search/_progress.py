@@ -19,15 +19,15 @@ STYLES = {"works": "green", "non-finite": "red", "not learning": "yellow"}
 NEWEST = 12  # finished trials are shown, so that the running ones stay in sight
 PER_SECOND = 4  # how often the seconds of a running trial are drawn anew
 EVERY = 15.0  # seconds until the first line; the next ones come twice as late each,
-LONG = 60.0  # but after so many seconds at most. Who wants quiet is told of a search so long, too.
+LONG = 60.0  # but after so many seconds at most. Who wants quiet sees so long a search, too.
 
 
 class Progress:
-    """What a search has tried and is trying, told from entering it until leaving it, as often as it
-    is entered.
+    """What a search has tried and is trying, shown from entering it until leaving it, as often as
+    it is entered.
 
     On a terminal it is a live table of trials on standard error. Elsewhere it is a line in the log
-    now and then; so it is with `shown` false, where only a long search is told by a warning.
+    now and then; so it is with `shown` false, where a warning shows only a long search.
     """
 
     def __init__(self, *, shown: bool, console: Console | None = None):
@@ -71,7 +71,7 @@ class Progress:
         self._running[trial] = words(fix.edits), time.perf_counter()
 
     def proving(self, fix: Fix) -> None:
-        """Show a proof, which runs other trials than those that are told of."""
+        """Show a proof, which runs other trials than those that are shown."""
         self._running["proof"] = f"proof of {words(fix.edits)}", time.perf_counter()
 
     def ended(self, trial: str, record: TrialRecord | None) -> None:

@@ -82,7 +82,7 @@ class Shortcomings:
         loss, figures = self._bench.validation()
         if not self._bench.judges:
             losses = after.recorder.recording(steps=False).losses
-            loss = losses[-1] if losses else 0.0  # no step tells a loss
+            loss = losses[-1] if losses else 0.0  # no step logs a loss
         return loss, figures
 
     def _lacking(

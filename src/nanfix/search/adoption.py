@@ -42,13 +42,13 @@ BETTER_BEFORE = (
 )
 
 UNPROVED = (
-    "Not proved: it holds in this training, but not with another seed or over more steps; nothing "
+    "Not proved: it works in this training, but not with another seed or over more steps; nothing "
     "else did better."
 )
 
 
 class Adoption:
-    """Trains the user's epochs with fixes, one after the other, until one holds and learns.
+    """Trains the user's epochs with fixes, one after the other, until one works and learns.
 
     Args:
         notes: the notes of the repair, to which these trainings add theirs.
@@ -220,7 +220,7 @@ class Adoption:
         """Train the user's epochs with `plan`, which `fix` makes, the recorder on; return where
         that began, and what was seen.
 
-        A durable run that was killed in this very training goes on with it. `then` tells the user
+        A durable run that was killed in this very training goes on with it. `then` says to the user
         what follows the rollback.
         """
         run, start = self._run, beginning(self._run.failed, self._judge.baselines, plan)

@@ -32,7 +32,7 @@ SETTLED = 2  # fixes that did not learn are trained with at most, to find one th
 
 
 class Repair:
-    """The repair of one run, in rounds: what was tried, and what the user is to be told of it."""
+    """The repair of one run, in rounds: what was tried, and what the report says of it."""
 
     def __init__(self, run: Incident, workers: Workers):
         self._run = run

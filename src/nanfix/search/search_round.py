@@ -30,7 +30,7 @@ SOON = 1e-3  # seconds of a budget that is all but spent
 ADOPTIONS = 4  # fixes trained in full before the search counts as exhausted
 PROOFS = 8  # fixes that are proved at most
 NO_TIME = (
-    "Not proved: the seconds of the budget were spent; it held in its trial and in this training."
+    "Not proved: the seconds of the budget were spent; it worked in its trial and in this training."
 )
 
 
