@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -18,8 +17,6 @@ from nanfix.model.logged_losses import loss_of
 from nanfix.model.snapshot import (
     Snapshot,
     nonfinite_variables,
-    restore,
-    state_variables,
     take,
     take_as_it_is,
 )
@@ -28,6 +25,7 @@ from nanfix.recorder._batches import RecordedBatches
 from nanfix.recorder._beginning import Beginning
 from nanfix.recorder._divergence import Divergence
 from nanfix.recorder._hooks import under_the_net
+from nanfix.recorder._killed_run import KilledRun, history_of
 from nanfix.recorder._losses import LossSeries, sum_is_finite
 from nanfix.recorder._retention import Shelf
 from nanfix.recorder._timing import RecorderTiming
@@ -40,7 +38,7 @@ from nanfix.recorder.recording import (
     refused_label,
     refuses_label,
 )
-from nanfix.recorder.snapshot_files import Saved, SnapshotStore, joined
+from nanfix.recorder.snapshot_files import Saved, SnapshotStore
 from nanfix.records.diagnosis import Onset
 
 # Of the memory that is free when the run begins: a tenth is not missed, and is many
@@ -89,7 +87,8 @@ class FlightRecorder(keras.callbacks.Callback):
         self.total_steps = 0
         self._net = net or Net()
         self._callbacks = tuple(callbacks)
-        self._store, self._resume = store, resume
+        self._store = store
+        self._resume = None if resume is None else KilledRun(*resume)
         # Half of the memory is for snapshots, half for batches.
         self._shelf = Shelf(self.memory_bytes // 2, store, durable)
         self._batches = RecordedBatches(self._callbacks)
@@ -251,12 +250,8 @@ class FlightRecorder(keras.callbacks.Callback):
 
     def _begin(self) -> None:
         if self._resume is not None:
-            variables = state_variables(self.model)
-            initial, newest = (saved.bound(variables, self._callbacks) for saved in self._resume)
-            self._shelf.begin_with(initial, newest)
-            # The callbacks were reminded when the training began, and have gone on since.
-            restore(replace(newest, callbacks=()))
-            self.total_steps = newest.total
+            assert self.model is not None
+            self.total_steps = self._resume.put_back(self.model, self._callbacks, self._shelf)
         self._keep()
 
     def _wait_for_variables(self) -> None:
@@ -291,21 +286,15 @@ class FlightRecorder(keras.callbacks.Callback):
         if snapshot is None:
             raise self._nonfinite(nonfinite_variables(self.model)[0])
         self._peak_bytes = max(self._peak_bytes, self.nbytes + snapshot.nbytes)
-        written = self._shelf.put(snapshot, self._past)
+        written = self._shelf.put(snapshot, self._history)
         self._batches.clear()
         self._snapshot_total = snapshot.total
         self._unverified = False
         self._timing.snapshot_taken(begun, written, first=self._snapshots_taken == 0)
         self._snapshots_taken += 1
 
-    def _past(self) -> tuple[dict[str, list[float]], list[int]]:
-        """Return history and epochs up to now, those before a kill included."""
-        history = getattr(self.model, "history", None)
-        return joined(
-            self._resume[1] if self._resume else None,
-            getattr(history, "history", {}),
-            getattr(history, "epoch", []),
-        )
+    def _history(self) -> tuple[dict[str, list[float]], list[int]]:
+        return history_of(self.model, self._resume)
 
     def _verify(self) -> None:
         """Raise Nonfinite when a weight, slot or statistic is."""
