@@ -66,6 +66,7 @@ def hurried():
 
     hurried.untune()
     hurried.trace_datasets_once()
+    hurried.wait_for_no_disk()
     if not os.environ.get("NANFIX_SOAK"):
         hurried.rewrite_no_graphs()
     hurried.freeze()

@@ -5,6 +5,7 @@ in a long training, and Keras at datasets that are the same each time.
 """
 
 import gc
+import os
 import threading
 
 import keras
@@ -58,6 +59,13 @@ def trace_datasets_once():
 def rewrite_no_graphs():
     """Let TensorFlow run graphs as they were traced: it rewrites each of them first otherwise."""
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def wait_for_no_disk():
+    """Let files be written without waiting until they are on disk: a search writes some 50, and no
+    test is there when a machine loses its power.
+    """
+    os.fsync = lambda number: None
 
 
 def freeze():
