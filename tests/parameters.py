@@ -5,7 +5,7 @@ import pytest
 
 def shortened(values, kept):
     """Return all `values` as parameters; a test with one that is not `kept` is a long one."""
-    assert not set(kept) - set(values), "kept, but not among the values"
+    assert all(value in values for value in kept), "kept, but not among the values"
     return [
         value
         if value in kept

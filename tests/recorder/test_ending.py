@@ -4,12 +4,14 @@ import explosions
 import keras
 import numpy as np
 import pytest
+from parameters import shortened
 from test_callbacks import Board, events
 
 import nanfix
 from nanfix import Outcome
 
 UNREPAIRED = {"strategies": (), "throw": False}
+SELDOM = {"validation_freq": 2}
 
 
 class Epochs(keras.callbacks.Callback):
@@ -60,8 +62,14 @@ def unrepaired(model, *data, **arguments):
     return nanfix.fit(model, *data, **UNREPAIRED, **arguments)
 
 
-@pytest.mark.parametrize("jump", [0, 2, 4])
-@pytest.mark.parametrize("more", [{}, {"validation_freq": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("jump", "more"),
+    shortened(
+        [(jump, more) for jump in (0, 2, 4) for more in ({}, SELDOM)],
+        [(0, {}), (2, SELDOM), (4, SELDOM)],
+    ),
+    ids=str,
+)
 def test_history_and_callbacks_have_every_epoch_that_keras_gives(jump, more):
     plain, told = Epochs(), Epochs()
     _, history = trained(by_keras, plain, jump=jump, **more)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from parameters import shortened
 
 import nanfix
 from nanfix.api.diagnose import diagnose
@@ -70,9 +71,21 @@ def is_finite(model, x):
     return bool(np.isfinite(model.predict(x, verbose=0)).all())
 
 
-@pytest.mark.parametrize("arguments", [HELD, PLAIN], ids=["validated", "not validated"])
 @pytest.mark.parametrize(
-    ("momentum", "activation"), [(1.1, "tanh"), (1.1, swallow), (1.5, "relu"), (-2.0, "tanh")]
+    ("momentum", "activation", "arguments"),
+    shortened(
+        [
+            (momentum, activation, arguments)
+            for momentum, activation in (
+                (1.1, "tanh"),
+                (1.1, swallow),
+                (1.5, "relu"),
+                (-2.0, "tanh"),
+            )
+            for arguments in (HELD, PLAIN)
+        ],
+        [(1.1, "tanh", HELD), (1.1, swallow, PLAIN), (1.5, "relu", HELD), (-2.0, "tanh", PLAIN)],
+    ),
 )
 def test_statistics_at_fault_are_measured_anew_and_the_training_stays(
     momentum, activation, arguments

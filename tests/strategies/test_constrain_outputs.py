@@ -76,6 +76,15 @@ def test_what_a_product_gives_is_changed_behind_it():
     assert get(NAME).snippet(only) == "output = keras.layers.Activation('softplus')(output)"
 
 
+def test_repairs_what_a_product_gives():
+    model, x, y, arguments = explosions.factorized()
+    few = {**arguments, "epochs": 3}
+    report = nanfix.fit(model, x, y, strategies=[NAME], **few)
+    assert report.outcome is nanfix.Outcome.REPAIRED, str(report)
+    assert report.fix.edits[0].params["behind"] == {"output": "softplus"}
+    assert (model.predict(x, verbose=0) > 0).all()
+
+
 def test_columns_behind_one_of_several_outputs_are_told_by_its_name():
     params = {"activations": {}, "behind": {"rate": [[1, None], [2, "softplus"]]}}
     words = "softplus of columns 1 to 2 behind the output rate"
@@ -124,6 +133,7 @@ def test_is_as_good_as_softplus_by_hand():
     assert (report.model.predict(explosions.counts()[1], verbose=0) > 0).all()
 
 
+@pytest.mark.soak
 def test_is_as_good_as_softplus_behind_a_product_by_hand():
     def with_softplus(model, x, y, arguments):
         expert = keras.Model(model.inputs, keras.layers.Activation("softplus")(model.outputs[0]))

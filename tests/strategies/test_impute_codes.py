@@ -114,6 +114,7 @@ def test_scaling_beside_it_is_that_of_the_measured_values():
     np.testing.assert_allclose(scale, np.nanstd(known, axis=0), rtol=1e-5)
 
 
+@pytest.mark.soak
 def test_is_as_good_as_medians_filled_in_by_hand():
     def imputed(model, x, y, arguments):
         training = x[: repairs.training_rows(y, arguments), 1]
