@@ -94,7 +94,7 @@ def test_moments_that_an_earlier_training_has_ruined_are_forgotten():
 
 def test_a_second_cause_that_the_first_has_hidden_is_found_and_treated():
     model, x, y, arguments = explosions.root_and_then_logarithm()
-    report = nanfix.fit(model, x, y, forbid=["constrain-outputs"], **arguments)
+    report = nanfix.fit(model, x, y, strategies=["guard-unsafe-operations"], **arguments)
     assert report.outcome is Outcome.REPAIRED
     assert [edit.params["operation"] for edit in report.fix.edits] == ["Sqrt", "Log"]
     assert report.notes[0].startswith(
