@@ -1,6 +1,6 @@
 """Keep the operation that failed inside its domain, where it and its gradient are finite."""
 
-from nanfix.changes.guards import Guard, Guards, refusal_at
+from nanfix.changes.guards import Guard, Guards, in_float16, refusal_at
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
 from nanfix.records.domains import BASE, Given, domain_of_base
@@ -70,11 +70,15 @@ class GuardUnsafeOperations(Strategy):
             "epsilon": epsilon,
             "code": place.code,
             **({"given": [list(pair) for pair in place.given]} if place.given else {}),
+            **({"half": True} if in_float16(run, layer) else {}),
         }
 
-    def apply(self, run, plan, *, operation, source, layer, epsilon, code=None, given=()):
+    def apply(
+        self, run, plan, *, operation, source, layer, epsilon, code=None, given=(), half=False
+    ):
         facts = tuple((text, what) for text, what in given)
-        return plan.with_change(Guards((Guard(operation, source, layer, epsilon, code, facts),)))
+        guard = Guard(operation, source, layer, epsilon, code, facts, half)
+        return plan.with_change(Guards((guard,)))
 
     def explain(self, params):
         guarded = _written(params).replace("ops.", "")
@@ -107,13 +111,14 @@ def _epsilons(diagnosis) -> list[float]:
 
 def _written(params) -> str:
     operation = UNSAFE_OPERATIONS[params["operation"]]
+    edge = params["epsilon"], params.get("half", False)
     factors = [text for text, what in params.get("given", ()) if what == Given.INFINITE]
-    words = [operation.domain.words(text, params["epsilon"]) for text in factors]
+    words = [operation.domain.words(text, *edge) for text in factors]
     for _, what in params.get("given", ()):
         domain = domain_of_base(Given(what))
         if domain is not None and domain is not BASE:
-            words.append(operation.words.format(domain.words(operation.letter, params["epsilon"])))
-    return " and ".join(dict.fromkeys(words)) or operation.written(params["epsilon"])
+            words.append(operation.words.format(domain.words(operation.letter, *edge)))
+    return " and ".join(dict.fromkeys(words)) or operation.written(*edge)
 
 
 def _place(params) -> str:

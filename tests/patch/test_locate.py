@@ -9,7 +9,7 @@ import pytest
 from located import CLASSIFIER, SEQUENTIAL, changed, plan_of
 
 from nanfix.changes.compilation import Compilation
-from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.guards import Guard, Guards, in_float16
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.loss import LogitsLoss, RobustLoss
@@ -182,7 +182,10 @@ def test_guards_know_what_is_computed_in_float16(noted, monkeypatch):
 
     def halves():
         layers = {3: "dense[0]", 4: "dense[1]", 5: None}
-        guards = [Guard("Sqrt", f"train.py:{n}", layer, 1e-7) for n, layer in layers.items()]
+        guards = [
+            Guard("Sqrt", f"train.py:{n}", layer, 1e-7, half=in_float16(run, layer))
+            for n, layer in layers.items()
+        ]
         found = source_changes(run, [plan_of(Guards(tuple(guards)))], call)
         return [change.half for change in found if isinstance(change, GuardChange)]
 

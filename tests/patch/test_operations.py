@@ -68,7 +68,10 @@ GUARDED = {
     (
         "Mul by infinity",
         "m * LOWEST",
-    ): "ops.clip(m, -1e+07, 1e+07) * ops.clip(LOWEST, -1e+07, 1e+07)",
+    ): (
+        "ops.clip(ops.convert_to_tensor(m), -1e+07, 1e+07) * "
+        "ops.clip(ops.convert_to_tensor(LOWEST), -1e+07, 1e+07)"
+    ),
     ("Mean", "tf.reduce_mean(p[y > 0])"): "mean_or_zero(p[y > 0])",
     ("Mean", "ops.mean(p, axis=-1) * y"): "mean_or_zero(p, axis=-1) * y",
     ("Max", "tf.reduce_max(axis=1, input_tensor=p)"): "max_or_zero(p, axis=1)",
@@ -165,20 +168,37 @@ def test_source_is_finite_at_the_edge_and_unchanged_inside(each, package):
     np.testing.assert_allclose(computed(guarded, inside), computed(plain, inside), rtol=1e-4)
 
 
+NOT_IN_FLOAT16 = ("Cholesky", "MatrixInverse")  # TensorFlow has no kernel
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize("each", UNSAFE_OPERATIONS.values(), ids=lambda each: each.name)
-def test_words_are_finite_at_the_edge(each):
+def test_words_are_finite_at_the_edge(each, half):
+    if half and each.name in NOT_IN_FLOAT16:
+        pytest.skip("not computed in float16")
     outside, _ = points(each)
+    dtype = "float16" if half else "float32"
     names = {
-        "a": tf.constant(1.0),
-        "x": tf.constant(2.0),
+        "a": tf.constant(1.0, dtype),
+        "x": tf.constant(2.0, dtype),
         "y": 0.5,
         "inf": math.inf,
         "ops": keras.ops,
         "tf": tf,
     }
-    names[each.letter] = tf.constant(outside)
-    for epsilon in each.epsilons[-1:] if not each.relative else (each.epsilons[-1], 0.0):
-        assert np.isfinite(np.asarray(eval(each.written(epsilon), names))).all()
+    names[each.letter] = tf.constant(outside.astype(dtype))
+    least = min(filter(None, each.epsilons), default=0.0)
+    for epsilon in (least, each.epsilons[-1], *([0.0] if each.relative else [])):
+        value = eval(each.written(epsilon, half), names)
+        assert np.isfinite(np.asarray(value)).all() and value.dtype == dtype
+
+
+def test_words_keep_a_number_of_pythons_as_well_as_a_tensor():
+    infinity = UNSAFE_OPERATIONS["Mul by infinity"]
+    for half, mask in ((True, -1e9), (False, -math.inf)):
+        zero = tf.constant(0.0, "float16" if half else "float32")
+        names = {"a": zero, "b": mask, "ops": keras.ops}
+        assert eval(infinity.written(1e-9, half), names) == 0
 
 
 def test_exponentials_relative_to_the_largest():

@@ -145,21 +145,24 @@ def test_rows_that_a_guard_holds_at_its_edge_must_not_be_most_of_the_loss():
     assert "of what is left of the loss" in str(report)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_how_many_rows_a_guard_holds_back_is_told(weighted):
-    """Rows that have a weight of 0 are not counted: nothing is to be learned of them."""
+@pytest.mark.parametrize(("weighted", "constant"), [(False, False), (True, False), (False, True)])
+def test_how_many_rows_a_guard_holds_back_is_told(weighted, constant):
+    """Rows that have a weight of 0 are not counted: nothing is to be learned of them; nor those
+    that had no gradient without the guard, which is on a constant.
+    """
     x, y = explosions.table()
     weight = (y[:, 0] > 0.0).astype("float32") if weighted else None
 
     def loss(y, p):
         there = ops.cast(y > 0.0, "float32")
-        return there * ops.square(y - p) - 1e-3 * ops.log(there)
+        chance = there - 0.5 + (0.0 if constant else 0.01) * ops.tanh(p)
+        return there * ops.square(y - p) - 1e-3 * ops.log(chance)
 
     model = explosions.mlp(keras.optimizers.Adam(0.01), loss)
     report = with_guards_alone(model, x, y, sample_weight=weight)
     told = "The guard holds back the gradient of"
-    assert (told in str(report)) is not weighted, report
-    if weighted:
+    assert (told in str(report)) is not (weighted or constant), report
+    if weighted or constant:
         return
     rows = int(str(report).partition(told)[2].split()[0])
     assert 8 <= rows <= 24  # of 32: those whose target is not above 0

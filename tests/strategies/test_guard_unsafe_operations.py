@@ -63,7 +63,7 @@ def test_levels_fit_the_operation(run, operation, phase, epsilons):
     [
         {"operation": "MatMul"},
         {"operation": None},
-        {"phase": Phase.UPDATE},
+        {"phase": Phase.UPDATE, "source": None, "layer": "dense"},
         {"cause": Cause.LEARNING_RATE},
         {"source": None, "layer": None},
         {"source": None, "layer": "no_such_layer"},
@@ -97,7 +97,7 @@ def test_second_guard_of_the_same_operation_takes_the_place_of_the_first(run):
         (
             "RealDiv",
             (
-                "a / ops.where(ops.abs(b) < 1e-07, ops.where(b < 0, -1e-07, 1e-07), b)  # at "
+                "a / ops.where(b < 0, ops.minimum(b, -1e-07), ops.maximum(b, 1e-07))  # at "
                 "loss.py:24"
             ),
         ),
@@ -123,14 +123,17 @@ def test_division_by_zero_that_counts_as_nothing_is_said_so():
         (
             "Mul by infinity",
             [["self.weights", "infinite"], ["m", "infinite"]],
-            "ops.clip(self.weights, -1e+07, 1e+07) and ops.clip(m, -1e+07, 1e+07)",
+            (
+                "ops.clip(ops.convert_to_tensor(self.weights), -1e+07, 1e+07) and "
+                "ops.clip(ops.convert_to_tensor(m), -1e+07, 1e+07)"
+            ),
         ),
-        ("Mul by infinity", [], "a * ops.clip(b, -1e+07, 1e+07)"),
+        ("Mul by infinity", [], "a * ops.clip(ops.convert_to_tensor(b), -1e+07, 1e+07)"),
         ("Pow", [["1 / p", "a fraction"]], "ops.power(ops.maximum(x, 1e-07), y)"),
         (
             "Pow",
             [["-p", "a whole number below 1"]],
-            "ops.power(ops.where(ops.abs(x) < 1e-07, ops.where(x < 0, -1e-07, 1e-07), x), y)",
+            "ops.power(ops.where(x < 0, ops.minimum(x, -1e-07), ops.maximum(x, 1e-07)), y)",
         ),
     ],
 )
@@ -139,6 +142,21 @@ def test_snippet_names_what_was_at_fault(run, operation, given, snippet):
     assert get(NAME).snippet({**params, "given": given}) == f"{snippet}  # at loss.py:2"
     plan = get(NAME).apply(run, Plan(), **params, given=given)
     assert plan.of(Guards).guards[0].given == tuple(map(tuple, given))
+
+
+def test_half_precision_is_given_a_number_that_it_can_hold():
+    """-1e9 is an infinity there, so that a bound of 1e9 would be no bound."""
+    model = explosions.mlp()
+    model.layers[0].dtype_policy = keras.DTypePolicy("mixed_float16")
+    run = contract.run_of(model, *explosions.table(rows=16))
+    layer = model.layers[0].name
+    found = diagnosis(Cause.LAYER_DOMAIN, Phase.FORWARD, "Mul by infinity", "net.py:7", layer)
+    for params in contract.levels(get(NAME), found, run):
+        plan = get(NAME).apply(run, Plan(), **params)
+        assert plan.of(Guards).guards[0].half
+        written = get(NAME).snippet({**params, "given": [["self.big", "infinite"]]})
+        bound = "16000" if params["epsilon"] == 1e-9 else "10000"
+        assert written.startswith(f'ops.clip(ops.cast(self.big, "float16"), -{bound}, {bound})')
 
 
 def share_of_the_target(y, p):
@@ -346,4 +364,4 @@ def test_softmax_over_padding_alone_is_guarded():
 def test_repairs_a_mask_that_multiplies_with_infinity():
     report, *_ = repairs.check_repair(NAME, explosions.mask_by_infinity)
     assert report.fix.edits[0].params["operation"] == "Mul by infinity"
-    assert "clip(float('-inf'), -1e+09, 1e+09)" in str(report.fix)
+    assert "clip(convert_to_tensor(float('-inf')), -1e+09, 1e+09)" in str(report.fix)

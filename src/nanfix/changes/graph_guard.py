@@ -59,6 +59,7 @@ Matches = Counter["Guard"]
 
 # Where a guard holds a number at the edge of the domain, and elsewhere leaves it as it is.
 EDGES = (ABOVE_ZERO, ABOVE_MINUS_ONE, ABOVE_ONE, INSIDE_ONE, BELOW_LIMIT, WITHIN_LIMITS)
+_let_through: ContextVar[bool] = ContextVar("let_through", default=False)
 _held: ContextVar[tuple[tf.Graph, list[tf.Tensor]] | None] = ContextVar("held", default=None)
 
 
@@ -73,6 +74,18 @@ def shares_held() -> Iterator[list[tf.Tensor]]:
         yield shares
     finally:
         _held.reset(token)
+
+
+@contextmanager
+def gradients_let_through() -> Iterator[None]:
+    """Give what a guard moves, in every graph that is traced in the `with` block, the gradient that
+    it would have inside the domain, so that a gradient of 0 is none that the guard holds back.
+    """
+    token = _let_through.set(True)
+    try:
+        yield
+    finally:
+        _let_through.reset(token)
 
 
 def install(
@@ -151,6 +164,8 @@ class _Rewire:
                 )
                 for index, tensor in inside.items():
                     self._note_share(graph, operation.inputs[index], tensor)
+                if _let_through.get():
+                    inside = {i: _passing(operation.inputs[i], x) for i, x in inside.items()}
             for index, tensor in inside.items():
                 give_input(operation, index, tensor)
             done.add(operation.name)
@@ -232,6 +247,16 @@ class _Rewire:
         if nearby:
             return line.source.rpartition(":")[0] == source.rpartition(":")[0]
         return line.source == source if code is None else line.is_that_of(code)
+
+
+def _passing(given: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+    """Return what a guard makes of a tensor, with a gradient that is given on unchanged; 1 instead
+    of the infinity by which it lets a division be 0, of which no gradient comes.
+    """
+    if given.shape != kept.shape:
+        return kept  # numbers stand there that were not given: there is nothing to give it to
+    inside = tf.where(tf.math.is_inf(kept), tf.ones_like(kept), kept)
+    return tf.custom_gradient(lambda _: (inside, lambda upstream: upstream))(given)
 
 
 @contextmanager

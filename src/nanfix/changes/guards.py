@@ -31,7 +31,8 @@ class Guard:
     ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the
     layer at the address `layer`. `code` is the function and the text of that line, by which it is
     found again when the file has changed. `given` are operands as they are written there, each
-    with what it was, where that says how a patch has to guard them.
+    with what it was, where that says how a patch has to guard them. `half` says that the operation
+    is computed in float16, which cannot hold every number that is written there for float32.
     """
 
     operation: str
@@ -40,6 +41,7 @@ class Guard:
     epsilon: float
     code: str | None = None
     given: tuple[tuple[str, str], ...] = ()
+    half: bool = False
 
     @property
     def place(self) -> tuple[str, str | None, str | None]:
@@ -137,18 +139,22 @@ class Guards(Change):
                     operation=guard.operation,
                     epsilon=guard.epsilon,
                     given=guard.given,
-                    half=_in_float16(run, guard.layer),
+                    half=guard.half,
                 )
 
 
-def _in_float16(run: "Run", layer: str | None) -> bool:
-    """Say whether what the user's code computes in a layer, or outside of all in the loss, is
-    computed in float16.
+def in_float16(run: "Run", layer: str | None) -> bool:
+    """Say whether what the user's code computes in the layer at an address, or outside of all in
+    the loss, is computed in float16.
     """
     import keras
 
-    dtype = keras.config.floatx() if layer is None else run.members[layer].compute_dtype
-    return dtype == "float16"
+    if layer is None:
+        return keras.config.floatx() == "float16"
+    member = run.members[layer]
+    if isinstance(member, keras.Layer):
+        return member.compute_dtype == "float16"
+    return keras.tree.flatten(member.output)[0].dtype == "float16"  # an operation on symbols
 
 
 def _matches(shop: Workshop) -> Counter[Guard]:

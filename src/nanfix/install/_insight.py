@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nanfix.changes.graph_guard import shares_held
+from nanfix.changes.graph_guard import gradients_let_through, shares_held
 from nanfix.install.players import Played
 from nanfix.model.logged_losses import loss_of
 from nanfix.model.optimizers import Gradients, updates_withheld
@@ -53,7 +53,12 @@ class Insight:
                 logs = model.train_step(batch)
             return [tf.convert_to_tensor(each) for each in heard if each is not None], shares, logs
 
+        def let_through(batch: Batch) -> Seen:
+            with gradients_let_through():
+                return step(batch)
+
         self._step: Any = tf.function(step, reduce_retracing=True)
+        self._let_through: Any = tf.function(let_through, reduce_retracing=True)
 
     @property
     def has_gradients(self) -> bool:
@@ -71,11 +76,17 @@ class Insight:
         for gradient, _ in self.gradients_and_losses(batches):
             yield gradient
 
+    def gradients_let_through(self, batches: Iterable[Batch]) -> Iterator[Gradient]:
+        """Yield what `gradients` would if no guard held any back."""
+        for gradients, _, _ in self._steps(batches, self._let_through):
+            yield [np.asarray(each) for each in gradients]
+
     def shares_held(self, batches: Iterable[Batch]) -> list[float]:
         """Return for each guarded operation outside of layers the share of its numbers that the
         guard holds at the edge of the domain, over all batches.
         """
-        seen = [[float(share) for share in shares] for _, shares, _ in self._steps(batches)]
+        steps = self._steps(batches, self._step)
+        seen = [[float(share) for share in shares] for _, shares, _ in steps]
         return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
 
     def gradients_and_losses(
@@ -84,16 +95,16 @@ class Insight:
         """Yield what `gradients` does, each with the loss of that batch by itself, None where the
         step names none.
         """
-        for gradients, _, logs in self._steps(batches):
+        for gradients, _, logs in self._steps(batches, self._step):
             yield [np.asarray(each) for each in gradients], loss_of(logs)
 
-    def _steps(self, batches: Iterable[Batch]) -> Iterator[Seen]:
-        """Yield for each batch what the step returns, nothing where it can't be traced."""
+    def _steps(self, batches: Iterable[Batch], step: Any) -> Iterator[Seen]:
+        """Yield for each batch what a step returns, nothing where it can't be traced."""
         before = take_as_it_is(self._model)
         try:
             with preserved_randomness():
                 for batch in batches:
-                    yield self._step(batch)
+                    yield step(batch)
         except NOT_IN_A_GRAPH:
             return
         finally:

@@ -44,7 +44,8 @@ class Domain:
 
     In the texts `{beside_one}` is e or the least that can be told from 1, `{limit}` the x at which
     exp(x) is 1 / e, `{lowest}` is -1 / e and `{highest}` 1 / e; `{y}` is an exponent.
-    `at_zero` and `helper_at_zero` are for an e of 0, where that means something.
+    `at_zero` and `helper_at_zero` are for an e of 0, where that means something; `kept_in_half` is
+    for an operand in float16, where that is written in another way.
     """
 
     name: str
@@ -52,21 +53,29 @@ class Domain:
     helper: Helper | None = None
     at_zero: str | None = None
     helper_at_zero: Helper | None = None
+    kept_in_half: str | None = None
 
-    def words(self, x: str, e: float) -> str:
-        """Return what a person would write for the operand, with keras.ops."""
-        text = self.kept if e else self.at_zero
+    def words(self, x: str, e: float, half: bool = False) -> str:
+        """Return what a person would write for the operand, with keras.ops; with `half` for one in
+        float16.
+        """
+        text = self._text(e, half)
         assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
-        return text.format(x=x, **_numbers(e))
+        return text.format(x=x, **_numbers(e, half))
 
     def source(self, e: float, half: bool = False) -> tuple[str, Helper | None]:
         """Return what is written for the operand `{x}`, `ops.` before each function, and the helper
         that it calls, if any; with `half` for an operand in float16.
         """
-        helper, text = (self.helper, self.kept) if e else (self.helper_at_zero, self.at_zero)
-        text = helper.call if helper is not None else text
+        helper = self.helper if e else self.helper_at_zero
+        text = helper.call if helper is not None else self._text(e, half)
         assert text is not None, f"an epsilon of 0 means nothing for {self.name}"
         return text.format(x="{x}", y="{y}", **_numbers(e, half)), helper
+
+    def _text(self, e: float, half: bool) -> str | None:
+        if e == 0:
+            return self.at_zero
+        return self.kept_in_half if half and self.kept_in_half is not None else self.kept
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def _numbers(e: float, half: bool = False) -> Mapping[str, str]:
     }
 
 
-AWAY = "ops.where(ops.abs({x}) < {e}, ops.where({x} < 0, -{e}, {e}), {x})"
+AWAY = "ops.where({x} < 0, ops.minimum({x}, -{e}), ops.maximum({x}, {e}))"
 AWAY_FROM_ZERO = Domain(
     "away from zero",
     AWAY,
@@ -151,7 +160,12 @@ REGULAR = Domain(
 )
 WITHIN_LIMITS = Domain("within limits", "ops.clip({x}, -{limit}, {limit})")
 ABOVE_LOWEST = Domain("finite from below", "ops.maximum({x}, {lowest})")
-FINITE = Domain("finite", "ops.clip({x}, {lowest}, {highest})")
+# A factor may be a number of Python's, which has no clip of its own.
+FINITE = Domain(
+    "finite",
+    "ops.clip(ops.convert_to_tensor({x}), {lowest}, {highest})",
+    kept_in_half='ops.clip(ops.cast({x}, "float16"), {lowest}, {highest})',
+)
 ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
 ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
 ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")

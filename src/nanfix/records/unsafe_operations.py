@@ -98,11 +98,13 @@ class UnsafeOperation:
         """What TensorFlow calls it."""
         return self.tensorflow or self.name
 
-    def written(self, e: float) -> str:
-        """Return what a person would write for the guarded operation, with keras.ops."""
+    def written(self, e: float, half: bool = False) -> str:
+        """Return what a person would write for the guarded operation, with keras.ops; with `half`
+        for an operand in float16.
+        """
         if e == 0 and self.at_zero is not None:
             return self.at_zero
-        return self.words.format(self.domain.words(self.letter, e))
+        return self.words.format(self.domain.words(self.letter, e, half))
 
 
 def _exponential(

@@ -35,8 +35,8 @@ HELD_MOST = (
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Of how many single rows the gradient is 0, of how many that were tried, and which share of
-    the loss these rows make up.
+    """Of how many single rows a guard makes the gradient 0, of how many that were tried, and which
+    share of the loss the rows make up whose gradient is 0.
     """
 
     rows: int = 0
@@ -75,7 +75,7 @@ class Reach:
     def held_back(self) -> HeldBack:
         """Look at single rows, of which none is known where a loss compares rows with each other,
         so that only several of them have a gradient. What is given a weight of 0 is not to be
-        learned of.
+        learned of; a row whose gradient would be 0 without the guard, too, is not held back by it.
         """
         rows = self._insight.batches(1, SINGLE) if self._batches else []
         rows = [row for row in rows if _counts(row)]
@@ -83,11 +83,12 @@ class Reach:
             (_any(gradient), max(loss or 0.0, 0.0))
             for gradient, loss in self._insight.gradients_and_losses(rows)
         ]
-        held = [loss for reached, loss in seen if not reached]
-        if len(held) == len(seen) and any(map(_any, self._insight.gradients(self._batches))):
+        still = [i for i, (reached, _) in enumerate(seen) if not reached]
+        if len(still) == len(seen) and any(map(_any, self._insight.gradients(self._batches))):
             return HeldBack()
-        total = sum(loss for _, loss in seen)
-        return HeldBack(len(held), len(seen), sum(held) / total if total else 0.0)
+        held = sum(map(_any, self._insight.gradients_let_through([rows[i] for i in still])))
+        total, left = sum(loss for _, loss in seen), sum(seen[i][1] for i in still)
+        return HeldBack(held, len(seen), left / total if total else 0.0)
 
     def all_held(self) -> bool:
         """Say whether a guard outside of layers, as one in the loss, lets no number through."""
