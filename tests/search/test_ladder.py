@@ -162,6 +162,19 @@ def test_where_a_single_edit_leaves_nothing_to_gain_no_larger_change_is_tried():
     ) > len(tried)
 
 
+def test_where_several_together_learn_well_none_is_tried_alone():
+    families = (CLIP, RATE, INPUTS, TARGETS)
+
+    def loss(candidate):
+        return 0.1 if {"inputs", "targets"} <= {*candidate} else None
+
+    tried = list(climb(families, loss, baseline=1.0))
+    assert tried[0] == (("inputs", 0), ("targets", 0)) and (("clip", 0),) not in tried
+    assert tried[-2:] == [(("inputs", 0),), (("targets", 0),)]  # as edits are taken away
+    tried = list(climb(families, lambda c: 0.9 if len(c) > 1 else None, baseline=1.0))
+    assert (("clip", 0),) in tried
+
+
 def test_what_does_it_better_comes_first_though_its_loss_is_higher():
     guard, form = Family("guard", 4, 3), Family("form", 4, 1, instead_of=frozenset({"guard"}))
     capped, exact, other = (("guard", 0),), (("form", 0),), (("rate", 1),)

@@ -70,8 +70,9 @@ class _Results:
 
 
 def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
-    """Propose each family alone, then what the evidence calls for together, then the
-    best one refined and pruned.
+    """Propose each family alone, then what the evidence calls for together, then the best one
+    refined and pruned; where it calls for several, these come first, and where they learn well
+    together none is tried alone.
 
     Changes to the data that the evidence calls for are enough where they hold alone. Strategies for
     which the evidence is weak, and those that change numerics or architecture
@@ -128,15 +129,18 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
     called = (*base, *((family.strategy, 0) for family in families if family.called_for))
     if base:
         yield from results.ask(base)
+    if len(called) > len(base) + 1 and math.isfinite(results.baseline):
+        yield from _together(results, called, knobs)
+        if results.learns_well():  # what of it is needed shows as edits are taken away
+            return
     for family in mild:
         if results.settled():
             return
         yield from _climb(results, base, family)
     yield from _together(results, called, knobs)
-    if not results.learns_well():
-        for family in rest:
-            yield from _climb(results, base, family)
-            yield from _climb(results, called, family)
+    for family in [] if results.learns_well() else rest:
+        yield from _climb(results, base, family)
+        yield from _climb(results, called, family)
     if results.best() is None:
         for family in (family for family in everything if family.last_resort):
             yield from _climb(results, base, family)
@@ -149,6 +153,8 @@ def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Prop
     if called and not results.settled():
         yield from results.ask(called)
         for family in knobs:
+            if results.settled():
+                return
             yield from _climb(results, called, family)
 
 
