@@ -1,5 +1,6 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ WEIGHTED = (
     keras.layers.Conv3D,
 )
 DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one of use
+DRAWING_SECONDS = 5.0  # after which no more are drawn
 FEW = 2  # rows that the model is run on to see where its inputs go
 
 
@@ -290,8 +292,9 @@ def recorded_batches(data: TrainingData, recording: Recording) -> "list[Batch]":
         return []
     batches = [step.whole_batch for step in recording.steps] or [recording.first_batch]
     found = [batch for batch in batches if batch is not None] or first_batches(data.x)
+    begun = time.monotonic()
     for count in DRAWN:
-        if any(map(_is_of_use, found)):
+        if any(map(_is_of_use, found)) or time.monotonic() > begun + DRAWING_SECONDS:
             break
         found = first_batches(data.x, count)
     return found

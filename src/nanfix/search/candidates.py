@@ -40,8 +40,8 @@ class Family:
 
     `indicated` says that strong evidence names a cause it treats, `called_for` that it
     belongs to what is tried together, `last_resort` that it does not remove any of the
-    causes, but may ease one. Where it works in the place of a strategy that it is `instead_of`,
-    with that one comes last.
+    causes, but may ease one. Candidates with a strategy that it is `instead_of` come last where
+    they work with it in that place.
     """
 
     strategy: str
@@ -65,8 +65,8 @@ def in_order(candidate: Candidate, families: Collection[Family]) -> Candidate:
 
 
 def better_done(candidate: Candidate, families: Collection[Family]) -> list[Candidate]:
-    """Return the candidates that are the same but for a strategy that is there instead of others
-    which treat its causes less well.
+    """Return the candidates that differ in one thing: a strategy stands in the place of those that
+    it is `instead_of`.
     """
     return [
         in_order(
