@@ -14,7 +14,7 @@ FINDINGS = (
 
 def test_causes_that_are_at_fault_together_are_named_and_treated_together():
     told = str(Diagnosis(Onset(1, 2), FINDINGS, together=2)).splitlines()
-    assert told[1].startswith("Cause: the targets") and told[2].startswith("And as well: the inp")
+    assert told[1].startswith("Cause: the targets") and told[2].startswith("And also: the inp")
     assert [line for line in told if line.startswith("Also")] == [
         f"Also possible: {Cause.LEARNING_RATE.sentence} (c)."
     ]
@@ -24,7 +24,7 @@ def test_causes_that_are_at_fault_together_are_named_and_treated_together():
 
 def test_a_single_cause_is_all_that_is_told_of_as_one():
     told = str(Diagnosis(Onset(1, 2), FINDINGS))
-    assert "And as well" not in told and told.count("Also possible") == 2
+    assert "And also" not in told and told.count("Also possible") == 2
 
 
 def test_the_same_evidence_is_told_once():

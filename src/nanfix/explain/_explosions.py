@@ -181,8 +181,8 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     needed = {cause: shown.get(cause, (1.0, "")) for cause in tried.needed}
     ranked = sorted(needed.items(), key=lambda item: -item[1][0])
     for place, (cause, (_, reason)) in enumerate(ranked):
-        reason = reason or "it takes this one, too"
-        reason = f"{reason}; it takes them together: {tried.joint}" if place == 0 else reason
+        reason = reason or "this one is needed, too"
+        reason = f"{reason}; no single change was enough: {tried.joint}" if place == 0 else reason
         yield Finding(cause, ALL - place * 1e-3, reason)
 
 

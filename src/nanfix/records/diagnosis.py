@@ -169,7 +169,7 @@ class Diagnosis:
             f"Cause: {self.cause.sentence} ({self.findings[0].evidence}).",
         ]
         both = self.findings[: self.together]
-        lines += [f"And as well: {f.cause.sentence} ({f.evidence})." for f in both[1:]]
+        lines += [f"And also: {f.cause.sentence} ({f.evidence})." for f in both[1:]]
         if self.place.values and self.place.values not in self.findings[0].evidence:
             lines.append(f"Seen there: {self.place.values}.")
         if self.batch_rows == 1 and self.cause in OF_A_DOMAIN:
