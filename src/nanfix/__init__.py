@@ -45,7 +45,7 @@ _HOME = {
     "Strategy": "remedies.strategy",
     "Tier": "remedies.strategy",
 }
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
