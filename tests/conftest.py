@@ -28,6 +28,12 @@ LONGEST = (
     "test_data_forms.py",
     "test_pool.py",
     "test_composed.py",
+    "test_adoption.py",
+    "test_flight_recorder.py",
+    "test_drop_incomplete_batch.py",
+    "test_validation_repair.py",
+    "test_structures.py",
+    "test_verdicts.py",
 )
 
 
