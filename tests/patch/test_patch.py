@@ -185,6 +185,17 @@ def test_a_change_of_which_a_part_has_no_place_is_not_made_at_all():
     )
 
 
+def test_a_loss_is_weighed_only_where_its_outputs_are_scaled_back():
+    """Without that the weight makes each step smaller, or under Adam does nothing at all."""
+    script = Script(SEQUENTIAL)
+    nowhere = NoPlace(reason="the last layer is made elsewhere")
+    weighed = LossChange(compiled=script.made("compile"), weight="1 / 3000.0**2")
+    patch = script.patch(nowhere, weighed)
+    assert patch.after == {} and [each.reason for each in patch.left_over] == [nowhere.reason]
+    patch = script.patch(nowhere, weighed.model_copy(update={"loss": '"mae"'}))
+    assert 'loss="mae")' in patch.after[script.path].decode()
+
+
 def test_different_changes_on_one_line_are_told_apart():
     script = Script("import keras\nlayers = [keras.layers.Dense(8), keras.layers.Dense(9)]\n")
     wanted = [

@@ -8,7 +8,13 @@ from nanfix.patch._shared_lines import Sharing, described
 from nanfix.patch._source_files import Files
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.rows_change import FIT_ALONE, RowsChange
-from nanfix.records.source_changes import LayerChange, NoPlace, SourceChange
+from nanfix.records.source_changes import (
+    CallChange,
+    LayerChange,
+    LossChange,
+    NoPlace,
+    SourceChange,
+)
 from nanfix.report.fix_file import FixFile, RunRecord
 
 
@@ -62,6 +68,8 @@ class _Placing:
         wanted: SourceChange | None = change
         if isinstance(change, RowsChange) and change.instead and self._are_filled_inside(run):
             wanted = change.without_stand_in
+        if isinstance(change, LossChange) and change.weight and self._stay_scaled(run, change):
+            wanted = change.without_weight
         if wanted is None:
             return
         reason = self._refusal(change, wanted)
@@ -71,6 +79,19 @@ class _Placing:
         if isinstance(change, LayerChange) and change.fills and self._are_filled_before_fit(run):
             reason = f"{reason}; {FIT_ALONE}"
         yield from (LeftOver(run.call, run.edits[edit].strategy, reason) for edit in change.edits)
+
+    def _stay_scaled(self, run: RunRecord, change: LossChange) -> bool:
+        """Say whether what scales the outputs back, for which the loss is weighed, has no place."""
+        behind = [
+            each
+            for each in run.source
+            if isinstance(each, NoPlace | CallChange)
+            or (isinstance(each, LayerChange) and each.role == "outputs")
+        ]
+        return any(
+            self._refusal(each, each) is not None and {*each.edits} & {*change.edits}
+            for each in behind
+        )
 
     def _are_filled_inside(self, run: RunRecord) -> bool:
         layers = [each for each in run.source if isinstance(each, LayerChange) and each.fills]

@@ -107,6 +107,11 @@ class LossChange(PlacedChange):
         return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
 
     @property
+    def without_weight(self) -> "LossChange | None":
+        """The same without the weight; None where nothing is left of it."""
+        return self.model_copy(update={"weight": None}) if self.loss else None
+
+    @property
     def times(self) -> float:
         """What the loss that Keras logs is times as large as without this change."""
         first, *divisors = (self.weight or "1").split(" / ")
