@@ -168,6 +168,33 @@ def test_how_many_rows_a_guard_holds_back_is_told(weighted, constant):
     assert 8 <= rows <= 24  # of 32: those whose target is not above 0
 
 
+class Deviation(keras.layers.Layer):
+    """Learns a deviation as it is, which the logarithm of it in the loss drives towards 0."""
+
+    def build(self, _):
+        self.sigma = self.add_weight(shape=(1,), initializer="ones", name="sigma")
+
+    def call(self, task):
+        target, output = task
+        squared = ops.mean(ops.square(target - output))
+        self.add_loss(squared * (1.0 + self.sigma[0]) + ops.log(self.sigma[0]))
+        return output
+
+
+def test_a_weight_that_a_guard_holds_beyond_the_edge_is_not_repaired():
+    """The loss is the logarithm of the guard's own epsilon then, and nothing brings it back."""
+    x, y = explosions.table()
+    keras.utils.set_random_seed(0)
+    inputs, target = keras.Input((4,)), keras.Input((1,))
+    hidden = keras.layers.Dense(16, activation="relu")(inputs)
+    output = Deviation()([target, keras.layers.Dense(1)(hidden)])
+    model = keras.Model([inputs, target], output)
+    model.compile(keras.optimizers.SGD(0.05))
+    report = with_guards_alone(model, [x, y], None)
+    assert report.outcome is Outcome.FINITE
+    assert "holds a weight that has gone beyond the edge" in str(report)
+
+
 def test_a_model_that_predicts_one_number_is_no_repair():
     x, y = explosions.table()
     x[3, 0] = np.nan

@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -24,6 +23,7 @@ import keras
 import tensorflow as tf
 
 from nanfix.changes.domains_in_graph import kept
+from nanfix.changes.held_by_guards import watched
 from nanfix.changes.log_of_exponentials import factor_times_log, stable_form
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
@@ -38,15 +38,7 @@ from nanfix.private.tensorflow import (
     give_input,
     is_called_with_operations,
 )
-from nanfix.records.domains import (
-    ABOVE_MINUS_ONE,
-    ABOVE_ONE,
-    ABOVE_ZERO,
-    BELOW_LIMIT,
-    INSIDE_ONE,
-    NOT_EMPTY,
-    WITHIN_LIMITS,
-)
+from nanfix.records.domains import NOT_EMPTY
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:
@@ -56,36 +48,6 @@ STEPS = ("train_step", "test_step")
 
 
 Matches = Counter["Guard"]
-
-# Where a guard holds a number at the edge of the domain, and elsewhere leaves it as it is.
-EDGES = (ABOVE_ZERO, ABOVE_MINUS_ONE, ABOVE_ONE, INSIDE_ONE, BELOW_LIMIT, WITHIN_LIMITS)
-_let_through: ContextVar[bool] = ContextVar("let_through", default=False)
-_held: ContextVar[tuple[tf.Graph, list[tf.Tensor]] | None] = ContextVar("held", default=None)
-
-
-@contextmanager
-def shares_held() -> Iterator[list[tf.Tensor]]:
-    """Collect of the graph that is traced in the `with` block, for each guarded operation outside
-    of layers, a tensor: the share of its numbers that the guard holds at the edge of the domain.
-    """
-    shares: list[tf.Tensor] = []
-    token = _held.set((tf.compat.v1.get_default_graph(), shares))
-    try:
-        yield shares
-    finally:
-        _held.reset(token)
-
-
-@contextmanager
-def gradients_let_through() -> Iterator[None]:
-    """Give what a guard moves, in every graph that is traced in the `with` block, the gradient that
-    it would have inside the domain, so that a gradient of 0 is none that the guard holds back.
-    """
-    token = _let_through.set(True)
-    try:
-        yield
-    finally:
-        _let_through.reset(token)
 
 
 def install(
@@ -162,10 +124,10 @@ class _Rewire:
                 inside = kept(
                     unsafe, operation.inputs, self.guard.epsilon, lambda x: x.op.name in done
                 )
-                for index, tensor in inside.items():
-                    self._note_share(graph, operation.inputs[index], tensor)
-                if _let_through.get():
-                    inside = {i: _passing(operation.inputs[i], x) for i, x in inside.items()}
+                inside = {
+                    index: watched(self.guard, operation.inputs[index], tensor)
+                    for index, tensor in inside.items()
+                }
             for index, tensor in inside.items():
                 give_input(operation, index, tensor)
             done.add(operation.name)
@@ -225,15 +187,6 @@ class _Rewire:
         give_input(operation, index, product)
         give_input(operation, 1 - index, ones[1 - index])
 
-    def _note_share(self, graph: tf.Graph, given: tf.Tensor, kept: tf.Tensor) -> None:
-        """Note the share that is held, where somebody collects it and it comes out of the graph."""
-        collecting, domain = _held.get(), UNSAFE_OPERATIONS[self.guard.operation].domain
-        if collecting is None or self.layer is not None or domain not in EDGES:
-            return
-        if collecting[0] is graph and self.guard.epsilon:
-            moved = tf.cast(tf.not_equal(given, kept), "float32")
-            collecting[1].append(tf.reduce_mean(moved))
-
     def _named(self, *, nearby: bool = False) -> bool:
         """Say whether the operation that is being created is the one that the guard names, or, with
         `nearby`, one in the same file.
@@ -247,16 +200,6 @@ class _Rewire:
         if nearby:
             return line.source.rpartition(":")[0] == source.rpartition(":")[0]
         return line.source == source if code is None else line.is_that_of(code)
-
-
-def _passing(given: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
-    """Return what a guard makes of a tensor, with a gradient that is given on unchanged; 1 instead
-    of the infinity by which it lets a division be 0, of which no gradient comes.
-    """
-    if given.shape != kept.shape:
-        return kept  # numbers stand there that were not given: there is nothing to give it to
-    inside = tf.where(tf.math.is_inf(kept), tf.ones_like(kept), kept)
-    return tf.custom_gradient(lambda _: (inside, lambda upstream: upstream))(given)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nanfix.changes.graph_guard import gradients_let_through, shares_held
+from nanfix.changes.held_by_guards import Held, gradients_let_through, shares_held
 from nanfix.install.players import Played
 from nanfix.model.logged_losses import loss_of
 from nanfix.model.optimizers import Gradients, updates_withheld
@@ -17,8 +17,8 @@ from nanfix.model.training_step import Batch, recordable
 from nanfix.private.tensorflow import functions_run_eagerly
 
 Gradient = list[np.ndarray]
-# The gradients of a step, the shares that its guards hold, and its logs.
-Seen = tuple[list[tf.Tensor], list[tf.Tensor], Any]
+# The gradients of a step, what its guards hold, and its logs.
+Seen = tuple[list[tf.Tensor], list[Held], Any]
 # A step of the user's own may compute gradients in a branch or a loop of a graph, out of which they
 # do not come. It has been trained with, so nothing else is wrong with it.
 NOT_IN_A_GRAPH = (tf.errors.OpError, TypeError, ValueError)
@@ -81,13 +81,19 @@ class Insight:
         for gradients, _, _ in self._steps(batches, self._let_through):
             yield [np.asarray(each) for each in gradients]
 
-    def shares_held(self, batches: Iterable[Batch]) -> list[float]:
-        """Return for each guarded operation outside of layers the share of its numbers that the
-        guard holds at the edge of the domain, over all batches.
+    def shares_held(self, batches: Iterable[Batch]) -> list[tuple[float, bool]]:
+        """Return for each guarded operation the share of its numbers that the guard holds at the
+        edge of the domain, over all batches, 0 of one in a layer; and whether it holds there what
+        is computed of weights alone.
         """
-        steps = self._steps(batches, self._step)
-        seen = [[float(share) for share in shares] for _, shares, _ in steps]
-        return [float(np.mean(shares)) for shares in zip(*seen, strict=True)]
+        seen = [
+            [(float(share), bool(beyond)) for share, beyond in shares]
+            for _, shares, _ in self._steps(batches, self._step)
+        ]
+        return [
+            (float(np.mean([share for share, _ in each])), any(beyond for _, beyond in each))
+            for each in zip(*seen, strict=True)
+        ]
 
     def gradients_and_losses(
         self, batches: Iterable[Batch]

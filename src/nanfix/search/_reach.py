@@ -20,6 +20,11 @@ ALL_HELD = (
     "a guard still holds every number at the edge of the domain, so that what it guards is a "
     "constant and teaches nothing"
 )
+WEIGHT_HELD = (
+    "a guard still holds a weight that has gone beyond the edge of the domain, so that what it "
+    "guards is a constant and teaches that weight nothing; a constraint on the weight, a lower "
+    "learning rate, or a weight that stands for its logarithm keeps it inside"
+)
 HELD_BACK = (
     "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
     "them."
@@ -90,9 +95,14 @@ class Reach:
         total, left = sum(loss for _, loss in seen), sum(seen[i][1] for i in still)
         return HeldBack(held, len(seen), left / total if total else 0.0)
 
-    def all_held(self) -> bool:
-        """Say whether a guard outside of layers, as one in the loss, lets no number through."""
-        return any(share == 1.0 for share in self._insight.shares_held(self._batches))
+    def held(self) -> str | None:
+        """Return what is wrong with what a guard holds: every number of an operation outside of
+        layers, as one in the loss, or a weight; None where it is nothing.
+        """
+        shares = self._insight.shares_held(self._batches)
+        if any(beyond for _, beyond in shares):
+            return WEIGHT_HELD
+        return ALL_HELD if any(share == 1.0 for share, _ in shares) else None
 
     def _is_cut_off(self) -> bool:
         gradients = list(self._insight.gradients(self._batches))
@@ -113,8 +123,7 @@ def idle(reach: Reach | None, plan: Plan, net: Net) -> tuple[str | None, tuple[s
     notes = () if held.note is None else (held.note,)
     if held.lacking is not None:
         return held.lacking, notes
-    constant = net.attempt("looking at what a guard holds", reach.all_held, False)
-    return ALL_HELD if constant else None, notes
+    return net.attempt("looking at what a guard holds", reach.held, None), notes
 
 
 def _any(gradient: list[np.ndarray]) -> bool:
