@@ -65,6 +65,20 @@ MADE = {
         X = (table - table.mean(0)) / table.std(0)
         model.fit(X, y)
     """, "X = (table - table.mean(0)) / table.std(0)", "X", ("table",)),
+    "in another column than a NaN that is dropped": ("""
+        frame["move"] = frame["a"].diff()
+        frame["size"] = np.log(np.maximum(frame["b"], 0.0))
+        frame = frame.dropna()
+        def part(of):
+            return of[["move", "size"]].to_numpy("float32")
+        model.fit(part(frame[:80]), y[:80])
+    """, 'frame["size"] = np.log(np.maximum(frame["b"], 0.0))', "frame['size']", ("frame['b']",)),
+    "of another kind than a NaN that is filled": ("""
+        frame["move"] = frame["a"].diff()
+        frame["size"] = np.log(np.maximum(frame["b"], 0.0))
+        X = np.nan_to_num(frame.to_numpy(), nan=0.0, neginf=-np.inf)
+        model.fit(X, y)
+    """, 'frame["size"] = np.log(np.maximum(frame["b"], 0.0))', "frame['size']", ("frame['b']",)),
     "in place": ("""
         table[:, 2] = 0.0
         table[:, 2] /= table[:, 2].sum()

@@ -8,6 +8,7 @@ import ast
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Self
 
@@ -134,7 +135,7 @@ class FollowedFrame:
                 bad = holes(value)
                 origin = self._known(access, value, bad) if bad else None
                 self._seen[text] = Seen(bad, origin)
-            yield text, self._seen[text]
+            yield text, replace(self._seen[text], columns=self._memory.by_column(value))
 
     @contextmanager
     def _paced(self, statement: Statement) -> Iterator[None]:
@@ -179,12 +180,13 @@ class FollowedFrame:
         reads = [seen for seen in before.values() if seen.holes]
         if bad.inf:  # NaN becomes no inf by reckoning
             reads = [seen for seen in reads if seen.holes is not None and seen.holes.inf]
-        known = [*self._returned, *(seen.origin for seen in reads if seen.origin is not None)]
+        known = [*self._returned, *(origin for seen in reads for origin in seen.of(bad))]
         if not reads and not known:
             carriers = [seen.origin for seen in before.values() if seen.holes is None]
             known = [origin for origin in carriers if origin is not None]
         if known:
-            return _spread(_first(known), statement, name, bad, before)
+            fitting = [origin for origin in known if origin.fits(bad)]
+            return _spread(_first(fitting or known), statement, name, bad, before)
         if reads:
             return None
         finite = tuple(

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,11 @@ class Origin:
     order: int
     found: DataOrigin
 
+    def fits(self, bad: Holes) -> bool:
+        """Say whether it made numbers of a kind that is among these: NaN, or inf."""
+        made = self.found.holes
+        return bool((made.nan and bad.nan) or (made.inf and bad.inf))
+
     @property
     def rank(self) -> tuple[int, float]:
         """The earliest first, and of one the farthest spread."""
@@ -31,10 +36,21 @@ class Origin:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a variable was found to hold, and where that comes from, if known."""
+    """What a variable was found to hold, and where that comes from, if known: of a table, by its
+    columns, too.
+    """
 
     holes: Holes | None
     origin: Origin | None = None
+    columns: Mapping[str, Origin] = field(default_factory=dict)
+
+    def of(self, bad: Holes) -> list[Origin]:
+        """Return where numbers can come from that are found in what was made of this: those in the
+        columns of that name, where there are such.
+        """
+        same = [origin for name, origin in self.columns.items() if name in bad.columns]
+        every = [*self.columns.values(), *([] if self.origin is None else [self.origin])]
+        return same or every
 
 
 @dataclass
@@ -79,6 +95,13 @@ class Memory:
                 found = (self.columns.get((id(leaf), name)) for name in columns)
                 return min(filter(None, found), key=lambda each: each.rank, default=origin)
         return None
+
+    def by_column(self, value: Any) -> dict[str, Origin]:
+        """Return where the numbers in the columns of a table come from; nothing of what is none."""
+        if not is_table(value) or self.of(value) is None:
+            return {}
+        keys = [(id(value), str(name)) for name in value.columns]
+        return {key[1]: self.columns[key] for key in keys if key in self.columns}
 
     def remember(self, value: object, origin: Origin | None) -> None:
         """Note where the numbers in a value come from; of a table, in the columns that were not
