@@ -105,13 +105,16 @@ def _kind_of_exponent(exponent: tf.Tensor) -> dict[int, Given]:
 def range_of(values: np.ndarray) -> str:
     """Describe the values of an array in a few words."""
     finite = values[np.isfinite(values)].astype("float64")
-    counts = [
-        f"{n} {word}"
-        for n, word in ((np.isnan(values).sum(), "NaN"), (np.isinf(values).sum(), "inf"))
-        if n
-    ]
+    kinds = ((np.isnan(values), "NaN"), (values == np.inf, "inf"), (values == -np.inf, "-inf"))
+    counts = [f"{where.sum()} {word}" for where, word in kinds if where.any()]
     if finite.size and finite.min() == finite.max():
-        counts.insert(0, f"{finite.min():.4g}")
+        counts.insert(0, _digits(finite.min()))
     elif finite.size:
-        counts.insert(0, f"{finite.min():.4g} to {finite.max():.4g}")
+        counts.insert(0, f"{_digits(finite.min())} to {_digits(finite.max())}")
     return " with ".join([counts[0], " and ".join(counts[1:])]) if len(counts) > 1 else counts[0]
+
+
+def _digits(number: float) -> str:
+    """Write a number with as many digits as show that it is not 1 or -1, edges of domains."""
+    text = f"{number:.4g}"
+    return f"{number:.8g}" if text in ("1", "-1") and number != float(text) else text

@@ -167,9 +167,9 @@ FINITE = Domain(
     kept_in_half='ops.clip(ops.cast({x}, "float16"), {lowest}, {highest})',
 )
 ABOVE_ZERO = Domain("above 0", "ops.maximum({x}, {e})")
-ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, {beside_one} - 1)")
+ABOVE_MINUS_ONE = Domain("above -1", "ops.maximum({x}, -1 + {beside_one})")
 ABOVE_ONE = Domain("above 1", "ops.maximum({x}, 1 + {beside_one})")
-INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, {beside_one} - 1, 1 - {beside_one})")
+INSIDE_ONE = Domain("between -1 and 1", "ops.clip({x}, -1 + {beside_one}, 1 - {beside_one})")
 NOT_EMPTY = Domain("at least one number", "{x}", at_zero="{x}")
 BASE = Domain(
     "where its exponent allows",
