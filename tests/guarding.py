@@ -3,9 +3,12 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+import explosions
 import numpy as np
 import tensorflow as tf
 
+import nanfix
+from nanfix import Budget
 from nanfix.changes.graph_guard import guarded
 from nanfix.changes.guards import Guard
 
@@ -35,3 +38,16 @@ def value_and_slope(function, guard, x, **compiled):
         return y, tape.gradient(y, x)
 
     return [np.asarray(tensor, "float64") for tensor in both(tf.constant(x))]
+
+
+def with_guards_alone(model, x, y, **arguments):
+    """Repair a training by guards or not at all."""
+    return nanfix.fit(
+        model,
+        x,
+        y,
+        strategies=["guard-unsafe-operations"],
+        budget=Budget(trials=3),
+        throw=False,
+        **{**explosions.ARGUMENTS, **arguments},
+    )
