@@ -12,7 +12,8 @@ class FiniteLearningRate(Strategy):
     """Take the last finite rate in every step for which the schedule or callback gives NaN or inf.
 
     Where there was none before, Keras' default for the optimizer. All other steps keep their rates.
-    Mend what computes the rate, too: what it gives beyond is a guess of nanfix's.
+    Mend what computes the rate, too: what it gives beyond is a guess of nanfix's. Does not help
+    where the rate is finite.
 
     Reference: Keras, keras.optimizers.schedules.LearningRateSchedule.
     """

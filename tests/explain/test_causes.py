@@ -29,6 +29,7 @@ EXPECTED = {
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
     explosions.schedule: Cause.LEARNING_RATE,
+    explosions.beyond_the_schedule: Cause.NONFINITE_RATE,
     # A gain of 2 before relu, where it should be the root of 2.
     explosions.deep_gradient: Cause.BAD_INITIALIZATION,
     explosions.steep_waves: Cause.EXPLODING_GRADIENT,

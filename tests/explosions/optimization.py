@@ -18,6 +18,21 @@ def schedule():
     return mlp(keras.optimizers.SGD(rates)), x, y, dict(ARGUMENTS)
 
 
+class RootOfWhatIsLeft(keras.optimizers.schedules.LearningRateSchedule):
+    """Of a run that goes on longer than was planned."""
+
+    def __init__(self, planned):
+        self.planned = planned
+
+    def __call__(self, step):
+        return 0.01 * ops.sqrt(1.0 - ops.cast(step, "float32") / self.planned)
+
+
+def beyond_the_schedule():
+    x, y = table()
+    return mlp(keras.optimizers.Adam(RootOfWhatIsLeft(5.5))), x, y, dict(ARGUMENTS)
+
+
 def adam_without_epsilon():
     x, y = table()
     x[:, 3] = 0.0

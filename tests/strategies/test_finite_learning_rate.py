@@ -20,17 +20,6 @@ from nanfix.testing import contract
 NAME, STEPS = "finite-learning-rate", 20  # of an epoch
 
 
-class RootOfWhatIsLeft(keras.optimizers.schedules.LearningRateSchedule):
-    """Of a run that goes on longer than was planned."""
-
-    def __init__(self, planned):
-        self.planned = planned
-
-    def __call__(self, step):
-        left = 1.0 - ops.cast(step, "float32") / self.planned
-        return 0.01 * ops.sqrt(left)
-
-
 class OneOverTheStep(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         return 0.05 / ops.cast(step, "float32")
@@ -52,7 +41,7 @@ def repaired(optimizer, *callbacks, **chosen):
 
 @pytest.mark.parametrize(
     ("schedule", "operation"),
-    [(RootOfWhatIsLeft(2.5 * STEPS), "Sqrt"), (OneOverTheStep(), "RealDiv")],
+    [(explosions.RootOfWhatIsLeft(2.5 * STEPS), "Sqrt"), (OneOverTheStep(), "RealDiv")],
     ids=["late", "at once"],
 )
 def test_a_schedule_is_guarded_where_it_leaves_its_domain(schedule, operation):
@@ -67,7 +56,9 @@ def test_a_schedule_is_guarded_where_it_leaves_its_domain(schedule, operation):
 
 
 def test_a_weight_decay_beside_a_schedule_is_no_fault():
-    report, _ = repaired(keras.optimizers.AdamW(RootOfWhatIsLeft(50.5)), strategies=[NAME])
+    report, _ = repaired(
+        keras.optimizers.AdamW(explosions.RootOfWhatIsLeft(50.5)), strategies=[NAME]
+    )
     assert report.outcome is nanfix.Outcome.REPAIRED and not report.faults
     assert report.fix.edits[0].params["rate"] == pytest.approx(0.01 * (0.5 / 50.5) ** 0.5, rel=0.01)
 

@@ -63,6 +63,8 @@ class _Package:
         text, helper = domain.source(epsilon, half)
         if helper is not None:
             self.define(helper)
+        if self._tensorflow:  # its functions take numbers of Python's as they are
+            text = text.replace("ops.convert_to_tensor({x})", "{x}")
         return OPS.sub(lambda found: self.name(found[1]), text)
 
 
