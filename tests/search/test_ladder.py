@@ -56,6 +56,21 @@ def test_superfluous_edits_are_pruned():
     assert choose(tried, families)[0] == (("inputs", 0),)
 
 
+def test_what_is_left_is_made_milder_as_far_as_that_is_as_good():
+    """The stronger level was the better one beside an edit that is not needed."""
+    scaler = Family("scaler", 3, 3, called_for=True)
+    families = (CLIP, scaler, TARGETS)
+
+    def loss(candidate):
+        if not {"scaler", "targets"} <= {*candidate}:
+            return None
+        clipped, plain = {0: 0.4, 1: 0.12, 2: 0.1}, {0: 0.5, 1: 0.112, 2: 0.105}
+        return (clipped if "clip" in candidate else plain)[candidate["scaler"]]
+
+    tried = climb(families, loss, baseline=1.0)
+    assert choose(tried, families, baseline=1.0)[0] == (("scaler", 1), ("targets", 0))
+
+
 def test_smaller_change_wins_among_equals_and_better_loss_among_unequals():
     small, large = (("inputs", 0),), (("inputs", 0), ("targets", 0))
     assert choose({small: Tried(1.04), large: Tried(1.0)}, (INPUTS, TARGETS))[0] == small

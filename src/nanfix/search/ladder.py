@@ -238,10 +238,11 @@ def _done_better(results: _Results, candidate: Candidate) -> Generator[Candidate
 
 def _prune(results: _Results) -> Proposals:
     """Take edits of the best candidate away again, one at a time, as long as what is
-    left is as good.
+    left is as good; then make milder what is left of them, likewise.
 
     Where the data themselves are at fault, the first change to them stays: a later one
-    may do, but not keep as much.
+    may do, but not keep as much. A knob of the optimizer is not made milder: it is nearest to
+    failing again there.
     """
     current = yield from _done_better(results, results.best() or ())
     highest = limit(results.known(current).loss or 0.0, results.baseline)
@@ -251,3 +252,11 @@ def _prune(results: _Results) -> Proposals:
             tried = yield from results.ask(smaller)
             if tried.loss is not None and tried.loss <= highest:
                 current = smaller
+    tiers = {family.strategy: family.tier for family in results.families}
+    for name, strength in current:
+        for level in range(strength if tiers[name] != Tier.OPTIMIZER else 0):
+            milder = tuple({**dict(current), name: level}.items())
+            tried = yield from results.ask(milder)
+            if tried.loss is not None and tried.loss <= highest:
+                current = milder
+                break
