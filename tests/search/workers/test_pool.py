@@ -51,7 +51,7 @@ def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog, caps
         target=kill_the_first_worker, args=(tmp_path / "worker-input" / "worker-0.log",)
     )
     killer.start()
-    report, x = repaired(workers=2, run_dir=tmp_path, budget=nanfix.Budget(trials=4))
+    report, x = repaired(workers=2, run_dir=tmp_path, budget=nanfix.Budget(trials=8))
     killer.join()
     assert report.outcome is Outcome.REPAIRED
     assert not any("one process" in note for note in report.notes)
