@@ -250,10 +250,6 @@ def _finite_in_words(rate: float) -> str:
     return f"have it give {number(rate)} where it gives no finite number"
 
 
-def _name_of(schedule: Any) -> str:
-    return getattr(schedule, "__name__", type(schedule).__name__)
-
-
 def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":
     from keras import tree  # loads TensorFlow
 
@@ -264,22 +260,22 @@ def _callbacks(call: "FitCall") -> "list[keras.callbacks.Callback]":
 def _of_schedule(
     call: "FitCall", schedule: Any, wanted: OptimizerSettings
 ) -> "Iterator[SourceChange]":
-    """Yield the arguments of a stock schedule whose rates are all lowered in proportion."""
+    """Yield the arguments of a stock schedule whose rates are all lowered in proportion, and what
+    has no place, as whatever a schedule of the script's own computes.
+    """
     from nanfix.changes.layer_source import number, parameter
     from nanfix.model.schedules import ScaledSchedule, scaled_schedule
+    from nanfix.model.user_code import name_of
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, NoPlace
 
-    share = wanted.rate_share
+    share, own = wanted.rate_share, f"{name_of(schedule)} is the script's own"
     if wanted.finite_rate is not None:
-        words = _finite_in_words(wanted.finite_rate)
-        yield NoPlace(reason=f"{_name_of(schedule)} is the script's own: {words}")
+        yield NoPlace(reason=f"{own}: {_finite_in_words(wanted.finite_rate)}")
     if share == 1.0:
         return
     target, scaled = call.places.of(schedule), scaled_schedule(schedule, share)
     if isinstance(scaled, ScaledSchedule):
-        yield NoPlace(
-            reason=(f"{_name_of(schedule)} is the script's own: multiply it by {number(share)}")
-        )
+        yield NoPlace(reason=f"{own}: multiply it by {number(share)}")
         return
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the schedule of the learning rate"))

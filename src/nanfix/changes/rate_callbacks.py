@@ -190,7 +190,7 @@ def with_rates(
     # Where there is neither, nothing raises a rate, and to look in every step takes time.
     if rate is not None and callbacks and not has_schedule(model):
         limits.append(RateLimit(rate))
-    if wanted.finite_rate is not None:
+    if wanted.finite_rate is not None and rate_variables(trained_optimizers(model)):
         limits.append(FiniteRate(wanted.finite_rate))
     listed = [*callbacks, *limits]
     if listed and wanted.rate_share != 1.0:

@@ -15,6 +15,7 @@ from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.replay import Replay
 from nanfix.model.normalization import ruined, statistics
 from nanfix.model.run import Run, has_schedule
+from nanfix.model.user_code import name_of
 from nanfix.private.objects import learning_rate_of
 from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.cause import Cause
@@ -45,7 +46,7 @@ def _nonfinite_rate(run: Run, rate: float | None) -> Iterator[Finding]:
         return
     schedule = learning_rate_of(run.optimizers[0])
     if has_schedule(run.model):
-        who = f"{getattr(schedule, '__name__', type(schedule).__name__)} gives it"
+        who = f"{name_of(schedule)} gives it"
     else:
         who = "a callback sets it" if run.rate_is_set else "the optimizer was made with it"
     words = f"in the step that failed the learning rate is {rate:g}, and {who}"

@@ -191,7 +191,10 @@ def finite_rates(run: Run) -> Intervention:
 
 def turns_weights(optimizer: "keras.optimizers.Optimizer") -> bool:
     """Say whether weight decay takes more of a weight than there is of it, at each step."""
-    decay, rate = getattr(optimizer, "weight_decay", None), optimizer.learning_rate
+    decay, rate = (
+        getattr(optimizer, "weight_decay", None),
+        getattr(optimizer, "learning_rate", None),
+    )
     if not isinstance(decay, float | int) or rate is None:
         return False
     return not 0.0 <= decay * float(np.asarray(rate)) < 1.0

@@ -119,9 +119,9 @@ def _replayed(
                 if after is None
                 else (_diverged(_observed_from(before, model, step), losses), None)
             )
-            last = _observed_from(earlier, model, recording.steps[max(index - 1, 0)])
-            rate = _rate_of(before, model, step)
-            earlier_rate = _rate_of(earlier, model, recording.steps[max(index - 1, 0)])
+            previous = recording.steps[max(index - 1, 0)]
+            last = _observed_from(earlier, model, previous)
+            rate, earlier_rate = _rate_of(before, model, step), _rate_of(earlier, model, previous)
             restore(recording.initial)
             first_rate = current_learning_rate(model)
             first = observe(model, recording.first_batch)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import keras
 
@@ -23,9 +22,6 @@ from nanfix.model.run import Run
 from nanfix.model.snapshot import restore
 from nanfix.recorder.recording import RecordedStep, Recording
 from nanfix.records.cause import Cause
-
-if TYPE_CHECKING:
-    pass
 
 # Factors of the learning rate, tried in turn: the mildest that cures is closest to what
 # the user set.

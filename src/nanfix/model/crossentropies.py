@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nanfix.model.user_code import name_of
+
 if TYPE_CHECKING:
     import keras
 
@@ -115,8 +117,7 @@ def loss_name(loss: UserLoss) -> str:
         import keras
 
         loss = keras.losses.get(loss)
-    function = getattr(loss, "fn", loss)
-    return getattr(function, "__name__", type(function).__name__)
+    return name_of(getattr(loss, "fn", loss))
 
 
 def takes_logits(loss: UserLoss) -> bool:

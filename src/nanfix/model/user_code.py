@@ -160,3 +160,8 @@ def span(code: CodeType, instruction: int) -> tuple[int, int, int, int] | None:
     if line is None or end_line is None or column is None or end_column is None:
         return None
     return line, column, end_line, end_column
+
+
+def name_of(given: object) -> str:
+    """Return the name of a function or a class, of anything else that of its class."""
+    return getattr(given, "__name__", type(given).__name__)

@@ -21,6 +21,7 @@ from nanfix.data.arrays import Leaf, are_arrays
 from nanfix.data.training_data import TrainingData
 from nanfix.model.addresses import described, walk
 from nanfix.model.quiet import quiet
+from nanfix.model.user_code import name_of
 from nanfix.private.objects import given_loss, given_loss_weights, given_metrics, learning_rate_of
 from nanfix.records.atomic import write_text
 from nanfix.records.errors import RunDirError
@@ -180,7 +181,7 @@ def _plain(value: object) -> Any:
             settings: dict[str, Any] = {**config()}
         settings.pop("name", None)  # numbered in the order of their making
         return [type(value).__name__, _plain(settings)]
-    return getattr(value, "__name__", type(value).__name__)
+    return name_of(value)
 
 
 def claim(path: Path, identity: dict[str, Any]) -> None:

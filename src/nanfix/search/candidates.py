@@ -68,22 +68,14 @@ def better_done(candidate: Candidate, families: Collection[Family]) -> list[Cand
     """Return the candidates that differ in one thing: a strategy stands in the place of those that
     it is `instead_of`.
     """
-    return [
-        in_order(
-            (
-                *(
-                    edit
-                    for edit in candidate
-                    if edit[0] not in {*family.instead_of, family.strategy}
-                ),
-                (family.strategy, level),
-            ),
-            families,
-        )
-        for family in families
-        if family.instead_of & {*dict(candidate)}
-        for level in range(family.levels)
-    ]
+    found: list[Candidate] = []
+    for family in families:
+        replaced = {*family.instead_of, family.strategy}
+        if family.instead_of & {*dict(candidate)}:
+            kept = tuple(edit for edit in candidate if edit[0] not in replaced)
+            levels = range(family.levels)
+            found += [in_order((*kept, (family.strategy, level)), families) for level in levels]
+    return found
 
 
 def stable_losses(results: Results) -> dict[Candidate, float]:

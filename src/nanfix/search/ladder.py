@@ -133,14 +133,12 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
         yield from _together(results, called, knobs)
         if results.learns_well():  # what of it is needed shows as edits are taken away
             return
-    for family in mild:
-        if results.settled():
-            return
-        yield from _climb(results, base, family)
+    yield from _one_by_one(results, base, mild)
     yield from _together(results, called, knobs)
-    for family in [] if results.learns_well() else rest:
-        yield from _climb(results, base, family)
-        yield from _climb(results, called, family)
+    if not results.learns_well():
+        for family in rest:
+            yield from _climb(results, base, family)
+            yield from _climb(results, called, family)
     if results.best() is None:
         for family in (family for family in everything if family.last_resort):
             yield from _climb(results, base, family)
@@ -148,14 +146,19 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
         yield from _pairs(results, base, families)
 
 
+def _one_by_one(results: _Results, base: Candidate, families: list[Family]) -> Proposals:
+    """Propose one family after the other, until nothing is left to gain."""
+    for family in families:
+        if results.settled():
+            return
+        yield from _climb(results, base, family)
+
+
 def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Proposals:
     """Propose all that the evidence calls for, and each of the `knobs` on top of it."""
     if called and not results.settled():
         yield from results.ask(called)
-        for family in knobs:
-            if results.settled():
-                return
-            yield from _climb(results, called, family)
+        yield from _one_by_one(results, called, knobs)
 
 
 def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
