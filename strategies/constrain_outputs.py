@@ -1,8 +1,9 @@
 """Give the columns of an output an activation that keeps them where their loss is defined."""
 
-from nanfix.changes.behind_outputs import OUTPUT, BehindOutputs
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.columns import in_words, of_json
 from nanfix.changes.layers import LayerAttributes
+from nanfix.model.outputs import OUTPUT
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
 from nanfix.remedies.strategy import Strategy, Tier

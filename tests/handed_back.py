@@ -12,7 +12,7 @@ from nanfix.explain.description import describe
 from nanfix.install.workbench import Workbench
 from nanfix.model.snapshot import take
 
-TARGETS = TargetScaling(300.0, 40.0, 2)
+TARGETS = {"output": TargetScaling(300.0, 40.0, 2)}
 
 
 def affine(width, factor=1.0):
@@ -43,7 +43,7 @@ def on_the_bench(model, x, targets=None, *changes, **scalings):
         name: affine(a.shape[-1]) for name, a in run.sample.named(run.sample.scalable).items()
     }
     plan = Plan()
-    for change in changes or [Scaling(inputs=inputs, targets=targets)]:
+    for change in changes or [Scaling(inputs=inputs, targets=targets or {})]:
         plan = plan.with_change(change)
     plan.check(run)
     bench = Workbench(run, data, data.validation_part([]), sites)

@@ -108,9 +108,23 @@ def test_of_several_outputs_only_the_one_is_changed(tmp_path):
         np.testing.assert_allclose(found[1], ops.softplus(rate), rtol=1e-6)
 
 
-def test_nothing_is_put_behind_outputs_that_losses_know_by_name():
+@pytest.mark.parametrize("named", [lambda sums: sums, lambda sums: {"rate": sums}])
+def test_what_stands_behind_an_output_takes_its_name_over(named, tmp_path):
     inputs = keras.Input((3,))
-    sums = layers.Add(name="rate")([layers.Dense(1)(inputs), layers.Dense(1)(inputs)])
-    model = compiled(keras.Model(inputs, sums), {"rate": "poisson"})
-    with pytest.raises(InputError, match="has no output 'output'"):
-        on_the_bench(model, X, None, BehindOutputs({"output": "softplus"}))
+    sums = layers.Add(name="rate")([layers.Dense(3)(inputs), layers.Dense(3)(inputs)])
+    model = compiled(keras.Model(inputs, named(sums)), {"rate": "poisson"})
+    bench, plan, _ = on_the_bench(model, X, None, BehindOutputs({"output": "softplus"}))
+    bench.hand_back(plan)
+    bench.close()
+    model.save(tmp_path / "m.keras")
+    for found in (model, keras.models.load_model(tmp_path / "m.keras")):
+        assert found.output_names == ["rate"] and found.get_layer("rate_inner").name != "rate"
+        losses = found.fit(X, named(np.ones((24, 3))), verbose=0).history["loss"]
+        assert np.isfinite(losses).all()
+
+
+def test_outputs_that_share_a_name_take_nothing():
+    inputs, head = keras.Input((3,)), layers.Dense(3)
+    model = compiled(keras.Model(inputs, [head(inputs), head(2.0 * inputs)]))
+    with pytest.raises(InputError, match="has no output 'dense"):
+        on_the_bench(model, X, None, BehindOutputs({model.output_names[0]: "softplus"}))

@@ -17,7 +17,7 @@ def test_moments_are_of_the_finite_cells_and_a_constant_is_not_divided_by_0():
 
 def test_inputs_and_targets_are_brought_to_unit_scale_each_alone_or_both():
     batch = tf.constant(X), tf.constant([[10.0], [30.0], [20.0]])
-    inputs, targets = [Moments.of(X, axis=(0,))], Moments(np.float64(20.0), np.float64(10.0))
+    inputs, targets = [Moments.of(X, axis=(0,))], [Moments(np.float64(20.0), np.float64(10.0))]
     x, y = of_unit_scale(batch, inputs=inputs)
     np.testing.assert_array_equal(x[:2], [[-1.0, 0.0], [1.0, 0.0]])
     assert y is batch[1]

@@ -98,7 +98,7 @@ def test_a_model_that_takes_all_rows_at_once_is_looked_at_with_all():
     data = TrainingData.of(x, np.ones((6, 1)), {"batch_size": 6})
     run, sites = describe(model, data, [])
     assert run.sample.rows_at_once == 6 and run.sample.unfilterable
-    assert sites.output.blocked is None and sites.outer is not None
+    assert sites.outputs[0].blocked is None and sites.outer is not None
 
 
 def test_a_model_that_takes_any_number_of_rows_has_none_at_once():

@@ -47,6 +47,18 @@ def large_targets():
     return mlp(keras.optimizers.SGD(0.1)), x, y * 1e6 + 3e6, dict(ARGUMENTS)
 
 
+def one_large_target_of_two():
+    """A price in dollars beside a yes or no, each under a loss of its own."""
+    x, y = table()
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(16, "relu")(inputs)
+    sold = layers.Dense(1, "sigmoid", name="sold")(hidden)
+    model = keras.Model(inputs, {"price": layers.Dense(1, name="price")(hidden), "sold": sold})
+    model.compile(keras.optimizers.SGD(0.1), {"price": "mse", "sold": "binary_crossentropy"})
+    targets = {"price": y * 1e6 + 3e6, "sold": (y > 0).astype("float32")}
+    return model, x, targets, dict(ARGUMENTS)
+
+
 def overflowing_mean():
     """Every loss is finite, 5e36, but not the sum over the rows of an epoch, from which
     Keras takes the mean.

@@ -81,17 +81,17 @@ def test_folded_model_predicts_what_the_scaled_one_did(kind):
     model, x = make(), raw(shape)
     affine = scaling_of(x)
     sites = find_sites(model, x[:2])
-    assert foldable_with(sites.inputs[SINGLE], affine) and sites.output.foldable
+    assert foldable_with(sites.inputs[SINGLE], affine) and sites.outputs[0].foldable
     gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
-    gate.set({SINGLE: affine}, TARGETS)
+    gate.set({SINGLE: affine}, {"output": TARGETS})
 
     scaled = np.asarray(model(x))
     gate.close()
     raw_outputs = np.asarray(model(x))
     with ExitStack() as undo:
         fold_inputs(sites, {SINGLE: affine}, undo)
-        fold_output(sites.output, TARGETS, undo)
+        fold_output(sites.outputs[0], TARGETS, undo)
         assert np.abs(model(x) - scaled).max() < SIZE * np.abs(scaled).max()
     np.testing.assert_array_equal(model(x), raw_outputs)
 
@@ -174,7 +174,7 @@ def test_gate_passes_the_gradient_of_scaled_targets():
     expected = gradient(lambda: tf.reduce_mean(((y - 3.0) / 5.0 - model(x)) ** 2))
     gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
-    gate.set({}, TargetScaling(3.0, 5.0, 2))
+    gate.set({}, {"output": TargetScaling(3.0, 5.0, 2)})
     np.testing.assert_allclose(
         gradient(lambda: tf.reduce_mean((y - model(x)) ** 2)), expected, rtol=1e-5
     )
@@ -195,7 +195,7 @@ def test_inserted_layer_scales_in_the_users_own_object(kind, tmp_path):
     affine = scaling_of(x)
     expected = model.predict(affine(x), verbose=0)
     assert can_rebuild(model)
-    insert_at_ends(model, {declared_inputs(model)[0]: [normalization(affine)]}, [], ExitStack())
+    insert_at_ends(model, {declared_inputs(model)[0]: [normalization(affine)]}, {}, ExitStack())
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
     model.fit(x, np.ones((24, 1), "float32"), verbose=0)
     model.save(tmp_path / "model.keras")
@@ -210,5 +210,5 @@ def test_subclass_cannot_be_rebuilt():
 def test_layers_that_compute_in_half_precision_take_no_scaling():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2, dtype="mixed_float16")])
     sites = find_sites(model, np.ones((2, 4), "float32"))
-    assert not sites.inputs[SINGLE].foldable and not sites.output.foldable
-    assert "float16" in sites.inputs[SINGLE].blocked and "float16" in sites.output.blocked
+    assert not sites.inputs[SINGLE].foldable and not sites.outputs[0].foldable
+    assert "float16" in sites.inputs[SINGLE].blocked and "float16" in sites.outputs[0].blocked

@@ -26,9 +26,9 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
 
     run, call = noted(SEQUENTIAL)
     affine = Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
-    scaling = Scaling(inputs={SINGLE: affine}, targets=TargetScaling(5.0, 2.0, 2))
+    scaling = Scaling(inputs={SINGLE: affine}, targets={"output": TargetScaling(5.0, 2.0, 2)})
     wanted = plan_of(LayerAttributes({"dense[1]": {"dtype_policy": "float32"}}), scaling)
-    insert_at_ends(run.model, {SINGLE: [normalization(affine)]}, [], ExitStack())
+    insert_at_ends(run.model, {SINGLE: [normalization(affine)]}, {}, ExitStack())
     run.model.optimizer.clipnorm = None
     assert changed(run, wanted, call) == (
         [
@@ -48,7 +48,8 @@ def test_a_subclassed_model_is_scaled_in_its_call(noted):
     run, call = noted(SUBCLASSED)
     plan = plan_of(
         Scaling(
-            inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)}, targets=TargetScaling(-5.0, 2.0, 1)
+            inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)},
+            targets={"output": TargetScaling(-5.0, 2.0, 1)},
         )
     )
     assert changed(run, plan, call) == (
@@ -60,6 +61,78 @@ def test_a_subclassed_model_is_scaled_in_its_call(noted):
         ],
         [],
     )
+
+
+TWO = """
+import keras
+import numpy as np
+from keras import layers
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+y = {"price": X[:, :1], "sold": X[:, 1:2]}
+inputs = keras.Input((3,))
+price = layers.Dense(1, name="price")(inputs)
+sold = layers.Dense(1, name="sold")(inputs)
+model = keras.Model(inputs, {"price": price, "sold": sold})
+model.compile("sgd", {"price": "mse", "sold": "mae"})
+model.fit(X, y)
+"""
+LISTED = TWO.replace('{"price": price, "sold": sold}', "[price, sold]").replace(
+    '{"price": "mse", "sold": "mae"}', '["mse", "mae"]'
+)
+SCALED = Scaling(targets={"price": TargetScaling(5.0, 2.0, 2)})
+
+
+@pytest.mark.parametrize(
+    ("script", "weights"),
+    [
+        (TWO, 'loss_weights={"price": 1 / 2.0**2, "sold": 1.0})'),
+        (
+            TWO.replace("model.compile", "k = 3\nmodel.compile").replace(
+                '"mae"})', '"mae"}, loss_weights={"price": k + 2, "sold": k})'
+            ),
+            'loss_weights={"price": (k + 2) / 2.0**2, "sold": k})',
+        ),
+        (LISTED, "loss_weights=[1 / 2.0**2, 1.0])"),
+        (
+            LISTED.replace('"mae"])', '"mae"], loss_weights=[0.5, 2])'),
+            "loss_weights=[0.5 / 2.0**2, 2])",
+        ),
+    ],
+    ids=["by name", "computed", "a list", "a list of weights"],
+)
+def test_of_several_outputs_one_is_scaled_and_its_loss_weighed(noted, script, weights):
+    run, call = noted(script)
+    lines, reasons = changed(run, plan_of(SCALED), call)
+    assert reasons == []
+    (layer, compiled) = lines
+    assert layer == (
+        'price = layers.Rescaling(2.0, offset=5.0, name="price")('
+        'layers.Dense(1, name="price_inner")(inputs))'
+    )
+    assert compiled.endswith(weights)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ('"mse")', "compile is given one loss for all outputs, which takes no weights"),
+        (
+            "LOSSES, loss_weights={**WEIGHTS})",
+            "the loss_weights that compile is given are not named there",
+        ),
+        (
+            "LOSSES, loss_weights=WEIGHTS)",
+            "the loss_weights that compile is given are not written there",
+        ),
+    ],
+)
+def test_weights_that_are_written_elsewhere_have_no_place(noted, given, reason):
+    named = 'LOSSES = {"price": "mse", "sold": "mae"}\nWEIGHTS = {"price": 0.5, "sold": 1.0}\n'
+    script = TWO.replace('{"price": "mse", "sold": "mae"})', given)
+    run, call = noted(script.replace("inputs =", named + "inputs =", 1))
+    _, reasons = changed(run, plan_of(SCALED), call)
+    assert reasons == [reason]
 
 
 @pytest.mark.parametrize(

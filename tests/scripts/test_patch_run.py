@@ -214,6 +214,31 @@ def test_a_loss_that_the_patch_weighs_is_compared_in_the_units_of_the_repair(wei
     assert behind.verdict == "falls behind" and "loss 40, the repair reached 4." in behind.text
 
 
+def test_where_single_outputs_are_weighed_otherwise_the_loss_of_each_is_compared():
+    place = {"file": "job/train.py", "line": 1, "column": 0, "end_line": 1, "end_column": 9}
+    compiled = {"place": place, "callee": "compile"}
+    factors = {"price": "1 / 20.0**2"}
+    change = {"kind": "loss", "edits": [0], "compiled": compiled, "outputs": ["price", "sold"]}
+    record = {"outcome": "REPAIRED", "source": [change | {"of_outputs": factors}]}
+    reached = {"loss": "400.5", "price_loss": "400.0", "sold_loss": "0.5"}
+    call = CallResult(
+        0, "net", "", Outcome.REPAIRED, True, reached, RunRecord.model_validate(record)
+    )
+    result = ScriptResult(0, (call,))
+
+    def run(price, sold):
+        history = {"loss": ["9.0", "1.5"], "price_loss": ["900.0", price]}
+        event = {"kind": "fit", "call": 0, "finite": True, "history": history}
+        event["history"]["sold_loss"] = ["0.9", sold]
+        return judged(result, result, 0, [event])
+
+    holds = run("401.0", "0.49")
+    assert holds.verdict == "works"
+    assert "price_loss 401, the repair reached 400; sold_loss 0.49" in holds.text
+    assert run("401.0", "0.8").verdict == run("800.0", "0.5").verdict == "falls behind"
+    assert run("401.0", "nan").verdict == "goes NaN"
+
+
 def test_weights_that_are_not_finite_and_a_fit_that_is_not_made_are_told():
     call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "1.0"})
     result = ScriptResult(0, (call,))

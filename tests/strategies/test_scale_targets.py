@@ -27,15 +27,16 @@ def run_of(y, **model):
 
 def scaling(*values, loss="mse"):
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(np.array(values)[:, None], loss=loss))
-    return params["center"], params["scale"], params["degree"]
+    return tuple(params["outputs"]["output"].values())
 
 
 def test_numbers_are_those_of_robust_scaler():
     y = explosions.table()[1].astype("float64") * 1e6 + 3e6
     expected = RobustScaler().fit(y.astype("float32").astype("float64"))
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(y))
-    assert params["center"] == pytest.approx(expected.center_[0], rel=1e-6)
-    assert params["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
+    numbers = params["outputs"]["output"]
+    assert numbers["center"] == pytest.approx(expected.center_[0], rel=1e-6)
+    assert numbers["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +112,22 @@ def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
 
 
 def test_apply_turns_the_numbers_into_a_scaling():
-    changed = get(NAME).apply(run_of(np.zeros((8, 1))), Plan(), center=3.0, scale=2.0, degree=2)
-    assert changed.of(Scaling).targets == TargetScaling(3.0, 2.0, 2)
+    outputs = {"output": {"center": 3.0, "scale": 2.0, "degree": 2}}
+    changed = get(NAME).apply(run_of(np.zeros((8, 1))), Plan(), outputs=outputs)
+    assert changed.of(Scaling).targets == {"output": TargetScaling(3.0, 2.0, 2)}
 
 
 def test_repaired_model_predicts_in_the_users_units():
     report, x, y = repairs.check_repair(NAME, explosions.large_targets)
     lost = float(np.mean((report.model.predict(x, verbose=0) - y) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
+
+
+def test_of_two_outputs_each_learns():
+    report, x, y = repairs.check_repair(NAME, explosions.one_large_target_of_two)
+    found = report.model.predict(x, verbose=0)
+    assert float(np.mean((found["price"] - y["price"]) ** 2)) < 0.2 * float(np.var(y["price"]))
+    assert np.mean((found["sold"] > 0.5) == y["sold"]) > 0.8
 
 
 @pytest.mark.soak

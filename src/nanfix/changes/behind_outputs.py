@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from nanfix.records.source_changes import SourceChange
     from nanfix.source.fit_call import FitCall
 
-OUTPUT = "output"  # the name of the only one of a model
 AGAIN = (
     "A saved model is made anew by its own code when it is loaded: compute {what} of its outputs "
     "there, too."

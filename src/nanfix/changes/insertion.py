@@ -18,6 +18,8 @@ from keras import ops
 from nanfix.changes.columns import Columns, of_columns
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
+from nanfix.model.outputs import output_names
+from nanfix.model.undo import put
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import (
     COMPILED,
@@ -35,6 +37,7 @@ KEEPING = (
     keras.layers.RNN,
     keras.layers.StackedRNNCells,
 )
+INNER = "{name}_inner"  # a layer that has given its name to the one behind it
 SCALES = (1e-7, 1e18)  # a Normalization layer divides by no less, and holds the square
 
 
@@ -63,48 +66,71 @@ def sharers(model: keras.Model) -> list[Any]:
     return [*nested, *(it for it in alive if any(id(layer) in layers for layer in it.layers))]
 
 
-def outputs_are_named(model: keras.Model) -> bool:
-    """Say whether losses, metrics or outputs go by the name of the last layer, which
-    must then stay the last.
-    """
+def has_own_names(model: keras.Model) -> bool:
+    """Say whether each output has a name of its own, which a layer behind it can take over."""
+    names = output_names(model)
+    return len({*names}) == len(names)
+
+
+def are_named(model: keras.Model) -> bool:
+    """Say whether losses, metrics or what is logged go by the names of the last layers."""
     compiled = compile_config(model)
     given = {} if compiled is None else compiled.config
     parts = (
         outputs_struct(model),
         *(given.get(name) for name in ("loss", "metrics", "weighted_metrics")),
     )
-    return any(isinstance(part, dict) for part in parts)
+    return len(model.outputs) > 1 or any(isinstance(part, dict) for part in parts)
 
 
 def insert_at_ends(
-    model: keras.Model, front: Mapping[str, Sequence[Maker]], back: Sequence[Maker], undo: ExitStack
+    model: keras.Model,
+    front: Mapping[str, Sequence[Maker]],
+    back: Mapping[int, Maker],
+    undo: ExitStack,
 ) -> None:
-    """Run inputs, by name, through new layers before everything else, and the single
-    output through others.
+    """Run inputs, by name, through new layers before everything else, and outputs, by their
+    position, through one each.
 
     The new layers stand in the order given; all others keep their weights.
     """
+    made = {name: [make() for make in makers] for name, makers in front.items()}
+    last = {index: make() for index, make in back.items()}
+    _take_over_names(model, last, undo)
     if isinstance(model, keras.Sequential):
         entry, *rest = direct_layers(model)
-        given = [make() for makers in front.values() for make in makers]
-        restack(model, [entry, *given, *rest, *(make() for make in back)], undo)
+        given = [layer for layers in made.values() for layer in layers]
+        restack(model, [entry, *given, *rest, *last.values()], undo)
     else:
-        made = {name: [make() for make in makers] for name, makers in front.items()}
         behind = [made.get(name, ()) for name in declared_inputs(model)]
-        reconnect(model, behind, {}, {0: [make() for make in back]}, undo)
+        reconnect(model, behind, {}, {index: [layer] for index, layer in last.items()}, undo)
     _forget_compiled(model, undo)
 
 
 def insert_behind(model: keras.Model, layers: Mapping[int, keras.Layer], undo: ExitStack) -> None:
-    """Run outputs, by their position, through new layers. The outputs keep their names, by which
-    losses are logged. What of the model is compiled is left to the caller.
+    """Run outputs, by their position, through new layers. What of the model is compiled is left to
+    the caller.
     """
+    _take_over_names(model, layers, undo)
     if isinstance(model, keras.Sequential):
         restack(model, [*direct_layers(model), *layers.values()], undo)
     else:
-        names, last = model.output_names, {at: [layer] for at, layer in layers.items()}
+        last = {at: [layer] for at, layer in layers.items()}
         reconnect(model, [()] * len(model.inputs), {}, last, undo)
-        model.output_names = names
+
+
+def _take_over_names(
+    model: keras.Model, layers: Mapping[int, keras.Layer], undo: ExitStack
+) -> None:
+    """Give new layers behind outputs the names of the layers that have given these, where losses,
+    metrics or what is logged go by them; so it is in a model that is saved and loaded, too.
+    """
+    if not are_named(model):
+        return
+    for index, layer in layers.items():
+        giver = model.outputs[index]._keras_history.operation
+        layer.name = giver.name
+        put(undo, giver, "name", INNER.format(name=giver.name))
 
 
 def insert_before(
@@ -243,9 +269,9 @@ def activation_behind(tensor: Any, wanted: str | Columns) -> keras.Layer:
     return of_columns(given, wanted, _unique("output_columns"), dtype=dtype)
 
 
-def target_scaling(model: keras.Model, change: TargetScaling) -> Maker:
-    """Return a maker of a small model of stock operations that brings outputs back to the user's
-    units, as `Gate` does.
+def target_scaling(model: keras.Model, index: int, change: TargetScaling) -> Maker:
+    """Return a maker of a small model of stock operations that brings the output at `index` back to
+    the user's units, as `Gate` does.
 
     It gives the weights the gradient of the scaled targets, so that a training goes on as it went.
     """
@@ -259,7 +285,7 @@ def target_scaling(model: keras.Model, change: TargetScaling) -> Maker:
             outputs - ops.stop_gradient(outputs)
         )
 
-    return lambda: _computed(model.outputs[0], unscaled, "unscale_targets")
+    return lambda: _computed(model.outputs[index], unscaled, "unscale_targets")
 
 
 def _of_input(model: keras.Model, name: str, function: Callable[[Any], Any], called: str) -> Maker:

@@ -1,6 +1,7 @@
 """The loss that is trained on: a crossentropy from logits, or one whose gradient is bounded."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
 
     from nanfix.changes.plan import Plan
     from nanfix.model.run import Run
-    from nanfix.records.source_changes import LossChange, NoPlace
+    from nanfix.records.loss_change import LossChange
+    from nanfix.records.source_changes import NoPlace
     from nanfix.source.fit_call import FitCall
+
+UNKNOWN_COMPILE = "the call of compile is not in the script's own code"
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,36 @@ def compile_change(
     """Return the change of the call of `compile` by which it is given this loss, as
     source, and this weight of it.
     """
-    from nanfix.records.source_changes import LossChange, NoPlace
+    from nanfix.records.loss_change import LossChange
+    from nanfix.records.source_changes import NoPlace
 
     if call.compiled is None:
-        return NoPlace(reason="the call of compile is not in the script's own code")
+        return NoPlace(reason=UNKNOWN_COMPILE)
     if loss is None and isinstance(run.user_loss, list | tuple | dict):
         return NoPlace(reason="compile is given losses in a list or dict")
     return LossChange(compiled=call.compiled, loss=loss, weight=weight)
+
+
+def weigh_outputs(
+    run: "Run", call: "FitCall", factors: Mapping[str, str]
+) -> "LossChange | NoPlace":
+    """Return the change of the call of `compile` by which the losses of these of several outputs
+    are weighed, each by a factor written as "1 / ...".
+    """
+    from nanfix.model.outputs import output_names
+    from nanfix.records.loss_change import LossChange
+    from nanfix.records.source_changes import NoPlace
+
+    if call.compiled is None:
+        return NoPlace(reason=UNKNOWN_COMPILE)
+    if not isinstance(run.user_loss, list | tuple | dict):
+        return NoPlace(reason="compile is given one loss for all outputs, which takes no weights")
+    return LossChange(
+        compiled=call.compiled,
+        of_outputs=dict(factors),
+        outputs=output_names(run.model),
+        named=isinstance(run.user_loss, dict),
+    )
 
 
 def _crossentropy(run: "Run", plan: "Plan", wanted: LogitsLoss) -> str | None:

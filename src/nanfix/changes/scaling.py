@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change, Lasts, check_known
 from nanfix.changes.maps import Affine, Power, TargetScaling
+from nanfix.model.outputs import OUTPUT, end_names, output_names
 from nanfix.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ class Scaling(Change):
 
     Attributes:
         inputs: the scaling of each input.
-        targets: the scaling of the targets of the single output.
+        targets: the scaling of the targets of each output, by its name (`outputs.end_names`).
         fills: what takes the place of the non-finite cells of each input, one number per feature.
         missing_values: what stands for a missing value in each input that is filled, one number per
             feature; the fill itself where nothing does.
     """
 
     inputs: Mapping[str, Affine | Power] = field(default_factory=dict)
-    targets: TargetScaling | None = None
+    targets: Mapping[str, TargetScaling] = field(default_factory=dict)
     fills: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     missing_values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "scaling"
@@ -44,7 +45,7 @@ class Scaling(Change):
 
     @property
     def may_change_predictions(self):
-        return bool(self.inputs or self.fills) or self.targets is not None
+        return bool(self.inputs or self.fills or self.targets)
 
     def check(self, run):
         widths = {name: scaling.width for name, scaling in self.inputs.items()}
@@ -55,6 +56,7 @@ class Scaling(Change):
             if name is not None
         }
         check_known("input", widths, known)
+        check_known("scalable output", self.targets, run.scalable_outputs)
         for name, width in widths.items():
             features = known[name].shape[-1] if known[name].ndim > 1 else 1
             if width not in (1, features):
@@ -73,13 +75,14 @@ class Scaling(Change):
         shop.gate.set(self.inputs, self.targets)
 
     def in_source(self, run, plan, call):
-        from nanfix.changes.layer_source import number
-        from nanfix.changes.loss import compile_change
+        from nanfix.changes.loss import compile_change, weigh_outputs
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
-        if self.targets is not None:
-            scale = f"{number(self.targets.scale)}{'**2' if self.targets.degree == 2 else ''}"
-            yield compile_change(run, call, weight=f"1 / {scale}")
+        weights = {name: _weight(scaling) for name, scaling in self.targets.items()}
+        if OUTPUT in weights:
+            yield compile_change(run, call, weight=weights[OUTPUT])
+        elif weights:
+            yield weigh_outputs(run, call, weights)
 
     @property
     def affine(self) -> dict[str, Affine]:
@@ -114,21 +117,43 @@ def _around(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCha
     """Yield the layers that fill and scale what goes into a Sequential or Functional model, and
     scale back what comes out.
     """
-    from nanfix.changes.layer_source import float32_argument, number
-    from nanfix.records.source_changes import UNKNOWN_CALL, LayerChange, NoPlace
-
     for name in {**wanted.fills, **wanted.inputs}:
         yield from _in_front(wanted, name, run, call)
-    if wanted.targets is None:
-        return
-    last = _last_weighted(run)
+    for name, scaling in wanted.targets.items():
+        yield from _behind(name, scaling, run, call)
+
+
+def _behind(
+    name: str, scaling: TargetScaling, run: "Run", call: "FitCall"
+) -> "Iterator[SourceChange]":
+    """Yield the layer that scales an output back, which takes over the name of the layer that gives
+    this output where losses go by it.
+    """
+    from nanfix.changes.insertion import INNER, are_named
+    from nanfix.changes.layer_source import float32_argument, literal, number
+    from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, LayerChange, NoPlace
+
+    last = _giver(run, name)
     target = call.places.of(last) if last is not None else None
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the last layer"))
         return
-    scale, center = number(wanted.targets.scale), number(wanted.targets.center)
-    layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()})"
+    names = end_names(call.model, len(run.outputs or ()))
+    outer = output_names(call.model)[names.index(name)] if are_named(call.model) else ""
+    named = f", name={literal(outer)}" if outer else ""
+    scale, center = number(scaling.scale), number(scaling.center)
+    layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()}{named})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
+    if outer:
+        inner = literal(INNER.format(name=outer))
+        yield ArgumentChange(target=target, name="name", value=inner)
+
+
+def _weight(scaling: TargetScaling) -> str:
+    """Return, as source, by what the loss of scaled targets is that of the user's."""
+    from nanfix.changes.layer_source import number
+
+    return f"1 / {number(scaling.scale)}{'**2' if scaling.degree == 2 else ''}"
 
 
 def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
@@ -223,7 +248,8 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
     if written is None:
         yield NoPlace(reason=TOO_NARROW)
         return
-    outputs = None if wanted.targets is None else (wanted.targets.scale, wanted.targets.center)
+    back = wanted.targets.get(OUTPUT)
+    outputs = None if back is None else (back.scale, back.center)
     file, line = call.places.relative(own.co_filename), own.co_firstlineno
     yield CallChange(
         file=file,
@@ -242,8 +268,12 @@ def _own_call(call: "FitCall") -> Any:
     return own_call(call.model)
 
 
-def _last_weighted(run: "Run") -> "keras.Layer | None":
-    """Return the layer that gives a Sequential or Functional model its single output."""
+def _giver(run: "Run", name: str) -> "keras.Layer | None":
+    """Return the layer that gives an output to a Sequential or Functional model."""
+    names = end_names(run.model, len(run.outputs or ()))
+    address = run.outputs[names.index(name)] if run.outputs and name in names else None
+    if address is not None:
+        return run.members[address]
     weighted = [
         layer for layer in run.members.values() if getattr(layer, "kernel", None) is not None
     ]

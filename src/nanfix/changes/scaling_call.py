@@ -2,7 +2,7 @@
 graph for all numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,15 @@ from keras import tree
 
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import input_names
+from nanfix.model.outputs import OUTPUT
 from nanfix.model.run import Sample
 from nanfix.model.undo import override, put
 from nanfix.private.objects import hand_on_logits
 
 if TYPE_CHECKING:
     import keras
+
+UNSCALED = TargetScaling(0.0, 1.0, 1)
 
 
 class Gate:
@@ -27,7 +30,7 @@ class Gate:
     In:  x -> the fill of its feature where x is non-finite or stands for a missing value, for every
          input that is imputed; then
          x -> (x - center) / scale for every scalable input, or the power transform instead.
-    Out: f -> its activation, where one is to be computed, then
+    Out: f -> its activation, where one is to be computed, then, for each output that is named,
          f -> center + scale * f, whose gradient is divided by what a loss of the given degree makes
          of the scale, so that the weights see the gradient of the scaled targets while loss and
          metrics stay in the user's units.
@@ -35,7 +38,12 @@ class Gate:
     The numbers live in variables: a new scaling costs no new trace, but for a power transform.
     """
 
-    def __init__(self, model: "keras.Model", sample: Sample):
+    def __init__(
+        self, model: "keras.Model", sample: Sample, outputs: Sequence[str | None] = (OUTPUT,)
+    ):
+        """Args:
+        outputs: the names of the outputs in their order, None for one that takes up no scaling.
+        """
         self._model = model
         self._inner = model.call
         self._activation: Callable[[Any], Any] | None = None
@@ -51,7 +59,10 @@ class Gate:
                 name: (*_pair(array, 0.0, 0.0), tf.Variable(tf.constant(False)))
                 for name, array in sample.named(sample.imputable).items()
             }
-            self._target = [tf.Variable(tf.constant(value)) for value in (0.0, 1.0, 1.0)]
+            self._targets = [
+                (name, [tf.Variable(tf.constant(number)) for number in _factors(UNSCALED)])
+                for name in outputs
+            ]
 
     def open(self) -> None:
         """Stand in the place of what the model's `call` is now, be it its class' or its
@@ -86,7 +97,11 @@ class Gate:
                 for variable, given in zip((fill, missing), numbers, strict=True):
                     variable.assign(np.reshape(np.asarray(given, "float32"), np.shape(fill)))
 
-    def set(self, inputs: Mapping[str, Affine | Power], targets: TargetScaling | None) -> None:
+    def set(
+        self,
+        inputs: Mapping[str, Affine | Power],
+        targets: Mapping[str, TargetScaling] = MappingProxyType({}),
+    ) -> None:
         """Use these scalings from the next step on; what is not named is left as it is fed."""
         self._powers = {
             name: scaling for name, scaling in inputs.items() if isinstance(scaling, Power)
@@ -98,13 +113,10 @@ class Gate:
             scaling = affine.get(name, Affine((0.0,) * width, (1.0,) * width))
             center.assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
             scale.assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
-        center, scale, degree = (
-            (targets.center, targets.scale, targets.degree) if targets else (0.0, 1.0, 1)
-        )
-        for variable, value in zip(
-            self._target, (center, scale, scale ** (1.0 - degree)), strict=True
-        ):
-            variable.assign(value)
+        for name, variables in self._targets:
+            numbers = _factors(targets.get(name or "", UNSCALED))
+            for variable, number in zip(variables, numbers, strict=True):
+                variable.assign(number)
 
     def _filled(self, name: str | None, leaf: tf.Tensor | None) -> tf.Tensor | None:
         if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
@@ -127,19 +139,30 @@ class Gate:
             leaves = [self._scaled(name, self._filled(name, leaf)) for name, leaf in named]
             inputs = tree.pack_sequence_as(inputs, leaves)
         outputs = self._inner(inputs, *args, **kwargs)
-        if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
+        ends = tree.flatten(outputs)
+        if len(ends) != len(self._targets):
             return outputs
-        outputs = outputs if self._activation is None else self._activation(outputs)
-        center, scale, back = (
-            tf.cast(variable.read_value(), outputs.dtype) for variable in self._target
-        )
+        pairs = zip(ends, self._targets, strict=True)
+        scaled = [end if name is None else self._scaled_back(end, by) for end, (name, by) in pairs]
+        return tree.pack_sequence_as(outputs, scaled)
+
+    def _scaled_back(self, output: Any, factors: "list[tf.Variable]") -> Any:
+        if not tf.is_tensor(output) or not output.dtype.is_floating:
+            return output
+        output = output if self._activation is None else self._activation(output)
+        center, scale, back = (tf.cast(each.read_value(), output.dtype) for each in factors)
 
         # No tf.custom_gradient: TensorFlow registers one for good each time it is traced, and with
         # it the whole graph.
-        gradient_only = tf.where(tf.math.is_finite(outputs), outputs - tf.stop_gradient(outputs), 0)
-        result: Any = tf.stop_gradient(center + scale * outputs) + back * gradient_only
-        hand_on_logits(outputs, result)
+        gradient_only = tf.where(tf.math.is_finite(output), output - tf.stop_gradient(output), 0)
+        result: Any = tf.stop_gradient(center + scale * output) + back * gradient_only
+        hand_on_logits(output, result)
         return result
+
+
+def _factors(scaling: TargetScaling) -> tuple[float, float, float]:
+    """Return the center, the scale, and what the gradient is multiplied by."""
+    return scaling.center, scaling.scale, scaling.scale ** (1.0 - scaling.degree)
 
 
 def _pair(array: np.ndarray, number: float, other: float) -> tuple[tf.Variable, tf.Variable]:

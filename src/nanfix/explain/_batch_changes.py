@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +10,8 @@ from keras import tree
 
 from nanfix.changes.maps import Affine
 from nanfix.data.arrays import Leaf, holds_numbers, is_dense, repacked, unpacked
-from nanfix.model.run import Sample
+from nanfix.data.measured_targets import measured_targets
+from nanfix.model.run import Run, Sample
 
 if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
@@ -46,22 +47,31 @@ def input_moments(sample: Sample) -> list[Moments | None]:
     ]
 
 
-def target_moments(sample: Sample) -> Moments:
-    """Return the moments of all numbers of the first targets."""
-    return Moments.of(sample.targets[0], axis=None)
+def target_moments(run: Run, sample: Sample) -> list[Moments | None]:
+    """Return the moments of all numbers of each of the targets of a sample of the run; None for
+    those that are no measured values.
+    """
+    measured = {each.index for each in measured_targets(run)}
+    arrays = enumerate(sample.targets)
+    return [Moments.of(array, axis=None) if at in measured else None for at, array in arrays]
 
 
 def of_unit_scale(
-    batch: "Batch", *, inputs: list[Moments | None] | None = None, targets: Moments | None = None
+    batch: "Batch",
+    *,
+    inputs: list[Moments | None] | None = None,
+    targets: list[Moments | None] | None = None,
 ) -> "Batch":
     """Return a batch with its inputs or its targets, or both, brought to unit scale."""
     x, y, weight = unpacked(batch)
-    if inputs is not None:
-        pairs = zip(tree.flatten(x), inputs, strict=True)
-        x = tree.pack_sequence_as(x, [_scaled(leaf, moments) for leaf, moments in pairs])
-    if targets is not None:
-        y = tree.map_structure(lambda leaf: _scaled(leaf, targets), y)
+    x = x if inputs is None else _each_scaled(x, inputs)
+    y = y if targets is None else _each_scaled(y, targets)
     return repacked(batch, x, y, weight)
+
+
+def _each_scaled(given: Any, moments: list[Moments | None]) -> Any:
+    pairs = zip(tree.flatten(given), moments, strict=True)
+    return tree.pack_sequence_as(given, [_scaled(leaf, by) for leaf, by in pairs])
 
 
 def _scaled(leaf: Leaf, moments: Moments | None) -> Leaf:

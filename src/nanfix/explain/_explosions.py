@@ -36,8 +36,8 @@ def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
     if audit.input_scale > LARGE:
         evidence = f"root mean square {audit.input_scale:.3g}, largest value {audit.input_peak:.3g}"
         yield _settled(tried, Cause.UNSCALED_INPUT, evidence, 0.7, CURES, (tried.scaled, HELPS))
-    if audit.target_scale > LARGE and audit.continuous_target:
-        evidence = f"root mean square {audit.target_scale:.3g}"
+    if audit.target_scale is not None and audit.target_scale > LARGE:
+        evidence = audit.target_words
         untried = Cause.UNSCALED_TARGET not in tried.alone
         guess = 0.88 if untried and audit.target_scale > 1e3 else 0.65
         yield _settled(tried, Cause.UNSCALED_TARGET, evidence, guess, CURES, (tried.scaled, HELPS))
@@ -174,7 +174,7 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
         Cause.CODED_INPUT: (far, ""),
         Cause.BAD_INITIALIZATION: (loudest[1] if loudest else 1.0, weights),
         Cause.UNSCALED_INPUT: (audit.input_scale, f"root mean square {audit.input_scale:.3g}"),
-        Cause.UNSCALED_TARGET: (audit.target_scale, f"root mean square {audit.target_scale:.3g}"),
+        Cause.UNSCALED_TARGET: (audit.target_scale or 1.0, audit.target_words),
         Cause.OPTIMIZER_CONSTANT: (1.0, constant),
         Cause.LEARNING_RATE: (0.0, f"learning rate {growth.learning_rate or 0.0:.3g}"),
     }

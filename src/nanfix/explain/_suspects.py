@@ -80,8 +80,8 @@ def changes_for(
     if suspected.out_of_range:
         changes[Cause.OPTIMIZER_CONSTANT] = constants_in_range(run)
     sizes = {Cause.UNSCALED_INPUT: audit.input_scale, Cause.UNSCALED_TARGET: audit.target_scale}
-    scaling = scalings(suspected)
-    changes |= {cause: change for cause, change in scaling.items() if sizes[cause] > LARGE}
+    far = {cause for cause, size in sizes.items() if size is not None and size > LARGE}
+    changes |= {cause: each for cause, each in scalings(suspected).items() if cause in far}
     if suspected.wide:
         restore(course.start)
         weights = fitting_weights(run)
@@ -114,8 +114,8 @@ def scalings(suspected: Suspected) -> dict[Cause, Intervention]:
         changes[Cause.UNSCALED_INPUT] = Intervention(
             "with inputs of unit scale", lambda b: of_unit_scale(b, inputs=inputs)
         )
-    if suspected.audit.continuous_target:
-        targets = target_moments(sample)
+    if suspected.audit.target_scale is not None:
+        targets = target_moments(suspected.run, sample)
         changes[Cause.UNSCALED_TARGET] = Intervention(
             "with targets of unit scale", lambda b: of_unit_scale(b, targets=targets)
         )

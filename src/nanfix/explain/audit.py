@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanfix.data.arrays import NUMERIC
+from nanfix.data.measured_targets import measured_targets
 from nanfix.data.row_rules import finite_in_training
 from nanfix.explain.oddities import CHUNK_ROWS, finite, remarks, usual
-from nanfix.model.crossentropies import Targets, class_count, crossentropy_of, loss_name
+from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.model.outputs import OUTPUT
 from nanfix.model.run import Run
 from nanfix.recorder.outset import falls_for_ever
 
 NAMED = 3  # columns with holes are named up to so many
-COUNTS = "poisson"  # a loss of counts, which no scale may change
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Audit:
     """What the data look like. `rows` are the rows with non-finite cells, of the user's arrays or
     of the failing batch.
 
-    Scales are root mean squares over finite cells; `continuous_target` says whether the targets are
-    measured values rather than classes. `holes_ahead` says of rows with non-finite cells that
-    training has not reached them yet but would fail of them. `remarks` are what else is odd, a
+    Scales are root mean squares over finite cells; `target_scale` is the largest one of targets
+    that are measured values rather than classes, None without such, and `of_output` the name of
+    their output, empty for a single one. `holes_ahead` says of rows with non-finite cells
+    that training has not reached them yet but would fail of them. `remarks` are what else is odd, a
     sentence each. `hopeless` is the reason why these data cannot be learned from at all, or None.
     """
 
@@ -37,12 +39,18 @@ class Audit:
     rows_of: str = "the batch"
     input_scale: float = 1.0
     input_peak: float = 1.0
-    target_scale: float = 1.0
-    continuous_target: bool = False
+    target_scale: float | None = None
+    of_output: str = ""
     made_on_the_fly: bool = False
     holes_ahead: bool = False
     remarks: tuple[str, ...] = ()
     hopeless: str | None = None
+
+    @property
+    def target_words(self) -> str:
+        """How large the targets are."""
+        of = f" of output {self.of_output}" if self.of_output else ""
+        return f"root mean square {self.target_scale or 1.0:.3g}{of}"
 
 
 def audit(
@@ -68,6 +76,10 @@ def audit(
     sample, ordinary = run.sample, usual(run.sample)
     bad_inputs, bad_targets, bad_weights = _holes(inputs), _holes(targets), _holes(weights)
     outputs = _called("output", sorted(sample.target_names))  # as Keras flattens a dict
+    scales = {
+        each.name: root_mean_square(ordinary.targets[each.index]) for each in measured_targets(run)
+    }
+    largest = max(scales, key=lambda name: scales[name], default=None)
     return Audit(
         batch_inputs_nonfinite=bool(bad_inputs.size),
         batch_targets_nonfinite=bool(bad_targets.size),
@@ -82,12 +94,12 @@ def audit(
             for row in next((bad for bad in (bad_inputs, bad_targets) if bad.size), bad_weights)
         ),
         rows_of="the data" if whole else "the batch",
-        input_scale=_scale(list(ordinary.measured)),
+        input_scale=max(map(root_mean_square, ordinary.measured), default=1.0),
         input_peak=max(
             (float(np.nanmax(np.abs(finite(a)))) for a in sample.measured if a.size), default=1.0
         ),
-        target_scale=_scale(list(ordinary.targets)),
-        continuous_target=_continuous(run),
+        target_scale=None if largest is None else scales[largest],
+        of_output="" if largest in (None, OUTPUT) else largest,
         made_on_the_fly=not whole,
         remarks=tuple(
             remarks(
@@ -188,14 +200,6 @@ def _labels(run: Run, targets: list[np.ndarray]) -> str:
     return ""
 
 
-def _continuous(run: Run) -> bool:
-    targets, loss = run.sample.targets, run.user_loss
-    measured = crossentropy_of(loss) is None and loss_name(loss) != COUNTS
-    # Keras hands integers to a loss as floats. What else reads them may take them for classes.
-    kinds = "f" if loss is None else NUMERIC
-    return len(targets) == 1 and measured and targets[0].dtype.kind in kinds
-
-
 def _hopeless(run: Run) -> str | None:
     if run.sample.inputs and not any(map(len, run.sample.inputs)):
         return (
@@ -250,13 +254,11 @@ def _all_bad(bad: np.ndarray, arrays: list[np.ndarray]) -> bool:
     return bool(arrays) and 0 < max(map(len, arrays)) == bad.size
 
 
-def _scale(arrays: list[np.ndarray]) -> float:
-    """Return the largest root mean square of a feature."""
-    scales = [1.0]
-    for array in arrays:
-        if array.dtype.kind in "fiu" and array.size:
-            width = array.shape[-1] if array.ndim > 1 else 1
-            squares = np.square(finite(array)).reshape(-1, width).sum(axis=0)
-            cells = np.isfinite(array).reshape(-1, width).sum(axis=0)
-            scales.append(float(np.sqrt(squares / np.maximum(cells, 1)).max()))
-    return max(scales)
+def root_mean_square(array: np.ndarray) -> float:
+    """Return the largest root mean square of a feature, over its finite cells; at least 1."""
+    if array.dtype.kind not in "fiu" or not array.size:
+        return 1.0
+    width = array.shape[-1] if array.ndim > 1 else 1
+    squares = np.square(finite(array)).reshape(-1, width).sum(axis=0)
+    cells = np.isfinite(array).reshape(-1, width).sum(axis=0)
+    return max(1.0, float(np.sqrt(squares / np.maximum(cells, 1)).max()))

@@ -1,7 +1,7 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from nanfix.changes.behind_outputs import OUTPUT
-from nanfix.changes.insertion import can_rebuild, container, outputs_are_named
+from nanfix.changes.insertion import can_rebuild, container, has_own_names
 from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
@@ -34,7 +33,7 @@ from nanfix.install.sites import (
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.optimizers import rate_variables, trained_optimizers
-from nanfix.model.outputs import output_names
+from nanfix.model.outputs import end_names
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.refusals import REFUSED
@@ -77,13 +76,13 @@ def describe(
         if not _trains_by_call(model, data, recorded):
             sites = sites.not_called()
     rebuildable = can_rebuild(model)
-    takes_layers = rebuildable and sites.output.blocked not in (*UNSEEN, NOT_CALLED)
+    takes_layers = rebuildable and sites.unseen is None
     sample = replace(
         _sample(model, data, recorded, (x, y), sites, takes_layers),
         batch_size=sizes[0],
         training_rows=sizes[1],
         rows_at_once=rows_at_once,
-        passed_by=sites.output.blocked in (NO_CALL, NOT_CALLED),
+        passed_by=sites.unseen in (NO_CALL, NOT_CALLED),
         unfilterable=unfilterable(data, recorded)
         if rows_at_once is None
         else f"the model takes {rows_at_once} rows at once, no more and no fewer",
@@ -102,8 +101,7 @@ def describe(
             tuple((named.get(id(layer)), width) for layer, width in output)
             for output in sites.columns
         ),
-        output_foldable=sites.output.foldable
-        or (takes_layers and bool(sites.output.layers) and not outputs_are_named(model)),
+        scalable_outputs=tuple(_scalable(model, sites, takes_layers)),
         normalizable=behind,
         rebuildable=rebuildable,
         ends=_ends(model, sites, rebuildable),
@@ -137,10 +135,17 @@ def _ends(model: keras.Model, sites: Sites, rebuildable: bool) -> tuple[str, ...
     """Return the names of the outputs behind which something can be computed: by layers that are
     put there or, where the model has a `call` of its own, around that.
     """
-    count = len(sites.outer or ())
-    if count == 0 or (rebuildable and outputs_are_named(model)) or (count > 1 and not rebuildable):
-        return ()
-    return (OUTPUT,) if count == 1 else tuple(output_names(model))
+    names = end_names(model, len(sites.outer or ()))
+    takes = has_own_names(model) if rebuildable else len(names) == 1
+    return names if takes else ()
+
+
+def _scalable(model: keras.Model, sites: Sites, takes_layers: bool) -> Iterator[str]:
+    """Yield the names of the outputs that can take up a scaling of their targets."""
+    takes_layers = takes_layers and has_own_names(model)
+    for name, site in zip(end_names(model, len(sites.outputs)), sites.outputs, strict=False):
+        if site.foldable or (takes_layers and site.layers):
+            yield name
 
 
 def _sample(
@@ -221,8 +226,8 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
     if has_stock_step(model) and not isinstance(refusal, tf.errors.OpError):
         assert refusal is not None, "no number of rows was tried"
         raise refusal
-    unseen = Site(blocked=OTHERWISE)
-    return Sites({name: unseen for name in input_names(model, x) if name is not None}, unseen), None
+    names = (name for name in input_names(model, x) if name is not None)
+    return Sites(dict.fromkeys(names, Site(blocked=OTHERWISE)), unseen=OTHERWISE), None
 
 
 def _trains_by_call(model: keras.Model, data: TrainingData, recorded: "Sequence[Batch]") -> bool:

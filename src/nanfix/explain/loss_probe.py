@@ -142,13 +142,15 @@ def _smaller(given: Any, share: float) -> Any:
 
 
 def given_outputs(run: Run) -> np.ndarray | None:
-    """Return what the model gives for the first rows; None where that is no single tensor of a loss
-    with a single target.
+    """Return what the model gives for the first rows, alone or in a structure; None where that is
+    no single tensor of a loss with a single target.
     """
     if run.user_loss is None or len(run.sample.targets) != 1:
         return None
     outputs = run.model(take_rows(run.sample.x, rows_looked_at(run)), training=False)
-    return np.nan_to_num(np.asarray(outputs, "float32")) if tf.is_tensor(outputs) else None
+    first, *others = tree.flatten(outputs)
+    single = tf.is_tensor(first) and not others
+    return np.nan_to_num(np.asarray(first, "float32")) if single else None
 
 
 def rows_looked_at(run: Run) -> slice:

@@ -11,7 +11,7 @@ def can_evaluate(model: keras.Model, sites: Sites) -> bool:
     """Say whether `model.evaluate` can work on the batches that the model is trained on."""
     if type(model).test_step is not keras.Model.test_step:
         return True
-    return callable_alone(model) and _has_loss(model) and sites.output.blocked != OTHERWISE
+    return callable_alone(model) and _has_loss(model) and sites.unseen != OTHERWISE
 
 
 def lacks_targets(model: keras.Model, validation: TrainingData) -> bool:

@@ -14,8 +14,8 @@ from ml_dtypes import finfo
 
 from nanfix.changes.insertion import (
     can_rebuild,
+    has_own_names,
     insert_at_ends,
-    outputs_are_named,
     remade,
     sharers,
     target_scaling,
@@ -30,7 +30,8 @@ from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
 from nanfix.install.folding import fold_inputs, fold_output, foldable_inputs
-from nanfix.install.sites import UNSEEN, Sites, some_rows
+from nanfix.install.sites import UNSEEN, Site, Sites, some_rows
+from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.model.undo import put
 from nanfix.private.objects import compile_config
 from nanfix.records.errors import CannotHandBack
@@ -47,7 +48,7 @@ class Parts:
     """Which scalings are folded into weights; all others are put into the model as layers."""
 
     inputs: tuple[str, ...] = ()
-    targets: bool = False
+    targets: tuple[str, ...] = ()
     why: str = ""
 
 
@@ -61,6 +62,7 @@ class HandBack:
         self._model = installer.model
         self._sites = sites
         self._rebuildable = can_rebuild(installer.model)  # as it is before anything is installed
+        self._ends = end_names(installer.model, len(sites.outputs))
         self._layers = installer.layers
         self._remade = remade(installer.model, installer.layers)
 
@@ -138,23 +140,23 @@ class HandBack:
         """
         wanted = plan.of(Scaling)
         folded = tuple(foldable_inputs(self._sites, wanted.affine))
-        targets = wanted.targets is not None and self._sites.output.foldable
+        targets = tuple(name for name in wanted.targets if self._site(name).foldable)
         if not (wanted.inputs or wanted.targets):
             return [Parts()]
         why = "nothing can be put into this model"
         if not self._rebuildable:
             return [Parts(folded, targets, why)] if len(folded) == len(wanted.inputs) else []
         others = ", ".join(model.name for model in self._sharing)
-        named = wanted.targets is not None and outputs_are_named(self._model)
+        shared = bool(wanted.targets) and not has_own_names(self._model)
         why = (
             f"other models share its layers: {others}"
             if others
-            else "its output is known by name"
-            if named
+            else "its outputs share a name"
+            if shared
             else ""
         )
         whole = Parts(folded, targets, why or "layers of its own would not be exact")
-        apart = Parts((), named and targets, why)
+        apart = Parts((), targets if shared else (), why)
         return [whole, apart] if others else [apart, whole]
 
     def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
@@ -166,21 +168,24 @@ class HandBack:
         notes = [note for change in plan for note in change.hand_back(self._installer, plan, undo)]
         folded = {name: scaling for name, scaling in wanted.affine.items() if name in parts.inputs}
         changed = fold_inputs(self._sites, folded, undo)
-        if wanted.targets is not None and parts.targets:
-            fold_output(self._sites.output, wanted.targets, undo)
-            changed = [*changed, *self._sites.output.layers]
+        for name in parts.targets:
+            fold_output(self._site(name), wanted.targets[name], undo)
+            changed = [*changed, *self._site(name).layers]
         forget_of(
             model, [variable for layer in changed for variable in layer.trainable_variables], undo
         )
         front = wanted.layers_in_front(model, folded)
-        back = (
-            [target_scaling(model, wanted.targets)]
-            if wanted.targets is not None and not parts.targets
-            else []
-        )
+        places = {
+            name: self._ends.index(name) for name in wanted.targets if name not in parts.targets
+        }
+        back = {at: target_scaling(model, at, wanted.targets[name]) for name, at in places.items()}
         if front or back:
             insert_at_ends(model, front, back, undo)
-        return [*_notes_of(plan, parts, self._sites), *notes]
+        into = [layer.name for name in parts.targets for layer in self._site(name).layers]
+        return [*_notes_of(plan, parts, self._sites, into), *notes]
+
+    def _site(self, name: str) -> Site:
+        return self._sites.outputs[self._ends.index(name)]
 
     def _with_difference(
         self, notes: list[str], before: Sequence[np.ndarray], after: Sequence[np.ndarray]
@@ -201,7 +206,7 @@ class HandBack:
         """
         changes = any(change.may_change_predictions for change in plan)
         sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
-        seen = self._sites.output.blocked not in UNSEEN
+        seen = self._sites.unseen not in UNSEEN
         return some_rows(sample.x, sample.rows_at_once or ROWS) if changes and seen else None
 
     def _predictions(self, rows: Any) -> list[np.ndarray]:
@@ -260,8 +265,10 @@ def _share(before: np.ndarray, after: np.ndarray) -> float:
     )
 
 
-def _notes_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
-    """Return, as the first of the notes and without its end, what was put where."""
+def _notes_of(plan: Plan, parts: Parts, sites: Sites, last: Sequence[str]) -> list[str]:
+    """Return, as the first of the notes and without its end, what was put where; `last` are the
+    layers that targets were folded into.
+    """
     wanted, normalized = plan.of(Scaling), plan.of(Normalized).layers
     apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]
     into = dict.fromkeys(layer.name for name in parts.inputs for layer in sites.inputs[name].layers)
@@ -272,19 +279,16 @@ def _notes_of(plan: Plan, parts: Parts, sites: Sites) -> list[str]:
         else "a Normalization layer"
     )
     ways += [f"put into the model as {stock}"] if apart else []
-    folded = wanted.targets is not None and parts.targets
-    ways += [f"targets folded into layer {sites.output.layers[0].name}"] if folded else []
-    ways += (
-        ["undone behind the last layer, for targets"]
-        if wanted.targets is not None and not parts.targets
-        else []
-    )
+    ways += [f"targets folded into layer {', '.join(last)}"] if last else []
+    behind = [name for name in wanted.targets if name not in parts.targets]
+    where = "the last layer" if behind == [OUTPUT] else f"output {', '.join(behind)}"
+    ways += [f"undone behind {where}, for targets"] if behind else []
     done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
     done += ["Imputation put into the model, in front of its first layer"] if wanted.fills else []
     done += [f"Scaling {' and '.join(ways)}"] if ways else []
     if not done:
         return []
-    folds = [what for what, is_folded in (("inputs", into), ("targets", folded)) if is_folded]
+    folds = [what for what, folded in (("inputs", into), ("targets", last)) if folded]
     again = (
         [f"Folded, since {parts.why}: a further fit sees raw {' and '.join(folds)}."]
         if folds

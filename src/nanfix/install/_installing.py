@@ -10,6 +10,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
 from nanfix.changes.scaling_call import Gate
+from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot, restore
 from nanfix.model.training_step import RecordingStep, recordable
@@ -33,7 +34,9 @@ class Installer:
     def __init__(self, run: Run):
         self.run, self.model = run, run.model
         self.layers = dict(run.members)
-        self.gate = Gate(run.model, run.sample)
+        names = end_names(run.model, len(run.outputs or ()))
+        scaled = [name if name in run.scalable_outputs else None for name in names]
+        self.gate = Gate(run.model, run.sample, (OUTPUT,) if len(scaled) < 2 else scaled)
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0

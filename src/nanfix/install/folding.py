@@ -53,7 +53,7 @@ def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) ->
 
 
 def fold_output(site: Site, scaling: TargetScaling, undo: ExitStack) -> None:
-    """Fold y = center + scale * f into the last layer. The site must be foldable."""
+    """Fold y = center + scale * f into the layer that gives an output, a foldable site."""
     (layer,) = site.layers
     _keep(layer, undo)
     layer.kernel.assign(layer.kernel * scaling.scale)

@@ -74,7 +74,7 @@ class Prober:
     ):
         model = installer.model
         self.judges = can_evaluate(model, sites) and not lacks_targets(model, validation)
-        self._called_alone = callable_alone(model) and sites.output.blocked != OTHERWISE
+        self._called_alone = callable_alone(model) and sites.unseen != OTHERWISE
         self._installer = installer
         self._model = model
         self._data = data

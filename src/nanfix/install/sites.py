@@ -2,7 +2,8 @@
 into, and which give the outputs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -55,15 +56,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of every input by its name, and of the single output.
+    """The sites of every input by its name, and of every output.
 
-    `outer` are the layers whose activation gives the outputs, None for an output that something
-    else gives; None where no output was seen. `columns` are, for each output, the layers that give
-    its columns, each with their number; none where that is not known.
+    `unseen` says why nothing that stands in front of the model, or behind it, acts in training,
+    None where it does. `outer` are the layers whose activation gives the outputs, None for an
+    output that something else gives; None where no output was seen. `columns` are, for each output,
+    the layers that give its columns, each with their number; none where that is not known.
     """
 
     inputs: Mapping[str, Site]
-    output: Site
+    outputs: tuple[Site, ...] = ()
+    unseen: str | None = None
     outer: tuple[keras.Layer | None, ...] | None = None
     columns: tuple[tuple[tuple[keras.Layer | None, int], ...], ...] = ()
 
@@ -82,7 +85,8 @@ class Sites:
         of that or behind it acts in training.
         """
         inputs = {name: replace(site, blocked=NOT_CALLED) for name, site in self.inputs.items()}
-        return replace(self, inputs=inputs, output=replace(self.output, blocked=NOT_CALLED))
+        outputs = tuple(replace(site, blocked=NOT_CALLED) for site in self.outputs)
+        return replace(self, inputs=inputs, outputs=outputs, unseen=self.unseen or NOT_CALLED)
 
 
 def find_sites(model: keras.Model, inputs: Any) -> Sites:
@@ -94,9 +98,8 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
     """
     if not callable_alone(model):
         closed = Site(blocked=NO_CALL)
-        return Sites(
-            {name: closed for name in input_names(model, inputs) if name is not None}, closed
-        )
+        names = (name for name in input_names(model, inputs) if name is not None)
+        return Sites(dict.fromkeys(names, closed), unseen=NO_CALL)
     if not model.built:
         model(inputs, training=False)  # as Keras does it, so that a saved model knows of its shapes
     inputs = tree.map_structure(
@@ -114,11 +117,12 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
         # Layers and calls that the user has compiled are seen through.
         with functions_run_eagerly(True), traced(trace.visit):
             outputs = model(inputs, training=False)
+    ends = tree.flatten(outputs)
     return Sites(
         {name: trace.site(name) for name in names if name is not None},
-        trace.output(outputs),
-        tuple(map(trace.outer, tree.flatten(outputs))),
-        tuple(tuple(trace.columns(output)) for output in tree.flatten(outputs)),
+        tuple(trace.outputs(ends)),
+        outer=tuple(map(trace.outer, ends)),
+        columns=tuple(tuple(trace.columns(output)) for output in ends),
     )
 
 
@@ -261,10 +265,17 @@ class _Trace:
             operation = self._producer.get(id(operation.inputs[0]))
         return operation
 
-    def output(self, outputs: Any) -> Site:
-        if not tf.is_tensor(outputs):
-            return Site(blocked="the model has several outputs")
-        layer = self._giver(outputs)
+    def outputs(self, ends: Sequence[tf.Tensor]) -> Iterator[Site]:
+        """Yield the site of each output; a layer that gives several is folded into for none."""
+        sites = [self._output(end) for end in ends]
+        count = Counter(id(layer) for site in sites for layer in site.layers)
+        for site in sites:
+            shared = next((layer for layer in site.layers if count[id(layer)] > 1), None)
+            blocked = None if shared is None else f"layer {shared.name} gives several outputs"
+            yield replace(site, blocked=site.blocked or blocked)
+
+    def _output(self, end: tf.Tensor) -> Site:
+        layer = self._giver(end)
         if isinstance(layer, layers.TimeDistributed):
             layer = layer.layer
         if not isinstance(layer, (layers.Dense, *CONVOLUTIONS)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keras import tree
 
@@ -12,9 +12,12 @@ from nanfix.private.objects import given_loss_weights
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
     from nanfix.model.crossentropies import UserLoss
+
+
+OUTPUT = "output"  # the name of the only one of a model
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,14 @@ def outputs_of(run: Run) -> Iterator[Output]:
         yield Output(f"{name}_loss", loss, shape[1:], activation, address)
 
 
+def end_names(model: "keras.Model", count: int) -> tuple[str, ...]:
+    """Return the names by which changes know the `count` outputs of a model: OUTPUT for a single
+    one; none where it has others.
+    """
+    names = tuple(output_names(model))
+    return (OUTPUT,) if count == 1 else names if len(names) == count else ()
+
+
 def output_names(model: "keras.Model") -> list[str]:
     """Return the names of a model's outputs; none where it has none."""
     return list(getattr(model, "output_names", None) or ())
@@ -77,9 +88,9 @@ def trained_outputs(model: "keras.Model") -> list[str]:
     return [f"{name}_loss" for name in trained] if len(names) > 1 else []
 
 
-def in_order(arrays: "list[np.ndarray]", given: Any, names: list[str]) -> "list[np.ndarray]":
-    """Return the flattened arrays of what was `given` for the outputs, in the order of these: a
-    dict, of which the keys are enough, is flattened by their order.
+def in_order(arrays: list[T], given: Any, names: list[str]) -> list[T]:
+    """Return the flattened arrays, or what stands for them, of what was `given` for the outputs, in
+    the order of these: a dict, of which the keys are enough, is flattened by their order.
     """
     named = isinstance(given, Mapping | set | frozenset)
     if not named or set(given) != set(names) or len(arrays) != len(names):

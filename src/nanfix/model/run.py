@@ -110,10 +110,10 @@ class Run:
         model: the user's model; strategies look at it and change nothing.
         sample: a bounded sample of the data.
         members: the layers by address, as they were when the run was described.
-        user_loss: what the user gave `compile` as loss: a name, a function, a Loss, or
-            a structure of them.
+        user_loss: what the user gave `compile` as loss: a name, a function, a Loss, or a structure
+            of several; a single one in a structure is that alone.
         learning_rate: the rate of the first optimizer; None where it has no such number.
-        output_foldable: whether the model can take up a scaling of the targets.
+        scalable_outputs: the names of the outputs that can take up a scaling of their targets.
         normalizable: the addresses of the layers in front of which a normalization can be put.
         rebuildable: whether layers can be put behind the inputs.
         ruined: the Normalization layers that were adapted to data with holes, each with the input
@@ -136,7 +136,7 @@ class Run:
     members: Mapping[str, Member] = field(default_factory=dict)
     user_loss: "UserLoss" = None
     learning_rate: float | None = None
-    output_foldable: bool = False
+    scalable_outputs: tuple[str, ...] = ()
     normalizable: tuple[str, ...] = ()
     rebuildable: bool = False
     ruined: Mapping[str, str | None] = field(default_factory=dict)
@@ -153,14 +153,18 @@ class Run:
         """Return the run of a compiled model; what can be read off the model is read
         now, `facts` are the other ones.
         """
+        from keras import tree  # loads TensorFlow
+
+        from nanfix.model.nonfinite_weights import nonfinite_weights
+
         loss, rate = given_loss(model), current_learning_rate(model)
-        from nanfix.model.nonfinite_weights import nonfinite_weights  # loads TensorFlow
+        alone = tree.flatten(loss)
 
         return cls(
             model,
             sample,
             members=dict(walk(model)),
-            user_loss=loss,
+            user_loss=alone[0] if len(alone) == 1 else loss,
             learning_rate=rate,
             nonfinite=nonfinite_weights(model),
             **facts,

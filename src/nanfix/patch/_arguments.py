@@ -9,15 +9,16 @@ import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._layers import add_layers, change_call
+from nanfix.patch._loss_weights import weights_of_outputs
 from nanfix.patch._operations import guard_operation
 from nanfix.patch._replaced_optimizer import replace_optimizer
 from nanfix.patch._rows import adapt_to_filled, feed_otherwise
 from nanfix.patch._shared_lines import Alike, alone, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.loss_change import LossChange
 from nanfix.records.source_changes import (
     ArgumentChange,
-    LossChange,
     OptimizerChange,
     SourceChange,
     WeightsChange,
@@ -45,9 +46,12 @@ def _argument(files: Files, change: ArgumentChange, alike: Alike) -> None:
 
 def _loss(files: Files, change: LossChange, alike: Alike) -> None:
     source, call = only(files, change.compiled, alike)
-    if change.weight is not None and argument(call, "loss_weights", 2) is not None:
+    weights = change.weight
+    if weights is not None and argument(call, "loss_weights", 2) is not None:
         raise NoPlaceError("compile is given loss_weights already")
-    wanted = {"loss": change.loss, "loss_weights": change.weight}
+    if change.of_outputs:
+        weights = weights_of_outputs(source, call, change)
+    wanted = {"loss": change.loss, "loss_weights": weights}
     _set(
         source,
         call,

@@ -7,11 +7,11 @@ from nanfix.patch._arguments import plan
 from nanfix.patch._shared_lines import Sharing, described
 from nanfix.patch._source_files import Files
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.loss_change import LossChange
 from nanfix.records.rows_change import FIT_ALONE, RowsChange
 from nanfix.records.source_changes import (
     CallChange,
     LayerChange,
-    LossChange,
     NoPlace,
     SourceChange,
 )
@@ -68,7 +68,7 @@ class _Placing:
         wanted: SourceChange | None = change
         if isinstance(change, RowsChange) and change.instead and self._are_filled_inside(run):
             wanted = change.without_stand_in
-        if isinstance(change, LossChange) and change.weight and self._stay_scaled(run, change):
+        if isinstance(change, LossChange) and change.weighs and self._stay_scaled(run, change):
             wanted = change.without_weight
         if wanted is None:
             return

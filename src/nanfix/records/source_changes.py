@@ -5,11 +5,11 @@ Expressions in them are Python in which `keras`, `np` and `tf` stand for these p
 whatever name the source has them.
 """
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nanfix.records.loss_change import LossChange
 from nanfix.records.plurals import counted
 from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
@@ -77,50 +77,6 @@ class OptimizerChange(PlacedChange):
             "" if self.loss_scale is None else f", in a LossScaleOptimizer from {self.loss_scale:g}"
         )
         return f"{self.new_class or self.name}({given}){scaled}"
-
-
-class LossChange(PlacedChange):
-    """Compile with another loss, or with the loss weighed by a number."""
-
-    kind: Literal["loss"] = "loss"
-    compiled: Made
-    loss: str | None = None
-    weight: str | None = None
-
-    @property
-    def subject(self):
-        return (self.kind,)
-
-    @property
-    def where(self):
-        return str(self.compiled.place)
-
-    def joined(self, later):
-        """The loss of either, and the product of the weights: the later one is a
-        quotient "1 / ...".
-        """
-        weight = (
-            f"{self.weight} {later.weight.removeprefix('1 ')}"
-            if self.weight and later.weight
-            else self.weight or later.weight
-        )
-        return self.model_copy(update={"loss": self.loss or later.loss, "weight": weight})
-
-    @property
-    def without_weight(self) -> "LossChange | None":
-        """The same without the weight; None where nothing is left of it."""
-        return self.model_copy(update={"weight": None}) if self.loss else None
-
-    @property
-    def times(self) -> float:
-        """What the loss that Keras logs is times as large as without this change."""
-        first, *divisors = (self.weight or "1").split(" / ")
-        powers = (divisor.partition("**") for divisor in divisors)
-        return float(first) / math.prod(float(base) ** float(to or 1) for base, _, to in powers)
-
-    def __str__(self):
-        words = [f"loss={self.loss}"] if self.loss else []
-        return ", ".join([*words, *([f"loss_weights={self.weight}"] if self.weight else [])])
 
 
 class LayerChange(PlacedChange):

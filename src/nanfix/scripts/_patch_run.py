@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanfix.records.errors import ExitCode, PatchError
-from nanfix.records.source_changes import LossChange
+from nanfix.records.loss_change import LossChange
 from nanfix.report.fix_file import FixFile
 from nanfix.report.report import Outcome
 from nanfix.scripts._job import Job
@@ -139,7 +139,7 @@ def judged(
     fits = {event["call"]: event for event in events if event["kind"] == "fit"}
     beside = [call for call in result.calls if call.call in fits and call.history]
     courses = {call.call: _unweighed(call, fits[call.call]["history"]) for call in beside}
-    pairs = [(call, _figure(call, courses[call.call])) for call in beside]
+    pairs = [(call, each) for call in beside for each in _figures(call, courses[call.call])]
     figures = tuple(figure for _, figure in pairs if figure is not None)
     raised = next((event for event in events if event["kind"] == "raised"), None)
     if raised is not None or code:
@@ -162,7 +162,7 @@ def judged(
         for each in own
         if not _reaches(each, courses[each.call][each.name], earlier.get(each.call, {}))
     ]
-    weighed = WEIGHED if any(_times(call) != 1.0 for call, _ in pairs) else ""
+    weighed = WEIGHED if any(change.weight for call in beside for change in _losses(call)) else ""
     if behind:
         words = f"it falls behind the repair: {_words(behind)}"
         return PatchRun("falls behind", f"{RAN}, and {words}.{weighed}", figures)
@@ -171,8 +171,12 @@ def judged(
 
 def _times(call: CallResult) -> float:
     """Return by what the patch multiplies the loss that a fit call logs."""
+    return math.prod(change.times for change in _losses(call))
+
+
+def _losses(call: CallResult) -> list[LossChange]:
     changes = call.record.source if call.record is not None else []
-    return math.prod(change.times for change in changes if isinstance(change, LossChange))
+    return [change for change in changes if isinstance(change, LossChange)]
 
 
 def _unweighed(call: CallResult, history: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -206,12 +210,22 @@ def _turns_nan(call: CallResult, figure: Figure | None, fit: Event) -> bool:
     return not math.isfinite(float(figure.patched))
 
 
-def _figure(call: CallResult, history: Mapping[str, Sequence[str]]) -> Figure | None:
-    """Return the figure by which a fit call of both runs is compared, None where there is none."""
+def _figures(call: CallResult, history: Mapping[str, Sequence[str]]) -> list[Figure | None]:
+    """Return the figures by which a fit call of both runs is compared: the loss or, where a patch
+    weighs those of single outputs otherwise, each of these; None for one that is not there.
+    """
+    outputs = [name for change in _losses(call) if change.of_outputs for name in change.outputs]
+    if outputs:
+        # Keras logs the losses of outputs without their weights.
+        return [_figure(call, history, f"{name}_loss") for name in outputs]
+    return [_figure(call, history, "loss")]
+
+
+def _figure(call: CallResult, history: Mapping[str, Sequence[str]], loss: str) -> Figure | None:
     last = {name: values[-1] for name, values in history.items() if values}
     known = (
         Figure(call.call, name, last[name], call.history[name])
-        for name in LOSSES
+        for name in (f"val_{loss}", loss)
         if None not in (_number(last.get(name)), _number(call.history.get(name)))
     )
     return next(known, None)

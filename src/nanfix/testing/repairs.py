@@ -21,7 +21,8 @@ def check_repair(name, build, expert=None, **changed):
     Args:
         name: of the strategy.
         build: returns a fresh model, x, y and the arguments of fit, `validation_split` among them,
-            for targets of the output's shape or class indices.
+            for targets of the output's shape or class indices; y and losses of several outputs in
+            dicts.
         expert: takes what a fresh `build` returns, makes the change by hand that a person with
             experience would make, and returns the held-out loss, in the user's units, that the
             training ends at; the repair has to be as good.
@@ -39,12 +40,12 @@ def check_repair(name, build, expert=None, **changed):
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert [edit.strategy for edit in report.fix.edits] == [name] and report.model is model
     assert _finite(model), "the repaired model has non-finite weights"
-    predicted = _finite_rows(model.predict(x, verbose=0))
-    assert predicted[_finite_rows(x)].all(), (
-        "the repaired model predicts non-finite values from finite raw inputs"
-    )
-    kept = training_rows(y, arguments)
-    held_x, held_y = x[kept:], y[kept:]
+    for predicted in keras.tree.flatten(model.predict(x, verbose=0)):
+        assert _finite_rows(predicted)[_finite_rows(x)].all(), (
+            "the repaired model predicts non-finite values from finite raw inputs"
+        )
+    kept = training_rows(x, arguments)
+    held_x, held_y = x[kept:], keras.tree.map_structure(lambda each: each[kept:], y)
     nothing = _nothing_learned(model, held_y)
     reached = report.history["val_loss"][-1]
     assert reached < nothing, (
@@ -64,9 +65,9 @@ def trained(model, x, y, arguments):
     return model.fit(x, y, **arguments).history["val_loss"][-1]
 
 
-def training_rows(y, arguments):
+def training_rows(rows, arguments):
     """Return how many rows, the first ones, Keras trains on; it holds the others back."""
-    return int(len(y) * (1.0 - arguments["validation_split"]))
+    return int(len(rows) * (1.0 - arguments["validation_split"]))
 
 
 def _finite(model):
@@ -81,11 +82,17 @@ def _nothing_learned(model, y):
     """Return the loss of a model that predicts the same for every row: the mean, or the
     shares of the classes.
     """
-    crossentropy = crossentropy_of(model.loss)
+    if isinstance(y, dict):
+        return sum(_loss_of_the_same(model.loss[name], each) for name, each in y.items())
+    return _loss_of_the_same(model.loss, y)
+
+
+def _loss_of_the_same(given, y):
+    crossentropy = crossentropy_of(given)
     if crossentropy is not None and crossentropy.targets is Targets.CLASS:
         _, counts = np.unique(y, return_counts=True)
         shares = counts / len(y)
         return float(-np.sum(shares * np.log(shares)))
-    loss: Any = keras.losses.get(model.loss)
+    loss: Any = keras.losses.get(given)
     mean = np.broadcast_to(y.mean(axis=0), y.shape)
     return float(np.mean(np.asarray(loss(y, mean))))
