@@ -15,15 +15,18 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.nonfinite_constant import NonfiniteConstant
 from nanfix.remedies.registry import catalogue, get
 from nanfix.testing import contract
 
 LOWER = type(get("lower-learning-rate"))
+HELD = NonfiniteConstant("1 -inf, 1 of the 3 numbers of `q`", (("neginf", -2.0),), "q")
 PLACES = (
     Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"),
     Place(Phase.UPDATE),
     Place(Phase.LOSS),
     Place(Phase.LOSS, operation="Log", source="loss.py:3"),
+    Place(Phase.LOSS, source="loss.py:3", constant=HELD),
 )
 
 

@@ -54,6 +54,7 @@ EXPECTED = {
     explosions.negative_variance: Cause.INFERENCE_STATISTICS,
     explosions.log_in_inference: Cause.INFERENCE_ONLY,
     explosions.bias_of_no_share: Cause.NONFINITE_START,
+    explosions.prior_of_no_count: Cause.NONFINITE_CONSTANT,
     explosions.small_denominator: Cause.XLA_ONLY,
     # What XLA shows, as it hides nothing, is not its fault.
     explosions.hidden_slope: Cause.GRADIENT_SINGULARITY,
@@ -103,6 +104,14 @@ def test_what_only_xla_shows_names_the_line_and_leaves_the_compiler_possible():
     diagnosis = diagnosed(explosions.hidden_slope)
     assert diagnosis.place.operation == "Sqrt" and diagnosis.place.source is not None
     assert diagnosis.findings[1].cause is Cause.XLA_ONLY
+
+
+def test_a_constant_that_is_not_finite_is_named_with_its_lines():
+    diagnosis = diagnosed(explosions.prior_of_no_count)
+    assert diagnosis.place.phase is Phase.LOSS
+    assert "ops.cast(log_prior" in diagnosis.place.code
+    assert "1 -inf, 1 of the 3 numbers of `log_prior`" in str(diagnosis)
+    assert "since domains.py" in str(diagnosis) and "log_prior = np.log(" in str(diagnosis)
 
 
 def test_scale_of_inputs_is_among_the_causes_with_its_figure():

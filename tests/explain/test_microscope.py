@@ -82,7 +82,7 @@ def test_microscope_holds_no_tensor_but_the_culprits():
     model = keras.Sequential([Watched(), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     observe(model, (tf.constant(x[:8]), tf.constant(y[:8])))
-    microscope = _Microscope()
+    microscope = _Microscope((tf.constant(x[:8]), tf.constant(y[:8])))
     with traced(microscope.visit):
         model(tf.constant(x[:8]))
         assert alive[-1]() is None

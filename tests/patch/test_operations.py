@@ -12,7 +12,7 @@ from nanfix.records.domains import ABOVE_LOWEST, ABOVE_ONE, BASE, FINITE, NOT_EM
 from nanfix.records.source_changes import (
     GuardChange,
 )
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import CONSTANT, UNSAFE_OPERATIONS
 
 GUARDED = {
     (
@@ -105,6 +105,34 @@ OTHERS = {
 }
 POINTS = np.float32([-1e3, -2, -1, -1e-6, 0, 1e-6, 1, 2, 1e3])
 PACKAGES = {"tf": (tf, tf.math, tf.linalg, tf.nn), "ops": (keras.ops,)}
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "after"),
+    [
+        ("ops.take(log_q, y)", "log_q", "ops.take(np.nan_to_num(log_q, neginf=-2), y)"),
+        ("p - self.log_q[0]", "self.log_q[0]", "p - np.nan_to_num(self.log_q[0], neginf=-2)"),
+        (
+            "self.f(log_q=log_q).log_q",
+            "log_q",
+            "self.f(log_q=np.nan_to_num(log_q, neginf=-2)).log_q",
+        ),
+    ],
+)
+def test_a_constant_gets_finite_numbers_where_it_is_read(line, name, after):
+    script = Script(
+        f"import numpy as np\nfrom keras import ops\n\ndef loss(y, p):\n    return {line}\n"
+    )
+    given = ((name, "np.nan_to_num({x}, neginf=-2)"),)
+    change = GuardChange(file=PATH, line=5, operation=CONSTANT, epsilon=0.0, given=given)
+    assert f"    return {after}\n" in script.after(change)
+
+
+def test_a_constant_without_a_name_on_its_line_has_no_place():
+    script = Script("def loss(y, p):\n    return p - prior()\n")
+    change = GuardChange(file=PATH, line=2, operation=CONSTANT, epsilon=0.0)
+    (reason,) = script.reasons(change)
+    assert "names no variable" in reason
 
 
 def points(each):

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import keras
 import tensorflow as tf
 
+from nanfix.changes import nonfinite_constants
 from nanfix.changes.domains_in_graph import kept
 from nanfix.changes.held_by_guards import watched
 from nanfix.changes.log_of_exponentials import factor_times_log, stable_form
@@ -39,7 +40,7 @@ from nanfix.private.tensorflow import (
     is_called_with_operations,
 )
 from nanfix.records.domains import NOT_EMPTY
-from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import CONSTANT, LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:
     from nanfix.changes.guards import Guard
@@ -115,6 +116,10 @@ class _Rewire:
             return outputs
         if self.guard.operation == LOG_OF_EXPONENTIALS:
             return self._stable(kind_of(op_type), outputs, op_name, graph)
+        if self.guard.operation == CONSTANT:
+            if inputs:
+                self._fill(graph.get_operation_by_name(op_name))
+            return outputs
         unsafe = UNSAFE_OPERATIONS[self.guard.operation]
         if kind_of(op_type) == unsafe.kind and inputs[0].dtype.is_floating and self._named():
             self.matches[self.guard] += 1
@@ -135,6 +140,9 @@ class _Rewire:
 
     def execute(self, run: Callable[..., Any], context: Any, kind: str, name: Any, *given: Any):
         """Run an eager operation, the guarded one with the inputs that it is to be given."""
+        if self.guard.operation == CONSTANT:
+            own = map(nonfinite_constants.executed, given) if self._named() else given
+            return run(context, kind, name, *own)
         unsafe = UNSAFE_OPERATIONS.get(self.guard.operation)
         inputs = list(itertools.takewhile(tf.is_tensor, given))
         if unsafe is None or kind != unsafe.kind or len(inputs) <= unsafe.operand:
@@ -145,6 +153,16 @@ class _Rewire:
             inside = kept(unsafe, inputs, self.guard.epsilon, lambda _: False)
             given = (*(inside.get(i, x) for i, x in enumerate(inputs)), *given[len(inputs) :])
         return run(context, kind, name, *given)
+
+    def _fill(self, operation: tf.Operation) -> None:
+        """Give an operation finite constants in the place of those that are not."""
+        with operation.graph.as_default():
+            finite = [nonfinite_constants.in_graph(tensor) for tensor in operation.inputs]
+        if any(tensor is not None for tensor in finite) and self._named():
+            self.matches[self.guard] += 1
+            for index, tensor in enumerate(finite):
+                if tensor is not None:
+                    give_input(operation, index, tensor)
 
     def _stable(self, kind: str, outputs: Any, op_name: Any, graph: tf.Graph) -> Any:
         """Return the stable form of a logarithm of exponentials, and of any other operation its own

@@ -27,12 +27,14 @@ class Guard:
 
     With an `epsilon` of 0 what is divided by 0 is 0, and exponentials are relative to the largest
     along the last axis. `operation` is TensorFlow's name of it, or LOG_OF_EXPONENTIALS for every
-    logarithm of those, which is computed without them then. It is guarded wherever `source`
-    ("file.py:LINE" of the user's code) computes it or, where no line of the user's does, in the
-    layer at the address `layer`. `code` is the function and the text of that line, by which it is
-    found again when the file has changed. `given` are operands as they are written there, each
-    with what it was, where that says how a patch has to guard them. `half` says that the operation
-    is computed in float16, which cannot hold every number that is written there for float32.
+    logarithm of those, which is computed without them then, or CONSTANT for the constants that
+    operations are given there, in which what is not finite is replaced. It is guarded wherever
+    `source` ("file.py:LINE" of the user's code) computes it or, where no line of the user's does,
+    in the layer at the address `layer`. `code` is the function and the text of that line, by which
+    it is found again when the file has changed. `given` are operands as they are written there,
+    each with what it was, where that says how a patch has to guard them; of a constant, with what
+    is written for it. `half` says that the operation is computed in float16, which cannot hold
+    every number that is written there for float32.
     """
 
     operation: str

@@ -12,6 +12,7 @@ from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.inference import statistics_run_away
+from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
 from nanfix.model.normalization import ruined, statistics
 from nanfix.model.run import Run, has_schedule
@@ -28,6 +29,7 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
     data = [
         *nonfinite_start(run),
         *_nonfinite_rate(run, seen.learning_rate),
+        *_nonfinite_constant(failing),
         *_ruined_statistics(run),
         *statistics_run_away(failing),
         *_no_rows(seen),
@@ -51,6 +53,12 @@ def _nonfinite_rate(run: Run, rate: float | None) -> Iterator[Finding]:
         who = "a callback sets it" if run.rate_is_set else "the optimizer was made with it"
     words = f"in the step that failed the learning rate is {rate:g}, and {who}"
     yield Finding(Cause.NONFINITE_RATE, 0.98, words)
+
+
+def _nonfinite_constant(failing: Observation) -> Iterator[Finding]:
+    constant = failing.place.constant
+    if constant is not None:
+        yield Finding(Cause.NONFINITE_CONSTANT, 0.96, constant.words)
 
 
 def _no_rows(seen: Replay) -> Iterator[Finding]:

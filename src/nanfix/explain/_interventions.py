@@ -25,7 +25,7 @@ from nanfix.model.undo import put
 from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
 from nanfix.recorder.outset import falls_for_ever
 from nanfix.records.cause import Cause
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import CONSTANT, UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:
     import keras
@@ -132,6 +132,7 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
             lambda: _with_outputs(last, wanted.activation if wanted is not None else ""),
         ),
         (cause in OUT_OF_DOMAIN, lambda: _guarded(failing, run)),
+        (cause is Cause.NONFINITE_CONSTANT, lambda: _filled(failing, run)),
     ]
     return next((make() for applies, make in made if applies), None)
 
@@ -267,7 +268,14 @@ def _guarded(failing: Observation, run: Run) -> Intervention | None:
     if place.source is None and address is None:
         return None
     guard = Guard(operation.name, place.source, address, max(operation.epsilons), place.code)
-    return Intervention(
-        "with that operation kept inside its domain",
-        during=lambda undo: install(run.model, (guard,), undo),
-    )
+    return _with_guard("with that operation kept inside its domain", guard, run)
+
+
+def _filled(failing: Observation, run: Run) -> Intervention:
+    place = failing.place
+    guard = Guard(CONSTANT, place.source, run.address_of(place.layer), 0.0, place.code)
+    return _with_guard("with finite numbers in that constant", guard, run)
+
+
+def _with_guard(words: str, guard: Guard, run: Run) -> Intervention:
+    return Intervention(words, during=lambda undo: install(run.model, (guard,), undo))

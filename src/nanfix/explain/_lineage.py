@@ -57,6 +57,29 @@ class Lineage:
         self._ranks: list[int | None] = []
         self._touching: dict[int, list[_Seen]] = {}
 
+    def from_outside(self, tensors: Iterable[tf.Tensor]) -> dict[int, tf.Tensor]:
+        """Return, by their numbers, those of the tensors that are met for the first time here and
+        are not finite.
+        """
+        known = len(self._finite)
+        met = {self._number(tensor): tensor for tensor in tensors}
+        return {n: tensor for n, tensor in met.items() if n >= known and not self._finite[n]}
+
+    def roots(self, operation: Operation) -> Iterator[tuple[int, Operation]]:
+        """Yield the numbers of the tensors that no operation made and by which an operation was
+        given what is not finite, each with the operation that took it first.
+        """
+        left, seen = [self._number(tensor) for tensor in operation.inputs], set[int]()
+        while left:
+            number = left.pop()
+            if number in seen or self._finite[number]:
+                continue
+            seen.add(number)
+            makers = self._makers(number)
+            if not makers and number in self._touching:
+                yield number, self._touching[number][0].operation
+            left += [taken for maker in makers for taken in maker.takes]
+
     def are_finite(self, tensors: Iterable[tf.Tensor]) -> bool:
         return all(self._finite[self._number(tensor)] for tensor in tensors)
 

@@ -22,6 +22,7 @@ from nanfix.explain.growth import HUGE
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay
 from nanfix.records.cause import Cause
+from nanfix.records.data_origin import DataOrigin
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
@@ -69,10 +70,16 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
         hopeless=audit.hopeless,
+        origins=_origins(place),
         relative_exponents=tried.relative,
         together=sum(finding.cause in tried.needed for finding in findings[: len(tried.needed)])
         or 1,
     )
+
+
+def _origins(place: Place) -> tuple[DataOrigin, ...]:
+    origin = None if place.constant is None else place.constant.origin
+    return () if origin is None else (origin,)
 
 
 def _findings(evidence: Evidence) -> Iterator[Finding]:

@@ -37,6 +37,11 @@ def hopeless_training(run: Run, failing: Observation) -> str | None:
     """
     if run.has_stock_step and not run.model.trainable_variables:
         return "the model has no weight that is trained, so no training can change its loss"
+    constant = failing.place.constant
+    if constant is not None:
+        named = f"`{constant.name}`" if constant.name else f"at {failing.place.source}"
+        reason = f"the constant {named} has no finite number to take the place of the others"
+        return None if constant.instead else reason
     # Where nothing was located, the loss may add NaN that was there from the beginning.
     if failing.phase not in (Phase.LOSS, Phase.UNKNOWN) or failing.layer is not None:
         return None

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.explain._constants import Constants
 from nanfix.explain._lineage import Lineage
 from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
@@ -73,7 +74,7 @@ def observe(
     Changes the state of the model.
     """
     known = batch if has_stock_step(model) else None  # a step of the user's own may take no target
-    microscope, given, error = _Microscope(), GivenOperands(known), None
+    microscope, given, error = _Microscope(batch), GivenOperands(known), None
     norms: list[float] = []
 
     def listen(optimizer: keras.optimizers.Optimizer, gradients: Gradients) -> None:
@@ -101,6 +102,14 @@ def observe(
         error=error,
     )
     culprit = microscope.culprit or microscope.turned
+    # What is computed outside of TensorFlow comes in as a constant does, where nothing is a graph.
+    place = (
+        None
+        if model.run_eagerly
+        else microscope.constants.place_behind(culprit or microscope.tainting, microscope.lineage)
+    )
+    if place is not None:
+        return replace(seen, place=place, phase=place.phase)
     if culprit is None and model.jit_compile and microscope.masked is not None:
         culprit, seen = microscope.masked, replace(seen, masked=True)
     return seen if culprit is None else _located(seen, microscope, given, culprit)
@@ -160,18 +169,25 @@ class _Microscope:
     singularity and hides it.
     """
 
-    def __init__(self):
+    def __init__(self, batch: Batch):
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.masked: Operation | None = None
         # A non-finite value came in from outside, and no mask has kept it from a total, such as the
-        # loss, or from a gradient.
-        self.tainted = False
-        self.lineage = Lineage()
+        # loss, or from a gradient, which this operation made.
+        self.tainting: Operation | None = None
+        self.lineage, self.constants = Lineage(), Constants()
+        given = tf.nest.flatten(batch, expand_composites=True)
+        self.lineage.from_outside(each for each in given if isinstance(each, tf.Tensor))
+
+    @property
+    def tainted(self) -> bool:
+        return self.tainting is not None
 
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
             return
+        self.constants.note(self.lineage.from_outside(operation.inputs), operation)
         inputs_finite = self.lineage.are_finite(operation.inputs)
         outputs_finite = self.lineage.are_finite(operation.outputs)
         self.lineage.add(operation)
@@ -195,7 +211,8 @@ class _Microscope:
             computed = "compute_metrics" not in operation.functions
             total = any(is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
             late = operation.phase in (Phase.GRADIENT, Phase.UPDATE)
-            self.tainted = self.tainted or (computed and (total or late))
+            if self.tainting is None and computed and (total or late):
+                self.tainting = operation
             if (
                 self.turned is None
                 and computed

@@ -8,6 +8,7 @@ from typing import Any
 
 import libcst as cst
 
+from nanfix.patch._constants import write_constants
 from nanfix.patch._logarithms import write_logarithms
 from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._package import is_tensorflow, of_tensorflow
@@ -16,7 +17,7 @@ from nanfix.patch._source_files import Files, Source
 from nanfix.records.domains import FINITE, Domain, Given, Helper, greatest
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
-from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import CONSTANT, LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
 
 BINARY: dict[type[cst.BaseAugOp], type[cst.BaseBinaryOp]] = {
     cst.DivideAssign: cst.Divide,
@@ -78,6 +79,9 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     source = files.source(change.file)
     if change.operation == LOG_OF_EXPONENTIALS:
         write_logarithms(source, change.line)
+        return
+    if change.operation == CONSTANT:
+        write_constants(source, change)
         return
     operation = UNSAFE_OPERATIONS.get(change.operation)
     nodes = (

@@ -69,6 +69,19 @@ class Cause(Enum):
             "training has ruined it."
         ),
     )
+    NONFINITE_CONSTANT = (
+        "nonfinite-constant",
+        "a constant that the loss or a layer computes with contains NaN or inf",
+        (
+            "`loss: nan` on finite data, from the first batch or at certain rows; an array in the "
+            "loss or a layer was made by a log of 0 or by 0 / 0: log of counts, a prior, class "
+            "weights, idf"
+        ),
+        (
+            "Mend the line that makes the constant (count from 1 before the log, divide by at "
+            "least 1), or put finite numbers in the place of those that are not."
+        ),
+    )
     INVALID_LABEL = (
         "invalid-label",
         "labels lie outside the classes of the output layer",

@@ -12,6 +12,7 @@ from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
     from nanfix.records.data_origin import DataOrigin
+    from nanfix.records.nonfinite_constant import NonfiniteConstant
 
 OF_DATA = frozenset(
     {
@@ -73,6 +74,7 @@ class Place:
     made_of: str | None = (
         None  # "targets" or the like, where its operand is computed of these alone
     )
+    constant: NonfiniteConstant | None = None  # the one that is taken there and is not finite
 
     def __str__(self):
         parts = [f"in the {self.phase.value}"] if self.phase is not Phase.UNKNOWN else []

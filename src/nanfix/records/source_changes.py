@@ -13,6 +13,7 @@ from nanfix.records.loss_change import LossChange
 from nanfix.records.plurals import counted
 from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
+from nanfix.records.unsafe_operations import CONSTANT
 
 
 class ArgumentChange(PlacedChange):
@@ -191,6 +192,8 @@ class GuardChange(PlacedChange):
         return f"{self.file}:{self.line}"
 
     def __str__(self):
+        if self.operation == CONSTANT:
+            return "finite numbers in a constant"
         return f"{self.operation} kept inside its domain"
 
 

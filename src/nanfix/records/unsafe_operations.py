@@ -27,6 +27,7 @@ from nanfix.records.domains import (
 
 # The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
 LOG_OF_EXPONENTIALS = "Log of exponentials"
+CONSTANT = "Constant"  # no operation, but what one is given: a constant that is not finite
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
 FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
 SECOND = ("x2", "y")
