@@ -11,7 +11,6 @@ import keras
 
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.incident import NOTHING_KEPT, Incident, rolled_back, say, unrepaired
-from nanfix.model.faults import Net
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.running_statistics import remarks
 from nanfix.model.snapshot import Snapshot, nonfinite_variables
@@ -65,7 +64,7 @@ def watch_and_repair(
     except KeyboardInterrupt:
         return interrupted(model)
     if watched.incident is None:
-        return _finished(model, data, watched, settings, watching.net)
+        return _finished(model, data, watched, settings, watching)
     budget = settings.budget
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     recording = watched.recorder.recording()
@@ -111,13 +110,18 @@ def interrupted(model: keras.Model) -> Report:
 
 
 def _finished(
-    model: keras.Model, data: TrainingData, watched: Watched, settings: SearchSettings, net: Net
+    model: keras.Model,
+    data: TrainingData,
+    watched: Watched,
+    settings: SearchSettings,
+    watching: Watching,
 ) -> Report:
     """Report a run that stayed finite.
 
     A model or a validation that is not finite in inference is explained, and repaired where that
     takes no other training. A model that is not fit for use is not called healthy.
     """
+    net = watching.net
     report = Report(
         outcome=Outcome.HEALTHY,
         model=model,
@@ -145,18 +149,20 @@ def _finished(
         )
     say(data, str(incident.diagnosis))
     with preserved_randomness():
-        mend = partial(incident.repair, settings.strategies, settings.seed)
+        mend = partial(incident.repair, settings.strategies, settings.seed, watching)
         repaired = net.attempt("repairing the model in inference", mend, None)
     if repaired is None:
         outcome = Outcome.EXHAUSTED if incident.is_of_the_model else Outcome.HEALTHY
-        return replace(report, outcome=outcome, diagnosis=incident.diagnosis)
+        notes = (*report.notes, *incident.notes)
+        return replace(report, outcome=outcome, diagnosis=incident.diagnosis, notes=notes)
     return replace(
         report,
         outcome=Outcome.REPAIRED,
         diagnosis=incident.diagnosis,
         fix=repaired.fix,
-        notes=(*report.notes, *repaired.notes),
+        notes=(*report.notes, *incident.notes, *repaired.notes),
         history=repaired.history(report.history),
+        epoch=report.epoch if repaired.again is None else repaired.again.epoch,
         run=incident.run.outline(),
         stages=repaired.fix.stages(incident.run),
     )

@@ -290,7 +290,10 @@ class Cause(Enum):
         "validation-only",
         "only the validation data give a non-finite loss; training is fine",
         "`val_loss: nan` while `loss` is fine",
-        "Clean the validation data as the training data were; the trained weights are fine.",
+        (
+            "Clean the validation data as the training data were; the trained weights are fine, "
+            "unless a callback watched the validation."
+        ),
     )
     XLA_ONLY = (
         "xla-only",

@@ -1,16 +1,18 @@
 """A training that is fine, and a model or a validation loss that is not finite in inference."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import tree
 
+from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import flat_arrays, take_rows, unpacked
 from nanfix.data.constant_prediction import constant_losses
 from nanfix.data.datasets import batch_size_of, judged_on
+from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
 from nanfix.explain.description import describe, recorded_batches
@@ -30,13 +32,14 @@ from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.run import Run, fades
 from nanfix.model.running_statistics import faults, measure_anew
-from nanfix.model.snapshot import Snapshot, restore, take
+from nanfix.model.snapshot import Snapshot, restore, take, take_as_it_is
 from nanfix.model.training_step import Batch
-from nanfix.recorder.watch import Watched
+from nanfix.recorder.watch import Watched, Watching, watch
 from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Strategy
+from nanfix.search._misled import Misled, misled
 from nanfix.search.space import Space, build_space
 
 if TYPE_CHECKING:
@@ -50,6 +53,14 @@ MEASURED_ANEW = (
     "The weights are those of the training. The statistics of {} were measured anew, over {} "
     "batches of training data."
 )
+TRAINED_AGAIN = (
+    "So it was trained again, from the beginning and with the fix: it ends at a validation loss of "
+    "{:.4g}, the first training, with the fix made afterwards, at {:.4g}."
+)
+NOT_BETTER = (
+    "Trained again, from the beginning and with the fix, it came to a validation loss of {:.4g}, "
+    "no better than {:.4g}, so the first training was kept."
+)
 AS_TRAINED = 2.0  # times the loss in training that in inference may be
 ROWS = 32  # of which a model has to give in training what it gave before it was repaired
 SAME = 0.02  # share of the largest output by which full and half precision may differ
@@ -59,15 +70,18 @@ MOST_BATCHES = 100  # of training data, over which statistics are measured anew
 @dataclass(frozen=True)
 class Revalidated:
     """What made the model or the validation finite, what was done, and what loss and metrics are
-    now.
+    now; `again` is the training with the fix, where callbacks had misled the first one.
     """
 
     fix: Fix
     notes: tuple[str, ...]
     figures: Mapping[str, float]
+    again: Watched | None = None
 
     def history(self, before: Mapping[str, list[float]]) -> dict[str, list[float]]:
         """Return the history with the validation figures of the last epoch as they are now."""
+        if self.again is not None:
+            return dict(self.again.history)
         epochs = len(before.get("loss", ()))
         return {
             name: [*values[:-1], self.figures.get(name.removeprefix("val_"), values[-1])]
@@ -92,6 +106,8 @@ class ValidationIncident:
     diagnosis: Diagnosis
     inference: Inference
     trained_to: float  # the loss that the training has come to, in training mode
+    watched: Watched
+    misled: Sequence[Misled] = ()  # callbacks that watched what was not finite
 
     @classmethod
     @quiet()
@@ -125,8 +141,23 @@ class ValidationIncident:
         loss = loss_of(last)
         trained_to = math.inf if loss is None else loss
         return cls(
-            model, data, validation, training_rows, run, sites, diagnosis, inference, trained_to
+            model,
+            data,
+            validation,
+            training_rows,
+            run,
+            sites,
+            diagnosis,
+            inference,
+            trained_to,
+            watched,
+            misled(data, watched),
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the training, whether or not it is repaired."""
+        return (f"{'; '.join(map(str, self.misled))}.",) if self.misled else ()
 
     @property
     def is_of_the_model(self) -> bool:
@@ -134,9 +165,13 @@ class ValidationIncident:
         return self.inference.of_the_model
 
     @quiet()
-    def repair(self, strategies: dict[str, Strategy], seed: int) -> Revalidated | None:
+    def repair(
+        self, strategies: dict[str, Strategy], seed: int, watching: Watching
+    ) -> Revalidated | None:
         """Make the first change with which predictions and validation are finite part of the
-        model; its training stays, statistics that are at fault are measured anew.
+        model; its training stays, statistics that are at fault are measured anew. Where callbacks
+        were misled and have changed the training, it is trained again with the change, and that
+        counts where it ends better.
 
         Returns:
             What came of it, or None when none holds, or what is drawn to try one would
@@ -156,10 +191,12 @@ class ValidationIncident:
                     continue
                 words = self._measure_anew(state)
                 figures = self._figures(bench)
-                again = (AGAIN,) if self.inference.validated else ()
                 try:
                     if figures is not None:
-                        return Revalidated(fix, (*bench.hand_back(plan), *words, *again), figures)
+                        found = Revalidated(fix, words, figures)
+                        found = self._trained_again(found, bench, watching, seed)
+                        notes = (*found.notes, *bench.hand_back(plan))
+                        return replace(found, notes=notes)
                 except CannotHandBack:
                     pass
                 restore(state)
@@ -181,6 +218,32 @@ class ValidationIncident:
         whole = space.data_fixes()
         single = [Fix((edit,)) for fix in whole for edit in fix.edits]
         return [*single, *(fix for fix in whole if len(fix.edits) > 1)]
+
+    def _trained_again(
+        self, found: Revalidated, bench: Workbench, watching: Watching, seed: int
+    ) -> Revalidated:
+        """Return what comes of a training with the fix from the beginning, where callbacks have
+        changed the first one for nothing; what is `found` where the first one ends no worse.
+        """
+        plan, before = found.fix.plan(self.run), found.figures.get("loss", math.nan)
+        kept = replace(found, notes=(*found.notes, *((AGAIN,) if self.inference.validated else ())))
+        if not any(each.changed for each in self.misled):
+            return kept
+        state, start = take_as_it_is(self.model), self.watched.recorder.recording().initial
+        self.data.rewind(start.total)
+        bench.prepare(plan, start, seed)
+        rows, unstored = plan.of(RowFilter), replace(watching, store=None)
+        with unknown_length(rows), bench.saving(plan):
+            fed, adapt = filtered(self.data, rows), bench.adapted(plan)
+            again = watch(self.model, fed, unstored, adapt=adapt, start=start, judged=False)
+        figures = None if again.incident is not None else self._figures(bench)
+        after = math.nan if figures is None else figures.get("loss", math.nan)
+        if figures is not None and after < before:
+            words = TRAINED_AGAIN.format(after, before)
+            return replace(found, figures=figures, notes=(words,), again=again)
+        bench.prepare(plan, state, seed)
+        words = NOT_BETTER.format(after, before)
+        return replace(kept, notes=(*kept.notes, words))
 
     def _measure_anew(self, state: Snapshot) -> tuple[str, ...]:
         """Measure statistics that are at fault anew where the momentum is one that means something
