@@ -19,6 +19,10 @@ def losses(model, y):
     return constant_losses(contract.run_of(model, X, y), TrainingData.of(X, y, {}))
 
 
+def root_of_error(y, p):
+    return keras.ops.mean(keras.ops.sqrt(keras.ops.abs(y - p)))
+
+
 def heads(*wanted):
     inputs = keras.Input((3,))
     return keras.Model(
@@ -39,12 +43,35 @@ def test_one_output():
     assert losses(model, PRICE) == {}
 
 
+@pytest.mark.parametrize("weights", [0.5, [0.5]])
+def test_the_loss_of_one_output_is_weighed_as_the_user_weighs_it(weights):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", loss_weights=weights)
+    assert losses(model, PRICE) == {"loss": pytest.approx(0.5 * np.var(PRICE), rel=1e-4)}
+    model.compile("sgd", root_of_error, loss_weights=weights)
+    found = mean_losses(contract.run_of(model, X, PRICE), TrainingData.of(X, PRICE, {}))
+    mean = np.mean(np.sqrt(np.abs(PRICE - np.median(PRICE))))
+    assert found["loss"] <= 0.5 * mean * (1 + 1e-4)
+
+
+def test_the_losses_of_several_outputs_are_weighed_in_their_sum():
+    y = {"price": PRICE, "sold": SOLD}
+    for weights in ({"sold": 2.0, "price": 0.5}, [0.5, 2.0]):
+        model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
+        given = {"price": "mse", "sold": "binary_crossentropy"}
+        as_list = isinstance(weights, list)
+        model.compile("sgd", list(given.values()) if as_list else given, loss_weights=weights)
+        known = losses(model, list(y.values()) if as_list else y)
+        total = 0.5 * known["price_loss"] + 2.0 * known["sold_loss"]
+        assert known["loss"] == pytest.approx(total)
+
+
 def test_a_loss_of_the_users_own_has_the_better_of_mean_and_median():
     def means(model, y):
         return mean_losses(contract.run_of(model, X, y), TrainingData.of(X, y, {}))
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile("sgd", lambda y, p: keras.ops.mean(keras.ops.sqrt(keras.ops.abs(y - p))))
+    model.compile("sgd", root_of_error)
     root = min(np.mean(np.sqrt(np.abs(PRICE - c))) for c in (PRICE.mean(), np.median(PRICE)))
     assert means(model, PRICE) == {"loss": pytest.approx(root, rel=1e-4)}
     model.compile("sgd", lambda y, p: keras.ops.mean(keras.ops.log(y * 0 - 1.0 - p)))

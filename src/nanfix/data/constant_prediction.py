@@ -17,11 +17,10 @@ from nanfix.model.crossentropies import (
     loss_name,
     takes_logits,
 )
-from nanfix.model.outputs import Output, in_order, output_names, outputs_of
+from nanfix.model.outputs import Output, in_order, loss_weights, output_names, outputs_of
 from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
-from nanfix.private.objects import given_loss_weights
 
 # The best constant prediction under a loss.
 CENTERS: Mapping[str, Callable[..., Any]] = {
@@ -54,8 +53,9 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
         for (output, targets, truth), weight in zip(given, each, strict=False)
     }
     known = {name: loss for name, loss in found.items() if loss is not None}
-    if len(outputs) > 1 and len(known) == len(outputs) and given_loss_weights(run.model) is None:
-        known["loss"] = sum(known.values())
+    if outputs and len(known) == len(outputs):
+        weights = loss_weights(run.model, len(outputs))
+        known["loss"] = sum(w * loss for w, loss in zip(weights, known.values(), strict=True))
     return known
 
 
@@ -64,11 +64,11 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     lower, for each output with a loss of the user's own whose targets have its shape.
 
     Not the best constant, but one that whatever has learned is better than. By the names that
-    `constant_losses` has; of batches as they are trained on, without weights. Where the loss
+    `constant_losses` has; of batches as they are trained on, without sample weights. Where the loss
     overflows in single precision, which a fix may mend, it is computed in double.
     """
     size = run.sample.batch_size or DEFAULT_BATCH
-    found = {}
+    found: dict[str, float] = {}
     for output, targets, truth in _given(run, list(outputs_of(run)), validation):
         own = loss_name(output.loss) not in CENTERS and crossentropy_of(output.loss) is None
         known, judged = targets[_finite_rows(targets)], truth[_finite_rows(truth)]
@@ -81,6 +81,8 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
             losses = [_in_double(output.loss, each, judged) for each in centers]
         finite = [loss for loss in losses if np.isfinite(loss)]
         found |= {output.logged: min(finite)} if finite else {}
+    if "loss" in found:
+        found["loss"] *= loss_weights(run.model, 1)[0]
     return found
 
 

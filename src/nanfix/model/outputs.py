@@ -80,12 +80,19 @@ def trained_outputs(model: "keras.Model") -> list[str]:
     """Return the names under which Keras logs the losses of several outputs, without those that are
     weighed with 0; nothing for a single one.
     """
-    names, weights = output_names(model), given_loss_weights(model)
-    if isinstance(weights, list | tuple) and len(weights) == len(names):
-        weights = dict(zip(names, weights, strict=True))
-    given = weights if isinstance(weights, Mapping) else {}
-    trained = [name for name in names if given.get(name) != 0]
+    names = output_names(model)
+    weighed = zip(names, loss_weights(model, len(names)), strict=True)
+    trained = [name for name, weight in weighed if weight != 0]
     return [f"{name}_loss" for name in trained] if len(names) > 1 else []
+
+
+def loss_weights(model: "keras.Model", count: int) -> list[float]:
+    """Return by what the loss of each of the `count` outputs is weighed in that of the model."""
+    given, names = given_loss_weights(model), output_names(model)
+    if isinstance(given, Mapping) and count == len(names) > 1:
+        return [float(given.get(name, 1.0)) for name in names]
+    leaves = [1.0 if each is None else float(each) for each in tree.flatten(given)]
+    return leaves if len(leaves) == count else [1.0] * count
 
 
 def in_order(arrays: list[T], given: Any, names: list[str]) -> list[T]:
