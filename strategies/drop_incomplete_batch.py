@@ -24,6 +24,7 @@ class DropIncompleteBatch(Strategy):
             Cause.BATCH_STATISTICS,
             Cause.EMPTY_REDUCTION,
             Cause.LAYER_DOMAIN,
+            Cause.STEP_DOMAIN,
             Cause.LOSS_DOMAIN,
             Cause.GRADIENT_SINGULARITY,
         }

@@ -33,6 +33,7 @@ class GuardUnsafeOperations(Strategy):
         {
             Cause.LOSS_DOMAIN,
             Cause.LAYER_DOMAIN,
+            Cause.STEP_DOMAIN,
             Cause.GRADIENT_SINGULARITY,
             Cause.LOGITS_BY_HAND,
             Cause.EMPTY_REDUCTION,

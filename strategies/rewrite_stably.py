@@ -27,7 +27,14 @@ class RewriteStably(Strategy):
 
     name = "rewrite-stably"
     tier = Tier.NUMERICS
-    treats = frozenset({Cause.LOSS_DOMAIN, Cause.LAYER_DOMAIN, Cause.GRADIENT_SINGULARITY})
+    treats = frozenset(
+        {
+            Cause.LOSS_DOMAIN,
+            Cause.LAYER_DOMAIN,
+            Cause.STEP_DOMAIN,
+            Cause.GRADIENT_SINGULARITY,
+        }
+    )
     instead_of = frozenset({"guard-unsafe-operations"})
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 

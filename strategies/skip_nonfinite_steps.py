@@ -29,6 +29,7 @@ class SkipNonfiniteSteps(Strategy):
             Cause.GRADIENT_SINGULARITY,
             Cause.LOSS_DOMAIN,
             Cause.LAYER_DOMAIN,
+            Cause.STEP_DOMAIN,
             Cause.EMPTY_REDUCTION,
             Cause.UNKNOWN,
         }

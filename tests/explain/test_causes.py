@@ -40,6 +40,7 @@ EXPECTED = {
     explosions.initialization: Cause.BAD_INITIALIZATION,
     explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
     explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
+    explosions.gate_that_is_shut: Cause.STEP_DOMAIN,
     explosions.root_of_distance: Cause.GRADIENT_SINGULARITY,
     explosions.handwritten_log: Cause.LOGITS_BY_HAND,
     explosions.adam_without_epsilon: Cause.OPTIMIZER_CONSTANT,
@@ -112,6 +113,12 @@ def test_a_constant_that_is_not_finite_is_named_with_its_lines():
     assert "ops.cast(log_prior" in diagnosis.place.code
     assert "1 -inf, 1 of the 3 numbers of `log_prior`" in str(diagnosis)
     assert "since domains.py" in str(diagnosis) and "log_prior = np.log(" in str(diagnosis)
+
+
+def test_what_a_step_of_the_users_own_computes_is_said_to_be_there():
+    diagnosis = diagnosed(explosions.gate_that_is_shut)
+    assert diagnosis.place.phase is Phase.STEP and diagnosis.place.layer is None
+    assert "in the training step, operation RealDiv, at domains.py:" in str(diagnosis)
 
 
 def test_scale_of_inputs_is_among_the_causes_with_its_figure():

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from explosions.parts import ARGUMENTS, mlp, table
@@ -307,3 +308,32 @@ def prior_of_no_count(counts=(90.0, 70.0, 0.0)):
 def prior_as_a_mask():
     """The same with shares of 1 and 0, of which the logs are 0 and -inf, as those of a mask."""
     return prior_of_no_count((1.0, 1.0, 0.0))
+
+
+class Layerwise(keras.Model):
+    """Takes of each gradient as much as its weight is large: 0 / 0 behind a gate that is shut."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+        weights = self.trainable_variables
+        gradients = tape.gradient(loss, weights)
+        sizes = [tf.norm(weight) for weight in weights]
+        gradients = [
+            0.05 * size * gradient / tf.norm(gradient)
+            for size, gradient in zip(sizes, gradients, strict=True)
+        ]
+        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return {"loss": loss}
+
+
+def gate_that_is_shut():
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    shut = layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="gate")
+    gated = shut(layers.Dense(3, use_bias=False)(inputs))
+    model = Layerwise(inputs, layers.Dense(1, use_bias=False)(inputs) + gated)
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    return model, x, y, {**ARGUMENTS, "validation_split": 0.0}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nanfix.model.run import Run
 
 # Of a step, in the model's own graph.
-COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.GRADIENT, Phase.UPDATE)
+COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.STEP, Phase.GRADIENT, Phase.UPDATE)
 NO_MATCH = (
     "The guard of {operation} at {place} did nothing: no such operation was met there, as when "
     "the code has changed."

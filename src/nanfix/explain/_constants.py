@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from nanfix.changes.nonfinite_constants import instead_of, is_at_fault
-from nanfix.explain._lineage import Lineage
+from nanfix.explain._lineage import OF_THE_LOSS, Lineage
 from nanfix.explain.given import range_of
 from nanfix.model.operations import Operation, array_of
 from nanfix.model.user_code import outward
-from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.diagnosis import Place
 from nanfix.records.features import short
 from nanfix.records.nonfinite_constant import NonfiniteConstant
 from nanfix.source.constant_lookback import holder, made
@@ -32,7 +32,7 @@ class Constants:
         """Look at what came from outside to an operation: neither of the batch, nor a weight."""
         for number, tensor in outside.items():
             constant = array_of(tensor)
-            if operation.phase in (Phase.FORWARD, Phase.LOSS) and is_at_fault(constant):
+            if operation.phase in OF_THE_LOSS and is_at_fault(constant):
                 self._found[number] = _described(constant, operation)
 
     def place_behind(self, failed: Operation | None, lineage: Lineage) -> Place | None:

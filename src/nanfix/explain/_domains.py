@@ -50,6 +50,8 @@ def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
                 f"{values}: the loss takes probabilities, the last layer gives {last}",
             )
         yield Finding(Cause.LOSS_DOMAIN, 0.9, values)
+    elif failing.phase is Phase.STEP:
+        yield Finding(Cause.STEP_DOMAIN, 0.9, values)
     elif failing.phase is Phase.FORWARD:
         steep = _steep(failing.layer)
         cause = Cause.UNSTABLE_ACTIVATION if steep else Cause.LAYER_DOMAIN

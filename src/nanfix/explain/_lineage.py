@@ -29,6 +29,7 @@ COMPUTED = {
     "SquaredDifference",
     "Tanh",
 }
+OF_THE_LOSS = (Phase.FORWARD, Phase.LOSS, Phase.STEP)  # which a gradient may be of
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
 # Operations between a mask and the division by its size: cast, reshape, sum and the like.
 MASK_DEPTH = 6
@@ -133,9 +134,7 @@ class Lineage:
         of the tensors.
         """
         touching = (seen.operation for number in numbers for seen in self._touching.get(number, []))
-        return [
-            operation for operation in touching if operation.phase in (Phase.FORWARD, Phase.LOSS)
-        ]
+        return [operation for operation in touching if operation.phase in OF_THE_LOSS]
 
     def _made_by(self, number: int, depth: int) -> Iterator[str]:
         """Yield the kinds of the operations that a tensor comes from."""

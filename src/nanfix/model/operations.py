@@ -39,6 +39,7 @@ class Operation:
     outputs: "tuple[tf.Tensor, ...]"
     layers: tuple[keras.Operation, ...]
     functions: frozenset[str]  # names of the Python functions on the stack
+    own_step: bool  # whether a training step of the user's own computes it, and no layer or model
     updates: bool  # whether an optimizer computes it
     line: Line | None  # innermost line of the user's own code
     at: tuple[CodeType, int] | None = None  # the instruction of that line, unless it was rewritten
@@ -55,7 +56,7 @@ class Operation:
             return Phase.GRADIENT
         if "compute_loss" in self.functions:
             return Phase.LOSS
-        return Phase.FORWARD
+        return Phase.STEP if self.own_step else Phase.FORWARD
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def _operation(
 ) -> Operation:
     layers: list[keras.Operation] = []
     functions: set[str] = set()
-    updates = False
+    updates = called = own_step = False
     innermost = at = None
     for frame in outward(sys._getframe(2)):
         # Beyond nanfix stands who called it.
@@ -109,9 +110,11 @@ def _operation(
             break
         functions.add(frame.f_code.co_name)
         updates = updates or _updates(frame)
-        layer = _layer(frame)
-        if layer is not None and layer not in layers:
+        layer = _called(frame)
+        called = called or layer is not None
+        if layer is not None and not isinstance(layer, keras.Model) and layer not in layers:
             layers.append(layer)
+        own_step = own_step or (not called and _is_own_step(frame))
         if innermost is None:
             innermost = line(frame)
             if innermost is not None and is_users(frame.f_code.co_filename):
@@ -122,6 +125,7 @@ def _operation(
         tuple(outputs),
         layers=tuple(reversed(layers)),
         functions=frozenset(functions),
+        own_step=own_step,
         updates=updates,
         line=innermost,
         at=at,
@@ -129,17 +133,25 @@ def _operation(
 
 
 def _layer(frame: FrameType) -> keras.Operation | None:
-    """Return the layer that a frame computes, or None. An operation on a symbolic tensor is a node
-    of the model like a layer.
+    """Return the layer that a frame computes, or None; a model is none."""
+    owner = _called(frame)
+    return None if isinstance(owner, keras.Model) else owner
+
+
+def _called(frame: FrameType) -> keras.Operation | None:
+    """Return the layer or model that a frame computes, or None. An operation on a symbolic tensor
+    is a node of the model like a layer.
     """
     owner = (
         frame.f_locals.get("self")
         if frame.f_code.co_name in ("call", "build", "__call__")
         else None
     )
-    return (
-        owner if isinstance(owner, keras.Operation) and not isinstance(owner, keras.Model) else None
-    )
+    return owner if isinstance(owner, keras.Operation) else None
+
+
+def _is_own_step(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "train_step" and is_users(frame.f_code.co_filename)
 
 
 def _updates(frame: FrameType) -> bool:

@@ -172,6 +172,12 @@ class Cause(Enum):
         ),
         ("Keep what goes into the operation inside its domain, or use Keras' own stable layer."),
     )
+    STEP_DOMAIN = (
+        "step-domain",
+        "the training step computes an operation outside its domain",
+        "loss or weights are nan, outputs are not; a `train_step` of your own divides by a norm",
+        "Keep what goes into the operation inside its domain: add an epsilon to a norm, say.",
+    )
     GRADIENT_SINGULARITY = (
         "gradient-singularity",
         "an operation is finite but its gradient is not",

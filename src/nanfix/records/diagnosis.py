@@ -24,7 +24,7 @@ OF_DATA = frozenset(
     }
 )  # causes that lie in data which are not finite
 # Causes that lie in one operation.
-OF_A_DOMAIN = frozenset({Cause.LOSS_DOMAIN, Cause.LAYER_DOMAIN})
+OF_A_DOMAIN = frozenset({Cause.LOSS_DOMAIN, Cause.LAYER_DOMAIN, Cause.STEP_DOMAIN})
 
 
 class Phase(Enum):
@@ -35,6 +35,7 @@ class Phase(Enum):
     TARGET = "target"
     FORWARD = "forward pass"
     LOSS = "loss"
+    STEP = "training step"  # of the user's own, outside of model, loss, gradient and update
     GRADIENT = "gradient"
     UPDATE = "weight update"
     VALIDATION = "validation"
