@@ -18,7 +18,7 @@ from keras import ops
 from nanfix.changes.columns import Columns, of_columns
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
-from nanfix.model.outputs import output_names
+from nanfix.model.outputs import keys_of
 from nanfix.model.undo import put
 from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import (
@@ -68,12 +68,17 @@ def sharers(model: keras.Model) -> list[Any]:
 
 def has_own_names(model: keras.Model) -> bool:
     """Say whether each output has a name of its own, which a layer behind it can take over."""
-    names = output_names(model)
+    names = getattr(model, "output_names", ())
     return len({*names}) == len(names)
 
 
 def are_named(model: keras.Model) -> bool:
-    """Say whether losses, metrics or what is logged go by the names of the last layers."""
+    """Say whether losses, metrics or what is logged go by the names of the last layers; of a dict
+    they go by its keys.
+    """
+    keys = keys_of(outputs_struct(model))
+    if keys and {*keys} != {*model.output_names}:
+        return False
     compiled = compile_config(model)
     given = {} if compiled is None else compiled.config
     parts = (

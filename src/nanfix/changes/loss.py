@@ -160,7 +160,7 @@ def weigh_outputs(
     return LossChange(
         compiled=call.compiled,
         of_outputs=dict(factors),
-        outputs=output_names(run.model),
+        outputs=output_names(run),
         named=isinstance(run.user_loss, dict),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change, Lasts, check_known
 from nanfix.changes.maps import Affine, Power, TargetScaling
-from nanfix.model.outputs import OUTPUT, end_names, output_names
+from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.records.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ def _behind(
     if target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what="the last layer"))
         return
-    names = end_names(call.model, len(run.outputs or ()))
-    outer = output_names(call.model)[names.index(name)] if are_named(call.model) else ""
+    outer = call.model.output_names[end_names(run).index(name)] if are_named(call.model) else ""
     named = f", name={literal(outer)}" if outer else ""
     scale, center = number(scaling.scale), number(scaling.center)
     layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()}{named})"
@@ -236,7 +235,7 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
         return
     own, target = _own_call(call), call.places.of(call.model)
     scaling = next(iter(wanted.inputs.values()), None)
-    if target is None or len(run.sample.inputs) != 1:
+    if target is None or len(run.sample.inputs) != 1 or {*wanted.targets} - {OUTPUT}:
         yield NoPlace(
             reason=(
                 f"the call of {type(call.model).__name__} cannot be told to scale what goes in "
@@ -270,7 +269,7 @@ def _own_call(call: "FitCall") -> Any:
 
 def _giver(run: "Run", name: str) -> "keras.Layer | None":
     """Return the layer that gives an output to a Sequential or Functional model."""
-    names = end_names(run.model, len(run.outputs or ()))
+    names = end_names(run)
     address = run.outputs[names.index(name)] if run.outputs and name in names else None
     if address is not None:
         return run.members[address]

@@ -43,7 +43,7 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     outputs = list(outputs_of(run))
     given = _given(run, outputs, validation)
     weights = in_order(
-        flat_arrays(validation.sample_weight), validation.sample_weight, output_names(run.model)
+        flat_arrays(validation.sample_weight), validation.sample_weight, output_names(run)
     )
     each = [weights[0] if len(weights) == 1 else None] * len(outputs)
     if len(weights) == len(outputs):
@@ -54,7 +54,7 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     }
     known = {name: loss for name, loss in found.items() if loss is not None}
     if outputs and len(known) == len(outputs):
-        weights = loss_weights(run.model, len(outputs))
+        weights = loss_weights(run, len(outputs))
         known["loss"] = sum(w * loss for w, loss in zip(weights, known.values(), strict=True))
     return known
 
@@ -82,7 +82,7 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
         finite = [loss for loss in losses if np.isfinite(loss)]
         found |= {output.logged: min(finite)} if finite else {}
     if "loss" in found:
-        found["loss"] *= loss_weights(run.model, 1)[0]
+        found["loss"] *= loss_weights(run, 1)[0]
     return found
 
 
@@ -95,7 +95,7 @@ def _given(
     truth = flat_arrays(validation.y) if validation.is_arrays else []
     if not (len(outputs) == len(truth) == len(run.sample.targets)):
         return []
-    names = output_names(run.model)
+    names = output_names(run)
     truth, targets = (in_order(a, validation.y, names) for a in (truth, list(run.sample.targets)))
     return list(zip(outputs, targets, truth, strict=True))
 

@@ -35,7 +35,7 @@ def _given(run: Run) -> list[MeasuredTarget]:
     count = len(run.sample.targets)
     if count == 1:
         return [MeasuredTarget(OUTPUT, 0, run.user_loss)]
-    outputs, names = list(outputs_of(run)), output_names(run.model)
+    outputs, names = list(outputs_of(run)), output_names(run)
     if not len(outputs) == len(names) == count:
         return []
     places = in_order(list(range(count)), run.sample.target_names, names)

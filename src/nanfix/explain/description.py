@@ -101,16 +101,17 @@ def describe(
             tuple((named.get(id(layer)), width) for layer, width in output)
             for output in sites.columns
         ),
-        scalable_outputs=tuple(_scalable(model, sites, takes_layers)),
+        output_keys=sites.keys,
+        output_shapes=sites.shapes,
         normalizable=behind,
         rebuildable=rebuildable,
-        ends=_ends(model, sites, rebuildable),
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
         planned_steps=planned,
         rate_varies=_has_scheduler(data),
         rate_is_set=_rate_is_set(model, data, set_at),
     )
-    return run, sites
+    ends, scalable = _ends(run), tuple(_scalable(run, sites, takes_layers))
+    return replace(run, ends=ends, scalable_outputs=scalable), sites
 
 
 def _has_scheduler(data: TrainingData) -> bool:
@@ -131,19 +132,19 @@ def _rate_is_set(model: keras.Model, data: TrainingData, set_at: Sequence[SetAt]
     return any(id(variable) in rates for _, settings in set_at for variable, _ in settings)
 
 
-def _ends(model: keras.Model, sites: Sites, rebuildable: bool) -> tuple[str, ...]:
+def _ends(run: Run) -> tuple[str, ...]:
     """Return the names of the outputs behind which something can be computed: by layers that are
     put there or, where the model has a `call` of its own, around that.
     """
-    names = end_names(model, len(sites.outer or ()))
-    takes = has_own_names(model) if rebuildable else len(names) == 1
+    names = end_names(run)
+    takes = has_own_names(run.model) if run.rebuildable else len(names) == 1
     return names if takes else ()
 
 
-def _scalable(model: keras.Model, sites: Sites, takes_layers: bool) -> Iterator[str]:
+def _scalable(run: Run, sites: Sites, takes_layers: bool) -> Iterator[str]:
     """Yield the names of the outputs that can take up a scaling of their targets."""
-    takes_layers = takes_layers and has_own_names(model)
-    for name, site in zip(end_names(model, len(sites.outputs)), sites.outputs, strict=False):
+    takes_layers = takes_layers and has_own_names(run.model)
+    for name, site in zip(end_names(run), sites.outputs, strict=False):
         if site.foldable or (takes_layers and site.layers):
             yield name
 

@@ -254,7 +254,7 @@ def _behind(
 def _heads(run: Run, names: Sequence[str]) -> Iterator[_Head]:
     """Yield the outputs, each with its loss on the first rows."""
     free = _free(run)
-    targets = in_order(list(run.sample.targets), run.sample.target_names, output_names(run.model))
+    targets = in_order(list(run.sample.targets), run.sample.target_names, output_names(run))
     single = given_outputs(run) if len(targets) == 1 else None
     if single is not None:
         address = None if run.output_activation is None else run.output_activation[0]
@@ -264,7 +264,7 @@ def _heads(run: Run, names: Sequence[str]) -> Iterator[_Head]:
     if len(outputs) != len(targets) or len(outputs) < 2:
         return
     present = run.model(take_rows(run.sample.x, rows_looked_at(run)), training=False)
-    arrays = in_order(_flat(present), present, output_names(run.model))
+    arrays = in_order(_flat(present), present, output_names(run))
     for index, (output, target) in enumerate(zip(outputs, targets, strict=True)):
         loss = loss_on(output.loss, target[rows_looked_at(run)])
         yield _head(run, names, index, output.address, output.loss, loss, arrays[index], free)

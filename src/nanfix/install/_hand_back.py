@@ -62,7 +62,7 @@ class HandBack:
         self._model = installer.model
         self._sites = sites
         self._rebuildable = can_rebuild(installer.model)  # as it is before anything is installed
-        self._ends = end_names(installer.model, len(sites.outputs))
+        self._ends = end_names(installer.run)
         self._layers = installer.layers
         self._remade = remade(installer.model, installer.layers)
 

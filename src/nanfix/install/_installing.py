@@ -34,8 +34,7 @@ class Installer:
     def __init__(self, run: Run):
         self.run, self.model = run, run.model
         self.layers = dict(run.members)
-        names = end_names(run.model, len(run.outputs or ()))
-        scaled = [name if name in run.scalable_outputs else None for name in names]
+        scaled = [name if name in run.scalable_outputs else None for name in end_names(run)]
         self.gate = Gate(run.model, run.sample, (OUTPUT,) if len(scaled) < 2 else scaled)
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()

@@ -17,6 +17,7 @@ from nanfix.data.arrays import rows_in, take_rows
 from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
+from nanfix.model.outputs import keys_of
 from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
@@ -61,7 +62,8 @@ class Sites:
     `unseen` says why nothing that stands in front of the model, or behind it, acts in training,
     None where it does. `outer` are the layers whose activation gives the outputs, None for an
     output that something else gives; None where no output was seen. `columns` are, for each output,
-    the layers that give its columns, each with their number; none where that is not known.
+    the layers that give its columns, each with their number; none where that is not known. `keys`
+    are those of the dict that the outputs are given in, `shapes` what each has for every row.
     """
 
     inputs: Mapping[str, Site]
@@ -69,6 +71,8 @@ class Sites:
     unseen: str | None = None
     outer: tuple[keras.Layer | None, ...] | None = None
     columns: tuple[tuple[tuple[keras.Layer | None, int], ...], ...] = ()
+    keys: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     def foldable_alone(self, name: str) -> bool:
         """Say whether an input's scaling folds, whatever is done to the other inputs:
@@ -123,6 +127,8 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
         tuple(trace.outputs(ends)),
         outer=tuple(map(trace.outer, ends)),
         columns=tuple(tuple(trace.columns(output)) for output in ends),
+        keys=keys_of(outputs),
+        shapes=tuple(tuple(output.shape[1:]) for output in ends),
     )
 
 

@@ -11,8 +11,6 @@ from nanfix.model.run import Run
 from nanfix.private.objects import given_loss_weights
 
 if TYPE_CHECKING:
-    import keras
-
     from nanfix.model.crossentropies import UserLoss
 
 
@@ -43,52 +41,63 @@ def outputs_of(run: Run) -> Iterator[Output]:
             activation = None if last is None else run.output_name
             yield Output("loss", run.user_loss, shapes[1:], activation, last and last[0])
         return
-    names, losses = output_names(model), run.user_loss
+    names, losses = output_names(run), run.user_loss
     if isinstance(losses, dict):
         losses = [losses.get(name) for name in names]
     elif not isinstance(losses, list | tuple):
         losses = [losses] * len(names)
-    flat = [tuple(each.shape) for each in tree.flatten(getattr(model, "outputs", None) or ())]
+    flat = [tuple(each.shape[1:]) for each in tree.flatten(getattr(model, "outputs", None) or ())]
+    flat = flat or list(run.output_shapes)
     if len(flat) != len(names) or len(losses) != len(names) or None in losses:
         return
-    by_name = {layer.name: layer for layer in model.layers}
     addresses = run.outputs or ()
     if len(addresses) != len(names):
         addresses = [None] * len(names)
     for name, loss, shape, address in zip(names, losses, flat, addresses, strict=True):
-        if None in shape[1:]:
+        if None in shape:
             return
-        layer = by_name.get(name)
-        activation = activation_name(layer) if hasattr(layer, "activation") else None
-        yield Output(f"{name}_loss", loss, shape[1:], activation, address)
+        layer = None if address is None else run.members[address]
+        activation = None if layer is None else activation_name(layer)
+        yield Output(f"{name}_loss", loss, shape, activation, address)
 
 
-def end_names(model: "keras.Model", count: int) -> tuple[str, ...]:
-    """Return the names by which changes know the `count` outputs of a model: OUTPUT for a single
-    one; none where it has others.
+def keys_of(outputs: Any) -> tuple[str, ...]:
+    """Return the keys of a dict of single outputs, in the order that Keras flattens it in; none of
+    what is no such dict.
     """
-    names = tuple(output_names(model))
+    flat = isinstance(outputs, Mapping) and len(tree.flatten(outputs)) == len(outputs)
+    return tuple(sorted(outputs)) if flat else ()
+
+
+def end_names(run: Run) -> tuple[str, ...]:
+    """Return the names by which changes know the outputs of a model: OUTPUT for a single one; none
+    where they have none.
+    """
+    count = len(run.outputs or ())
+    names = tuple(output_names(run))
     return (OUTPUT,) if count == 1 else names if len(names) == count else ()
 
 
-def output_names(model: "keras.Model") -> list[str]:
-    """Return the names of a model's outputs; none where it has none."""
-    return list(getattr(model, "output_names", None) or ())
+def output_names(run: Run) -> list[str]:
+    """Return the names by which losses know the outputs of a model: the keys of the dict that it
+    gives, or the names of its last layers; none where it has neither.
+    """
+    return list(run.output_keys or getattr(run.model, "output_names", None) or ())
 
 
-def trained_outputs(model: "keras.Model") -> list[str]:
+def trained_outputs(run: Run) -> list[str]:
     """Return the names under which Keras logs the losses of several outputs, without those that are
     weighed with 0; nothing for a single one.
     """
-    names = output_names(model)
-    weighed = zip(names, loss_weights(model, len(names)), strict=True)
+    names = output_names(run)
+    weighed = zip(names, loss_weights(run, len(names)), strict=True)
     trained = [name for name, weight in weighed if weight != 0]
     return [f"{name}_loss" for name in trained] if len(names) > 1 else []
 
 
-def loss_weights(model: "keras.Model", count: int) -> list[float]:
+def loss_weights(run: Run, count: int) -> list[float]:
     """Return by what the loss of each of the `count` outputs is weighed in that of the model."""
-    given, names = given_loss_weights(model), output_names(model)
+    given, names = given_loss_weights(run.model), output_names(run)
     if isinstance(given, Mapping) and count == len(names) > 1:
         return [float(given.get(name, 1.0)) for name in names]
     leaves = [1.0 if each is None else float(each) for each in tree.flatten(given)]

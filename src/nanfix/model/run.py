@@ -125,6 +125,9 @@ class Run:
         rate_is_set: whether any callback sets it, whatever it was before.
         outputs: for each output the address of the layer that gives it, None for one that another
             operation gives; None where that was not seen.
+        output_keys: the keys of the dict that the outputs are given in, in the order of the
+            outputs; none without one.
+        output_shapes: what each output has for every row.
         columns: for each output which layers give its columns, by address, and how many each, None
             for those that another operation gives; none where that is not known.
         ends: the names of the outputs, behind which something can be computed; none where nothing
@@ -145,6 +148,8 @@ class Run:
     rate_varies: bool = False
     rate_is_set: bool = False
     outputs: tuple[str | None, ...] | None = None
+    output_keys: tuple[str, ...] = ()
+    output_shapes: tuple[tuple[int, ...], ...] = ()
     columns: tuple[tuple[tuple[str | None, int], ...], ...] = ()
     ends: tuple[str, ...] = ()
 

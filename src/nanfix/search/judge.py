@@ -49,7 +49,7 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     if mask != TargetMask() and validation.is_arrays:
         validation = replace(validation, y=tree.map_structure(mask.holes, validation.y))
     constants = constant_losses(kept, validation)
-    outputs = trained_outputs(failed.run.model)
+    outputs = trained_outputs(failed.run)
     constants, means = (
         {name: loss for name, loss in each.items() if name in {"loss", *outputs}}
         for each in (constants, mean_losses(kept, validation))
