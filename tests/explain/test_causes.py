@@ -128,6 +128,13 @@ def test_scale_of_inputs_is_among_the_causes_with_its_figure():
     assert "root mean square" in findings[Cause.UNSCALED_INPUT].evidence
 
 
+def test_what_learns_with_one_cause_taken_away_is_marked():
+    alone = {f.cause for f in diagnosed(explosions.unscaled_inputs).findings if f.learned}
+    assert Cause.UNSCALED_INPUT in alone and Cause.UNSCALED_TARGET not in alone
+    assert diagnosed(explosions.learning_rate).findings[0].learned
+    assert not any(finding.learned for finding in diagnosed(explosions.missing_cells).findings)
+
+
 def test_rows_with_holes_are_those_of_the_users_data():
     diagnosis = diagnosed(explosions.missing_cells)
     assert diagnosis.rows == (70, 90) and diagnosis.rows_of == "the data"

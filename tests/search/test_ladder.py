@@ -1,6 +1,7 @@
 """The ladder, on imagined losses: order, stopping, pruning."""
 
 import math
+from dataclasses import replace
 
 from nanfix.search.candidates import Family, Tried
 from nanfix.search.choice import choose
@@ -188,6 +189,41 @@ def test_where_several_together_learn_well_none_is_tried_alone():
     assert tried[-2:] == [(("inputs", 0),), (("targets", 0),)]  # as edits are taken away
     tried = list(climb(families, lambda c: 0.9 if len(c) > 1 else None, baseline=1.0))
     assert (("clip", 0),) in tried
+
+
+def test_that_with_which_a_rerun_learned_comes_first_and_no_knob_is_climbed_where_it_does():
+    scaler = Family("scaler", 3, 2, called_for=True, cures=True)
+    families = (CLIP, RATE, scaler)
+
+    def loss(candidate):
+        return 0.1 if "scaler" in candidate else None
+
+    tried = list(climb(families, loss, baseline=1.0))
+    assert tried[0] == (("scaler", 0),)
+    assert not {(("clip", 0),), (("rate", 0),)} & {*tried}
+    # It only stays finite: then the knobs are climbed as where no rerun learned.
+    tried = list(climb(families, lambda c: 0.9 if "scaler" in c else None, baseline=1.0))
+    assert tried[0] == (("scaler", 0),) and (("clip", 1),) in tried and (("rate", 3),) in tried
+
+
+def test_the_only_one_with_which_a_rerun_learned_stands_for_all_where_it_does_as_well():
+    """Whatever else the evidence calls for, and also where no loss to compare with is known."""
+    scaler = Family("scaler", 3, 1, called_for=True, cures=True)
+    families, both = (CLIP, scaler, TARGETS), (("scaler", 0), ("targets", 0))
+    for baseline in (1.0, math.inf):
+        tried = list(climb(families, lambda c: 0.1 if "scaler" in c else None, baseline))
+        assert tried[:3] == [(("scaler", 0),), both, (("scaler", 0), ("clip", 0))]
+        assert (*both, ("clip", 0)) not in tried and (("clip", 0),) not in tried
+        tried = climb(families, lambda c: 0.1 if len(c) > 1 else 0.2, baseline)
+        assert (*both, ("clip", 0)) in tried and choose(tried, families, baseline)[0] == both
+
+
+def test_a_knob_with_which_a_rerun_learned_too_is_tried_once_in_the_place_of_more():
+    scaler, rate = Family("scaler", 3, 2, called_for=True, cures=True), replace(RATE, cures=True)
+    families = (CLIP, rate, scaler)
+    tried = climb(families, lambda c: 0.1, baseline=1.0)
+    assert [c for c in tried if "scaler" not in dict(c)] == [(("rate", 0),)]
+    assert choose(tried, families, baseline=1.0)[0] == (("rate", 0),)
 
 
 def test_what_does_it_better_comes_first_though_its_loss_is_higher():

@@ -71,10 +71,12 @@ def _settled(
     """Return the finding of a cause: as `sure` as the run without it shows where that is cured, or
     as the first of the other runs that is, else a guess.
     """
-    attempts = ((tried.alone.get(cause), sure), *others)
+    alone = tried.alone.get(cause)
+    attempts = ((alone, sure), *others)
     for rerun, weight in attempts:
         if rerun is not None and rerun.cured:
-            return Finding(cause, weight, f"{evidence}; {rerun}")
+            learned = rerun is alone and rerun.learned
+            return Finding(cause, weight, f"{evidence}; {rerun}", learned=learned)
     failed = any(rerun is not None for rerun, _ in attempts)
     return Finding(cause, guess, evidence, refuted=failed)
 
@@ -93,7 +95,7 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
     for cause in (Cause.STALE_MOMENTS, Cause.CODED_TARGET, Cause.OUTLIER):
         rerun = tried.alone.get(cause)
         if rerun is not None and rerun.cured:
-            yield Finding(cause, SURE, str(rerun))
+            yield Finding(cause, SURE, str(rerun), learned=rerun.learned)
     if any(is_steep(activation_of(layer)) for _, layer in run.hidden_activations):
         # Its numbers are great because of it, not of the weights.
         yield from _unbounded(run, tried)
@@ -205,6 +207,7 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
             Cause.LEARNING_RATE,
             SLOWER_LEARNS if lower.learned else SLOWER_CURES,
             f"{evidence}; {lower}",
+            learned=lower.learned,
         )
     guess = 0.5 if lower is not None else 0.85 if step is not None and step > 0.1 else 0.6
     return Finding(

@@ -118,7 +118,8 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         for place, finding in enumerate(out_of_domain(failing, evidence.run, tried)):
             # The others are the same operation by other names.
             weight = finding.weight * (NEXT if driven else 1.0)
-            yield replace(finding, weight=weight, refuted=place > 0)
+            learned = place == 0 and tried.without is not None and tried.without.learned
+            yield replace(finding, weight=weight, refuted=place > 0, learned=learned)
         if failing.masked:
             yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:
@@ -171,7 +172,8 @@ def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
     )
     if tried.without is None:
         return Finding(Cause.XLA_ONLY, 0.9, evidence)
-    return Finding(Cause.XLA_ONLY, 0.95, f"{evidence}; {tried.without}")
+    words = f"{evidence}; {tried.without}"
+    return Finding(Cause.XLA_ONLY, 0.95, words, learned=tried.without.learned)
 
 
 def _is_domain(failing: Observation) -> bool:

@@ -94,13 +94,15 @@ class Finding:
     evidence in words.
 
     A cause that is `refuted` for this failure is not shown; it may show when another has
-    been treated.
+    been treated. `learned` says that steps were run again with this cause alone taken away, stayed
+    finite, and that their loss fell.
     """
 
     cause: Cause
     weight: float
     evidence: str
     refuted: bool = False
+    learned: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from nanfix.search.candidates import (
 from nanfix.search.choice import EQUAL_GAIN, limit
 
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
+SMALLER = 2  # knobs that are tried in the place of a larger change that holds
 
 Proposals = Generator[Candidate, Tried, None]
 
@@ -71,8 +72,8 @@ class _Results:
 
 def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
     """Propose each family alone, then what the evidence calls for together, then the best one
-    refined and pruned; where it calls for several, these come first, and where they learn well
-    together none is tried alone.
+    refined and pruned; where it calls for several, or for one with which a rerun learned, these
+    come first, and where they learn well none is climbed alone.
 
     Changes to the data that the evidence calls for are enough where they hold alone. Strategies for
     which the evidence is weak, and those that change numerics or architecture
@@ -126,12 +127,17 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
     ]
     rest = [family for family in families if family not in mild]
     knobs = [family for family in mild if family.tier <= Tier.OPTIMIZER]
-    called = (*base, *((family.strategy, 0) for family in families if family.called_for))
+    wanted = [family for family in families if family.called_for]
+    called = (*base, *((family.strategy, 0) for family in wanted))
     if base:
         yield from results.ask(base)
-    if len(called) > len(base) + 1 and math.isfinite(results.baseline):
+    several = len(wanted) > 1 and math.isfinite(results.baseline)
+    if several or sum(family.cures for family in wanted) == 1:
+        called = yield from _expert(results, base, wanted)
         yield from _together(results, called, knobs)
         if results.learns_well():  # what of it is needed shows as edits are taken away
+            if len(called) == len(base) + 1:
+                yield from _smaller(results, base, knobs)
             return
     yield from _one_by_one(results, base, mild)
     yield from _together(results, called, knobs)
@@ -154,6 +160,24 @@ def _one_by_one(results: _Results, base: Candidate, families: list[Family]) -> P
         yield from _climb(results, base, family)
 
 
+def _expert(
+    results: _Results, base: Candidate, wanted: list[Family]
+) -> Generator[Candidate, Tried, Candidate]:
+    """Return all that the evidence calls for, or the only one with which a rerun learned, where
+    that does as well.
+    """
+    called = (*base, *((family.strategy, 0) for family in wanted))
+    cures = [(*base, (family.strategy, 0)) for family in wanted if family.cures]
+    if len(cures) != 1:
+        return called
+    alone = yield from results.ask(cures[0])
+    if len(wanted) == 1 or results.settled():
+        return cures[0]
+    every = yield from results.ask(called)
+    highest = math.inf if every.loss is None else limit(every.loss, results.baseline)
+    return cures[0] if alone.loss is not None and alone.loss <= highest else called
+
+
 def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Proposals:
     """Propose all that the evidence calls for, and each of the `knobs` on top of it."""
     if called and not results.settled():
@@ -161,18 +185,23 @@ def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Prop
         yield from _one_by_one(results, called, knobs)
 
 
+def _smaller(results: _Results, base: Candidate, knobs: list[Family]) -> Proposals:
+    """Propose in the place of a larger change the `knobs` with which a rerun learned, too."""
+    for family in [family for family in knobs if family.cures][:SMALLER]:
+        yield from results.ask((*base, (family.strategy, _levels(family)[0])))
+
+
 def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
     """Try a family's levels from mild to strong on top of `base`, until one holds and a
     stronger one is no better.
 
-    Long ladders are climbed in four strides; the levels between are for `_improve`. Where a
-    stronger level fails no later than the milder one before it, only the strongest is tried still.
+    Where a stronger level fails no later than the milder one before it, only the strongest is tried
+    still.
     """
     if family.strategy in {name for name, _ in base}:
         return
     best, survived = results.known(base).loss if base else None, None
-    stride = max(1, family.levels // 4)
-    levels = list(range(stride - 1, family.levels, stride))
+    levels = _levels(family)
     while levels:
         tried = yield from results.ask((*base, (family.strategy, levels.pop(0))))
         if tried.loss is None and best is None:
@@ -183,6 +212,14 @@ def _climb(results: _Results, base: Candidate, family: Family) -> Proposals:
         if tried.loss is None or (best is not None and limit(tried.loss, results.baseline) >= best):
             return
         best = tried.loss
+
+
+def _levels(family: Family) -> list[int]:
+    """Return the levels that are climbed, a long ladder in four strides; those between are for
+    `_improve`.
+    """
+    stride = max(1, family.levels // 4)
+    return list(range(stride - 1, family.levels, stride))
 
 
 def _pairs(results: _Results, base: Candidate, families: list[Family]) -> Proposals:

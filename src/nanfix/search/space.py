@@ -106,6 +106,11 @@ def build_space(
     net, plan = net or Net(), plan or Plan()
     hp = keras_tuner.HyperParameters()
     strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
+    alone = {finding.cause for finding in diagnosis.findings if finding.learned}
+    # What is taken away in a rerun by more than a knob of the optimizer.
+    not_of_knobs = {
+        cause for each in strategies.values() if each.tier > Tier.OPTIMIZER for cause in each.treats
+    }
     refused: dict[str, str] = {}
     applicable: dict[str, Strategy] = {}
     families, levels, covered = [], {}, set()
@@ -126,6 +131,8 @@ def build_space(
         levels[name] = tuple(_levels([p for p in hp.space if p.name.startswith(f"{name}/")]))
         treated = strategy.treats & strong
         indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
+        own = treated - not_of_knobs if strategy.tier == Tier.OPTIMIZER else treated
+        cures = bool(own & alone)
         # A second change to the data for the same cause is an alternative.
         if strategy.tier == Tier.DATA:
             treated, covered = treated - covered, covered | treated
@@ -139,6 +146,7 @@ def build_space(
                 indicated,
                 last_resort,
                 strategy.instead_of,
+                cures,
             )
         )
     hp.values = dict.fromkeys(applicable, False)
