@@ -37,6 +37,7 @@ EXPECTED = {
     explosions.linear_throughout: Cause.UNSTABLE_ACTIVATION,
     explosions.relu_before_crossentropy: Cause.UNSTABLE_ACTIVATION,
     explosions.feedback: Cause.UNSTABLE_RECURRENCE,
+    explosions.followed_field: Cause.UNSTABLE_RECURRENCE,
     explosions.initialization: Cause.BAD_INITIALIZATION,
     explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
     explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
@@ -70,6 +71,7 @@ EXPECTED = {
 
 
 SAID = {
+    explosions.followed_field: "layer slope is called 40 times in a row",
     explosions.small_denominator: "by XLA the step fails in 5 of 5 runs, without XLA it is finite",
     explosions.no_inverse: "Input is not invertible",
     explosions.log_of_zero_in_half_precision: "in float32 it fails too",

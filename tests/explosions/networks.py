@@ -51,6 +51,30 @@ def feedback():
     return model, x, y, arguments
 
 
+class Field(layers.Layer):
+    """Follows a field that it learns for some time: each step adds to where it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = layers.Dense(2, name="slope")
+
+    def call(self, x):
+        for _ in range(40):
+            a, b = x[:, :1], x[:, 1:]
+            x = x + 0.1 * self.slope(ops.concatenate([a, b, a * b, a * a, b * b], axis=1))
+        return x
+
+
+def followed_field():
+    """Numbers that are squared in each of many steps, with weights as Keras draws them."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.5, 3.0, (160, 2)).astype("float32")
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((2,)), Field()])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, x[:, ::-1].copy(), dict(ARGUMENTS)
+
+
 def exponential():
     x, y = table()
     return mlp(keras.optimizers.SGD(0.1), activation="exponential"), x, y, dict(ARGUMENTS)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nanfix.explain._signal import Loop
 from nanfix.explain.audit import Audit
 from nanfix.explain.codes import each_code, in_words
 from nanfix.explain.counterfactuals import Counterfactuals, Rerun
@@ -100,7 +101,9 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
         # Its numbers are great because of it, not of the weights.
         yield from _unbounded(run, tried)
     wide, loudest = growth.wide, growth.loudest
-    if wide or loudest:
+    if growth.fed_back is not None:
+        yield from _fed_back(growth.fed_back, run, tried)
+    elif wide or loudest:
         words, gain = _of_the_weights(growth), max(g for _, g in growth.gains or (("", 0.0),))
         slight = Cause.BAD_INITIALIZATION in tried.alone or (len(wide) < 4 and gain <= 20)
         yield _settled(tried, Cause.BAD_INITIALIZATION, words, 0.6 if slight else 0.9, SURE)
@@ -115,6 +118,15 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
             )
         steep = growth.gradient_rise > STEEP
         yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, words, refuted=not steep)
+
+
+def _fed_back(loop: Loop, run: Run, tried: Counterfactuals) -> Iterator[Finding]:
+    """A layer that feeds its growing output back into itself. Smaller weights, with which it grows
+    less, show that; a recurrent cell without a bound is looked at by itself.
+    """
+    if not unbounded_recurrences(run):
+        found = _settled(tried, Cause.BAD_INITIALIZATION, str(loop), 0.6, SURE)
+        yield replace(found, cause=Cause.UNSTABLE_RECURRENCE)
 
 
 def _codes(evidence: Evidence) -> Iterator[Finding]:

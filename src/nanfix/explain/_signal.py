@@ -2,6 +2,8 @@
 small.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -22,19 +24,48 @@ from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.recorder.recording import Recording
 
 ROWS = 32
+FEWEST_CALLS, RISEN = 3, 10.0  # calls of a layer that feeds itself, and how far numbers rise there
 KEPT, SMALLER, TIMES = 4.0, 0.7, 8  # kernels get smaller until no layer gives more than `KEPT`
 
 Weights = list[tuple[keras.Variable, np.ndarray]]
 
 
-def signal_at_the_start(run: Run, recording: Recording) -> tuple[tuple[str, float], ...]:
-    """Return for each layer the root mean square of what it gives for rows of unit scale, with the
-    initial weights; empty where the model cannot be run eagerly. Leaves the newest snapshot.
+@dataclass(frozen=True)
+class Loop:
+    """A layer that is called many times for the same rows, with numbers that grow from call to
+    call: the root mean square of what it gives at the first of these `times`, and at the last.
+    """
+
+    layer: str
+    times: int
+    first: float
+    last: float
+
+    def __str__(self):
+        return (
+            f"layer {self.layer} is called {self.times} times in a row, and its numbers grow from "
+            f"{self.first:.2g} to {self.last:.2g}"
+        )
+
+
+@dataclass(frozen=True)
+class Signal:
+    """For each layer the root mean square of what it gives for rows of unit scale; and the `loop`
+    in which numbers grow, if there is one: of several layers in it the last.
+    """
+
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    loop: Loop | None = None
+
+
+def signal_at_the_start(run: Run, recording: Recording) -> Signal:
+    """Return what the model makes of rows of unit scale, with the initial weights; nothing where it
+    cannot be run eagerly. Leaves the newest snapshot.
     """
     restore(recording.initial)
     found = _signal(run, _rows(run))
     restore(recording.newest)
-    return tuple(found.items())
+    return found
 
 
 def fitting_weights(run: Run) -> Weights:
@@ -53,7 +84,7 @@ def fitting_weights(run: Run) -> Weights:
             kernels.append(recurrent)
     rows = _rows(run)
     for _ in range(TIMES):
-        if max(_signal(run, rows).values(), default=0.0) <= KEPT:
+        if max(_signal(run, rows).sizes.values(), default=0.0) <= KEPT:
             break
         for kernel in kernels:
             kernel.assign(np.asarray(kernel) * SMALLER)
@@ -72,16 +103,25 @@ def _rows(run: Run) -> Any:
     return rows
 
 
-def _signal(run: Run, rows: Any) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _signal(run: Run, rows: Any) -> Signal:
+    sizes: dict[str, float] = {}
+    weights: dict[str, int] = {}  # the first weight that a layer reads, in each of its calls
+    calls: dict[str, list[float]] = {}  # what it gave in those that have ended
 
     def visit(operation: Operation) -> None:
         if operation.layer is None:
             return
+        name = operation.layer.name
+        if operation.kind == "ReadVariableOp":
+            read = id(operation.inputs[0])
+            if weights.setdefault(name, read) == read and name in sizes:
+                calls.setdefault(name, []).append(sizes[name])
+            return
         for tensor in operation.outputs:
             if getattr(tensor, "dtype", tf.int32).is_floating and tensor.shape.rank:
                 values = np.asarray(tensor).astype("float64")
-                found[operation.layer.name] = float(np.sqrt(np.mean(np.square(values))))
+                size = float(np.sqrt(np.mean(np.square(values))))
+                sizes[name] = size if np.isfinite(size) else np.inf
 
     try:
         with functions_run_eagerly(True), traced(visit):
@@ -89,8 +129,16 @@ def _signal(run: Run, rows: Any) -> dict[str, float]:
     except NOT_EAGERLY as refused:
         if is_raised_by_nanfix(refused):
             raise
-        return {}
-    return {name: value if np.isfinite(value) else np.inf for name, value in found.items()}
+        return Signal()
+    loops = [_loop(name, [*ended, sizes[name]]) for name, ended in calls.items()]
+    return Signal(sizes, next((loop for loop in reversed(loops) if loop is not None), None))
+
+
+def _loop(name: str, calls: list[float]) -> Loop | None:
+    first = next((size for size in calls if size > 0.0), 0.0)
+    if len(calls) < FEWEST_CALLS or not 0.0 < first < np.inf or calls[-1] <= RISEN * first:
+        return None
+    return Loop(name, len(calls), first, calls[-1])
 
 
 def _whole(leaf: Leaf) -> Leaf:

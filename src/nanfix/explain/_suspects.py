@@ -86,7 +86,7 @@ def changes_for(
         restore(course.start)
         weights = fitting_weights(run)
         changes[Cause.BAD_INITIALIZATION] = Intervention(
-            "with initial weights of the usual size",
+            "with initial weights that let nothing grow",
             of_state=lambda: assign(weights),
         )
     layers, activation = suspect_activations(run)

@@ -4,14 +4,14 @@ gradient grew.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
-from nanfix.explain._signal import signal_at_the_start
+from nanfix.explain._signal import RISEN, Loop, Signal, signal_at_the_start
 from nanfix.explain.replay import Replay
 from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
@@ -23,7 +23,6 @@ HUGE = 1e9
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
 FAR = 10.0  # for a number that goes into an activation
 JUMP = 1e3  # times the rate before: all of it is far too much
-RISEN = 10.0  # a loss or a norm of this many times its earlier value has risen
 # A layer that multiplies its input by more has weights too large for its width: those that
 # LeCun's, Glorot's and He's initializers draw multiply it by at most 1.42.
 WIDE_GAIN = 2.5
@@ -45,8 +44,7 @@ class Growth:
         decay_of_a_step: the share of itself that a weight loses at each step.
         gradient_rise: the norm of the first step's gradient at the first variable, as a multiple of
             that at the last one.
-        signal: name of each layer and the root mean square of what the untrained model gives there
-            for real rows of unit scale.
+        signal: how large the numbers are that the untrained model makes of real rows of unit scale.
         trend: how far loss and weights rose before the failure, in words.
     """
 
@@ -59,7 +57,7 @@ class Growth:
     decay_of_a_step: float = 0.0
     gradient_rise: float = 1.0
     trend: str = ""
-    signal: tuple[tuple[str, float], ...] = ()
+    signal: Signal = field(default_factory=Signal)
 
     @property
     def wide(self) -> list[tuple[str, float]]:
@@ -71,8 +69,15 @@ class Growth:
         """The layer at which the untrained model makes of rows of unit scale far greater numbers;
         None where it keeps their scale.
         """
-        found = max(self.signal, key=lambda pair: pair[1], default=("", 0.0))
+        found = max(self.signal.sizes.items(), key=lambda pair: pair[1], default=("", 0.0))
         return found if found[1] > RISEN else None
+
+    @property
+    def fed_back(self) -> Loop | None:
+        """The layer that feeds its growing output back into itself, with weights that are not too
+        large by themselves; None where there is none.
+        """
+        return None if self.wide else self.signal.loop
 
     @property
     def first_step(self) -> float | None:
@@ -102,9 +107,11 @@ def measure_growth(
     trainable = [initial[id(v)] for v in run.model.trainable_variables if id(v) in initial]
     gains = []
     for layer in all_layers(run.model)[1:]:
-        kernel = initial.get(id(own_kernel(layer)))
-        if kernel is not None and kernel.ndim >= 2:
-            gains.append((layer.name, _gain(kernel)))
+        recurrent = getattr(layer, "recurrent_kernel", None)
+        kernels = [initial.get(id(each)) for each in (own_kernel(layer), recurrent)]
+        found = [_gain(kernel) for kernel in kernels if kernel is not None and kernel.ndim >= 2]
+        if found:
+            gains.append((layer.name, max(found)))
     squares = sum(float(np.square(weight, dtype="float64").sum()) for weight in trainable)
     return Growth(
         gains=tuple(gains),

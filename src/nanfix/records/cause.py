@@ -146,7 +146,7 @@ class Cause(Enum):
             'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the '
             "sequences"
         ),
-        "Give the recurrent layer its usual tanh.",
+        "Bound what is fed back: give a recurrent layer its usual tanh.",
     )
     BAD_INITIALIZATION = (
         "bad-initialization",
