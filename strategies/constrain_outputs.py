@@ -46,7 +46,7 @@ class ConstrainOutputs(Strategy):
         if not run.ends and None in (run.outputs or ()):
             return (
                 "no layer with an activation gives the output, and nothing can be put behind it: "
-                "it is known by name, or one of several of a model with a call of its own"
+                "it shares its name, or is one of several of a model with a call of its own"
             )
         return "no activation of the outputs makes this loss finite"
 

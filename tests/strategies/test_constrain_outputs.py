@@ -92,13 +92,22 @@ def test_columns_behind_one_of_several_outputs_are_told_by_its_name():
     assert get(NAME).snippet(params) == "# behind the output rate: softplus of columns 1 to 2"
 
 
-def test_says_why_nothing_can_be_put_behind_an_output_that_is_known_by_name():
-    inputs = keras.Input((4,))
-    rate = keras.layers.Rescaling(2.0, name="rate")(keras.layers.Dense(1)(inputs))
-    model = keras.Model(inputs, rate)
-    model.compile("sgd", {"rate": explosions.poisson})
-    run = contract.run_of(model, *explosions.table(rows=16))
-    assert "known by name" in get(NAME).refusal(IN_LOSS, run, Plan())
+class TwoRates(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(1), keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return {"first": 2.0 * self.first(inputs), "second": 2.0 * self.second(inputs)}
+
+
+def test_says_why_nothing_can_be_put_behind_one_of_several_outputs_of_an_own_call():
+    model = TwoRates()
+    model.compile("sgd", {"first": explosions.poisson, "second": "mse"})
+    x, y = explosions.table(rows=16)
+    run = contract.run_of(model, x, {"first": y, "second": y})
+    refusal = get(NAME).refusal(IN_LOSS, run, Plan())
+    assert "one of several of a model with a call of its own" in refusal
 
 
 @pytest.mark.parametrize(
