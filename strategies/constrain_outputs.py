@@ -12,18 +12,21 @@ INTO_DOMAIN = ("softplus", "sigmoid")  # above 0; between 0 and 1
 
 
 class ConstrainOutputs(Strategy):
-    """Let the columns of an output compute softplus(z) = log(1 + exp(z)), or sigmoid(z), where
-    their f(z) leaves the domain of the loss; of several outputs that of which the loss fails.
+    """Let the columns of an output compute softplus(z) = log(1 + exp(z)), sigmoid(z), or a softmax
+    together, where their f(z) leaves the domain of the loss; of several outputs that of which the
+    loss fails.
 
     A logarithm or root of the outputs is not defined below 0; kept inside its domain at that very
     operation, it gives no gradient there, and a loss that has other terms, as Poisson's, then falls
     for ever. Softplus keeps outputs above 0, sigmoid between 0 and 1. Each column takes the first
     with which the loss is finite and has a minimum, and keeps its own activation where that will
-    do: of a mean and a deviation, only the deviation becomes positive. Beside it a column of relu
-    becomes softplus, too, since where it gives 0 for all rows nothing is learned. Columns that
-    other layers give, joined behind them, are changed there. Where no layer with an activation
-    gives them, but a product, a sum or code of the user's own, the activation is computed
-    behind the output, if that can get below 0 at all. The model then predicts such values.
+    do: of a mean and a deviation, only the deviation becomes positive. A loss that is least
+    where all columns are 1, whatever the targets, as the logarithm of the probability of the class,
+    gets a softmax: with sigmoids it would fall without anything being learned. Beside them a column
+    of relu becomes softplus, too, since where it gives 0 for all rows nothing is learned. Columns
+    that other layers give, joined behind them, are changed there. Where no layer with an activation
+    gives them, but a product, a sum or code of the user's own, the activation is computed behind
+    the output, if that can get below 0 at all. The model then predicts such values.
     Weights stay as they are drawn but training starts again, since they were trained for
     another function. Does not help where a loss fails for another reason than its outputs.
 

@@ -7,22 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from keras import activations
 
 from nanfix.changes.columns import Columns
-from nanfix.data.arrays import take_rows
-from nanfix.explain.loss_probe import (
-    Loss,
-    can_fall_below_zero,
-    given_outputs,
-    has_no_bottom,
-    loss_of,
-    loss_on,
-    rows_looked_at,
-)
-from nanfix.model.activations import activation_name, activation_of, is_bounded
-from nanfix.model.crossentropies import UserLoss, takes_logits
-from nanfix.model.outputs import in_order, output_names, outputs_of
+from nanfix.explain._heads import JOINT, Head, heads_of
+from nanfix.explain.loss_probe import has_no_bottom
+from nanfix.model.activations import is_bounded
+from nanfix.model.crossentropies import takes_logits
 from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 
@@ -30,33 +20,9 @@ from nanfix.model.run import Run
 # sigmoid, and exponentials of them are finite.
 SPREAD = 3.0
 PIECES = 64  # at most, in which the columns of a layer are told apart
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Columns of an output that one layer gives: its address, None where another operation gives
-    them, and the functions that may take the place of its activation or be computed behind it,
-    loosest first.
-    """
-
-    address: str | None
-    width: int
-    choices: tuple[Callable[[Any], Any], ...]
-
-
-@dataclass(frozen=True)
-class _Head:
-    """An output: its name among `Run.ends`, its parts, its loss as it was given and as a function
-    of values of this shape, and what the model gives now.
-    """
-
-    name: str | None
-    parts: tuple[_Part, ...]
-    given: UserLoss
-    loss: Loss
-    shape: tuple[int, ...]
-    present: np.ndarray
-    divisible: bool
+END = 4.0  # so far from 0 a sigmoid is near its end, and its logarithm small
+ROUNDING = 1e-6  # share of a loss
+ENTRIES = 64  # single entries of the outputs that are moved from one end to the other, at most
 
 
 @dataclass(frozen=True)
@@ -86,13 +52,15 @@ def needed_activations(run: Run, names: Sequence[str]) -> Needed:
     Of these activations, the loosest first, each column takes the first with which the loss is
     finite and has a minimum, and keeps its own wherever that is so. It is tried on drawn outputs,
     so that the answer does not depend on the weights that a trial has left. Of several outputs it
-    is the first whose loss is not defined of them as it stands.
+    is the first whose loss is not defined of them as it stands. Where each by itself could be
+    the same for all rows with the least loss, they take a softmax together.
     """
-    for head in _heads(run, names):
+    names = (*names, JOINT)
+    for head in heads_of(run, names):
         if takes_logits(head.given) or all(len(part.choices) < 2 for part in head.parts):
             continue
         try:
-            found = _loosest(head, len(names))
+            found = _loosest(head, len(names) - 1)
         except REFUSED:
             continue
         if found is not None:
@@ -100,18 +68,19 @@ def needed_activations(run: Run, names: Sequence[str]) -> Needed:
     return Needed()
 
 
-def _loosest(head: _Head, strictest: int) -> list[_Piece] | None:
+def _loosest(head: Head, strictest: int) -> list[_Piece] | None:
     """Return the pieces of an output with the loosest choices; None where the present ones will do,
-    or no choice does.
+    or no choice does. The choice beyond the strictest takes all columns together.
     """
     if _works(head, _whole(head, 0), ()):
         return None
-    for strict in range(strictest, 0, -1):
+    sound = [each for each in range(1, strictest + 1) if _looks_at_targets(head, each)]
+    for strict in reversed(sound):
         pieces = _whole(head, strict)
         if _works(head, pieces, ()):
             break
     else:
-        return None
+        return _together(head, strictest + 1)
     for choice in range(strict):
         pieces = [
             replace(each, choice=choice) if loose else each
@@ -119,13 +88,54 @@ def _loosest(head: _Head, strictest: int) -> list[_Piece] | None:
             for each, loose in _loosened(head, pieces, index, choice)
         ]
         pieces = _joined(pieces)
-    everywhere = (_whole(head, choice) for choice in range(1, strictest + 1))
+    everywhere = (_whole(head, choice) for choice in sound)
     ways = (_alive(head, pieces), pieces, *everywhere)
-    return next((way for way in ways if _works(head, way, range(len(way)))), None)
+    found = next((way for way in ways if _works(head, way, range(len(way)))), None)
+    return found or _together(head, strictest + 1)
+
+
+def _together(head: Head, choice: int) -> list[_Piece] | None:
+    """Return an output with the choice that takes all of its columns together; None where several
+    layers give them, or the loss is not finite of that.
+    """
+    pieces = _whole(head, choice)
+    (part, *others) = head.parts
+    fits = not others and len(part.choices) > choice
+    return pieces if fits and _works(head, pieces, range(len(pieces))) else None
+
+
+def _looks_at_targets(head: Head, choice: int) -> bool:
+    """Say whether the loss of an output with this choice throughout asks for other values where the
+    targets are other ones: there is no end of its range at which the loss is least for all rows,
+    as at 1 that of -log(p) of the class. Targets that are all alike do not tell.
+    """
+    free = [part.choices for part in head.parts if len(part.choices) > choice]
+    if not head.targets_vary or not all(is_bounded(choices[choice]) for choices in free):
+        return True
+    pieces, entries = _whole(head, choice), np.random.default_rng(0).permutation(head.present.size)
+    for end in (END, -END):
+        z = np.full(head.shape if len(head.shape) > 1 else (*head.shape, 1), end, "float32")
+
+        def loss(z: np.ndarray) -> float:
+            return head.loss(_values(head, pieces, z, ())[0].reshape(head.shape))
+
+        there = loss(z)
+        if np.isfinite(there) and not any(
+            loss(_with_entry(z, entry, -end)) < there - ROUNDING * abs(there)
+            for entry in entries[:ENTRIES]
+        ):
+            return False
+    return True
+
+
+def _with_entry(values: np.ndarray, entry: int, value: float) -> np.ndarray:
+    changed = values.copy()
+    changed.flat[entry] = value
+    return changed
 
 
 def _loosened(
-    head: _Head, pieces: list[_Piece], index: int, choice: int
+    head: Head, pieces: list[_Piece], index: int, choice: int
 ) -> Iterator[tuple[_Piece, bool]]:
     """Yield a piece in such as can take a looser choice, and such as cannot."""
     piece = pieces[index]
@@ -146,7 +156,7 @@ def _loosened(
             yield from _loosened(head, apart, half, choice)
 
 
-def _works(head: _Head, pieces: Sequence[_Piece], far: Sequence[int]) -> bool:
+def _works(head: Head, pieces: Sequence[_Piece], far: Sequence[int]) -> bool:
     """Say whether the loss is finite of the pieces, drawn with either sign and once as whole
     numbers, at which a gamma function has its poles, and has a minimum as those in `far`, by their
     index, go far out.
@@ -165,7 +175,7 @@ def _works(head: _Head, pieces: Sequence[_Piece], far: Sequence[int]) -> bool:
 
 
 def _values(
-    head: _Head, pieces: Sequence[_Piece], drawn: np.ndarray, far: Sequence[int]
+    head: Head, pieces: Sequence[_Piece], drawn: np.ndarray, far: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of an output, and which of its columns go far out."""
     values = np.array(head.present, "float32").reshape(drawn.shape)
@@ -183,11 +193,11 @@ def _values(
     return values, mask
 
 
-def _whole(head: _Head, choice: int) -> list[_Piece]:
+def _whole(head: Head, choice: int) -> list[_Piece]:
     return [_Piece(index, 0, part.width, choice) for index, part in enumerate(head.parts)]
 
 
-def _alive(head: _Head, pieces: Sequence[_Piece]) -> list[_Piece]:
+def _alive(head: Head, pieces: Sequence[_Piece]) -> list[_Piece]:
     """Return the pieces, those that would keep an activation that is flat below 0 with the choice
     of their neighbors: such a column may give 0 for all rows and then has no gradient.
     """
@@ -220,7 +230,7 @@ def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _by_layer(
-    head: _Head, pieces: Sequence[_Piece], names: Sequence[str]
+    head: Head, pieces: Sequence[_Piece], names: Sequence[str]
 ) -> dict[str, str | Columns]:
     found: dict[str, str | Columns] = {}
     for index, part in enumerate(head.parts):
@@ -234,9 +244,7 @@ def _by_layer(
     return found
 
 
-def _behind(
-    head: _Head, pieces: Sequence[_Piece], names: Sequence[str]
-) -> dict[str, str | Columns]:
+def _behind(head: Head, pieces: Sequence[_Piece], names: Sequence[str]) -> dict[str, str | Columns]:
     """Return what has to be computed behind an output: of the columns that no layer gives."""
     runs: list[tuple[int, str | None]] = []
     for piece in pieces:
@@ -249,71 +257,3 @@ def _behind(
     if head.name is None or not any(name for _, name in runs):
         return {}
     return {head.name: tuple(runs) if len(runs) > 1 else str(runs[0][1])}
-
-
-def _heads(run: Run, names: Sequence[str]) -> Iterator[_Head]:
-    """Yield the outputs, each with its loss on the first rows."""
-    free = _free(run)
-    targets = in_order(list(run.sample.targets), run.sample.target_names, output_names(run))
-    single = given_outputs(run) if len(targets) == 1 else None
-    if single is not None:
-        address = None if run.output_activation is None else run.output_activation[0]
-        yield _head(run, names, 0, address, run.user_loss, loss_of(run), single, free)
-        return
-    outputs = list(outputs_of(run))
-    if len(outputs) != len(targets) or len(outputs) < 2:
-        return
-    present = run.model(take_rows(run.sample.x, rows_looked_at(run)), training=False)
-    arrays = in_order(_flat(present), present, output_names(run))
-    for index, (output, target) in enumerate(zip(outputs, targets, strict=True)):
-        loss = loss_on(output.loss, target[rows_looked_at(run)])
-        yield _head(run, names, index, output.address, output.loss, loss, arrays[index], free)
-
-
-def _head(
-    run: Run,
-    names: Sequence[str],
-    index: int,
-    address: str | None,
-    given: UserLoss,
-    loss: Loss,
-    present: np.ndarray,
-    free: Sequence[np.ndarray],
-) -> _Head:
-    width = present.shape[-1] if present.ndim > 1 else 1
-    columns = run.columns[index] if index < len(run.columns) else ()
-    parts, start = [], 0
-    for at, count in columns or ((address, width),):
-        behind = index < len(free) and bool(free[index][start : start + count].any())
-        parts.append(_part(run, at, count, names, behind=behind))
-        start += count
-    name = run.ends[index] if index < len(run.ends) else None
-    return _Head(name, tuple(parts), given, loss, present.shape, present, bool(columns))
-
-
-def _free(run: Run) -> list[np.ndarray]:
-    """Return for each output the columns that something behind it may have to keep in a domain;
-    nothing where nothing can be put there, or nothing needs to be.
-    """
-    by_another = any(address is None for output in run.columns for address, _ in output)
-    if not run.ends or not (by_another or None in (run.outputs or ())):
-        return []
-    return can_fall_below_zero(run)
-
-
-def _part(
-    run: Run, address: str | None, width: int, names: Sequence[str], *, behind: bool
-) -> _Part:
-    if address is None:
-        choices = ("linear", *names) if behind else ()
-        return _Part(address, width, tuple(map(activations.get, choices)))
-    present = activation_of(run.members[address])
-    fixed = is_bounded(present) or activation_name(run.members[address]) in names
-    others = () if fixed else tuple(map(activations.get, names))
-    return _Part(address, width, (present, *others))
-
-
-def _flat(outputs: Any) -> list[np.ndarray]:
-    from keras import tree
-
-    return [np.nan_to_num(np.asarray(each, "float32")) for each in tree.flatten(outputs)]
