@@ -161,6 +161,10 @@ class Change:
         """
         return self
 
+    def is_evaluated(self, shop: Workshop) -> bool:
+        """Say whether that is in the graph of an evaluation, too, or in that of a step alone."""
+        return True
+
     def install(self, shop: Workshop, plan: Plan) -> None:
         """Change the model for good, with `shop.repair` to take it back."""
 

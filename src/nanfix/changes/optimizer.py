@@ -90,6 +90,10 @@ class OptimizerSettings(Change):
             replace(self, settings={}, warm_up=None, fresh_moments=False, rate_share=share),
         )
 
+    def is_evaluated(self, shop):
+        # Code of the user's own may read a rate or a number of steps of the optimizer in a loss.
+        return self.skip_nonfinite or not type(shop.model).__module__.startswith("keras.")
+
     def install(self, shop, plan):
         self._optimizing(shop).install(self, shop.repair, trying=shop.trying)
 

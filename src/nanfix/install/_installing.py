@@ -14,7 +14,7 @@ from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot, restore
 from nanfix.model.training_step import RecordingStep, recordable
-from nanfix.private.objects import COMPILED
+from nanfix.private.objects import COMPILED, TRAINS
 
 GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest few
 # What they change stands in variables, which the last plan has set.
@@ -40,8 +40,9 @@ class Installer:
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0
         self._kept: dict[str, Any] = {}
-        self._functions: dict[str, dict[str, Any]] = {}
-        self._graph = "the user's own"
+        # By the name of each: the functions that were traced, and the graph that is in use.
+        self._functions: dict[str, dict[str, Any]] = {name: {} for name in COMPILED}
+        self._graphs: dict[str, str] = dict.fromkeys(COMPILED, "the user's own")
 
     def kept(self, name: str, make: Callable[[], T]) -> T:
         """Return what `make()` made when something of this name was first asked for: it is kept
@@ -54,7 +55,7 @@ class Installer:
     def open(self) -> None:
         """Keep the user's own compiled functions aside and put the gate in place."""
         self.gate.open()
-        self._switch(self._graph_of(Plan()))
+        self._switch(self._graphs_of(Plan()))
 
     def prepare(self, plan: Plan, start: Snapshot, seed: int = 0, *, trying: bool = False) -> None:
         """Make the model ready to train with `plan` from `start`: state, optimizer,
@@ -69,7 +70,7 @@ class Installer:
         for change in _each(plan):
             change.install(self, plan)
         self._install_for_training(plan)
-        self._switch(self._graph_of(plan))
+        self._switch(self._graphs_of(plan))
         if self.model.train_function is None and recordable(self.model):
             # So that the adopted training needs no new trace.
             self.model.train_function = RecordingStep(self.model)
@@ -111,23 +112,26 @@ class Installer:
         for change in _each(plan):
             change.install_for_training(self, plan)
 
-    def _graph_of(self, plan: Plan) -> str:
-        """Name what of a plan is built into the traced graph, as what stands in variables and what
-        is done to data are not.
+    def _graphs_of(self, plan: Plan) -> dict[str, str]:
+        """Name for each compiled function what of a plan is built into its graph, as what stands in
+        variables and what is done to data are not, nor in an evaluation what is of the training
+        step alone.
         """
-        keys = [(change.kind, change.graph_key(self)) for change in _each(plan)]
-        return repr([pair for pair in keys if pair[1] is not None])
+        keys = [(change, (change.kind, change.graph_key(self))) for change in _each(plan)]
+        keys = [(change, key) for change, key in keys if key[1] is not None]
+        evaluated = repr([key for change, key in keys if change.is_evaluated(self)])
+        return {**dict.fromkeys(COMPILED, evaluated), TRAINS: repr([key for _, key in keys])}
 
-    def _switch(self, graph: str) -> None:
-        """Use the functions traced for `graph`, or let Keras trace new ones; the least
+    def _switch(self, graphs: dict[str, str]) -> None:
+        """Use the functions traced for these graphs, or let Keras trace new ones; the least
         recent are forgotten.
         """
-        self._functions[self._graph] = {name: getattr(self.model, name) for name in COMPILED}
-        self._graph = graph
-        for name, function in self._functions.pop(graph, dict.fromkeys(COMPILED)).items():
-            setattr(self.model, name, function)
-        while len(self._functions) > GRAPHS:
-            del self._functions[next(iter(self._functions))]
+        for name, known in self._functions.items():
+            known[self._graphs[name]] = getattr(self.model, name)
+            setattr(self.model, name, known.pop(graphs[name], None))
+            while len(known) > GRAPHS:
+                del known[next(iter(known))]
+        self._graphs = graphs
 
 
 def _each(plan: Plan) -> list[Change]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 # Compiled functions. No underscore, yet not documented: `compile` is the public way to reset them,
 # and resets all else too.
-COMPILED = ("train_function", "test_function", "predict_function")
+TRAINS = "train_function"
+COMPILED = (TRAINS, "test_function", "predict_function")
 
 # BackupAndRestore sets it for good. `fit` has an argument for it, but none to take this one back.
 INITIAL_EPOCH = "_initial_epoch"
