@@ -20,7 +20,7 @@ from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
 from nanfix.model.outputs import keys_of
 from nanfix.model.undo import put
-from nanfix.private.graphs import is_connected, is_graph, reconnect, restack
+from nanfix.private.graphs import giver_of, is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import (
     COMPILED,
     all_layers,
@@ -133,7 +133,7 @@ def _take_over_names(
     if not are_named(model):
         return
     for index, layer in layers.items():
-        giver = model.outputs[index]._keras_history.operation
+        giver = giver_of(model.outputs[index])
         layer.name = giver.name
         put(undo, giver, "name", INNER.format(name=giver.name))
 

@@ -109,6 +109,11 @@ def calls_of(operation: keras.Operation) -> list[Any]:
     return operation._inbound_nodes
 
 
+def giver_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """Return the layer, or other operation, that computes a symbolic tensor."""
+    return tensor._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _through(tensor: keras.KerasTensor, layers: Layers) -> keras.KerasTensor:
     for layer in layers:
         tensor = layer(tensor)
