@@ -1,9 +1,20 @@
 """Trainings that their own losses judge: figures alone."""
 
+import keras
+import numpy as np
 import pytest
+from keras import layers, ops
 
 from nanfix.install.players import Played, Player
-from nanfix.search._own_losses import NOT_KNOWN, has_grown, share_idle, shortfall_by_itself
+from nanfix.records.cause import Cause
+from nanfix.search._own_losses import (
+    NOT_KNOWN,
+    has_grown,
+    share_idle,
+    shortfall_by_itself,
+    unscaled,
+)
+from nanfix.testing import contract
 
 STEADY = [{"d_loss": 1.3, "g_loss": 0.7}, {"d_loss": 1.4, "g_loss": 0.8}]
 GENERATOR_LOST = [{"d_loss": 0.2, "g_loss": 3.0}, {"d_loss": 0.2, "g_loss": 3.2}]
@@ -64,3 +75,33 @@ def test_one_loss_of_all_players_is_to_fall_whoever_has_lowered_it():
     high, low = [{"error": 2.0}, {"error": 2.2}], [{"error": 1.0}, {"error": 1.4}]
     idle = Player("right", 1e-5, 1.0, low)
     assert shortfall_by_itself(Played(low, high, [Player("left", 0.1, 1.0, high), idle])) is None
+
+
+class Tower(keras.Model):
+    """Trains by itself; its call takes the input straight into a layer, or joins it first."""
+
+    def __init__(self, joined):
+        super().__init__()
+        self.joined, self.first, self.last = joined, layers.Dense(2), layers.Dense(1)
+
+    def call(self, x):
+        return self.last(ops.concatenate([x[:, :1], x], -1) if self.joined else self.first(x))
+
+    def train_step(self, data):
+        return {"loss": ops.mean(self(data))}
+
+
+@pytest.mark.parametrize(
+    ("joined", "cause", "told"),
+    [
+        (True, Cause.UNSCALED_INPUT, True),
+        (True, Cause.LEARNING_RATE, False),
+        (False, Cause.UNSCALED_INPUT, False),
+    ],
+)
+def test_what_has_learned_with_inputs_that_nothing_can_scale_is_not_known(joined, cause, told):
+    model = Tower(joined)
+    model.compile("sgd")
+    run = contract.run_of(model, np.full((8, 3), 1e9, "float32"), None)
+    found = unscaled(run, contract.diagnosis(cause))
+    assert (found is not None and "scale the data before fit" in found) is told

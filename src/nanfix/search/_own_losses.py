@@ -30,20 +30,29 @@ NOT_KNOWN = (
     "with that of before training"
 )
 STILL_UNSCALED = (
-    "whether it learns well is not known, since the inputs are far from unit scale, and the "
-    "model's own training step does not call the model, where a scaling would stand: scale the "
-    "data before fit"
+    "whether it learns well is not known, since the inputs are far from unit scale, and {}: scale "
+    "the data before fit"
+)
+PASSED_BY = STILL_UNSCALED.format(
+    "the model's own training step does not call the model, where a scaling would stand"
+)
+TAKES_NONE = STILL_UNSCALED.format(
+    "no scaling can stand where the model's own call computes with them"
 )
 
-UNKNOWN = (NOT_KNOWN, STILL_UNSCALED)  # no other fix could show more
+UNKNOWN = (NOT_KNOWN, PASSED_BY, TAKES_NONE)  # no other fix could show more
 
 
 def unscaled(run: Run, diagnosis: Diagnosis) -> str | None:
     """Return that the inputs stay far from unit scale whatever is done, if they do: the loss of all
     falls then, too, of what has learned the size of its inputs and little else.
     """
-    found = run.sample.passed_by and Cause.UNSCALED_INPUT in diagnosis.causes
-    return STILL_UNSCALED if found and players(run.model) == 1 else None
+    if Cause.UNSCALED_INPUT not in diagnosis.causes or players(run.model) != 1:
+        return None
+    if run.sample.passed_by:
+        return PASSED_BY
+    takes_none = any(run.sample.quantities) and not any(run.sample.scalable)
+    return TAKES_NONE if takes_none else None
 
 
 def idle(played: Played) -> list[Player]:
