@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
+import nanfix
 from nanfix.install.players import Played, Player
 from nanfix.records.cause import Cause
 from nanfix.search._own_losses import (
@@ -105,3 +107,53 @@ def test_what_has_learned_with_inputs_that_nothing_can_scale_is_not_known(joined
     run = contract.run_of(model, np.full((8, 3), 1e9, "float32"), None)
     found = unscaled(run, contract.diagnosis(cause))
     assert (found is not None and "scale the data before fit" in found) is told
+
+
+class Flow(keras.Model):
+    """Density of what it is given, with one coupling: judged by a step of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(8, "relu"), layers.Dense(2)
+        self.mean_loss = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.mean_loss]
+
+    def call(self, x):
+        scale, shift = ops.split(self.out(self.hidden(x * [1.0, 0.0])), 2, axis=-1)
+        return ops.exp(scale[:, 0]) * x[:, 1] + shift[:, 0], scale[:, 0]
+
+    def step(self, x):
+        z, scale = self(x)
+        self.mean_loss.update_state(loss := ops.mean(0.5 * ops.square(z) - scale))
+        return loss
+
+    def train_step(self, x):
+        with tf.GradientTape() as tape:
+            loss = self.step(x)
+        weights = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": self.mean_loss.result()}
+
+    def test_step(self, x):
+        self.step(x)
+        return {"loss": self.mean_loss.result()}
+
+
+def test_nor_is_it_where_a_step_of_its_own_evaluates_without_targets():
+    keras.utils.set_random_seed(1)
+    model, x = Flow(), np.random.default_rng(0).normal([1013, 280], 8.0, (320, 2))
+    model.compile(keras.optimizers.Adam(0.004))
+    report = nanfix.fit(
+        model,
+        x.astype("float32"),
+        validation_data=(x[:64].astype("float32"),),
+        strategies=["swap-activation"],
+        epochs=3,
+        verbose=0,
+        throw=False,
+    )
+    assert report.outcome is nanfix.Outcome.FINITE, str(report)
+    assert "scale the data before fit" in str(report)

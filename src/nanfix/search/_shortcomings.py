@@ -67,7 +67,8 @@ class Shortcomings:
         loss, figures = self._figures(after)
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         lacking = lacking or self._diverged(after)
-        if not self._bench.judges:
+        # With targets, what it predicts of them is looked at, too.
+        if not self._bench.judges or not self._run.run.sample.targets:
             lacking = lacking or unscaled(self._run.run, diagnosis)
         if lacking:
             return loss, lacking, ()
