@@ -29,7 +29,7 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
     data = [
         *nonfinite_start(run),
         *_nonfinite_rate(run, seen.learning_rate),
-        *_nonfinite_constant(failing),
+        *_nonfinite_constant(run, failing),
         *_ruined_statistics(run),
         *statistics_run_away(failing),
         *_no_rows(seen),
@@ -40,6 +40,15 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
             Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
         )
     return data
+
+
+def data_ahead(audit: Audit, run: Run) -> bool:
+    """Say whether training would fail of rows that it has not reached: NaN there that no mask keeps
+    out. No loss of Keras' own leaves rows out, and whatever the loss, a weight multiplies it.
+    """
+    stock = isinstance(run.user_loss, str)
+    weighed = bool(audit.weight_evidence) and run.has_stock_objective
+    return audit.holes_ahead or weighed or (stock and audit.batch_targets_nonfinite)
 
 
 def _nonfinite_rate(run: Run, rate: float | None) -> Iterator[Finding]:
@@ -55,9 +64,10 @@ def _nonfinite_rate(run: Run, rate: float | None) -> Iterator[Finding]:
     yield Finding(Cause.NONFINITE_RATE, 0.98, words)
 
 
-def _nonfinite_constant(failing: Observation) -> Iterator[Finding]:
-    constant = failing.place.constant
-    if constant is not None:
+def _nonfinite_constant(run: Run, failing: Observation) -> Iterator[Finding]:
+    """A constant; what a Normalization layer was adapted to has a cause of its own."""
+    constant, adapted = failing.place.constant, {layer.name for _, layer in ruined(run.model)}
+    if constant is not None and failing.place.layer not in adapted:
         yield Finding(Cause.NONFINITE_CONSTANT, 0.96, constant.words)
 
 

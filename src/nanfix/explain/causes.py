@@ -1,6 +1,6 @@
 """From what the replay measured to ranked causes: pure functions of the evidence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from nanfix.explain._explosions import (
     inputs_drove_it,
     scales,
 )
-from nanfix.explain._faulty_data import at_fault_in_the_data, data_at_fault
+from nanfix.explain._faulty_data import at_fault_in_the_data, data_ahead, data_at_fault
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import HUGE
@@ -26,6 +26,7 @@ from nanfix.records.data_origin import DataOrigin
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
 
 AHEAD = 0.55  # weight of a cause that was sure to come, but is not what came
+NOT_REACHED = "which training had not reached"
 MASKED = 0.45  # of the compiler where an operation is at fault that only XLA does not hide
 NEXT = 0.9  # share of its weight that a cause has which the first one hides
 SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
@@ -45,7 +46,10 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     """
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
-    findings = sorted(_findings(evidence), key=lambda finding: -finding.weight)
+    ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
+    together = sum(each.cause in tried.needed for each in ranked[: len(tried.needed)]) or 1
+    ahead = _ahead(evidence)
+    findings = _once_each([*ranked[:together], *ahead, *ranked[together:]])
     place = failing.place
     if evidence.run.nonfinite:
         place = Place(Phase.INITIAL_WEIGHTS, layer=next(iter(evidence.run.nonfinite)))
@@ -55,8 +59,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         place = Place(Phase.TARGET, values=audit.target_evidence)
     return Diagnosis(
         onset=detected if seen.strays else seen.onset or detected,
-        findings=_once_each(findings)
-        or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
+        findings=findings or (Finding(Cause.UNKNOWN, 0.1, "no evidence pointed anywhere"),),
         place=place,
         rows=audit.rows,
         rows_of=audit.rows_of,
@@ -72,8 +75,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         hopeless=audit.hopeless,
         origins=_origins(place),
         relative_exponents=tried.relative,
-        together=sum(finding.cause in tried.needed for finding in findings[: len(tried.needed)])
-        or 1,
+        together=min(together + len(ahead), len(findings)) or 1,
     )
 
 
@@ -101,12 +103,16 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
         yield _by_xla(seen, tried)
     elif not transient:
         yield from _of_the_step(evidence)
-    stock = isinstance(evidence.run.user_loss, str)  # no loss of Keras' own leaves rows out
-    if audit.holes_ahead or (stock and (audit.batch_targets_nonfinite or audit.weight_evidence)):
-        for finding in data_at_fault(audit, reached=True):
-            yield Finding(
-                finding.cause, AHEAD, f"{finding.evidence}, which training had not reached"
-            )
+
+
+def _ahead(evidence: Evidence) -> list[Finding]:
+    """What is not what the training failed of, but what it was sure to fail of next."""
+    if at_fault_in_the_data(evidence) or not data_ahead(evidence.audit, evidence.run):
+        return []
+    return [
+        replace(finding, weight=AHEAD, evidence=f"{finding.evidence}, {NOT_REACHED}")
+        for finding in data_at_fault(evidence.audit, reached=True)
+    ]
 
 
 def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
@@ -215,7 +221,7 @@ def _has_grown(evidence: Evidence) -> bool:
     )
 
 
-def _once_each(findings: list[Finding]) -> tuple[Finding, ...]:
+def _once_each(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the heaviest finding of each cause, of findings that are ranked."""
     first = {finding.cause: finding for finding in reversed(findings)}
     return tuple(finding for finding in findings if first[finding.cause] is finding)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import keras
@@ -9,6 +10,7 @@ import keras
 from nanfix.data.datasets import drawn_batches
 from nanfix.data.training_data import TrainingData
 from nanfix.explain._failing_step import at_the_failing_step
+from nanfix.explain._faulty_data import data_ahead
 from nanfix.explain._interventions import Intervention, removal, together
 from nanfix.explain._joint_causes import jointly
 from nanfix.explain._rerunner import Course, Rerunner
@@ -74,9 +76,14 @@ def try_otherwise(
             first = together(list(removed.values())) if removed else None
             holes = audit.batch_inputs_nonfinite or audit.batch_targets_nonfinite
             only_first = holes or Cause.XLA_ONLY in causes
-            found = _over_the_run(
-                rerunner, data, suspected, first, failing, at_the_step, only_first=only_first
-            )
+            # What training had not reached would make every rerun fail.
+            sound = [removal(Cause.NONFINITE_INPUT, failing, run)] if data_ahead(audit, run) else []
+            with ExitStack() as during:
+                for change in filter(None, sound):
+                    during.enter_context(rerunner.on_top_of(change))
+                found = _over_the_run(
+                    rerunner, data, suspected, first, failing, at_the_step, only_first=only_first
+                )
             return replace(found, cut_short=not rerunner.has_time)
         finally:
             restore(recording.newest)
