@@ -1,22 +1,13 @@
 """From evidence to cause: each small explosion is named for what it is."""
 
 import functools
-from dataclasses import replace
 
 import explosions
 import pytest
 
 from nanfix.api.diagnose import diagnose
-from nanfix.explain.audit import Audit
-from nanfix.explain.causes import reason
-from nanfix.explain.counterfactuals import Counterfactuals, Rerun
-from nanfix.explain.evidence import Evidence
-from nanfix.explain.growth import Growth
-from nanfix.explain.microscope import Observation
-from nanfix.explain.replay import Replay
-from nanfix.model.run import Run, Sample
 from nanfix.records.cause import Cause
-from nanfix.records.diagnosis import Onset, Phase
+from nanfix.records.diagnosis import Phase
 
 EXPECTED = {
     explosions.missing_cells: Cause.NONFINITE_INPUT,
@@ -144,21 +135,6 @@ def test_what_learns_with_one_cause_taken_away_is_marked():
     assert Cause.UNSCALED_INPUT in alone and Cause.UNSCALED_TARGET not in alone
     assert diagnosed(explosions.learning_rate).findings[0].learned
     assert not any(finding.learned for finding in diagnosed(explosions.missing_cells).findings)
-
-
-def test_what_learns_only_once_something_else_is_mended_is_not_marked():
-    """The reruns stand on top of what failed first: alone it is no cure."""
-    model, x, y, _ = explosions.learning_rate()
-    run = Run.of(model, Sample((x,), (y,), (True,), x))
-    failing = Observation(phase=Phase.FORWARD, operation="Exp", magnitude=1.0)
-    seen = Replay(Onset(1, 2), failing=failing)
-    growth, audit = Growth((), None, 1.0, 0.1, 0.1), Audit(input_scale=1e3)
-    learns = Rerun("with inputs of unit scale", 30, 30, before=1.0, after=0.1)
-    alone = Counterfactuals(alone={Cause.UNSCALED_INPUT: learns})
-    mended = replace(alone, without=Rerun("", 3, 30), then=Observation(magnitude=1e30))
-    for tried, marked in ((alone, True), (mended, False)):
-        found = reason(Evidence(run, seen, audit, growth, tried), Onset(1, 2)).findings
-        assert {f.cause: f.learned for f in found}[Cause.UNSCALED_INPUT] is marked
 
 
 def test_rows_with_holes_are_those_of_the_users_data():

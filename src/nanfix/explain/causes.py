@@ -102,10 +102,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
     if not grown and _is_by_xla(tried):
         yield _by_xla(seen, tried)
     elif not transient:
-        # Where reruns stand on top of what failed first, none shows what a change does alone.
-        alone = tried.then is None
-        for finding in _of_the_step(evidence):
-            yield replace(finding, learned=finding.learned and alone)
+        yield from _of_the_step(evidence)
 
 
 def _ahead(evidence: Evidence) -> list[Finding]:

@@ -94,8 +94,9 @@ class Finding:
     evidence in words.
 
     A cause that is `refuted` for this failure is not shown; it may show when another has
-    been treated. `learned` says that steps were run again with this cause alone taken away, stayed
-    finite, and that their loss fell.
+    been treated. `learned` says that steps were run again with this cause taken away, stayed
+    finite, and that their loss fell; what the run had failed of first may have been taken away
+    as well.
     """
 
     cause: Cause

@@ -40,9 +40,9 @@ class Family:
 
     `indicated` says that strong evidence names a cause it treats, `called_for` that it
     belongs to what is tried together, `last_resort` that it does not remove any of the
-    causes, but may ease one, `cures` that a rerun with nothing but a cause of its own taken away
-    learned. Candidates with a strategy that it is `instead_of` come last where they work with it
-    in that place.
+    causes, but may ease one, `cures` that a rerun with a cause of its own taken away learned.
+    Candidates with a strategy that it is `instead_of` come last where they work with it in that
+    place.
     """
 
     strategy: str
