@@ -4,6 +4,7 @@ import explosions
 import keras
 import numpy as np
 
+from nanfix.model.nonfinite_weights import nonfinite_weights
 from nanfix.model.snapshot import nonfinite_variables, restore, state_variables, take
 
 
@@ -48,6 +49,44 @@ def test_nonfinite_slot_is_seen():
     slot = model.optimizer.variables[2]
     slot.assign(slot.numpy() + np.inf)
     assert take(model) is None
+
+
+class Range(keras.layers.Layer):
+    """Keeps the least and the greatest of what passes, and one that nothing ever reaches."""
+
+    def build(self, shape):
+        for name, start in (("low", np.inf), ("high", -np.inf), ("unused", np.inf)):
+            initializer = keras.initializers.Constant(start)
+            made = self.add_weight(name=name, initializer=initializer, trainable=False, shape=(2,))
+            setattr(self, name, made)
+
+    def call(self, inputs):
+        self.low.assign(keras.ops.minimum(self.low, keras.ops.min(inputs)))
+        self.high.assign(keras.ops.maximum(self.high, keras.ops.max(inputs)))
+        return inputs
+
+
+def test_a_minimum_of_the_users_own_may_begin_with_inf():
+    rows = Range()
+    model = keras.Sequential([keras.Input((4,)), rows, keras.layers.Dense(1)])
+    assert nonfinite_variables(model) == [] and take(model) is not None
+    model(np.ones((3, 4), "float32"))
+    rows.unused.assign([np.inf, 2.0])
+    assert nonfinite_variables(model) == [] and nonfinite_weights(model) == {
+        "range": {"unused": (2.0, 0.0)}
+    }
+    rows.low.assign([np.nan, np.inf])
+    assert nonfinite_variables(model) == [rows.low.path] and take(model) is None
+    rows.low.assign([np.inf, np.inf])
+    model.layers[-1].kernel.assign(np.full((4, 1), np.inf))
+    assert nonfinite_variables(model) == [model.layers[-1].kernel.path]
+
+
+def test_statistics_of_a_layer_of_keras_may_not_be_infinite():
+    normalization = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((4,)), normalization, keras.layers.Dense(1)])
+    normalization.moving_variance.assign([1.0, np.inf, 1.0, 1.0])
+    assert nonfinite_variables(model) == [normalization.moving_variance.path]
 
 
 def test_callbacks_come_back_too():

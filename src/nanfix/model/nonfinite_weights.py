@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from nanfix.model.addresses import walk
-from nanfix.model.snapshot import nonfinite_variables
+from nanfix.model.snapshot import infinite_statistics, nonfinite_variables
 from nanfix.records.features import short
 
 
@@ -20,8 +20,14 @@ def own_weights(layer: keras.Layer) -> dict[str, keras.Variable]:
 def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, float]]]:
     """Return by the address of their layer the weights that hold NaN or inf: by name, the mean and
     the deviation of numbers that suit these entries.
+
+    What no training changes may begin with inf, as a minimum does, but not beside other numbers, as
+    a logarithm of class shares may hold it.
     """
-    ruined = set(nonfinite_variables(model))
+    ruined = {
+        *nonfinite_variables(model),
+        *map(_path, filter(_is_mixed, infinite_statistics(model))),
+    }
     if not ruined:
         return {}
     found = {
@@ -33,6 +39,15 @@ def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, fl
         for address, layer in walk(model)
     }
     return {address: starts for address, starts in found.items() if starts}
+
+
+def _is_mixed(variable: keras.Variable) -> bool:
+    values = np.asarray(variable, "float64")
+    return bool(values[np.isfinite(values)].any())
+
+
+def _path(variable: keras.Variable) -> str:
+    return variable.path
 
 
 def _fitting_start(layer: keras.Layer, name: str) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from nanfix.model.object_state import (
     remember,
 )
 from nanfix.model.optimizers import optimizers
+from nanfix.private.objects import all_layers, own_statistics
 
 if TYPE_CHECKING:
     import keras
@@ -121,17 +122,39 @@ def nonfinite_variables(model: Any) -> list[str]:
     """Return the paths of the variables of `model` and its optimizers that hold NaN or inf.
 
     Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization
-    layers were adapted to, which no training changes, and plain variables of the user's, who may
-    begin a minimum with inf.
+    layers were adapted to, which no training changes, plain variables of the user's, who may begin
+    a minimum with inf, and likewise the inf, but not the NaN, of what else a layer of the user's
+    own keeps beside its trained weights.
     """
     passed = {id(variable) for variable in model.metrics_variables}
-    ruined = [
-        v
-        for v in state_variables(model)
-        if not _is_plain(v) and id(v) not in passed and not is_finite(read(v))
-    ]
-    given = constants(model) if ruined else set()
-    return [variable.path for variable in ruined if id(variable) not in given]
+    held = (
+        (v, read(v)) for v in state_variables(model) if not _is_plain(v) and id(v) not in passed
+    )
+    ruined = [(v, tensor) for v, tensor in held if not is_finite(tensor)]
+    return [v.path for v, tensor in ruined if not _is_meant(model, v, tensor)]
+
+
+def infinite_statistics(model: Any) -> "list[keras.Variable]":
+    """Return what layers of the user's own keep beside their trained weights that holds inf, and no
+    NaN.
+    """
+    return [v for v in _statistics(model) if not is_finite(read(v)) and not _holds_nan(read(v))]
+
+
+def _is_meant(model: Any, variable: "keras.Variable", tensor: tf.Tensor) -> bool:
+    """Say whether a variable may hold what is not finite."""
+    if id(variable) in constants(model):
+        return True
+    return any(each is variable for each in _statistics(model)) and not _holds_nan(tensor)
+
+
+def _statistics(model: Any) -> "list[keras.Variable]":
+    own = [each for each in all_layers(model) if not type(each).__module__.startswith("keras.")]
+    return [variable for layer in own for variable in own_statistics(layer)]
+
+
+def _holds_nan(tensor: tf.Tensor) -> bool:
+    return bool(tf.reduce_any(tf.math.is_nan(tensor)))
 
 
 def take(
@@ -180,7 +203,7 @@ def verified(
     """Return the norm of the weights among what variables hold; None when a weight, slot or
     statistic is non-finite.
 
-    As in `nonfinite_variables`, constants do not count.
+    As in `nonfinite_variables`, what is meant to be so does not count.
     """
     metrics = {id(variable) for variable in model.metrics_variables}
     weights = {id(variable) for variable in model.trainable_variables}
@@ -192,7 +215,7 @@ def verified(
         if (
             not math.isfinite(squares)
             and not is_finite(tensor)
-            and id(variable) not in constants(model)
+            and not _is_meant(model, variable, tensor)
         ):
             return None
         norm += squares if id(variable) in weights else 0.0

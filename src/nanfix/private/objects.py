@@ -56,6 +56,13 @@ def all_layers(layer: "keras.Layer") -> "list[keras.Layer]":
     return layer._flatten_layers(include_self=True, recursive=True)
 
 
+def own_statistics(layer: "keras.Layer") -> "list[keras.Variable]":
+    """Return the very list of the variables that a layer holds itself and that no training changes
+    by a gradient; public ones hold those of the layers in it, too.
+    """
+    return layer._non_trainable_variables
+
+
 def direct_layers(layer: "keras.Layer") -> "list[keras.Layer]":
     """Return the very list of what a layer or model tracks as its direct layers, of a Sequential
     model the input layer too.
