@@ -4,7 +4,10 @@ import keras
 import pytest
 
 from nanfix.model.outputs import in_order, outputs_of, trained_outputs
+from nanfix.model.run import Run, Sample
 from nanfix.testing import contract
+
+NO_DATA = Sample((), ())
 
 
 def heads(*wanted):
@@ -32,14 +35,14 @@ def test_each_output_has_its_loss_and_the_layer_that_gives_it():
 def test_an_output_that_is_weighed_with_0_is_not_trained(weights):
     model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
     model.compile("sgd", ["mse", "binary_crossentropy"], loss_weights=weights)
-    assert trained_outputs(model) == ["price_loss"]
+    assert trained_outputs(Run.of(model, NO_DATA)) == ["price_loss"]
 
 
 def test_outputs_are_told_apart_where_there_are_several():
     model = heads(("price", 1, None), ("sold", 1, "sigmoid"))
     model.compile("sgd", ["mse", "binary_crossentropy"])
-    assert trained_outputs(model) == ["price_loss", "sold_loss"]
-    assert trained_outputs(heads(("price", 1, None))) == []
+    assert trained_outputs(Run.of(model, NO_DATA)) == ["price_loss", "sold_loss"]
+    assert trained_outputs(Run.of(heads(("price", 1, None)), NO_DATA)) == []
 
 
 def test_targets_of_a_dict_come_in_the_order_of_the_outputs():

@@ -73,7 +73,7 @@ def test_a_minimum_of_the_users_own_may_begin_with_inf():
     model(np.ones((3, 4), "float32"))
     rows.unused.assign([np.inf, 2.0])
     assert nonfinite_variables(model) == [] and nonfinite_weights(model) == {
-        "range": {"unused": (2.0, 0.0)}
+        "range[0]": {"unused": (2.0, 0.0)}
     }
     rows.low.assign([np.nan, np.inf])
     assert nonfinite_variables(model) == [rows.low.path] and take(model) is None
