@@ -9,12 +9,11 @@ from nanfix.changes.scaling import Scaling
 from nanfix.data.measured_targets import measured_targets
 from nanfix.explain.audit import root_mean_square
 from nanfix.explain.growth import LARGE
-from nanfix.model.crossentropies import loss_name
-from nanfix.model.outputs import OUTPUT
+from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
-DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
+SHOWN = 3  # columns whose numbers are shown
 
 
 class ScaleTargets(Strategy):
@@ -24,7 +23,8 @@ class ScaleTargets(Strategy):
     The inverse, center + scale * f(x), stands behind the last layer, and gives it the gradient of
     the scaled targets in a further training, too; where nothing can be put there, it is folded into
     the last layer. A target whose interquartile range is zero is divided by its standard deviation.
-    Of several outputs those are scaled whose targets are far from unit scale, each by itself.
+    Of several outputs those are scaled whose targets are far from unit scale, each by itself, and
+    so is each column of a table of targets whose columns differ in scale by more than ten times.
     Does not help classification, nor losses that are no power of the error.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5;
@@ -38,7 +38,7 @@ class ScaleTargets(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
     def refusal(self, diagnosis, run, plan):
-        powers = [each for each in measured_targets(run) if loss_name(each.loss) in DEGREES]
+        powers = [each for each in measured_targets(run) if each.degree]
         if not powers:
             return "the loss is no power of the error"
         if not any(each.name in run.scalable_outputs for each in powers):
@@ -49,21 +49,24 @@ class ScaleTargets(Strategy):
         return {"outputs": {each.name: _numbers(run, each) for each in _far(run)}}
 
     def apply(self, run, plan, *, outputs):
-        targets = {name: TargetScaling(**numbers) for name, numbers in outputs.items()}
+        targets = {
+            name: TargetScaling(tuple(each["center"]), tuple(each["scale"]), each["degree"])
+            for name, each in outputs.items()
+        }
         return plan.with_change(Scaling(targets=targets))
 
     def explain(self, params):
         scaled = " and ".join(
-            f"({_called(name)} - {numbers['center']:.4g}) / {numbers['scale']:.4g}"
-            for name, numbers in params["outputs"].items()
+            f"({_called(name)} - {_shown(each['center'])}) / {_shown(each['scale'])}"
+            for name, each in params["outputs"].items()
         )
         return f"Train on {scaled}; predictions stay in your units."
 
     def snippet(self, params):
         return "\n".join(
-            f"{_called(name)} = ({_called(name)} - {numbers['center']:.7g}) / "
-            f"{numbers['scale']:.7g}  # and undo it on the predictions"
-            for name, numbers in params["outputs"].items()
+            f"{_called(name)} = ({_called(name)} - {_written(each['center'])}) / "
+            f"{_written(each['scale'])}  # and undo it on the predictions"
+            for name, each in params["outputs"].items()
         )
 
 
@@ -72,9 +75,7 @@ def _far(run):
     unit scale.
     """
     able = [
-        each
-        for each in measured_targets(run)
-        if loss_name(each.loss) in DEGREES and each.name in run.scalable_outputs
+        each for each in measured_targets(run) if each.degree and each.name in run.scalable_outputs
     ]
     arrays = run.sample.targets
     return [e for e in able if e.name == OUTPUT or root_mean_square(arrays[e.index]) > LARGE]
@@ -82,15 +83,45 @@ def _far(run):
 
 def _numbers(run, target):
     values = run.sample.targets[target.index].astype("float64")
-    values = values[np.isfinite(values)]
-    low, center, high = np.percentile(values, [25, 50, 75])
-    scale = high - low if high - low > 1e-12 * abs(center) else values.std()
+    values = np.where(np.isfinite(values), values, np.nan)
+    center, scale = _by_column(values.reshape(-1, 1))
+    if _is_table(run, target, values):
+        centers, scales = _by_column(values)
+        if scales.max() > LARGE * scales.min():
+            center, scale = centers, scales
     return {
-        "center": float(f"{center:.7g}"),
-        "scale": float(f"{scale or 1.0:.7g}"),
-        "degree": DEGREES[loss_name(target.loss)],
+        "center": [float(f"{each:.7g}") for each in center],
+        "scale": [float(f"{each:.7g}") for each in scale],
+        "degree": target.degree,
     }
+
+
+def _is_table(run, target, values):
+    """Say whether an output has a unit for each column of its targets, of which all are known."""
+    names = end_names(run)
+    shape = run.output_shapes[names.index(target.name)] if target.name in names else ()
+    same = values.ndim == 2 and shape == values.shape[1:]
+    return same and bool(np.isfinite(values).any(axis=0).all())
+
+
+def _by_column(table):
+    """Return the median and the interquartile range of each column, where that is 0 its standard
+    deviation, and 1 of a constant.
+    """
+    low, center, high = np.nanpercentile(table, [25, 50, 75], axis=0)
+    scale = np.where(high - low > 1e-12 * abs(center), high - low, np.nanstd(table, axis=0))
+    return center, np.where(scale > 0, scale, 1.0)
 
 
 def _called(name):
     return "y" if name == OUTPUT else f'y["{name}"]'
+
+
+def _shown(numbers):
+    words = [f"{each:.4g}" for each in numbers[:SHOWN]]
+    more = ", ..." if len(numbers) > SHOWN else ""
+    return words[0] if len(numbers) == 1 else f"[{', '.join(words)}{more}]"
+
+
+def _written(numbers):
+    return f"{numbers[0]:.7g}" if len(numbers) == 1 else f"np.array({numbers})"

@@ -12,7 +12,7 @@ from nanfix.explain.description import describe
 from nanfix.install.workbench import Workbench
 from nanfix.model.snapshot import take
 
-TARGETS = {"output": TargetScaling(300.0, 40.0, 2)}
+TARGETS = {"output": TargetScaling((300.0,), (40.0,), 2)}
 
 
 def affine(width, factor=1.0):

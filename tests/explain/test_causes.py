@@ -27,6 +27,7 @@ EXPECTED = {
     explosions.logits_of_raw_inputs: Cause.UNSCALED_INPUT,
     explosions.large_targets: Cause.UNSCALED_TARGET,
     explosions.one_large_target_of_two: Cause.UNSCALED_TARGET,
+    explosions.columns_of_three_sizes: Cause.UNSCALED_TARGET,
     explosions.overflowing_mean: Cause.UNSCALED_TARGET,
     explosions.learning_rate: Cause.LEARNING_RATE,
     explosions.schedule: Cause.LEARNING_RATE,

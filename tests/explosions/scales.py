@@ -59,6 +59,18 @@ def one_large_target_of_two():
     return model, x, targets, dict(ARGUMENTS)
 
 
+def columns_of_three_sizes():
+    """Three columns of one output, a price beside a rate and a count."""
+    x, y = table()
+    sizes = np.float32([1e6, 1.0, 40.0])
+    return (
+        mlp(keras.optimizers.SGD(0.1), outputs=3),
+        x,
+        np.hstack([y, y + 1.0, -y]) * sizes,
+        dict(ARGUMENTS),
+    )
+
+
 def overflowing_mean():
     """Every loss is finite, 5e36, but not the sum over the rows of an epoch, from which
     Keras takes the mean.

@@ -60,7 +60,7 @@ FOLDABLE = {
     ),
     "dropout first": (lambda: sequential(layers.Dropout(0.2), layers.Dense(3)), (6,)),
 }
-TARGETS = TargetScaling(100.0, 20.0, 2)
+TARGETS = TargetScaling((100.0,), (20.0,), 2)
 
 
 def raw(shape, rows=24):
@@ -174,7 +174,7 @@ def test_gate_passes_the_gradient_of_scaled_targets():
     expected = gradient(lambda: tf.reduce_mean(((y - 3.0) / 5.0 - model(x)) ** 2))
     gate = Gate(model, Sample((x,), (), (True,), names=(SINGLE,)))
     gate.open()
-    gate.set({}, {"output": TargetScaling(3.0, 5.0, 2)})
+    gate.set({}, {"output": TargetScaling((3.0,), (5.0,), 2)})
     np.testing.assert_allclose(
         gradient(lambda: tf.reduce_mean((y - model(x)) ** 2)), expected, rtol=1e-5
     )

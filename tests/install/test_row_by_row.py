@@ -47,3 +47,15 @@ def test_frames_are_given_as_keras_gives_them():
     data = TrainingData.of(frames, np.arange(32.0), {})
     assert RowByRow(model, data, lambda data: {}, None).lifeless() == []
     assert kinds and pd.DataFrame not in kinds
+
+
+def test_a_column_is_lost_where_its_mean_predicts_it_many_times_better():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(3, use_bias=False)])
+    model.layers[0].kernel.assign([[1.0, 10.0, 0.0]])
+    x = np.linspace(-1.0, 1.0, 32)[:, None].astype("float32")
+    y = np.hstack([x, x, x])  # the last column is no worse than by its mean
+    rows = RowByRow(model, TrainingData.of(x, y, {}), lambda data: {}, None)
+    assert rows.lost_columns(["output"]) == ["column 1 of output"]
+    assert rows.lost_columns([]) == [] and rows.lifeless() == []
+    constant = RowByRow(model, TrainingData.of(x, y * 0 + 1.0, {}), lambda data: {}, None)
+    assert constant.lost_columns(["output"]) == []

@@ -18,7 +18,7 @@ from nanfix.model.snapshot import take
 from nanfix.records.errors import InputError
 from nanfix.testing import contract
 
-X, PRICE = raw(2), TargetScaling(300.0, 40.0, 2)
+X, PRICE = raw(2), TargetScaling((300.0,), (40.0,), 2)
 Y = {"price": np.full((24, 1), 310.0, "float32"), "sold": np.ones((24, 1), "float32")}
 LOSSES = {"price": "mse", "sold": "binary_crossentropy"}
 
@@ -160,6 +160,43 @@ def test_the_weights_see_the_gradient_of_the_scaled_targets():
     np.testing.assert_allclose(gradient(1.0, 0.0), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("own_call", [False, True])
+def test_columns_are_scaled_each_by_itself_and_handed_back(own_call, tmp_path):
+    inputs = keras.Input((2,))
+    model = OneTable() if own_call else keras.Model(inputs, layers.Dense(3)(inputs))
+    model.compile("sgd", "mse")
+    scaling = TargetScaling((1.0, 2.0, 3.0), (10.0, 1.0, 1e4), 2)
+    before, y = np.asarray(model(X)), np.ones((24, 3), "float32")
+    bench, plan = trained_with(model, y, {"output": scaling})
+    trained = np.asarray(model(X))
+    np.testing.assert_allclose(trained, before * scaling.scale + scaling.center, rtol=1e-6)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((y - model(X)) ** 2)
+    (kernel,) = [each for each in model.trainable_variables if len(each.shape) == 2]
+    seen = np.asarray(tape.gradient(loss, kernel.value))
+    error = 2 * (trained - y) / np.float32(scaling.scale) / y.size
+    np.testing.assert_allclose(seen, X.T @ error, rtol=1e-4)
+    bench.hand_back(plan)
+    bench.close()
+    model.save(tmp_path / "m.keras")
+    known = {"OneTable": OneTable}
+    for found in (model, keras.models.load_model(tmp_path / "m.keras", custom_objects=known)):
+        np.testing.assert_allclose(found(X), trained, rtol=1e-5)
+    other = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    other.compile("sgd", "mse")
+    with pytest.raises(InputError, match=r"another output 'output'\. Expected: 3 columns"):
+        trained_with(other, y[:, :2], {"output": scaling})
+
+
+class OneTable(keras.Model):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.last = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+
 def test_taken_back_the_model_is_as_it_was():
     model, y = by_key()
     before = price_of(model(X))
@@ -189,8 +226,8 @@ def test_the_strategy_scales_the_targets_that_are_far_from_unit_scale_and_no_oth
     low, center, high = np.percentile(y["price"], [25, 50, 75])
     numbers = params["outputs"]["price"]
     assert numbers == {
-        "center": pytest.approx(center, rel=1e-5),
-        "scale": pytest.approx(high - low, rel=1e-5),
+        "center": [pytest.approx(center, rel=1e-5)],
+        "scale": [pytest.approx(high - low, rel=1e-5)],
         "degree": 2,
     }
     words = get("scale-targets").explain(params)

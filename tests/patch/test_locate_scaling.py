@@ -26,7 +26,7 @@ def test_a_repair_that_has_changed_the_live_model_changes_nothing_of_the_places(
 
     run, call = noted(SEQUENTIAL)
     affine = Affine((1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
-    scaling = Scaling(inputs={SINGLE: affine}, targets={"output": TargetScaling(5.0, 2.0, 2)})
+    scaling = Scaling(inputs={SINGLE: affine}, targets={"output": TargetScaling((5.0,), (2.0,), 2)})
     wanted = plan_of(LayerAttributes({"dense[1]": {"dtype_policy": "float32"}}), scaling)
     insert_at_ends(run.model, {SINGLE: [normalization(affine)]}, {}, ExitStack())
     run.model.optimizer.clipnorm = None
@@ -49,7 +49,7 @@ def test_a_subclassed_model_is_scaled_in_its_call(noted):
     plan = plan_of(
         Scaling(
             inputs={SINGLE: Affine((0.0,) * 3, (255.0,) * 3)},
-            targets={"output": TargetScaling(-5.0, 2.0, 1)},
+            targets={"output": TargetScaling((-5.0,), (2.0,), 1)},
         )
     )
     assert changed(run, plan, call) == (
@@ -80,7 +80,7 @@ model.fit(X, y)
 LISTED = TWO.replace('{"price": price, "sold": sold}', "[price, sold]").replace(
     '{"price": "mse", "sold": "mae"}', '["mse", "mae"]'
 )
-SCALED = Scaling(targets={"price": TargetScaling(5.0, 2.0, 2)})
+SCALED = Scaling(targets={"price": TargetScaling((5.0,), (2.0,), 2)})
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,16 @@ def test_of_several_outputs_one_is_scaled_and_its_loss_weighed(noted, script, we
         'layers.Dense(1, name="price_inner")(inputs))'
     )
     assert compiled.endswith(weights)
+
+
+@pytest.mark.parametrize("script", [SEQUENTIAL, SUBCLASSED])
+def test_columns_that_are_scaled_each_by_itself_have_no_place(noted, script):
+    script = script.replace("Dense(1)", "Dense(2)").replace("X[:, :1]", "X[:, :2]")
+    run, call = noted(script)
+    columns = TargetScaling((1.0, 2.0), (10.0, 1.0), 2)
+    lines, reasons = changed(run, plan_of(Scaling(targets={"output": columns})), call)
+    assert lines == [] and len(reasons) == 1
+    assert reasons[0].startswith("compile has no weight for the loss of a single column")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def run_of(y, **model):
 
 def scaling(*values, loss="mse"):
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(np.array(values)[:, None], loss=loss))
-    return tuple(params["outputs"]["output"].values())
+    numbers = params["outputs"]["output"]
+    return (*numbers["center"], *numbers["scale"], numbers["degree"])
 
 
 def test_numbers_are_those_of_robust_scaler():
@@ -35,8 +36,8 @@ def test_numbers_are_those_of_robust_scaler():
     expected = RobustScaler().fit(y.astype("float32").astype("float64"))
     (params,) = contract.levels(get(NAME), DIAGNOSIS, run_of(y))
     numbers = params["outputs"]["output"]
-    assert numbers["center"] == pytest.approx(expected.center_[0], rel=1e-6)
-    assert numbers["scale"] == pytest.approx(expected.scale_[0], rel=1e-6)
+    assert numbers["center"] == pytest.approx(expected.center_, rel=1e-6)
+    assert numbers["scale"] == pytest.approx(expected.scale_, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,36 @@ def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
     assert applies is not own_call
 
 
+@pytest.mark.parametrize(
+    ("sizes", "columns"),
+    [((1.0, 1e5, 1e-3), 3), ((1.0, 5.0, 2.0), 1), ((1.0, np.nan, 1e5), 1)],
+    ids=["far apart", "alike", "one unknown"],
+)
+def test_columns_of_a_table_that_differ_in_scale_are_scaled_each_by_itself(sizes, columns):
+    x, y = explosions.table(rows=80)
+    targets = (np.hstack([y, y + 1.0, y * y]) * np.float32(sizes)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, contract.run_of(model, x, targets))
+    numbers = params["outputs"]["output"]
+    assert len(numbers["center"]) == len(numbers["scale"]) == columns
+    if columns == 3:
+        expected = RobustScaler().fit(targets.astype("float64"))
+        np.testing.assert_allclose(numbers["center"], expected.center_, rtol=1e-5)
+        np.testing.assert_allclose(numbers["scale"], expected.scale_, rtol=1e-5)
+        assert ", " in get(NAME).explain(params) and "np.array" in get(NAME).snippet(params)
+
+
+def test_each_column_learns():
+    report, x, y = repairs.check_repair(NAME, explosions.columns_of_three_sizes)
+    error = np.square(report.model.predict(x, verbose=0) - y).mean(axis=0)
+    assert (error < 0.8 * y.var(axis=0)).all()
+
+
 def test_apply_turns_the_numbers_into_a_scaling():
-    outputs = {"output": {"center": 3.0, "scale": 2.0, "degree": 2}}
+    outputs = {"output": {"center": [3.0], "scale": [2.0], "degree": 2}}
     changed = get(NAME).apply(run_of(np.zeros((8, 1))), Plan(), outputs=outputs)
-    assert changed.of(Scaling).targets == {"output": TargetScaling(3.0, 2.0, 2)}
+    assert changed.of(Scaling).targets == {"output": TargetScaling((3.0,), (2.0,), 2)}
 
 
 def test_repaired_model_predicts_in_the_users_units():

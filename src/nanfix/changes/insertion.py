@@ -285,10 +285,12 @@ def target_scaling(model: keras.Model, index: int, change: TargetScaling) -> Mak
         outputs = (
             ops.cast(outputs, "float32") if outputs.dtype in ("float16", "bfloat16") else outputs
         )
-        back = change.scale ** (1.0 - change.degree)
-        return ops.stop_gradient(change.center + change.scale * outputs) + back * (
-            outputs - ops.stop_gradient(outputs)
-        )
+        # Plain numbers where they will do, as the configuration of a saved model is read.
+        one = change.width == 1
+        center, scale, back = ((float(each[0]) if one else each) for each in change.factors)
+        gradient_only = outputs - ops.stop_gradient(outputs)
+        # The symbolic tensor first, since numpy would take an array's product for its own.
+        return ops.stop_gradient(outputs * scale + center) + gradient_only * back
 
     return lambda: _computed(model.outputs[index], unscaled, "unscale_targets")
 

@@ -73,13 +73,25 @@ class Power:
 
 @dataclass(frozen=True)
 class TargetScaling:
-    """Train on (y - center) / scale while the model goes on predicting y.
+    """Train on (y - center) / scale while the model goes on predicting y; one number for each
+    column of y, or one in all.
 
     A loss that grows with the `degree`-th power of the error (2 for squared, 1 for
     absolute) has a gradient that is scale**degree / scale too large for the last layer;
     the scaling takes that factor out.
     """
 
-    center: float
-    scale: float
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
     degree: int
+
+    @property
+    def width(self) -> int:
+        """The number of columns that are scaled by themselves."""
+        return len(self.scale)
+
+    @property
+    def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The center, the scale, and what a gradient is multiplied by."""
+        center, scale = np.asarray(self.center, "float32"), np.asarray(self.scale, "float32")
+        return center, scale, scale ** np.float32(1.0 - self.degree)

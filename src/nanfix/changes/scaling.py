@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from nanfix.source.fit_call import FitCall
 
 
+BY_COLUMN = (
+    "compile has no weight for the loss of a single column: scale the columns of the targets "
+    "before fit, and the predictions back"
+)
+
+
 @dataclass(frozen=True)
 class Scaling(Change):
     """Fill and scale the inputs, by name, and train on scaled targets.
@@ -57,6 +63,13 @@ class Scaling(Change):
         }
         check_known("input", widths, known)
         check_known("scalable output", self.targets, run.scalable_outputs)
+        for name, scaling in self.targets.items():
+            shape = run.output_shapes[end_names(run).index(name)]
+            if scaling.width > 1 and shape != (scaling.width,):
+                raise InputError(
+                    f"The fix was found for another output {name!r}. Expected: {scaling.width} "
+                    f"columns. Received: the shape {shape}. Search again for this model."
+                )
         for name, width in widths.items():
             features = known[name].shape[-1] if known[name].ndim > 1 else 1
             if width not in (1, features):
@@ -78,7 +91,8 @@ class Scaling(Change):
         from nanfix.changes.loss import compile_change, weigh_outputs
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
-        weights = {name: _weight(scaling) for name, scaling in self.targets.items()}
+        whole = {name: each for name, each in self.targets.items() if each.width == 1}
+        weights = {name: _weight(scaling) for name, scaling in whole.items()}
         if OUTPUT in weights:
             yield compile_change(run, call, weight=weights[OUTPUT])
         elif weights:
@@ -133,6 +147,9 @@ def _behind(
     from nanfix.changes.layer_source import float32_argument, literal, number
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, LayerChange, NoPlace
 
+    if scaling.width > 1:
+        yield NoPlace(reason=BY_COLUMN)
+        return
     last = _giver(run, name)
     target = call.places.of(last) if last is not None else None
     if target is None:
@@ -140,7 +157,7 @@ def _behind(
         return
     outer = call.model.output_names[end_names(run).index(name)] if are_named(call.model) else ""
     named = f", name={literal(outer)}" if outer else ""
-    scale, center = number(scaling.scale), number(scaling.center)
+    scale, center = number(scaling.scale[0]), number(scaling.center[0])
     layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()}{named})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
     if outer:
@@ -152,7 +169,7 @@ def _weight(scaling: TargetScaling) -> str:
     """Return, as source, by what the loss of scaled targets is that of the user's."""
     from nanfix.changes.layer_source import number
 
-    return f"1 / {number(scaling.scale)}{'**2' if scaling.degree == 2 else ''}"
+    return f"1 / {number(scaling.scale[0])}{'**2' if scaling.degree == 2 else ''}"
 
 
 def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
@@ -248,7 +265,10 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
         yield NoPlace(reason=TOO_NARROW)
         return
     back = wanted.targets.get(OUTPUT)
-    outputs = None if back is None else (back.scale, back.center)
+    if back is not None and back.width > 1:
+        yield NoPlace(reason=BY_COLUMN)
+        back = None
+    outputs = None if back is None else (back.scale[0], back.center[0])
     file, line = call.places.relative(own.co_filename), own.co_firstlineno
     yield CallChange(
         file=file,

@@ -21,7 +21,7 @@ from nanfix.private.objects import hand_on_logits
 if TYPE_CHECKING:
     import keras
 
-UNSCALED = TargetScaling(0.0, 1.0, 1)
+UNSCALED = TargetScaling((0.0,), (1.0,), 1)
 
 
 class Gate:
@@ -39,10 +39,15 @@ class Gate:
     """
 
     def __init__(
-        self, model: "keras.Model", sample: Sample, outputs: Sequence[str | None] = (OUTPUT,)
+        self,
+        model: "keras.Model",
+        sample: Sample,
+        outputs: Sequence[str | None] = (OUTPUT,),
+        widths: Sequence[int] = (1,),
     ):
         """Args:
         outputs: the names of the outputs in their order, None for one that takes up no scaling.
+        widths: how many columns of each can be scaled by themselves.
         """
         self._model = model
         self._inner = model.call
@@ -60,8 +65,8 @@ class Gate:
                 for name, array in sample.named(sample.imputable).items()
             }
             self._targets = [
-                (name, [tf.Variable(tf.constant(number)) for number in _factors(UNSCALED)])
-                for name in outputs
+                (name, [tf.Variable(tf.zeros(width)) for _ in UNSCALED.factors])
+                for name, width in zip(outputs, widths, strict=True)
             ]
 
     def open(self) -> None:
@@ -114,9 +119,9 @@ class Gate:
             center.assign(np.reshape(np.asarray(scaling.center, "float32"), shape))
             scale.assign(np.reshape(np.asarray(scaling.scale, "float32"), shape))
         for name, variables in self._targets:
-            numbers = _factors(targets.get(name or "", UNSCALED))
-            for variable, number in zip(variables, numbers, strict=True):
-                variable.assign(number)
+            factors = targets.get(name or "", UNSCALED).factors
+            for variable, numbers in zip(variables, factors, strict=True):
+                variable.assign(tf.broadcast_to(numbers, variable.shape))
 
     def _filled(self, name: str | None, leaf: tf.Tensor | None) -> tf.Tensor | None:
         if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
@@ -158,11 +163,6 @@ class Gate:
         result: Any = tf.stop_gradient(center + scale * output) + back * gradient_only
         hand_on_logits(output, result)
         return result
-
-
-def _factors(scaling: TargetScaling) -> tuple[float, float, float]:
-    """Return the center, the scale, and what the gradient is multiplied by."""
-    return scaling.center, scaling.scale, scaling.scale ** (1.0 - scaling.degree)
 
 
 def _pair(array: np.ndarray, number: float, other: float) -> tuple[tf.Variable, tf.Variable]:

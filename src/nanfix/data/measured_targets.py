@@ -9,6 +9,8 @@ from nanfix.model.crossentropies import UserLoss, crossentropy_of, loss_name
 from nanfix.model.outputs import OUTPUT, in_order, output_names, outputs_of
 from nanfix.model.run import Run
 
+# With which power of the error the losses grow that are such a power, at least of a great error.
+DEGREES = {"mean_squared_error": 2, "mean_absolute_error": 1, "huber": 1, "log_cosh": 1}
 COUNTS = "poisson"  # a loss of counts, which no scale may change
 
 
@@ -21,6 +23,11 @@ class MeasuredTarget:
     name: str
     index: int
     loss: UserLoss
+
+    @property
+    def degree(self) -> int | None:
+        """With which power of the error the loss grows; None where it is no such power."""
+        return DEGREES.get(loss_name(self.loss))
 
 
 def measured_targets(run: Run) -> list[MeasuredTarget]:

@@ -35,7 +35,14 @@ class Installer:
         self.run, self.model = run, run.model
         self.layers = dict(run.members)
         scaled = [name if name in run.scalable_outputs else None for name in end_names(run)]
-        self.gate = Gate(run.model, run.sample, (OUTPUT,) if len(scaled) < 2 else scaled)
+        widths = [shape[0] if len(shape) == 1 else 1 for shape in run.output_shapes]
+        several = len(scaled) > 1
+        self.gate = Gate(
+            run.model,
+            run.sample,
+            scaled if several else (OUTPUT,),
+            widths if several else widths[:1] or (1,),
+        )
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0

@@ -1,6 +1,6 @@
 """What a trained model predicts for single rows, beside what it predicts for others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # given to all; among few rows most get what they had, or the like.
 DEALS, ALIKE, FEWEST = 8, 3, 16
 MOST = 256  # rows that are looked at
+LOST = 10.0  # times the error of its mean, that of a column is no noise, nor slow learning
 SAME = 1e-6  # share of the largest by which rounding makes predictions differ that are the same
 
 
@@ -44,6 +45,29 @@ class RowByRow:
         """Return the outputs that are the very same for all of the first rows, though their targets
         are not; an only output is called "output".
         """
+        given = self._outputs()
+        return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
+
+    def lost_columns(self, names: Collection[str]) -> list[str]:
+        """Return which columns of these outputs are predicted many times worse than by their mean,
+        of outputs that are tables of several.
+        """
+        tables = [
+            (name, made.astype("float64"), wanted.astype("float64"))
+            for name, made, wanted in self._outputs()
+            if name in names and made.shape == wanted.shape and made.ndim == 2
+        ]
+        return [
+            f"column {column} of {name}"
+            for name, made, wanted in tables
+            if made.shape[1] > 1
+            for column in np.flatnonzero(_is_lost(made, wanted))
+        ]
+
+    def _outputs(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Return the outputs by their names, each with what the model gives for the first rows and
+        what was wanted.
+        """
         if self.model is None or not self._count:
             return []
         rows = slice(0, self.rows_at_once or MOST)
@@ -55,8 +79,7 @@ class RowByRow:
         targets = in_order(flat_arrays(y), y, names)
         if not len(names) == len(outputs) == len(targets):
             return []
-        given = zip(names, outputs, targets, strict=True)
-        return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
+        return list(zip(names, outputs, targets, strict=True))
 
     def dealt_out(self) -> list[Figures]:
         """Return the figures with the targets dealt out anew among the rows, several times.
@@ -97,3 +120,12 @@ def varies(values: np.ndarray) -> bool:
     lowest, highest = np.fmin.reduce(flat), np.fmax.reduce(flat)
     size = np.maximum(np.abs(lowest), np.abs(highest))
     return bool((highest - lowest > SAME * size).any())
+
+
+def _is_lost(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Say of each column whether the mean would have predicted it many times better; of one that is
+    constant, or has holes, it is not known.
+    """
+    spread = wanted.var(axis=0)
+    error = np.square(made - wanted).mean(axis=0)
+    return (spread > 0) & (error > LOST * spread)

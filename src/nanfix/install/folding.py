@@ -56,8 +56,9 @@ def fold_output(site: Site, scaling: TargetScaling, undo: ExitStack) -> None:
     """Fold y = center + scale * f into the layer that gives an output, a foldable site."""
     (layer,) = site.layers
     _keep(layer, undo)
-    layer.kernel.assign(layer.kernel * scaling.scale)
-    layer.bias.assign(layer.bias * scaling.scale + scaling.center)
+    center, scale, _ = scaling.factors
+    layer.kernel.assign(layer.kernel * scale)
+    layer.bias.assign(layer.bias * scale + center)
 
 
 def _keep(layer: layers.Layer, undo: ExitStack) -> None:

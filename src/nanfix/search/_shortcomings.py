@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanfix.changes.plan import Plan
+from nanfix.data.measured_targets import measured_targets
 from nanfix.explain.incident import Incident
 from nanfix.install.probing import loss_among
 from nanfix.install.workbench import Workbench
@@ -121,6 +122,10 @@ class Shortcomings:
         )
         if lacking is not None:
             return lacking
+        errors = [each.name for each in measured_targets(self._run.run) if each.degree]
+        lost = [] if of_data else self._bench.row_by_row().lost_columns(errors)
+        if lost:
+            return f"their mean predicts better ({', '.join(lost)})"
         unknown = baselines.constant is None and not of_data  # of a loss of the user's own
         return self._same_for_all(loss, figures, begun, of_others=unknown)
 
