@@ -137,7 +137,8 @@ def servicer() -> Any:
 
 OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     functional: (
-        "_flatten_layers", "_layers", "_losses", "_inputs_struct", "_outputs_struct", "_inputs",
+        "_flatten_layers", "_layers", "_losses", "_non_trainable_variables",
+        "_inputs_struct", "_outputs_struct", "_inputs",
         "_outputs", "_nodes", "_nodes_by_depth", "_operations", "_operations_by_depth",
         "_run_through_graph", "_compile_config", "_compile_loss", "_compile_metrics",
         "_loss_tracker", "_autoconvert_optionals", "_symbolic_build", "_make_function",

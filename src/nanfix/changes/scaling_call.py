@@ -65,7 +65,7 @@ class Gate:
                 for name, array in sample.named(sample.imputable).items()
             }
             self._targets = [
-                (name, [tf.Variable(tf.zeros(width)) for _ in UNSCALED.factors])
+                (name, [tf.Variable(tf.broadcast_to(n, [width])) for n in UNSCALED.factors])
                 for name, width in zip(outputs, widths, strict=True)
             ]
 

@@ -45,7 +45,7 @@ class RowByRow:
         """Return the outputs that are the very same for all of the first rows, though their targets
         are not; an only output is called "output".
         """
-        given = self._outputs()
+        given = self._pairs()
         return [name for name, made, wanted in given if not varies(made) and varies(wanted)]
 
     def lost_columns(self, names: Collection[str]) -> list[str]:
@@ -54,7 +54,7 @@ class RowByRow:
         """
         tables = [
             (name, made.astype("float64"), wanted.astype("float64"))
-            for name, made, wanted in self._outputs()
+            for name, made, wanted in self._pairs()
             if name in names and made.shape == wanted.shape and made.ndim == 2
         ]
         return [
@@ -64,7 +64,7 @@ class RowByRow:
             for column in np.flatnonzero(_is_lost(made, wanted))
         ]
 
-    def _outputs(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    def _pairs(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """Return the outputs by their names, each with what the model gives for the first rows and
         what was wanted.
         """
