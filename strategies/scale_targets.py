@@ -86,9 +86,10 @@ def _numbers(run, target):
     values = np.where(np.isfinite(values), values, np.nan)
     center, scale = _by_column(values.reshape(-1, 1))
     if _is_table(run, target, values):
-        centers, scales = _by_column(values)
-        if scales.max() > LARGE * scales.min():
-            center, scale = centers, scales
+        low, high = np.nanpercentile(values, [25, 75], axis=0)
+        # A column that mostly has one value, as an edge of images, has no scale of its own.
+        if (high > low).all() and (high - low).max() > LARGE * (high - low).min():
+            center, scale = _by_column(values)
     return {
         "center": [float(f"{each:.7g}") for each in center],
         "scale": [float(f"{each:.7g}") for each in scale],

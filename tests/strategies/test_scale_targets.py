@@ -114,8 +114,8 @@ def test_a_last_layer_without_bias_needs_a_layer_behind_it(own_call):
 
 @pytest.mark.parametrize(
     ("sizes", "columns"),
-    [((1.0, 1e5, 1e-3), 3), ((1.0, 5.0, 2.0), 1), ((1.0, np.nan, 1e5), 1)],
-    ids=["far apart", "alike", "one unknown"],
+    [((1.0, 1e5, 1e-3), 3), ((1.0, 5.0, 2.0), 1), ((1.0, np.nan, 1e5), 1), ((1.0, 0.0, 1e5), 1)],
+    ids=["far apart", "alike", "one unknown", "one constant"],
 )
 def test_columns_of_a_table_that_differ_in_scale_are_scaled_each_by_itself(sizes, columns):
     x, y = explosions.table(rows=80)
