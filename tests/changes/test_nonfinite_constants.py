@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nanfix.changes.nonfinite_constants import filled, in_graph, is_at_fault
+from nanfix.changes.nonfinite_constants import filled, in_graph
+from nanfix.model.nonfinite_weights import is_at_fault
 
 NAN, INF = np.nan, np.inf
 

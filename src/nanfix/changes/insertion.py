@@ -18,7 +18,7 @@ from keras import ops
 from nanfix.changes.columns import Columns, of_columns
 from nanfix.changes.maps import Affine, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
-from nanfix.model.outputs import keys_of
+from nanfix.model.outputs import keys_of, last_names
 from nanfix.model.undo import put
 from nanfix.private.graphs import giver_of, is_connected, is_graph, reconnect, restack
 from nanfix.private.objects import (
@@ -68,7 +68,7 @@ def sharers(model: keras.Model) -> list[Any]:
 
 def has_own_names(model: keras.Model) -> bool:
     """Say whether each output has a name of its own, which a layer behind it can take over."""
-    names = getattr(model, "output_names", ())
+    names = last_names(model)
     return len({*names}) == len(names)
 
 

@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from nanfix.model.nonfinite_weights import is_at_fault
 from nanfix.model.operations import array_of
 
 # What holds a constant in a graph: small ones are written into it, others are captured.
 HELD_BY = ("Const", "Placeholder")
-
-
-def is_at_fault(constant: np.ndarray) -> bool:
-    """Say whether numbers of a constant are not finite by mistake: NaN, or infinities beside
-    finite numbers. Infinities alone, or beside nothing but 0, are a mask, which is meant.
-    """
-    numbers = constant.astype("float64")
-    finite = numbers[np.isfinite(numbers)]
-    return bool(np.isnan(numbers).any() or (finite.size < numbers.size and finite.any()))
 
 
 def instead_of(constant: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from keras import tree
 
-from nanfix.model.outputs import in_order
+from nanfix.model.outputs import in_order, last_names
 from nanfix.model.undo import override
 from nanfix.private.keras import get_keras_mask
 from nanfix.private.objects import function_of, given_metrics
@@ -54,7 +54,7 @@ def _each(
     """Return targets, outputs and weights, each output with its own `changed`; the weights in the
     structure of the outputs, in which Keras looks for them.
     """
-    names: list[str] = list(getattr(model, "output_names", None) or ())
+    names = last_names(model)
     targets, outputs, weights = (
         in_order(tree.flatten(part) if part is not None else [], part, names)
         for part in (y, y_pred, sample_weight)

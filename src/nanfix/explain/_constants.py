@@ -7,9 +7,10 @@ from types import FrameType
 import numpy as np
 import tensorflow as tf
 
-from nanfix.changes.nonfinite_constants import instead_of, is_at_fault
+from nanfix.changes.nonfinite_constants import instead_of
 from nanfix.explain._lineage import OF_THE_LOSS, Lineage
 from nanfix.explain.given import range_of
+from nanfix.model.nonfinite_weights import is_at_fault
 from nanfix.model.operations import Operation, array_of
 from nanfix.model.user_code import outward
 from nanfix.records.diagnosis import Place

@@ -34,15 +34,11 @@ class Installer:
     def __init__(self, run: Run):
         self.run, self.model = run, run.model
         self.layers = dict(run.members)
-        scaled = [name if name in run.scalable_outputs else None for name in end_names(run)]
-        widths = [shape[0] if len(shape) == 1 else 1 for shape in run.output_shapes]
-        several = len(scaled) > 1
-        self.gate = Gate(
-            run.model,
-            run.sample,
-            scaled if several else (OUTPUT,),
-            widths if several else widths[:1] or (1,),
-        )
+        names = end_names(run) or (OUTPUT,)
+        scaled = [n if n == OUTPUT or n in run.scalable_outputs else None for n in names]
+        shapes = run.output_shapes if len(run.output_shapes) == len(names) else [()] * len(names)
+        widths = [shape[0] if len(shape) == 1 else 1 for shape in shapes]
+        self.gate = Gate(run.model, run.sample, scaled, widths)
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0

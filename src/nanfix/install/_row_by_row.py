@@ -9,7 +9,7 @@ from keras import tree
 
 from nanfix.data.arrays import as_keras, flat_arrays, rows_in, take_rows
 from nanfix.data.training_data import TrainingData
-from nanfix.model.outputs import OUTPUT, in_order, keys_of
+from nanfix.model.outputs import OUTPUT, in_order, keys_of, last_names
 
 if TYPE_CHECKING:
     import keras
@@ -74,8 +74,7 @@ class RowByRow:
         x, y = (take_rows(part, rows) for part in (self.validation.x, self.validation.y))
         made = self.model(as_keras(x), training=False)
         outputs = [np.asarray(leaf) for leaf in tree.flatten(made)]
-        given = keys_of(made) or getattr(self.model, "output_names", None) or ()
-        names = list(given) if len(outputs) > 1 else [OUTPUT]
+        names = list(keys_of(made) or last_names(self.model)) if len(outputs) > 1 else [OUTPUT]
         targets = in_order(flat_arrays(y), y, names)
         if not len(names) == len(outputs) == len(targets):
             return []

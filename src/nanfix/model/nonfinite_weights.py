@@ -26,7 +26,7 @@ def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, fl
     """
     ruined = {
         *nonfinite_variables(model),
-        *map(_path, filter(_is_mixed, infinite_statistics(model))),
+        *(each.path for each in infinite_statistics(model) if is_at_fault(np.asarray(each))),
     }
     if not ruined:
         return {}
@@ -41,13 +41,14 @@ def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, fl
     return {address: starts for address, starts in found.items() if starts}
 
 
-def _is_mixed(variable: keras.Variable) -> bool:
-    values = np.asarray(variable, "float64")
-    return bool(values[np.isfinite(values)].any())
-
-
-def _path(variable: keras.Variable) -> str:
-    return variable.path
+def is_at_fault(numbers: np.ndarray) -> bool:
+    """Say whether some of the numbers that no training changes are not finite by mistake: NaN, or
+    infinities beside finite numbers. Infinities alone, or beside nothing but 0, are meant, as in a
+    mask or a minimum to begin with.
+    """
+    numbers = numbers.astype("float64")
+    finite = numbers[np.isfinite(numbers)]
+    return bool(np.isnan(numbers).any() or (finite.size < numbers.size and finite.any()))
 
 
 def _fitting_start(layer: keras.Layer, name: str) -> tuple[float, float]:

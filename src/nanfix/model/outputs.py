@@ -11,6 +11,8 @@ from nanfix.model.run import Run
 from nanfix.private.objects import given_loss_weights
 
 if TYPE_CHECKING:
+    import keras
+
     from nanfix.model.crossentropies import UserLoss
 
 
@@ -82,7 +84,12 @@ def output_names(run: Run) -> list[str]:
     """Return the names by which losses know the outputs of a model: the keys of the dict that it
     gives, or the names of its last layers; none where it has neither.
     """
-    return list(run.output_keys or getattr(run.model, "output_names", None) or ())
+    return list(run.output_keys or last_names(run.model))
+
+
+def last_names(model: "keras.Model") -> list[str]:
+    """Return the names of the layers that give the outputs of a graph; none of another model."""
+    return list(getattr(model, "output_names", None) or ())
 
 
 def trained_outputs(run: Run) -> list[str]:
