@@ -135,3 +135,40 @@ def test_a_constant_of_few_rows_is_not_known():
     model = heads(("sold", 1, "sigmoid"), ("rare", 1, "sigmoid"))
     model.compile("sgd", "binary_crossentropy")
     assert set(losses(model, [SOLD, rare])) == {"sold_loss"}
+
+
+def test_a_loss_of_the_users_own_on_classes_has_their_shares():
+    def means(activation, loss, y, classes=3):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(classes, activation)])
+        model.compile("sgd", loss)
+        return mean_losses(contract.run_of(model, X, y), TrainingData.of(X, y, {}))
+
+    def hot(y):
+        return keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y, (-1,)), "int32"), 3)
+
+    def by_hand(y, p):
+        return -keras.ops.log(keras.ops.sum(p * hot(y), axis=-1))
+
+    def of_logits(y, z):
+        return -keras.ops.sum(keras.ops.log_softmax(z) * hot(y), axis=-1)
+
+    shares = np.bincount(KIND) / len(KIND)
+    same = {"loss": pytest.approx(-np.sum(shares * np.log(shares)), rel=1e-3)}
+    assert means("softmax", by_hand, KIND) == same
+    assert means(None, of_logits, KIND) == same
+    assert means("softmax", by_hand, KIND[:, None].astype("float32")) == same
+    assert means("softmax", by_hand, KIND + 1) == {}  # one is no class that it has
+    assert means("softmax", by_hand, KIND + 0.5) == {}  # none is
+
+
+def test_targets_without_a_last_axis_have_their_mean_too():
+    """As they are given most often: a column of a table."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", root_of_error)
+    counts = np.round(PRICE).astype("int64")
+    for y in (PRICE, counts):
+        flat, column = (
+            mean_losses(contract.run_of(model, X, each), TrainingData.of(X, each, {}))
+            for each in (y[:, 0], y)
+        )
+        assert flat == column and flat["loss"] > 0

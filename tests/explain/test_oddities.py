@@ -54,31 +54,23 @@ def setup_of(layer, x, y, loss="mse", last=None, batch_size=32):
 
 
 @pytest.mark.parametrize(
-    ("layer", "rows", "loss", "said"),
+    ("layer", "rows", "said"),
     [
         (
             keras.layers.LayerNormalization,
             500,
-            "mse",
             "1 rows of the inputs are all zero, and LayerNormalization divides",
         ),
         (
             keras.layers.BatchNormalization,
             481,
-            "mse",
             "the last batch of an epoch has a single row",
-        ),
-        (
-            keras.layers.Flatten,
-            500,
-            "binary_crossentropy",
-            "gives linear outputs instead of sigmoid",
         ),
     ],
 )
-def test_what_does_not_go_with_the_model_is_said(layer, rows, loss, said):
+def test_what_does_not_go_with_the_model_is_said(layer, rows, said):
     x, y = table()[:rows], np.zeros((rows, 2), "float32")
-    assert any(said in remark for remark in remarks(setup_of(layer(), x, y, loss), [x], [y]))
+    assert any(said in remark for remark in remarks(setup_of(layer(), x, y), [x], [y]))
 
 
 def test_healthy_data_are_not_remarked_on():

@@ -8,10 +8,16 @@ import explosions
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import activations, layers
 
-from nanfix.explain.oddities import remarks
-from nanfix.model.activations import activation_name, activation_of, change_activation, is_bounded
+from nanfix.explain._domains import no_probabilities
+from nanfix.model.activations import (
+    activation_name,
+    activation_of,
+    change_activation,
+    gives_shares,
+    is_bounded,
+)
 from nanfix.model.run import linear_throughout
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
@@ -100,9 +106,18 @@ def test_layers_with_weights_in_front_of_an_activation_layer_are_not_linear():
     ]
 
 
+def test_what_gives_shares():
+    given = (activations.softmax, activations.sigmoid, activations.hard_sigmoid, layers.Softmax())
+    assert all(map(gives_shares, given))
+    assert not any(map(gives_shares, (activations.tanh, activations.relu, activations.linear)))
+
+
 def test_outputs_of_a_softmax_layer_are_probabilities():
-    told = ["; ".join(remarks(classifier(*last), [], [])) for last in ((layers.Softmax(),), ())]
-    assert "probabilities" not in told[0] and "probabilities" in told[1]
+    assert no_probabilities(classifier(layers.Softmax())) is None
+    assert "gives linear" in (no_probabilities(classifier()) or "")
+    from_logits = keras.losses.CategoricalCrossentropy(from_logits=True)
+    assert no_probabilities(classifier(loss=from_logits)) is None
+    assert no_probabilities(classifier(loss="mse")) is None
 
 
 def test_activation_layers_are_what_is_swapped():

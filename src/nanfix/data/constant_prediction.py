@@ -1,5 +1,6 @@
 """What always predicting the same reaches: the baseline that a repair has to beat."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
 from nanfix.model.crossentropies import (
     PROBABILITIES,
+    SMALLEST,
     Targets,
     UserLoss,
     crossentropy_of,
@@ -60,8 +62,9 @@ def constant_losses(run: Run, validation: TrainingData) -> dict[str, float]:
 
 
 def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
-    """Return the loss of always predicting the mean, or the median, of the targets, whichever is
-    lower, for each output with a loss of the user's own whose targets have its shape.
+    """Return the loss of always predicting the mean, or the median, of the targets, or the shares
+    of their classes, whichever is lowest, for each output with a loss of the user's own that can
+    predict them.
 
     Not the best constant, but one that whatever has learned is better than. By the names that
     `constant_losses` has; of batches as they are trained on, without sample weights. Where the loss
@@ -72,10 +75,10 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     for output, targets, truth in _given(run, list(outputs_of(run)), validation):
         own = loss_name(output.loss) not in CENTERS and crossentropy_of(output.loss) is None
         known, judged = targets[_finite_rows(targets)], truth[_finite_rows(truth)]
-        alike = known.shape[1:] == judged.shape[1:] == output.shape and known.dtype.kind == "f"
+        alike = known.shape[1:] == judged.shape[1:]
         if not (own and alike and min(len(known), len(judged)) >= FEWEST):
             continue
-        centers = [center(known, axis=0) for center in (np.mean, np.median)]
+        centers = _centers(output, known)
         losses = [_in_batches(output.loss, each, judged, size) for each in centers]
         if not np.isfinite(losses).any():
             losses = [_in_double(output.loss, each, judged) for each in centers]
@@ -84,6 +87,28 @@ def mean_losses(run: Run, validation: TrainingData) -> dict[str, float]:
     if "loss" in found:
         found["loss"] *= loss_weights(run, 1)[0]
     return found
+
+
+def _centers(output: Output, targets: np.ndarray) -> list[np.ndarray]:
+    """Return what an output can always predict of its targets: their mean and median, or where they
+    are the indices of classes the shares of these, and as logits where it can give such.
+    """
+    shape, classes = output.shape, output.shape[-1] if output.shape else 1
+    if targets.shape[1:] in {shape, shape[:-1] if classes == 1 else shape}:
+        return [center(targets, axis=0).reshape(shape) for center in (np.mean, np.median)]
+    indices = targets.reshape(len(targets), -1)
+    if indices.shape[1] != math.prod(shape[:-1]) or not _are_classes(indices, classes):
+        return []
+    counts = np.bincount(indices.astype(int).reshape(-1), minlength=classes)
+    shares = np.broadcast_to(counts / counts.sum(), shape)
+    linear = output.activation == "linear"
+    return [shares, np.log(np.maximum(shares, SMALLEST))] if linear else [shares]
+
+
+def _are_classes(targets: np.ndarray, count: int) -> bool:
+    """Say whether targets are the indices of `count` classes."""
+    whole = targets.dtype.kind in "iub" or bool((targets == np.round(targets)).all())
+    return whole and bool(((targets >= 0) & (targets < count)).all())
 
 
 def _given(
@@ -105,7 +130,7 @@ def _in_batches(loss: UserLoss, constant: np.ndarray, y: np.ndarray, size: int) 
     compiled, total = CompileLoss(loss=loss), 0.0
     for start in range(0, len(y), size):
         rows = y[start : start + size]
-        prediction = np.broadcast_to(constant, rows.shape).astype("float32")
+        prediction = np.broadcast_to(constant, (len(rows), *constant.shape)).astype("float32")
         try:
             total += float(compiled(rows, prediction)) * len(rows)
         except REFUSED:
@@ -117,8 +142,10 @@ def _in_double(loss: UserLoss, constant: np.ndarray, y: np.ndarray) -> float:
     """Return the mean loss of a constant in double precision; NaN where it takes no such thing."""
     computed = loss.call if isinstance(loss, keras.Loss) else loss
     rows = y.astype("float64")
+    prediction = np.broadcast_to(constant, (len(rows), *constant.shape)).astype("float64")
+    alike = rows.reshape(prediction.shape) if rows.size == prediction.size else rows
     try:
-        return float(np.mean(computed(tf.constant(rows), tf.constant(constant + 0.0 * rows))))
+        return float(np.mean(computed(tf.constant(alike), tf.constant(prediction))))
     except REFUSED:
         return float("nan")
 

@@ -7,8 +7,8 @@ import keras
 from nanfix.explain.counterfactuals import Counterfactuals
 from nanfix.explain.growth import is_steep
 from nanfix.explain.microscope import Observation
-from nanfix.model.activations import activation_name, activation_of
-from nanfix.model.crossentropies import PROBABILITIES, loss_name
+from nanfix.model.activations import activation_name, activation_of, gives_shares
+from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, loss_name, takes_logits
 from nanfix.model.run import Run
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding, Phase
@@ -20,6 +20,18 @@ NORMALIZATIONS = (
     keras.layers.GroupNormalization,
     keras.layers.UnitNormalization,
 )
+NO_PROBABILITIES = "the loss takes probabilities, the last layer gives {}"
+
+
+def no_probabilities(run: Run) -> str | None:
+    """Return that the loss is a crossentropy of Keras' own, which takes probabilities, and that the
+    last layer gives none; None where it does, or that is not known.
+    """
+    wanted, last = crossentropy_of(run.user_loss), run.output_activation
+    if wanted is None or takes_logits(run.user_loss) or run.outputs is None or last is None:
+        return None
+    fits = gives_shares(activation_of(last[1]))
+    return None if fits else NO_PROBABILITIES.format(run.output_name)
 
 
 def out_of_domain(failing: Observation, run: Run, tried: Counterfactuals) -> list[Finding]:
@@ -44,11 +56,8 @@ def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
         if operation is not None and operation.of_probability and last in PROBABILITIES:
             yield Finding(Cause.LOGITS_BY_HAND, 0.92, values)
         if "crossentropy" in loss_name(run.user_loss) and last not in PROBABILITIES:
-            yield Finding(
-                Cause.UNSTABLE_ACTIVATION,
-                0.92,
-                f"{values}: the loss takes probabilities, the last layer gives {last}",
-            )
+            words = f"{values}: {NO_PROBABILITIES.format(last)}"
+            yield Finding(Cause.UNSTABLE_ACTIVATION, 0.92, words)
         yield Finding(Cause.LOSS_DOMAIN, 0.9, values)
     elif failing.phase is Phase.STEP:
         yield Finding(Cause.STEP_DOMAIN, 0.9, values)

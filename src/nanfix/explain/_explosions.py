@@ -27,6 +27,7 @@ from nanfix.records.unsafe_operations import is_far_beyond
 LEAST_CHANGE = 0.96
 CODED = 0.89  # what is no measured number is a fault, whether or not it is the only one
 ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
+FAR_ABOVE = 2.0  # times a loss
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 
 
@@ -47,7 +48,8 @@ def scales(audit: Audit, tried: Counterfactuals) -> Iterator[Finding]:
 def inputs_drove_it(evidence: Evidence) -> bool:
     """Say whether it is the scale of the inputs that drives the loss out of its domain: with
     inputs of unit scale the run learns, and not with that operation held inside, or only since that
-    leaves nothing of its numbers.
+    leaves nothing of its numbers, or only down to a loss far above what inputs of unit scale begin
+    with: then most rows stay at the edge where they are held.
     """
     failing, tried = evidence.failing, evidence.tried
     inputs, held = tried.alone.get(Cause.UNSCALED_INPUT), tried.without
@@ -58,7 +60,8 @@ def inputs_drove_it(evidence: Evidence) -> bool:
     if failing.phase is not Phase.LOSS or failing.half or tried.relative:
         return False
     vacuous = is_far_beyond(failing.operation, failing.magnitude)
-    return vacuous or held is None or not held.learned
+    far = held is not None and held.after > FAR_ABOVE * inputs.before > 0.0
+    return vacuous or held is None or not held.learned or far
 
 
 def _settled(

@@ -45,6 +45,8 @@ OUT_OF_DOMAIN = (
     Cause.EMPTY_REDUCTION,
 )
 WITHOUT_XLA = "without XLA"
+INSIDE = "with that operation kept inside its domain"
+BY_ZERO = "with 0 for what that operation divides by 0"
 START = (Cause.NONFINITE_START, Cause.STALE_MOMENTS)
 
 
@@ -90,6 +92,17 @@ def together(changes: list[Intervention]) -> Intervention:
     return Intervention(words, of_batch, of_state, during if graphs else None, of_rate)
 
 
+def removals(cause: Cause, failing: Observation, run: Run) -> list[Intervention]:
+    """Return the ways to take away a cause that has been seen at the failing step, the usual one
+    first; none where nothing that small is known.
+    """
+    operation = UNSAFE_OPERATIONS.get(failing.operation or "")
+    ways = [removal(cause, failing, run)]
+    if cause in OUT_OF_DOMAIN and operation is not None and min(operation.epsilons) == 0.0:
+        ways.append(_guarded(failing, run, BY_ZERO, 0.0))
+    return [way for way in ways if way is not None]
+
+
 def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None:
     """Return what takes away a cause that has been seen at the failing step; None where nothing
     that small is known.
@@ -132,7 +145,7 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
             cause is Cause.UNSTABLE_ACTIVATION and wanted is not None and last is not None,
             lambda: _with_outputs(last, wanted.activation if wanted is not None else ""),
         ),
-        (cause in OUT_OF_DOMAIN, lambda: _guarded(failing, run)),
+        (cause in OUT_OF_DOMAIN, lambda: _guarded(failing, run, INSIDE)),
         (cause is Cause.NONFINITE_CONSTANT, lambda: _filled(failing, run)),
     ]
     return next((make() for applies, make in made if applies), None)
@@ -261,15 +274,19 @@ def _activated(undo: ExitStack, layer: "keras.Layer", activation: str) -> None:
     change_activation(undo, layer, keras.activations.get(activation))
 
 
-def _guarded(failing: Observation, run: Run) -> Intervention | None:
+def _guarded(
+    failing: Observation, run: Run, words: str, epsilon: float | None = None
+) -> Intervention | None:
     place, operation = failing.place, UNSAFE_OPERATIONS.get(failing.operation or "")
     if operation is None:
         return None
     address = next((a for a, layer in walk(run.model) if layer.name == place.layer), None)
     if place.source is None and address is None:
         return None
-    guard = Guard(operation.name, place.source, address, max(operation.epsilons), place.code)
-    return _with_guard("with that operation kept inside its domain", guard, run)
+    epsilon = max(operation.epsilons) if epsilon is None else epsilon
+    return _with_guard(
+        words, Guard(operation.name, place.source, address, epsilon, place.code), run
+    )
 
 
 def _filled(failing: Observation, run: Run) -> Intervention:

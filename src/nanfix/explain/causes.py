@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nanfix.data.arrays import rows_in
-from nanfix.explain._domains import out_of_domain
+from nanfix.explain._domains import no_probabilities, out_of_domain
 from nanfix.explain._explosions import (
     HELPS,
     LEAST_CHANGE,
@@ -47,8 +47,9 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
     ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
-    together = sum(each.cause in tried.needed for each in ranked[: len(tried.needed)]) or 1
+    together = _together(ranked, tried)
     ahead = _ahead(evidence)
+    ahead = [each for each in ahead if each.cause not in {f.cause for f in ranked[:together]}]
     findings = _once_each([*ranked[:together], *ahead, *ranked[together:]])
     place = failing.place
     if evidence.run.nonfinite:
@@ -79,6 +80,17 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     )
 
 
+def _together(ranked: Sequence[Finding], tried: Counterfactuals) -> int:
+    """Return how many of the heaviest findings are at fault together: those of which none may stay,
+    and behind what failed first what it failed of without that, where a rerun has settled it.
+    """
+    behind = list(ranked if tried.then is None else ranked[1:])
+    count = sum(each.cause in tried.needed for each in behind[: len(tried.needed)])
+    if tried.then is None:
+        return count or 1
+    return 1 + (count or sum(each.weight >= HELPS * NEXT for each in behind[:1]))
+
+
 def _origins(place: Place) -> tuple[DataOrigin, ...]:
     origin = None if place.constant is None else place.constant.origin
     return () if origin is None else (origin,)
@@ -106,13 +118,18 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _ahead(evidence: Evidence) -> list[Finding]:
-    """What is not what the training failed of, but what it was sure to fail of next."""
+    """What is not what the training failed of, but at fault whatever it failed of, and what it was
+    sure to fail of next.
+    """
+    unfit = no_probabilities(evidence.run)
+    found = [] if unfit is None else [Finding(Cause.UNSTABLE_ACTIVATION, AHEAD, unfit)]
     if at_fault_in_the_data(evidence) or not data_ahead(evidence.audit, evidence.run):
-        return []
-    return [
+        return found
+    data = [
         replace(finding, weight=AHEAD, evidence=f"{finding.evidence}, {NOT_REACHED}")
         for finding in data_at_fault(evidence.audit, reached=True)
     ]
+    return [*data, *found]
 
 
 def _of_the_step(evidence: Evidence) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain._encodings import encodings
 from nanfix.explain.codes import without_codes
-from nanfix.model.crossentropies import PROBABILITIES, Targets, crossentropy_of, takes_logits
+from nanfix.model.crossentropies import Targets, crossentropy_of
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
 from nanfix.records.features import feature_table, short, some_cells
@@ -91,7 +91,6 @@ def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> It
     for part in known:
         yield from _of_array(part, normalized, half)
     yield from _negative_shares(run, targets)
-    yield from _output(run)
     yield from _last_batch(run, inputs)
 
 
@@ -230,17 +229,6 @@ def _negative_shares(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     lowest = min((finite(array).min() for array in targets if array.size), default=0.0)
     if lowest < 0:
         yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
-
-
-def _output(run: Run) -> Iterator[str]:
-    """A crossentropy that takes probabilities, and a last layer that gives none."""
-    wanted = crossentropy_of(run.user_loss)
-    if wanted is None or run.output_activation is None or takes_logits(run.user_loss):
-        return
-    given = run.output_name
-    if given not in PROBABILITIES:
-        instead = f"{given} outputs instead of {wanted.activation}"
-        yield f"the loss takes probabilities, and the last layer with weights gives {instead}"
 
 
 def _last_batch(run: Run, inputs: list[np.ndarray]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Runs failing steps again with one thing changed, which is what settles a cause."""
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from nanfix.data.datasets import drawn_batches
 from nanfix.data.training_data import TrainingData
 from nanfix.explain._failing_step import at_the_failing_step
 from nanfix.explain._faulty_data import data_ahead
-from nanfix.explain._interventions import Intervention, removal, together
+from nanfix.explain._interventions import Intervention, removal, removals, together
 from nanfix.explain._joint_causes import jointly
 from nanfix.explain._rerunner import Course, Rerunner
 from nanfix.explain._suspects import Suspected, changes_for, scalings
@@ -70,10 +71,9 @@ def try_otherwise(
             at_the_step = at_the_failing_step(rerunner, data, run, seen, audit)
             suspected = Suspected(run, audit, wide=wide, out_of_range=out_of_range)
             failing = seen.failing or Observation()
+            restore(recording.newest)  # what the steps above have ruined is no evidence
             causes = evident(at_the_step)
-            removals = [removal(cause, failing, run) for cause in causes]
-            removed = {change.words: change for change in removals if change is not None}
-            first = together(list(removed.values())) if removed else None
+            ways = _ways([removals(cause, failing, run) for cause in causes])
             holes = audit.batch_inputs_nonfinite or audit.batch_targets_nonfinite
             only_first = holes or Cause.XLA_ONLY in causes
             # What training had not reached would make every rerun fail.
@@ -82,7 +82,7 @@ def try_otherwise(
                 for change in filter(None, sound):
                     during.enter_context(rerunner.on_top_of(change))
                 found = _over_the_run(
-                    rerunner, data, suspected, first, failing, at_the_step, only_first=only_first
+                    rerunner, data, suspected, ways, failing, at_the_step, only_first=only_first
                 )
             return replace(found, cut_short=not rerunner.has_time)
         finally:
@@ -93,7 +93,7 @@ def _over_the_run(
     rerunner: Rerunner,
     data: TrainingData,
     suspected: Suspected,
-    first: Intervention | None,
+    ways: list[Intervention],
     failing: Observation,
     at_the_step: Counterfactuals,
     *,
@@ -120,18 +120,47 @@ def _over_the_run(
         with rerunner.with_scalable_rates():
             return replace(at_the_step, unchanged=unchanged, rate=_lower_rate(rerunner, course))
     found = replace(at_the_step, unchanged=unchanged)
-    if first is not None:
-        with rerunner.on_top_of(first):
-            found = replace(found, without=rerunner.rerun(first.words, course))
-            if found.without is None and not rerunner.has_time:
+    if ways:
+        with ExitStack() as during:
+            without = _enter_best(during, rerunner, course, ways)
+            found = replace(found, without=without)
+            if without is None and not rerunner.has_time:
                 return found
-            if found.without is not None and not found.without.finite:
-                then = rerunner.failure(course, found.without.steps)
-                found = replace(found, then=then)
+            if without is not None and not without.finite:
+                found = replace(found, then=rerunner.failure(course, without.steps))
                 return _one_at_a_time(rerunner, course, suspected, found)
         if only_first:
             return found
     return _one_at_a_time(rerunner, course, suspected, found)
+
+
+def _ways(removals: list[list[Intervention]]) -> list[Intervention]:
+    """Return the ways to take all causes away together, of which each may have several."""
+    known = [ways for ways in removals if ways]
+    combined = itertools.product(*known) if known else []
+    return [together(list({way.words: way for way in each}.values())) for each in combined]
+
+
+def _enter_best(
+    during: ExitStack, rerunner: Rerunner, course: Course, ways: list[Intervention]
+) -> Rerun | None:
+    """Take away what failed first in the way with which the run gets furthest, until `during` is
+    closed, and return that run: what is kept near to where it fails may be too great then.
+    """
+    tried: list[Rerun | None] = []
+    for way in ways:
+        during.close()
+        during.enter_context(rerunner.on_top_of(way))
+        tried.append(rerunner.rerun(way.words, course))
+        if tried[-1] is None or tried[-1].finite:
+            return tried[-1]
+    steps = [-1 if rerun is None else rerun.steps for rerun in tried]
+    best = max(range(len(ways)), key=lambda number: (steps[number], number))
+    if best != len(ways) - 1:
+        during.close()
+        restore(course.start)  # changes look at the state that they are made in
+        during.enter_context(rerunner.on_top_of(ways[best]))
+    return tried[best]
 
 
 def _one_at_a_time(

@@ -121,16 +121,29 @@ def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any
 
 def is_bounded(activation: Callable[[Any], Any]) -> bool:
     """Say whether what an activation gives stays small however large its input grows."""
+    low, high = _reach(activation)
+    return max(abs(low), abs(high)) < NEAR
+
+
+def gives_shares(activation: Callable[[Any], Any]) -> bool:
+    """Say whether what an activation gives lies within 0 and 1, however large its input grows."""
+    low, high = _reach(activation)
+    return low >= 0.0 and high <= 1.0
+
+
+def _reach(activation: Callable[[Any], Any]) -> tuple[float, float]:
+    """Return the least and the greatest that an activation gives for numbers far out."""
     import keras  # loads TensorFlow
 
     layer = getattr(activation, "__self__", activation)
     # Over axes that inputs of another shape may not have.
     if isinstance(layer, keras.layers.Softmax):
-        return True
+        return 0.0, 1.0
     ends = np.stack(
         [np.full(_shape_of_a_row(layer), end, "float32") for end in (-FAR_OUT, FAR_OUT)]
     )
-    return bool(np.abs(np.asarray(activation(ends))).max() < NEAR)
+    given = np.asarray(activation(ends))
+    return float(given.min()), float(given.max())
 
 
 def _shape_of_a_row(layer: Any) -> tuple[int, ...]:

@@ -207,14 +207,14 @@ class Diagnosis:
         lines.append(
             f"No fix can exist: {self.hopeless}."
             if self.hopeless
-            else f"What helps: {' '.join(self._remedy(finding.cause) for finding in both)}"
+            else f"What helps: {' '.join(map(self._remedy, both))}"
         )
         return "\n".join(lines)
 
-    def _remedy(self, cause: Cause) -> str:
-        """Return what helps; where an operation is at fault, in terms of this one."""
-        operation = UNSAFE_OPERATIONS.get(self.place.operation or "")
-        if cause not in OF_A_DOMAIN or operation is None:
+    def _remedy(self, finding: Finding) -> str:
+        """Return what helps; where the operation that failed first is at fault, in terms of it."""
+        operation, cause = UNSAFE_OPERATIONS.get(self.place.operation or ""), finding.cause
+        if cause not in OF_A_DOMAIN or operation is None or finding is not self.findings[0]:
             return cause.remedy
         infinite = [text for text, what in self.place.given if what == Given.INFINITE]
         if infinite:

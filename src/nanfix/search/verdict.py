@@ -154,8 +154,8 @@ def short_of_the_mean(
         if after > mean + way / 2:
             what = "it is" if name == "loss" else "one output is"
             return (
-                f"{what} worse than always predicting the mean of its targets ({name} {after:.4g}, "
-                f"that of the mean {mean:.4g})"
+                f"{what} worse than always predicting the mean of its targets, or the shares of "
+                f"its classes ({name} {after:.4g}, that of such a constant {mean:.4g})"
             )
     return None
 
