@@ -161,7 +161,8 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
         # value out of its domain, and what the least change cures needs no other.
         drove = driven and finding.cause is Cause.UNSCALED_INPUT
-        sure = grown or finding.weight >= LEAST_CHANGE or drove
+        shown = _is_shown_alone(finding, tried)
+        sure = grown or finding.weight >= LEAST_CHANGE or drove or shown
         doubt = 1.0 if sure else 0.8 if finding.cause in SCALES else 0.5
         settled = finding.weight >= HELPS
         yield replace(
@@ -169,6 +170,16 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             weight=finding.weight * doubt,
             refuted=finding.refuted or (not grown and not settled),
         )
+
+
+def _is_shown_alone(finding: Finding, tried: Counterfactuals) -> bool:
+    """Say whether a rerun without a cause, or without several of which it is one, has learned,
+    where none without the operation that failed has.
+    """
+    if tried.then is not None or (tried.without is not None and tried.without.learned):
+        return False
+    joint = tried.joint is not None and tried.joint.learned and finding.cause in tried.needed
+    return finding.learned or joint
 
 
 def _not_repeated(seen: Replay) -> str:
