@@ -4,6 +4,7 @@ import gc
 
 import explosions
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nanfix.changes.optimizer import OptimizerSettings
@@ -83,4 +84,35 @@ def test_a_loss_of_the_users_own_looks_at_the_optimizer_that_trains():
         settings = OptimizerSettings({"learning_rate": 1e-3}, class_name=name)
         probe = bench.probe(Plan().with_change(settings), recording.initial, steps=40)
         assert probe.loss is not None and probe.loss > 40
+    bench.close()
+
+
+def test_outputs_without_targets_may_be_as_wide_as_the_batch():
+    """As scores of each row beside all others are, of which a step of the user's own takes the
+    softmax: what few rows show is not how wide they are.
+    """
+
+    class Towers(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = keras.layers.Dense(3), keras.layers.Dense(3)
+
+        def call(self, inputs):
+            return keras.ops.matmul(self.one(inputs), keras.ops.transpose(self.other(inputs)))
+
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                shares = keras.ops.softmax(self(data, training=True))
+                loss = -keras.ops.mean(keras.ops.log(keras.ops.diagonal(shares)))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    model = Towers()
+    model.compile(keras.optimizers.Adam(0.01))
+    x = np.random.default_rng(0).normal(size=(48, 4)).astype("float32") * 3e3
+    batches = tf.data.Dataset.from_tensor_slices(x).batch(16, drop_remainder=True)
+    recording, bench = opened(model, batches, None, {"epochs": 4, "verbose": 0})
+    plan = Plan().with_change(OptimizerSettings({"learning_rate": 1e-4}))
+    assert bench.probe(plan, recording.initial, steps=3).steps <= 1  # its own log of 0
     bench.close()

@@ -57,7 +57,7 @@ def inputs_drove_it(evidence: Evidence) -> bool:
         return False
     # A loss gets what the network makes of its inputs; a layer's own formula can be written so that
     # it takes them. In half precision float32 is the smaller change.
-    if failing.phase is not Phase.LOSS or failing.half or tried.relative:
+    if failing.phase not in (Phase.LOSS, Phase.STEP) or failing.half or tried.relative:
         return False
     vacuous = is_far_beyond(failing.operation, failing.magnitude)
     far = held is not None and held.after > FAR_ABOVE * inputs.before > 0.0

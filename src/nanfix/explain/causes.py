@@ -47,7 +47,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
     ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
-    together = _together(ranked, tried)
+    together = _together(ranked, evidence)
     ahead = _ahead(evidence)
     ahead = [each for each in ahead if each.cause not in {f.cause for f in ranked[:together]}]
     findings = _once_each([*ranked[:together], *ahead, *ranked[together:]])
@@ -80,15 +80,18 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     )
 
 
-def _together(ranked: Sequence[Finding], tried: Counterfactuals) -> int:
+def _together(ranked: Sequence[Finding], evidence: Evidence) -> int:
     """Return how many of the heaviest findings are at fault together: those of which none may stay,
     and behind what failed first what it failed of without that, where a rerun has settled it.
     """
+    tried = evidence.tried
     behind = list(ranked if tried.then is None else ranked[1:])
     count = sum(each.cause in tried.needed for each in behind[: len(tried.needed)])
     if tried.then is None:
         return count or 1
-    return 1 + (count or sum(each.weight >= HELPS * NEXT for each in behind[:1]))
+    later = {finding.cause for finding in _next(evidence)}
+    settled = [each for each in behind[:1] if each.weight >= HELPS * NEXT and each.cause in later]
+    return 1 + (count or len(settled))
 
 
 def _origins(place: Place) -> tuple[DataOrigin, ...]:

@@ -10,6 +10,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.scaling import Scaling
 from nanfix.changes.scaling_call import Gate
+from nanfix.data.measured_targets import measured_targets
 from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot, restore
@@ -21,6 +22,16 @@ GRAPHS = 4  # as many traced graphs are kept; a search comes back to the latest 
 ALWAYS = (OptimizerSettings, Scaling)
 
 T = TypeVar("T")
+
+
+def _width(run: Run, name: str) -> int:
+    """Return how many columns of an output can be scaled by themselves: those of its targets. The
+    width of an output without targets may be that of a batch.
+    """
+    shapes = {each.name: run.sample.targets[each.index].shape[1:] for each in measured_targets(run)}
+    given = dict(zip(end_names(run), run.output_shapes, strict=False))
+    columns = shapes.get(name, ())
+    return columns[0] if len(columns) == 1 and given.get(name) == columns else 1
 
 
 class Installer:
@@ -36,9 +47,7 @@ class Installer:
         self.layers = dict(run.members)
         names = end_names(run) or (OUTPUT,)
         scaled = [n if n == OUTPUT or n in run.scalable_outputs else None for n in names]
-        shapes = run.output_shapes if len(run.output_shapes) == len(names) else [()] * len(names)
-        widths = [shape[0] if len(shape) == 1 else 1 for shape in shapes]
-        self.gate = Gate(run.model, run.sample, scaled, widths)
+        self.gate = Gate(run.model, run.sample, scaled, [_width(run, name) for name in names])
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0
