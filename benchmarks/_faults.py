@@ -315,10 +315,14 @@ def half_precision(recipe, rng):
     sum_of_squares(recipe, rng)
 
 
-@fault("BATCH_STATISTICS", "front", kind=("mlp",))
-def no_variance(recipe, rng):
+def _batch_normalization(recipe, rng, **epsilon):
     recipe.x[:, rng.integers(recipe.x.shape[1])] = rng.choice([0.0, 1.0, -3.0])
-    recipe.front.append(lambda: layers.BatchNormalization(epsilon=0.0))
+    recipe.front.append(lambda: layers.BatchNormalization(**epsilon))
+
+
+@fault("BATCH_STATISTICS", "front", kept=_batch_normalization, kind=("mlp",))
+def no_variance(recipe, rng):
+    _batch_normalization(recipe, rng, epsilon=0.0)
 
 
 def _normalization(data):
@@ -327,7 +331,12 @@ def _normalization(data):
     return layer
 
 
-@fault("RUINED_STATISTICS", "front", kind=("mlp",))
+def _adapted_normalization(recipe, rng):
+    data = recipe.x.copy()
+    recipe.front.append(lambda: _normalization(data))
+
+
+@fault("RUINED_STATISTICS", "front", kept=_adapted_normalization, kind=("mlp",))
 def ruined_normalization(recipe, rng):
     data = recipe.x.copy()
     data[rng.integers(len(data)), rng.integers(data.shape[1])] = np.nan

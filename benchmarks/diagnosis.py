@@ -1,10 +1,11 @@
 """Is the right cause named first, and the onset exact? One process per case.
 
 usage: python benchmarks/diagnosis.py FOLDER_OR_CASE.py ...
-       python benchmarks/diagnosis.py [N]
+       python benchmarks/diagnosis.py [N [FIRST]]
 
-Without cases: is the cause of N (300) generated explosions found, whose cause is known as the
-training learns without it? One process; no limit of time, so that a busy machine finds the same.
+Without cases: is the cause of N (300) generated explosions found, from number FIRST (0) on, whose
+cause is known as the training learns without it? One process; no limit of time, so that a busy
+machine finds the same.
 
 A case is a Python file with build() -> (model, x, y, fit_arguments) and CAUSE, one of
 the names in SAME below; where several single changes are known to cure it, CURES lists
@@ -120,7 +121,7 @@ def measure(path):
     }
 
 
-def generated(count):
+def generated(count, first):
     """Diagnose generated runs; print each that is not right, the confusions, and the rates."""
     from _generated import explosion
 
@@ -129,7 +130,7 @@ def generated(count):
 
     incident.DIAGNOSIS_SECONDS = 60.0
     confusion, single, pairs, seconds = collections.Counter(), [], [], []
-    for number in range(count):
+    for number in range(first, first + count):
         run = explosion(number)
         if run is None:
             continue
@@ -140,6 +141,8 @@ def generated(count):
         said = named(diagnosis)
         right = is_right(run, said)
         (single if len(run.faults) == 1 else pairs).append(right)
+        if not right:
+            print(f"number {number}, {run.label}: {', '.join(said)}", flush=True)
         confusion[run.label, said[0] if len(run.faults) == 1 else " + ".join(said[:2])] += 1
     print("| fault | named | runs |\n|---|---|---|")
     for (label, cause), runs in sorted(confusion.items()):
@@ -164,7 +167,8 @@ def is_right(run, said):
 
 def main():
     if all(word.isdigit() for word in sys.argv[1:]):
-        return generated(int(sys.argv[1]) if sys.argv[1:] else 300)
+        count, first, *_ = [*map(int, sys.argv[1:]), *(300, 0)[len(sys.argv) - 1 :]]
+        return generated(count, first)
     files = files_named(__doc__, measure)
     print(
         "| case | its cause | named | place | right | onset | seconds |\n"
