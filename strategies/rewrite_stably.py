@@ -2,10 +2,22 @@
 
 from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
-from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+from nanfix.records.unsafe_operations import (
+    BY_UNDERFLOW,
+    LOG_OF_EXPONENTIALS,
+    SHARES_OF_EXPONENTIALS,
+)
 from nanfix.remedies.strategy import Strategy, Tier
 
-PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p")
+PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p", BY_UNDERFLOW)
+WORDS = {
+    LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp or xlogy",
+    SHARES_OF_EXPONENTIALS: "the shares {} of their exponents, as a softmax",
+}
+SNIPPETS = {
+    LOG_OF_EXPONENTIALS: "keras.ops.logsumexp(a, axis=...)  # instead of log(sum(exp(a)))",
+    SHARES_OF_EXPONENTIALS: "keras.ops.softmax(a, axis=...)  # instead of exp(a) / sum(exp(a))",
+}
 
 
 class RewriteStably(Strategy):
@@ -14,7 +26,9 @@ class RewriteStably(Strategy):
     Likewise log(cosh(x)), log(sinh(x)), log(I0(x)) of a Bessel function, the logarithm of a
     softmax, sigmoid or softplus, of 1 - sigmoid(x), of 1 - tanh(x)^2, and of differences:
     log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
-    A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand.
+    A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand. Where the sum of
+    exp(a) that others are divided by is 0, the quotients are computed of the exponents: a softmax,
+    weights of kernels, the scaling of a matrix in turn.
 
     So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
     is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
@@ -45,18 +59,21 @@ class RewriteStably(Strategy):
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place
         layer = run.address_of(place.layer)
-        return {"source": place.source, "layer": layer, "code": place.code}
+        found = {"source": place.source, "layer": layer, "code": place.code}
+        return (
+            {"operation": SHARES_OF_EXPONENTIALS, **found}
+            if place.operation == BY_UNDERFLOW
+            else found
+        )
 
-    def apply(self, run, plan, *, source, layer, code=None):
-        guard = Guard(LOG_OF_EXPONENTIALS, source, layer, 0.0, code)
+    def apply(self, run, plan, *, source, layer, code=None, operation=LOG_OF_EXPONENTIALS):
+        guard = Guard(operation, source, layer, 0.0, code)
         return plan.with_change(Guards((guard,)))
 
     def explain(self, params):
         place = f"at {params['source']}" if params["source"] else f"in layer {params['layer']}"
-        return (
-            f"Compute the logarithms {place} in their stable form, as a logsumexp or xlogy"
-            "; a saved model does not hold this form, so put it into the source."
-        )
+        what = WORDS[params.get("operation", LOG_OF_EXPONENTIALS)].format(place)
+        return f"Compute {what}; a saved model does not hold this form, so put it into the source."
 
     def snippet(self, params):
-        return "keras.ops.logsumexp(a, axis=...)  # instead of log(sum(exp(a)))"
+        return SNIPPETS[params.get("operation", LOG_OF_EXPONENTIALS)]

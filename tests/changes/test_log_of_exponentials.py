@@ -7,7 +7,7 @@ from guarding import guard_of, line_of, value_and_slope
 from keras import ops
 
 from nanfix.changes.guards import Guard
-from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS
 
 
 def mixture(x):
@@ -83,6 +83,53 @@ def test_value_and_gradient_are_those_of_wider_numbers(form, jit_compile):
         np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
     far = value_and_slope(function, guard, np.float32(POINTS))
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
+
+
+def in_turn(x):
+    """Rows and columns of a kernel scaled in turn, as for a transport."""
+    kernel = ops.exp(-ops.square(x[:, None, None] - [[0.0, 1.0], [2.0, 4.0]]))
+    for _ in range(4):
+        kernel = kernel / ops.sum(kernel, axis=1, keepdims=True)
+        kernel = kernel / ops.sum(kernel, axis=2, keepdims=True)
+    return kernel[:, 0, 1]
+
+
+def of_kernels(x):
+    weights = ops.exp(-ops.square(x[:, None] - [0.0, 3.0]))
+    return (weights / ops.sum(weights, axis=-1)[:, None])[:, 1]
+
+
+SHARES = {
+    "softmax": lambda x: (
+        ops.exp(x[:, None] * [1.0, -2.0])
+        / ops.sum(ops.exp(x[:, None] * [1.0, -2.0]), axis=1, keepdims=True)
+    )[:, 0],
+    "in turn": in_turn,
+    "kernels": of_kernels,
+    "two": lambda x: tf.exp(x) / (tf.exp(x) * tf.exp(-0.5 * x)),
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("form", SHARES)
+def test_shares_of_exponentials(form, jit_compile):
+    function, guard = SHARES[form], guard_of(SHARES_OF_EXPONENTIALS, SHARES[form])
+    points = [-3.0, 0.0, 1.5, 4.0]
+    expected = value_and_slope(function, None, np.float64(points))
+    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
+    for seen, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
+    far = value_and_slope(function, guard, np.float32([-60.0, 70.0]))
+    assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
+
+
+def test_shares_of_what_a_mask_has_emptied_are_left_alone():
+    def masked(x):
+        shares = ops.exp(x[:, None] * [1.0, 2.0]) * [0.0, 0.0]
+        return (shares / ops.sum(shares, axis=1, keepdims=True))[:, 0]
+
+    value, _ = value_and_slope(masked, guard_of(SHARES_OF_EXPONENTIALS, masked), np.float32([1.0]))
+    assert np.isnan(value).all()
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])

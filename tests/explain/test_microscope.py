@@ -13,7 +13,7 @@ from nanfix.explain.microscope import _Microscope, observe
 from nanfix.model.operations import traced
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
-from nanfix.records.unsafe_operations import BY_INFINITY
+from nanfix.records.unsafe_operations import BY_INFINITY, BY_UNDERFLOW
 
 
 def test_gradient_of_a_scaled_loss_is_told_unscaled():
@@ -113,6 +113,19 @@ def test_holes_that_the_loss_leaves_out_do_not_count(loss, tainted):
     seen = observe(explosions.mlp("sgd", loss, outputs=2), (tf.constant(x[8:24]), y[8:24]))
     assert seen.tainted_input is tainted and np.isnan(seen.loss)
     assert seen.over_nothing is not tainted
+
+
+@pytest.mark.parametrize(("mask", "operation"), [(None, BY_UNDERFLOW), (0.0, "RealDiv")])
+def test_exponentials_that_come_to_0_are_told_from_what_a_mask_has_emptied(mask, operation):
+    def shares(y, p):
+        weights = keras.ops.exp(p - 1000.0)
+        weights = weights if mask is None else weights * mask
+        total = keras.ops.sum(weights, axis=-1)
+        return keras.ops.mean(weights / total[:, None] - y)
+
+    x, y = explosions.table(rows=8)
+    seen = observe(explosions.mlp("sgd", shares), (tf.constant(x), tf.constant(y)))
+    assert (seen.operation, seen.phase) == (operation, Phase.LOSS)
 
 
 def test_a_training_on_rows_that_all_lack_a_label_is_not_given_up():

@@ -42,6 +42,10 @@ def test_the_same_evidence_is_told_once():
     [
         ("Log", "Keep x in ops.log(x) above 0, or"),
         ("Cosh", "Keep x in ops.cosh(x) within limits, or"),
+        (
+            "RealDiv of exponentials",
+            "Keep b in a / b away from zero, or compute it as ops.softmax(x)",
+        ),
         ("RealDiv", "Keep b in a / b away from zero, or"),
         ("Pow", "Keep x in ops.power(x, y) where its exponent allows, or"),
         ("Einsum", Cause.LOSS_DOMAIN.remedy),

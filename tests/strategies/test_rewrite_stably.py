@@ -11,7 +11,10 @@ from nanfix.changes.guards import Guard, Guards
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
-from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS
+from nanfix.records.unsafe_operations import (
+    BY_UNDERFLOW,
+    LOG_OF_EXPONENTIALS,
+)
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
 
@@ -71,6 +74,33 @@ def test_the_stable_form_is_preferred_to_a_guard_that_caps_the_loss(loss, units,
     assert report.history["loss"][-1] < report.history["loss"][0]
 
 
+class Kernels(keras.layers.Layer):
+    """A mean of values, weighted by kernels: far from all centers each of them is 0."""
+
+    def build(self, shape):
+        self.centers = self.add_weight(shape=(8, shape[-1]), initializer="random_normal")
+        self.values = self.add_weight(shape=(8, 1), initializer="zeros")
+
+    def call(self, x):
+        distances = ops.sum(ops.square(x[:, None] - self.centers), axis=-1)
+        weights = ops.exp(-100.0 * distances)
+        weights = weights / ops.sum(weights, axis=-1, keepdims=True)
+        return ops.matmul(weights, self.values)
+
+
+def test_kernels_that_have_all_come_to_0_are_told_and_made_a_softmax():
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(160, 2)).astype("float32")
+    model = keras.Sequential([keras.Input((2,)), Kernels()])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    report = nanfix.fit(model, x, x[:, :1] ** 2, epochs=8, batch_size=16, verbose=0)
+    assert report.outcome is Outcome.REPAIRED
+    assert report.diagnosis.place.operation == BY_UNDERFLOW
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert "of their exponents, as a softmax" in str(report.fix)
+    assert "or compute it as ops.softmax(x)" in str(report.diagnosis)
+
+
 def test_it_is_for_exponentials_and_logarithms_alone():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
@@ -79,6 +109,8 @@ def test_it_is_for_exponentials_and_logarithms_alone():
         ("Exp", True),
         ("Log", True),
         ("BesselI0", True),
+        (BY_UNDERFLOW, True),
+        ("RealDiv", False),
         ("Sqrt", False),
     ):
         place = Place(Phase.LOSS, None, operation, "loss.py:3")

@@ -25,7 +25,7 @@ import tensorflow as tf
 from nanfix.changes import nonfinite_constants
 from nanfix.changes.domains_in_graph import kept
 from nanfix.changes.held_by_guards import watched
-from nanfix.changes.log_of_exponentials import factor_times_log, stable_form
+from nanfix.changes.log_of_exponentials import factor_times_log, stable_form, stable_share
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override
@@ -40,11 +40,17 @@ from nanfix.private.tensorflow import (
     is_called_with_operations,
 )
 from nanfix.records.domains import NOT_EMPTY
-from nanfix.records.unsafe_operations import CONSTANT, LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import (
+    CONSTANT,
+    LOG_OF_EXPONENTIALS,
+    SHARES_OF_EXPONENTIALS,
+    UNSAFE_OPERATIONS,
+)
 
 if TYPE_CHECKING:
     from nanfix.changes.guards import Guard
 
+STABLE_FORMS = (LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS)
 STEPS = ("train_step", "test_step")
 
 
@@ -116,6 +122,10 @@ class _Rewire:
             return outputs
         if self.guard.operation == LOG_OF_EXPONENTIALS:
             return self._stable(kind_of(op_type), outputs, op_name, graph)
+        if self.guard.operation == SHARES_OF_EXPONENTIALS:
+            if kind_of(op_type) == "RealDiv" and self._named(nearby=True):
+                self._as_softmax(graph.get_operation_by_name(op_name), graph)
+            return outputs
         if self.guard.operation == CONSTANT:
             if inputs:
                 self._fill(graph.get_operation_by_name(op_name))
@@ -189,6 +199,18 @@ class _Rewire:
         with graph.as_default():
             return [operation.outputs[0] + value]
 
+    def _as_softmax(self, operation: tf.Operation, graph: tf.Graph) -> None:
+        """Let a quotient of exponentials be computed of their exponents, as those of a softmax."""
+        part, whole = operation.inputs
+        with graph.as_default():
+            share = stable_share(part, whole)
+            if share is None or share.shape.as_list() != part.shape.as_list():
+                return
+            one = tf.raw_ops.OnesLike(x=whole)
+        self.matches[self.guard] += 1
+        give_input(operation, 0, share)
+        give_input(operation, 1, one)
+
     def _times_log(self, operation: tf.Operation, graph: tf.Graph) -> None:
         """Let a product with a logarithm be 0 where the factor is: one of the two becomes the
         product, the other 1, since an operation takes no other shapes than it was made with.
@@ -253,7 +275,7 @@ def _hook(owner: Any, name: str, rewire: _Rewire, undo: ExitStack) -> None:
             return function(*args, **kwargs)
 
     compiled = _compiled(owner, in_graph) if name == "call" else eagerly
-    stable = rewire.guard.operation == LOG_OF_EXPONENTIALS  # it can be told in a graph alone
+    stable = rewire.guard.operation in STABLE_FORMS  # it can be told in a graph alone
 
     @functools.wraps(function)
     def either(*args, **kwargs):

@@ -10,12 +10,14 @@ a Bessel function |x| + log(exp(-|x|) I0(x)). Blanchard, Higham & Higham
 import math
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 from ml_dtypes import finfo
 
 DEPTH = 12  # operations that are looked through, one behind the other
 SAME = "Identity"
+MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
 # What is positive, or 0, whatever it is computed of.
 POSITIVE = ("Exp", "Softmax", "Softplus", "Sigmoid", "Square", "Abs", "Sqrt", "Rsqrt", "OneHot")
@@ -80,6 +82,17 @@ LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "Softplus": _log_of_softplus,
 }
 TIMES_LOG: dict[str, Callable[..., tf.Tensor]] = {"Log": tf.math.xlogy, "Log1p": tf.math.xlog1py}
+# What puts numbers elsewhere: the same of other numbers.
+MOVED: dict[str, Callable[[tf.Tensor, Any], tf.Tensor]] = {
+    SAME: lambda x, _: x,
+    "ExpandDims": lambda x, operation: tf.expand_dims(x, operation.inputs[1]),
+    "Reshape": lambda x, operation: tf.reshape(x, operation.inputs[1]),
+    "Squeeze": lambda x, operation: tf.squeeze(x, operation.get_attr("squeeze_dims")),
+    "StridedSlice": lambda x, operation: tf.strided_slice(
+        x, *operation.inputs[1:], **{mask: operation.get_attr(mask) for mask in MASKS}
+    ),
+    "Transpose": lambda x, operation: tf.transpose(x, operation.inputs[1]),
+}
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
 
 
@@ -126,6 +139,39 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
         kept = operation.get_attr("keep_dims")
         return tf.reduce_logsumexp(product, operation.inputs[1], keepdims=kept)
     return _product(x, depth)
+
+
+def stable_share(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor | None:
+    """Return part / whole, both made of exponentials alone, computed of their exponents, in the
+    same graph; None where they are made of something else.
+
+    A factor of 0, as of a mask, is something else: where all of a row is masked, nothing is to be
+    shared.
+    """
+    left, right = _exponent(part, DEPTH), _exponent(whole, DEPTH)
+    return None if left is None or right is None else tf.exp(left - right)
+
+
+def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
+    """Return log(x) of what is made of exponentials and of nothing else."""
+    operation = x.op
+    if operation.type == "Exp":
+        return operation.inputs[0]
+    if operation.type == "OnesLike":  # what a quotient is divided by that was computed so before
+        return tf.zeros_like(x)
+    if not depth:
+        return None
+    if operation.type in PRODUCTS:
+        left, right = (_exponent(each, depth - 1) for each in operation.inputs)
+        known = left is not None and right is not None
+        return PRODUCTS[operation.type](left, right) if known else None
+    if operation.type != "Sum" and operation.type not in MOVED:
+        return None
+    inside = _exponent(operation.inputs[0], depth - 1)
+    if inside is None or operation.type in MOVED:
+        return None if inside is None else MOVED[operation.type](inside, operation)
+    kept = operation.get_attr("keep_dims")
+    return tf.reduce_logsumexp(inside, operation.inputs[1], keepdims=kept)
 
 
 def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:

@@ -30,6 +30,9 @@ COMPUTED = {
     "Tanh",
 }
 OF_THE_LOSS = (Phase.FORWARD, Phase.LOSS, Phase.STEP)  # which a gradient may be of
+# What gives exponentials, or a sum of them, of exponentials alone; of several operands, of all.
+OF_ONE = {"ExpandDims", "Identity", "Reshape", "Squeeze", "StridedSlice", "Sum", "Transpose"}
+OF_ALL = {"Mul", "RealDiv"}
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
 # Operations between a mask and the division by its size: cast, reshape, sum and the like.
 MASK_DEPTH = 6
@@ -128,6 +131,25 @@ class Lineage:
             return False
         kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
         return bool(kinds & COUNTS) and not kinds & COMPUTED
+
+    def is_over_exponentials(self, culprit: Operation) -> bool:
+        """Say whether an operation divides by exponentials, or sums of them, that have come to
+        0.
+        """
+        if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():
+            return False
+        return self._of_exponentials(self._number(culprit.inputs[1]), depth=MASK_DEPTH)
+
+    def _of_exponentials(self, number: int, depth: int) -> bool:
+        """Say whether a tensor is made of exponentials and nothing else."""
+        made = self._makers(number)[:1] if depth else []
+        for operation, takes in ((seen.operation, seen.takes) for seen in made):
+            if operation.kind in OF_ONE:
+                return self._of_exponentials(takes[0], depth - 1)
+            if operation.kind in OF_ALL:
+                return all(self._of_exponentials(each, depth - 1) for each in takes)
+            return operation.kind == "Exp"
+        return False
 
     def _forward(self, numbers: Iterable[int]) -> list[Operation]:
         """Return the operations of the forward pass and the loss that take or make one

@@ -20,7 +20,7 @@ from nanfix.model.run import has_stock_step
 from nanfix.model.training_step import Batch
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS, name_of
+from nanfix.records.unsafe_operations import BY_UNDERFLOW, UNSAFE_OPERATIONS, name_of
 
 # Kernels that answer 0 where a gradient of 0 meets an infinite slope, that of a root of 0. What is
 # compiled by XLA multiplies the two, and that is NaN.
@@ -130,6 +130,8 @@ def _located(
     ]
     numbers = ", ".join(map(range_of, inputs)) or "nothing"
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
+    if microscope.lineage.is_over_exponentials(culprit):
+        operation = BY_UNDERFLOW
     source = origin.line.source if origin.line is not None else None
     gave = "0, which XLA makes NaN" if seen.masked else range_of(_first_nonfinite(culprit))
     return replace(

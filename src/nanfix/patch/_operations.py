@@ -17,7 +17,12 @@ from nanfix.patch._source_files import Files, Source
 from nanfix.records.domains import FINITE, Domain, Given, Helper, greatest
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
-from nanfix.records.unsafe_operations import CONSTANT, LOG_OF_EXPONENTIALS, UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import (
+    CONSTANT,
+    LOG_OF_EXPONENTIALS,
+    SHARES_OF_EXPONENTIALS,
+    UNSAFE_OPERATIONS,
+)
 
 BINARY: dict[type[cst.BaseAugOp], type[cst.BaseBinaryOp]] = {
     cst.DivideAssign: cst.Divide,
@@ -80,6 +85,11 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     if change.operation == LOG_OF_EXPONENTIALS:
         write_logarithms(source, change.line)
         return
+    if change.operation == SHARES_OF_EXPONENTIALS:
+        raise NoPlaceError(
+            f"the exponentials that line {change.line} divides may be computed elsewhere: write "
+            "ops.softmax(a, axis=...) instead of exp(a) / sum(exp(a))"
+        )
     if change.operation == CONSTANT:
         write_constants(source, change)
         return

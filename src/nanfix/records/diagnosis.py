@@ -223,5 +223,5 @@ class Diagnosis:
         made_of = self.place.made_of
         what = f", which comes of the {made_of} alone," if made_of is not None else ""
         return (
-            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute a stable form of it."
+            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute {operation.stable}."
         )

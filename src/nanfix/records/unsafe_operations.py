@@ -4,7 +4,7 @@ Loads nothing.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from nanfix.records.domains import (
@@ -27,8 +27,11 @@ from nanfix.records.domains import (
 
 # The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
 LOG_OF_EXPONENTIALS = "Log of exponentials"
+# Exponentials that are divided by their sum, as in a softmax by hand.
+SHARES_OF_EXPONENTIALS = "Shares of exponentials"
 CONSTANT = "Constant"  # no operation, but what one is given: a constant that is not finite
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
+BY_UNDERFLOW = "RealDiv of exponentials"  # by a sum of exponentials that have all come to 0
 FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
 SECOND = ("x2", "y")
 T = TypeVar("T")
@@ -63,6 +66,7 @@ class UnsafeOperation:
         relative: whether an epsilon of 0 stands for the operand less its largest along the last
             axis, as in a softmax.
         tensorflow: TensorFlow's name, where `name` is that of what fails of it alone.
+        stable: what a person would compute instead.
         at_zero: what a person would write for it with an epsilon of 0, if that is no operand in a
             domain; `instead` the function that is called in its place in a source then.
     """
@@ -80,6 +84,7 @@ class UnsafeOperation:
     of_probability: bool = False
     relative: bool = False
     tensorflow: str | None = None
+    stable: str = "a stable form of it"
     at_zero: str | None = None
     instead: Helper | None = None
     parameters: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
@@ -143,6 +148,19 @@ def _reduction(name: str, words: str, functions: tuple[str, ...]) -> UnsafeOpera
     )
 
 
+_DIVISION = UnsafeOperation(
+    "RealDiv",
+    AWAY_FROM_ZERO,
+    "a / {}",
+    ("divide", "truediv", "true_divide"),
+    operand=1,
+    letter="b",
+    operator="/",
+    epsilons=OR_ZERO,
+    singular=True,
+    at_zero="ops.divide_no_nan(a, b)",
+)
+
 UNSAFE_OPERATIONS = {
     each.name: each
     for each in (
@@ -166,17 +184,12 @@ UNSAFE_OPERATIONS = {
             singular=True,
             of_probability=True,
         ),
-        UnsafeOperation(
-            "RealDiv",
-            AWAY_FROM_ZERO,
-            "a / {}",
-            ("divide", "truediv", "true_divide"),
-            operand=1,
-            letter="b",
-            operator="/",
-            epsilons=OR_ZERO,
-            singular=True,
-            at_zero="ops.divide_no_nan(a, b)",
+        _DIVISION,
+        replace(
+            _DIVISION,
+            name=BY_UNDERFLOW,
+            tensorflow=_DIVISION.name,
+            stable="it as ops.softmax(x), whose rows never come to 0",
         ),
         UnsafeOperation(
             "DivNoNan",
