@@ -237,6 +237,26 @@ def test_both_arguments_are_followed_each_to_its_own(traced):
     assert (x.argument, x.name) == ("inputs", "X") and (y.argument, y.name) == ("targets", "y")
 
 
+@pytest.mark.parametrize("split", ["map(np.copy, (x, y))", "halved(x, y)"])
+@pytest.mark.parametrize("x", ["frame", "table"])
+def test_what_goes_through_a_call_together_is_told_apart_behind_it(traced, x, split):
+    found = traced(
+        f"""
+        def halved(x, y):
+            half = len(x) // 2
+            return x[:half], y[:half]
+        x = {x} / (table > -2)
+        y = np.log(y > 0)
+        x_train, y_train = {split}
+        model.fit(x_train, y_train)
+        """
+    )
+    assert [(origin.argument, origin.at.text) for origin in found] == [
+        ("inputs", f"x = {x} / (table > -2)"),
+        ("targets", "y = np.log(y > 0)"),
+    ]
+
+
 def test_a_long_loop_costs_little_and_its_line_is_found_all_the_same(traced, monkeypatch):
     monkeypatch.setattr("nanfix.source._origin_memory.SECONDS", 0.01)
     (origin,) = traced("""

@@ -25,7 +25,7 @@ from nanfix.source._statements import (
     statements,
     value_of,
 )
-from nanfix.source.nonfinite_values import holes
+from nanfix.source.nonfinite_values import holes, leaves, shape_of
 
 SPREADS = 2.0  # times the share of what went in, a statement has made many of few
 Variables = Mapping[str, Seen]  # by the text of a variable, or of a part of one
@@ -76,7 +76,7 @@ class FollowedFrame:
         given = {self._value(access)[1] for access in accesses}
         reads = {text: seen for text, seen in self._before.items() if text in given or not given}
         self._returned += self._memory.returned
-        return self._origin(statement, None, bad, reads)
+        return self._origin(statement, None, bad, reads, value)
 
     def _before_line(self, statement: Statement | None, line: int) -> None:
         done = self._current
@@ -116,9 +116,13 @@ class FollowedFrame:
         before, bad, origin = self._before, holes(value), None
         self._finish(statement)
         if bad:
-            origin = self._memory.of(value, bad.columns)
-            origin = origin or self._origin(statement, None, bad, before)
-            self._memory.remember(value, origin)
+            for leaf in leaves(value):
+                of_leaf = holes(leaf)
+                if of_leaf:
+                    origin = self._memory.of(leaf, of_leaf.columns)
+                    origin = origin or self._origin(statement, None, of_leaf, before, leaf)
+                    self._memory.remember(leaf, origin)
+            origin = self._memory.of(value, bad.columns) or origin
         elif bad is None and value is not None:
             origin = self._carried(before)
         if origin is not None:
@@ -135,7 +139,8 @@ class FollowedFrame:
                 bad = holes(value)
                 origin = self._known(access, value, bad) if bad else None
                 self._seen[text] = Seen(bad, origin)
-            yield text, replace(self._seen[text], columns=self._memory.by_column(value))
+            columns = self._memory.by_column(value)
+            yield text, replace(self._seen[text], columns=columns, shape=shape_of(value))
 
     @contextmanager
     def _paced(self, statement: Statement) -> Iterator[None]:
@@ -164,7 +169,7 @@ class FollowedFrame:
                 self._seen[text] = Seen(bad, known.origin)
             elif bad:
                 origin = self._memory.of(value, bad.columns)
-                origin = origin or self._origin(statement, text, bad, before)
+                origin = origin or self._origin(statement, text, bad, before, value)
                 self._seen[text] = Seen(bad, origin)
                 for whole in (value, *(self._value(base)[0] for base in bases(access))):
                     self._memory.remember(whole, origin)
@@ -172,14 +177,18 @@ class FollowedFrame:
                 self._seen[text] = Seen(bad)
 
     def _origin(
-        self, statement: Statement, name: str | None, bad: Holes, before: Variables
+        self, statement: Statement, name: str | None, bad: Holes, before: Variables, value: object
     ) -> Origin | None:
-        """Return where the numbers that a statement has given come from; None where they were there
-        before, and nobody knows from where.
+        """Return where the numbers in a value that a statement has given come from; None where they
+        were there before, and nobody knows from where.
+
+        Of several that went in side by side, as inputs and targets that are split together, those
+        count whose rows have the same shape.
         """
         reads = [seen for seen in before.values() if seen.holes]
         if bad.inf:  # NaN becomes no inf by reckoning
             reads = [seen for seen in reads if seen.holes is not None and seen.holes.inf]
+        reads = _alike(reads, shape_of(value))
         known = [*self._returned, *(origin for seen in reads for origin in seen.of(bad))]
         if not reads and not known:
             carriers = [seen.origin for seen in before.values() if seen.holes is None]
@@ -233,6 +242,15 @@ class FollowedFrame:
 
     def _value(self, access: ast.expr) -> tuple[Any, str]:
         return value_of(access, self._frame.f_locals, self._frame.f_globals)
+
+
+def _alike(reads: list[Seen], shape: tuple[int, ...]) -> list[Seen]:
+    """Return of arrays of the same number of rows those whose rows have the shape of the rows of
+    another; all of them where there are none.
+    """
+    side_by_side = len({seen.shape[:1] for seen in reads}) == 1
+    alike = [seen for seen in reads if shape and seen.shape[1:] == shape[1:]]
+    return alike if side_by_side and alike else reads
 
 
 def _spread(

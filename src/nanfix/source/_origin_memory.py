@@ -37,11 +37,12 @@ class Origin:
 @dataclass(frozen=True)
 class Seen:
     """What a variable was found to hold, and where that comes from, if known: of a table, by its
-    columns, too.
+    columns, too; its shape, empty where it is no array and no table.
     """
 
     holes: Holes | None
     origin: Origin | None = None
+    shape: tuple[int, ...] = ()
     columns: Mapping[str, Origin] = field(default_factory=dict)
 
     def of(self, bad: Holes) -> list[Origin]:

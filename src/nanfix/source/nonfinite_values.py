@@ -55,6 +55,12 @@ def is_table(value: object) -> bool:
     return _package(value) == "pandas" and is_of(value, sys.modules["pandas"].DataFrame)
 
 
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of an array or a table; of what is none an empty one."""
+    array = value if is_table(value) else numbers(value)
+    return () if array is None else tuple(array.shape)
+
+
 def is_array(value: object) -> bool:
     """Say whether a value holds floats and is more than one number."""
     return is_table(value) or (numbers(value) is not None and not is_of(value, np.generic))
