@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from keras import activations, layers
 
-from nanfix.explain._domains import no_probabilities
 from nanfix.model.activations import (
     activation_name,
     activation_of,
@@ -110,14 +109,6 @@ def test_what_gives_shares():
     given = (activations.softmax, activations.sigmoid, activations.hard_sigmoid, layers.Softmax())
     assert all(map(gives_shares, given))
     assert not any(map(gives_shares, (activations.tanh, activations.relu, activations.linear)))
-
-
-def test_outputs_of_a_softmax_layer_are_probabilities():
-    assert no_probabilities(classifier(layers.Softmax())) is None
-    assert "gives linear" in (no_probabilities(classifier()) or "")
-    from_logits = keras.losses.CategoricalCrossentropy(from_logits=True)
-    assert no_probabilities(classifier(loss=from_logits)) is None
-    assert no_probabilities(classifier(loss="mse")) is None
 
 
 def test_activation_layers_are_what_is_swapped():

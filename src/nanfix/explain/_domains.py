@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import keras
 
 from nanfix.explain.counterfactuals import Counterfactuals
-from nanfix.explain.growth import is_steep
+from nanfix.explain.growth import HUGE, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, gives_shares
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, loss_name, takes_logits
@@ -21,6 +21,11 @@ NORMALIZATIONS = (
     keras.layers.UnitNormalization,
 )
 NO_PROBABILITIES = "the loss takes probabilities, the last layer gives {}"
+
+
+def is_domain(failing: Observation) -> bool:
+    """Say whether a step failed of an operation on numbers of ordinary size."""
+    return failing.operation is not None and failing.magnitude <= HUGE
 
 
 def no_probabilities(run: Run) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nanfix.data.arrays import rows_in
-from nanfix.explain._domains import no_probabilities, out_of_domain
+from nanfix.explain._domains import is_domain, no_probabilities, out_of_domain
 from nanfix.explain._explosions import (
     HELPS,
     LEAST_CHANGE,
@@ -47,6 +47,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
     ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
+    ranked = _behind_the_first(ranked, evidence)
     together = _together(ranked, evidence)
     ahead = _ahead(evidence)
     ahead = [each for each in ahead if each.cause not in {f.cause for f in ranked[:together]}]
@@ -78,6 +79,17 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         relative_exponents=tried.relative,
         together=min(together + len(ahead), len(findings)) or 1,
     )
+
+
+def _behind_the_first(ranked: Sequence[Finding], evidence: Evidence) -> Sequence[Finding]:
+    """Return findings with what a run failed of however its numbers were kept small right behind
+    the first, where that cures on top of it: what cures as well is another way to do the same.
+    """
+    then = evidence.tried.then
+    if then is None or not (_has_grown(evidence) and is_domain(then)) or ranked[0].weight < HELPS:
+        return ranked
+    later = {finding.cause for finding in _next(evidence)} - {ranked[0].cause}
+    return sorted(ranked, key=lambda each: (each is not ranked[0], each.cause not in later))
 
 
 def _together(ranked: Sequence[Finding], evidence: Evidence) -> int:
@@ -158,7 +170,7 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             0.55,
             f"run eagerly, the failing step cannot be looked into ({failing.error})",
         )
-    if grown and tried.then is not None and _is_domain(tried.then):
+    if grown and tried.then is not None and is_domain(tried.then):
         yield from _next(evidence)
     for finding in explosion(failing, evidence):
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
@@ -213,15 +225,11 @@ def _by_xla(seen: Replay, tried: Counterfactuals) -> Finding:
     return Finding(Cause.XLA_ONLY, 0.95, words, learned=tried.without.learned)
 
 
-def _is_domain(failing: Observation) -> bool:
-    return failing.operation is not None and failing.magnitude <= HUGE
-
-
 def _next(evidence: Evidence) -> Iterator[Finding]:
     """What the run fails of once what failed first has been taken away."""
     then = evidence.tried.then or Observation()
     untried = Counterfactuals()
-    found = out_of_domain(then, evidence.run, untried)[:1] if _is_domain(then) else []
+    found = out_of_domain(then, evidence.run, untried)[:1] if is_domain(then) else []
     for finding in found or explosion(then, evidence):
         words = f"with that mended it fails again: {finding.evidence}"
         yield replace(finding, weight=finding.weight * NEXT, evidence=words)

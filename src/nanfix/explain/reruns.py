@@ -10,6 +10,7 @@ import keras
 
 from nanfix.data.datasets import drawn_batches
 from nanfix.data.training_data import TrainingData
+from nanfix.explain._domains import is_domain, out_of_domain
 from nanfix.explain._failing_step import at_the_failing_step
 from nanfix.explain._faulty_data import data_ahead
 from nanfix.explain._interventions import Intervention, removal, removals, together
@@ -131,7 +132,33 @@ def _over_the_run(
                 return _one_at_a_time(rerunner, course, suspected, found)
         if only_first:
             return found
-    return _one_at_a_time(rerunner, course, suspected, found)
+    one_by_one = _one_at_a_time(rerunner, course, suspected, found)
+    if ways or one_by_one.then is None:
+        return one_by_one
+    return _behind_all(rerunner, course, suspected, found, one_by_one)
+
+
+def _behind_all(
+    rerunner: Rerunner,
+    course: Course,
+    suspected: Suspected,
+    found: Counterfactuals,
+    one_by_one: Counterfactuals,
+) -> Counterfactuals:
+    """Take away one cause at a time once more on top of what fails with all of them taken away,
+    where that is an operation outside its domain.
+    """
+    then = one_by_one.then or Observation()
+    if not is_domain(then):
+        return one_by_one
+    causes = [finding.cause for finding in out_of_domain(then, suspected.run, found)[:1]]
+    ways = _ways([removals(cause, then, suspected.run) for cause in causes])
+    if not ways:
+        return one_by_one
+    with ExitStack() as during:
+        _enter_best(during, rerunner, course, ways)
+        again = _one_at_a_time(rerunner, course, suspected, found)
+    return replace(again, then=then) if again.alone else one_by_one
 
 
 def _ways(removals: list[list[Intervention]]) -> list[Intervention]:
