@@ -257,6 +257,17 @@ def test_what_goes_through_a_call_together_is_told_apart_behind_it(traced, x, sp
     ]
 
 
+def test_a_column_that_is_taken_out_of_a_table_is_not_blamed_for_the_others(traced):
+    (x, y) = traced("""
+        frame["ratio"] = frame.a / (frame.b > 0)
+        frame["price"] = np.maximum(frame.c, 0)
+        target = np.log(frame.pop("price"))
+        model.fit(frame, target)
+    """)
+    assert (x.argument, x.name) == ("inputs", "frame['ratio']")
+    assert (y.argument, y.name, y.finite) == ("targets", "target", ("frame['price']",))
+
+
 def test_a_long_loop_costs_little_and_its_line_is_found_all_the_same(traced, monkeypatch):
     monkeypatch.setattr("nanfix.source._origin_memory.SECONDS", 0.01)
     (origin,) = traced("""

@@ -19,6 +19,7 @@ from nanfix.source.nonfinite_values import is_of, is_table, numbers
 
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound statement
 APART = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # run at another time
+TAKING = ("pop", "get")  # methods that give a part of what they are of
 MISSING = object()
 NO_LOOP = range(0)
 FILES = 64  # are kept parsed
@@ -242,8 +243,18 @@ def _accesses(node: ast.AST) -> Iterator[Access]:
     if isinstance(inner, ast.Name):
         yield node  # type: ignore[misc]
         return
-    for part in ast.iter_child_nodes(inner):
+    for part in _parts(inner):
         yield from _accesses(part)
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of an expression; of `table.pop("column")` and the like the column."""
+    match node:
+        case ast.Call(ast.Attribute(value, name), [first, *others], keywords) if name in TAKING:
+            yield ast.copy_location(ast.Subscript(value, first, ast.Load()), node)
+            yield from (*others, *keywords)
+        case _:
+            yield from ast.iter_child_nodes(node)
 
 
 def _value(
