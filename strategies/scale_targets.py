@@ -40,7 +40,7 @@ class ScaleTargets(Strategy):
     def refusal(self, diagnosis, run, plan):
         powers = [each for each in measured_targets(run) if each.degree]
         if not powers:
-            return "the loss is no power of the error"
+            return "the loss is no power of the error, so nothing would undo the scaling"
         if not any(each.name in run.scalable_outputs for each in powers):
             return "no output with such targets comes from a linear layer with a bias"
         return None if _far(run) else "the targets that can be scaled are not far from unit scale"

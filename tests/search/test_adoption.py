@@ -1,6 +1,7 @@
 """What a training with a fix comes to: a repair, or finite and short of one."""
 
 import math
+from dataclasses import replace
 
 import explosions
 import keras
@@ -20,6 +21,8 @@ def test_what_stays_finite_without_learning_is_handed_over():
         model, x, y, strategies=["lower-learning-rate"], budget=Budget(trials=4), **arguments
     )
     assert report.outcome is Outcome.FINITE and report.model is model
+    refused = replace(report, refused={"scale-targets": "it cannot"})
+    assert "Not tried: scale-targets, since it cannot." in str(refused)
     assert [edit.strategy for edit in report.fix.edits] == ["lower-learning-rate"]
     assert "It falls short of a repair: it is no better than" in str(report)
     assert np.isfinite(report.history["loss"]).all()

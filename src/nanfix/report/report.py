@@ -95,6 +95,7 @@ class Report:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
         if self.outcome is Outcome.EXHAUSTED:
             parts += tried(self.trials)
+        if self.outcome in (Outcome.EXHAUSTED, Outcome.FINITE):
             parts += [
                 f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()
             ]
