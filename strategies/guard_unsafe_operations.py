@@ -111,7 +111,7 @@ def _epsilons(diagnosis) -> list[float]:
 
 
 def _written(params) -> str:
-    operation = UNSAFE_OPERATIONS[params["operation"]]
+    operation = UNSAFE_OPERATIONS[params["operation"]].as_in(params.get("code"))
     edge = params["epsilon"], params.get("half", False)
     factors = [text for text, what in params.get("given", ()) if what == Given.INFINITE]
     words = [operation.domain.words(text, *edge) for text in factors]

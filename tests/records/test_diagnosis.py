@@ -57,6 +57,22 @@ def test_what_helps_is_said_of_the_operation_that_failed(operation, words):
     assert f"What helps: {words}" in str(Diagnosis(Onset(1, 1), (finding,), place))
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("return -10 * ops.log10(mse)", "ops.log10(x)"),
+        ("return tf.experimental.numpy.log2(p)", "ops.log2(x)"),
+        ("return ops.log10(a) + ops.log(b)", "ops.log(x)"),
+        ("return tf.math.log(p)", "ops.log(x)"),
+    ],
+)
+def test_a_logarithm_is_said_to_the_base_that_stands_in_the_line(line, words):
+    finding = Finding(Cause.LOSS_DOMAIN, 0.9, "a")
+    place = Place(Phase.LOSS, operation="Log", code=f"net.loss: {line}")
+    told = str(Diagnosis(Onset(1, 1), (finding,), place))
+    assert f"What helps: Keep x in {words} above 0, or" in told
+
+
 def test_a_batch_of_a_single_row_is_named_where_an_operation_fails():
     finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")
     told = [str(Diagnosis(Onset(1, 1), (finding,), batch_rows=rows)) for rows in (1, 2)]

@@ -304,3 +304,10 @@ def test_is_as_good_as_a_guard_written_by_hand():
 
     build = explosions.with_data(explosions.root_of_distance, x, y.astype("float32"), epochs=6)
     repairs.check_repair(NAME, build, guarded)
+
+
+def test_a_logarithm_is_guarded_in_the_words_of_its_line():
+    params = {"operation": "Log", "source": "net.py:7", "layer": None, "epsilon": 1e-7}
+    for line, words in (("10 * ops.log10(mse)", "log10"), ("tf.math.log(p)", "log")):
+        told = get(NAME).explain({**params, "code": f"net.loss: return {line}"})
+        assert f"Compute {words}(maximum(x, 1e-07)) at net.py:7" in told

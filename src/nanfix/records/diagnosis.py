@@ -219,6 +219,7 @@ class Diagnosis:
         infinite = [text for text, what in self.place.given if what == Given.INFINITE]
         if infinite:
             return f"Keep {' and '.join(infinite)} {operation.domain.name}."
+        operation = operation.as_in(self.place.code)
         kept, whole = operation.letter, operation.words.format(operation.letter)
         made_of = self.place.made_of
         what = f", which comes of the {made_of} alone," if made_of is not None else ""

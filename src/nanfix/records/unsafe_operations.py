@@ -3,9 +3,10 @@ Loads nothing.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from nanfix.records.domains import (
     ABOVE_LOWEST,
@@ -36,6 +37,7 @@ FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
 SECOND = ("x2", "y")
 T = TypeVar("T")
 
+OTHER_BASES = ("log2", "log10")  # of logarithms, which TensorFlow divides by that of the base
 EPSILONS = (1e-10, 1e-7, 1e-4)
 OR_ZERO = (0.0, *EPSILONS)
 OF_A_MATRIX = (1e-6, 1e-4, 1e-2)
@@ -98,6 +100,16 @@ class UnsafeOperation:
             return plain[position]
         named = (value for keyword, value in given if keyword in self.parameters[position])
         return next(named, None)
+
+    def as_in(self, code: str | None) -> Self:
+        """Return it in the words of the line that computes it: a logarithm to the base of 10 is
+        computed as a natural one.
+        """
+        used = [name for name in OTHER_BASES if f"{name}(" in (code or "")]
+        natural = re.search(r"\blog\(", code or "")
+        if self.name != "Log" or len(used) != 1 or natural:
+            return self
+        return replace(self, words=self.words.replace("log(", f"{used[0]}("))
 
     @property
     def kind(self) -> str:
@@ -170,7 +182,7 @@ UNSAFE_OPERATIONS = {
             "Log",
             ABOVE_ZERO,
             "ops.log({})",
-            ("log", "log2", "log10"),
+            ("log", *OTHER_BASES),
             epsilons_of_loss=OF_A_PROBABILITY,
             singular=True,
             of_probability=True,
