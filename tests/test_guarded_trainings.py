@@ -4,10 +4,12 @@ import explosions
 import keras
 import numpy as np
 import tensorflow as tf
+from guarding import with_guards_alone
 from keras import layers, ops
 
 import nanfix
 from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import Phase
 from nanfix.testing import repairs
 
 NAME = "guard-unsafe-operations"
@@ -98,3 +100,26 @@ def test_a_mean_over_no_target_is_zero_in_every_output_that_takes_it():
     assert report.outcome is nanfix.Outcome.REPAIRED and edit.params["operation"] == "Mean"
     assert len(report.trials) <= 4 and report.diagnosis.cause is Cause.EMPTY_REDUCTION
     assert "divide_no_nan(sum(x), size(x))" in str(report.fix)
+
+
+class OfItsOwn(keras.optimizers.Optimizer):
+    """Divides by the root of a mean of squares, which is 0 where no gradient has come yet."""
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.squares = [self.add_variable_from_reference(v, "square") for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        square = self.squares[self._get_variable_index(variable)]
+        self.assign(square, 0.9 * square + 0.1 * ops.square(gradient))
+        self.assign_sub(variable, learning_rate * gradient / ops.sqrt(square))
+
+
+def test_a_division_in_an_optimizer_of_the_users_own_is_guarded():
+    x, y = explosions.table()
+    x[:, 0] = 0.0  # its weights get no gradient
+    report = with_guards_alone(explosions.mlp(OfItsOwn(0.01)), x, y)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert report.diagnosis.cause is Cause.STEP_DOMAIN
+    assert report.diagnosis.place.phase is Phase.UPDATE

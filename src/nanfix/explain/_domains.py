@@ -9,7 +9,7 @@ from nanfix.explain.growth import HUGE, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, gives_shares
 from nanfix.model.crossentropies import PROBABILITIES, crossentropy_of, loss_name, takes_logits
-from nanfix.model.run import Run
+from nanfix.model.run import Run, lost_epsilons
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding, Phase
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
@@ -51,7 +51,9 @@ def _by_name(failing: Observation, run: Run) -> Iterator[Finding]:
     if failing.over_nothing:
         yield Finding(Cause.EMPTY_REDUCTION, 0.93, values)
     if failing.phase is Phase.UPDATE:
-        yield Finding(Cause.OPTIMIZER_CONSTANT, 0.9, values)
+        # An optimizer of the user's own may have no constant that could be at fault.
+        own = failing.place.source is not None and not lost_epsilons(run)
+        yield Finding(Cause.STEP_DOMAIN if own else Cause.OPTIMIZER_CONSTANT, 0.9, values)
     elif isinstance(failing.layer, NORMALIZATIONS):
         yield Finding(Cause.BATCH_STATISTICS, 0.9, values)
     elif failing.phase is Phase.GRADIENT:
