@@ -44,7 +44,7 @@ class ScaleInputs(Strategy):
             return None
         if run.sample.passed_by:
             return (
-                "the model's own training step does not call the model, where the scaling would "
+                "the model's own training step does not call the model, where a scaling would "
                 "stand: scale the data before fit"
             )
         return "no input is a quantity whose scaling the model can take up"

@@ -13,6 +13,7 @@ from keras import ops
 
 import nanfix
 from nanfix import Budget, Outcome
+from nanfix.remedies.registry import catalogue
 
 
 def test_what_stays_finite_without_learning_is_handed_over():
@@ -21,8 +22,11 @@ def test_what_stays_finite_without_learning_is_handed_over():
         model, x, y, strategies=["lower-learning-rate"], budget=Budget(trials=4), **arguments
     )
     assert report.outcome is Outcome.FINITE and report.model is model
-    refused = replace(report, refused={"scale-targets": "it cannot"})
-    assert "Not tried: scale-targets, since it cannot." in str(refused)
+    treats = {name for name, each in catalogue().items() if each.treats & {report.diagnosis.cause}}
+    reasons = dict.fromkeys(("impute-codes", *treats), "it cannot")
+    told = str(replace(report, refused=reasons))
+    assert all(f"Not tried: {name}, since it cannot." in told for name in treats)
+    assert treats and "impute-codes" not in told  # of what was not at fault nothing is said
     assert [edit.strategy for edit in report.fix.edits] == ["lower-learning-rate"]
     assert "It falls short of a repair: it is no better than" in str(report)
     assert np.isfinite(report.history["loss"]).all()

@@ -72,3 +72,4 @@ def test_inputs_that_no_scaling_reaches_are_not_repaired_by_what_bounds_them():
     assert [edit.strategy for edit in report.fix.edits] == ["lower-learning-rate"]
     assert "scale-inputs" in report.refused
     assert str(report).count("scale the data before fit") == 1
+    assert "since only its training step knows of a loss" in str(report)

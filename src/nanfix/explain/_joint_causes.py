@@ -15,7 +15,7 @@ def jointly(
     rerunner: Rerunner, course: Course, changes: dict[Cause, Intervention], found: Counterfactuals
 ) -> Counterfactuals:
     """Where no single change but a lower rate cures, find those that do together, and of which
-    none can be left out.
+    none can be left out. Where the run learns with a lower rate, it has to with these, too.
     """
     # What the step does not take alone, it does not take with others.
     changes = {cause: each for cause, each in changes.items() if cause in found.alone}
@@ -42,7 +42,8 @@ def jointly(
     if not joint.finite:  # what fails then is another thing
         with rerunner.on_top_of(together(list(changes.values()))):
             return replace(found, then=rerunner.failure(course, joint.steps, rate))
-    if not joint.cured:
+    by_rate = found.rate is not None and found.rate.learned
+    if not joint.cured or (by_rate and not joint.learned):
         return found
     kept, joint = _indispensable(every, joint, lambda causes: attempt(causes, rate))
     needed = (*kept, *((Cause.LEARNING_RATE,) if rate != 1.0 else ()))

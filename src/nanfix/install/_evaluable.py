@@ -7,14 +7,22 @@ from nanfix.install.sites import OTHERWISE, Sites, callable_alone
 from nanfix.private.objects import has_compiled_loss
 
 
-def can_evaluate(model: keras.Model, sites: Sites) -> bool:
-    """Say whether `model.evaluate` can work on the batches that the model is trained on."""
+def lacks(model: keras.Model, sites: Sites, validation: TrainingData) -> str | None:
+    """Return in words what `model.evaluate` lacks to work on the batches that the model is trained
+    on; None where it lacks nothing.
+    """
     if type(model).test_step is not keras.Model.test_step:
-        return True
-    return callable_alone(model) and _has_loss(model) and sites.unseen != OTHERWISE
+        return None
+    missing = (
+        (not callable_alone(model), "its class has no call of its own"),
+        (not _has_loss(model), "only its training step knows of a loss"),
+        (sites.unseen == OTHERWISE, "its call takes other data than its training step"),
+        (_lacks_targets(model, validation), "its loss takes targets, which the data have not"),
+    )
+    return next((words for is_so, words in missing if is_so), None)
 
 
-def lacks_targets(model: keras.Model, validation: TrainingData) -> bool:
+def _lacks_targets(model: keras.Model, validation: TrainingData) -> bool:
     """Say whether Keras' own evaluation needs targets that these data have not: only a training
     step of the user's can do without.
     """

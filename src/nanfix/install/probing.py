@@ -19,7 +19,7 @@ from nanfix.data.arrays import rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of, judged_again_on, trained_on, untuned
 from nanfix.data.row_filter import filtered, judged, unknown_length
 from nanfix.data.training_data import TrainingData
-from nanfix.install._evaluable import can_evaluate, lacks_targets
+from nanfix.install._evaluable import lacks
 from nanfix.install._installing import Installer
 from nanfix.install._probe_watch import Enough, ProbeWatch, many_at_once
 from nanfix.install._row_by_row import RowByRow
@@ -73,7 +73,7 @@ class Prober:
         recorded: Sequence[Batch] = (),
     ):
         model = installer.model
-        self.judges = can_evaluate(model, sites) and not lacks_targets(model, validation)
+        self.lacks = lacks(model, sites, validation)
         self._called_alone = callable_alone(model) and sites.unseen != OTHERWISE
         self._installer = installer
         self._model = model
@@ -85,6 +85,11 @@ class Prober:
         self._validation_feeds: dict[RowFilter, TrainingData] = {}
         # The ranks of the data that each traced test step was last given.
         self._traced_for: WeakKeyDictionary[Any, list[int | None]] = WeakKeyDictionary()
+
+    @property
+    def judges(self) -> bool:
+        """Whether the validation loss of the model is known."""
+        return self.lacks is None
 
     def leave_out(self, rows: RowFilter) -> None:
         """Judge without these rows from now on."""
@@ -199,8 +204,10 @@ class Prober:
             self._traced_for[self._model.test_function] = ranks
         figures = {name: float(figure) for name, figure in logs.items()}
         known = named_loss(figures) is not None
-        # The sum of what players lose says nothing.
-        self.judges = known and ("loss" in figures or players(self._model) <= 1)
+        if not known:
+            self.lacks = "its evaluation returns no loss"
+        elif "loss" not in figures and players(self._model) > 1:  # whose sum says nothing
+            self.lacks = "none of its losses is that of all its players"
         return figures
 
     def row_by_row(self) -> RowByRow:

@@ -53,6 +53,11 @@ class Workbench:
         """
         return self._prober.judges
 
+    @property
+    def lacks(self) -> str | None:
+        """What the model lacks to be evaluated, in words; None where it lacks nothing."""
+        return self._prober.lacks
+
     def open(self) -> None:
         """Keep the user's own compiled functions aside and put the gate in place."""
         self._installer.open()

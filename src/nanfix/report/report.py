@@ -11,6 +11,7 @@ from nanfix.model.faults import Fault
 from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Fix
+from nanfix.remedies.registry import get
 from nanfix.report.export import export
 from nanfix.report.trial import TrialRecord, tried
 
@@ -95,11 +96,23 @@ class Report:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
         if self.outcome is Outcome.EXHAUSTED:
             parts += tried(self.trials)
-        if self.outcome in (Outcome.EXHAUSTED, Outcome.FINITE):
-            parts += [
-                f"Not tried: {name}, since {reason}." for name, reason in self.refused.items()
-            ]
+        parts += [f"Not tried: {name}, since {reason}." for name, reason in self._worth_telling()]
         parts += self.notes
         if self.recorder is not None and self.recorder.folder is not None:
             parts.append(str(self.recorder))
         return "\n".join(parts)
+
+    def _worth_telling(self) -> list[tuple[str, str]]:
+        """Return what was not tried, and why: all where nothing worked; where nothing is repaired
+        what treats the cause, unless the notes say why; else nothing.
+        """
+        if self.outcome is Outcome.EXHAUSTED:
+            return list(self.refused.items())
+        if self.outcome is not Outcome.FINITE or self.diagnosis is None:
+            return []
+        at_fault = {each.cause for each in self.diagnosis.findings[: self.diagnosis.together]}
+        return [
+            (name, reason)
+            for name, reason in self.refused.items()
+            if get(name).treats & at_fault and not any(reason in note for note in self.notes)
+        ]

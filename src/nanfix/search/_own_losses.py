@@ -20,8 +20,7 @@ LEAST_MOVED = 1e-3  # of its norm, a training moves the weights of one of severa
 TOGETHER = "loss"
 
 BY_ITSELF = (
-    "The model cannot be evaluated outside of its training step, since it lacks a call of its own, "
-    "a compiled loss, or targets, or since no loss is that of all its players: it is judged by the "
+    "The model cannot be evaluated outside of its training step, since {}: it is judged by the "
     "losses of that step, on the same batches before and after training."
 )
 

@@ -186,7 +186,7 @@ class Adoption:
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
         proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
-        unjudged = () if self._bench.judges else (BY_ITSELF,)
+        unjudged = () if self._bench.judges else (BY_ITSELF.format(self._bench.lacks),)
         if lacking is None:
             notes = (*self._notes, *unjudged, *handed_back, proved)
         else:
