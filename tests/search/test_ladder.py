@@ -248,3 +248,12 @@ def test_what_does_it_better_is_combined_with_the_others_in_its_place():
 
     tried = climb(families, loss)
     assert choose(tried, families)[0] == (("form", 0), ("inputs", 0))
+
+
+def test_what_takes_much_of_the_gain_is_not_equal():
+    """Where most of a loss is there whatever is learned, 4 % of it may be most of what was."""
+    small, large = (("inputs", 0),), (("inputs", 0), ("targets", 0))
+    tried = {small: Tried(5.9), large: Tried(5.7)}
+    assert choose(tried, (INPUTS, TARGETS), baseline=6.1)[0] == large
+    assert choose(tried, (INPUTS, TARGETS), baseline=50.0)[0] == small
+    assert choose(tried, (INPUTS, TARGETS), baseline=5.0)[0] == small  # neither has gained

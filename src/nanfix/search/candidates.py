@@ -1,5 +1,6 @@
 """Candidate fixes of a search: what they are made of, and what came of them."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -20,14 +21,17 @@ class Tried:
 
 @dataclass(frozen=True)
 class Hindsight:
-    """What proofs have found out about candidates after their trials.
+    """What is known of candidates beside their trials.
 
-    `losses` count in the place of those of the trials, None for what has failed since; `noise` is
-    by how much the loss of one fix has differed from seed to seed.
+    `losses`, which proofs have found out, count in the place of those of the trials, None for what
+    has failed since; `noise` is by how much the loss of one fix has differed from seed to seed;
+    `mean` is the loss of always predicting the mean, which says how much each has gained where no
+    other baseline is known.
     """
 
     losses: Mapping[Candidate, float | None] = field(default_factory=dict)
     noise: float = 0.0
+    mean: float = math.inf
 
 
 FAILED, NO_HINDSIGHT = Tried(None), Hindsight()

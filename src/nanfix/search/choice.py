@@ -8,6 +8,9 @@ from nanfix.search.candidates import Candidate, Family, Results, better_done, st
 
 # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
 EQUAL = 0.05
+# but for what takes more than this share of what the best has gained over learning nothing: much of
+# a loss may be there whatever is learned,
+MOST_GAIN = 0.25
 # and so does one worse by this share of what the best has gained over learning nothing.
 EQUAL_GAIN = 0.02
 # Losses that differ by no more than other seeds make them differ are equal, too; but what takes
@@ -52,4 +55,5 @@ def choose(
 def limit(best: float, baseline: float, noise: float = 0.0) -> float:
     """Return the highest loss that counts as equal to the best."""
     gained = baseline - best if math.isfinite(baseline) else 0.0
-    return best + max(EQUAL * abs(best), EQUAL_GAIN * gained, min(noise, MOST_NOISE * gained))
+    equal = min(EQUAL * abs(best), MOST_GAIN * gained if gained > 0 else math.inf)
+    return best + max(equal, EQUAL_GAIN * gained, min(noise, MOST_NOISE * gained))

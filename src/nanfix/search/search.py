@@ -85,7 +85,7 @@ def search(
             oracle.verbose = 0
             pool.run(oracle)
         finished = oracle.finished()
-        ranked = choose(finished, space.families, baseline, hindsight.noise)
+        ranked = choose(finished, space.families, min(baseline, hindsight.mean), hindsight.noise)
         return Found(
             {candidate: space.fix_of(candidate) for candidate in ranked},
             stable_losses(finished),

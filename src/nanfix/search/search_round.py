@@ -57,6 +57,7 @@ class SearchRound:
         self._tiers = tiers
         self._progress = Progress(shown=shows(run.data))
         self._baseline = judge.baselines.constant_or_inf
+        self._mean = judge.baselines.means.get("loss", math.inf)
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
         self._proofs: dict[Candidate, Proof] = {}
@@ -119,7 +120,12 @@ class SearchRound:
         fix = found.fixes[candidate]
         data = [edit for whole in self._space.data_fixes()[:1] for edit in whole.edits]
         proving = partial(
-            prove, self._judge, fix, keep=data, baseline=self._baseline, deadline=deadline
+            prove,
+            self._judge,
+            fix,
+            keep=data,
+            baseline=min(self._baseline, self._mean),
+            deadline=deadline,
         )
         with self._progress as progress:
             progress.proving(fix)
@@ -157,7 +163,7 @@ class SearchRound:
                 seed=self._run.seed,
                 directory=self._folder,
                 baseline=self._baseline,
-                hindsight=Hindsight(self._revised, self._noise),
+                hindsight=Hindsight(self._revised, self._noise, self._mean),
                 progress=progress,
                 net=self._run.net,
             )
