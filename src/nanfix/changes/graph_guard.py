@@ -24,8 +24,8 @@ import tensorflow as tf
 
 from nanfix.changes import nonfinite_constants
 from nanfix.changes.domains_in_graph import kept
+from nanfix.changes.exponentials import factor_times_log, stable_form, stable_share
 from nanfix.changes.held_by_guards import watched
-from nanfix.changes.log_of_exponentials import factor_times_log, stable_form, stable_share
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, kind_of
 from nanfix.model.undo import override

@@ -1,5 +1,5 @@
-"""The logarithm of exponentials, and of functions made of them, read off the graph and computed
-without them.
+"""The logarithm of exponentials, of functions made of them, and their shares of a sum, read off the
+graph and computed without them.
 
 log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(exp(a) - exp(b)) is
 a + log(1 - exp(b - a)), log(cosh(x)) is |x| + softplus(-2 |x|) - log 2, log(I0(x)) of
