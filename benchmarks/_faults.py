@@ -7,7 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 from _recipes import RECTIFIERS, Recipe
-from keras import layers, ops
+from _undefined import (
+    Length,
+    Shifted,
+    SumOfSquares,
+    binary_by_hand,
+    inverse_error,
+    log_error,
+    relative_error,
+    root_error,
+)
+from keras import layers
 
 REGRESSION = {"task": "regression"}
 GRADIENT_DESCENT = ("SGD", "SGD", "Adam", "RMSprop")
@@ -116,22 +126,6 @@ def missing_softmax(recipe, rng):
     recipe.last = "relu"
 
 
-def log_error(y_true, y_pred):
-    return ops.mean(ops.square(ops.log(y_pred + 3.0) - ops.log(y_true + 10.0)), axis=-1)
-
-
-def root_error(y_true, y_pred):
-    return ops.mean(ops.square(ops.sqrt(y_pred) - y_true), axis=-1)
-
-
-def relative_error(y_true, y_pred):
-    return ops.mean(ops.square((y_true - y_pred) / y_true), axis=-1)
-
-
-def inverse_error(y_true, y_pred):
-    return ops.mean(ops.square(y_true - y_pred / ops.maximum(y_pred, 0.0)), axis=-1)
-
-
 @fault("LOSS_DOMAIN", "loss", task=("regression",))
 def loss_outside(recipe, rng):
     recipe.loss = [log_error, root_error, relative_error, inverse_error][rng.integers(4)]
@@ -141,35 +135,11 @@ def loss_outside(recipe, rng):
         recipe.ruin.append(lambda model: model.layers[-1].bias.assign([-2.9] * 1))
 
 
-def binary_by_hand(y_true, y_pred):
-    return -ops.mean(y_true * ops.log(y_pred) + (1 - y_true) * ops.log(1 - y_pred), axis=-1)
-
-
 @fault("LOGITS_BY_HAND LOSS_DOMAIN", "loss", task=("binary",))
 def log_by_hand(recipe, rng):
     gain = rng.uniform(30.0, 80.0)
     recipe.loss = binary_by_hand
     recipe.ruin.append(lambda model: model.layers[-1].kernel.assign(model.layers[-1].kernel * gain))
-
-
-class Shifted(layers.Layer):
-    """Computes something that is not defined everywhere."""
-
-    def __init__(self, how, **kwargs):
-        super().__init__(**kwargs)
-        self.how = how
-
-    def call(self, inputs):
-        if self.how == "log":
-            return ops.log(inputs + 1.0)
-        if self.how == "root":
-            return ops.sqrt(inputs + 0.5)
-        if self.how == "share":
-            return inputs / ops.sum(ops.maximum(inputs, 0.0), axis=-1, keepdims=True)
-        if self.how == "exp":
-            powers = ops.exp(40.0 * inputs)
-            return powers / ops.sum(powers, axis=-1, keepdims=True)
-        return inputs / ops.max(ops.abs(inputs), axis=-1, keepdims=True)
 
 
 @fault("LAYER_DOMAIN EMPTY_REDUCTION", "layer", kind=("mlp", "residual"))
@@ -180,28 +150,6 @@ def layer_outside(recipe, rng):
     if how in ("log", "root"):
         recipe.activation = "leaky_relu" if recipe.kind == "mlp" else recipe.activation
     (recipe.front if how in ("share", "peak") else recipe.middle).append(lambda: Shifted(how))
-
-
-class Length(layers.Layer):
-    """Adds the length of a vector, whose slope at 0 is not defined."""
-
-    def __init__(self, how, **kwargs):
-        super().__init__(**kwargs)
-        self.how = how
-        self.project = layers.Dense(8, use_bias=False)
-
-    def build(self, shape):
-        self.project.build(shape)
-
-    def call(self, inputs):
-        hidden = self.project(inputs)
-        if self.how == "root":
-            length = ops.sqrt(ops.sum(ops.square(hidden), axis=-1, keepdims=True))
-        elif self.how == "norm":
-            length = ops.norm(hidden, axis=-1, keepdims=True)
-        else:
-            length = ops.sum(ops.power(ops.abs(hidden), 0.5), axis=-1, keepdims=True)
-        return ops.concatenate([inputs, length], axis=-1)
 
 
 @fault("GRADIENT_SINGULARITY", "layer", kind=("mlp", "residual"))
@@ -295,14 +243,6 @@ def negative_rate(recipe, rng):
 @fault("OPTIMIZER_CONSTANT", "constants", optimizer=("AdamW",), task=("regression",))
 def turning_decay(recipe, rng):
     recipe.constants = {"weight_decay": rng.uniform(5.0, 50.0) / recipe.rate}
-
-
-class SumOfSquares(layers.Layer):
-    """Adds the mean of squares, computed of numbers too large for half precision."""
-
-    def call(self, inputs):
-        squares = ops.sum(ops.square(inputs * 100.0), axis=-1, keepdims=True)
-        return ops.concatenate([inputs, squares / inputs.shape[-1] / 1e4], axis=-1)
 
 
 def sum_of_squares(recipe, rng):

@@ -47,15 +47,10 @@ class Workbench:
         self._hand_back = HandBack(self._installer, sites)
 
     @property
-    def judges(self) -> bool:
-        """Whether the validation loss of a model is known; else it is known by its
-        training alone.
+    def unjudged(self) -> str | None:
+        """Why no validation loss of the model is known, in words, so that it is known by its
+        training alone; None where one is known.
         """
-        return self._prober.judges
-
-    @property
-    def lacks(self) -> str | None:
-        """What the model lacks to be evaluated, in words; None where it lacks nothing."""
         return self._prober.lacks
 
     def open(self) -> None:

@@ -29,7 +29,7 @@ class OwnReach:
         none is known to be finite.
         """
         # Otherwise computed, what the epochs came to is another number.
-        comparable = self._bench.judges and _computes_the_same(_of_loss(plan))
+        comparable = not self._bench.unjudged and _computes_the_same(_of_loss(plan))
         return min(self.kept(plan), self._best_epoch if comparable else math.inf)
 
     def kept(self, plan: Plan) -> float:

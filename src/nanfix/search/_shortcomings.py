@@ -69,7 +69,7 @@ class Shortcomings:
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         lacking = lacking or self._diverged(after)
         # With targets, what it predicts of them is looked at, too.
-        if not self._bench.judges or not self._run.run.sample.targets:
+        if self._bench.unjudged or not self._run.run.sample.targets:
             lacking = lacking or unscaled(self._run.run, diagnosis)
         if lacking:
             return loss, lacking, ()
@@ -82,7 +82,7 @@ class Shortcomings:
         figures from which it is.
         """
         loss, figures = self._bench.validation()
-        if not self._bench.judges:
+        if self._bench.unjudged:
             losses = after.recorder.recording(steps=False).losses
             loss = losses[-1] if losses else 0.0  # no step logs a loss
         return loss, figures
@@ -104,7 +104,7 @@ class Shortcomings:
             return "no weight has moved"
         for layer, fault in faults(self._run.model):
             return f"layer {layer.name} cannot be used in inference ({fault})"
-        if not self._bench.judges:
+        if self._bench.unjudged:
             return self._run.net.attempt(
                 "looking at its own losses",
                 lambda: shortfall_by_itself(self._bench.insight().played(began.untrained)),

@@ -185,8 +185,8 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
-        proved = proof if isinstance(proof, str) else proof.sentence(self._bench.judges)
-        unjudged = () if self._bench.judges else (BY_ITSELF.format(self._bench.lacks),)
+        proved = proof if isinstance(proof, str) else proof.sentence(not self._bench.unjudged)
+        unjudged = (BY_ITSELF.format(self._bench.unjudged),) if self._bench.unjudged else ()
         if lacking is None:
             notes = (*self._notes, *unjudged, *handed_back, proved)
         else:
