@@ -152,8 +152,12 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
     seen, failing, tried = evidence.seen, evidence.failing, evidence.tried
     grown = _has_grown(evidence)
     driven = not grown and inputs_drove_it(evidence)
-    if failing.operation is not None and not grown:
-        for place, finding in enumerate(out_of_domain(failing, evidence.run, tried)):
+    unknown = grown or failing.operation is None
+    of_domain = [] if unknown else out_of_domain(failing, evidence.run, tried)
+    # Its cure, a crossentropy from logits, is none that a rerun tries.
+    by_hand = any(finding.cause is Cause.LOGITS_BY_HAND for finding in of_domain[:1])
+    if not unknown:
+        for place, finding in enumerate(of_domain):
             # The others are the same operation by other names.
             weight = finding.weight * (NEXT if driven else 1.0)
             learned = place == 0 and tried.without is not None and tried.without.learned
@@ -176,7 +180,7 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         # Without growth an explosion is a guess, while a scale is measured and may be what drove a
         # value out of its domain, and what the least change cures needs no other.
         drove = driven and finding.cause is Cause.UNSCALED_INPUT
-        shown = _is_shown_alone(finding, tried)
+        shown = not by_hand and _is_shown_alone(finding, tried)
         sure = grown or finding.weight >= LEAST_CHANGE or drove or shown
         doubt = 1.0 if sure else 0.8 if finding.cause in SCALES else 0.5
         settled = finding.weight >= HELPS
