@@ -82,11 +82,13 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
 
 
 def _behind_the_first(ranked: Sequence[Finding], evidence: Evidence) -> Sequence[Finding]:
-    """Return findings with what a run failed of however its numbers were kept small right behind
-    the first, where that cures on top of it: what cures as well is another way to do the same.
+    """Return findings with holes that a run came to with the first fault mended right behind the
+    first, and so what it failed of however its numbers were kept small, where the first cures on
+    top of it: what cures as well is another way to do the same.
     """
-    then = evidence.tried.then
-    if then is None or not (_has_grown(evidence) and is_domain(then)) or ranked[0].weight < HELPS:
+    then = evidence.tried.then or Observation()
+    small = _has_grown(evidence) and is_domain(then) and ranked[0].weight >= HELPS
+    if not (then.tainted_input or small):
         return ranked
     later = {finding.cause for finding in _next(evidence)} - {ranked[0].cause}
     return sorted(ranked, key=lambda each: (each is not ranked[0], each.cause not in later))
@@ -233,7 +235,9 @@ def _next(evidence: Evidence) -> Iterator[Finding]:
     """What the run fails of once what failed first has been taken away."""
     then = evidence.tried.then or Observation()
     untried = Counterfactuals()
-    found = out_of_domain(then, evidence.run, untried)[:1] if is_domain(then) else []
+    found = list(data_at_fault(evidence.audit, reached=True)) if then.tainted_input else []
+    if not found and is_domain(then):
+        found = out_of_domain(then, evidence.run, untried)[:1]
     for finding in found or explosion(then, evidence):
         words = f"with that mended it fails again: {finding.evidence}"
         yield replace(finding, weight=finding.weight * NEXT, evidence=words)
