@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from nanfix.changes.exponentials import MOVED, PRODUCTS
 from nanfix.model.operations import Operation, array_of, is_float
 from nanfix.records.diagnosis import Phase
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
@@ -30,9 +31,8 @@ COMPUTED = {
     "Tanh",
 }
 OF_THE_LOSS = (Phase.FORWARD, Phase.LOSS, Phase.STEP)  # which a gradient may be of
-# What gives exponentials, or a sum of them, of exponentials alone; of several operands, of all.
-OF_ONE = {"ExpandDims", "Identity", "Reshape", "Squeeze", "StridedSlice", "Sum", "Transpose"}
-OF_ALL = {"Mul", "RealDiv"}
+# What gives exponentials, or a sum of them, of exponentials alone: of the first operand.
+OF_ONE = {*MOVED, "Sum"}
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
 # Operations between a mask and the division by its size: cast, reshape, sum and the like.
 MASK_DEPTH = 6
@@ -146,7 +146,7 @@ class Lineage:
         for operation, takes in ((seen.operation, seen.takes) for seen in made):
             if operation.kind in OF_ONE:
                 return self._of_exponentials(takes[0], depth - 1)
-            if operation.kind in OF_ALL:
+            if operation.kind in PRODUCTS:
                 return all(self._of_exponentials(each, depth - 1) for each in takes)
             return operation.kind == "Exp"
         return False
