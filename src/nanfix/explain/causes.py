@@ -47,8 +47,9 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
     ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
-    ranked = _behind_the_first(ranked, evidence)
-    together = _together(ranked, evidence)
+    later = {finding.cause for finding in _next(evidence)} if tried.then is not None else set()
+    ranked = _behind_the_first(ranked, evidence, later)
+    together = _together(ranked, tried, later)
     ahead = _ahead(evidence)
     ahead = [each for each in ahead if each.cause not in {f.cause for f in ranked[:together]}]
     findings = _once_each([*ranked[:together], *ahead, *ranked[together:]])
@@ -81,7 +82,9 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     )
 
 
-def _behind_the_first(ranked: Sequence[Finding], evidence: Evidence) -> Sequence[Finding]:
+def _behind_the_first(
+    ranked: Sequence[Finding], evidence: Evidence, later: set[Cause]
+) -> Sequence[Finding]:
     """Return findings with holes that a run came to with the first fault mended right behind the
     first, and so what it failed of however its numbers were kept small, where the first cures on
     top of it: what cures as well is another way to do the same.
@@ -90,20 +93,18 @@ def _behind_the_first(ranked: Sequence[Finding], evidence: Evidence) -> Sequence
     small = _has_grown(evidence) and is_domain(then) and ranked[0].weight >= HELPS
     if not (then.tainted_input or small):
         return ranked
-    later = {finding.cause for finding in _next(evidence)} - {ranked[0].cause}
+    later = later - {ranked[0].cause}
     return sorted(ranked, key=lambda each: (each is not ranked[0], each.cause not in later))
 
 
-def _together(ranked: Sequence[Finding], evidence: Evidence) -> int:
+def _together(ranked: Sequence[Finding], tried: Counterfactuals, later: set[Cause]) -> int:
     """Return how many of the heaviest findings are at fault together: those of which none may stay,
     and behind what failed first what it failed of without that, where a rerun has settled it.
     """
-    tried = evidence.tried
     behind = list(ranked if tried.then is None else ranked[1:])
     count = sum(each.cause in tried.needed for each in behind[: len(tried.needed)])
     if tried.then is None:
         return count or 1
-    later = {finding.cause for finding in _next(evidence)}
     settled = [each for each in behind[:1] if each.weight >= HELPS * NEXT and each.cause in later]
     return 1 + (count or len(settled))
 
