@@ -1,7 +1,7 @@
 """Installs a plan in the user's model, so that it trains with it, and takes everything back."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from nanfix.changes.change import Change
@@ -24,14 +24,14 @@ ALWAYS = (OptimizerSettings, Scaling)
 T = TypeVar("T")
 
 
-def _width(run: Run, name: str) -> int:
-    """Return how many columns of an output can be scaled by themselves: those of its targets. The
+def _widths(run: Run, names: Sequence[str]) -> list[int]:
+    """Return how many columns of each output can be scaled by themselves: those of its targets. The
     width of an output without targets may be that of a batch.
     """
     shapes = {each.name: run.sample.targets[each.index].shape[1:] for each in measured_targets(run)}
     given = dict(zip(end_names(run), run.output_shapes, strict=False))
-    columns = shapes.get(name, ())
-    return columns[0] if len(columns) == 1 and given.get(name) == columns else 1
+    columns = [(shapes.get(name, ()), given.get(name)) for name in names]
+    return [wanted[0] if len(wanted) == 1 and made == wanted else 1 for wanted, made in columns]
 
 
 class Installer:
@@ -47,7 +47,7 @@ class Installer:
         self.layers = dict(run.members)
         names = end_names(run) or (OUTPUT,)
         scaled = [n if n == OUTPUT or n in run.scalable_outputs else None for n in names]
-        self.gate = Gate(run.model, run.sample, scaled, [_width(run, name) for name in names])
+        self.gate = Gate(run.model, run.sample, scaled, _widths(run, names))
         self.repair = contextlib.ExitStack()
         self.training = contextlib.ExitStack()
         self.trying, self.seed = False, 0
