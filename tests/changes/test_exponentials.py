@@ -10,6 +10,14 @@ from nanfix.changes.guards import Guard
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS
 
 
+def check_against_float64(function, guard, points, jit_compile, rtol):
+    """Value and slope of the guarded form in float32 are those of the plain form in float64."""
+    expected = value_and_slope(function, None, np.float64(points))
+    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
+    for seen, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(seen, right, rtol=rtol, atol=1e-5)
+
+
 def mixture(x):
     """The density of a mixture of two normal distributions, as it is written by hand."""
     shares = ops.softmax(ops.stack([x, -x], axis=-1))
@@ -77,10 +85,7 @@ def test_value_and_gradient_are_those_of_wider_numbers(form, jit_compile):
     function = FORMS[form]
     guard = guard_of(LOG_OF_EXPONENTIALS, function)
     wide = np.float64([p for p in POINTS if abs(p) < (20 if form in NARROW else 95)])
-    expected = value_and_slope(function, None, wide)
-    found = value_and_slope(function, guard, np.float32(wide), jit_compile=jit_compile)
-    for seen, right in zip(found, expected, strict=True):
-        np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
+    check_against_float64(function, guard, wide, jit_compile, rtol=2e-5)
     far = value_and_slope(function, guard, np.float32(POINTS))
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
 
@@ -115,10 +120,7 @@ SHARES = {
 def test_shares_of_exponentials(form, jit_compile):
     function, guard = SHARES[form], guard_of(SHARES_OF_EXPONENTIALS, SHARES[form])
     points = [-3.0, 0.0, 1.5, 4.0]
-    expected = value_and_slope(function, None, np.float64(points))
-    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
-    for seen, right in zip(found, expected, strict=True):
-        np.testing.assert_allclose(seen, right, rtol=2e-5, atol=1e-5)
+    check_against_float64(function, guard, points, jit_compile, rtol=2e-5)
     far = value_and_slope(function, guard, np.float32([-60.0, 70.0]))
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
 
@@ -140,10 +142,7 @@ def test_differences_of_exponentials(form, jit_compile):
     function = DIFFERENCES[form]
     guard = guard_of(LOG_OF_EXPONENTIALS, function)
     points = [1e-2, 0.5, 0.7, 3.0, 30.0]  # float64 has ten digits of all of them
-    expected = value_and_slope(function, None, np.float64(points))
-    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
-    for seen, right in zip(found, expected, strict=True):
-        np.testing.assert_allclose(seen, right, rtol=1e-4, atol=1e-5)
+    check_against_float64(function, guard, points, jit_compile, rtol=1e-4)
     # The plain form has lost them in float32.
     far = value_and_slope(function, guard, np.float32([1e-8, 95.0]), jit_compile=jit_compile)
     assert np.isfinite(far).all() or (form == "interval" and np.isfinite(far[0][1]))
