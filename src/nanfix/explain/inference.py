@@ -18,12 +18,14 @@ from nanfix.data.arrays import as_keras, rows_in, take_rows, unpacked
 from nanfix.data.datasets import batch_size_of, judged_on
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
+from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.microscope import NOT_EAGERLY, Observation, observe
 from nanfix.install.sites import callable_alone
 from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.logged_losses import loss_of, named_loss
 from nanfix.model.object_state import count_again, counters
+from nanfix.model.run import Run
 from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import read, restore, squared_norm, take
 from nanfix.model.training_step import Batch
@@ -154,15 +156,19 @@ def look(
         restore(state)
 
 
-def explained(inference: Inference, audit: Audit, onset: Onset) -> Diagnosis:
+def explained(inference: Inference, audit: Audit, onset: Onset, run: Run) -> Diagnosis:
     """Return the diagnosis of a run whose training is fine and whose model is not fit for use, or
     whose validation data are not.
     """
     seen = inference.seen or Observation()
+    findings = [*_findings(inference, seen, audit)]
+    if inference.on_training_rows:
+        # What may hold NaN until something is seen, and still does, is read in inference.
+        findings += nonfinite_start(run)
     phase = Phase.VALIDATION if inference.validated else Phase.INFERENCE
     return Diagnosis(
         onset,
-        tuple(sorted(_findings(inference, seen, audit), key=lambda finding: -finding.weight)),
+        tuple(sorted(findings, key=lambda finding: -finding.weight)),
         replace(seen.place, phase=phase, layer=seen.place.layer or inference.layer),
         audit.rows or inference.rows,
         "the validation data" if inference.validated else "the data",

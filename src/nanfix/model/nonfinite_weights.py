@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from nanfix.model.addresses import walk
-from nanfix.model.snapshot import infinite_statistics, nonfinite_variables
+from nanfix.model.snapshot import meant_statistics, nonfinite_variables
 from nanfix.records.features import short
 
 
@@ -26,7 +26,7 @@ def nonfinite_weights(model: keras.Model) -> dict[str, dict[str, tuple[float, fl
     """
     ruined = {
         *nonfinite_variables(model),
-        *(each.path for each in infinite_statistics(model) if is_at_fault(np.asarray(each))),
+        *(each.path for each in meant_statistics(model) if is_at_fault(np.asarray(each))),
     }
     if not ruined:
         return {}

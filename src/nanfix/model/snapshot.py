@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,9 @@ from nanfix.private.objects import all_layers, own_statistics
 
 if TYPE_CHECKING:
     import keras
+
+# By layer of the user's own, the names of the statistics that held NaN before it was trained.
+_unset: "WeakKeyDictionary[keras.Layer, frozenset[str]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ def nonfinite_variables(model: Any) -> list[str]:
 
     Metrics are left out: an accuracy of inf is no failure of the training. So is what Normalization
     layers were adapted to, which no training changes, plain variables of the user's, who may begin
-    a minimum with inf, and likewise the inf, but not the NaN, of what else a layer of the user's
-    own keeps beside its trained weights.
+    a minimum with inf, and likewise the inf of what else a layer of the user's own keeps beside its
+    trained weights; its NaN only where it held NaN before training, as what is not seen yet.
     """
     passed = {id(variable) for variable in model.metrics_variables}
     held = (
@@ -134,23 +138,40 @@ def nonfinite_variables(model: Any) -> list[str]:
     return [v.path for v, tensor in ruined if not _is_meant(model, v, tensor)]
 
 
-def infinite_statistics(model: Any) -> "list[keras.Variable]":
-    """Return what layers of the user's own keep beside their trained weights that holds inf, and no
-    NaN.
+def meant_statistics(model: Any) -> "list[keras.Variable]":
+    """Return what layers of the user's own keep beside their trained weights and what is not finite
+    there, but may be meant.
     """
-    return [v for v in _statistics(model) if not is_finite(read(v)) and not _holds_nan(read(v))]
+    own = ((variable, read(variable)) for _, variable in _statistics(model))
+    return [v for v, held in own if not is_finite(held) and _is_meant(model, v, held)]
 
 
 def _is_meant(model: Any, variable: "keras.Variable", tensor: tf.Tensor) -> bool:
     """Say whether a variable may hold what is not finite."""
     if id(variable) in constants(model):
         return True
-    return any(each is variable for each in _statistics(model)) and not _holds_nan(tensor)
+    kept = [layer for layer, own in _statistics(model) if variable is own]
+    return bool(kept) and (variable.name in _unset.get(kept[0], ()) or not _holds_nan(tensor))
 
 
-def _statistics(model: Any) -> "list[keras.Variable]":
-    own = [each for each in all_layers(model) if not type(each).__module__.startswith("keras.")]
-    return [variable for layer in own for variable in own_statistics(layer)]
+def remember_unset(
+    model: Any,
+    variables: "Iterable[keras.Variable | tf.Variable]",
+    tensors: Iterable[tf.Tensor],
+) -> None:
+    """Remember which statistics of the user's own layers hold NaN in what a training begins with:
+    what is not seen yet may be kept so.
+    """
+    held = {id(variable): tensor for variable, tensor in zip(variables, tensors, strict=True)}
+    for layer, own in _statistics(model):
+        if id(own) in held and not is_finite(held[id(own)]) and _holds_nan(held[id(own)]):
+            _unset[layer] = _unset.get(layer, frozenset()) | {own.name}
+
+
+def _statistics(model: Any) -> "Iterator[tuple[keras.Layer, keras.Variable]]":
+    for layer in all_layers(model):
+        if not type(layer).__module__.startswith("keras."):
+            yield from ((layer, variable) for variable in own_statistics(layer))
 
 
 def _holds_nan(tensor: tf.Tensor) -> bool:
@@ -168,6 +189,15 @@ def take(
     """Return a snapshot of `model`, or None when a weight, slot or statistic is non-finite."""
     snapshot = take_as_it_is(model, epoch=epoch, step=step, total=total, callbacks=callbacks)
     return None if math.isnan(snapshot.weight_norm) else snapshot
+
+
+def take_initial(model: Any, **where: Any) -> Snapshot:
+    """Return a snapshot of what a training begins with, finite or not; what is NaN in it on purpose
+    is remembered.
+    """
+    variables = state_variables(model)
+    remember_unset(model, variables, map(read, variables))
+    return take_as_it_is(model, **where)
 
 
 def take_as_it_is(

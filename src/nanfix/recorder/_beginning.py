@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from nanfix.model.object_state import counters, plain_state
-from nanfix.model.snapshot import Snapshot, read, state_variables, verified
+from nanfix.model.snapshot import Snapshot, read, remember_unset, state_variables, verified
 
 if TYPE_CHECKING:
     import keras
@@ -72,6 +72,7 @@ class Beginning:
         """Return the state of then, of all variables that there are now, finite or not."""
         variables = tuple(state_variables(self._model))
         tensors = tuple(self._initial(variable) for variable in variables)
+        remember_unset(self._model, variables, tensors)
         norm = verified(self._model, variables, tensors)
         return Snapshot(
             epoch=epoch,

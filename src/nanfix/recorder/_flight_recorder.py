@@ -18,7 +18,7 @@ from nanfix.model.snapshot import (
     Snapshot,
     nonfinite_variables,
     take,
-    take_as_it_is,
+    take_initial,
 )
 from nanfix.model.training_step import Drawn, RecordingStep, recordable
 from nanfix.recorder._batches import RecordedBatches
@@ -273,7 +273,7 @@ class FlightRecorder(keras.callbacks.Callback):
         begun = time.perf_counter()
         if self._shelf.snapshots and not sum_is_finite(self.model):
             raise self._nonfinite("the loss")
-        snapshot = (take if self._shelf.snapshots else take_as_it_is)(
+        snapshot = (take if self._shelf.snapshots else take_initial)(
             self.model,
             epoch=self._epoch,
             step=self._done,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import keras
 
-from nanfix.model.snapshot import restore, state_variables
+from nanfix.model.snapshot import remember_unset, restore, state_variables
 from nanfix.recorder._retention import Shelf
 from nanfix.recorder.snapshot_files import Saved, joined
 
@@ -27,6 +27,7 @@ class KilledRun:
         initial, newest = (
             saved.bound(variables, callbacks) for saved in (self.initial, self.newest)
         )
+        remember_unset(model, initial.variables, initial.tensors)
         shelf.begin_with(initial, newest)
         # The callbacks were reminded when the training began, and have gone on since.
         restore(replace(newest, callbacks=()))

@@ -35,6 +35,7 @@ from nanfix.model.running_statistics import faults, measure_anew
 from nanfix.model.snapshot import Snapshot, restore, take, take_as_it_is
 from nanfix.model.training_step import Batch
 from nanfix.recorder.watch import Watched, Watching, watch
+from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Onset
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
@@ -54,11 +55,11 @@ MEASURED_ANEW = (
     "batches of training data."
 )
 TRAINED_AGAIN = (
-    "So it was trained again, from the beginning and with the fix: it ends at a validation loss of "
-    "{:.4g}, the first training, with the fix made afterwards, at {:.4g}."
+    "So it was trained again, from the beginning and with the fix: in inference it ends at a loss "
+    "of {:.4g}, the first training, with the fix made afterwards, at {:.4g}."
 )
 NOT_BETTER = (
-    "Trained again, from the beginning and with the fix, it came to a validation loss of {:.4g}, "
+    "Trained again, from the beginning and with the fix, it came in inference to a loss of {:.4g}, "
     "no better than {:.4g}, so the first training was kept."
 )
 AS_TRAINED = 2.0  # times the loss in training that in inference may be
@@ -136,7 +137,7 @@ class ValidationIncident:
         with preserved_randomness():
             inference = look(model, validation, training_rows, validated=validated)
         onset = onset or Onset(max(watched.epoch, default=0) + 1, recording.steps_per_epoch or 1)
-        diagnosis = explained(inference, looked, onset)
+        diagnosis = explained(inference, looked, onset, run)
         last = {n: each[-1] for n, each in watched.history.items() if each and n[:4] != "val_"}
         loss = loss_of(last)
         trained_to = math.inf if loss is None else loss
@@ -180,14 +181,14 @@ class ValidationIncident:
         state = take(self.model)
         if state is None or isinstance(self.validation.x, Iterator) or not self._can_be_run:
             return None
-        trained = self._as_trained(state)
+        trained = self._as_trained()
         bench = Workbench(self.run, self.data, self.validation, self.sites)
         bench.open()
         try:
             for fix in self.fixes(build_space(strategies, self.diagnosis, self.run)):
                 plan = fix.plan(self.run)
                 bench.prepare(plan, state, seed)
-                if not _same(trained, self._as_trained(state)):
+                if not _same(trained, self._as_trained()):
                     continue
                 words = self._measure_anew(state)
                 figures = self._figures(bench)
@@ -223,11 +224,13 @@ class ValidationIncident:
         self, found: Revalidated, bench: Workbench, watching: Watching, seed: int
     ) -> Revalidated:
         """Return what comes of a training with the fix from the beginning, where callbacks have
-        changed the first one for nothing; what is `found` where the first one ends no worse.
+        changed the first one for nothing or the fix is to what it begins with; what is `found`
+        where the first one ends no worse.
         """
         plan, before = found.fix.plan(self.run), found.figures.get("loss", math.nan)
         kept = replace(found, notes=(*found.notes, *((AGAIN,) if self.inference.validated else ())))
-        if not any(each.changed for each in self.misled):
+        from_the_start = self.diagnosis.cause is Cause.NONFINITE_START
+        if not (from_the_start or any(each.changed for each in self.misled)):
             return kept
         state, start = take_as_it_is(self.model), self.watched.recorder.recording().initial
         self.data.rewind(start.total)
@@ -266,15 +269,15 @@ class ValidationIncident:
     def _can_be_run(self) -> bool:
         return not self.is_of_the_model or callable_alone(self.model)
 
-    def _as_trained(self, state: Snapshot) -> np.ndarray:
+    def _as_trained(self) -> np.ndarray:
         """Return what a model that is at fault gives in training mode, which a repair has to leave
         as it is; nothing of one that is not.
         """
         if not self.is_of_the_model:
             return np.empty(0)
-        rows = take_rows(self.run.sample.x, slice(0, ROWS))
+        rows, before = take_rows(self.run.sample.x, slice(0, ROWS)), take_as_it_is(self.model)
         outputs = [np.asarray(leaf) for leaf in tree.flatten(self.model(rows, training=True))]
-        restore(state)
+        restore(before)
         return np.concatenate([array.astype("float64").reshape(-1) for array in outputs])
 
     def _figures(self, bench: Workbench) -> dict[str, float] | None:
