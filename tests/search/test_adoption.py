@@ -227,6 +227,19 @@ def test_a_loss_that_does_not_look_at_the_targets_is_judged_as_before():
     assert report.outcome is Outcome.REPAIRED
 
 
+def test_a_loss_below_0_that_does_not_look_at_the_targets_is_no_repair():
+    """The stable form of it falls for ever, whatever the rows are."""
+    x, y = explosions.table()
+
+    def unlikelihood(y, p):
+        return ops.log(1.0 - ops.sigmoid(1e3 * p))
+
+    model = explosions.mlp(keras.optimizers.Adam(0.05), unlikelihood)
+    report = nanfix.fit(model, x, y, throw=False, **explosions.ARGUMENTS)
+    assert report.outcome is Outcome.FINITE
+    assert "its loss is the same whatever its targets are" in str(report)
+
+
 def test_an_output_without_life_is_no_repair():
     """The guard cuts the gradient, and the other output hides it: its loss goes down."""
     x, y = explosions.table()

@@ -80,6 +80,11 @@ class RowByRow:
             return []
         return list(zip(names, outputs, targets, strict=True))
 
+    @property
+    def targets_vary(self) -> bool:
+        """Whether the targets of the rows, of so many that this can be told, differ at all."""
+        return self._count > 0 and any(map(varies, flat_arrays(self.validation.y)))
+
     def dealt_out(self) -> list[Figures]:
         """Return the figures with the targets dealt out anew among the rows, several times.
 

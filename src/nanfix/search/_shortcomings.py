@@ -19,12 +19,15 @@ from nanfix.search.judge import Judge
 from nanfix.search.verdict import (
     Begun,
     directions,
+    looks,
     moved,
     same_for_all,
     short_of_the_mean,
     shortfall,
     unlearned,
 )
+
+NO_LEAST = ", and below 0 it may fall for ever: nothing shows that the model has learned"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class Shortcomings:
         if not of_others:
             return None
         dealt, alike = rows.dealt_out(), rows.all_alike()
+        if loss < 0.0 and rows.targets_vary and not looks(loss, map(loss_among, dealt + alike)):
+            return f"its loss is the same whatever its targets are ({loss:.4g}){NO_LEAST}"
         if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
         return unlearned(figures, begun, dealt, self._judge.baselines.outputs)

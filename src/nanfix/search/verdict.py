@@ -187,7 +187,7 @@ def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) ->
     rows. A loss that is the same with the targets of one row for all, `alike`, does not look at
     them.
     """
-    return _looks(loss, alike) and _no_better(loss, dealt)
+    return looks(loss, alike) and _no_better(loss, dealt)
 
 
 def unlearned(
@@ -205,7 +205,7 @@ def unlearned(
             return f"one output has learned nothing ({name} {loss:.4g}, as before training)"
         if (
             loss >= better_than(before)
-            and _looks(before, [other[name] for other in begun.alike])
+            and looks(before, [other[name] for other in begun.alike])
             and _no_better(loss, [other[name] for other in dealt])
         ):
             return (
@@ -215,7 +215,8 @@ def unlearned(
     return None
 
 
-def _looks(loss: float, alike: Iterable[float]) -> bool:
+def looks(loss: float, alike: Iterable[float]) -> bool:
+    """Say whether a loss is another with the targets of other rows."""
     return any(not abs(other - loss) <= ROUNDING * abs(loss) for other in alike)
 
 
