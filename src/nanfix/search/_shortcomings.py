@@ -78,7 +78,10 @@ class Shortcomings:
             return loss, lacking, ()
         lacking, held_back = idle(began.reach, plan, self._run.net)
         means = {} if of_data else self._judge.baselines.means
-        return loss, lacking or short_of_the_mean(figures, means, begun), held_back
+        lacking = lacking or short_of_the_mean(figures, means, begun)
+        if lacking is None and not of_data and self._judge.baselines.constant is None:
+            lacking = self._whatever_the_targets(loss)
+        return loss, lacking, held_back
 
     def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
         """Return the loss that the training came to, of validation where there is one, with all
@@ -139,6 +142,17 @@ class Shortcomings:
         diverged = begun and begun.diverged(recording, self._run.model)
         return diverged and diverged.sentence()
 
+    def _whatever_the_targets(self, loss: float) -> str | None:
+        """Return that the loss does not look at targets that vary, and has no least value that is
+        known, if so.
+        """
+        rows = self._bench.row_by_row()
+        if loss >= 0.0 or not rows.targets_vary:
+            return None
+        if looks(loss, map(loss_among, rows.dealt_out() + rows.all_alike())):
+            return None
+        return f"its loss is the same whatever its targets are ({loss:.4g}){NO_LEAST}"
+
     def _same_for_all(
         self, loss: float, figures: Mapping[str, float], begun: Begun, *, of_others: bool
     ) -> str | None:
@@ -151,8 +165,6 @@ class Shortcomings:
         if not of_others:
             return None
         dealt, alike = rows.dealt_out(), rows.all_alike()
-        if loss < 0.0 and rows.targets_vary and not looks(loss, map(loss_among, dealt + alike)):
-            return f"its loss is the same whatever its targets are ({loss:.4g}){NO_LEAST}"
         if same_for_all(loss, *(map(loss_among, others) for others in (dealt, alike))):
             return f"it is no better than with the targets of other rows (loss {loss:.4g})"
         return unlearned(figures, begun, dealt, self._judge.baselines.outputs)
