@@ -13,6 +13,7 @@ from nanfix.patch._logarithms import write_logarithms
 from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._package import is_tensorflow, of_tensorflow
 from nanfix.patch._shared_lines import Alike
+from nanfix.patch._shares import write_shares
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.domains import FINITE, Domain, Given, Helper, greatest
 from nanfix.records.errors import NoPlaceError
@@ -86,10 +87,8 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         write_logarithms(source, change.line)
         return
     if change.operation == SHARES_OF_EXPONENTIALS:
-        raise NoPlaceError(
-            f"the exponentials that line {change.line} divides may be computed elsewhere: write "
-            "ops.softmax(a, axis=...) instead of exp(a) / sum(exp(a))"
-        )
+        write_shares(source, change.line)
+        return
     if change.operation == CONSTANT:
         write_constants(source, change)
         return
