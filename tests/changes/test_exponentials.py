@@ -104,6 +104,17 @@ def of_kernels(x):
     return (weights / ops.sum(weights, axis=-1)[:, None])[:, 1]
 
 
+TABLE = np.float32([[1.0, 2.0, 0.5], [3.0, 0.2, 0.1]])
+
+
+def mean_of(weights, values):
+    return ops.sum(weights * values, axis=1) / ops.sum(weights, axis=1)
+
+
+def of_matrices(weights):
+    return (ops.matmul(weights, TABLE) / ops.sum(weights, axis=-1, keepdims=True))[:, 2]
+
+
 SHARES = {
     "softmax": lambda x: (
         ops.exp(x[:, None] * [1.0, -2.0])
@@ -111,6 +122,9 @@ SHARES = {
     )[:, 0],
     "in turn": in_turn,
     "kernels": of_kernels,
+    "mean": lambda x: mean_of(ops.exp(x[:, None] * [1.0, -2.0]), [3.0, 1.0]),
+    "mean of vectors": lambda x: mean_of(ops.exp(x[:, None] * [1.0, -2.0])[..., None], TABLE)[:, 1],
+    "mean by matrices": lambda x: of_matrices(ops.exp(x[:, None] * [1.0, -2.0])),
     "two": lambda x: tf.exp(x) / (tf.exp(x) * tf.exp(-0.5 * x)),
 }
 

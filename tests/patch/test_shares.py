@@ -27,6 +27,12 @@ WRITTEN = {
     "w = ops.exp(a)\n    r = ops.sum(w * x, axis=0) / ops.sum(w, axis=0)": (
         "w = ops.exp(a)\n    r = ops.sum(ops.softmax(a, axis=0) * x, axis=0)"
     ),
+    "w = ops.exp(a)\n    w = w / ops.sum(w, axis=-1, keepdims=True)\n    r = w @ x": (
+        "w = ops.exp(a)\n    w = ops.softmax(a, axis=-1)\n    r = w @ x"
+    ),
+    "r = ops.exp(a - 1)\n    r /= ops.sum(r, axis=1, keepdims=True)": (
+        "r = ops.exp(a - 1)\n    r = ops.softmax(a - 1, axis=1)"
+    ),
     "w = ops.exp(a)\n    top = ops.sum(x * w, axis=1)\n    r = top / ops.sum(w, axis=1)": (
         "w = ops.exp(a)\n    top = ops.sum(x * w, axis=1)\n"
         "    r = ops.sum(x * ops.softmax(a, axis=1), axis=1)"
@@ -36,7 +42,8 @@ HEAD = "import tensorflow as tf\nfrom keras import ops\n\ndef shares(a, x):\n   
 
 
 def patched(script):
-    line = script.text.splitlines().index("    return r")
+    lines = script.text.splitlines()
+    line = 1 + next(number for number, text in enumerate(lines) if "/" in text)
     return GuardChange(file=PATH, line=line, operation=SHARES_OF_EXPONENTIALS, epsilon=1e-7)
 
 
@@ -63,6 +70,10 @@ def test_shares_of_exponentials_are_a_softmax(before):
         "e = ops.exp(a)\n    a = x\n    r = e / ops.sum(e, axis=-1, keepdims=True)",
         "e = ops.exp(a)\n    e = e + x\n    r = e / ops.sum(e, axis=-1, keepdims=True)",
         "a = ops.exp(a)\n    r = a / ops.sum(a, axis=-1, keepdims=True)",
+        "e = x\n    if len(x) > 2:\n        e = ops.exp(a)\n"
+        "    r = e / ops.sum(e, axis=-1, keepdims=True)",
+        "e = ops.exp(a)\n    for _ in range(2):\n"
+        "        r = e / ops.sum(e, axis=-1, keepdims=True)\n        e = e + r",
         "e = ops.exp(a)\n    r = ops.sum(e * x, axis=0) / ops.sum(e, axis=1)",
         "r = x / ops.sum(x, axis=-1, keepdims=True)",
     ],

@@ -7,11 +7,13 @@ a Bessel function |x| + log(exp(-|x|) I0(x)). Blanchard, Higham & Higham
 (2021), Accurately computing the log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
 """
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
@@ -93,6 +95,11 @@ MOVED: dict[str, Callable[[tf.Tensor, Any], tf.Tensor]] = {
     ),
     "Transpose": lambda x, operation: tf.transpose(x, operation.inputs[1]),
 }
+# And whether their matrices are turned.
+MATRIX_PRODUCTS = {
+    "MatMul": ("transpose_a", "transpose_b"),
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+}
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
 
 
@@ -143,13 +150,44 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
 
 def stable_share(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor | None:
     """Return part / whole, both made of exponentials alone, computed of their exponents, in the
-    same graph; None where they are made of something else.
+    same graph; None where they are made of something else. The part may be a mean to be: a sum, or
+    a product of matrices, of other numbers that are weighted with exponentials.
 
     A factor of 0, as of a mask, is something else: where all of a row is masked, nothing is to be
     shared.
     """
     left, right = _exponent(part, DEPTH), _exponent(whole, DEPTH)
-    return None if left is None or right is None else tf.exp(left - right)
+    if right is None:
+        return None
+    return tf.exp(left - right) if left is not None else _mean(part.op, right, DEPTH)
+
+
+def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
+    """Return what sums up numbers that are weighted with exponentials, divided by a whole of that
+    logarithm: each weight is divided before. None of anything else.
+    """
+    if operation.type == SAME and depth:
+        return _mean(operation.inputs[0].op, whole, depth - 1)
+    if operation.outputs[0].shape.rank != whole.shape.rank:
+        return None
+    if operation.type in MATRIX_PRODUCTS:
+        weights, values = operation.inputs
+        turned, values_turned = (operation.get_attr(n) for n in MATRIX_PRODUCTS[operation.type])
+        exponent = None if turned or whole.shape[-1] != 1 else _exponent(weights, DEPTH)
+        if exponent is None:
+            return None
+        return tf.matmul(tf.exp(exponent - whole), values, transpose_b=values_turned)
+    product = operation.inputs[0] if operation.type == "Sum" else None
+    if product is None or product.op.type != "Mul":
+        return None
+    axes, kept = tf.get_static_value(operation.inputs[1]), operation.get_attr("keep_dims")
+    for weights, values in itertools.permutations(product.op.inputs):
+        exponent = _exponent(weights, DEPTH)
+        if axes is not None and exponent is not None and weights.shape.rank == product.shape.rank:
+            for axis in () if kept else sorted(np.ravel(axes) % product.shape.rank):
+                whole = tf.expand_dims(whole, axis)
+            return tf.reduce_sum(tf.exp(exponent - whole) * values, axes, keepdims=kept)
+    return None
 
 
 def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:

@@ -3,6 +3,7 @@ means, `sum(exp(a) * x) / sum(exp(a))` and `exp(a) @ x / sum(exp(a))`.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import libcst as cst
 
@@ -17,6 +18,7 @@ NOWHERE = (
 )
 SUMS = ("sum", "reduce_sum")
 LAST = ("-1", "1")  # the last axis of a matrix
+STATEMENTS = cst.BaseSmallStatement | cst.BaseCompoundStatement
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,36 @@ def write_shares(source: Source, line: int) -> None:
     """
     found = False
     for node in source.syntax.within(source.syntax.module):
-        if line in source.syntax.lines(node) and isinstance(node, cst.BinaryOperation):
-            written = _as_softmax(source, node) if isinstance(node.operator, cst.Divide) else None
+        if line not in source.syntax.lines(node):
+            continue
+        augmented = isinstance(node, cst.AugAssign) and isinstance(node.operator, cst.DivideAssign)
+        if augmented or (isinstance(node, cst.BinaryOperation) and _divides(node)):
+            parts = (node.target, node.value) if augmented else (node.left, node.right)  # pyright: ignore
+            written = _as_softmax(source, *parts)
             if written is not None:
-                source.change(node, lambda _, written=written: cst.parse_expression(written))
+                source.change(node, partial(_written, written))
                 found = True
     if not found:
         raise NoPlaceError(NOWHERE.format(line=line))
 
 
-def _as_softmax(source: Source, division: cst.BinaryOperation) -> str | None:
+def _divides(node: cst.BinaryOperation) -> bool:
+    return isinstance(node.operator, cst.Divide)
+
+
+def _written(softmax: str, updated: cst.CSTNode) -> cst.CSTNode:
+    """Return the softmax in the place of a quotient, of `a /= b` given to a."""
+    value = cst.parse_expression(softmax)
+    if isinstance(updated, cst.AugAssign):
+        return cst.Assign([cst.AssignTarget(updated.target)], value)
+    return value
+
+
+def _as_softmax(source: Source, left: cst.BaseExpression, right: cst.BaseExpression) -> str | None:
     """Return how a share, or a mean that is weighted with shares, is written with a softmax; None
-    where a division is neither.
+    where a quotient is neither.
     """
-    whole = _sum(source, _meaning(source, division.right))
+    whole = _sum(source, _meaning(source, right))
     if whole is None:
         return None
     exponent = _exponent(source, whole.of)
@@ -58,9 +76,9 @@ def _as_softmax(source: Source, division: cst.BinaryOperation) -> str | None:
         return None
     function = "tf.nn.softmax" if whole.tensorflow else "keras.ops.softmax"
     share = source.written(f"{function}({exponent}, axis={whole.axis})")
-    if whole.kept and _same(source, division.left, whole.of):
+    if whole.kept and _same(source, left, whole.of):
         return share
-    part = _meaning(source, division.left)
+    part = _meaning(source, left)
     first = _first_factor(source, part)
     if first is None or not _same(source, first, whole.of):
         return _weighted(source, part, whole, share)
@@ -132,25 +150,27 @@ def _same(source: Source, one: cst.BaseExpression, other: cst.BaseExpression) ->
 
 
 def _meaning(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
-    """Return what a name was given in the same function, if that happens once and none of the names
-    in it are given anything after that; else the node.
+    """Return what a name was given before, in the same function, if it holds that whenever it is
+    read there, and the names in it still mean what they did; else the node.
     """
     if not isinstance(node, cst.Name):
         return node
-    scope = source.syntax.scope(node)
-    statements = source.syntax.within(scope)
-    given = [
-        (target, statement) for statement in statements for target in _targets(source, statement)
-    ]
-    of_it = [statement for target, statement in given if target == node.value]
-    if len(of_it) != 1 or not isinstance(of_it[0], cst.Assign):
+    syntax, scope = source.syntax, source.syntax.scope(node)
+    reading = next(each for each in syntax.ancestors(node) if isinstance(each, STATEMENTS))
+    given = [(each, _targets(source, each)) for each in syntax.within(scope)]
+    of_it = [each for each, names in given if node.value in names]
+    before = [each for each in of_it if syntax.start(each) < syntax.start(reading)]
+    made = before[-1] if before else None
+    if not isinstance(made, cst.Assign) or not isinstance(made.targets[0].target, cst.Name):
         return node
-    made = of_it[0]
-    if len(made.targets) != 1 or not isinstance(made.targets[0].target, cst.Name):
+    loops = (cst.For, cst.While)
+    outer = list(syntax.ancestors(node))
+    again = len(of_it) > len(before) and any(isinstance(each, loops) for each in outer)
+    if len(made.targets) > 1 or syntax.parent(syntax.parent(made)) not in outer or again:
         return node
-    begins, ends = source.syntax.start(made), source.syntax.start(node)
-    changed = {target for target, each in given if begins < source.syntax.start(each) < ends}
-    return node if changed & _names(source, made.value) else made.value
+    begins, ends = syntax.start(made), syntax.start(reading)
+    since = [names for each, names in given if names and begins <= syntax.start(each) < ends]
+    return node if _names(source, made.value) & set().union(*since) else made.value
 
 
 def _targets(source: Source, statement: cst.CSTNode) -> set[str]:

@@ -13,7 +13,11 @@ from nanfix.records.loss_change import LossChange
 from nanfix.records.plurals import counted
 from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
-from nanfix.records.unsafe_operations import CONSTANT
+from nanfix.records.unsafe_operations import (
+    CONSTANT,
+    LOG_OF_EXPONENTIALS,
+    SHARES_OF_EXPONENTIALS,
+)
 
 
 class ArgumentChange(PlacedChange):
@@ -169,6 +173,14 @@ class CallChange(PlacedChange):
         return f"{' and '.join([*scaled, *([given] if self.activation else [])])} in its call"
 
 
+# What is written where an operation is not just kept inside its domain.
+OTHERWISE_WRITTEN = {
+    CONSTANT: "finite numbers in a constant",
+    LOG_OF_EXPONENTIALS: "a logarithm of exponentials in its stable form",
+    SHARES_OF_EXPONENTIALS: "shares of exponentials as a softmax",
+}
+
+
 class GuardChange(PlacedChange):
     """Keep an operation, by TensorFlow's name, on one line `epsilon` inside its domain. `given` are
     operands as written there, each with what it was in the failing step: a factor "infinite".
@@ -192,9 +204,8 @@ class GuardChange(PlacedChange):
         return f"{self.file}:{self.line}"
 
     def __str__(self):
-        if self.operation == CONSTANT:
-            return "finite numbers in a constant"
-        return f"{self.operation} kept inside its domain"
+        inside = f"{self.operation} kept inside its domain"
+        return OTHERWISE_WRITTEN.get(self.operation, inside)
 
 
 class AdaptChange(PlacedChange):
