@@ -61,6 +61,21 @@ def test_a_training_of_which_every_step_is_skipped_is_no_repair():
     assert report.outcome is Outcome.EXHAUSTED and report.trials[0].verdict == "non-finite"
 
 
+def test_a_training_of_which_most_steps_are_skipped_is_no_repair():
+    x, y = explosions.table(rows=320)
+    x[::10] = 0.0  # there the root is finite, and its slope is not
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    root = keras.layers.Dense(8, lambda h: keras.ops.sqrt(abs(h)), use_bias=False)(inputs)
+    joined = keras.layers.Concatenate()([inputs, root])
+    model = keras.Model(inputs, keras.layers.Dense(1)(joined))
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    arguments = {**explosions.ARGUMENTS, "epochs": 8}
+    report = nanfix.fit(model, x, y, strategies=[NAME], throw=False, **arguments)
+    assert report.outcome is Outcome.FINITE, str(report)
+    assert "steps were skipped, so that little of the data was learned from" in str(report)
+
+
 def test_applies_once():
     diagnosis = contract.diagnosis(Cause.GRADIENT_SINGULARITY)
     run = contract.run_of(explosions.mlp(), *explosions.table(rows=16))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nanfix.records.source_changes import SourceChange
     from nanfix.source.fit_call import FitCall, OptimizerMade
 
+MOST_SKIPPED = "{} of {} steps were skipped, so that little of the data was learned from"
+
 
 @dataclass(frozen=True)
 class AdaptiveClip:
@@ -111,6 +113,12 @@ class OptimizerSettings(Change):
 
     def settle(self, shop):
         return self._optimizing(shop).settle(self)
+
+    def lacking(self, shop):
+        if not self.skip_nonfinite:
+            return None
+        skipped, taken = self._optimizing(shop).skipped_and_taken()
+        return MOST_SKIPPED.format(skipped, skipped + taken) if skipped > taken else None
 
     def in_source(self, run, plan, call):
         yield from _in_source(self, run, call)

@@ -151,12 +151,14 @@ class Optimizing:
         if any(isinstance(learning_rate_of(optimizer), OF_NANFIX) for optimizer in each):
             notes.append(OWN_SCHEDULE)
         if wanted.skip_nonfinite:
-            skipped, taken = (
-                int(np.asarray(self._numbers["skipped"])),
-                sum(int(np.asarray(each.iterations)) for each in each),
-            )
+            skipped, taken = self.skipped_and_taken()
             notes.append(f"{skipped} steps with a non-finite gradient were skipped, {taken} taken.")
         return notes
+
+    def skipped_and_taken(self) -> tuple[int, int]:
+        """Return how many steps the optimizers have skipped, and how many they have taken."""
+        taken = (int(np.asarray(each.iterations)) for each in trained_optimizers(self._model))
+        return int(np.asarray(self._numbers["skipped"])), sum(taken)
 
     def _exchange(
         self, undo: ExitStack, slot: Slot, key: str, make: Callable[[], keras.optimizers.Optimizer]

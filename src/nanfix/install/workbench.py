@@ -114,6 +114,13 @@ class Workbench:
         """
         return self._hand_back.for_good(plan)
 
+    def lacking(self, plan: Plan) -> str | None:
+        """Return what a change of the plan that was trained with says the training lacks to be a
+        repair; None when that is nothing.
+        """
+        found = (change.lacking(self._installer) for change in plan)
+        return next(filter(None, found), None)
+
     def idle(self, plan: Plan) -> list[Guard]:
         """Return the guards that have found nothing to guard in any traced graph, so
         that they did nothing.

@@ -70,7 +70,7 @@ class Shortcomings:
         """
         loss, figures = self._figures(after)
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
-        lacking = lacking or self._diverged(after)
+        lacking = lacking or self._diverged(after) or self._bench.lacking(plan)
         # With targets, what it predicts of them is looked at, too.
         if self._bench.unjudged or not self._run.run.sample.targets:
             lacking = lacking or unscaled(self._run.run, diagnosis)
