@@ -119,6 +119,16 @@ def test_a_second_cause_in_the_very_step_is_found_and_what_did_nothing_is_left_o
     assert len(places) == 2 and np.isfinite(report.history["val_loss"]).all()
 
 
+def test_a_second_operation_on_the_line_is_treated_before_anything_else_is_searched_for():
+    model, x, y, arguments = explosions.logit_of_shares()
+    report = nanfix.fit(model, x, y, budget=nanfix.Budget(trials=5), **arguments)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert [edit.params["operation"] for edit in report.fix.edits] == ["RealDiv", "Log"]
+    assert report.diagnosis.behind.operation == "Log"
+    assert "With that mended it fails in the forward pass, layer lambda" in str(report)
+    assert "Keep b in a / b" in str(report) and "Keep x in ops.log(x)" in str(report)
+
+
 @pytest.mark.soak  # the test before has the way; this one, which of two remedies is taken
 def test_a_second_cause_gets_the_remedy_with_which_the_run_learns_best():
     model, x, y, arguments = explosions.root_and_then_logarithm()

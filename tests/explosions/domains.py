@@ -288,6 +288,21 @@ def logarithm_on_two_lines():
     return model, x, times.astype("float32"), {**ARGUMENTS, "epochs": 6}
 
 
+def logit_of_shares():
+    """Shares of exactly 1 are divided by 0, and of those of exactly 0 the logarithm is taken, on
+    one line, in most batches.
+    """
+    x, y = table(rows=320)
+    shares = 1.0 / (1.0 + np.exp(-x))
+    shares[::10, 0], shares[1::10, 1] = 1.0, 0.0
+
+    keras.utils.set_random_seed(0)
+    logit = layers.Lambda(lambda share: ops.log(share / (1.0 - share)))
+    model = keras.Sequential([keras.Input((4,)), logit, layers.Dense(8, "relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, shares, y, {**ARGUMENTS, "epochs": 8}
+
+
 def prior_of_no_count(counts=(90.0, 70.0, 0.0)):
     """The log of shares, of which one is 0, is taken from the scores in the loss."""
     rng = np.random.default_rng(0)

@@ -79,6 +79,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         origins=_origins(place),
         relative_exponents=tried.relative,
         together=min(together + len(ahead), len(findings)) or 1,
+        behind=_behind(findings, evidence, later),
     )
 
 
@@ -107,6 +108,21 @@ def _together(ranked: Sequence[Finding], tried: Counterfactuals, later: set[Caus
         return count or 1
     settled = [each for each in behind[:1] if each.weight >= HELPS * NEXT and each.cause in later]
     return 1 + (count or len(settled))
+
+
+def _behind(findings: Sequence[Finding], evidence: Evidence, later: set[Cause]) -> Place | None:
+    """Return where a run fails with the first fault mended, of the same cause: a second operation
+    outside its domain, from which nothing else that was tried keeps it.
+    """
+    tried = evidence.tried
+    then = tried.then or Observation()
+    others = (tried.rate, tried.scaled, tried.joint, *tried.alone.values())
+    cured = any(rerun is not None and rerun.cured for rerun in others)
+    first = findings and findings[0].cause
+    if cured or not is_domain(then) or later != {first}:
+        return None
+    before, after = (replace(each, values=None) for each in (evidence.failing.place, then.place))
+    return then.place if after != before else None
 
 
 def _origins(place: Place) -> tuple[DataOrigin, ...]:

@@ -87,6 +87,20 @@ class Place:
             parts.append(f"at {self.source}")
         return ", ".join(parts) or "not located"
 
+    @property
+    def kept_inside(self) -> str:
+        """What a person would do about the operation that failed there, which has a domain."""
+        operation = UNSAFE_OPERATIONS[self.operation or ""]
+        infinite = [text for text, what in self.given if what == Given.INFINITE]
+        if infinite:
+            return f"Keep {' and '.join(infinite)} {operation.domain.name}."
+        operation = operation.as_in(self.code)
+        kept, whole = operation.letter, operation.words.format(operation.letter)
+        what = f", which comes of the {self.made_of} alone," if self.made_of is not None else ""
+        return (
+            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute {operation.stable}."
+        )
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -118,7 +132,8 @@ class Diagnosis:
     that failed. `trend` says how the loss went before, `tried` what the failing step came to with
     something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can
     exist, or None. `missing` names evidence that could not be had. `origins` are the statements of
-    the user's that made data non-finite, as far as they are known.
+    the user's that made data non-finite, as far as they are known. `behind` is where it fails with
+    the first fault mended, of the same cause, and nothing else that was tried keeps it from that.
     """
 
     onset: Onset
@@ -140,6 +155,7 @@ class Diagnosis:
     missing: tuple[str, ...] = ()
     together: int = 1
     origins: tuple[DataOrigin, ...] = ()
+    behind: Place | None = None
 
     @property
     def cause(self) -> Cause:
@@ -178,6 +194,8 @@ class Diagnosis:
         lines += [f"And also: {f.cause.sentence} ({f.evidence})." for f in both[1:]]
         if self.place.values and self.place.values not in self.findings[0].evidence:
             lines.append(f"Seen there: {self.place.values}.")
+        if self.behind is not None:
+            lines.append(f"With that mended it fails {self.behind}: {self.behind.values}.")
         if self.batch_rows == 1 and self.cause in OF_A_DOMAIN:
             lines.append("The batch that failed has a single row.")
         if self.rows:
@@ -213,16 +231,8 @@ class Diagnosis:
 
     def _remedy(self, finding: Finding) -> str:
         """Return what helps; where the operation that failed first is at fault, in terms of it."""
-        operation, cause = UNSAFE_OPERATIONS.get(self.place.operation or ""), finding.cause
-        if cause not in OF_A_DOMAIN or operation is None or finding is not self.findings[0]:
-            return cause.remedy
-        infinite = [text for text, what in self.place.given if what == Given.INFINITE]
-        if infinite:
-            return f"Keep {' and '.join(infinite)} {operation.domain.name}."
-        operation = operation.as_in(self.place.code)
-        kept, whole = operation.letter, operation.words.format(operation.letter)
-        made_of = self.place.made_of
-        what = f", which comes of the {made_of} alone," if made_of is not None else ""
-        return (
-            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute {operation.stable}."
-        )
+        if finding.cause not in OF_A_DOMAIN or finding is not self.findings[0]:
+            return finding.cause.remedy
+        places = (self.place,) if self.behind is None else (self.place, self.behind)
+        kept = [place.kept_inside for place in places if place.operation in UNSAFE_OPERATIONS]
+        return " ".join(kept) or finding.cause.remedy

@@ -97,38 +97,53 @@ class Repair:
                 baselines = self._measured(space)
             judge = Judge(self._run.failed, self._bench, baselines, base_fix, self._net)
             adoption = self._adopting(judge)
-            this_round = SearchRound(
-                self._run,
-                space,
-                base_fix,
-                tiers=tiers,
-                judge=judge,
-                adoption=adoption,
-                shared=self._shared,
-                folder=folder / f"round-{number + 1}",
-            )
-            report = this_round.report(
-                diagnosis, replace(budget, trials=budget.trials - len(self._trials)), deadline
-            )
-            self._trials = (*self._trials, *this_round.trials)
-            if report is not None:
-                return report
-            base_fix = Fix((*base_fix.edits, *space.called_for().edits))
-            # So long it may take to fail again.
-            late = time.monotonic() + self._run.watched.seconds > deadline
-            if len(self._trials) >= budget.trials or late or not self._uncovers(base_fix):
+            treated = Fix((*base_fix.edits, *space.called_for().edits))
+            ahead = shown.behind is not None and treated != base_fix
+            if not ahead:
+                this_round = SearchRound(
+                    self._run,
+                    space,
+                    base_fix,
+                    tiers=tiers,
+                    judge=judge,
+                    adoption=adoption,
+                    shared=self._shared,
+                    folder=folder / f"round-{number + 1}",
+                )
+                report = this_round.report(
+                    diagnosis, replace(budget, trials=budget.trials - len(self._trials)), deadline
+                )
+                self._trials = (*self._trials, *this_round.trials)
+                if report is not None:
+                    return report
+                if len(self._trials) >= budget.trials or not self._uncovers(treated):
+                    return None
+            found = self._uncovered(treated, adoption, shown, deadline)
+            if found is not None:
+                shown, base_fix = found, self._at_work(treated)
+            elif ahead:  # it does not fail of that after all
+                shown = replace(shown, behind=None)
+            else:
                 return None
-            found = self._net.attempt(
-                "looking for another cause", partial(adoption.failure, base_fix), None
-            )
-            if found is None or replace(found.place, values=None) == replace(
-                shown.place, values=None
-            ):
-                return None
-            shown, base_fix = found, self._at_work(base_fix)
-            another = f"{found.cause.sentence}, {found.place}"
-            self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
+            if found is not None and not ahead:
+                another = f"{found.cause.sentence}, {found.place}"
+                self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
         return None
+
+    def _uncovered(
+        self, treated: Fix, adoption: Adoption, shown: Diagnosis, deadline: float
+    ) -> Diagnosis | None:
+        """Train with what treats the causes found so far until that fails; return why, None where
+        it does not, or of what was shown before.
+        """
+        # So long it may take to fail again.
+        if time.monotonic() + self._run.watched.seconds > deadline:
+            return None
+        found = self._net.attempt(
+            "looking for another cause", partial(adoption.failure, treated), None
+        )
+        before = replace(shown.place, values=None)
+        return found if found and replace(found.place, values=None) != before else None
 
     def _adopting(self, judge: Judge | None = None) -> Adoption:
         """Return what trains with fixes, made with the first judge there is."""
