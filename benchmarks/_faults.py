@@ -186,7 +186,7 @@ def nan_targets(recipe, rng):
 @fault("INVALID_LABEL", "y", task=("multiclass",))
 def labels_out_of_range(recipe, rng):
     # On a CPU without XLA it is an error and no NaN.
-    recipe.jit = True
+    recipe.compiled = {"jit_compile": True}
     if rng.random() < 0.5:
         recipe.y = recipe.y + 1
     else:

@@ -28,9 +28,12 @@ class Recipe:
 
     Attributes:
         kind: mlp, residual or recurrent.
-        front, middle: make layers behind the input and behind the first hidden layer.
+        front, middle: make layers behind the input and behind the first hidden layer; `throughout`
+            puts those of `middle` behind each of them.
         kernel: makes the initializer of each hidden layer; None for what suits the activation.
-        ruin: what is done to the built model before it is compiled.
+        ruin, after: what is done to the built model before it is compiled, and after.
+        units: of the last layer; None for as many as the targets call for.
+        compiled, arguments: further arguments of `compile` and of `fit`.
     """
 
     seed: int
@@ -51,12 +54,16 @@ class Recipe:
     cell: str = "SimpleRNN"
     feedback: float = 1.0
     policy: str = "float32"
-    jit: bool = False
+    units: int | None = None
+    throughout: bool = False
+    compiled: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     kernel: Callable[[int], Any] | None = None
     front: list[Callable[[], Any]] = field(default_factory=list)
     middle: list[Callable[[], Any]] = field(default_factory=list)
     ruin: list[Callable[[Any], None]] = field(default_factory=list)
+    after: list[Callable[[Any], None]] = field(default_factory=list)
 
     def build(self) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any]]:
         """Return the model, inputs, targets, and arguments of `fit`."""
@@ -68,17 +75,19 @@ class Recipe:
             for make in self.front:
                 hidden = make()(hidden)
             hidden = self._body(hidden)
-            units = self.classes if self.task == "multiclass" else 1
+            units = self.classes if self.task == "multiclass" else self.y.shape[-1]
             # Keras' guide keeps the last layer in float32.
-            outputs = layers.Dense(units, self.last, dtype="float32")(hidden)
+            outputs = layers.Dense(self.units or units, self.last, dtype="float32")(hidden)
             model = keras.Model(inputs, outputs)
         finally:
             keras.config.set_dtype_policy("float32")
         for change in self.ruin:
             change(model)
         optimizer = getattr(keras.optimizers, self.optimizer)(self.rate, **self.constants)
-        model.compile(optimizer, self.loss, jit_compile=self.jit)
-        arguments = {"epochs": EPOCHS, "batch_size": self.batch, "verbose": 0}
+        model.compile(optimizer, self.loss, **{"jit_compile": False, **self.compiled})
+        for change in self.after:
+            change(model)
+        arguments = {"epochs": EPOCHS, "batch_size": self.batch, "verbose": 0, **self.arguments}
         if self.weights is not None:
             arguments["sample_weight"] = self.weights
         return model, self.x, self.y, arguments
@@ -103,7 +112,7 @@ class Recipe:
                 self.width, self.activation, kernel_initializer=self._kernel(index)
             )
             hidden = dense(hidden)
-            hidden = hidden if index else self._between(hidden)
+            hidden = self._between(hidden) if self.throughout or index == 0 else hidden
         return hidden
 
     def _between(self, hidden: Any) -> Any:
@@ -134,7 +143,8 @@ def draw(rng: np.random.Generator, wanted: dict[str, Any]) -> Recipe:
     recurrent = kind == "recurrent"
     activation = "tanh" if recurrent else one_of("activation", "tanh", *RECTIFIERS)
     features = int(rng.integers(3, 9))
-    shape = (ROWS, STEPS_OF_TIME, CHANNELS) if recurrent else (ROWS, features)
+    rows = wanted.get("rows", ROWS)
+    shape = (rows, STEPS_OF_TIME, CHANNELS) if recurrent else (rows, features)
     x = rng.normal(size=shape).astype("float32")
     seen = x.mean(axis=1) * np.sqrt(STEPS_OF_TIME) if recurrent else x
     classes = int(rng.integers(3, 6))
@@ -171,8 +181,13 @@ def outcome(recipe: Recipe) -> str:
     """Train with plain Keras and say how it went: "learns", "finite" or "non-finite"."""
     model, x, y, arguments = recipe.build()
     losses = model.fit(x, y, **arguments).history["loss"]
-    if not np.isfinite(losses).all() or not all(
-        np.isfinite(np.asarray(weight)).all() for weight in model.variables
-    ):
+    if fails(model, losses):
         return "non-finite"
     return "learns" if losses[-1] < FALLS * losses[0] else "finite"
+
+
+def fails(model: Any, losses: list[float]) -> bool:
+    """Say whether a loss or a variable of a trained model is not finite."""
+    return not np.isfinite(losses).all() or not all(
+        np.isfinite(np.asarray(weight)).all() for weight in model.variables
+    )

@@ -31,9 +31,9 @@ import time
 from pathlib import Path
 
 from _cases import load
+from _judging import at_level, is_repaired
 
 METHODS = ("nanfix", "random search", "folk remedy", "AutoTrainer's order")
-SHARES = ("r2", "acc", "auc", "iou", "hit", "f1", "precision", "recall")  # higher is better
 LONG_SECONDS, TIMEOUT = 60.0, 900
 
 
@@ -144,7 +144,7 @@ def _nanfix(case, metric, sized):
     removable = [
         edit["strategy"]
         for edit in (edits if len(edits) > 1 else ())
-        if _level(
+        if at_level(
             metric, _applied(case, metric, [kept for kept in edits if kept is not edit]), figure
         )
     ]
@@ -206,23 +206,6 @@ def _figure(model, history, metric):
 
     values = history.get(metric) or [math.nan]
     return float(values[-1]) if _baselines.finite(model) else math.nan
-
-
-def _level(metric, figure, expert):
-    if any(share in metric for share in SHARES):
-        return figure >= expert - 0.02
-    return figure <= expert + 0.05 * abs(expert)
-
-
-def _repaired(row):
-    if not math.isfinite(row["figure"]):
-        return False
-    start, expert = row["untrained"], row["expert"]
-    if not math.isfinite(start) or start == expert:
-        return _level(row["metric"], row["figure"], expert)
-    return (row["figure"] - start) / (expert - start) > 0.5 or _level(
-        row["metric"], row["figure"], expert
-    )
 
 
 def _files(paths):
@@ -304,8 +287,8 @@ def _summarize(rows, title, cost):
         mine = [row for row in rows if row["method"] == method]
         if not mine:
             continue
-        repaired = [row for row in mine if _repaired(row)]
-        level = sum(_level(row["metric"], row["figure"], row["expert"]) for row in repaired)
+        repaired = [row for row in mine if is_repaired(row)]
+        level = sum(at_level(row["metric"], row["figure"], row["expert"]) for row in repaired)
         sized = (
             f"{sum(not row['removable'] for row in repaired)} of {len(repaired)}"
             if "removable" in mine[0]
@@ -322,7 +305,7 @@ def _summarize(rows, title, cost):
 
 def _to_lengthen(rows, count):
     """Return the rows of `count` cases that were repaired, spread over all of them."""
-    repaired = [row for row in rows if row["method"] == "nanfix" and _repaired(row)]
+    repaired = [row for row in rows if row["method"] == "nanfix" and is_repaired(row)]
     return repaired[:: max(1, len(repaired) // count)][:count] if count else []
 
 
@@ -333,7 +316,7 @@ def _lengthened(row, keep):
 def _tables(rows, long):
     print(
         "\nthe fix alone repairs: "
-        f"{sum(_repaired({**row, 'figure': row['alone']}) for row in rows if 'alone' in row)}"
+        f"{sum(is_repaired({**row, 'figure': row['alone']}) for row in rows if 'alone' in row)}"
     )
     _summarize(rows, "extra seconds", lambda row: row["seconds"] - row["expert_seconds"])
     _summarize(rows, "times the expert's run", lambda row: row["seconds"] / row["expert_seconds"])
