@@ -13,6 +13,8 @@ EXPECTED = {
     explosions.missing_cells: Cause.NONFINITE_INPUT,
     explosions.nan_target: Cause.NONFINITE_TARGET,
     explosions.missing_weights: Cause.NONFINITE_WEIGHT,
+    explosions.weight_of_an_uncounted_class: Cause.NONFINITE_LOSS_WEIGHT,
+    explosions.weight_of_a_constant_target: Cause.NONFINITE_LOSS_WEIGHT,
     explosions.labels_from_one: Cause.INVALID_LABEL,
     explosions.masks_of_bytes: Cause.INVALID_LABEL,
     explosions.sentinel_values: Cause.OUTLIER,

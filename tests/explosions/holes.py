@@ -107,6 +107,32 @@ def missing_weights():
     )
 
 
+def weight_of_an_uncounted_class():
+    """Class weights of which one is 1 / 0: the rarest class was counted in other data."""
+    x, _ = table(rows=480)
+    classes = np.where(x[:, 1] > 1.2, 2, x[:, 0] > 0).astype("int32")
+    model = mlp(
+        keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", outputs=3, last="softmax"
+    )
+    weights = {0: 0.8, 1: 0.8, 2: np.inf}
+    return model, x, classes, {**ARGUMENTS, "epochs": 8, "class_weight": weights}
+
+
+def weight_of_a_constant_target():
+    """Losses weighed with 1 / variance, of which one is 1 / 0, given in another order than that of
+    the outputs.
+    """
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(16, "relu")(inputs)
+    outputs = [layers.Dense(1, name=name)(hidden) for name in ("wind", "snow")]
+    model = keras.Model(inputs, outputs)
+    weights = {"snow": np.inf, "wind": 1.0 / np.var(y)}
+    model.compile(keras.optimizers.Adam(0.02), {"wind": "mse", "snow": "mse"}, loss_weights=weights)
+    return model, x, {"wind": y, "snow": 0.0 * y}, {**ARGUMENTS, "epochs": 8}
+
+
 def adapted_to_holes():
     """A Normalization layer in front was adapted to the same data, holes and all."""
     x, y = noisy_table()

@@ -13,8 +13,10 @@ from nanfix.changes.guards import Guard, Guards, in_float16
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.loss import LogitsLoss, RobustLoss
+from nanfix.changes.loss_weights import LossWeights
 from nanfix.changes.maps import Affine
 from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
+from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
 from nanfix.model.addresses import SINGLE
 from nanfix.patch.locate import source_changes
@@ -86,6 +88,20 @@ def test_the_compiler_is_told_in_compile(noted, given, written):
     run, call = noted(SEQUENTIAL.replace('"mse"', given))
     assert changed(run, plan_of(Compilation(jit_compile=False)), call) == (
         [compiled.format(written)],
+        [],
+    )
+
+
+def test_weights_of_losses_are_told_in_compile_and_fit(noted):
+    given = SEQUENTIAL.replace('"mse"', '"mse", loss_weights=float("inf")')
+    fit = "model.fit(X, y, epochs=2{})"
+    run, call = noted(given.replace(fit.format(""), fit.format(", class_weight={0: 1, 1: 9e99}")))
+    plan = plan_of(LossWeights((2.0,)), RowFilter(class_weights=((1, 0.5),)))
+    assert changed(run, plan, call) == (
+        [
+            'model.compile(keras.optimizers.SGD(0.1, clipnorm=1.0), "mse", loss_weights=2.0)',
+            fit.format(", class_weight={0: 1.0, 1: 0.5}"),
+        ],
         [],
     )
 

@@ -2,7 +2,7 @@
 labels begin.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,12 +13,13 @@ from nanfix.changes.maps import Affine
 if TYPE_CHECKING:
     from nanfix.model.run import Run
     from nanfix.records.rows_change import RowsChange
-    from nanfix.records.source_changes import NoPlace
+    from nanfix.records.source_changes import ArgumentChange, NoPlace
     from nanfix.source.fit_call import FitCall
 
 
 # What has a place in a tf.data pipeline, which is looked at batch by batch.
 OF_BATCHES = ("finite", "classes", "first_label")
+UNKNOWN_FIT = "the call of fit is not in the script's own code"
 NOT_OF_BATCHES = (
     "the data are a tf.data pipeline, in which rows that are not finite and labels have a place, "
     "and nothing else"
@@ -34,6 +35,7 @@ class RowFilter(Change):
     and then targets), and for a label outside 0..classes - 1 after `first_label` was subtracted
     from every label; `labels` maps those of a binary crossentropy to 0..1. A row goes too for a
     share of a class below 0 (`shares`), and for a weight that is not finite (`finite_weights`).
+    `class_weights` are weights of classes in the place of those that `fit` was given.
     Training also leaves out what does not fill a batch of `batch_rows`. As it stands, it keeps
     every row.
     """
@@ -47,6 +49,7 @@ class RowFilter(Change):
     bands: tuple[tuple[int, Affine], ...] = ()
     batch_rows: int | None = None
     shares: bool = False
+    class_weights: tuple[tuple[int, float], ...] = ()
     kind: ClassVar[str] = "rows"
     order: ClassVar[int] = 80
 
@@ -56,6 +59,10 @@ class RowFilter(Change):
     def in_source(self, run, plan, call):
         from nanfix.records.rows_change import Band
 
+        if self.class_weights:
+            yield _weighed(call, dict(self.class_weights))
+        if replace(self, class_weights=()) == RowFilter():
+            return
         weights = call.arguments.get("class_weight")
         given = (call.arguments.get(name) for name in ("x", "y", "sample_weight"))
         x, y, weight = dataset_parts(call) or given
@@ -91,7 +98,7 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
 
     x, y, validation = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:
-        return NoPlace(reason="the call of fit is not in the script's own code")
+        return NoPlace(reason=UNKNOWN_FIT)
     if dataset_parts(call) is not None:
         asked = {name for name, value in what.items() if value and name not in OF_BATCHES}
         if asked or (what.get("first_label") and call.arguments.get("class_weight")):
@@ -108,6 +115,17 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
     return RowsChange(
         fit=call.fit, validation_arrays=0 if validation is None else len(validation), **what
     )
+
+
+def _weighed(call: "FitCall", classes: dict[int, float]) -> "ArgumentChange | NoPlace":
+    """Return the change by which `fit` is given these weights of classes, beside the others."""
+    from nanfix.records.source_changes import ArgumentChange, NoPlace
+
+    if call.fit is None:
+        return NoPlace(reason=UNKNOWN_FIT)
+    given = {int(k): float(w) for k, w in call.arguments["class_weight"].items()}
+    written = {k: float(f"{classes.get(k, w):.6g}") for k, w in given.items()}
+    return ArgumentChange(target=call.fit, name="class_weight", value=repr(written))
 
 
 def dataset_parts(call: "FitCall") -> tuple[Any, Any, Any] | None:

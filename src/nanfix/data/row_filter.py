@@ -49,7 +49,8 @@ def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
         return data
     arguments = dict(data.arguments or {})
     if arguments.get("class_weight"):
-        arguments["class_weight"] = _renumbered(arguments["class_weight"], rows.first_label)
+        weights = {**arguments["class_weight"], **dict(rows.class_weights)}
+        arguments["class_weight"] = _renumbered(weights, rows.first_label)
     if not data.is_arrays:
         validation = _validation(data.validation_data, rows)
         return replace(

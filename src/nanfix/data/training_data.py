@@ -175,6 +175,8 @@ class TrainingData:
         part = self.training_part()
         if part.is_arrays:
             return part.in_order(_spread(part.x))
+        if (part.arguments or {}).get("class_weight"):  # Keras has made sample weights of them
+            recorded = [unpacked(batch)[:2] for batch in recorded]
         batch = joined(recorded, _most_rows(recorded[0]))
         x, y, weight = unpacked(batch)
         packed = keras.utils.pack_x_y_sample_weight(x, y, weight)

@@ -13,7 +13,8 @@ from nanfix.explain.audit import Audit
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.inference import statistics_run_away
 from nanfix.explain.microscope import Observation
-from nanfix.explain.replay import Replay
+from nanfix.explain.replay import Replay, flat_batch
+from nanfix.model.given_weights import finite_class_weights, finite_loss_weights, words
 from nanfix.model.normalization import ruined, statistics
 from nanfix.model.run import Run, has_schedule
 from nanfix.model.user_code import name_of
@@ -33,6 +34,7 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
         *_ruined_statistics(run),
         *statistics_run_away(failing),
         *_no_rows(seen),
+        *_nonfinite_loss_weight(run, seen),
         *data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
     ]
     if refuses_label(failing.error) and not audit.label_evidence:
@@ -69,6 +71,16 @@ def _nonfinite_constant(run: Run, failing: Observation) -> Iterator[Finding]:
     constant, adapted = failing.place.constant, {layer.name for _, layer in ruined(run.model)}
     if constant is not None and failing.place.layer not in adapted:
         yield Finding(Cause.NONFINITE_CONSTANT, 0.96, constant.words)
+
+
+def _nonfinite_loss_weight(run: Run, seen: Replay) -> Iterator[Finding]:
+    """Weights of outputs count in each step; those of classes where the failing batch has some, as
+    sample weights, which Keras makes of them.
+    """
+    weights = [] if seen.batch is None else flat_batch(seen.batch)[2]
+    of_classes = any(not np.isfinite(each).all() for each in weights)
+    if finite_loss_weights(run) or (of_classes and finite_class_weights(run)):
+        yield Finding(Cause.NONFINITE_LOSS_WEIGHT, 0.97, words(run))
 
 
 def _no_rows(seen: Replay) -> Iterator[Finding]:

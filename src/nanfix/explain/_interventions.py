@@ -12,17 +12,25 @@ from keras import tree
 
 from nanfix.changes.graph_guard import install
 from nanfix.changes.guards import Guard
+from nanfix.changes.loss_weights import weighed
 from nanfix.data.arrays import Leaf, holds_numbers, is_dense, repacked, unpacked
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import change_activation
 from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.model.given_weights import finite_loss_weights
 from nanfix.model.normalization import ruined
 from nanfix.model.optimizers import trained_optimizers, usual_rate
 from nanfix.model.run import DECAYS, Run, fades, smallest_epsilon
 from nanfix.model.schedules import FiniteSchedule
 from nanfix.model.undo import put
-from nanfix.private.objects import DTYPE_POLICY, LEARNING_RATE, all_layers, learning_rate_of
+from nanfix.private.objects import (
+    COMPILE_LOSS,
+    DTYPE_POLICY,
+    LEARNING_RATE,
+    all_layers,
+    learning_rate_of,
+)
 from nanfix.recorder.outset import falls_for_ever
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import CONSTANT, UNSAFE_OPERATIONS
@@ -114,6 +122,7 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
             cause in HOLES or cause is Cause.INVALID_LABEL,
             lambda: Intervention("with finite data", lambda batch: _sound(batch, run)),
         ),
+        (cause is Cause.NONFINITE_LOSS_WEIGHT, lambda: _weighed(run)),
         (
             cause in START,
             lambda: Intervention("with finite weights", of_state=lambda: _finite_state(run)),
@@ -149,6 +158,19 @@ def removal(cause: Cause, failing: Observation, run: Run) -> Intervention | None
         (cause is Cause.NONFINITE_CONSTANT, lambda: _filled(failing, run)),
     ]
     return next((make() for applies, make in made if applies), None)
+
+
+def _weighed(run: Run) -> Intervention:
+    """Return the training without the rows whose weight is not finite, and with weights of outputs
+    that are.
+    """
+    outputs = tuple(finite_loss_weights(run))
+
+    def during(undo: ExitStack) -> None:
+        put(undo, run.model, COMPILE_LOSS, weighed(run.model, outputs))
+
+    words = "with finite weights of the loss"
+    return Intervention(words, lambda b: _sound(b, run), during=during if outputs else None)
 
 
 def _with_outputs(last: Any, activation: str) -> Intervention:

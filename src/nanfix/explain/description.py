@@ -108,6 +108,7 @@ def describe(
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
         planned_steps=planned,
         rate_varies=_has_scheduler(data),
+        class_weight=(data.arguments or {}).get("class_weight"),
         rate_is_set=_rate_is_set(model, data, set_at),
     )
     ends, scalable = _ends(run), tuple(_scalable(run, sites, takes_layers))

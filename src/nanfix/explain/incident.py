@@ -242,7 +242,11 @@ class Incident:
         part = self.data.training_part()
         if part.is_arrays:
             return flat_arrays(part.x), flat_arrays(part.y), flat_arrays(part.sample_weight), True
-        return (*flat_batch(seen.batch), False) if seen.batch is not None else ([], [], [], False)
+        if seen.batch is None:
+            return [], [], [], False
+        inputs, targets, weights = flat_batch(seen.batch)
+        # Keras takes sample weights or weights of classes, and makes the former of the latter.
+        return inputs, targets, [] if self.run.class_weight else weights, False
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
         """Say whether a step on these rows, from the initial weights, turns non-finite

@@ -130,6 +130,7 @@ class Run:
         output_shapes: what each output has for every row.
         columns: for each output which layers give its columns, by address, and how many each, None
             for those that another operation gives; none where that is not known.
+        class_weight: what `fit` was given to weigh classes by, by their labels.
         ends: the names of the outputs, behind which something can be computed; none where nothing
             can.
     """
@@ -152,6 +153,7 @@ class Run:
     output_shapes: tuple[tuple[int, ...], ...] = ()
     columns: tuple[tuple[tuple[str | None, int], ...], ...] = ()
     ends: tuple[str, ...] = ()
+    class_weight: Mapping[int, float] | None = None
 
     @classmethod
     def of(cls, model: "keras.Model", sample: Sample, **facts: Any) -> "Run":

@@ -57,6 +57,15 @@ class Cause(Enum):
         "nan from the first batch with such a row; inputs and targets are finite",
         "Give every row a finite weight, 0 for those that do not count.",
     )
+    NONFINITE_LOSS_WEIGHT = (
+        "nonfinite-loss-weight",
+        "a weight of the loss that was given to fit or compile is NaN or inf",
+        (
+            "`loss: nan` or `inf` with `class_weight` or `loss_weights` made by a division: by the "
+            "count of a class that is 0, by the variance of a target that is constant"
+        ),
+        "Divide by at least 1 (a count) or give that class or output a weight of its own.",
+    )
     NONFINITE_START = (
         "nonfinite-start",
         "the model's weights contain NaN or inf before training begins",
