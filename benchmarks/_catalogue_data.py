@@ -98,6 +98,18 @@ def missing_weights(whole, rng):
     return run
 
 
+@remedy("finite-loss-weights", task=("multiclass",))
+def class_of_no_count(whole, rng):
+    """Weights n / (k * count) of classes, of which one was counted in other data, and not once."""
+    run = split(whole)
+    y = whole.y[:TRAINED] if whole.y.ndim == 1 else whole.y[:TRAINED].argmax(axis=1)
+    found, counts = np.unique(y, return_counts=True)
+    weights = {int(k): TRAINED / (len(found) * n) for k, n in zip(found, counts, strict=True)}
+    run.expert.arguments["class_weight"] = weights
+    run.plain.arguments["class_weight"] = {**weights, int(rng.choice(found)): np.inf}
+    return run
+
+
 @remedy("drop-outlier-rows", **FAULTS["typing_error_in_inputs"].wanted)
 def typing_error(whole, rng):
     run = split(whole)
