@@ -43,6 +43,20 @@ def test_one_output():
     assert losses(model, PRICE) == {}
 
 
+@pytest.mark.parametrize("loss", ["mape", "msle"])
+def test_no_constant_is_better_than_that_of_a_relative_loss(loss):
+    counts = RNG.poisson(2.0, size=(64, 1)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    for y in (counts, counts + 1.0):
+        model.compile("sgd", loss)
+        (best,) = losses(model, y).values()
+        tried = [
+            float(np.mean(keras.losses.get(loss)(y, np.full_like(y, each))))
+            for each in np.linspace(0.0, 8.0, 801)
+        ]
+        assert best == pytest.approx(min(tried), rel=1e-3)
+
+
 @pytest.mark.parametrize("weights", [0.5, [0.5]])
 def test_the_loss_of_one_output_is_weighed_as_the_user_weighs_it(weights):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

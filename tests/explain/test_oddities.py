@@ -11,6 +11,7 @@ from nanfix.explain import oddities
 from nanfix.explain.oddities import look, remarks
 from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Run, Sample
+from nanfix.testing import contract
 
 
 def table():
@@ -124,6 +125,15 @@ def test_shares_below_zero_leave_a_crossentropy_without_a_lower_bound(lowest):
     y[5, 0] = lowest
     run = setup_of(keras.layers.Dense(3, "relu"), x, y, "categorical_crossentropy", "softmax")
     assert any("no lower bound" in told for told in remarks(run, [x], [y])) is (lowest < 0)
+
+
+def test_an_error_in_percent_of_nothing_is_said():
+    x, y = explosions.table(rows=40)
+    y[:8] = 0.0
+    run = contract.run_of(explosions.mlp(loss="mape"), x, y)
+    (said,) = remarks(run, [x], [y])
+    assert said.startswith("8 of 40 targets are 0, and mean_absolute_percentage_error divides")
+    assert not list(remarks(contract.run_of(explosions.mlp(loss="mae"), x, y), [x], [y]))
 
 
 def test_what_is_odd_about_one_of_several_arrays_is_said_with_its_name():

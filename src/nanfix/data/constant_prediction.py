@@ -11,6 +11,7 @@ import tensorflow as tf
 from nanfix.data.arrays import flat_arrays
 from nanfix.data.training_data import TrainingData
 from nanfix.model.crossentropies import (
+    PERCENTAGES,
     PROBABILITIES,
     SMALLEST,
     Targets,
@@ -24,10 +25,29 @@ from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run
 from nanfix.private.keras import CompileLoss
 
+
+def _center_of_percentages(targets: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return the median in which each target weighs 1 / |y|, as its error does: 0 as soon as a few
+    targets are 0.
+    """
+    weights = 1.0 / np.maximum(np.abs(targets.astype("float64")), keras.config.epsilon())
+    order = np.argsort(targets, axis=axis)
+    targets, weights = (np.take_along_axis(a, order, axis) for a in (targets, weights))
+    half = np.cumsum(weights, axis=axis) >= 0.5 * weights.sum(axis=axis, keepdims=True)
+    first = np.expand_dims(np.argmax(half, axis=axis), axis)
+    return np.take_along_axis(targets, first, axis).squeeze(axis)
+
+
+def _center_of_logarithms(targets: np.ndarray, axis: int = 0) -> np.ndarray:
+    return np.expm1(np.mean(np.log1p(np.maximum(targets, 0.0)), axis=axis))
+
+
 # The best constant prediction under a loss.
 CENTERS: Mapping[str, Callable[..., Any]] = {
     "mean_squared_error": np.mean,
     "mean_absolute_error": np.median,
+    PERCENTAGES: _center_of_percentages,
+    "mean_squared_logarithmic_error": _center_of_logarithms,
 }
 
 DEFAULT_BATCH = 32  # rows, as Keras has it

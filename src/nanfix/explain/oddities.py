@@ -12,7 +12,13 @@ from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
 from nanfix.explain._encodings import encodings
 from nanfix.explain.codes import without_codes
-from nanfix.model.crossentropies import Targets, crossentropy_of
+from nanfix.model.crossentropies import (
+    PERCENTAGES,
+    SMALLEST,
+    Targets,
+    crossentropy_of,
+    loss_name,
+)
 from nanfix.model.run import Run, Sample
 from nanfix.private.objects import all_layers
 from nanfix.records.features import feature_table, short, some_cells
@@ -85,6 +91,7 @@ def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> It
         for part in (*_inputs(run.sample, inputs), *_targets(run.sample, targets))
         if part.array.dtype.kind in "fiu" and part.array.ndim and len(part.array)
     ]
+    yield from _parts_of_nothing(run, targets)
     for part in known:  # first, since of what is odd only the first is printed
         for words, columns in encodings(part.array):
             yield f"{words} ({part.columns(columns)})"
@@ -229,6 +236,19 @@ def _negative_shares(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     lowest = min((finite(array).min() for array in targets if array.size), default=0.0)
     if lowest < 0:
         yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
+
+
+def _parts_of_nothing(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
+    """Targets of 0 under an error in percent of them."""
+    if loss_name(run.user_loss) != PERCENTAGES or len(targets) != 1:
+        return
+    zeros = int(np.sum(np.abs(finite(targets[0])) < SMALLEST))
+    if zeros:
+        yield (
+            f"{zeros} of {targets[0].size} targets are 0, and {PERCENTAGES} divides by them, so "
+            "that they are all that counts: take another loss, such as mean_absolute_error, or "
+            "leave these rows out"
+        )
 
 
 def _last_batch(run: Run, inputs: list[np.ndarray]) -> Iterator[str]:

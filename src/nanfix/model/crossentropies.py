@@ -18,6 +18,7 @@ UserLoss = Any
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 PROBABILITIES = (SOFTMAX, SIGMOID)  # the activations that give probabilities
 SMALLEST = 1e-7  # probability, as in Keras
+PERCENTAGES = "mean_absolute_percentage_error"  # no crossentropy: it divides by the targets
 
 
 class Targets(Enum):
