@@ -23,7 +23,8 @@ SNIPPETS = {
 class RewriteStably(Strategy):
     """Compute log(sum(w * exp(a))) as logsumexp(a + log(w)), equal where both are finite.
 
-    Likewise log(cosh(x)), log(sinh(x)), log(I0(x)) of a Bessel function, the logarithm of a
+    Likewise the logarithm of a mean, the largest, the smallest or the product of exponentials,
+    log(cosh(x)), log(sinh(x)), log(I0(x)) of a Bessel function, the logarithm of a
     softmax, sigmoid or softplus, of 1 - sigmoid(x), of 1 - tanh(x)^2, and of differences:
     log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
     A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand. Where the sum of

@@ -60,6 +60,11 @@ FORMS = {
     "log of a softplus": lambda x: ops.log(ops.softplus(x)),
     "root": lambda x: ops.log(ops.sqrt(ops.exp(x))),
     "reciprocal": lambda x: ops.log(1.0 / (1.0 + ops.exp(-x))),
+    "mean": lambda x: ops.log(ops.mean(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
+    "mean of all": lambda x: x - tf.math.log(tf.reduce_mean(tf.exp(x))),
+    "greatest": lambda x: ops.log(ops.max(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
+    "least": lambda x: ops.log(ops.min(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
+    "product": lambda x: ops.log(ops.prod(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
 }
 # Of numbers above 0: where the exponential is about 1, its rest is lost; where it is great, all.
 DIFFERENCES = {

@@ -1,10 +1,11 @@
 """The logarithm of exponentials, of functions made of them, and their shares of a sum, read off the
 graph and computed without them.
 
-log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite; log(exp(a) - exp(b)) is
-a + log(1 - exp(b - a)), log(cosh(x)) is |x| + softplus(-2 |x|) - log 2, log(I0(x)) of
-a Bessel function |x| + log(exp(-|x|) I0(x)). Blanchard, Higham & Higham
-(2021), Accurately computing the log-sum-exp and softmax functions, doi:10.1093/imanum/draa038.
+log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite, and that of a mean is
+less by the log of their number; log(exp(a) - exp(b)) is a + log(1 - exp(b - a)), log(cosh(x)) is
+|x| + softplus(-2 |x|) - log 2, log(I0(x)) of a Bessel function |x| + log(exp(-|x|) I0(x)).
+Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and softmax functions,
+doi:10.1093/imanum/draa038.
 """
 
 import itertools
@@ -83,6 +84,22 @@ LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "Softmax": tf.nn.log_softmax,
     "Softplus": _log_of_softplus,
 }
+
+
+def _log_of_mean(x: tf.Tensor, axis: tf.Tensor, *, keepdims: bool) -> tf.Tensor:
+    """Return log(mean(exp(x)))."""
+    total = tf.reduce_logsumexp(x, axis, keepdims=keepdims)
+    return total - tf.math.log(tf.cast(tf.size(x) / tf.size(total), x.dtype))
+
+
+# What makes one number of several, and the same of their logarithms.
+REDUCED: dict[str, Callable[..., tf.Tensor]] = {
+    "Max": tf.reduce_max,
+    "Mean": _log_of_mean,
+    "Min": tf.reduce_min,
+    "Prod": tf.reduce_sum,
+    "Sum": tf.reduce_logsumexp,
+}
 TIMES_LOG: dict[str, Callable[..., tf.Tensor]] = {"Log": tf.math.xlogy, "Log1p": tf.math.xlog1py}
 # What puts numbers elsewhere: the same of other numbers.
 MOVED: dict[str, Callable[[tf.Tensor, Any], tf.Tensor]] = {
@@ -139,12 +156,8 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
         return stable_log(operation.inputs[0], depth - 1)
     if operation.type == "AddV2":
         return _joined(operation.inputs, _positive_log, depth - 1, _log_of_sum)
-    if operation.type == "Sum":
-        product = _product(operation.inputs[0], depth - 1)
-        if product is None:
-            return None
-        kept = operation.get_attr("keep_dims")
-        return tf.reduce_logsumexp(product, operation.inputs[1], keepdims=kept)
+    if operation.type in REDUCED:
+        return _reduced(_product(operation.inputs[0], depth - 1), operation)
     return _product(x, depth)
 
 
@@ -203,13 +216,18 @@ def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         left, right = (_exponent(each, depth - 1) for each in operation.inputs)
         known = left is not None and right is not None
         return PRODUCTS[operation.type](left, right) if known else None
-    if operation.type != "Sum" and operation.type not in MOVED:
+    if operation.type == "Sum":
+        return _reduced(_exponent(operation.inputs[0], depth - 1), operation)
+    inside = _exponent(operation.inputs[0], depth - 1) if operation.type in MOVED else None
+    return None if inside is None else MOVED[operation.type](inside, operation)
+
+
+def _reduced(logarithm: tf.Tensor | None, operation: tf.Operation) -> tf.Tensor | None:
+    """Return the logarithm of what an operation makes of numbers of which it is known."""
+    if logarithm is None:
         return None
-    inside = _exponent(operation.inputs[0], depth - 1)
-    if inside is None or operation.type in MOVED:
-        return None if inside is None else MOVED[operation.type](inside, operation)
     kept = operation.get_attr("keep_dims")
-    return tf.reduce_logsumexp(inside, operation.inputs[1], keepdims=kept)
+    return REDUCED[operation.type](logarithm, operation.inputs[1], keepdims=kept)
 
 
 def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
