@@ -218,6 +218,23 @@ def test_the_only_one_with_which_a_rerun_learned_stands_for_all_where_it_does_as
         assert (*both, ("clip", 0)) in tried and choose(tried, families, baseline)[0] == both
 
 
+def test_where_the_failing_operation_is_computed_otherwise_nothing_else_is_tried():
+    """However little it has learned by then: nothing else was at fault."""
+    guard = Family("guard", 4, 3, called_for=True, mends=True)
+    form = replace(guard, strategy="form", levels=1)
+    assert [*climb((RATE, guard), lambda c: 9.0, baseline=10.0)] == [(("guard", 0),)]
+    # Two ways to do so: each alone, and the better one on top of what else is called for.
+    tried = climb((RATE, guard, form, INPUTS), lambda c: 8.0 if "form" in c else 9.0, 10.0)
+    assert [*tried] == [(("guard", 0),), (("form", 0),), (("form", 0), ("inputs", 0))]
+    # One that stands for the other is tried in its place.
+    better = replace(form, instead_of=frozenset({"guard"}))
+    assert [*climb((RATE, guard, better), lambda c: 9.0, 10.0)] == [(("form", 0),)]
+    # It does not hold, or more does better: all as ever.
+    assert (("rate", 1),) in climb((RATE, guard), lambda c: None if "guard" in c else 9.0, 10.0)
+    tried = climb((RATE, guard, INPUTS), lambda c: 5.0 if "inputs" in c else 9.0, 10.0)
+    assert (("guard", 0), ("inputs", 0), ("rate", 0)) in tried
+
+
 def test_a_knob_with_which_a_rerun_learned_too_is_tried_once_in_the_place_of_more():
     scaler, rate = Family("scaler", 3, 2, called_for=True, cures=True), replace(RATE, cures=True)
     families = (CLIP, rate, scaler)

@@ -179,8 +179,10 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
         for place, finding in enumerate(of_domain):
             # The others are the same operation by other names.
             weight = finding.weight * (NEXT if driven else 1.0)
-            learned = place == 0 and tried.without is not None and tried.without.learned
-            yield replace(finding, weight=weight, refuted=place > 0, learned=learned)
+            found = replace(finding, weight=weight, refuted=place > 0)
+            if place == 0 and tried.without is not None:
+                found = replace(found, learned=tried.without.learned, mended=tried.without.cured)
+            yield found
         if failing.masked:
             yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:

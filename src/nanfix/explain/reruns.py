@@ -207,6 +207,8 @@ def _one_at_a_time(
         found = replace(
             found, rate=_lower_rate(rerunner, course), no_update=_without_update(rerunner, course)
         )
+        if found.without is not None and found.without.cured:
+            return found
         return jointly(rerunner, course, changes, found)
 
 

@@ -109,8 +109,9 @@ class Finding:
 
     A cause that is `refuted` for this failure is not shown; it may show when another has
     been treated. `learned` says that steps were run again with this cause taken away, stayed
-    finite, and that their loss fell; what the run had failed of first may have been taken away
-    as well.
+    finite, and that their loss fell; what the run had failed of first may have been taken away as
+    well. `mended` says that they stayed finite with the operation that failed computed in another
+    way, and that their loss did not rise.
     """
 
     cause: Cause
@@ -118,6 +119,7 @@ class Finding:
     evidence: str
     refuted: bool = False
     learned: bool = False
+    mended: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class Family:
 
     `indicated` says that strong evidence names a cause it treats, `called_for` that it
     belongs to what is tried together, `last_resort` that it does not remove any of the
-    causes, but may ease one, `cures` that a rerun with a cause of its own taken away learned.
+    causes, but may ease one, `cures` that a rerun with a cause of its own taken away learned,
+    `mends` that it computes the operation that failed in another way, with which a rerun stayed
+    finite.
     Candidates with a strategy that it is `instead_of` come last where they work with it in that
     place.
     """
@@ -57,6 +59,7 @@ class Family:
     last_resort: bool = False
     instead_of: frozenset[str] = frozenset()
     cures: bool = False
+    mends: bool = False
 
 
 def in_order(candidate: Candidate, families: Collection[Family]) -> Candidate:

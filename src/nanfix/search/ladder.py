@@ -73,7 +73,9 @@ class _Results:
 def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
     """Propose each family alone, then what the evidence calls for together, then the best one
     refined and pruned; where it calls for several, or for one with which a rerun learned, these
-    come first, and where they learn well none is climbed alone.
+    come first, and where they learn well none is climbed alone. Where the operation that failed is
+    computed in another way and the run stays finite with that, nothing else was at fault, and
+    nothing else is tried.
 
     Changes to the data that the evidence calls for are enough where they hold alone. Strategies for
     which the evidence is weak, and those that change numerics or architecture
@@ -91,9 +93,10 @@ def ladder(families: Iterable[Family], baseline: float = math.inf) -> Proposals:
             if alone.loss is not None:  # then nothing else was at fault
                 yield from _prune(results)
                 return
-        yield from _walk(results, base)
+        mended = yield from _walk(results, base)
         if results.best() is not None:
-            yield from _improve(results)
+            if not mended:
+                yield from _improve(results)
             yield from _prune(results)
             return
 
@@ -114,9 +117,9 @@ def bases(families: Iterable[Family]) -> list[Candidate]:
     )
 
 
-def _walk(results: _Results, base: Candidate) -> Proposals:
+def _walk(results: _Results, base: Candidate) -> Generator[Candidate, Tried, bool]:
     """Propose the families, each candidate on top of the changes to the data that are
-    the `base`.
+    the `base`; return whether the operation that failed is mended by the first and that is all.
     """
     everything = [family for family in results.families if not (base and family.tier == Tier.DATA)]
     families = [family for family in everything if not family.last_resort]
@@ -131,6 +134,8 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
     called = (*base, *((family.strategy, 0) for family in wanted))
     if base:
         yield from results.ask(base)
+    if (yield from _mended(results, base, wanted)):
+        return True
     several = len(wanted) > 1 and math.isfinite(results.baseline)
     if several or sum(family.cures for family in wanted) == 1:
         called = yield from _expert(results, base, wanted)
@@ -138,7 +143,7 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
         if results.learns_well():  # what of it is needed shows as edits are taken away
             if len(called) == len(base) + 1:
                 yield from _smaller(results, base, knobs)
-            return
+            return False
     yield from _one_by_one(results, base, mild)
     yield from _together(results, called, knobs)
     if not results.learns_well():
@@ -146,10 +151,10 @@ def _walk(results: _Results, base: Candidate) -> Proposals:
             yield from _climb(results, base, family)
             yield from _climb(results, called, family)
     if results.best() is None:
-        for family in (family for family in everything if family.last_resort):
-            yield from _climb(results, base, family)
+        yield from _last_resorts(results, base, everything)
     if results.best() is None:
         yield from _pairs(results, base, families)
+    return False
 
 
 def _one_by_one(results: _Results, base: Candidate, families: list[Family]) -> Proposals:
@@ -176,6 +181,27 @@ def _expert(
     every = yield from results.ask(called)
     highest = math.inf if every.loss is None else limit(every.loss, results.baseline)
     return cures[0] if alone.loss is not None and alone.loss <= highest else called
+
+
+def _mended(
+    results: _Results, base: Candidate, wanted: list[Family]
+) -> Generator[Candidate, Tried, bool]:
+    """Try the ways to compute the operation that failed otherwise, each alone; return whether one
+    holds, and what else is called for adds nothing to it.
+    """
+    mends = [family for family in wanted if family.mends]
+    worse = frozenset().union(*(family.instead_of for family in mends))
+    best, lowest = base, math.inf
+    for family in mends:
+        candidate = (*base, (family.strategy, 0))
+        tried = FAILED if family.strategy in worse else (yield from results.ask(candidate))
+        if tried.loss is not None and tried.loss < lowest:
+            best, lowest = candidate, tried.loss
+    others = [(family.strategy, 0) for family in wanted if family not in mends]
+    if best == base or not others:
+        return best != base
+    every = yield from results.ask((*best, *others))
+    return every.loss is None or lowest <= limit(every.loss, results.baseline)
 
 
 def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Proposals:
@@ -220,6 +246,12 @@ def _levels(family: Family) -> list[int]:
     """
     stride = max(1, family.levels // 4)
     return list(range(stride - 1, family.levels, stride))
+
+
+def _last_resorts(results: _Results, base: Candidate, families: list[Family]) -> Proposals:
+    for family in families:
+        if family.last_resort:
+            yield from _climb(results, base, family)
 
 
 def _pairs(results: _Results, base: Candidate, families: list[Family]) -> Proposals:

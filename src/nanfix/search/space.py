@@ -107,6 +107,7 @@ def build_space(
     hp = keras_tuner.HyperParameters()
     strong = {finding.cause for finding in diagnosis.findings if finding.weight >= STRONG}
     alone = {finding.cause for finding in diagnosis.findings if finding.learned}
+    mended = {finding.cause for finding in diagnosis.findings if finding.mended}
     # What is taken away in a rerun by more than a knob of the optimizer.
     not_of_knobs = {
         cause for each in strategies.values() if each.tier > Tier.OPTIMIZER for cause in each.treats
@@ -132,7 +133,6 @@ def build_space(
         treated = strategy.treats & strong
         indicated, last_resort = bool(treated), not strategy.treats & diagnosis.causes
         own = treated - not_of_knobs if strategy.tier == Tier.OPTIMIZER else treated
-        cures = bool(own & alone)
         # A second change to the data for the same cause is an alternative.
         if strategy.tier == Tier.DATA:
             treated, covered = treated - covered, covered | treated
@@ -146,7 +146,8 @@ def build_space(
                 indicated,
                 last_resort,
                 strategy.instead_of,
-                cures,
+                bool(own & alone),
+                strategy.tier == Tier.NUMERICS and bool(treated & mended),
             )
         )
     hp.values = dict.fromkeys(applicable, False)
