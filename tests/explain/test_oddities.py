@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanfix.explain import oddities
-from nanfix.explain.oddities import look, remarks
+from nanfix.explain.oddities import look, outlying_share, remarks
 from nanfix.model.addresses import SINGLE
 from nanfix.model.run import Run, Sample
 from nanfix.testing import contract
@@ -29,6 +29,18 @@ def test_constant_columns_outliers_and_zero_rows():
     assert seen.outlying_rows == (3, 400)
     assert seen.zero_rows == 1
     assert seen.peak == 1e3 and seen.count == 4
+
+
+def test_what_is_at_most_1_is_no_outlier_however_small_the_others_are():
+    """Probabilities of a rare class, as a teacher's."""
+    shares = np.random.default_rng(0).uniform(0.0, 1e-5, (500, 3))
+    shares[7, 1] = 0.98
+    assert look(shares).outlying_rows == ()
+    sample = Sample((np.zeros((500, 1)),), (shares,))
+    assert outlying_share(sample) == 0.0
+    shares[7, 1] = 98.0
+    assert look(shares).outlying_rows == (7,)
+    assert outlying_share(sample) == 1 / 500
 
 
 def test_column_of_one_value_is_constant():

@@ -29,6 +29,8 @@ SAMPLED_ROWS = 4096  # of an array, from which the median and its deviation are 
 # a value is only remarked on; 1000 is beyond any tail, and such a value may be why a step fails;
 # within 10 lies what a scale should be measured on.
 FAR, FAR_OUT, USUAL_DEVIATIONS = 50.0, 1000.0, 10.0
+# What is no larger does no harm however small the others are: probabilities of rare classes.
+HARMLESS = 1.0
 # Times the median magnitude of a column. One scale for so wide a range leaves most of its values
 # within 1e-4 of each other, where a network tells them apart no more.
 HUGE_RANGE = 1e4
@@ -158,7 +160,7 @@ def look(array: np.ndarray) -> Columns:
         part = finite(given)
         cells = part.reshape(-1, width)
         low, high = np.minimum(low, cells.min(axis=0)), np.maximum(high, cells.max(axis=0))
-        far = (np.abs(part - center) > FAR * spread) & (spread > 0)
+        far = (np.abs(part - center) > FAR * spread) & (spread > 0) & (np.abs(part) > HARMLESS)
         outlying.append(np.flatnonzero(far.reshape(len(part), -1).any(axis=1)) + start)
         zeros += int((~part.reshape(len(part), -1).any(axis=1)).sum())
     peak = np.maximum(np.abs(low), np.abs(high))
@@ -178,7 +180,7 @@ def bands(sample: Sample, z: float) -> tuple[tuple[int, Affine], ...]:
     inputs first and then targets.
 
     It is median +- z * 1.4826 * median absolute deviation, the mean absolute deviation where most
-    values are the same.
+    values are the same, and holds all from -1 to 1.
     """
     arrays = enumerate([*sample.inputs, *sample.targets])
     return tuple(
@@ -218,7 +220,8 @@ def _band(array: np.ndarray, z: float) -> Affine:
     spread = DEVIATION * np.nanmedian(away, axis=0)
     spread = np.where(spread > 0, spread, np.nanmean(away, axis=0))
     # A constant feature has no outliers.
-    width = np.where(spread > 0, z * spread, np.finfo("float32").max)
+    wide = np.maximum(z * spread, HARMLESS + np.abs(center))
+    width = np.where(spread > 0, wide, np.finfo("float32").max)
     return Affine(short(center), short(width))
 
 
