@@ -22,6 +22,7 @@ EXPECTED = {
     explosions.adapted_to_holes: Cause.RUINED_STATISTICS,
     explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
     explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
+    explosions.forward_recursion: Cause.LOSS_DOMAIN,
     explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
     # Not what fails of them, a logarithm or an exponential in the loss.

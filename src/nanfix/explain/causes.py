@@ -33,6 +33,7 @@ SCALES = (Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET)
 NOTHING_SEEN = (
     "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
 )
+OUTGROWN = "numbers that this formula makes on the initial weights already, at any rate"
 NOT_RECORDED = (
     "the batches could not be recorded, as the model draws them by itself: the failing step was "
     "not looked into"
@@ -149,6 +150,7 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
         yield _by_xla(seen, tried)
     elif not transient:
         yield from _of_the_step(evidence)
+        yield from _outgrown(evidence)
 
 
 def _ahead(evidence: Evidence) -> list[Finding]:
@@ -210,6 +212,22 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             weight=finding.weight * doubt,
             refuted=finding.refuted or (not grown and not settled),
         )
+
+
+def _outgrown(evidence: Evidence) -> Iterator[Finding]:
+    """A formula of the user's that makes numbers without bound, as a product over many steps does:
+    on the initial weights, at any rate, and whatever else was taken away.
+    """
+    failing, tried, growth = evidence.failing, evidence.tried, evidence.growth
+    driven = growth.wide or growth.loudest or growth.fed_back
+    if failing.place.source is None or driven or not _has_grown(evidence):
+        return
+    reruns = (tried.rate, tried.scaled, tried.joint, *tried.alone.values())
+    if any(rerun is not None and rerun.finite for rerun in reruns):
+        return
+    if tried.initial is False and tried.no_update is False:
+        for finding in out_of_domain(failing, evidence.run, tried)[:1]:
+            yield replace(finding, evidence=f"{finding.evidence}, {OUTGROWN}")
 
 
 def _is_shown_alone(finding: Finding, tried: Counterfactuals) -> bool:
