@@ -10,6 +10,8 @@ from nanfix.records.unsafe_operations import (
 from nanfix.remedies.strategy import Strategy, Tier
 
 PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p", BY_UNDERFLOW)
+# What exponentials overflow in, step by step.
+PRODUCTS = ("Mul", "MatMul", "BatchMatMulV2", "Sum", "AddV2")
 WORDS = {
     LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp or xlogy",
     SHARES_OF_EXPONENTIALS: "the shares {} of their exponents, as a softmax",
@@ -31,10 +33,11 @@ class RewriteStably(Strategy):
     exp(a) that others are divided by is 0, the quotients are computed of the exponents: a softmax,
     weights of kernels, the scaling of a matrix in turn.
 
-    So a mixture of densities, a recursion over log probabilities, a softmax by hand whose logarithm
-    is taken, neither overflow nor underflow, and every row has a gradient. Nothing is clipped. The
-    formula is read off the graph, where the exponential or the logarithm that failed is part of
-    one. Does not help where the model runs eagerly, nor where factors may be negative.
+    So a mixture of densities, a recursion over log probabilities or (up to a hundred steps) over
+    probabilities by products of matrices, a softmax by hand whose logarithm is taken, neither
+    overflow nor underflow, and every row has a gradient. Nothing is clipped. The formula is read
+    off the graph, where the exponential, the logarithm or the product that failed is part of one.
+    Does not help where the model runs eagerly, nor where factors may be negative.
 
     Reference: Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and softmax
     functions, doi:10.1093/imanum/draa038.
@@ -55,7 +58,7 @@ class RewriteStably(Strategy):
 
     def refusal(self, diagnosis, run, plan):
         otherwise = "what failed is no part of a logarithm of exponentials"
-        return refusal_at(diagnosis.place, run, PARTS, otherwise)
+        return refusal_at(diagnosis.place, run, (*PARTS, *PRODUCTS), otherwise)
 
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place

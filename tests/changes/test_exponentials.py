@@ -36,7 +36,17 @@ def recursion(x):
     return forward[:, 0]
 
 
+def product_of_matrices(x):
+    """The same in probabilities: the sum over all paths is a product of matrices."""
+    step = ops.exp(ops.convert_to_tensor(np.array([[0.0, -1.0], [2.0, 0.5]], x.dtype.name)))
+    paths = ops.exp(x[:, None] * np.array([1.0, 0.5], x.dtype.name))
+    for turned in (False, True, False):
+        paths = tf.matmul(paths, step, transpose_b=turned) * ops.exp(x[:, None])
+    return ops.log(ops.sum(paths, axis=1))
+
+
 FORMS = {
+    "matrices": product_of_matrices,
     "sum": lambda x: ops.log(ops.sum(ops.exp(x[:, None] * [1.0, -2.0]), axis=1)),
     "kept": lambda x: ops.log(ops.sum(ops.exp(x[:, None]), axis=1, keepdims=True))[:, 0],
     "recursion": recursion,

@@ -1,5 +1,6 @@
 """rewrite-stably: a formula that over- or underflows is computed in its stable form."""
 
+import explosions
 import keras
 import numpy as np
 import pytest
@@ -99,6 +100,15 @@ def test_kernels_that_have_all_come_to_0_are_told_and_made_a_softmax():
     assert [edit.strategy for edit in report.fix.edits] == [NAME]
     assert "of their exponents, as a softmax" in str(report.fix)
     assert "or compute it as ops.softmax(x)" in str(report.diagnosis)
+
+
+def test_a_recursion_by_products_of_matrices_is_computed_of_logarithms():
+    model, x, y, arguments = explosions.forward_recursion()
+    budget = nanfix.Budget(trials=2)
+    report = nanfix.fit(model, x, y, strategies=[NAME], budget=budget, **arguments)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert "numbers that this formula makes on the initial weights already" in str(report)
+    assert np.mean(np.argmax(model.predict(x, verbose=0), axis=-1) == y) > 0.8
 
 
 def test_it_is_for_exponentials_and_logarithms_alone():

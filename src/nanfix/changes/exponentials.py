@@ -9,7 +9,6 @@ doi:10.1093/imanum/draa038.
 """
 
 import itertools
-import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +17,20 @@ import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
-DEPTH = 12  # operations that are looked through, one behind the other
+from nanfix.changes.logarithms import LOGARITHMS, log_of_cosh, log_of_one_less
+
+# Operations that are looked through, one behind the other, as in a recursion of many steps. One of
+# which both sides are looked through counts as many, as their number doubles with each.
+DEPTH, BRANCHING = 200, 16
 SAME = "Identity"
 MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
+# Products of matrices, and the attributes that say which of the two is transposed.
+MATRICES = {
+    "MatMul": ("transpose_a", "transpose_b"),
+    "BatchMatMul": ("adj_x", "adj_y"),
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+}
 # What is positive, or 0, whatever it is computed of.
 POSITIVE = ("Exp", "Softmax", "Softplus", "Sigmoid", "Square", "Abs", "Sqrt", "Rsqrt", "OneHot")
 # What is positive where all that it is computed of is.
@@ -30,60 +39,6 @@ KEEPS_SIGN = (
     "Mean", "Min", "Mul", "Pack", "Prod", "RealDiv", "Reciprocal", "Reshape", "Split", "SplitV",
     "Squeeze", "StridedSlice", "Sum", "Tile", "Transpose",
 )  # fmt: skip
-
-
-def _log_of_cosh(x: tf.Tensor) -> tf.Tensor:
-    size = tf.abs(x)
-    return size + tf.math.softplus(-2.0 * size) - math.log(2.0)
-
-
-def _log_of_softplus(x: tf.Tensor) -> tf.Tensor:
-    """Below -10 what is left out is less than 1e-9."""
-    small = tf.minimum(x, -10.0)
-    return tf.where(
-        x < -10.0, small - tf.exp(small) / 2.0, tf.math.log(tf.math.softplus(tf.maximum(x, -10.0)))
-    )
-
-
-def _log_of_expm1(x: tf.Tensor) -> tf.Tensor:
-    return x + _log_of_one_less(-x)
-
-
-def _log_of_one_less(y: tf.Tensor) -> tf.Tensor:
-    """Return log(1 - exp(y)) of y below 0, after Maechler (2012), Accurately computing
-    log(1 - exp(-|a|)); each branch is kept where its slope is finite.
-    """
-    near = y > -math.log(2.0)
-    small = tf.where(near, y, -math.log(2.0) * tf.ones_like(y))
-    return tf.where(
-        near, tf.math.log(-tf.math.expm1(small)), tf.math.log1p(-tf.exp(tf.minimum(y, -0.5)))
-    )
-
-
-def _log_of_sinh(x: tf.Tensor) -> tf.Tensor:
-    return x + _log_of_one_less(-2.0 * x) - math.log(2.0)
-
-
-def _log_of_bessel_i0(x: tf.Tensor) -> tf.Tensor:
-    return tf.abs(x) + tf.math.log(tf.math.bessel_i0e(x))
-
-
-def _log_of_bessel_i1(x: tf.Tensor) -> tf.Tensor:
-    return tf.abs(x) + tf.math.log(tf.math.bessel_i1e(x))
-
-
-# The logarithms of functions that are made of exponentials, and of powers of what is.
-LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "BesselI0": _log_of_bessel_i0,
-    "BesselI1": _log_of_bessel_i1,
-    "Exp": tf.identity,
-    "Cosh": _log_of_cosh,
-    "Expm1": _log_of_expm1,
-    "Sinh": _log_of_sinh,
-    "Sigmoid": tf.math.log_sigmoid,
-    "Softmax": tf.nn.log_softmax,
-    "Softplus": _log_of_softplus,
-}
 
 
 def _log_of_mean(x: tf.Tensor, axis: tf.Tensor, *, keepdims: bool) -> tf.Tensor:
@@ -118,6 +73,7 @@ MATRIX_PRODUCTS = {
     "BatchMatMulV2": ("adj_x", "adj_y"),
 }
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
+LOOKED_THROUGH = (SAME, "AddV2", "Sub", *REDUCED, *POWERS, *PRODUCTS, *MATRICES)
 
 
 def stable_form(kind: str, x: tf.Tensor) -> tf.Tensor | None:
@@ -150,7 +106,7 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
     where it is made of something else.
     """
     operation = x.op
-    if not depth:
+    if depth <= 0:
         return None
     if operation.type == SAME:
         return stable_log(operation.inputs[0], depth - 1)
@@ -179,7 +135,7 @@ def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.T
     """Return what sums up numbers that are weighted with exponentials, divided by a whole of that
     logarithm: each weight is divided before. None of anything else.
     """
-    if operation.type == SAME and depth:
+    if operation.type == SAME and depth > 0:
         return _mean(operation.inputs[0].op, whole, depth - 1)
     if operation.outputs[0].shape.rank != whole.shape.rank:
         return None
@@ -210,10 +166,10 @@ def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return operation.inputs[0]
     if operation.type == "OnesLike":  # what a quotient is divided by that was computed so before
         return tf.zeros_like(x)
-    if not depth:
+    if depth <= 0:
         return None
     if operation.type in PRODUCTS:
-        left, right = (_exponent(each, depth - 1) for each in operation.inputs)
+        left, right = (_exponent(each, depth - BRANCHING) for each in operation.inputs)
         known = left is not None and right is not None
         return PRODUCTS[operation.type](left, right) if known else None
     if operation.type == "Sum":
@@ -233,17 +189,19 @@ def _reduced(logarithm: tf.Tensor | None, operation: tf.Operation) -> tf.Tensor 
 def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     """Return the logarithm of a product of at least one exponential and of positive factors."""
     operation = x.op
-    if operation.type == SAME and depth:
+    if operation.type == SAME and depth > 0:
         return _product(operation.inputs[0], depth - 1)
     if operation.type in LOGARITHMS:
         return LOGARITHMS[operation.type](operation.inputs[0])
     if operation.type == "Sub":
         whole, less = operation.inputs
         return _log_of_rest_of(whole, less, depth)
-    if operation.type in POWERS and depth:
+    if operation.type in POWERS and depth > 0:
         logarithm = stable_log(operation.inputs[0], depth - 1)
         return None if logarithm is None else POWERS[operation.type] * logarithm
-    if operation.type not in PRODUCTS or not depth:
+    if operation.type in MATRICES:
+        return _joined(operation.inputs, _log_of_factor, depth - 1, _log_of_matrices(operation))
+    if operation.type not in PRODUCTS:
         return None
     return _joined(operation.inputs, _log_of_factor, depth - 1, PRODUCTS[operation.type])
 
@@ -257,6 +215,8 @@ def _joined(
     """Return the joined logarithms of two parts, of which one is made of exponentials and the
     `other` may be something else; None where neither is, or one is not known to be positive.
     """
+    if all(part.op.type in LOOKED_THROUGH for part in parts):
+        depth -= BRANCHING
     stable = [stable_log(part, depth) for part in parts]
     if all(each is None for each in stable):
         return None
@@ -266,21 +226,34 @@ def _joined(
     return None if left is None or right is None else join(left, right)
 
 
+def _log_of_matrices(operation: tf.Operation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return what makes of the logarithms of two matrices that of their product."""
+    turned = [operation.get_attr(name) for name in MATRICES[operation.type]]
+
+    def logarithm(*logarithms: tf.Tensor) -> tf.Tensor:
+        left, right = (
+            tf.linalg.matrix_transpose(each) if transposed else each
+            for each, transposed in zip(logarithms, turned, strict=True)
+        )
+        each = tf.expand_dims(left, -1) + tf.expand_dims(right, -3)
+        return tf.reduce_logsumexp(each, axis=-2)
+
+    return logarithm
+
+
 def _log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     greater = tf.stop_gradient(tf.maximum(left, right))
     return greater + tf.math.log(tf.exp(left - greater) + tf.exp(right - greater))
 
 
 def _log_of_difference(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    return left + _log_of_one_less(right - left)
+    return left + log_of_one_less(right - left)
 
 
 def _log_of_rest_of(whole: tf.Tensor, x: tf.Tensor, depth: int) -> tf.Tensor | None:
     """Return log(whole - x) where at least one of them is made of exponentials."""
     if _is_all(whole, 1):
         return _log_of_rest(x, depth)
-    if not depth:
-        return None
     return _joined((whole, x), _positive_log, depth - 1, _log_of_difference)
 
 
@@ -289,7 +262,7 @@ def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     which come to 1.
     """
     operation = x.op
-    if operation.type == SAME and depth:
+    if operation.type == SAME and depth > 0:
         return _log_of_rest(operation.inputs[0], depth - 1)
     if operation.type == "Sigmoid":
         return -tf.math.softplus(operation.inputs[0])
@@ -298,9 +271,9 @@ def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     )
     squared = squared or (operation.type == "Pow" and _is_all(operation.inputs[1], 2))
     if squared and operation.inputs[0].op.type == "Tanh":
-        return -2.0 * _log_of_cosh(operation.inputs[0].op.inputs[0])
-    logarithm = stable_log(x, depth) if depth else None
-    return None if logarithm is None else _log_of_one_less(logarithm)
+        return -2.0 * log_of_cosh(operation.inputs[0].op.inputs[0])
+    logarithm = stable_log(x, depth)
+    return None if logarithm is None else log_of_one_less(logarithm)
 
 
 def _is_all(x: tf.Tensor, number: int) -> bool:
@@ -335,9 +308,10 @@ def _is_positive(x: tf.Tensor, depth: int) -> bool:
     if operation.type in POSITIVE:
         return True
     given = [each for each in operation.inputs if each.dtype.is_floating]
-    if not given or not depth:
+    if not given or depth <= 0:
         return operation.type == "Cast" and operation.inputs[0].dtype is tf.bool
-    positive = [_is_positive(each, depth - 1) for each in given]
+    depth -= 1 if len(given) == 1 else BRANCHING
+    positive = [_is_positive(each, depth) for each in given]
     return (
         any(positive)
         if operation.type == "Maximum"
