@@ -40,7 +40,7 @@ def test_what_is_at_most_1_is_no_outlier_however_small_the_others_are():
     assert outlying_share(sample) == 0.0
     shares[7, 1] = 98.0
     assert look(shares).outlying_rows == (7,)
-    assert outlying_share(sample) == 1 / 500
+    assert outlying_share(sample) == pytest.approx(1 / 500)
 
 
 def test_column_of_one_value_is_constant():
