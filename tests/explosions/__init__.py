@@ -10,4 +10,5 @@ from explosions.holes import *  # noqa: F403
 from explosions.networks import *  # noqa: F403
 from explosions.optimization import *  # noqa: F403
 from explosions.parts import *  # noqa: F403
+from explosions.recursions import *  # noqa: F403
 from explosions.scales import *  # noqa: F403

@@ -288,41 +288,6 @@ def logarithm_on_two_lines():
     return model, x, times.astype("float32"), {**ARGUMENTS, "epochs": 6}
 
 
-def forward_recursion():
-    """The sum over all paths through 60 steps, as a product of matrices: 5 ** 60 is too great."""
-    states, steps = 5, 60
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(64, steps, 4)).astype("float32")
-    y = x.argmax(axis=-1).astype("int32")
-
-    def unlikelihood(y_true, scores):
-        along = ops.sum(ops.one_hot(y_true, states) * scores, axis=(1, 2))
-        paths = ops.exp(scores[:, 0])
-        for step in range(1, steps):
-            paths = ops.matmul(paths, ops.ones((states, states))) * ops.exp(scores[:, step])
-        return ops.log(ops.sum(paths, axis=1)) - along
-
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((steps, 4)), layers.Dense(states)])
-    model.compile(keras.optimizers.Adam(0.1), unlikelihood)
-    return model, x, y, {**ARGUMENTS, "epochs": 4}
-
-
-def logit_of_shares():
-    """Shares of exactly 1 are divided by 0, and of those of exactly 0 the logarithm is taken, on
-    one line, in most batches.
-    """
-    x, y = table(rows=320)
-    shares = 1.0 / (1.0 + np.exp(-x))
-    shares[::10, 0], shares[1::10, 1] = 1.0, 0.0
-
-    keras.utils.set_random_seed(0)
-    logit = layers.Lambda(lambda share: ops.log(share / (1.0 - share)))
-    model = keras.Sequential([keras.Input((4,)), logit, layers.Dense(8, "relu"), layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(0.02), "mse")
-    return model, shares, y, {**ARGUMENTS, "epochs": 8}
-
-
 def prior_of_no_count(counts=(90.0, 70.0, 0.0)):
     """The log of shares, of which one is 0, is taken from the scores in the loss."""
     rng = np.random.default_rng(0)

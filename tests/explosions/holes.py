@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from explosions.parts import ARGUMENTS, mlp, noisy_table, table
 
@@ -167,3 +167,18 @@ def missing_words():
     model.layers[0].set_weights([rows])
     model.compile(keras.optimizers.Adam(0.02), "mse")
     return model, x, y, dict(ARGUMENTS)
+
+
+def logit_of_shares():
+    """Shares of exactly 1 are divided by 0, and of those of exactly 0 the logarithm is taken, on
+    one line, in most batches.
+    """
+    x, y = table(rows=320)
+    shares = 1.0 / (1.0 + np.exp(-x))
+    shares[::10, 0], shares[1::10, 1] = 1.0, 0.0
+
+    keras.utils.set_random_seed(0)
+    logit = layers.Lambda(lambda share: ops.log(share / (1.0 - share)))
+    model = keras.Sequential([keras.Input((4,)), logit, layers.Dense(8, "relu"), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, shares, y, {**ARGUMENTS, "epochs": 8}

@@ -189,12 +189,6 @@ class Change:
         """
         return []
 
-    def lacking(self, shop: Workshop) -> str | None:
-        """Return what the training that has just ended with it lacks to be a repair; None when that
-        is nothing.
-        """
-        return None
-
     def in_source(self, run: Run, plan: Plan, call: FitCall) -> Iterator[SourceChange]:
         """Yield the changes of the user's source that make the same training; a NoPlace with the
         reason where there is none.

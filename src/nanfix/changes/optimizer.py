@@ -114,7 +114,10 @@ class OptimizerSettings(Change):
     def settle(self, shop):
         return self._optimizing(shop).settle(self)
 
-    def lacking(self, shop):
+    def lacking(self, shop: "Workshop") -> str | None:
+        """Return what the training that has just ended lacks to be a repair: most of its steps;
+        None when that is nothing.
+        """
         if not self.skip_nonfinite:
             return None
         skipped, taken = self._optimizing(shop).skipped_and_taken()

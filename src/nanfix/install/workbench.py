@@ -4,10 +4,10 @@ hand it back.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from nanfix.changes.guards import Guard, Guards
+from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.training_data import TrainingData
@@ -21,9 +21,6 @@ from nanfix.model.quiet import quiet
 from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot
 from nanfix.model.training_step import Batch
-
-if TYPE_CHECKING:
-    import keras
 
 
 class Workbench:
@@ -115,11 +112,10 @@ class Workbench:
         return self._hand_back.for_good(plan)
 
     def lacking(self, plan: Plan) -> str | None:
-        """Return what a change of the plan that was trained with says the training lacks to be a
-        repair; None when that is nothing.
+        """Return what the training that has just ended with the plan lacks to be a repair, as far
+        as its optimizer tells; None when that is nothing.
         """
-        found = (change.lacking(self._installer) for change in plan)
-        return next(filter(None, found), None)
+        return plan.of(OptimizerSettings).lacking(self._installer)
 
     def idle(self, plan: Plan) -> list[Guard]:
         """Return the guards that have found nothing to guard in any traced graph, so
@@ -130,12 +126,6 @@ class Workbench:
     def saving(self, plan: Plan) -> contextlib.AbstractContextManager[None]:
         """Let whoever saves the model in the training with `plan` save it as it is handed back."""
         return self._hand_back.saving(plan)
-
-    def adapted(
-        self, plan: Plan
-    ) -> "Callable[[list[keras.callbacks.Callback]], list[keras.callbacks.Callback]]":
-        """Return what makes of the user's callbacks those that are trained with under `plan`."""
-        return lambda callbacks: plan.callbacks(self.run, callbacks)
 
     def take_back(self) -> None:
         """Take back what the prepared plan changed, apart from the values of variables."""

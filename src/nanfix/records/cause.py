@@ -60,10 +60,7 @@ class Cause(Enum):
     NONFINITE_LOSS_WEIGHT = (
         "nonfinite-loss-weight",
         "a weight of the loss that was given to fit or compile is NaN or inf",
-        (
-            "`loss: nan` or `inf` with `class_weight` or `loss_weights` made by a division: by the "
-            "count of a class that is 0, by the variance of a target that is constant"
-        ),
+        "`class_weight` or `loss_weights` are divided by a count or a variance, which may be 0",
         "Divide by at least 1 (a count) or give that class or output a weight of its own.",
     )
     NONFINITE_START = (
@@ -151,10 +148,7 @@ class Cause(Enum):
     UNSTABLE_RECURRENCE = (
         "unstable-recurrence",
         "a recurrent layer with an unbounded activation feeds its growing output back into itself",
-        (
-            'an LSTM, GRU or SimpleRNN with `activation="relu"` is nan, the sooner the longer the '
-            "sequences"
-        ),
+        '`activation="relu"` in an LSTM, GRU or SimpleRNN: nan, sooner with longer sequences',
         "Bound what is fed back: give a recurrent layer its usual tanh.",
     )
     BAD_INITIALIZATION = (

@@ -241,7 +241,7 @@ class Adoption:
         rows = plan.of(RowFilter)
         data, watching = filtered(run.data, rows), replace(run.watching, store=store)
         with unknown_length(rows), self._bench.saving(plan):
-            adapt = self._bench.adapted(plan)
+            adapt = partial(plan.callbacks, run.run)
             after = watch(run.model, data, watching, adapt=adapt, start=start, begun=run.begun)
         run.begun = after.begun
         last = 1 + max(after.epoch, default=start.epoch)

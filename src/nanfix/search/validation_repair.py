@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -237,7 +238,7 @@ class ValidationIncident:
         bench.prepare(plan, start, seed)
         rows, unstored = plan.of(RowFilter), replace(watching, store=None)
         with unknown_length(rows), bench.saving(plan):
-            fed, adapt = filtered(self.data, rows), bench.adapted(plan)
+            fed, adapt = filtered(self.data, rows), partial(plan.callbacks, self.run)
             again = watch(self.model, fed, unstored, adapt=adapt, start=start, judged=False)
         figures = None if again.incident is not None else self._figures(bench)
         after = math.nan if figures is None else figures.get("loss", math.nan)
