@@ -33,7 +33,7 @@ class RewriteStably(Strategy):
     exp(a) that others are divided by is 0, the quotients are computed of the exponents: a softmax,
     weights of kernels, the scaling of a matrix in turn.
 
-    So a mixture of densities, a recursion over log probabilities or (up to a hundred steps) over
+    So a mixture of densities, a recursion over log probabilities or (up to seventy steps) over
     probabilities by products of matrices, a softmax by hand whose logarithm is taken, neither
     overflow nor underflow, and every row has a gradient. Nothing is clipped. The formula is read
     off the graph, where the exponential, the logarithm or the product that failed is part of one.

@@ -6,6 +6,7 @@ import tensorflow as tf
 from guarding import guard_of, line_of, value_and_slope
 from keras import ops
 
+from nanfix.changes.exponentials import stable_log
 from nanfix.changes.guards import Guard
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS
 
@@ -247,3 +248,23 @@ def test_where_no_gradient_goes_none_is_added():
     plain, guarded = (value_and_slope(with_constant, each, x) for each in (None, guard))
     np.testing.assert_array_equal(plain[1], guarded[1])
     np.testing.assert_allclose(plain[0], guarded[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "reached"), [(69, True), (400, False)])
+def test_a_recursion_is_looked_through_as_far_as_the_stack_goes(steps, reached):
+    def paths(x):
+        found = tf.exp(x)
+        for _ in range(steps):
+            found = tf.matmul(found, tf.ones((3, 3))) * tf.exp(x)
+        return tf.reduce_sum(found, axis=1)
+
+    with tf.Graph().as_default():
+        assert (stable_log(paths(tf.zeros((2, 3)))) is not None) is reached
+
+
+def test_a_tree_is_not_looked_through_to_its_end():
+    with tf.Graph().as_default():
+        tree = tf.exp(tf.zeros(3))
+        for _ in range(60):
+            tree = tree * tree + tree
+        assert stable_log(tree) is None

@@ -20,8 +20,10 @@ from ml_dtypes import finfo
 from nanfix.changes.logarithms import LOGARITHMS, log_of_cosh, log_of_one_less
 
 # Operations that are looked through, one behind the other, as in a recursion of many steps. One of
-# which both sides are looked through counts as many, as their number doubles with each.
-DEPTH, BRANCHING = 200, 16
+# which both sides are looked through counts as many, as their number doubles with each. Each takes
+# three frames of Python's stack, which holds a thousand.
+DEPTH, BRANCHING = 140, 12
+SIGN_DEPTH = 12  # operations that are looked through for a sign
 SAME = "Identity"
 MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
@@ -217,12 +219,11 @@ def _joined(
     """
     if all(part.op.type in LOOKED_THROUGH for part in parts):
         depth -= BRANCHING
-    stable = [stable_log(part, depth) for part in parts]
-    if all(each is None for each in stable):
+    one, two = parts
+    left, right = stable_log(one, depth), stable_log(two, depth)  # not in a loop, for its frame
+    if left is None and right is None:
         return None
-    left, right = (
-        other(part) if each is None else each for part, each in zip(parts, stable, strict=True)
-    )
+    left, right = other(one) if left is None else left, other(two) if right is None else right
     return None if left is None or right is None else join(left, right)
 
 
@@ -292,7 +293,7 @@ def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
     """Return the logarithm of what is never negative; of 0 a number so low that no exponent makes
     up for it.
     """
-    if not _is_positive(x, DEPTH):
+    if not _is_positive(x, SIGN_DEPTH):
         return None
     lowest = tf.constant(float(finfo(x.dtype.as_numpy_dtype).min) / 4, x.dtype)
     some = x > 0
@@ -308,10 +309,9 @@ def _is_positive(x: tf.Tensor, depth: int) -> bool:
     if operation.type in POSITIVE:
         return True
     given = [each for each in operation.inputs if each.dtype.is_floating]
-    if not given or depth <= 0:
+    if not given or not depth:
         return operation.type == "Cast" and operation.inputs[0].dtype is tf.bool
-    depth -= 1 if len(given) == 1 else BRANCHING
-    positive = [_is_positive(each, depth) for each in given]
+    positive = [_is_positive(each, depth - 1) for each in given]
     return (
         any(positive)
         if operation.type == "Maximum"
