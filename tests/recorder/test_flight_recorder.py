@@ -1,5 +1,7 @@
 """The recorder: healthy runs untouched, onsets seen, snapshots thinned."""
 
+import math
+
 import explosions
 import keras
 import numpy as np
@@ -18,6 +20,7 @@ from nanfix.recorder._pace import Pace
 from nanfix.recorder.recording import Nonfinite
 from nanfix.recorder.snapshot_files import SnapshotStore
 from nanfix.recorder.watch import Watching, watch
+from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Onset
 
 
@@ -303,3 +306,14 @@ def test_losses_of_steps_are_told_from_their_running_mean(form, at_once):
     model.fit(x, y, batch_size=2, shuffle=False, verbose=0, callbacks=[recorder])
     expected = STEPS if at_once == 1 else [np.mean(STEPS) if "mean" in form else STEPS[-1]]
     assert recorder.recording().losses == pytest.approx(expected)
+
+
+def test_a_rate_that_a_callback_sets_to_nan_is_the_cause_when_a_snapshot_is_due_then(monkeypatch):
+    monkeypatch.setattr(FlightRecorder, "_snapshot_due", lambda self: True)
+    x, y = explosions.table()
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01 if epoch < 2 else math.nan)
+    found = nanfix.diagnose(
+        explosions.mlp("sgd"), x, y, epochs=4, batch_size=16, verbose=0, callbacks=[rates]
+    )
+    assert found.cause is Cause.NONFINITE_RATE
+    assert (found.onset.epoch, found.onset.step) == (3, 1)

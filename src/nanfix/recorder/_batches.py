@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from nanfix.model.object_state import plain_variables
@@ -57,6 +58,11 @@ class RecordedBatches:
             "first_batch": self.first,
             "set_at": tuple(self._set_at),
         }
+
+    @property
+    def set_finite(self) -> bool:
+        """Say whether what was set for the execution to come is finite."""
+        return all(np.isfinite(value).all() for _, value in self._set)
 
     def read_settings(self, model: keras.Model, total: int, *, epoch_begins: bool) -> None:
         """Note what a callback may have set for the execution to come, after `total` steps: the

@@ -168,8 +168,12 @@ class FlightRecorder(keras.callbacks.Callback):
     def before_execution(self, iterator: Iterator[Any]) -> None:
         """Take the initial snapshot, once the model has its variables, and later ones
         when they are due.
+
+        None is taken of what a callback has just set to NaN: the step fails of it, and its replay
+        is to fail, too.
         """
-        if not self._shelf.snapshots:
+        begins = not self._shelf.snapshots
+        if begins:
             prepared = self._step is not None and self._step.prepare(iterator)
             if self._step is not None and not prepared and self._resume is not None:
                 self._step.build(iterator)
@@ -177,10 +181,10 @@ class FlightRecorder(keras.callbacks.Callback):
                 self._begin()
             else:
                 self._wait_for_variables()
-        elif self._snapshot_due():
-            self._keep()
         assert self.model is not None
         self._batches.read_settings(self.model, self.total_steps, epoch_begins=self._done == 0)
+        if not begins and self._batches.set_finite and self._snapshot_due():
+            self._keep()
 
     @under_the_net
     def drawn(self, batches: Drawn) -> None:
