@@ -11,6 +11,7 @@ from keras import ops
 import nanfix
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
+from nanfix.changes.rate_callbacks import FiniteRate
 from nanfix.model.schedules import FiniteSchedule
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
@@ -89,3 +90,14 @@ def test_a_finite_schedule_is_the_users_where_that_is_finite_and_is_saved(tmp_pa
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.optimizer.learning_rate, 0.1)
+
+
+def test_a_rate_of_0_is_none_to_train_on_with():
+    model, keeps = explosions.mlp("sgd"), FiniteRate(0.05)
+    keeps.set_model(model)
+    rates = []
+    for given in (math.nan, 0.02, 0.0, math.nan):
+        model.optimizer.learning_rate.assign(given)
+        keeps.on_epoch_begin(0)
+        rates.append(float(model.optimizer.learning_rate))
+    assert rates == pytest.approx([0.05, 0.02, 0.0, 0.02])

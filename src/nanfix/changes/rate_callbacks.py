@@ -36,7 +36,7 @@ class RateLimit(keras.callbacks.Callback):
 
 
 class FiniteRate(keras.callbacks.Callback):
-    """Keeps callbacks from setting a learning rate that is not finite: the last finite one stays,
+    """Keeps callbacks from setting a learning rate that is not finite: the last one above 0 stays,
     or `otherwise` where there was none.
     """
 
@@ -47,10 +47,10 @@ class FiniteRate(keras.callbacks.Callback):
     def _keep(self) -> None:
         for variable in rate_variables(trained_optimizers(self.model)):
             rate = float(np.asarray(variable))
-            if math.isfinite(rate):
-                self._last[id(variable)] = rate
-            else:
+            if not math.isfinite(rate):
                 variable.assign(self._last.get(id(variable), self._otherwise))
+            elif rate > 0.0:  # at 0 nothing more would be learned
+                self._last[id(variable)] = rate
 
     def on_epoch_begin(self, epoch, logs=None):
         self._keep()
