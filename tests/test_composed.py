@@ -15,7 +15,7 @@ from legal.composed import RECIPES, composed
 from nanfix import Budget
 
 SOAK = bool(os.environ.get("NANFIX_SOAK"))
-PARTS, EXAMPLES = (20, 50) if SOAK else (2, 20)
+PARTS, EXAMPLES = (20, 50) if SOAK else (1, 20)
 # Set in a process of a single part. What XLA and TensorFlow compile stays until a process ends, and
 # after some 600 trainings in one TensorFlow crashed.
 ALONE = "NANFIX_COMPOSED_ALONE"

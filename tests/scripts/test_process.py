@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from starting import write
 
 from nanfix.records.source_changes import ArgumentChange, CallChange
@@ -28,7 +29,15 @@ def test_a_killed_script_passes_its_signal_on():
     assert result.code == 128 + signal.SIGKILL
 
 
-def test_interrupting_nanfix_interrupts_the_script():
+@pytest.fixture
+def interrupts():
+    """What runs in the background ignores an interrupt, and so does what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupting_nanfix_interrupts_the_script(interrupts):
     write("slow.py", "import time\nprint('ready', flush=True)\ntime.sleep(60)")
     command = [sys.executable, "-m", "nanfix.cli.app", "repair", "slow.py"]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
