@@ -36,12 +36,14 @@ SAME = {
     "gradient_singularity": {"GRADIENT_SINGULARITY"},
     "activation": {"UNSTABLE_ACTIVATION"},
     "recurrent": {"UNSTABLE_RECURRENCE"},
-    "initialisation": {"BAD_INITIALIZATION"},
+    "initialisation": {"BAD_INITIALIZATION", "NONFINITE_START"},
     "optimizer": {"OPTIMIZER_CONSTANT"},
     "mixed_precision": {"REDUCED_PRECISION"},
     "batchnorm": {"BATCH_STATISTICS", "INFERENCE_STATISTICS"},
     "poison_batch": {"POISON_BATCH"},
-    "unrepairable": {"NONFINITE_INPUT", "NONFINITE_TARGET"},
+    "unrepairable": {"NONFINITE_INPUT", "NONFINITE_TARGET", "EMPTY_REDUCTION"},
+    # Faults that each suffice: whichever is met first.
+    "combined": {"NONFINITE_INPUT", "UNSCALED_INPUT", "UNSCALED_TARGET", "LOSS_DOMAIN"},
     "healthy": {"-"},
 }
 TAKEN_AWAY = {
