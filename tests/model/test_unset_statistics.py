@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import nanfix
-from nanfix.model.snapshot import nonfinite_variables, take, take_initial
+from nanfix.model.snapshot import nonfinite_variables, take, take_as_it_is
 from nanfix.records.cause import Cause
 from nanfix.report.report import Outcome
 
@@ -97,7 +97,7 @@ def test_one_that_inference_reads_is_the_cause_and_is_measured():
 def test_nan_that_training_brings_is_a_fault():
     x, y = rows()
     model = model_of(RunningLog())
-    assert take_initial(model).weight_norm > 0
+    assert take_as_it_is(model, initial=True).weight_norm > 0
     model.fit(x, y, epochs=1, verbose=0)
     assert take(model) is None
     assert nonfinite_variables(model) == [model.layers[0].mean.path]

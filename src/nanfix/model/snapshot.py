@@ -191,26 +191,22 @@ def take(
     return None if math.isnan(snapshot.weight_norm) else snapshot
 
 
-def take_initial(model: Any, **where: Any) -> Snapshot:
-    """Return a snapshot of what a training begins with, finite or not; what is NaN in it on purpose
-    is remembered.
-    """
-    variables = state_variables(model)
-    remember_unset(model, variables, map(read, variables))
-    return take_as_it_is(model, **where)
-
-
 def take_as_it_is(
     model: Any,
     *,
+    initial: bool = False,
     epoch: int = 0,
     step: int = 0,
     total: int = 0,
     callbacks: "Iterable[keras.callbacks.Callback]" = (),
 ) -> Snapshot:
-    """Return a snapshot of `model`, finite or not."""
+    """Return a snapshot of `model`, finite or not; what is NaN on purpose in an `initial` one is
+    remembered.
+    """
     variables = tuple(state_variables(model))
     tensors = tuple(map(read, variables))
+    if initial:
+        remember_unset(model, variables, tensors)
     norm = verified(model, variables, tensors)
     return Snapshot(
         epoch=epoch,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from nanfix.model.snapshot import (
     Snapshot,
     nonfinite_variables,
     take,
-    take_initial,
+    take_as_it_is,
 )
 from nanfix.model.training_step import Drawn, RecordingStep, recordable
 from nanfix.recorder._batches import RecordedBatches
@@ -183,7 +184,7 @@ class FlightRecorder(keras.callbacks.Callback):
                 self._wait_for_variables()
         assert self.model is not None
         self._batches.read_settings(self.model, self.total_steps, epoch_begins=self._done == 0)
-        if not begins and self._batches.set_finite and self._snapshot_due():
+        if not begins and self._snapshot_due() and self._batches.set_finite:
             self._keep()
 
     @under_the_net
@@ -277,7 +278,7 @@ class FlightRecorder(keras.callbacks.Callback):
         begun = time.perf_counter()
         if self._shelf.snapshots and not sum_is_finite(self.model):
             raise self._nonfinite("the loss")
-        snapshot = (take if self._shelf.snapshots else take_initial)(
+        snapshot = (take if self._shelf.snapshots else partial(take_as_it_is, initial=True))(
             self.model,
             epoch=self._epoch,
             step=self._done,
