@@ -69,11 +69,6 @@ MOVED: dict[str, Callable[[tf.Tensor, Any], tf.Tensor]] = {
     ),
     "Transpose": lambda x, operation: tf.transpose(x, operation.inputs[1]),
 }
-# And whether their matrices are turned.
-MATRIX_PRODUCTS = {
-    "MatMul": ("transpose_a", "transpose_b"),
-    "BatchMatMulV2": ("adj_x", "adj_y"),
-}
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
 LOOKED_THROUGH = (SAME, "AddV2", "Sub", *REDUCED, *POWERS, *PRODUCTS, *MATRICES)
 
@@ -141,9 +136,9 @@ def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.T
         return _mean(operation.inputs[0].op, whole, depth - 1)
     if operation.outputs[0].shape.rank != whole.shape.rank:
         return None
-    if operation.type in MATRIX_PRODUCTS:
+    if operation.type in MATRICES:
         weights, values = operation.inputs
-        turned, values_turned = (operation.get_attr(n) for n in MATRIX_PRODUCTS[operation.type])
+        turned, values_turned = (operation.get_attr(n) for n in MATRICES[operation.type])
         exponent = None if turned or whole.shape[-1] != 1 else _exponent(weights, DEPTH)
         if exponent is None:
             return None

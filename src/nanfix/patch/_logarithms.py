@@ -8,7 +8,7 @@ from typing import Any
 
 import libcst as cst
 
-from nanfix.patch._operands import number
+from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import is_tensorflow
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
@@ -81,7 +81,7 @@ def _logsumexp(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | No
     total = logarithm.args[0].value
     if not isinstance(total, cst.Call) or source.called(total) not in ("sum", "reduce_sum"):
         return None
-    if not total.args or _exponent(source, total.args[0].value) is None:
+    if not total.args or exponent(source, total.args[0].value) is None:
         return None
     tensorflow = is_tensorflow(source, logarithm)
     name = source.written("tf.reduce_logsumexp" if tensorflow else "keras.ops.logsumexp")
@@ -103,7 +103,7 @@ def _difference(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | N
     given = logarithm.args[0].value
     if not isinstance(given, cst.BinaryOperation) or not isinstance(given.operator, cst.Subtract):
         return None
-    whole, less = (_exponent(source, each) for each in (given.left, given.right))
+    whole, less = (exponent(source, each) for each in (given.left, given.right))
     ones = [source.syntax.code(each) in ONE for each in (given.left, given.right)]
     if (whole is None and not ones[0]) or (less is None and not ones[1]) or all(ones):
         return None
@@ -147,12 +147,6 @@ def _bessel_among(source: Source, node: cst.BaseExpression) -> cst.Call | None:
         return _bessel_among(source, node.left) or _bessel_among(source, node.right)
     found = isinstance(node, cst.Call) and source.called(node) in BESSEL and len(node.args) == 1
     return node if found and isinstance(node.func, cst.Attribute) else None  # pyright: ignore
-
-
-def _exponent(source: Source, node: cst.BaseExpression) -> cst.BaseExpression | None:
-    """Return what an exponential is taken of, None where a node is none."""
-    exponential = isinstance(node, cst.Call) and source.called(node) == "exp"
-    return node.args[0].value if exponential and len(node.args) == 1 else None  # pyright: ignore
 
 
 def _inside(source: Source, node: cst.BaseExpression) -> str:

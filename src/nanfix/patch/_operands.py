@@ -77,6 +77,12 @@ def number(node: cst.CSTNode | None) -> float | None:
     return float(node.evaluated_value) if isinstance(node, cst.Integer | cst.Float) else None
 
 
+def exponent(source: Source, node: cst.BaseExpression) -> cst.BaseExpression | None:
+    """Return what an exponential is taken of, None where a node is none."""
+    exponential = isinstance(node, cst.Call) and source.called(node) == "exp"
+    return node.args[0].value if exponential and len(node.args) == 1 else None  # pyright: ignore
+
+
 def infinity(node: cst.BaseExpression) -> int:
     """Return the sign of an infinity that an expression names; 0 where it names none."""
     if isinstance(node, cst.UnaryOperation) and isinstance(node.operator, cst.Minus):

@@ -7,7 +7,7 @@ from functools import partial
 
 import libcst as cst
 
-from nanfix.patch._operands import number
+from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import of_tensorflow
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
@@ -71,11 +71,11 @@ def _as_softmax(source: Source, left: cst.BaseExpression, right: cst.BaseExpress
     whole = _sum(source, _meaning(source, right))
     if whole is None:
         return None
-    exponent = _exponent(source, whole.of)
-    if exponent is None:
+    power = _exponent(source, whole.of)
+    if power is None:
         return None
     function = "tf.nn.softmax" if whole.tensorflow else "keras.ops.softmax"
-    share = source.written(f"{function}({exponent}, axis={whole.axis})")
+    share = source.written(f"{function}({power}, axis={whole.axis})")
     if whole.kept and _same(source, left, whole.of):
         return share
     part = _meaning(source, left)
@@ -137,10 +137,11 @@ def _sum(source: Source, node: cst.CSTNode) -> _Sum | None:
 def _exponent(source: Source, node: cst.BaseExpression) -> str | None:
     """Return what an exponential is taken of, None of what is none."""
     meant = _meaning(source, node)
-    if not isinstance(meant, cst.Call) or source.called(meant) != "exp" or len(meant.args) != 1:
+    inside = exponent(source, meant)
+    if inside is None or not isinstance(meant, cst.Call):
         return None
     own = source.package(meant.func).startswith(("tensorflow.", "keras."))
-    return source.syntax.code(meant.args[0].value) if own else None
+    return source.syntax.code(inside) if own else None
 
 
 def _same(source: Source, one: cst.BaseExpression, other: cst.BaseExpression) -> bool:
