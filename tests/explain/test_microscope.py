@@ -13,7 +13,7 @@ from nanfix.explain.microscope import _Microscope, observe
 from nanfix.model.operations import traced
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
-from nanfix.records.unsafe_operations import BY_INFINITY, BY_UNDERFLOW
+from nanfix.records.unsafe_operations import BY_INFINITY, BY_UNDERFLOW, SQUEEZED
 
 
 def test_gradient_of_a_scaled_loss_is_told_unscaled():
@@ -126,6 +126,22 @@ def test_exponentials_that_come_to_0_are_told_from_what_a_mask_has_emptied(mask,
     x, y = explosions.table(rows=8)
     seen = observe(explosions.mlp("sgd", shares), (tf.constant(x), tf.constant(y)))
     assert (seen.operation, seen.phase) == (operation, Phase.LOSS)
+
+
+@pytest.mark.parametrize(
+    ("taken", "operation"),
+    [
+        (lambda quotient: keras.ops.log(1.0 + 2.0 * quotient), SQUEEZED),
+        (lambda quotient: keras.ops.arctan(quotient), SQUEEZED),
+        (lambda quotient: keras.ops.square(quotient), "RealDiv"),
+        (lambda quotient: quotient + keras.ops.tanh(1.0 / (quotient + 3.0)), "RealDiv"),
+    ],
+)
+def test_a_quotient_that_something_takes_which_bears_great_numbers_is_told_apart(taken, operation):
+    x, y = explosions.table(rows=8)
+    y[3] = 0.0
+    model = explosions.mlp("sgd", lambda y, p: taken(keras.ops.abs(p) / keras.ops.abs(y)))
+    assert observe(model, (tf.constant(x), tf.constant(y))).operation == operation
 
 
 def test_a_training_on_rows_that_all_lack_a_label_is_not_given_up():

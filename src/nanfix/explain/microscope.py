@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nanfix.changes.exponentials import MOVED
 from nanfix.explain._constants import Constants
 from nanfix.explain._lineage import Lineage
 from nanfix.explain.given import GivenOperands, range_of
@@ -20,11 +21,14 @@ from nanfix.model.run import has_stock_step
 from nanfix.model.training_step import Batch
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
-from nanfix.records.unsafe_operations import BY_UNDERFLOW, UNSAFE_OPERATIONS, name_of
+from nanfix.records.unsafe_operations import BY_UNDERFLOW, SQUEEZED, UNSAFE_OPERATIONS, name_of
 
 # Kernels that answer 0 where a gradient of 0 meets an infinite slope, that of a root of 0. What is
 # compiled by XLA multiplies the two, and that is NaN.
 MASKING = ("SqrtGrad",)
+# What makes a number of usual size of a great one, and what may stand between that and a quotient.
+SQUEEZES = ("Asinh", "Atan", "Erf", "Log", "Log1p", "Sigmoid", "Tanh")
+CARRIES = (*MOVED, "AddV2", "Cast", "Maximum", "Minimum", "Mul")
 # Numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole.
 PIECE = 1_000_000
 # What a step that trains in a graph may raise when it is run eagerly: then the look at it is
@@ -132,6 +136,8 @@ def _located(
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
     if microscope.lineage.is_over_exponentials(culprit):
         operation = BY_UNDERFLOW
+    elif microscope.squeezed and operation == "RealDiv":
+        operation = SQUEEZED
     source = origin.line.source if origin.line is not None else None
     gave = "0, which XLA makes NaN" if seen.masked else range_of(_first_nonfinite(culprit))
     return replace(
@@ -168,13 +174,16 @@ class _Microscope:
 
     Where there is none before NaN is in the loss, as infinities may be meant (-inf for what a
     softmax is to leave out), the one that `turned` them to NaN. `masked` is the first that has a
-    singularity and hides it.
+    singularity and hides it. What the culprit made is `squeezed` where something takes it that
+    bears great numbers.
     """
 
     def __init__(self, batch: Batch):
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.masked: Operation | None = None
+        self.squeezed = False
+        self._made: list[tf.Tensor] = []  # by the culprit, and of that
         # A non-finite value came in from outside, and no mask has kept it from a total, such as the
         # loss, or from a gradient, which this operation made.
         self.tainting: Operation | None = None
@@ -188,6 +197,7 @@ class _Microscope:
 
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
+            self._follow(operation)
             return
         self.constants.note(self.lineage.from_outside(operation.inputs), operation)
         inputs_finite = self.lineage.are_finite(operation.inputs)
@@ -205,6 +215,7 @@ class _Microscope:
             # Of NaN a comparison makes finite numbers: what fails on those fails of that NaN.
             turned = self.turned if self.tainted else None
             self.culprit = turned or operation
+            self._made = list(self.culprit.outputs)
         elif (
             not inputs_finite
             and operation.kind not in ("IsNan", "IsInf", "IsFinite")
@@ -222,6 +233,13 @@ class _Microscope:
                 and not _has_nan(operation.inputs)
             ):
                 self.turned = operation
+
+    def _follow(self, operation: Operation) -> None:
+        """Look at what is computed of what the culprit made."""
+        if any(taken is made for taken in operation.inputs for made in self._made):
+            self.squeezed = self.squeezed or operation.kind in SQUEEZES
+            if operation.kind in CARRIES:
+                self._made += operation.outputs
 
 
 def _masks(operation: Operation) -> bool:

@@ -33,6 +33,8 @@ SHARES_OF_EXPONENTIALS = "Shares of exponentials"
 CONSTANT = "Constant"  # no operation, but what one is given: a constant that is not finite
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
 BY_UNDERFLOW = "RealDiv of exponentials"  # by a sum of exponentials that have all come to 0
+# By 0, and something takes the quotient that bears great numbers: a logarithm, a bounded function.
+SQUEEZED = "RealDiv that is squeezed"
 FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
 SECOND = ("x2", "y")
 T = TypeVar("T")
@@ -202,6 +204,14 @@ UNSAFE_OPERATIONS = {
             name=BY_UNDERFLOW,
             tensorflow=_DIVISION.name,
             stable="it as ops.softmax(x), whose rows never come to 0",
+        ),
+        # Something by nothing is great: 0 would be the far end of a logarithm, or outside of it.
+        replace(
+            _DIVISION,
+            name=SQUEEZED,
+            tensorflow=_DIVISION.name,
+            epsilons=EPSILONS[1:],  # 1 - x of shares is 0 or above 5e-8
+            at_zero=None,
         ),
         UnsafeOperation(
             "DivNoNan",
