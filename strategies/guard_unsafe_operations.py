@@ -17,11 +17,12 @@ class GuardUnsafeOperations(Strategy):
     0 beyond the edge; exp(x) is held below 1 / e or, where only differences matter as in a softmax,
     taken of x - max(x) (e = 0), what is divided by exactly 0 may count as 0 (e = 0), a softmax over
     nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
-    strong. The guard stays with the model object; a saved model does not hold it, so the source
-    should be edited as the snippet says. Does not help when many values lie outside the domain,
-    where the gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss
-    that has no minimum without the operation failing, as a crossentropy of outputs that are no
-    probabilities.
+    strong; in a layer what grows without bound beside the edge, as a logarithm, is first held just
+    outside of the numbers that it was given, so that none stands far from all others. The guard
+    stays with the model object; a saved model does not hold it, so the source should be edited as
+    the snippet says. Does not help when many values lie outside the domain, where the gradient of 0
+    teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum
+    without the operation failing, as a crossentropy of outputs that are no probabilities.
 
     Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1,
     Overflow and Underflow.
@@ -107,7 +108,12 @@ def _epsilons(diagnosis) -> list[float]:
     if diagnosis.relative_exponents and operation.relative:
         return [0.0]
     of_loss = operation.epsilons_of_loss if diagnosis.place.phase is Phase.LOSS else None
-    return list(of_loss or operation.epsilons)
+    found = list(of_loss or operation.epsilons)
+    if diagnosis.place.edge is None:
+        return found
+    # 0 stays the first: it holds nothing at an edge.
+    edge = [diagnosis.place.edge]
+    return [e for e in found if e == 0] + edge + [e for e in found if e not in (0, *edge)]
 
 
 def _written(params) -> str:

@@ -144,6 +144,19 @@ def test_a_quotient_that_something_takes_which_bears_great_numbers_is_told_apart
     assert observe(model, (tf.constant(x), tf.constant(y))).operation == operation
 
 
+def test_the_edge_is_that_of_what_a_layer_was_given():
+    x, y = explosions.table(rows=8)
+    x = np.abs(x) + 0.05
+    x[3] = 0.0
+    taken = keras.layers.Lambda(keras.ops.log)
+    model = keras.Sequential([keras.Input((x.shape[1],)), taken, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert observe(model, (tf.constant(x), tf.constant(y))).place.edge == 0.01
+    loss = explosions.mlp("sgd", lambda y, p: keras.ops.mean(keras.ops.log(keras.ops.abs(y)) * p))
+    y[3] = 0.0
+    assert observe(loss, (tf.constant(x), tf.constant(y))).place.edge is None
+
+
 def test_a_training_on_rows_that_all_lack_a_label_is_not_given_up():
     x, y = partly_labeled()
     model = explosions.mlp("sgd", of_what_was_measured, outputs=2)

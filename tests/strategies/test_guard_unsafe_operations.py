@@ -59,6 +59,20 @@ def test_levels_fit_the_operation(run, operation, phase, epsilons):
 
 
 @pytest.mark.parametrize(
+    ("operation", "edge", "epsilons"),
+    [
+        ("Log", 1e-3, [1e-3, 1e-10, 1e-7, 1e-4]),
+        ("Log", 1e-7, [1e-7, 1e-10, 1e-4]),
+        ("RealDiv", 1e-2, [0.0, 1e-2, 1e-10, 1e-7, 1e-4]),
+    ],
+)
+def test_what_is_held_stands_beside_what_the_layer_was_given(run, operation, edge, epsilons):
+    place = Place(Phase.FORWARD, None, operation, "net.py:7", edge=edge)
+    found = contract.levels(get(NAME), contract.diagnosis(Cause.LAYER_DOMAIN, place=place), run)
+    assert [params["epsilon"] for params in found] == epsilons
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"operation": "MatMul"},

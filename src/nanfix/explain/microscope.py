@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from nanfix.changes.exponentials import MOVED
 from nanfix.explain._constants import Constants
+from nanfix.explain._edges import edge_beside
 from nanfix.explain._lineage import Lineage
 from nanfix.explain.given import GivenOperands, range_of
 from nanfix.model.faults import is_raised_by_nanfix, one_line
@@ -151,6 +152,7 @@ def _located(
             code=origin.line.code if origin.line is not None else None,
             given=given.of(source, operation),
             made_of=_made_of(given, culprit) if origin is culprit else None,
+            edge=_edge(operation, culprit) if phase is Phase.FORWARD else None,
         ),
         phase=phase,
         operation=operation,
@@ -166,6 +168,11 @@ def _located(
 def _made_of(given: GivenOperands, culprit: Operation) -> str | None:
     unsafe = UNSAFE_OPERATIONS.get(culprit.kind)
     return None if unsafe is None else given.made_of(culprit.inputs[unsafe.operand])
+
+
+def _edge(operation: str, culprit: Operation) -> float | None:
+    unsafe = UNSAFE_OPERATIONS.get(operation)
+    return None if unsafe is None else edge_beside(unsafe, array_of(culprit.inputs[unsafe.operand]))
 
 
 class _Microscope:

@@ -66,6 +66,7 @@ class UnsafeOperation:
             where the loss is made of it. A cap on what makes the loss great caps the loss, which
             says the less about the model the lower it is.
         singular: whether its gradient is computed by operations of its own, which betray it.
+        unbounded: whether it gives ever greater numbers towards the edge of its domain.
         of_probability: whether a crossentropy that is written by hand takes it of a probability.
         relative: whether an epsilon of 0 stands for the operand less its largest along the last
             axis, as in a softmax.
@@ -85,6 +86,7 @@ class UnsafeOperation:
     epsilons: tuple[float, ...] = EPSILONS
     epsilons_of_loss: tuple[float, ...] | None = None
     singular: bool = False
+    unbounded: bool = False
     of_probability: bool = False
     relative: bool = False
     tensorflow: str | None = None
@@ -172,6 +174,7 @@ _DIVISION = UnsafeOperation(
     operator="/",
     epsilons=OR_ZERO,
     singular=True,
+    unbounded=True,
     at_zero="ops.divide_no_nan(a, b)",
 )
 
@@ -179,7 +182,14 @@ UNSAFE_OPERATIONS = {
     each.name: each
     for each in (
         UnsafeOperation("Sqrt", ABOVE_ZERO, "ops.sqrt({})", ("sqrt",), singular=True),
-        UnsafeOperation("Rsqrt", ABOVE_ZERO, "ops.rsqrt({})", ("rsqrt",), singular=True),
+        UnsafeOperation(
+            "Rsqrt",
+            ABOVE_ZERO,
+            "ops.rsqrt({})",
+            ("rsqrt",),
+            singular=True,
+            unbounded=True,
+        ),
         UnsafeOperation(
             "Log",
             ABOVE_ZERO,
@@ -187,6 +197,7 @@ UNSAFE_OPERATIONS = {
             ("log", *OTHER_BASES),
             epsilons_of_loss=OF_A_PROBABILITY,
             singular=True,
+            unbounded=True,
             of_probability=True,
         ),
         UnsafeOperation(
@@ -196,6 +207,7 @@ UNSAFE_OPERATIONS = {
             ("log1p",),
             epsilons_of_loss=OF_A_PROBABILITY,
             singular=True,
+            unbounded=True,
             of_probability=True,
         ),
         _DIVISION,
@@ -223,7 +235,12 @@ UNSAFE_OPERATIONS = {
             singular=True,
         ),
         UnsafeOperation(
-            "Reciprocal", AWAY_FROM_ZERO, "ops.reciprocal({})", ("reciprocal",), singular=True
+            "Reciprocal",
+            AWAY_FROM_ZERO,
+            "ops.reciprocal({})",
+            ("reciprocal",),
+            singular=True,
+            unbounded=True,
         ),
         _exponential("Exp", BELOW_LIMIT, "exp", singular=True, relative=True),
         _exponential("Expm1", BELOW_LIMIT, "expm1"),
@@ -295,7 +312,12 @@ UNSAFE_OPERATIONS = {
         UnsafeOperation("Asin", INSIDE_ONE, "ops.arcsin({})", ("arcsin", "asin"), singular=True),
         UnsafeOperation("Acosh", ABOVE_ONE, "ops.arccosh({})", ("arccosh", "acosh"), singular=True),
         UnsafeOperation(
-            "Atanh", INSIDE_ONE, "ops.arctanh({})", ("arctanh", "atanh"), singular=True
+            "Atanh",
+            INSIDE_ONE,
+            "ops.arctanh({})",
+            ("arctanh", "atanh"),
+            singular=True,
+            unbounded=True,
         ),
     )
 }
