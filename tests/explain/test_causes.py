@@ -25,6 +25,7 @@ EXPECTED = {
     explosions.forward_recursion: Cause.LOSS_DOMAIN,
     explosions.attention_to_nothing: Cause.LAYER_DOMAIN,
     explosions.unscaled_inputs: Cause.UNSCALED_INPUT,
+    explosions.raw_table_at_a_bold_rate: Cause.LEARNING_RATE,
     # Not what fails of them, a logarithm or an exponential in the loss.
     explosions.likelihood_of_raw_inputs: Cause.UNSCALED_INPUT,
     explosions.logits_of_raw_inputs: Cause.UNSCALED_INPUT,
@@ -139,6 +140,14 @@ def test_what_learns_with_one_cause_taken_away_is_marked():
     assert Cause.UNSCALED_INPUT in alone and Cause.UNSCALED_TARGET not in alone
     assert diagnosed(explosions.learning_rate).findings[0].learned
     assert not any(finding.learned for finding in diagnosed(explosions.missing_cells).findings)
+
+
+def test_a_single_change_that_learns_comes_before_several_together():
+    diagnosis = diagnosed(explosions.raw_table_at_a_bold_rate)
+    causes = [finding.cause for finding in diagnosis.findings]
+    assert diagnosis.together == 1
+    assert set(causes[1:3]) == {Cause.UNSCALED_INPUT, Cause.UNSCALED_TARGET}
+    assert "instead of so low a rate, these together: with inputs of unit" in str(diagnosis)
 
 
 def test_rows_with_holes_are_those_of_the_users_data():

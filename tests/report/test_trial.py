@@ -3,7 +3,7 @@
 import pytest
 
 from nanfix.remedies.fix import Edit
-from nanfix.report.trial import CAME_TO, TrialRecord, tried
+from nanfix.report.trial import CAME_TO, TrialRecord, instead_of, tried
 
 
 def trial(verdict, *strategies, steps=1, loss=None, reason=""):
@@ -48,3 +48,33 @@ def test_what_was_tried_and_what_came_of_it(name):
 def test_every_verdict_has_its_words():
     told = {trial.verdict for trials, _ in TOLD.values() for trial in trials}
     assert set(CAME_TO) == told
+
+
+WHY = "Why more than what treats that cause: in a short training "
+BESIDE = {
+    "no more than what treats it": ([trial("works", *RATE, loss=0.5)], RATE, ""),
+    "what treats it learns less": (
+        [
+            trial("works", *RATE, loss=0.75),
+            trial("works", *RATE, loss=0.5),
+            trial("works", *BOTH, loss=0.25),
+        ],
+        BOTH,
+        f"{WHY}lower-learning-rate alone ends at a loss of 0.5, this fix at one of 0.25.",
+    ),
+    "what treats it fails": (
+        [trial("non-finite", *RATE, steps=12), trial("works", *BOTH, loss=0.25)],
+        BOTH,
+        f"{WHY}lower-learning-rate alone is non-finite after 12 steps, this fix at one of 0.25.",
+    ),
+    "it was not tried": ([trial("works", *BOTH, loss=0.25)], BOTH, ""),
+    "it left no rows": ([trial("no rows left", *RATE), trial("works", *BOTH, loss=1.0)], BOTH, ""),
+    "the fix was known": ([], BOTH, ""),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_why_a_fix_does_more_than_treat_the_cause(name):
+    trials, fix, words = BESIDE[name]
+    said = instead_of(trials, list(map(Edit, fix)), lambda edit: edit.strategy in RATE)
+    assert said == words

@@ -274,3 +274,10 @@ def test_what_takes_much_of_the_gain_is_not_equal():
     assert choose(tried, (INPUTS, TARGETS), baseline=6.1)[0] == large
     assert choose(tried, (INPUTS, TARGETS), baseline=50.0)[0] == small
     assert choose(tried, (INPUTS, TARGETS), baseline=5.0)[0] == small  # neither has gained
+
+
+def test_a_lower_rate_with_which_a_rerun_learned_is_tried_in_the_place_of_several_changes():
+    rate = Family("rate", 2, 4, cures=True)
+    tried = climb((rate, INPUTS, TARGETS), lambda c: 0.05 * len(c), baseline=1.0)
+    assert (("rate", 0),) in tried
+    assert choose(tried, (rate, INPUTS, TARGETS), baseline=1.0)[0] == (("rate", 0),)

@@ -179,7 +179,9 @@ def _of_the_weights(growth: Growth) -> str:
 
 
 def _needed_together(evidence: Evidence) -> Iterator[Finding]:
-    """Causes of which none may stay: taking away a single one was not enough."""
+    """Causes of which none may stay: taking away a single one was not enough, but for a rate that
+    is far lower.
+    """
     audit, growth, tried = evidence.audit, evidence.growth, evidence.tried
     far, loudest = float("inf"), growth.loudest
     weights = _of_the_weights(growth) if growth.wide or loudest else ""
@@ -196,16 +198,26 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
         Cause.LEARNING_RATE: (0.0, f"learning rate {growth.learning_rate or 0.0:.3g}"),
     }
     needed = {cause: shown.get(cause, (1.0, "")) for cause in tried.needed}
+    slower = _does_for_several(growth, tried)
+    enough = "instead of so low a rate, these together" if slower else "no single change was enough"
     ranked = sorted(needed.items(), key=lambda item: -item[1][0])
     for place, (cause, (_, reason)) in enumerate(ranked):
         reason = reason or "this one is needed, too"
-        reason = f"{reason}; no single change was enough: {tried.joint}" if place == 0 else reason
+        reason = f"{reason}; {enough}: {tried.joint}" if place == 0 else reason
         yield Finding(cause, ALL - place * 1e-3, reason)
+
+
+def _does_for_several(growth: Growth, tried: Counterfactuals) -> bool:
+    """Say whether a lower rate does by itself what otherwise takes several changes."""
+    start = growth.loudest is not None and Cause.BAD_INITIALIZATION in tried.needed
+    slower = tried.rate is not None and tried.rate.learned
+    return bool(tried.needed) and slower and not start
 
 
 def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
     """The learning rate is the cause when with a lower one the run learns, and no
-    scaling alone cures.
+    scaling alone cures: a single change is smaller than several together. But a start that
+    makes numbers grow by itself stays what is wrong, however slowly the run goes on from there.
     """
     step, lower = growth.first_step, tried.rate
     rate, first_rate = growth.failing_learning_rate, growth.first_learning_rate
@@ -218,9 +230,10 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
         first = f"at {first_rate:.3g} the first step is {step:.2g} times the weights"
         evidence = f"{evidence}; {first}" if moved else first
     if lower is not None and lower.cured:
+        learns = LEAST_CHANGE if _does_for_several(growth, tried) else SLOWER_LEARNS
         return Finding(
             Cause.LEARNING_RATE,
-            SLOWER_LEARNS if lower.learned else SLOWER_CURES,
+            learns if lower.learned else SLOWER_CURES,
             f"{evidence}; {lower}",
             learned=lower.learned,
         )

@@ -1,5 +1,6 @@
 """From what the replay measured to ranked causes: pure functions of the evidence."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -104,7 +105,7 @@ def _together(ranked: Sequence[Finding], tried: Counterfactuals, later: set[Caus
     and behind what failed first what it failed of without that, where a rerun has settled it.
     """
     behind = list(ranked if tried.then is None else ranked[1:])
-    count = sum(each.cause in tried.needed for each in behind[: len(tried.needed)])
+    count = len(list(itertools.takewhile(lambda each: each.cause in tried.needed, behind)))
     if tried.then is None:
         return count or 1
     settled = [each for each in behind[:1] if each.weight >= HELPS * NEXT and each.cause in later]

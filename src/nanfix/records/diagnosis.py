@@ -166,6 +166,11 @@ class Diagnosis:
         return self.findings[0].cause
 
     @property
+    def at_fault(self) -> frozenset[Cause]:
+        """The cause named first, and those that are at fault together with it."""
+        return frozenset(finding.cause for finding in self.findings[: self.together])
+
+    @property
     def is_of_data(self) -> bool:
         """Whether data that are not finite are at fault, or may be."""
         return bool(self.causes & OF_DATA) or self.place.phase in IN_DATA

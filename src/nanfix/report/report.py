@@ -10,10 +10,10 @@ from nanfix.changes.plan import Plan
 from nanfix.model.faults import Fault
 from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
-from nanfix.remedies.fix import Fix
+from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
 from nanfix.report.export import export
-from nanfix.report.trial import TrialRecord, tried
+from nanfix.report.trial import TrialRecord, instead_of, tried
 
 if TYPE_CHECKING:  # TensorFlow is loaded when a training is watched, not to read a fix
     import keras
@@ -94,6 +94,7 @@ class Report:
             parts.append(str(self.diagnosis))
         if self.fix:
             parts.append("Fix:\n" + "\n".join(f"  {line}" for line in str(self.fix).splitlines()))
+            parts += filter(None, [instead_of(self.trials, self.fix.edits, self._treats_the_cause)])
         if self.outcome is Outcome.EXHAUSTED:
             parts += tried(self.trials)
         parts += [f"Not tried: {name}, since {reason}." for name, reason in self._worth_telling()]
@@ -110,9 +111,13 @@ class Report:
             return list(self.refused.items())
         if self.outcome is not Outcome.FINITE or self.diagnosis is None:
             return []
-        at_fault = {each.cause for each in self.diagnosis.findings[: self.diagnosis.together]}
+        at_fault = self.diagnosis.at_fault
         return [
             (name, reason)
             for name, reason in self.refused.items()
             if get(name).treats & at_fault and not any(reason in note for note in self.notes)
         ]
+
+    def _treats_the_cause(self, edit: Edit) -> bool:
+        at_fault = frozenset() if self.diagnosis is None else self.diagnosis.at_fault
+        return bool(get(edit.strategy).treats & at_fault)

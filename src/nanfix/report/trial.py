@@ -45,6 +45,35 @@ def tried(trials: Sequence[TrialRecord]) -> list[str]:
     ]
 
 
+def instead_of(
+    trials: Sequence[TrialRecord], edits: Sequence[Edit], treats: Callable[[Edit], bool]
+) -> str:
+    """Say what the edits that treat the cause named came to alone, where a fix has others; nothing
+    where it has not, or where that was not tried.
+
+    Args:
+        edits: those of the fix.
+        treats: says whether an edit treats the cause.
+    """
+    fix = next((trial for trial in trials if trial.edits == tuple(edits)), None)
+    if fix is None or fix.loss is None or all(map(treats, edits)):
+        return ""
+    alone = [trial for trial in trials if trial.edits and all(map(treats, trial.edits))]
+    finite = [trial for trial in alone if trial.loss is not None]
+    if finite:
+        best = min(finite, key=lambda trial: trial.loss or 0.0)
+        came_to = f"{_names(best)} alone ends at a loss of {best.loss:.4g}"
+    elif any(trial.verdict == "non-finite" for trial in alone):
+        last = max(alone, key=lambda trial: trial.steps)
+        came_to = f"{_names(last)} alone is non-finite after {counted(last.steps, 'step')}"
+    else:
+        return ""
+    return (
+        f"Why more than what treats that cause: in a short training {came_to}, this fix at one of "
+        f"{fix.loss:.4g}."
+    )
+
+
 def _nonfinite(trials: Sequence[TrialRecord]) -> str:
     last = max(trials, key=lambda trial: trial.steps)
     if last.steps == min(trial.steps for trial in trials):

@@ -24,7 +24,7 @@ from nanfix.search.candidates import (
 from nanfix.search.choice import EQUAL_GAIN, limit
 
 LEARNS_WELL = 0.3  # of the loss of a model that has learned nothing; higher tiers are spared then
-SMALLER = 2  # knobs that are tried in the place of a larger change that holds
+SMALLER = 2  # knobs that are tried in the place of a larger change that holds; of several just one
 
 Proposals = Generator[Candidate, Tried, None]
 
@@ -141,8 +141,8 @@ def _walk(results: _Results, base: Candidate) -> Generator[Candidate, Tried, boo
         called = yield from _expert(results, base, wanted)
         yield from _together(results, called, knobs)
         if results.learns_well():  # what of it is needed shows as edits are taken away
-            if len(called) == len(base) + 1:
-                yield from _smaller(results, base, knobs)
+            several = len(called) > len(base) + 1
+            yield from _smaller(results, base, knobs, 1 if several else SMALLER)
             return False
     yield from _one_by_one(results, base, mild)
     yield from _together(results, called, knobs)
@@ -211,9 +211,9 @@ def _together(results: _Results, called: Candidate, knobs: list[Family]) -> Prop
         yield from _one_by_one(results, called, knobs)
 
 
-def _smaller(results: _Results, base: Candidate, knobs: list[Family]) -> Proposals:
-    """Propose in the place of a larger change the `knobs` with which a rerun learned, too."""
-    for family in [family for family in knobs if family.cures][:SMALLER]:
+def _smaller(results: _Results, base: Candidate, knobs: list[Family], most: int) -> Proposals:
+    """Propose in the place of a larger change so many of the `knobs` with which a rerun learned."""
+    for family in [family for family in knobs if family.cures][:most]:
         yield from results.ask((*base, (family.strategy, _levels(family)[0])))
 
 
