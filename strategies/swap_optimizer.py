@@ -36,7 +36,9 @@ class SwapOptimizer(Strategy):
         return None if plain else "the optimizer adapts its steps already, or is the user's own"
 
     def space(self, hp, diagnosis, run, plan):
-        return {"optimizer": "Adam", "learning_rate": hp.Choice("learning_rate", [3e-3, 1e-3])}
+        # A small network takes more in few steps; the last holds where more fails.
+        rate = hp.Choice("learning_rate", [3e-3, 1e-2, 1e-3])
+        return {"optimizer": "Adam", "learning_rate": rate}
 
     def apply(self, run, plan, *, optimizer, learning_rate):
         return plan.with_change(

@@ -21,10 +21,11 @@ def run_of(optimizer):
     return contract.run_of(explosions.mlp(optimizer), *explosions.table(rows=16))
 
 
-def test_levels_are_two_rates_of_adam():
+def test_levels_are_usual_rates_of_adam():
     found = contract.levels(get(NAME), DIAGNOSIS, run_of("sgd"))
     assert found == [
         {"optimizer": "Adam", "learning_rate": 0.003},
+        {"optimizer": "Adam", "learning_rate": 0.01},
         {"optimizer": "Adam", "learning_rate": 0.001},
     ]
 
