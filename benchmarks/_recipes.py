@@ -33,6 +33,7 @@ class Recipe:
         kernel: makes the initializer of each hidden layer; None for what suits the activation.
         ruin, after: what is done to the built model before it is compiled, and after.
         units: of the last layer; None for as many as the targets call for.
+        of: the class of the model.
         compiled, arguments: further arguments of `compile` and of `fit`.
     """
 
@@ -56,6 +57,7 @@ class Recipe:
     policy: str = "float32"
     units: int | None = None
     throughout: bool = False
+    of: Any = keras.Model
     compiled: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Recipe:
             units = self.classes if self.task == "multiclass" else self.y.shape[-1]
             # Keras' guide keeps the last layer in float32.
             outputs = layers.Dense(self.units or units, self.last, dtype="float32")(hidden)
-            model = keras.Model(inputs, outputs)
+            model = self.of(inputs, outputs)
         finally:
             keras.config.set_dtype_policy("float32")
         for change in self.ruin:

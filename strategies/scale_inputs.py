@@ -44,14 +44,17 @@ class ScaleInputs(Strategy):
             return None
         if run.sample.passed_by:
             return (
-                "the model's own training step does not call the model, where a scaling would "
-                "stand: scale the data before fit"
+                "the model's own training step does not call the model, where a scaling would stand"
             )
         return "no input is a quantity whose scaling the model can take up"
 
     def space(self, hp, diagnosis, run, plan):
         arrays = _scalable(run, plan)
-        levels = [*(["bytes"] if all(map(_bytes, arrays.values())) else []), "robust", "standard"]
+        levels = [
+            *(["bytes"] if all(map(holds_bytes, arrays.values())) else []),
+            "robust",
+            "standard",
+        ]
         levels += ["power"] if run.rebuildable else []
         scaler = hp.Choice("scaler", levels)
         return {
@@ -94,7 +97,7 @@ def _scalable(run, plan) -> dict[str, np.ndarray]:
     return {name: array for name, array in sample.named(sample.scalable).items() if array.size}
 
 
-def _bytes(array: np.ndarray) -> bool:
+def holds_bytes(array: np.ndarray) -> bool:
     """Say whether an array holds images, or other fields, of whole numbers from 0 to 255."""
     if array.ndim < 3 and array.dtype != np.uint8:
         return False
@@ -119,13 +122,13 @@ def robust_scaling(array: np.ndarray) -> Affine:
     table = feature_table(some_cells(array))
     low, center, high = _percentiles(table, [25, 50, 75])
     iqr = high - low
-    return _affine(center, np.where(iqr > 1e-12 * np.abs(center), iqr, np.nanstd(table, axis=0)))
+    return affine(center, np.where(iqr > 1e-12 * np.abs(center), iqr, np.nanstd(table, axis=0)))
 
 
 def standard_scaling(array: np.ndarray) -> Affine:
     """Return mean and standard deviation of each feature; non-finite cells are left out."""
     scaler = StandardScaler().fit(feature_table(some_cells(array)))
-    return _affine(np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_)))
+    return affine(np.asarray(scaler.mean_), np.sqrt(np.asarray(scaler.var_)))
 
 
 def power_scaling(array: np.ndarray) -> Power:
@@ -140,7 +143,7 @@ def power_scaling(array: np.ndarray) -> Power:
     positive = (np.nanmin(table, axis=0) >= 0) & (table > 0).any(axis=0)
     above = np.where(positive & ~(table > 0), np.nan, table)
     (small,) = _percentiles(above, [SMALL])
-    first = _affine(np.where(positive, 0.0, robust.center), np.where(positive, small, robust.scale))
+    first = affine(np.where(positive, 0.0, robust.center), np.where(positive, small, robust.scale))
     exponents = short(yeo_johnson_exponents((table - first.center) / first.scale))
     same = Affine((0.0,) * len(exponents), (1.0,) * len(exponents))
     powers = np.asarray(Power(first, exponents, same)(table))
@@ -162,7 +165,7 @@ def _percentiles(table: np.ndarray, shares: list[float]) -> np.ndarray:
     return taken(table, shares, axis=0)
 
 
-def _affine(center: np.ndarray, scale: np.ndarray) -> Affine:
+def affine(center: np.ndarray, scale: np.ndarray) -> Affine:
     """Return the map; a scale that is zero beside the center, as a constant feature's,
     counts as 1.
     """

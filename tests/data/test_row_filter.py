@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from nanfix.changes.maps import Affine
 from nanfix.changes.rows import RowFilter
-from nanfix.data.row_filter import filtered, kept_sample, unfilterable
+from nanfix.data.row_filter import filtered, kept_batches, kept_sample, unfilterable
 from nanfix.data.streams import Rewindable, feed
 from nanfix.data.training_data import TrainingData
 from nanfix.model.run import Sample
@@ -175,6 +176,40 @@ def test_validation_streams_are_filtered_too():
 def endless():
     while True:
         yield np.full((2, 2), NAN, "float32"), Y[:2]
+
+
+SCALED = RowFilter(finite_inputs=True, scaled=((0, Affine((1.0, 3.0), (2.0, 4.0))),))
+WHOLE = np.arange(16).reshape(8, 2)  # integers, as pixels are
+
+
+def test_what_is_kept_of_arrays_and_frames_is_scaled_in_training_and_validation():
+    wanted = [(each - 3.0) / 4.0 for each in (0, 2, 3, 4, 6, 7)]
+    for given in (X, pd.DataFrame(X)):
+        data = filtered(TrainingData.of(given, Y, {"validation_data": (X, Y)}), SCALED)
+        assert np.asarray(data.x)[:, 1].tolist() == wanted
+        assert data.y[:, 0].tolist()[-1] == 7 and data.validation_data[0][1, 0] == 0.5
+    sample = kept_sample(Sample((X,), (Y,), x=X), SCALED)
+    assert sample.inputs[0][-1].tolist() == sample.x[-1].tolist() == [3.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int32", "uint8"])
+def test_batches_of_every_kind_are_scaled_alike(kind):
+    rows, x = RowFilter(scaled=SCALED.scaled), WHOLE.astype(kind)
+    wanted = (WHOLE - [1.0, 3.0]) / [2.0, 4.0]
+    np.testing.assert_allclose(filtered(TrainingData.of(x, Y, {}), rows).x, wanted, rtol=1e-3)
+    (batch,) = kept_batches([(x, Y)], rows)
+    np.testing.assert_allclose(batch[0], wanted, rtol=1e-3)
+    bare = tf.data.Dataset.from_tensor_slices(x).batch(8)
+    (batch,) = filtered(TrainingData.of(bare, None, {}), rows).x
+    np.testing.assert_allclose(batch, wanted, rtol=1e-3)
+    assert batch.dtype.is_floating
+
+
+def test_each_of_several_inputs_has_a_scaling_of_its_own():
+    named = {"a": WHOLE[:, :1], "b": WHOLE[:, 1:]}
+    rows = RowFilter(scaled=((1, Affine((1.0,), (2.0,))),))
+    data = filtered(TrainingData.of(named, Y, {}), rows)
+    assert data.x["a"][-1, 0] == 14 and data.x["b"][-1, 0] == 7
 
 
 HOPELESS = {

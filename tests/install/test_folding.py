@@ -90,7 +90,7 @@ def test_folded_model_predicts_what_the_scaled_one_did(kind):
     gate.close()
     raw_outputs = np.asarray(model(x))
     with ExitStack() as undo:
-        fold_inputs(sites, {SINGLE: affine}, undo)
+        fold_inputs(sites.inputs, {SINGLE: affine}, undo)
         fold_output(sites.outputs[0], TARGETS, undo)
         assert np.abs(model(x) - scaled).max() < SIZE * np.abs(scaled).max()
     np.testing.assert_array_equal(model(x), raw_outputs)

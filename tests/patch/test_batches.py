@@ -44,6 +44,19 @@ model.fit(data.prefetch(1), epochs=2, validation_data=held)
         ("float32", "np.inf", RowFilter(finite_targets=True), "with_finite_targets(held)"),
         ("int32", "9", RowFilter(finite_inputs=True, classes=5), "_and_labels_below_5(held)"),
         ("int32", "0", RowFilter(first_label=1), "with_labels_from_1(held)"),
+        (
+            "float32",
+            "0",
+            RowFilter(scaled=((0, Affine((0.0,) * 3, (4.0,) * 3)),)),
+            'held.map(lambda x, *others: (tf.cast(x, "float32") / 4, *others))',
+        ),
+        (
+            "float32",
+            "np.inf",
+            RowFilter(finite_targets=True, scaled=((0, Affine((1.0, 2.0, 0.0), (2.0,) * 3)),)),
+            'with_finite_targets(held).map(lambda x, *others: ((tf.cast(x, "float32") - '
+            "INPUT_CENTER) / INPUT_SCALE, *others))",
+        ),
     ],
 )
 def test_batches_are_those_that_the_repair_is_fed(noted, monkeypatch, kind, odd, rows, line):
@@ -64,6 +77,16 @@ def test_batches_are_those_that_the_repair_is_fed(noted, monkeypatch, kind, odd,
         for found, expected in zip(given, repaired, strict=True):
             for part, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(part, other)
+
+
+def test_batches_of_inputs_alone_are_scaled_and_nothing_else(noted):
+    text = PIPELINE.format(kind="float32", odd="0").replace("((X, y))", "(X)")
+    run, call = noted(text.replace('"mse"', "lambda y, z: z"))
+    scaled = RowFilter(scaled=((0, Affine((0.0,) * 3, (4.0,) * 3)),))
+    ((line,), left) = changed(run, plan_of(scaled), call)
+    assert 'held.map(lambda x: tf.cast(x, "float32") / 4)' in line and not left
+    finite = RowFilter(finite_inputs=True)
+    assert changed(run, plan_of(finite), call) == ([], [NOT_OF_BATCHES])
 
 
 def test_what_is_no_matter_of_a_batch_has_no_place(noted):

@@ -59,6 +59,25 @@ def test_labels_count_from_0_in_training_validation_and_class_weights():
     assert model.kwargs["class_weight"] == {0: 1.0, 1: 2.0}
 
 
+@pytest.mark.parametrize(
+    ("center", "scale", "written"),
+    [
+        ([0.0, 0.0], [256.0, 256.0], "X / 256"),
+        ([1.0, 1.0], [4.0, 4.0], "(X - 1) / 4"),
+        ([1.0, 2.0], [4.0, 8.0], "(X - INPUT_CENTER) / INPUT_SCALE"),
+    ],
+)
+def test_inputs_are_scaled_in_training_and_validation(center, scale, written):
+    script = Script(FIT)
+    band = Band(part="x", center=center, scale=scale)
+    text = script.after(RowsChange(fit=script.made("fit"), scaled=band))
+    x = np.array([[1.0, 2.0], [9.0, 18.0]])
+    model = fed(text, X=x, X_held=x, y_held=x, weights=None)
+    for given in (model.args[0], model.kwargs["validation_data"][0]):
+        np.testing.assert_allclose(given, (x - center) / scale)
+    assert written in text
+
+
 def test_whole_batches_of_usual_values_filled_and_rescaled():
     import numpy as np
 

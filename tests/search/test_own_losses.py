@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import nanfix
+from nanfix.changes.plan import Plan
 from nanfix.install.players import Played, Player
 from nanfix.records.cause import Cause
 from nanfix.search._own_losses import (
@@ -105,7 +106,7 @@ def test_what_has_learned_with_inputs_that_nothing_can_scale_is_not_known(joined
     model = Tower(joined)
     model.compile("sgd")
     run = contract.run_of(model, np.full((8, 3), 1e9, "float32"), None)
-    found = unscaled(run, contract.diagnosis(cause))
+    found = unscaled(run, contract.diagnosis(cause), Plan())
     assert (found is not None and "scale the data before fit" in found) is told
 
 

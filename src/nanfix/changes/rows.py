@@ -1,5 +1,5 @@
-"""Rows: which of them training, validation and judging leave out, and where the class
-labels begin.
+"""Rows: which of them training, validation and judging leave out, where the class labels begin,
+and how inputs are scaled before they are fed.
 """
 
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nanfix.changes.change import Change
+from nanfix.changes.change import Change, Lasts
 from nanfix.changes.maps import Affine
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 # What has a place in a tf.data pipeline, which is looked at batch by batch.
-OF_BATCHES = ("finite", "classes", "first_label")
+OF_BATCHES = ("finite", "classes", "first_label", "scaled")
 UNKNOWN_FIT = "the call of fit is not in the script's own code"
 NOT_OF_BATCHES = (
-    "the data are a tf.data pipeline, in which rows that are not finite and labels have a place, "
-    "and nothing else"
+    "the data are a tf.data pipeline, in which rows that are not finite, labels and a scaling of "
+    "the inputs have a place, and nothing else"
 )
 
 
@@ -36,8 +36,9 @@ class RowFilter(Change):
     from every label; `labels` maps those of a binary crossentropy to 0..1. A row goes too for a
     share of a class below 0 (`shares`), and for a weight that is not finite (`finite_weights`).
     `class_weights` are weights of classes in the place of those that `fit` was given.
-    Training also leaves out what does not fill a batch of `batch_rows`. As it stands, it keeps
-    every row.
+    Training also leaves out what does not fill a batch of `batch_rows`. `scaled` are maps of the
+    inputs, by their position, of the rows that are kept; a model that is handed back takes raw rows
+    where these maps `fold` into its first layers. As it stands, it keeps every row as it is.
     """
 
     finite_inputs: bool = False
@@ -50,14 +51,29 @@ class RowFilter(Change):
     batch_rows: int | None = None
     shares: bool = False
     class_weights: tuple[tuple[int, float], ...] = ()
+    scaled: tuple[tuple[int, Affine], ...] = ()
+    folds: bool = False
     kind: ClassVar[str] = "rows"
     order: ClassVar[int] = 80
+
+    @property
+    def lasts(self):
+        return Lasts.MODEL if self.folds else Lasts.TRAINING
+
+    @property
+    def may_change_predictions(self):
+        return self.folds
+
+    @property
+    def spares_model(self):
+        return not self.folds
 
     def graph_key(self, shop):
         return None
 
     def in_source(self, run, plan, call):
-        from nanfix.records.rows_change import Band
+        from nanfix.records.rows_change import SCALED_ALONE, Band
+        from nanfix.records.source_changes import NoPlace
 
         if self.class_weights:
             yield _weighed(call, dict(self.class_weights))
@@ -73,10 +89,14 @@ class RowFilter(Change):
             Band(part="y" if i else "x", center=list(b.center), scale=list(b.scale))
             for i, b in self.bands
         ]
+        scaled = [
+            Band(part="x", center=list(b.center), scale=list(b.scale)) for _, b in self.scaled
+        ]
         yield fit_change(
             run,
             call,
             finite=finite,
+            scaled=next(iter(scaled), None),
             classes=self.classes if not self.first_label else None,
             first_label=self.first_label,
             labels=None if self.labels is None else (self.labels.center[0], self.labels.scale[0]),
@@ -87,6 +107,8 @@ class RowFilter(Change):
                 self.first_label and weights and all(label >= self.first_label for label in weights)
             ),
         )
+        if self.folds:
+            yield NoPlace(reason=SCALED_ALONE)
 
 
 def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlace":
@@ -99,11 +121,13 @@ def fit_change(run: "Run", call: "FitCall", **what: Any) -> "RowsChange | NoPlac
     x, y, validation = (call.arguments.get(name) for name in ("x", "y", "validation_data"))
     if call.fit is None:
         return NoPlace(reason=UNKNOWN_FIT)
-    if dataset_parts(call) is not None:
-        asked = {name for name, value in what.items() if value and name not in OF_BATCHES}
+    if x is not None and dataset_parts(call) is not None:
+        bare = not isinstance(x.element_spec, tuple)
+        known = ("scaled",) if bare else OF_BATCHES
+        asked = {name for name, value in what.items() if value and name not in known}
         if asked or (what.get("first_label") and call.arguments.get("class_weight")):
             return NoPlace(reason=NOT_OF_BATCHES)
-        return RowsChange(fit=call.fit, dataset=True, **what)
+        return RowsChange(fit=call.fit, dataset=True, bare=bare, **what)
     if run.sample.whole is None or not _is_array(x) or not (y is None or _is_array(y)):
         return NoPlace(reason="the data are not one array of inputs and one of targets")
     if validation is not None and not (
@@ -136,15 +160,16 @@ def dataset_parts(call: "FitCall") -> tuple[Any, Any, Any] | None:
     specs: list[Any] = [
         getattr(each, "element_spec", None) for each in (x, validation) if each is not None
     ]
-    if not specs or not all(isinstance(spec, tuple) and len(spec) in (2, 3) for spec in specs):
+    specs = [spec if isinstance(spec, tuple) else (spec,) for spec in specs]
+    if not specs or not all(0 < len(spec) <= 3 for spec in specs):
         return None
     from keras import tree
 
     dense = all(type(leaf).__name__ == "TensorSpec" for leaf in tree.flatten(specs))
     if not dense:
         return None
-    x, y, *weights = specs[0]
-    return x, y, weights[0] if weights else None
+    x, y, weights, *_ = (*specs[0], None, None)
+    return x, y, weights
 
 
 def _is_array(part: object) -> bool:

@@ -1,10 +1,10 @@
-"""Feed training without the rows that `row_rules` leaves out, whatever form the user's
-data have.
+"""Feed training without the rows that `row_rules` leaves out, scaled and labeled as it says,
+whatever form the user's data have.
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.rows import RowFilter
-from nanfix.data.arrays import flat_arrays, gathered, rows_in, take_rows, unpacked
+from nanfix.data.arrays import flat_arrays, gathered, repacked, rows_in, take_rows, unpacked
 from nanfix.data.row_rules import (
     is_single,
     keep,
     keep_tensors,
     relabeled,
     relabeled_tensors,
+    rescaled,
     rows_of,
 )
 from nanfix.data.streams import Rewindable, as_dataset
@@ -36,7 +37,7 @@ PATIENCE = 1000
 
 def filtered(data: TrainingData, rows: RowFilter) -> TrainingData:
     """Return the same data, training and validation, without the rows that `rows`
-    leaves out and with its labels.
+    leaves out, with its labels and its scaling of the inputs.
 
     Arrays and frames are filtered now, a stream batch by batch as it is drawn; a batch of which no
     row is kept is skipped. A share of the rows that the user set apart for validation stays that
@@ -97,16 +98,18 @@ def unknown_length(rows: RowFilter) -> Iterator[None]:
 
 
 def kept_sample(sample: Sample, rows: RowFilter) -> Sample:
-    """Return the sample without the rows left out and with its labels counted anew."""
+    """Return the sample without the rows left out, with its labels counted anew and its inputs
+    scaled.
+    """
     kept = keep(rows, sample.inputs, sample.targets)
     targets = tuple(array[kept] for array in sample.targets)
     if rows.first_label or rows.labels:
         targets = relabeled(rows, targets)
     return replace(
         sample,
-        inputs=tuple(array[kept] for array in sample.inputs),
+        inputs=rescaled(rows, tuple(array[kept] for array in sample.inputs)),
         targets=targets,
-        x=take_rows(sample.x, kept),
+        x=rescaled(rows, take_rows(sample.x, kept)),
     )
 
 
@@ -150,11 +153,11 @@ def _validation(given: Any, rows: RowFilter) -> Any:
 
 def _stream(x: Any, rows: RowFilter) -> Any:
     if isinstance(x, Rewindable):
-        return _kept_batches(x.feed(), rows)
+        return kept_batches(x.feed(), rows)
     if isinstance(x, keras.utils.PyDataset):
         return _FilteredPyDataset(x, rows)
     if isinstance(x, Iterator) and not isinstance(x, tf.data.Dataset):
-        return _kept_batches(x, rows)
+        return kept_batches(x, rows)
     return _filtered_dataset(as_dataset(x), rows)
 
 
@@ -170,12 +173,14 @@ def _kept(batch: "Batch", rows: RowFilter, *, in_batches: bool = False) -> Any |
         return None
     if not kept.all():
         batch = take_rows(batch, kept)
-    if not targets or not (rows.first_label or rows.labels):
-        return batch
-    return (batch[0], relabeled(rows, batch[1]), *batch[2:])
+    x, y, weight = unpacked(batch)
+    if targets and (rows.first_label or rows.labels):
+        y = relabeled(rows, y)
+    return repacked(batch, rescaled(rows, x), y, weight)
 
 
-def _kept_batches(batches: "Iterator[Batch]", rows: RowFilter) -> "Iterator[Batch]":
+def kept_batches(batches: "Iterable[Batch]", rows: RowFilter) -> "Iterator[Batch]":
+    """Yield batches as `filtered` gives them, those without a row to keep left out."""
     skipped = 0
     for batch in batches:
         kept = _kept(batch, rows, in_batches=True)
@@ -233,9 +238,10 @@ def _filtered_dataset(dataset: tf.data.Dataset, rows: RowFilter) -> tf.data.Data
         batch = tree.map_structure(
             lambda leaf: leaf if is_single(leaf) else gathered(leaf, kept), batch
         )
-        if not (rows.first_label or rows.labels):
-            return batch
-        return (batch[0], relabeled_tensors(rows, batch[1]), *batch[2:])
+        x, y, weight = unpacked(batch)
+        if rows.first_label or rows.labels:
+            y = relabeled_tensors(rows, y)
+        return repacked(batch, rescaled(rows, x), y, weight)
 
     def is_filled(*parts):
         return rows_of(parts) >= (rows.batch_rows or 1)

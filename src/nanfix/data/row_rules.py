@@ -1,5 +1,5 @@
-"""The rules of a `RowFilter`, which rows it keeps and what labels it makes: of numpy
-arrays, and of tensors in a graph.
+"""The rules of a `RowFilter`, which rows it keeps, what labels it makes and how it scales: of
+numpy arrays, and of tensors in a graph.
 
 A rule is written once, in `_checks`. What numpy and TensorFlow compute it with stands in two
 classes, one under the other, both as wide as training computes: a row of an array and the same row
@@ -72,6 +72,18 @@ def relabeled_tensors(rows: RowFilter, y: Any) -> Any:
     return tree.map_structure(lambda leaf: _relabeled(rows, _Tensors, leaf), y)
 
 
+def rescaled(rows: RowFilter, x: Any) -> Any:
+    """Return inputs, arrays or tensors in a graph, as the rules scale them."""
+    from keras import tree
+
+    if not rows.scaled:
+        return x
+    leaves = tree.flatten(x)
+    for index, scaling in rows.scaled:
+        leaves[index] = _rescaled(scaling, leaves[index])
+    return tree.pack_sequence_as(x, leaves)
+
+
 def finite_in_training(array: np.ndarray) -> np.ndarray:
     """Return where the cells are finite in the width that Keras trains in: a float64 of
     1e300 is inf in float32.
@@ -126,6 +138,16 @@ def _relabeled(rows: RowFilter, form: Any, labels: Any) -> Any:
         (center,), (scale,) = rows.labels.center, rows.labels.scale
         return (form.cast(labels, "float32") - np.float32(center)) / np.float32(scale)
     return labels - form.like(rows.first_label, labels)
+
+
+def _rescaled(scaling: Affine, leaf: Any) -> Any:
+    import tensorflow as tf
+
+    if tf.is_tensor(leaf):
+        kind = leaf.dtype if leaf.dtype.is_floating else _width()
+        center, scale = (tf.cast(each, kind) for each in (scaling.center, scaling.scale))
+        return (tf.cast(leaf, kind) - center) / scale
+    return scaling(leaf if hasattr(leaf, "iloc") else np.asarray(leaf))
 
 
 class _Arrays:

@@ -1,9 +1,9 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -11,12 +11,15 @@ import tensorflow as tf
 from keras import tree
 
 from nanfix.changes.insertion import can_rebuild, container, has_own_names
+from nanfix.changes.maps import Affine
 from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.codes import input_codes
+from nanfix.install.folding import foldable_with
+from nanfix.install.own_steps import inputs_in_step, trains_by_call
 from nanfix.install.sites import (
     NO_CALL,
     NOT_CALLED,
@@ -24,11 +27,9 @@ from nanfix.install.sites import (
     UNSEEN,
     Site,
     Sites,
-    callable_alone,
     find_sites,
     fixed_batch,
     some_rows,
-    trains_by_call,
 )
 from nanfix.model.addresses import input_names, walk
 from nanfix.model.normalization import fed_by, ruined
@@ -44,6 +45,8 @@ from nanfix.recorder.recording import Recording, SetAt
 if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
 
+T = TypeVar("T")
+
 WEIGHTED = (
     keras.layers.Dense,
     keras.layers.RNN,
@@ -53,6 +56,7 @@ WEIGHTED = (
 )
 DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one of use
 DRAWING_SECONDS = 5.0  # after which no more are drawn
+ANY = Affine((1.0,), (2.0,))  # a scaling as any other: what takes it takes all
 FEW = 2  # rows that the model is run on to see where its inputs go
 
 
@@ -73,8 +77,9 @@ def describe(
     sizes = _batch_sizes(data, recorded)
     with preserved_randomness():
         sites, rows_at_once = _sites(model, x, sizes[0])
-        if not _trains_by_call(model, data, recorded):
-            sites = sites.not_called()
+        batch = _batch_of_own_step(model, data, recorded)
+        if batch is not None and not _known(trains_by_call, model, batch, instead=True):
+            sites = sites.passed_by(_known(inputs_in_step, model, batch, instead={}))
     rebuildable = can_rebuild(model)
     takes_layers = rebuildable and sites.unseen is None
     sample = replace(
@@ -83,6 +88,7 @@ def describe(
         training_rows=sizes[1],
         rows_at_once=rows_at_once,
         passed_by=sites.unseen in (NO_CALL, NOT_CALLED),
+        folds=tuple(_folds(sites, name) for name in input_names(model, x)),
         unfilterable=unfilterable(data, recorded)
         if rows_at_once is None
         else f"the model takes {rows_at_once} rows at once, no more and no fewer",
@@ -232,18 +238,40 @@ def _sites(model: keras.Model, x: Any, batch_size: int | None) -> tuple[Sites, i
     return Sites(dict.fromkeys(names, Site(blocked=OTHERWISE)), unseen=OTHERWISE), None
 
 
-def _trains_by_call(model: keras.Model, data: TrainingData, recorded: "Sequence[Batch]") -> bool:
-    """Say whether training calls the model itself, as far as that is known."""
-    if has_stock_step(model) or model.run_eagerly or not callable_alone(model):
-        return True
+def _batch_of_own_step(
+    model: keras.Model, data: TrainingData, recorded: "Sequence[Batch]"
+) -> "Batch | None":
+    """Return a batch to look at a training step with that may pass the model's call by; None where
+    none does, or no batch is at hand.
+    """
+    if has_stock_step(model) or model.run_eagerly:
+        return None
     part = data.training_part()
     if part.is_arrays:
         size = batch_size_of(part)
         recorded = batches_of(part, range(min(size, rows_in(part.x) or 0)), size)
+    return recorded[-1] if recorded else None
+
+
+def _folds(sites: Sites, name: str | None) -> bool:
+    """Say whether any scaling of an input folds into the layers of a step that passes the model's
+    call by.
+    """
+    step = Sites(sites.in_step)
+    return (
+        name is not None
+        and name in step.inputs
+        and step.foldable_alone(name)
+        and foldable_with(step.inputs[name], ANY)
+    )
+
+
+def _known(look: Callable[..., T], *given: Any, instead: T) -> T:
+    """Return what a look at the user's step shows, and `instead` where it refuses."""
     try:
-        return not recorded or trains_by_call(model, recorded[-1])
+        return look(*given)
     except REFUSED:
-        return True
+        return instead
 
 
 def _steady(leaves: Sequence[Leaf], recorded: "list[Batch]") -> list[bool]:

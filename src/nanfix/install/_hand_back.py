@@ -4,7 +4,7 @@ losses that stay finite.
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -105,8 +105,9 @@ class HandBack:
     def _first_exact(self, plan: Plan) -> "_Done":
         """Take the first way with which the model predicts what it was trained to."""
         rows = self._rows(plan)
-        before = [] if rows is None else self._predictions(rows)
-        again = [] if rows is None else self._predictions(rows)
+        fed = self._rows(plan, scaled=True)
+        before = [] if fed is None else self._predictions(fed)
+        again = [] if fed is None else self._predictions(fed)
         received = "inputs whose scaling neither folds into a layer nor can be put in front of one"
         for parts in self._ways(plan):
             undo = contextlib.ExitStack()
@@ -167,7 +168,9 @@ class HandBack:
             put(undo, compiled, "config", {**compiled.config, "optimizer": model.optimizer})
         notes = [note for change in plan for note in change.hand_back(self._installer, plan, undo)]
         folded = {name: scaling for name, scaling in wanted.affine.items() if name in parts.inputs}
-        changed = fold_inputs(self._sites, folded, undo)
+        changed = fold_inputs(self._sites.inputs, folded, undo)
+        first = self._fold_fed(plan.of(RowFilter), undo)
+        changed = [*changed, *first]
         for name in parts.targets:
             fold_output(self._site(name), wanted.targets[name], undo)
             changed = [*changed, *self._site(name).layers]
@@ -182,7 +185,16 @@ class HandBack:
         if front or back:
             insert_at_ends(model, front, back, undo)
         into = [layer.name for name in parts.targets for layer in self._site(name).layers]
-        return [*_notes_of(plan, parts, self._sites, into), *notes]
+        fed = _notes_of_fed(plan.of(RowFilter), [layer.name for layer in first])
+        return [*_notes_of(plan, parts, self._sites, into), *notes, *fed]
+
+    def _fold_fed(self, rows: RowFilter, undo: contextlib.ExitStack) -> list[Any]:
+        """Fold what the inputs were scaled by before they were fed, where that is exact, and return
+        the layers that take it.
+        """
+        names = self._installer.run.sample.names
+        by_name = {name: scaling for at, scaling in rows.scaled if (name := names[at])}
+        return fold_inputs(self._sites.in_step, by_name, undo) if rows.folds else []
 
     def _site(self, name: str) -> Site:
         return self._sites.outputs[self._ends.index(name)]
@@ -200,12 +212,16 @@ class HandBack:
         )
         return [f"{notes[0]}; predictions {words}.", *notes[1:]]
 
-    def _rows(self, plan: Plan) -> Any:
-        """Return rows to predict for; None where no change could make a difference, or
-        nothing predicts.
+    def _rows(self, plan: Plan, *, scaled: bool = False) -> Any:
+        """Return rows to predict for, as they are or `scaled` as training is fed them where that is
+        to become part of the model; None where no change could make a difference, or nothing
+        predicts.
         """
         changes = any(change.may_change_predictions for change in plan)
-        sample = kept_sample(self._installer.run.sample, plan.of(RowFilter))
+        rows = plan.of(RowFilter)
+        if rows.folds and not scaled:
+            rows = replace(rows, scaled=())
+        sample = kept_sample(self._installer.run.sample, rows)
         seen = self._sites.unseen not in UNSEEN
         return some_rows(sample.x, sample.rows_at_once or ROWS) if changes and seen else None
 
@@ -263,6 +279,20 @@ def _share(before: np.ndarray, after: np.ndarray) -> float:
         if finite.any()
         else 0.0
     )
+
+
+def _notes_of_fed(rows: RowFilter, into: Sequence[str]) -> list[str]:
+    """Return what a model takes that was trained on rows scaled beforehand, folded `into` layers or
+    not.
+    """
+    if not rows.scaled:
+        return []
+    if rows.folds:
+        return [
+            f"The scaling is folded into layer {', '.join(into)}: the model takes raw rows, and a "
+            "further fit sees them."
+        ]
+    return ["The model takes rows that are scaled like those it was trained on."]
 
 
 def _notes_of(plan: Plan, parts: Parts, sites: Sites, last: Sequence[str]) -> list[str]:

@@ -37,14 +37,16 @@ def foldable_inputs(sites: Sites, scaling: Mapping[str, Affine | Power]) -> list
     return names
 
 
-def fold_inputs(sites: Sites, scaling: Mapping[str, Affine], undo: ExitStack) -> list[layers.Layer]:
+def fold_inputs(
+    inputs: Mapping[str, Site], scaling: Mapping[str, Affine], undo: ExitStack
+) -> list[layers.Layer]:
     """Fold the scaling of each input into the layers that take it, and return these.
     Every one has to be foldable.
     """
     into = {
         id(layer): (layer, change)
         for name, change in scaling.items()
-        for layer in sites.inputs[name].layers
+        for layer in inputs[name].layers
     }
     for layer, change in into.values():
         _keep(layer, undo)

@@ -17,7 +17,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.arrays import rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of, judged_again_on, trained_on, untuned
-from nanfix.data.row_filter import filtered, judged, unknown_length
+from nanfix.data.row_filter import filtered, judged, kept_batches, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.install._evaluable import lacks
 from nanfix.install._installing import Installer
@@ -161,7 +161,8 @@ class Prober:
         """Return a few batches as the training step is given them; of a stream, recorded ones."""
         part = filtered(self._data.training_part(), self._rows)
         if not part.is_arrays:
-            return [batch for batch in self._recorded[-BATCHES:] if rows_in(batch) != 0]
+            filled = [batch for batch in self._recorded[-BATCHES:] if rows_in(batch) != 0]
+            return list(kept_batches(filled, self._rows))
         known = rows_in(part.x) or 0
         size = min(batch_size_of(part), known)
         return self.training_batches(size, min(BATCHES, known // size)) if size else []

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,12 +18,8 @@ from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
 from nanfix.model.outputs import keys_of
-from nanfix.model.snapshot import restore, take_as_it_is
 from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
-
-if TYPE_CHECKING:
-    from nanfix.model.training_step import Batch
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
@@ -64,6 +60,7 @@ class Sites:
     output that something else gives; None where no output was seen. `columns` are, for each output,
     the layers that give its columns, each with their number; none where that is not known. `keys`
     are those of the dict that the outputs are given in, `shapes` what each has for every row.
+    `in_step` are the sites of the inputs in a training step that passes the model's call by.
     """
 
     inputs: Mapping[str, Site]
@@ -73,6 +70,7 @@ class Sites:
     columns: tuple[tuple[tuple[keras.Layer | None, int], ...], ...] = ()
     keys: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
+    in_step: Mapping[str, Site] = field(default_factory=dict)
 
     def foldable_alone(self, name: str) -> bool:
         """Say whether an input's scaling folds, whatever is done to the other inputs:
@@ -84,13 +82,16 @@ class Sites:
             id(layer) in own for site in others for layer in site.layers
         )
 
-    def not_called(self) -> "Sites":
+    def passed_by(self, in_step: Mapping[str, Site]) -> "Sites":
         """Return the sites of a model whose training passes its call by, so that nothing in front
-        of that or behind it acts in training.
+        of that or behind it acts in training; `in_step` is where inputs go instead.
         """
+        if self.unseen == NO_CALL:
+            return replace(self, in_step=in_step)
         inputs = {name: replace(site, blocked=NOT_CALLED) for name, site in self.inputs.items()}
         outputs = tuple(replace(site, blocked=NOT_CALLED) for site in self.outputs)
-        return replace(self, inputs=inputs, outputs=outputs, unseen=self.unseen or NOT_CALLED)
+        unseen = self.unseen or NOT_CALLED
+        return replace(self, inputs=inputs, outputs=outputs, unseen=unseen, in_step=in_step)
 
 
 def find_sites(model: keras.Model, inputs: Any) -> Sites:
@@ -109,7 +110,7 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
     inputs = tree.map_structure(
         lambda leaf: tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, inputs
     )
-    trace, names, inner = _Trace(), input_names(model, inputs), model.call
+    trace, names, inner = Trace(), input_names(model, inputs), model.call
 
     def call(given, *args, **kwargs):
         leaves = [leaf if leaf is None else tf.identity(leaf) for leaf in tree.flatten(given)]
@@ -132,37 +133,13 @@ def find_sites(model: keras.Model, inputs: Any) -> Sites:
     )
 
 
-def trains_by_call(model: keras.Model, batch: "Batch") -> bool:
-    """Say whether training calls the model itself, as a step of the user's own that calls its parts
-    does not. The step is traced with a batch, and nothing is run; where TensorFlow cannot trace it,
-    that is not known, and counts as true.
-    """
-    called, inner = [], model.call
-
-    def call(*args, **kwargs):
-        called.append(True)
-        return inner(*args, **kwargs)
-
-    def step() -> None:
-        model.distribute_strategy.run(model.train_step, args=(batch,))
-
-    before = take_as_it_is(model)
-    with ExitStack() as during:
-        during.callback(restore, before)  # numbers that a step counts by itself
-        override(during, model, "call", call)
-        # What the user has compiled would be taken as it was traced, without its call.
-        during.enter_context(functions_run_eagerly(True))
-        tf.function(step, autograph=False).get_concrete_function()
-    return bool(called)
-
-
 def callable_alone(model: keras.Model) -> bool:
     """Say whether a model has a forward pass of its own, and not only a training step."""
     return "call" in vars(model) or type(model).call is not keras.Model.call
 
 
 @dataclass
-class _Trace:
+class Trace:
     """Follows each input through operations that only reshape it, up to the layers that
     compute with it.
     """

@@ -51,7 +51,8 @@ class Sample:
     `codes` are the numbers that stand for a missing value, by name of the input and by column.
     `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
     rows that the model takes, None where it takes any. `passed_by` says that a training step of the
-    user's own does not call the model, so that nothing acts that stands in front of that.
+    user's own does not call the model, so that nothing acts that stands in front of that; `folds`
+    says of each input that such a step gives it to layers alone that can take up any scaling of it.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -69,6 +70,7 @@ class Sample:
     target_names: frozenset[str] = frozenset()
     rows_at_once: int | None = None
     passed_by: bool = False
+    folds: tuple[bool, ...] = ()
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:

@@ -1,10 +1,11 @@
 """Writes what happens to the batches of a tf.data pipeline where `fit` is given it: rows left out,
-as the repair leaves them out of each batch, and labels moved.
+as the repair leaves them out of each batch, labels moved and inputs scaled.
 """
 
 import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
+from nanfix.patch._scaled import scaled_by, scaling_numbers
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.rows_change import RowsChange
@@ -35,18 +36,36 @@ def feed_batches_otherwise(source: Source, call: cst.Call, change: RowsChange) -
     given = {name: argument(call, name, position) for name, position in GIVEN.items()}
     if given["x"] is None:
         raise NoPlaceError("fit is given no x")
-    name = _name(change)
-    source.define(CODE.format(name=name, lines="\n".join(_lines(change))))
+    uses = sum(each is not None for each in given.values())
+    scaling = None if change.scaled is None else _scaling(source, change, uses)
+    name = _name(change) if _lines(change) else None
+    if name is not None:
+        source.define(CODE.format(name=name, lines="\n".join(_lines(change))))
 
     def fed(updated: cst.Call) -> cst.Call:
         for part, position in GIVEN.items():
             value = argument(updated, part, position)
             if value is not None:
-                wrapped = cst.Call(cst.Name(name), [cst.Arg(value.value)])
-                updated = with_argument(updated, part, wrapped, position)
+                batches: cst.BaseExpression = value.value
+                if name is not None:
+                    batches = cst.Call(cst.Name(name), [cst.Arg(batches)])
+                if scaling is not None:
+                    mapped = cst.Attribute(batches, cst.Name("map"))
+                    batches = cst.Call(mapped, [cst.Arg(scaling)])
+                updated = with_argument(updated, part, batches, position)
         return updated
 
     source.change(call, fed)
+
+
+def _scaling(source: Source, change: RowsChange, uses: int) -> cst.BaseExpression:
+    """Return the function, as source, that scales the inputs of a batch."""
+    assert change.scaled is not None, "asked only for what scales"
+    vectors = source.vectors(scaling_numbers(change), uses)
+    x = scaled_by(change.scaled, 'tf.cast(x, "float32")', vectors)
+    return source.expression(
+        f"lambda x: {x}" if change.bare else f"lambda x, *others: ({x}, *others)"
+    )
 
 
 def _name(change: RowsChange) -> str:
@@ -62,6 +81,8 @@ def _lines(change: RowsChange) -> list[str]:
     slices = [f"batch[{place}:{place + 1}]" for place in places]
     if places == [0, 1]:
         slices = ["batch[:2]"]
+    if not (slices or change.classes is not None or change.first_label):
+        return []
     lines = [FINITE.format(parts=" + ".join(slices))] if slices else ["        cells = []"]
     if change.classes is not None:
         lines.append(f"        cells.append((batch[1] >= 0) & (batch[1] < {change.classes}))")

@@ -1,5 +1,5 @@
-"""Other data in the source: rows left out, holes filled and labels moved in front of
-`fit` and `adapt`.
+"""Other data in the source: rows left out, inputs scaled, holes filled and labels moved in front
+of `fit` and `adapt`.
 """
 
 import re
@@ -9,6 +9,7 @@ import libcst as cst
 
 from nanfix.patch._batches import feed_batches_otherwise
 from nanfix.patch._formatting import argument, with_argument
+from nanfix.patch._scaled import scaled_by, scaling_numbers
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
@@ -38,19 +39,16 @@ def feed_otherwise(files: Files, change: RowsChange, alike: Alike) -> None:
         for name, each in given.items()
         if each is not None
     }
-    fill = None
-    if change.fill is not None:
-        numbers = {"FILL": change.fill, **({"MISSING": change.missing} if change.missing else {})}
-        fill = source.vectors(numbers, uses=1 if validation is None else 2)
+    vectors = source.vectors(_numbers(change), uses=1 if validation is None else 2)
     lines: list[str] = []
-    new = _cleaned(source, change, named, lines, "keep", fill)
+    new = _cleaned(source, change, named, lines, "keep", vectors)
     if change.batch_rows is not None:
         new = _whole(source, change.batch_rows, {**named, **new}, lines)
     if validation is not None:
         parts = _validation_parts(source, names, validation.value, change.validation_arrays)
         kept = change.model_copy(update={"batch_rows": None})
         held = dict(zip(FIT, parts, strict=False))
-        cleaned = _cleaned(source, kept, held, lines, "keep_held", fill)
+        cleaned = _cleaned(source, kept, held, lines, "keep_held", vectors)
         given_held = dict(line.split(" = ", 1) for line in names)
         fed_held = (
             cleaned.get(name, given_held.get(part, part))
@@ -155,10 +153,10 @@ def _cleaned(
     named: dict[str, str],
     lines: list[str],
     keep: str,
-    fill: Mapping[str, str] | None,
+    vectors: Mapping[str, str],
 ) -> dict[str, str]:
     """Return what fit is to be given instead; what has to be computed before is added
-    to `lines`. `fill` is how this file writes what fills holes.
+    to `lines`. `vectors` are how this file writes the numbers that fill holes and scale.
     """
     finite = "np.isfinite(np.reshape({0}, (len({0}), -1))).all(axis=1)"
     checks = [finite.format(named[name]) for name in change.finite if name in named]
@@ -176,10 +174,12 @@ def _cleaned(
         first, *others = map(source.written, checks)
         lines += [f"{mask} = {first}", *(f"{mask} &= {check}" for check in others)]
         new = {name: f"{value}[{mask}]" for name, value in named.items()}
-    if fill is not None:
+    if change.fill is not None:
         x, filled = new.get("x", named["x"]), source.unused("filled")
-        lines.append(f"{filled} = {_filled(source, x, fill)}")
+        lines.append(f"{filled} = {_filled(source, x, vectors)}")
         new["x"] = filled
+    if change.scaled is not None:
+        new["x"] = scaled_by(change.scaled, new.get("x", named["x"]), vectors)
     if change.unknown is not None and "y" in named:
         new |= _weighed(source, change.unknown, {**named, **new}, lines)
     if "y" in named and (change.first_label or change.labels):
@@ -192,6 +192,13 @@ def _cleaned(
             moved if span == 1 else f"({moved}) / {span:g}" if low else f"{labels} / {span:g}"
         )
     return new
+
+
+def _numbers(change: RowsChange) -> dict[str, list[float]]:
+    """Return by name the numbers that fill holes and scale inputs, of each feature."""
+    numbers = {} if change.fill is None else {"FILL": change.fill}
+    numbers |= {"MISSING": change.missing} if change.missing else {}
+    return numbers | scaling_numbers(change)
 
 
 def _weighed(

@@ -10,6 +10,10 @@ FIT_ALONE = (
     "holes are filled for fit alone: what predict, evaluate and other models are given needs the "
     "same fill"
 )
+SCALED_ALONE = (
+    "the inputs are scaled for fit alone: what predict, evaluate and other models are given needs "
+    "the same scaling"
+)
 
 
 class Band(BaseModel):
@@ -39,14 +43,15 @@ class UnknownTargets(BaseModel):
 
 
 class RowsChange(PlacedChange):
-    """Leave rows out of what `fit` is given, shift its labels, fill its holes, weigh its
-    unknown targets with 0; the fields are those of RowFilter.
+    """Leave rows out of what `fit` is given, shift its labels, scale its inputs, fill its holes,
+    weigh its unknown targets with 0; the fields are those of RowFilter.
 
     `finite` are the parts in which every number has to be finite, `fill` what takes the place of
     one that is not, or that is the one of its feature in `missing`; `instead` says that a layer is
     to fill them, and this only where that has no place. `validation_arrays` is the number of arrays
     in the validation data, `renumber` says that the keys of class_weight are labels as given.
-    `dataset` says that the data, and those for validation, are tf.data pipelines of batches.
+    `dataset` says that the data, and those for validation, are tf.data pipelines of batches, `bare`
+    that these batches are inputs alone, in no tuple.
     """
 
     kind: Literal["rows"] = "rows"
@@ -65,6 +70,8 @@ class RowsChange(PlacedChange):
     validation_arrays: int = 0
     renumber: bool = False
     dataset: bool = False
+    bare: bool = False
+    scaled: Band | None = None
 
     @property
     def subject(self):
@@ -96,5 +103,6 @@ class RowsChange(PlacedChange):
         )
         words += ["holes filled"] if self.fill else []
         words += ["unknown targets weighed with 0"] if self.unknown else []
+        words += ["inputs scaled"] if self.scaled else []
         words += ["labels moved"] if self.first_label or self.labels else []
         return f"{', '.join(words)} before fit"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
 from nanfix.install.players import Played, Player, players
 from nanfix.model.run import Run
 from nanfix.recorder.recording import GREW, TIMES_THE_FIRST
@@ -32,6 +34,7 @@ STILL_UNSCALED = (
     "whether it learns well is not known, since the inputs are far from unit scale, and {}: scale "
     "the data before fit"
 )
+LEFT_SO = STILL_UNSCALED.format("this fix leaves them so")
 PASSED_BY = STILL_UNSCALED.format(
     "the model's own training step does not call the model, where a scaling would stand"
 )
@@ -42,15 +45,19 @@ TAKES_NONE = STILL_UNSCALED.format(
 UNKNOWN = (NOT_KNOWN, PASSED_BY, TAKES_NONE)  # no other fix could show more
 
 
-def unscaled(run: Run, diagnosis: Diagnosis) -> str | None:
-    """Return that the inputs stay far from unit scale whatever is done, if they do: the loss of all
+def unscaled(run: Run, diagnosis: Diagnosis, plan: Plan) -> str | None:
+    """Return that the inputs stay far from unit scale with a plan, if they do: the loss of all
     falls then, too, of what has learned the size of its inputs and little else.
     """
     if Cause.UNSCALED_INPUT not in diagnosis.causes or players(run.model) != 1:
         return None
+    if plan.of(RowFilter).scaled:
+        return None
+    takes_none = any(run.sample.quantities) and not any(run.sample.scalable)
+    if takes_none and not run.has_stock_step and not run.sample.unfilterable:
+        return LEFT_SO
     if run.sample.passed_by:
         return PASSED_BY
-    takes_none = any(run.sample.quantities) and not any(run.sample.scalable)
     return TAKES_NONE if takes_none else None
 
 

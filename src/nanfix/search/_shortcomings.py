@@ -73,7 +73,7 @@ class Shortcomings:
         lacking = lacking or self._diverged(after) or self._bench.lacking(plan)
         # With targets, what it predicts of them is looked at, too.
         if self._bench.unjudged or not self._run.run.sample.targets:
-            lacking = lacking or unscaled(self._run.run, diagnosis)
+            lacking = lacking or unscaled(self._run.run, diagnosis, plan)
         if lacking:
             return loss, lacking, ()
         lacking, held_back = idle(began.reach, plan, self._run.net)
