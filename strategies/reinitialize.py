@@ -10,29 +10,36 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
 SELF_NORMALIZING = ("selu",)
+NAMED = 3  # layers that an explanation names
+AT_ZERO = (Cause.GRADIENT_SINGULARITY, Cause.LAYER_DOMAIN, Cause.LOSS_DOMAIN)
 
 
 class Reinitialize(Strategy):
     """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun)
     before SELU, else Glorot's.
 
-    Biases become zero, recurrent kernels orthogonal. Training starts again. Does not help weights
-    that were of the right size and have grown.
+    Biases become zero, recurrent kernels orthogonal. Training starts again. Where an operation
+    fails of 0, as the angle or the norm of (0, 0), only kernels that begin as zeros are drawn: they
+    give 0 for every row. Does not help weights that were of the right size and have grown.
 
     Reference: He, Zhang, Ren & Sun (2015), arXiv:1502.01852; Glorot & Bengio (2010).
     """
 
     name = "reinitialize"
     tier = Tier.ARCHITECTURE
-    treats = frozenset({Cause.BAD_INITIALIZATION})
+    treats = frozenset({Cause.BAD_INITIALIZATION, *AT_ZERO})
     keeps_weights = False
     reference = "He et al. (2015), arXiv:1502.01852; Glorot & Bengio (2010), AISTATS"
 
     def refusal(self, diagnosis, run, plan):
-        return None if _weighted(run) else "no layer has a kernel and an activation"
+        if _to_draw(diagnosis, run):
+            return None
+        suited = "no kernel begins as zeros" if _weighted(run) else None
+        return suited or "no layer has a kernel and an activation"
 
     def space(self, hp, diagnosis, run, plan):
-        return {"initializers": {address: _fitting(name) for address, name in _weighted(run)}}
+        drawn = _to_draw(diagnosis, run)
+        return {"initializers": {address: _fitting(name) for address, name in drawn}}
 
     def apply(self, run, plan, *, initializers):
         for address, initializer in initializers.items():
@@ -40,15 +47,25 @@ class Reinitialize(Strategy):
         return plan
 
     def explain(self, params):
-        layers = counted(len(params["initializers"]), "layer")
+        layers = list(params["initializers"])
+        which = ", ".join(layers) if len(layers) <= NAMED else counted(len(layers), "layer")
         kinds = sorted(set(params["initializers"].values()))
-        return f"Draw the initial weights of {layers} anew ({', '.join(kinds)})."
+        return f"Draw the initial weights of {which} anew ({', '.join(kinds)})."
 
     def snippet(self, params):
-        return (
-            f"# kernel_initializer={sorted(set(params['initializers'].values()))[0]!r} in every "
-            "layer"
+        return "\n".join(
+            f"# layer {address}: kernel_initializer={initializer!r}"
+            for address, initializer in params["initializers"].items()
         )
+
+
+def _to_draw(diagnosis, run) -> list[tuple[str, str]]:
+    """Return the layers to draw anew: all of them where weights are too large, else those that
+    begin as zeros.
+    """
+    if Cause.BAD_INITIALIZATION in diagnosis.causes:
+        return _weighted(run)
+    return [(address, name) for address, name in _weighted(run) if address in run.zeroed]
 
 
 def _weighted(run) -> list[tuple[str, str]]:

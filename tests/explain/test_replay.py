@@ -93,6 +93,13 @@ def test_gradient_of_several_operations_is_traced_to_the_one_whose_gradient_it_i
     assert place.source is not None and place.source.startswith("domains.py:")
 
 
+def test_gradient_of_an_angle_is_traced_to_the_line_that_computes_it():
+    _, _, replayed = seen(explosions.heading_of_nothing)
+    place = replayed.failing.place
+    assert place.phase is Phase.GRADIENT and place.operation == "Atan2"
+    assert place.source is not None and place.source.startswith("networks.py:")
+
+
 def test_update_by_zero_is_seen_in_the_optimizer():
     _, _, replayed = seen(explosions.adam_without_epsilon)
     assert replayed.failing.phase is Phase.UPDATE and replayed.failing.operation == "RealDiv"

@@ -131,3 +131,23 @@ def runaway_recurrence():
     model = keras.Sequential([keras.Input((20, 3)), recurrent, layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 6, "batch_size": 32}
+
+
+def turn(y_true, y_pred):
+    return ops.mean(1.0 - ops.cos(ops.arctan2(y_pred[:, 1:], y_pred[:, :1]) - y_true))
+
+
+def heading_of_nothing():
+    """The last layer begins as zeros: the angle of (0, 0) has no slope."""
+    x, _ = table()
+    y = np.arctan2(x[:, :1] + 0.3 * x[:, 1:2], x[:, 2:3])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(16, "relu"),
+            layers.Dense(2, kernel_initializer="zeros", name="heading"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), turn)
+    return model, x, y, {**ARGUMENTS, "epochs": 6}

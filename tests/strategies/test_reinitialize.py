@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import nanfix
 from nanfix.changes.initial_weights import InitialWeights
 from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
@@ -14,6 +15,12 @@ from nanfix.testing import contract, repairs
 
 NAME = "reinitialize"
 DIAGNOSIS = contract.diagnosis(Cause.BAD_INITIALIZATION)
+
+
+def situations():
+    """Runs that this strategy is for, beside those that all strategies are tried in."""
+    model, x, y, _ = explosions.heading_of_nothing()
+    return {"a kernel of zeros": contract.run_of(model, x, y)}
 
 
 def drawn(run):
@@ -76,6 +83,15 @@ def test_does_not_apply_to_a_model_without_kernels():
     )
 
 
+def test_of_an_operation_without_a_slope_only_kernels_of_zeros_are_drawn():
+    singular = contract.diagnosis(Cause.GRADIENT_SINGULARITY)
+    model, x, y, _ = explosions.heading_of_nothing()
+    (params,) = contract.levels(get(NAME), singular, contract.run_of(model, x, y))
+    assert params == {"initializers": {"heading": "glorot_uniform"}}
+    other = contract.run_of(explosions.mlp(), *explosions.table(rows=8))
+    assert not contract.applies(get(NAME), singular, other)
+
+
 def test_apply_starts_again_from_new_weights():
     run = contract.run_of(explosions.mlp(), *explosions.table(rows=8))
     changed = Fix((Edit(NAME, {"initializers": {"dense[1]": "he_normal"}}),)).plan(run)
@@ -89,6 +105,14 @@ def test_repairs_weights_drawn_too_large():
     report, *_ = repairs.check_repair(NAME, explosions.initialization)
     for layer in report.model.layers[1:8]:  # He: sqrt(2 / 64), drawn with 1.0 by the user
         assert np.std(layer.kernel) == pytest.approx(np.sqrt(2.0 / 64.0), rel=0.1)
+
+
+def test_repairs_a_last_layer_that_begins_where_its_loss_has_no_slope():
+    model, x, y, arguments = explosions.heading_of_nothing()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert report.history["loss"][-1] < 0.4 * report.history["loss"][0]
 
 
 @pytest.mark.soak

@@ -112,6 +112,7 @@ def describe(
         normalizable=behind,
         rebuildable=rebuildable,
         ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
+        zeroed=frozenset(address for address, layer in walk(model) if _is_zeroed(layer)),
         planned_steps=planned,
         rate_varies=_has_scheduler(data),
         class_weight=(data.arguments or {}).get("class_weight"),
@@ -119,6 +120,11 @@ def describe(
     )
     ends, scalable = _ends(run), tuple(_scalable(run, sites, takes_layers))
     return replace(run, ends=ends, scalable_outputs=scalable), sites
+
+
+def _is_zeroed(layer: object) -> bool:
+    kernel = getattr(layer, "kernel", None)
+    return kernel is not None and not np.asarray(kernel).any()
 
 
 def _has_scheduler(data: TrainingData) -> bool:

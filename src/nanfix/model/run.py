@@ -122,6 +122,7 @@ class Run:
             that goes straight into it, if one does.
         nonfinite: the weights that held NaN or inf when the run began, by address of their layer
             and name, each with the mean and the deviation of numbers that suit these entries.
+        zeroed: the addresses of the layers whose kernel holds nothing but zeros, as it began.
         planned_steps: the length of the run in steps, where it is known.
         rate_varies: whether a LearningRateScheduler sets the learning rate in its course.
         rate_is_set: whether any callback sets it, whatever it was before.
@@ -147,6 +148,7 @@ class Run:
     rebuildable: bool = False
     ruined: Mapping[str, str | None] = field(default_factory=dict)
     nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    zeroed: frozenset[str] = frozenset()
     planned_steps: int | None = None
     rate_varies: bool = False
     rate_is_set: bool = False

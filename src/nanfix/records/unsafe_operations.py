@@ -288,6 +288,7 @@ UNSAFE_OPERATIONS = {
             ("atan2", "arctan2"),
             operand=1,
             letter="b",
+            singular=True,
             parameters=(("x1", "y"), ("x2", "x")),
         ),
         UnsafeOperation(
