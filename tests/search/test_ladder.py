@@ -222,10 +222,14 @@ def test_where_the_failing_operation_is_computed_otherwise_nothing_else_is_tried
     """However little it has learned by then: nothing else was at fault."""
     guard = Family("guard", 4, 3, called_for=True, mends=True)
     form = replace(guard, strategy="form", levels=1)
-    assert [*climb((RATE, guard), lambda c: 9.0, baseline=10.0)] == [(("guard", 0),)]
+    mild, strong = (("guard", 0),), (("guard", 1),)
+    assert [*climb((RATE, guard), lambda c: 9.0, baseline=10.0)] == [mild, strong]
+    # A stronger level may do better, and is gone on with.
+    tried = climb((RATE, guard), lambda c: 9.0 - 4.0 * c["guard"], baseline=10.0)
+    assert [*tried] == [mild, strong, (("guard", 2),)]
     # Two ways to do so: each alone, and the better one on top of what else is called for.
     tried = climb((RATE, guard, form, INPUTS), lambda c: 8.0 if "form" in c else 9.0, 10.0)
-    assert [*tried] == [(("guard", 0),), (("form", 0),), (("form", 0), ("inputs", 0))]
+    assert [*tried] == [mild, strong, (("form", 0),), (("form", 0), ("inputs", 0))]
     # One that stands for the other is tried in its place.
     better = replace(form, instead_of=frozenset({"guard"}))
     assert [*climb((RATE, guard, better), lambda c: 9.0, 10.0)] == [(("form", 0),)]

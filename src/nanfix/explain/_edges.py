@@ -1,6 +1,5 @@
 """How near numbers come to the edge of the domain of an operation that fails there."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,6 @@ from nanfix.records.domains import (
 )
 from nanfix.records.unsafe_operations import UnsafeOperation
 
-WIDEST = 0.1  # nothing that is more is taken for the edge of what was given
 # How far inside of a domain a number is; one that is outside has no distance above 0.
 DISTANCE: dict[Domain, Callable[[np.ndarray], np.ndarray]] = {
     ABOVE_ZERO: lambda x: x,
@@ -25,8 +23,8 @@ DISTANCE: dict[Domain, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def edge_beside(operation: UnsafeOperation, operand: np.ndarray) -> float | None:
-    """Return the power of ten just below the least distance from the edge of its domain at which an
-    operation was given numbers.
+    """Return half of the least distance from the edge of its domain at which an operation was given
+    numbers, as statisticians fill in for counts of 0.
 
     What is held there stands beside them, where one that is held far nearer may stand far outside.
     None for an operation that is bounded beside the edge, and where all numbers are outside.
@@ -37,5 +35,4 @@ def edge_beside(operation: UnsafeOperation, operand: np.ndarray) -> float | None
     inside = distances[distances > 0]
     if not inside.size:
         return None
-    below = 10.0 ** (math.ceil(math.log10(inside.min())) - 1)
-    return float(f"{min(WIDEST, max(below, min(filter(None, operation.epsilons)))):g}")
+    return float(f"{max(inside.min() / 2, min(filter(None, operation.epsilons))):.1g}")

@@ -186,17 +186,21 @@ def _expert(
 def _mended(
     results: _Results, base: Candidate, wanted: list[Family]
 ) -> Generator[Candidate, Tried, bool]:
-    """Try the ways to compute the operation that failed otherwise, each alone; return whether one
-    holds, and what else is called for adds nothing to it.
+    """Try the ways to compute the operation that failed otherwise, each alone and, where it holds,
+    from mild to strong; return whether one holds, and what else is called for adds nothing to it.
     """
     mends = [family for family in wanted if family.mends]
     worse = frozenset().union(*(family.instead_of for family in mends))
     best, lowest = base, math.inf
-    for family in mends:
-        candidate = (*base, (family.strategy, 0))
-        tried = FAILED if family.strategy in worse else (yield from results.ask(candidate))
-        if tried.loss is not None and tried.loss < lowest:
-            best, lowest = candidate, tried.loss
+    for family in [family for family in mends if family.strategy not in worse]:
+        levels = [(*base, (family.strategy, level)) for level in range(family.levels)]
+        tried = yield from results.ask(levels[0])
+        if tried.loss is not None:
+            yield from _climb(results, base, family)
+        for candidate in levels:
+            loss = results.known(candidate).loss
+            if loss is not None and loss < lowest:
+                best, lowest = candidate, loss
     others = [(family.strategy, 0) for family in wanted if family not in mends]
     if best == base or not others:
         return best != base
