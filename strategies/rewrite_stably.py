@@ -10,10 +10,11 @@ from nanfix.records.unsafe_operations import (
 from nanfix.remedies.strategy import Strategy, Tier
 
 PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p", BY_UNDERFLOW)
+DETERMINANT = "MatrixDeterminant"  # which overflows in a matrix of a few tens of columns
 # What exponentials overflow in, step by step.
 PRODUCTS = ("Mul", "MatMul", "BatchMatMulV2", "Sum", "AddV2")
 WORDS = {
-    LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp or xlogy",
+    LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp, slogdet or xlogy",
     SHARES_OF_EXPONENTIALS: "the shares {} of their exponents, as a softmax",
 }
 SNIPPETS = {
@@ -28,7 +29,7 @@ class RewriteStably(Strategy):
     Likewise the logarithm of a mean, the largest, the smallest or the product of exponentials,
     log(cosh(x)), log(sinh(x)), log(I0(x)) of a Bessel function, the logarithm of a
     softmax, sigmoid or softplus, of 1 - sigmoid(x), of 1 - tanh(x)^2, and of differences:
-    log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)).
+    log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)). That of a determinant is slogdet.
     A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand. Where the sum of
     exp(a) that others are divided by is 0, the quotients are computed of the exponents: a softmax,
     weights of kernels, the scaling of a matrix in turn.
@@ -58,7 +59,7 @@ class RewriteStably(Strategy):
 
     def refusal(self, diagnosis, run, plan):
         otherwise = "what failed is no part of a logarithm of exponentials"
-        return refusal_at(diagnosis.place, run, (*PARTS, *PRODUCTS), otherwise)
+        return refusal_at(diagnosis.place, run, (*PARTS, *PRODUCTS, DETERMINANT), otherwise)
 
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place

@@ -60,6 +60,14 @@ GUARDED = {
         "Log of exponentials",
         "tf.math.log(tf.math.special.bessel_i1(h + 1.0))",
     ): "(tf.math.log(tf.math.special.bessel_i1e(h + 1.0)) + tf.abs(h + 1.0))",
+    (
+        "Log of exponentials",
+        "0.5 * ops.log(tf.linalg.det(k)) + y",
+    ): "0.5 * tf.linalg.slogdet(k)[1] + y",
+    (
+        "Log of exponentials",
+        "-tf.math.log(tf.abs(ops.det(a + b)))",
+    ): "-ops.slogdet(a + b)[1]",
     ("Log of exponentials", "(1.0 - y) * ops.log(y / p)"): "tf.math.xlogy(1.0 - y, y / p)",
     ("Log of exponentials", "tf.math.log1p(-p) * q * 2.0"): "tf.math.xlog1py(q, -p) * 2.0",
     ("Mul by infinity", "s + (1.0 - m) * -np.inf"): "s + (1.0 - m) * -1e7",

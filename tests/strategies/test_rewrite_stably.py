@@ -119,6 +119,7 @@ def test_it_is_for_exponentials_and_logarithms_alone():
         ("Exp", True),
         ("Log", True),
         ("BesselI0", True),
+        ("MatrixDeterminant", True),
         (BY_UNDERFLOW, True),
         ("RealDiv", False),
         ("Sqrt", False),

@@ -3,7 +3,8 @@ graph and computed without them.
 
 log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite, and that of a mean is
 less by the log of their number; log(exp(a) - exp(b)) is a + log(1 - exp(b - a)), log(cosh(x)) is
-|x| + softplus(-2 |x|) - log 2, log(I0(x)) of a Bessel function |x| + log(exp(-|x|) I0(x)).
+|x| + softplus(-2 |x|) - log 2, log(I0(x)) of a Bessel function |x| + log(exp(-|x|) I0(x)); that of
+a determinant, a product of many numbers, is the sum of their logarithms.
 Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and softmax functions,
 doi:10.1093/imanum/draa038.
 """
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
-from nanfix.changes.logarithms import LOGARITHMS, log_of_cosh, log_of_one_less
+from nanfix.changes.logarithms import log_of_cosh, log_of_function, log_of_one_less
 
 # Operations that are looked through, one behind the other, as in a recursion of many steps. One of
 # which both sides are looked through counts as many, as their number doubles with each. Each takes
@@ -188,8 +189,9 @@ def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     operation = x.op
     if operation.type == SAME and depth > 0:
         return _product(operation.inputs[0], depth - 1)
-    if operation.type in LOGARITHMS:
-        return LOGARITHMS[operation.type](operation.inputs[0])
+    known = log_of_function(operation)
+    if known is not None:
+        return known
     if operation.type == "Sub":
         whole, less = operation.inputs
         return _log_of_rest_of(whole, less, depth)

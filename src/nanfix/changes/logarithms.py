@@ -1,4 +1,5 @@
-"""The logarithms of functions that are made of exponentials, computed without these.
+"""The logarithms of functions that are made of exponentials, or of products of many numbers, as a
+determinant, computed without these.
 
 Maechler (2012), Accurately computing log(1 - exp(-|a|)).
 """
@@ -49,6 +50,18 @@ def _log_of_bessel_i1(x: tf.Tensor) -> tf.Tensor:
     return tf.abs(x) + tf.math.log(tf.math.bessel_i1e(x))
 
 
+def _log_of_determinant(x: tf.Tensor) -> tf.Tensor:
+    return tf.linalg.slogdet(x)[1]
+
+
+def log_of_function(operation: tf.Operation) -> tf.Tensor | None:
+    """Return the logarithm of what one of the functions below gives; None of anything else."""
+    if operation.type == "Abs" and operation.inputs[0].op.type == "MatrixDeterminant":
+        operation = operation.inputs[0].op
+    logarithm = LOGARITHMS.get(operation.type)
+    return None if logarithm is None else logarithm(operation.inputs[0])
+
+
 # The logarithms of functions that are made of exponentials, and of powers of what is.
 LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "BesselI0": _log_of_bessel_i0,
@@ -56,6 +69,7 @@ LOGARITHMS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "Exp": tf.identity,
     "Cosh": log_of_cosh,
     "Expm1": _log_of_expm1,
+    "MatrixDeterminant": _log_of_determinant,
     "Sinh": _log_of_sinh,
     "Sigmoid": tf.math.log_sigmoid,
     "Softmax": tf.nn.log_softmax,

@@ -1,6 +1,7 @@
 """Write logarithms into the source in their stable form: `log(sum(exp(a)))` becomes `logsumexp(a)`,
 `log(1 - exp(-a))` becomes `log(-expm1(-a))`, `log(bessel_i0(k))` becomes
-`log(bessel_i0e(k)) + abs(k)`, `a * log(b)` becomes `xlogy(a, b)`.
+`log(bessel_i0e(k)) + abs(k)`, `log(det(a))` becomes `slogdet(a)[1]`, `a * log(b)` becomes
+`xlogy(a, b)`.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
 
 NOWHERE = (
-    "no log(sum(exp(...))), log of a difference of exponentials or of a Bessel function, or "
-    "product with a logarithm stands in one expression: write the stable form by hand"
+    "no log(sum(exp(...))), log of a difference of exponentials, of a Bessel function or of a "
+    "determinant, or product with a logarithm stands in one expression: write the stable form by "
+    "hand"
 )
 LOG_OF_DIFFERENCE = '''def log_of_difference(a, b):
     """Return log(exp(a) - exp(b)) of a > b, neither too great nor lost to rounding."""
@@ -45,7 +47,8 @@ def write_logarithms(source: Source, line: int) -> None:
 
 def _stable(source: Source, node: cst.CSTNode) -> Callable[[Any], Any] | None:
     if isinstance(node, cst.Call) and source.called(node) == "log" and len(node.args) == 1:
-        return _logsumexp(source, node) or _difference(source, node) or _bessel(source, node)
+        forms = (_logsumexp, _difference, _bessel, _determinant)
+        return next((written for form in forms if (written := form(source, node))), None)
     return None
 
 
@@ -139,6 +142,31 @@ def _bessel(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | None:
         return cst.parse_expression(f"({stable} + {size}({given}))")
 
     return written
+
+
+def _determinant(source: Source, logarithm: cst.Call) -> Callable[[Any], Any] | None:
+    """Return what writes a logarithm of a determinant, or of its magnitude; None where it is no
+    such.
+    """
+    determinant = _within(source, logarithm.args[0].value, ("abs", "absolute"))
+    if _within(source, determinant, ("det",)) is determinant:
+        return None
+    tensorflow = is_tensorflow(source, cst.ensure_type(determinant, cst.Call))
+    name = source.written("tf.linalg.slogdet" if tensorflow else "keras.ops.slogdet")
+
+    def written(updated: cst.Call) -> cst.BaseExpression:
+        determinant = _within(source, updated.args[0].value, ("abs", "absolute"))
+        matrix = source.syntax.code(_within(source, determinant, ("det",)))
+        return cst.parse_expression(f"{name}({matrix})[1]")
+
+    return written
+
+
+def _within(source: Source, node: cst.BaseExpression, names: tuple[str, ...]) -> cst.BaseExpression:
+    """Return the argument of a call of one of these functions, and anything else as it is."""
+    if isinstance(node, cst.Call) and source.called(node) in names and len(node.args) == 1:
+        return node.args[0].value
+    return node
 
 
 def _bessel_among(source: Source, node: cst.BaseExpression) -> cst.Call | None:
