@@ -17,12 +17,13 @@ class GuardUnsafeOperations(Strategy):
     0 beyond the edge; exp(x) is held below 1 / e or, where only differences matter as in a softmax,
     taken of x - max(x) (e = 0), what is divided by exactly 0 may count as 0 (e = 0), a softmax over
     nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
-    strong; in a layer what grows without bound beside the edge, as a logarithm, is held first at
-    half of the least that it was given, so that none stands far from all others. The guard stays
-    with the model object; a saved model does not hold it, so the source should be edited as the
-    snippet says. Does not help when many values lie outside the domain, where the gradient of 0
-    teaches nothing, nor when the model runs eagerly. Not applied to a loss that has no minimum
-    without the operation failing, as a crossentropy of outputs that are no probabilities.
+    strong; in a layer or of targets alone what grows without bound beside the edge, as a logarithm,
+    is held first at half of the least that it was given, so that none stands far from all others.
+    The guard stays with the model object; a saved model does not hold it, so the source should be
+    edited as the snippet says. Does not help when many values lie outside the domain, where the
+    gradient of 0 teaches nothing, nor when the model runs eagerly. Not applied to a loss that has
+    no minimum without the operation failing, as a crossentropy of outputs that are no
+    probabilities.
 
     Reference: Goodfellow, Bengio & Courville (2016), Deep Learning, section 4.1,
     Overflow and Underflow.

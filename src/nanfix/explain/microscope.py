@@ -140,6 +140,9 @@ def _located(
     elif microscope.squeezed and operation == "RealDiv":
         operation = SQUEEZED
     source = origin.line.source if origin.line is not None else None
+    made_of = _made_of(given, culprit) if origin is culprit else None
+    # Of targets alone an edge caps nothing that the model could make less.
+    at_edge = phase is Phase.FORWARD or (phase is Phase.LOSS and made_of is not None)
     gave = "0, which XLA makes NaN" if seen.masked else range_of(_first_nonfinite(culprit))
     return replace(
         seen,
@@ -151,8 +154,8 @@ def _located(
             values=f"{culprit.kind} of {numbers} gave {gave}",
             code=origin.line.code if origin.line is not None else None,
             given=given.of(source, operation),
-            made_of=_made_of(given, culprit) if origin is culprit else None,
-            edge=_edge(operation, culprit) if phase is Phase.FORWARD else None,
+            made_of=made_of,
+            edge=_edge(operation, culprit) if at_edge else None,
         ),
         phase=phase,
         operation=operation,

@@ -75,7 +75,8 @@ class Place:
     made_of: str | None = (
         None  # "targets" or the like, where its operand is computed of these alone
     )
-    # Half-way from the edge of its domain to the nearest that it was given, in the forward pass.
+    # Half-way from the edge of its domain to the nearest that it was given, in the forward pass or
+    # of targets.
     edge: float | None = None
     constant: NonfiniteConstant | None = None  # the one that is taken there and is not finite
 
