@@ -50,8 +50,8 @@ def plan_of(*changes):
     return functools.reduce(Plan.with_change, changes, Plan())
 
 
-def changed(run, stages, call):
-    """Return the lines of the script that the patch adds, and the reasons for what has no place."""
+def patched(run, stages, call):
+    """Return the patch of the script."""
     if not isinstance(stages, list):
         stages = [stages]
     changes = source_changes(run, stages, call)
@@ -63,6 +63,12 @@ def changed(run, stages, call):
     )
     for content in patch.after.values():
         compile(content, "train.py", "exec")
+    return patch
+
+
+def changed(run, stages, call):
+    """Return the lines of the script that the patch adds, and the reasons for what has no place."""
+    patch = patched(run, stages, call)
     added = [
         line[1:].strip()
         for line in str(patch).splitlines()

@@ -4,6 +4,7 @@ repair.
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,16 @@ def test_what_a_script_gets_from_its_model_counts(repaired):
     assert patch_run(repaired(text=text, used=(Use("predict", None, False),))).verdict == "works"
 
 
+def test_a_script_that_draws_anew_gets_a_second_run_where_the_first_falls_behind(repaired):
+    """It counts its runs by the time of a file, which is not put back."""
+    Path("runs").touch()
+    os.utime("runs", (0, 0))
+    count = "import os\nrun = os.stat('runs').st_mtime + 1\nos.utime('runs', (run, run))\n"
+    drawn = "model.rate *= {1: 10.0, 2: 1.0}[run]\nmodel.fit("
+    run = patch_run(repaired(text=count + SCRIPT.replace("model.fit(", drawn)))
+    assert run.verdict == "works" and "loss 2, the repair reached 2." in run.text
+
+
 def test_it_is_said_that_a_patched_script_was_not_run_to_its_end(repaired, monkeypatch):
     result = repaired()
     run = patch_run(result, seconds=30.0, left=12.0)
@@ -189,6 +200,14 @@ def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, 
         words = f"it falls behind the repair: loss {reached[-1]:.4g}, the repair reached 1."
         assert run.text == f"The patched script was run without nanfix, and {words}"
     assert replace(result, patch_run=run).code == (0 if verdict == "works" else 6)
+
+
+@pytest.mark.parametrize(("earlier", "verdict"), [(1.2, "works"), (1.68, "falls behind")])
+def test_what_two_runs_of_the_patched_script_differ_by_is_noise(earlier, verdict):
+    record = RunRecord.model_validate({"outcome": "REPAIRED"})
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "1.0"}, record)
+    result, before = ScriptResult(0, (call,)), [Figure(0, "loss", str(earlier), "1.0")]
+    assert judged(result, result, 0, ended(9.0, 1.7), before).verdict == verdict
 
 
 WEIGHTS = [

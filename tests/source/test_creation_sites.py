@@ -93,12 +93,19 @@ def test_what_one_call_has_made_is_counted(places):
     assert sorted(count for _, callee, count in places.counts if callee == "Dense") == [1, 3]
 
 
-def test_what_a_library_or_nanfix_makes_by_itself_has_no_place(places):
-    names, _ = run(
+def test_what_keras_makes_of_a_description_has_the_place_of_compile(places):
+    text = (
         "import keras\nmodel = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
-        "model.compile('sgd')\n"
+        "model.compile({'optimizer': 'sgd'}['optimizer'])\n"
     )
-    assert places.of(names["model"].optimizer) is None and places.of(layer_normalization()) is None
+    names, _ = run(text)
+    made = places.of(names["model"].optimizer)
+    assert made.place == places.compiled(names["model"]).place and made.callee == "SGD"
+
+
+def test_what_nanfix_makes_by_itself_has_no_place(places):
+    run("import keras")
+    assert places.of(layer_normalization()) is None
     assert places.of(object()) is None and places.compiled(keras.Sequential()) is None
 
 

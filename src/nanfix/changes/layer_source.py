@@ -117,20 +117,24 @@ class WrittenLayers:
         )
 
 
-def scaling_layers(scaling: Affine | Power) -> WrittenLayers | None:
+def scaling_layers(scaling: Affine | Power, *, built: bool = True) -> WrittenLayers | None:
     """Return the layers that scale like this.
 
     None where a scale is smaller than what a Normalization layer divides by.
+
+    Args:
+        built: whether the model is built before it is trained. Else a Normalization layer, built in
+            the graph of the first step, has its numbers there and is of no use outside.
     """
     affine = [scaling] if isinstance(scaling, Affine) else [scaling.first, scaling.last]
     if min(scale for each in affine for scale in each.scale) < SMALLEST_SCALE:
         return None
     if isinstance(scaling, Affine):
-        layer, numbers = _normalization(scaling, "")
+        layer, numbers = _affine(scaling, "", built)
         return WrittenLayers([layer], numbers)
     (first, given), (last, more) = (
-        _normalization(scaling.first, ""),
-        _normalization(scaling.last, "POWER_"),
+        _affine(scaling.first, "", built),
+        _affine(scaling.last, "POWER_", built),
     )
     exponents = [_regular(exponent) for exponent in scaling.exponent]
     return WrittenLayers(
@@ -171,14 +175,19 @@ def filling_layer(fill: Sequence[float], missing: Sequence[float] | None) -> Wri
     return WrittenLayers(["FillMissing(FILL, MISSING)"], numbers, [FILL_MISSING])
 
 
-def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
-    """Return the stock layer, as source, that computes (x - center) / scale, and the
-    vectors it names.
+def _affine(scaling: Affine, prefix: str, built: bool) -> tuple[str, dict[str, list[float]]]:
+    """Return the stock layer, as source, that computes (x - center) / scale, and the vectors it
+    names.
     """
+    scale, *others = {*scaling.scale}
+    if not others and not any(scaling.center):
+        return f"keras.layers.Rescaling(1 / {number(scale)}{float32_argument()})", {}
+    return (_normalization if built else _rescaling)(scaling, prefix)
+
+
+def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
     centers, scales = scaling.center, scaling.scale
     alike = len({*centers}) == 1 and len({*scales}) == 1
-    if alike and centers[0] == 0:
-        return f"keras.layers.Rescaling(1 / {number(scales[0])}{float32_argument()})", {}
     if alike:
         mean, variance = digits(centers[0], scales[0]), number(scales[0] ** 2)
         return (
@@ -199,6 +208,21 @@ def _normalization(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[fl
         f"keras.layers.Normalization(mean={mean}, variance={prefix}VARIANCE{float32_argument()})",
         numbers,
     )
+
+
+def _rescaling(scaling: Affine, prefix: str) -> tuple[str, dict[str, list[float]]]:
+    """Of x / scale - center / scale: unlike a Normalization it keeps no numbers of its own."""
+    ends = zip(scaling.center, scaling.scale, strict=True)
+    pairs = [(1 / scale, -center / scale) for center, scale in ends]
+    numbers = {
+        f"{prefix}SCALE": [digits(scale, scale / max(1.0, abs(offset))) for scale, offset in pairs],
+        f"{prefix}OFFSET": [digits(offset, 1.0) for _, offset in pairs],
+    }
+    scale, offset = numbers
+    if len({*pairs}) == 1:
+        scale, offset = (number(values[0]) for values in numbers.values())
+        numbers = {}
+    return f"keras.layers.Rescaling({scale}, offset={offset}{float32_argument()})", numbers
 
 
 def _regular(exponent: float) -> float:

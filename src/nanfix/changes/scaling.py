@@ -188,7 +188,7 @@ def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Itera
 
     fill, missing = wanted.fills.get(name), wanted.missing_values.get(name)
     scaling = wanted.inputs.get(name)
-    scaled = None if scaling is None else scaling_layers(scaling)
+    scaled = None if scaling is None else scaling_layers(scaling, built=_is_built(call, name))
     if scaling is not None and scaled is None:
         yield NoPlace(reason=TOO_NARROW)
     written = WrittenLayers([])
@@ -207,6 +207,12 @@ def _in_front(wanted: Scaling, name: str, run: "Run", call: "FitCall") -> "Itera
     yield change or NoPlace(reason=unknown if instead is None else f"{unknown}; {FIT_ALONE}")
     if instead is not None:
         yield instead
+
+
+def _is_built(call: "FitCall", name: str) -> bool:
+    """Say whether the patched model is built before it is trained, as one with an Input is."""
+    entry = call.inputs.get(name)
+    return call.built or (entry is not None and (entry.in_list or entry.input is not None))
 
 
 def _where_it_goes_in(
@@ -260,7 +266,7 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
             )
         )
         return
-    written = WrittenLayers([]) if scaling is None else scaling_layers(scaling)
+    written = WrittenLayers([]) if scaling is None else scaling_layers(scaling, built=False)
     if written is None:
         yield NoPlace(reason=TOO_NARROW)
         return

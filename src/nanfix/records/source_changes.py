@@ -48,7 +48,7 @@ class OptimizerChange(PlacedChange):
     """Train with other arguments of the optimizer, or with another class of
     keras.optimizers that has these alone.
 
-    `target` is the call that makes the optimizer, None for one given by its name in `compile`;
+    `target` is the call that makes the optimizer, that of `compile` for one given by a description;
     both, and the call of `fit` in front of which its attributes can be set, are None where the
     user's own code does not hold them. None as a value takes an argument away. `loss_scale` is the
     initial scale of a LossScaleOptimizer round it.

@@ -77,8 +77,14 @@ def with_patch_run(
         return result
     if left < seconds:
         run = _not_run(f"the rest of the budget, {left:.0f} s, is less than it takes")
-    else:
-        run = _run(result, script, args, first, min(max(LEAST, TIMES * seconds), left))
+        return replace(result, patch_run=run)
+    began = time.monotonic()
+    run = _run(result, script, args, first, min(max(LEAST, TIMES * seconds), left))
+    left -= time.monotonic() - began
+    if run.verdict == "falls behind" and left > seconds:
+        # It may only have drawn worse weights: what two runs of it differ by is noise, too.
+        most = min(max(LEAST, TIMES * seconds), left)
+        run = _run(result, script, args, first, most, before=run.figures)
     return replace(result, patch_run=run)
 
 
@@ -95,6 +101,7 @@ def _run(
     args: Sequence[str],
     first: ScriptResult,
     most: float,
+    before: Sequence[Figure] = (),
 ) -> PatchRun:
     assert result.patch is not None  # as its caller saw to
     with tempfile.TemporaryDirectory(prefix="nanfix-patched-") as folder:
@@ -114,7 +121,7 @@ def _run(
         return _not_run(f"it was ended after {took:.0f} s", "not run to its end")
     if code == ExitCode.INTERRUPTED:
         return _not_run("it was interrupted", "not run to its end")
-    return judged(result, first, code, events)
+    return judged(result, first, code, events, before)
 
 
 def _written(patch: "Patch", folder: Path) -> dict[str, str]:
@@ -133,9 +140,15 @@ def _not_run(reason: str, how: str = "not run") -> PatchRun:
 
 
 def judged(
-    result: ScriptResult, first: ScriptResult, code: int, events: Sequence[Event]
+    result: ScriptResult,
+    first: ScriptResult,
+    code: int,
+    events: Sequence[Event],
+    before: Sequence[Figure] = (),
 ) -> PatchRun:
-    """Return what the run of a patched script comes to, beside that of the script with the fix."""
+    """Return what the run of a patched script comes to, beside that of the script with the fix and
+    an earlier one of its own, which had the figures of `before`.
+    """
     fits = {event["call"]: event for event in events if event["kind"] == "fit"}
     beside = [call for call in result.calls if call.call in fits and call.history]
     courses = {call.call: _unweighed(call, fits[call.call]["history"]) for call in beside}
@@ -156,11 +169,17 @@ def judged(
         words = f"it makes no fit call {missing[0].call + 1}, which the repaired one makes"
         return PatchRun("fails", f"{RAN}, and {words}.", figures)
     earlier = {call.call: call.history for call in first.calls}
+    known = {(figure.call, figure.name): float(figure.patched) for figure in before}
     own = [figure for call, figure in pairs if figure is not None and _is_repaired(call)]
     behind = [
         each
         for each in own
-        if not _reaches(each, courses[each.call][each.name], earlier.get(each.call, {}))
+        if not _reaches(
+            each,
+            courses[each.call][each.name],
+            earlier.get(each.call, {}),
+            known.get((each.call, each.name), math.nan),
+        )
     ]
     weighed = WEIGHED if any(change.weight for call in beside for change in _losses(call)) else ""
     if behind:
@@ -231,20 +250,24 @@ def _figure(call: CallResult, history: Mapping[str, Sequence[str]], loss: str) -
     return next(known, None)
 
 
-def _reaches(figure: Figure, course: Sequence[str], earlier: Mapping[str, str]) -> bool:
+def _reaches(
+    figure: Figure, course: Sequence[str], earlier: Mapping[str, str], before: float
+) -> bool:
     """Say whether a figure is as good as that of the repair, as losses of candidates are compared;
-    what two runs with the fix differ by is noise.
+    what two runs with the fix, or two of the patched script, differ by is noise.
 
     Args:
         course: the figure after each epoch; one that is worse at first has learned that much.
+        before: what the patched script reached in an earlier run, NaN for none.
     """
     patched, repaired = float(figure.patched), float(figure.repaired)
     if not math.isfinite(repaired):
         return True
-    before = _number(earlier.get(figure.name))
-    noise = 0.0 if before is None or not math.isfinite(before) else abs(before - repaired)
+    pairs = (_number(earlier.get(figure.name)), repaired), (before, patched)
+    noise = [abs(one - other) for one, other in pairs if one is not None and math.isfinite(one)]
     begun = max((value for text in course if math.isfinite(value := float(text))), default=math.inf)
-    return patched <= limit(repaired, begun, noise)
+    best = min(patched, before) if math.isfinite(before) else patched
+    return best <= limit(repaired, begun, max(noise, default=0.0))
 
 
 def _number(text: str | None) -> float | None:

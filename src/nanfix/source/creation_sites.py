@@ -11,6 +11,7 @@ from collections import Counter
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from nanfix.model.optimizers import base
 from nanfix.model.user_code import is_own, is_users, outward, span, users_call
 from nanfix.records.source_places import Made, Span
 
@@ -22,7 +23,8 @@ class Places:
     """Remembers for every object of Keras the call of the user's own code that made it, and how
     many each call made.
 
-    Objects that a library or nanfix makes by itself have no place. Nothing is kept alive.
+    Objects that a library or nanfix makes by itself have no place; an optimizer that Keras makes of
+    a description has that of the call of compile. Nothing is kept alive.
     """
 
     def __init__(self):
@@ -35,22 +37,26 @@ class Places:
 
     def install(self, keras: ModuleType) -> None:
         """Watch what is made from now on. `keras` is the package, which has just been imported."""
-        for base in (
+        for kind in (
             keras.Layer,
             keras.optimizers.Optimizer,
             keras.optimizers.schedules.LearningRateSchedule,
         ):
-            self._watch(base)
+            self._watch(kind)
         # Where Keras defines it: a model class that has another compile counts as one that cannot
         # be compiled when it is loaded.
-        owner = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
+        owner = next(each for each in keras.Model.__mro__ if "compile" in vars(each))
         compile_ = owner.compile
 
         @functools.wraps(compile_)
         def compile_at(model, *args, **kwargs):
             self._note(self._compiled, model, "compile", sys._getframe(1))
             self._compilations[id(model)] = weakref.ref(model), self.compilations(model) + 1
-            return compile_(model, *args, **kwargs)
+            done = compile_(model, *args, **kwargs)
+            made = base(model.optimizer)
+            if self.of(made) is None:  # by Keras, of a description that compile was given
+                self._note(self._made, made, type(made).__name__, sys._getframe(1))
+            return done
 
         owner.compile = compile_at
 
