@@ -1,18 +1,23 @@
-"""Adapt Normalization layers to the finite values of their data."""
+"""Give normalization layers the mean and variance of the finite values of their data."""
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.records.cause import Cause
+from nanfix.records.plurals import counted
 from nanfix.remedies.strategy import Strategy, Tier
+
+NAMED = 3  # layers that an explanation names
 
 
 class ReadaptNormalization(Strategy):
-    """Let a Normalization layer compute (x - m) / sqrt(v) with the mean m and variance v of the
+    """Let a normalization layer compute (x - m) / sqrt(v) with the mean m and variance v of the
     finite training values.
 
     `adapt` takes one NaN in a feature for its mean: from then on the layer gives NaN for every row.
-    Features are those of the layer's own axis; one without a finite value gets 0 and 1. Other
-    layers and all weights stay as they are. Does not help against the holes themselves, which
-    impute-nonfinite fills beside it, nor where other layers feed the layer.
+    Features are those of the layer's own axis; one without a finite value gets 0 and 1. A frozen
+    BatchNormalization whose variance is negative, as where mean and variance were loaded in each
+    other's place, is measured on what goes through it, with all that are frozen. Other layers and
+    all weights stay as they are. Does not help against the holes themselves, which
+    impute-nonfinite fills beside it, nor where other layers feed a Normalization.
 
     Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4
     (available-case analysis).
@@ -20,29 +25,21 @@ class ReadaptNormalization(Strategy):
 
     name = "readapt-normalization"
     tier = Tier.DATA
-    treats = frozenset({Cause.RUINED_STATISTICS})
+    treats = frozenset({Cause.RUINED_STATISTICS, Cause.INFERENCE_STATISTICS})
     reference = "Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4"
 
     def refusal(self, diagnosis, run, plan):
-        return (
-            None
-            if _fed(run)
-            else "no input of the model goes straight into the Normalization layer"
-        )
+        if _known(run):
+            return None
+        if run.ruined:
+            return "what goes into the layer is not known"
+        return "no layer goes by statistics with which nothing finite can be computed"
 
     def space(self, hp, diagnosis, run, plan):
-        # TensorFlow is loaded when it is needed, not with the catalogue.
-        from nanfix.model.normalization import finite_statistics
-
-        given = dict(zip(run.sample.names, run.sample.inputs, strict=True))
-        found = {
-            address: finite_statistics(run.members[address], given[name])
-            for address, name in _fed(run)
-        }
         return {
             "layers": {
                 address: {"mean": mean, "variance": variance}
-                for address, (mean, variance) in found.items()
+                for address, (mean, variance) in _known(run).items()
             }
         }
 
@@ -56,24 +53,18 @@ class ReadaptNormalization(Strategy):
         return plan
 
     def explain(self, params):
+        layers = list(params["layers"])
+        which = ", ".join(layers) if len(layers) <= NAMED else f"{len(layers)} layers"
         count = sum(len(numbers["mean"]) for numbers in params["layers"].values())
-        return (
-            f"Adapt the Normalization layer to the finite values of its {count} "
-            f"feature{'s' if count > 1 else ''}."
-        )
+        return f"Adapt {which} to the finite values of {counted(count, 'feature')}."
 
     def snippet(self, params):
         return "\n".join(
-            (
-                f"# layer {address}: keras.layers.Normalization(mean={numbers['mean']}, "
-                f"variance={numbers['variance']})"
-            )
+            f"# layer {address}: mean={numbers['mean']}, variance={numbers['variance']}"
             for address, numbers in params["layers"].items()
         )
 
 
-def _fed(run) -> list[tuple[str, str]]:
-    """Return address and name of the input of every Normalization with non-finite statistics that
-    can be had from an input.
-    """
-    return [(address, name) for address, name in run.ruined.items() if name is not None]
+def _known(run):
+    """Return mean and variance of the layers of which those of the data are known."""
+    return {address: known for address, known in run.ruined.items() if known is not None}

@@ -59,6 +59,7 @@ EXPECTED = {
     explosions.black_frame: Cause.POISON_BATCH,
     explosions.validation_hole: Cause.VALIDATION_ONLY,
     explosions.negative_variance: Cause.INFERENCE_STATISTICS,
+    explosions.loaded_in_another_order: Cause.INFERENCE_STATISTICS,
     explosions.log_in_inference: Cause.INFERENCE_ONLY,
     explosions.bias_of_no_share: Cause.NONFINITE_START,
     explosions.prior_of_no_count: Cause.NONFINITE_CONSTANT,

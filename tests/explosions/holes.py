@@ -148,6 +148,28 @@ def adapted_to_holes():
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
 
+def loaded_in_another_order():
+    """A frozen body, whose means and variances were set in each other's place."""
+    x, y = table()
+    keras.utils.set_random_seed(0)
+    body = []
+    for width in (16, 8):
+        body += [layers.Dense(width), layers.BatchNormalization(), layers.ReLU()]
+    model = keras.Sequential([keras.Input((4,)), *body, layers.Dense(1)])
+    through = x
+    for layer in body:
+        layer.trainable = False
+        if isinstance(layer, layers.BatchNormalization):
+            mean, variance = np.mean(through, axis=0), np.var(through, axis=0)
+            layer.set_weights([*layer.get_weights()[:2], mean, variance])
+            through = layer(through)
+            layer.set_weights([*layer.get_weights()[:2], variance, mean])
+        else:
+            through = layer(through)
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    return model, x, y, {**ARGUMENTS, "epochs": 6}
+
+
 def missing_words():
     """Rows of a pretrained embedding that hold NaN, for words that its file had not."""
     rng = np.random.default_rng(0)

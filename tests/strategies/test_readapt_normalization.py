@@ -17,7 +17,10 @@ NAME = "readapt-normalization"
 
 
 def situations():
-    return {"adapted to holes": contract.run_of(*explosions.adapted_to_holes()[:3])}
+    return {
+        "adapted to holes": contract.run_of(*explosions.adapted_to_holes()[:3]),
+        "loaded in another order": contract.run_of(*explosions.loaded_in_another_order()[:3]),
+    }
 
 
 def test_layers_get_the_statistics_of_the_finite_values():
@@ -34,15 +37,8 @@ def test_layers_get_the_statistics_of_the_finite_values():
         "statistics"
         in get(NAME).apply(run, Plan(), **only).of(LayerAttributes).attributes["normalization[0]"]
     )
-    assert (
-        get(NAME).explain(only)
-        == "Adapt the Normalization layer to the finite values of its 4 features."
-    )
-    assert (
-        get(NAME)
-        .snippet(only)
-        .startswith("# layer normalization[0]: keras.layers.Normalization(mean=[")
-    )
+    assert get(NAME).explain(only) == "Adapt normalization[0] to the finite values of 4 features."
+    assert get(NAME).snippet(only).startswith("# layer normalization[0]: mean=[")
 
 
 @pytest.mark.parametrize("cause", [Cause.NONFINITE_INPUT, Cause.RUINED_STATISTICS])
@@ -98,3 +94,18 @@ def test_diagnosis_leaves_the_layer_as_it_was():
     diagnosis = nanfix.diagnose(model, x, y, **arguments)
     assert diagnosis.cause is Cause.RUINED_STATISTICS and "4 features" in str(diagnosis)
     assert np.isnan(np.asarray(model.layers[0].adapt_mean)).all()
+
+
+def test_frozen_layers_are_measured_on_what_goes_through_them():
+    model, x, y, arguments = explosions.loaded_in_another_order()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert report.diagnosis.cause is Cause.INFERENCE_STATISTICS
+    assert "set in each other's place" in str(report.diagnosis)
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    first, *_ = norms = [layer for layer in model.layers if hasattr(layer, "moving_variance")]
+    through = model.layers[0](x)
+    np.testing.assert_allclose(first.moving_mean, np.mean(through, axis=0), atol=0.1)
+    np.testing.assert_allclose(first.moving_variance, np.var(through, axis=0), rtol=0.1)
+    assert all(not layer.trainable for layer in norms)
+    assert report.history["loss"][-1] < 0.5 * report.history["loss"][0]

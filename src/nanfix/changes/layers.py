@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from nanfix.records.source_changes import SourceChange
     from nanfix.source.fit_call import FitCall
 
+SET_TOGETHER = (
+    "the mean and variance of {layer} are set with its weights: give set_weights gamma, beta, "
+    "mean and variance in this order"
+)
+
 
 @dataclass(frozen=True)
 class LayerAttributes(Change):
     """Give layers other attributes, by address.
 
     `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean,
-    variance), for what a Normalization layer is adapted to; an `activation` may be one for each of
-    the columns (`changes.columns`). The layers keep all of it.
+    variance), for what a Normalization layer is adapted to, or another one keeps; an `activation`
+    may be one for each of the columns (`changes.columns`). The layers keep all of it.
     """
 
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -148,7 +153,9 @@ def _adapted_in_source(
     from nanfix.records.source_changes import UNKNOWN_CALL, AdaptChange, NoPlace
 
     target = call.places.of(layer)
-    if target is None:
+    if not hasattr(layer, "adapt_mean"):
+        yield NoPlace(reason=SET_TOGETHER.format(layer=layer.name))
+    elif target is None:
         yield NoPlace(reason=UNKNOWN_CALL.format(what=f"layer {layer.name}"))
     elif _is_by_feature(layer):
         yield AdaptChange(target=target, fill=list(statistics[0]))

@@ -11,7 +11,7 @@ from nanfix.data.arrays import rows_in
 from nanfix.explain._initial_state import nonfinite_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.evidence import Evidence
-from nanfix.explain.inference import statistics_run_away
+from nanfix.explain.inference import of_frozen_layer, statistics_run_away
 from nanfix.explain.microscope import Observation
 from nanfix.explain.replay import Replay, flat_batch
 from nanfix.model.given_weights import finite_class_weights, finite_loss_weights, words
@@ -33,6 +33,7 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
         *_nonfinite_constant(run, failing),
         *_ruined_statistics(run),
         *statistics_run_away(failing),
+        *of_frozen_layer(failing, run),
         *_no_rows(seen),
         *_nonfinite_loss_weight(run, seen),
         *data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),

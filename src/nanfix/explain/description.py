@@ -17,6 +17,7 @@ from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
+from nanfix.explain._fitting_statistics import fitting_statistics
 from nanfix.explain.codes import input_codes
 from nanfix.install.folding import foldable_with
 from nanfix.install.own_steps import inputs_in_step, trains_by_call
@@ -32,7 +33,6 @@ from nanfix.install.sites import (
     some_rows,
 )
 from nanfix.model.addresses import input_names, walk
-from nanfix.model.normalization import fed_by, ruined
 from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.outputs import end_names
 from nanfix.model.quiet import quiet
@@ -111,7 +111,7 @@ def describe(
         output_shapes=sites.shapes,
         normalizable=behind,
         rebuildable=rebuildable,
-        ruined={address: fed_by(model, layer) for address, layer in ruined(model)},
+        ruined=fitting_statistics(model, sample),
         zeroed=frozenset(address for address, layer in walk(model) if _is_zeroed(layer)),
         planned_steps=planned,
         rate_varies=_has_scheduler(data),

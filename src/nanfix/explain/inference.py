@@ -188,6 +188,15 @@ def statistics_run_away(failing: Observation) -> Iterator[Finding]:
         yield Finding(Cause.INFERENCE_STATISTICS, 0.97, evidence)
 
 
+def of_frozen_layer(failing: Observation, run: Run) -> Iterator[Finding]:
+    """Yield the finding that training goes by statistics with which nothing finite can be
+    computed: those of a frozen layer, which no step changes.
+    """
+    for layer, fault in faults(run.model):
+        if layer is failing.layer and not layer.trainable:
+            yield Finding(Cause.INFERENCE_STATISTICS, 0.96, f"{fault}; the layer is frozen")
+
+
 def _findings(inference: Inference, seen: Observation, audit: Audit) -> Iterator[Finding]:
     """Statistics first, then data with holes, then what the microscope shows."""
     for fault in inference.faults:

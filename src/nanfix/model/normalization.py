@@ -3,6 +3,7 @@ holes make NaN for good.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,9 +31,10 @@ def ruined(model: keras.Model) -> list[tuple[str, keras.layers.Normalization]]:
     ]
 
 
-def statistics(layer: keras.layers.Normalization) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance that a layer was adapted to."""
-    return np.array(layer.adapt_mean), np.array(layer.adapt_variance)
+def statistics(layer: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance that a layer was adapted to, or that it keeps."""
+    mean, variance = _variables(layer)
+    return np.array(mean), np.array(variance)
 
 
 def fed_by(model: keras.Model, layer: keras.Layer) -> str | None:
@@ -63,14 +65,21 @@ def finite_statistics(
 
 
 def adapt_to(
-    layer: keras.layers.Normalization,
+    layer: keras.Layer,
     mean: Sequence[float] | np.ndarray,
     variance: Sequence[float] | np.ndarray,
 ) -> None:
     """Give a layer these statistics."""
-    layer.adapt_mean.assign(np.reshape(mean, layer.adapt_mean.shape))
-    layer.adapt_variance.assign(np.reshape(variance, layer.adapt_variance.shape))
-    layer.finalize_state()
+    for variable, values in zip(_variables(layer), (mean, variance), strict=True):
+        variable.assign(np.reshape(values, variable.shape))
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
+
+
+def _variables(layer: Any) -> tuple[keras.Variable, keras.Variable]:
+    if _is_adapted(layer):
+        return layer.adapt_mean, layer.adapt_variance
+    return layer.moving_mean, layer.moving_variance
 
 
 def _is_adapted(layer: object) -> bool:

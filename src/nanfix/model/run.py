@@ -31,6 +31,7 @@ KERNELS = {
     "depthwise_kernel": ("depthwise_constraint",),
     "pointwise_kernel": ("pointwise_constraint",),
 }
+Statistics = tuple[list[float], list[float]]  # mean and variance
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class Run:
         scalable_outputs: the names of the outputs that can take up a scaling of their targets.
         normalizable: the addresses of the layers in front of which a normalization can be put.
         rebuildable: whether layers can be put behind the inputs.
-        ruined: the Normalization layers that were adapted to data with holes, each with the input
-            that goes straight into it, if one does.
+        ruined: the layers with whose mean and variance nothing finite can be computed, each with
+            those that suit the data, if they are known.
         nonfinite: the weights that held NaN or inf when the run began, by address of their layer
             and name, each with the mean and the deviation of numbers that suit these entries.
         zeroed: the addresses of the layers whose kernel holds nothing but zeros, as it began.
@@ -146,7 +147,7 @@ class Run:
     scalable_outputs: tuple[str, ...] = ()
     normalizable: tuple[str, ...] = ()
     rebuildable: bool = False
-    ruined: Mapping[str, str | None] = field(default_factory=dict)
+    ruined: Mapping[str, Statistics | None] = field(default_factory=dict)
     nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     zeroed: frozenset[str] = frozenset()
     planned_steps: int | None = None

@@ -14,6 +14,11 @@ from nanfix.model.undo import put
 if TYPE_CHECKING:
     import keras
 
+EXCHANGED = (
+    ", and its moving mean for none: they may have been set in each other's place, where Keras "
+    "takes gamma, beta, mean and variance in this order"
+)
+
 
 def keeping(model: "keras.Model") -> "list[tuple[str, keras.Layer]]":
     """Return address and layer of each that keeps a moving mean and variance."""
@@ -91,9 +96,10 @@ def _fault(layer: "keras.Layer") -> str:
             )
     negative = variance + float(getattr(layer, "epsilon", 0.0)) < 0
     if negative.any():
+        exchanged = "" if because or (mean < 0).any() else EXCHANGED
         return (
             f"the moving variance of layer {layer.name} is negative for {negative.sum()} of "
-            f"{variance.size} features, down to {variance.min():.3g}{because}"
+            f"{variance.size} features, down to {variance.min():.3g}{because}{exchanged}"
         )
     return ""
 

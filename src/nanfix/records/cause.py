@@ -263,12 +263,12 @@ class Cause(Enum):
         "inference-statistics",
         "a normalization layer predicts with statistics that are not those of the data",
         (
-            "`loss` is fine, `val_loss` or `model.predict` is nan; the moving variance of a "
-            "`BatchNormalization` is negative or inf"
+            "`loss` is fine, `val_loss` or `model.predict` is nan, or all is with a frozen model; "
+            "the moving variance of a `BatchNormalization` is negative or inf"
         ),
         (
-            "Set the layer's momentum back to its default, and let the layer take up its "
-            "statistics anew."
+            "Set the layer's momentum back to its default, or load its weights in the right order, "
+            "and let the layer take up its statistics anew."
         ),
     )
     INFERENCE_ONLY = (
