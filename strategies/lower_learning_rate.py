@@ -35,6 +35,7 @@ class LowerLearningRate(Strategy):
             Cause.UNSTABLE_RECURRENCE,
         }
     )
+    eases = frozenset({Cause.NO_LOWER_BOUND})
     reference = "Bengio (2012), arXiv:1206.5533"
 
     def refusal(self, diagnosis, run, plan):

@@ -2,12 +2,17 @@
 saved with the layer.
 """
 
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
 import explosions
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.remedies.registry import get
@@ -25,11 +30,44 @@ def test_layers_are_those_with_a_kernel_that_is_free():
     model.compile("sgd", "mse")
     run = contract.run_of(model, np.zeros((8, 5, 4), "float32"), np.zeros((8, 1), "float32"))
     found = contract.levels(get(NAME), DIAGNOSIS, run)
-    assert found == [
-        {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 4.0},
-        {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "max_norm": 2.0},
-    ]
+    kept = {"layers": ["simple_rnn[0]/simple_rnn_cell[0]", "dense[1]"], "of_all": False}
+    assert found == [{**kept, "max_norm": 4.0}, {**kept, "max_norm": 2.0}]
     assert not contract.applies(get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), **found[0]))
+
+
+BOTTOMLESS = contract.diagnosis(Cause.NO_LOWER_BOUND)
+
+
+def critic_of(*parts):
+    model = keras.Sequential([keras.Input((4,)), *parts, layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return contract.run_of(model, np.zeros((8, 4), "float32"), np.zeros((8, 1), "float32"))
+
+
+def test_under_a_loss_without_a_lower_bound_biases_and_gains_are_held_too():
+    run = critic_of(layers.Dense(3), layers.LayerNormalization())
+    (params, _) = contract.levels(get(NAME), BOTTOMLESS, run)
+    assert params["layers"] == ["dense[0]", "layer_normalization[0]", "dense[1]"]
+    plan, (dense, norm, _) = get(NAME).apply(run, Plan(), **params), run.model.layers
+    with ExitStack() as undo:
+        shop: Any = SimpleNamespace(layers=run.members, repair=undo)
+        plan.of(LayerAttributes).install(shop, plan)
+        held = (dense.bias_constraint, norm.gamma_constraint, norm.beta_constraint)
+        assert {each.max_value for each in held} == {4.0} == {dense.bias.constraint.max_value}
+    assert dense.bias_constraint is None and norm.gamma.constraint is None
+
+
+def test_it_is_refused_where_a_weight_goes_on_growing():
+    class Gain(layers.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight(shape=(shape[-1],), name="gain")
+
+        def call(self, x):
+            return self.gain * x
+
+    run = critic_of(Gain(name="free"))
+    assert "free" in get(NAME).refusal(BOTTOMLESS, run, Plan())
+    assert contract.applies(get(NAME), DIAGNOSIS, run)
 
 
 @pytest.mark.soak

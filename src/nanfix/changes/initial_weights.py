@@ -48,7 +48,7 @@ def _draw(layer: "keras.Layer", initializer: str, seed: int) -> None:
     """Draw new kernels for a layer and set its biases to zero."""
     import keras  # loads TensorFlow
 
-    from nanfix.model.run import KERNELS
+    from nanfix.model.constraints import KERNELS
 
     for name in KERNELS:
         kernel = getattr(layer, name, None)

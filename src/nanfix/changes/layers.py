@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change
+from nanfix.model.constraints import held_by_constraints, kernels
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -23,13 +24,18 @@ SET_TOGETHER = (
 )
 
 
+# Which weights are held below a norm, by the name of the attribute.
+MAX_NORMS = {"max_norm": kernels, "max_norm_of_all": held_by_constraints}
+
+
 @dataclass(frozen=True)
 class LayerAttributes(Change):
     """Give layers other attributes, by address.
 
-    `max_norm` stands for the constraint of that name on every kernel, `statistics`, a pair (mean,
-    variance), for what a Normalization layer is adapted to, or another one keeps; an `activation`
-    may be one for each of the columns (`changes.columns`). The layers keep all of it.
+    `max_norm` stands for the constraint of that name on every kernel, `max_norm_of_all` for one on
+    every weight that a constraint can hold, `statistics`, a pair (mean, variance), for what a
+    Normalization layer is adapted to, or another one keeps; an `activation` may be one for each of
+    the columns (`changes.columns`). The layers keep all of it.
     """
 
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -94,17 +100,16 @@ def _change(layer: "keras.Layer", name: str, value: Any, undo: "ExitStack") -> N
     from nanfix.changes.columns import by_columns
     from nanfix.model.activations import change_activation
     from nanfix.model.normalization import adapt_to, statistics
-    from nanfix.model.run import kernels
     from nanfix.model.undo import put
 
     if name == "statistics":
         undo.callback(adapt_to, layer, *statistics(layer))
         adapt_to(layer, *value)
-    elif name == "max_norm":
+    elif name in MAX_NORMS:
         constraint = keras.constraints.MaxNorm(value)
-        for kernel, argument in kernels(layer).items():
+        for weight, argument in MAX_NORMS[name](layer).items():
             put(undo, layer, argument, constraint)
-            put(undo, getattr(layer, kernel), "constraint", constraint)
+            put(undo, getattr(layer, weight), "constraint", constraint)
     elif name == "activation":
         by_name = isinstance(value, str)
         function = keras.activations.get(value) if by_name else by_columns(layer, value)
@@ -121,14 +126,12 @@ def _change(layer: "keras.Layer", name: str, value: Any, undo: "ExitStack") -> N
 def _arguments(changed: Mapping[str, Any], layer: "keras.Layer") -> dict[str, str]:
     """Return the arguments, as source, that give a layer the changed attributes."""
     from nanfix.changes.layer_source import literal
-    from nanfix.model.run import kernels
 
     arguments = {}
     for name, value in changed.items():
-        if name == "max_norm":
-            arguments.update(
-                dict.fromkeys(kernels(layer).values(), f"keras.constraints.MaxNorm({value:g})")
-            )
+        if name in MAX_NORMS:
+            held = MAX_NORMS[name](layer).values()
+            arguments.update(dict.fromkeys(held, f"keras.constraints.MaxNorm({value:g})"))
         else:
             arguments["dtype" if name == "dtype_policy" else name] = literal(value)
     return arguments

@@ -91,6 +91,9 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
     `failing` is the step of `evidence`, or the next one that fails without the first cause.
     """
     growth, run, tried = evidence.growth, evidence.run, evidence.tried
+    if growth.fallen is not None:
+        yield from _bottomless(growth.fallen, evidence)
+        return
     if tried.needed:
         yield from _needed_together(evidence)
     yield _learning_rate(growth, tried)
@@ -121,6 +124,20 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
             )
         steep = growth.gradient_rise > STEEP
         yield Finding(Cause.EXPLODING_GRADIENT, 0.88 if steep else 0.4, words, refuted=not steep)
+
+
+def _bottomless(fallen: tuple[float, float], evidence: Evidence) -> Iterator[Finding]:
+    """A loss without a lower bound. Every rerun stays finite with a lower rate, and the loss falls:
+    that is the failure, only later. Numbers far from unit scale are at fault whatever the loss is.
+    """
+    first, last = fallen
+    words = f"it fell from {first:.3g} to {last:.3g}, below any least value, and went on falling"
+    scaled = evidence.tried.alone.get(Cause.UNSCALED_INPUT)
+    beside = scaled is not None and scaled.cured
+    yield Finding(Cause.NO_LOWER_BOUND, HELPS if beside else ALL, words)
+    yield from _codes(evidence)
+    for finding in scales(evidence.audit, evidence.tried):
+        yield replace(finding, learned=False)  # whatever falls falls then, too
 
 
 def _fed_back(loop: Loop, run: Run, tried: Counterfactuals) -> Iterator[Finding]:

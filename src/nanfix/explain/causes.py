@@ -82,6 +82,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         relative_exponents=tried.relative,
         together=min(together + len(ahead), len(findings)) or 1,
         behind=_behind(findings, evidence, later),
+        outgrown=growth.outgrown,
     )
 
 

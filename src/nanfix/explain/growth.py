@@ -3,7 +3,7 @@ gradient grew.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,12 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.explain._signal import RISEN, Loop, Signal, signal_at_the_start
 from nanfix.explain.replay import Replay
+from nanfix.model.crossentropies import crossentropy_of
 from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
-from nanfix.private.objects import all_layers, own_kernel
-from nanfix.recorder.recording import Recording
+from nanfix.model.snapshot import squared_norm
+from nanfix.private.objects import all_layers, direct_layers, own_kernel
+from nanfix.recorder.recording import GREW, TIMES_THE_FIRST, Recording
 
 # Numbers beyond this have grown; an operation that fails on smaller ones left its domain.
 HUGE = 1e9
@@ -46,6 +48,9 @@ class Growth:
             that at the last one.
         signal: how large the numbers are that the untrained model makes of real rows of unit scale.
         trend: how far loss and weights rose before the failure, in words.
+        fallen: the first loss and the last finite one, where that lies so far below 0 that no least
+            value can have been near.
+        outgrown: the direct layers of the model whose weights were many times as large at last.
     """
 
     gains: tuple[tuple[str, float], ...]
@@ -58,6 +63,8 @@ class Growth:
     gradient_rise: float = 1.0
     trend: str = ""
     signal: Signal = field(default_factory=Signal)
+    fallen: tuple[float, float] | None = None
+    outgrown: tuple[str, ...] = ()
 
     @property
     def wide(self) -> list[tuple[str, float]]:
@@ -126,7 +133,38 @@ def measure_growth(
         gradient_rise=_gradient_rise(seen),
         trend=_trend(recording),
         signal=signal_at_the_start(run, recording),
+        fallen=_fallen(run, recording),
+        outgrown=tuple(_outgrown(run, recording, seen)),
     )
+
+
+def _fallen(run: Run, recording: Recording) -> tuple[float, float] | None:
+    """Return the first loss and the last finite one, where it has fallen far below 0. A
+    crossentropy has a least value, but for targets that are none.
+    """
+    first = recording.loss_at.get(recording.initial.total, math.nan)
+    finite = [loss for loss in recording.losses if math.isfinite(loss)]
+    if not finite or not math.isfinite(first) or crossentropy_of(run.user_loss) is not None:
+        return None
+    far = finite[-1] < -TIMES_THE_FIRST * max(abs(first), 1.0)
+    return (first, finite[-1]) if far and finite[-1] == min(finite) else None
+
+
+def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:
+    """Yield the names of the direct layers whose weights were many times as large just before the
+    failing step as they were at first.
+    """
+    if seen.before is None:
+        return
+    first, last = (
+        {id(v): tensor for v, tensor in zip(state.variables, state.tensors, strict=True)}
+        for state in (recording.initial, seen.before)
+    )
+    for layer in direct_layers(run.model):
+        known = [id(v) for v in layer.trainable_variables if id(v) in first and id(v) in last]
+        before, after = (sum(squared_norm(state[v]) for v in known) for state in (first, last))
+        if after > GREW**2 * before > 0.0:
+            yield layer.name
 
 
 def _direction_norm(run: Run, seen: Replay) -> float | None:

@@ -22,15 +22,6 @@ DECAYS = ("momentum", "rho", "beta_1", "beta_2")
 # A smaller epsilon vanishes beside what it is added to, and the division is by zero after all.
 SMALLEST_EPSILON = 1e-12
 RECURRENT_CELLS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
-
-
-# What may hold for each kind of kernel; that of a DepthwiseConv2D is called "kernel", too.
-KERNELS = {
-    "kernel": ("kernel_constraint", "depthwise_constraint"),
-    "recurrent_kernel": ("recurrent_constraint",),
-    "depthwise_kernel": ("depthwise_constraint",),
-    "pointwise_kernel": ("pointwise_constraint",),
-}
 Statistics = tuple[list[float], list[float]]  # mean and variance
 
 
@@ -262,22 +253,6 @@ class Run:
     def replicas(self) -> int:
         """The number of devices that train together."""
         return self.model.distribute_strategy.num_replicas_in_sync
-
-
-def kernels(layer: "keras.Layer") -> dict[str, str]:
-    """Return the kernels that a layer has, each with the name of its constraint, where
-    that can be set.
-    """
-    by_address = {
-        name: arguments
-        for name, arguments in KERNELS.items()
-        if getattr(layer, name, None) is not None
-    }
-    found = {
-        name: next((a for a in arguments if hasattr(layer, a)), None)
-        for name, arguments in by_address.items()
-    }
-    return {name: argument for name, argument in found.items() if argument is not None}
 
 
 def fades(decay: float) -> bool:

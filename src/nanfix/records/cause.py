@@ -1,18 +1,11 @@
 """The table of causes: why a run went non-finite, how that looks, and what helps."""
 
-from enum import Enum
+from nanfix.records.told import Told
 
 
-class Cause(Enum):
-    """Why a run went non-finite.
-
-    `value` is the short name that never changes; the rest is prose for people, which may. Members
-    stand in the order of docs/strategies.md, which has an anchor for each: its short name.
-
-    Attributes:
-        sentence: what is wrong, as a report says it.
-        symptom: what a person sees of it without nanfix, in Markdown.
-        remedy: what an expert would do about it.
+class Cause(Told):
+    """Why a run went non-finite. Members stand in the order of docs/strategies.md, which has an
+    anchor for each: its short name.
     """
 
     NONFINITE_INPUT = (
@@ -126,6 +119,18 @@ class Cause(Enum):
         "the learning rate is too high for this model and data",
         "the loss rises from step to step, is inf, then nan; at a tenth of the rate it falls",
         "Lower the learning rate, or clip the gradients to their usual norm.",
+    )
+    NO_LOWER_BOUND = (
+        "no-lower-bound",
+        "the loss has no lower bound: it falls for as long as the weights grow",
+        (
+            "the loss is below 0 and falls ever faster, then it is -inf or nan; it is that of a "
+            "critic, or rewards something without end"
+        ),
+        (
+            "Hold the weights, biases too (a constraint, spectral normalization or a gradient "
+            "penalty), or give the loss a least value."
+        ),
     )
     EXPLODING_GRADIENT = (
         "exploding-gradient",
@@ -331,18 +336,3 @@ class Cause(Enum):
         "`loss: nan`, and nothing else in this table fits",
         "Let nanfix.fit search: it tries what helps such runs most often.",
     )
-
-    _value_: str
-    sentence: str
-    symptom: str
-    remedy: str
-
-    def __new__(cls, value: str, sentence: str, symptom: str, remedy: str) -> "Cause":
-        self = object.__new__(cls)
-        self._value_, self.sentence, self.symptom, self.remedy = value, sentence, symptom, remedy
-        return self
-
-    @property
-    def page(self) -> str:
-        """Where the documentation says more: the strategies for it, mildest first."""
-        return f"docs/strategies.md#{self.value}"

@@ -139,6 +139,8 @@ class Diagnosis:
     exist, or None. `missing` names evidence that could not be had. `origins` are the statements of
     the user's that made data non-finite, as far as they are known. `behind` is where it fails with
     the first fault mended, of the same cause, and nothing else that was tried keeps it from that.
+    `outgrown` are the names of the parts of the model, its direct layers, whose weights had become
+    many times as large before the failing step.
     """
 
     onset: Onset
@@ -161,6 +163,7 @@ class Diagnosis:
     together: int = 1
     origins: tuple[DataOrigin, ...] = ()
     behind: Place | None = None
+    outgrown: tuple[str, ...] = ()
 
     @property
     def cause(self) -> Cause:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.plan import Plan
+from nanfix.changes.rows import RowFilter
 from nanfix.data.measured_targets import measured_targets
 from nanfix.explain.incident import Incident
 from nanfix.install.probing import loss_among
@@ -12,6 +14,7 @@ from nanfix.model.running_statistics import faults
 from nanfix.model.snapshot import Snapshot
 from nanfix.recorder.outset import Outset
 from nanfix.recorder.watch import Watched
+from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.search._own_losses import NOT_KNOWN, shortfall_by_itself, unscaled
 from nanfix.search._reach import Reach, idle
@@ -28,6 +31,21 @@ from nanfix.search.verdict import (
 )
 
 NO_LEAST = ", and below 0 it may fall for ever: nothing shows that the model has learned"
+
+
+BOTTOMLESS = (
+    "its loss has no lower bound, and nothing holds the weights: that it has fallen shows nothing"
+)
+
+
+def bottomless(diagnosis: Diagnosis, plan: Plan) -> str | None:
+    """Return that the loss falls for as long as the weights grow, with a plan that leaves them to.
+    Scaled data may give it a least value.
+    """
+    attributes = plan.of(LayerAttributes).attributes.values()
+    held = any("max_norm_of_all" in each for each in attributes)
+    falls = Cause.NO_LOWER_BOUND in diagnosis.causes
+    return BOTTOMLESS if falls and not held and not plan.of(RowFilter).scaled else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class Shortcomings:
         loss, figures = self._figures(after)
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         lacking = lacking or self._diverged(after) or self._bench.lacking(plan)
+        lacking = lacking or bottomless(diagnosis, plan)
         # With targets, what it predicts of them is looked at, too.
         if self._bench.unjudged or not self._run.run.sample.targets:
             lacking = lacking or unscaled(self._run.run, diagnosis, plan)

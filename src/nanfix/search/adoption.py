@@ -19,6 +19,7 @@ from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
 from nanfix.recorder.callbacks import end
 from nanfix.recorder.recording import OUTGROWN
 from nanfix.recorder.watch import Watched, merged_history, watch
+from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.records.errors import CannotHandBack
 from nanfix.remedies.fix import Fix
@@ -157,8 +158,8 @@ class Adoption:
     ) -> Report | None:
         run, stages = self._run, fix.stages(self._run.run)
         plan = (Plan(), *stages)[-1]
-        begun, own = self._judge.begun(plan), self._own_reach
-        reached, kept = own.best(plan), own.kept(plan)
+        begun = self._judge.begun(plan)
+        reached, kept = self._reached_before(plan, diagnosis)
         try:
             began, after = self._train(fix, plan, "training on with the fix.")
         except CannotHandBack as refused:  # at the first file that a callback saves
@@ -206,6 +207,14 @@ class Adoption:
         )
         say(run.data, f"nanfix: {ENDED[report.outcome]}. " + " ".join(str(fix).splitlines()))
         return report
+
+    def _reached_before(self, plan: Plan, diagnosis: Diagnosis) -> tuple[float, float]:
+        """Return the losses that the user's own run had reached, in its best epoch and in its last
+        good state; inf where the loss has no least value, so that a low one is no good.
+        """
+        if Cause.NO_LOWER_BOUND in diagnosis.causes:
+            return math.inf, math.inf
+        return self._own_reach.best(plan), self._own_reach.kept(plan)
 
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
