@@ -104,6 +104,7 @@ def test_a_guarded_operation_on_its_line(operation, before):
 OTHERS = {
     "RealDiv": [1.0],
     "RealDiv of exponentials": [1.0],
+    "RealDiv that is squeezed": [1.0],
     "DivNoNan": [1.0],
     "Xlogy": [2.0],
     "Xlog1py": [2.0],
