@@ -11,6 +11,7 @@ from nanfix.records.diagnosis import Phase
 
 EXPECTED = {
     explosions.missing_cells: Cause.NONFINITE_INPUT,
+    explosions.mask_times_nan: Cause.NONFINITE_INPUT,
     explosions.nan_target: Cause.NONFINITE_TARGET,
     explosions.missing_weights: Cause.NONFINITE_WEIGHT,
     explosions.weight_of_an_uncounted_class: Cause.NONFINITE_LOSS_WEIGHT,
@@ -78,6 +79,7 @@ EXPECTED = {
 
 
 SAID = {
+    explosions.mask_times_nan: "a mask of 0 at holes.py:159 does not take them out",
     explosions.followed_field: "layer slope is called 40 times in a row",
     explosions.small_denominator: "by XLA the step fails in 5 of 5 runs, without XLA it is finite",
     explosions.no_inverse: "Input is not invertible",

@@ -170,6 +170,25 @@ def loaded_in_another_order():
     return model, x, y, {**ARGUMENTS, "epochs": 6}
 
 
+class Masked(layers.Layer):
+    """Fills what was not measured by a mask, which 0 * NaN passes by."""
+
+    def call(self, x):
+        known = ops.cast(ops.logical_not(ops.isnan(x)), x.dtype)
+        return ops.concatenate([known * x, known], axis=-1)
+
+
+def mask_times_nan():
+    x, y = table()
+    x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), Masked(), layers.Dense(8, "relu"), layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    return model, x, y, dict(ARGUMENTS)
+
+
 def missing_words():
     """Rows of a pretrained embedding that hold NaN, for words that its file had not."""
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ whatever training does.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,11 @@ from nanfix.recorder.recording import refused_label, refuses_label
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Finding
 
+HOLES = (Cause.NONFINITE_INPUT, Cause.NONFINITE_TARGET)
+TIMES_NAN = (
+    "a mask of 0 at {} does not take them out, as 0 times NaN is NaN: where(known, x, 0) does"
+)
+
 
 def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
     """What the data and the initial state show, whatever the training does."""
@@ -36,13 +42,26 @@ def at_fault_in_the_data(evidence: Evidence) -> list[Finding]:
         *of_frozen_layer(failing, run),
         *_no_rows(seen),
         *_nonfinite_loss_weight(run, seen),
-        *data_at_fault(audit, reached=failing.tainted_input or seen.failing is None),
+        *(
+            _with_mask(finding, failing)
+            for finding in data_at_fault(
+                audit, reached=failing.tainted_input or seen.failing is None
+            )
+        ),
     ]
     if refuses_label(failing.error) and not audit.label_evidence:
         data.append(
             Finding(Cause.INVALID_LABEL, 0.95, f"TensorFlow says: {refused_label(failing.error)}")
         )
     return data
+
+
+def _with_mask(finding: Finding, failing: Observation) -> Finding:
+    """Return the finding that data hold NaN, with the mask that was to take these out."""
+    if failing.multiplied is None or finding.cause not in HOLES:
+        return finding
+    words = TIMES_NAN.format(failing.multiplied)
+    return replace(finding, evidence=f"{finding.evidence}; {words}")
 
 
 def data_ahead(audit: Audit, run: Run) -> bool:

@@ -30,6 +30,7 @@ MASKING = ("SqrtGrad",)
 # What makes a number of usual size of a great one, and what may stand between that and a quotient.
 SQUEEZES = ("Asinh", "Atan", "Erf", "Log", "Log1p", "Sigmoid", "Tanh")
 CARRIES = (*MOVED, "AddV2", "Cast", "Maximum", "Minimum", "Mul")
+ASKING = ("IsNan", "IsInf", "IsFinite")  # which numbers are not finite
 # Numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole.
 PIECE = 1_000_000
 # What a step that trains in a graph may raise when it is run eagerly: then the look at it is
@@ -51,7 +52,9 @@ class Observation:
     or else with the first NaN; `masked` says that its own kernel hides that, and only what XLA
     compiles shows it. `magnitude` is the largest finite number that went into it; `over_nothing`
     says that it is a mean or maximum of no elements, or of masked ones alone; norms are over all
-    variables. `error` is what the step raised when it was run eagerly, if TensorFlow refused it.
+    variables. `multiplied` is the line that multiplies NaN with 0, as of a mask, where it was asked
+    before which numbers are not finite. `error` is what the step raised when it was run eagerly, if
+    TensorFlow refused it.
     """
 
     place: Place = field(default_factory=Place)
@@ -67,6 +70,7 @@ class Observation:
     gradient_norm: float | None = None
     # Of each variable, in the order the optimizer is given them.
     gradient_norms: tuple[float, ...] = ()
+    multiplied: str | None = None
     error: str | None = None
 
 
@@ -101,6 +105,7 @@ def observe(
     norm = math.sqrt(sum(n * n for n in norms)) if norms else None
     seen = Observation(
         tainted_input=microscope.tainted,
+        multiplied=microscope.multiplied,
         loss=loss_of(logs),
         gradient_norm=norm if norm is not None and math.isfinite(norm) else None,
         gradient_norms=tuple(norms),
@@ -197,6 +202,8 @@ class _Microscope:
         # A non-finite value came in from outside, and no mask has kept it from a total, such as the
         # loss, or from a gradient, which this operation made.
         self.tainting: Operation | None = None
+        self.multiplied: str | None = None
+        self._asked: set[Phase] = set()  # in which phases it is asked what is not finite
         self.lineage, self.constants = Lineage(), Constants()
         given = tf.nest.flatten(batch, expand_composites=True)
         self.lineage.from_outside(each for each in given if isinstance(each, tf.Tensor))
@@ -226,12 +233,13 @@ class _Microscope:
             turned = self.turned if self.tainted else None
             self.culprit = turned or operation
             self._made = list(self.culprit.outputs)
-        elif (
-            not inputs_finite
-            and operation.kind not in ("IsNan", "IsInf", "IsFinite")
-            and not outputs_finite
-        ):
+        elif not inputs_finite and operation.kind in ASKING:
+            self._asked.add(operation.phase)
+        elif not inputs_finite and not outputs_finite:
             computed = "compute_metrics" not in operation.functions
+            if operation.phase in self._asked and self.multiplied is None:
+                line = operation.line if _multiplies_nan_with_zero(operation) else None
+                self.multiplied = None if line is None else line.source
             total = any(is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
             late = operation.phase in (Phase.GRADIENT, Phase.UPDATE)
             if self.tainting is None and computed and (total or late):
@@ -256,6 +264,13 @@ def _masks(operation: Operation) -> bool:
     """Say whether the gradient of a root is 0 at a root of 0, whose slope is infinite."""
     root, gradient = (array_of(tensor) for tensor in operation.inputs[:2])
     return bool(((root == 0) & (gradient == 0)).any())
+
+
+def _multiplies_nan_with_zero(operation: Operation) -> bool:
+    if operation.kind != "Mul":
+        return False
+    left, right = map(array_of, operation.inputs)
+    return bool(((np.isnan(left) & (right == 0)) | (np.isnan(right) & (left == 0))).any())
 
 
 def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:
