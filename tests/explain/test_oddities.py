@@ -31,6 +31,26 @@ def test_constant_columns_outliers_and_zero_rows():
     assert seen.peak == 1e3 and seen.count == 4
 
 
+def test_what_is_not_known_is_no_0():
+    """Holes say nothing of what is usual in a column, and a row of them is no row of zeros."""
+    x = np.random.default_rng(0).normal(size=(500, 4)).astype("float32")
+    x[np.random.default_rng(1).random(x.shape) < 0.48] = np.nan
+    x[[5, 9]] = np.nan
+    x[:, 3] = np.nan
+    seen = look(x)
+    assert seen.outlying_rows == () and seen.zero_rows == 0 and seen.lost == (3,)
+    x[7, 1] = 1e3
+    assert look(x).outlying_rows == (7,)
+
+
+def test_targets_that_are_not_known_are_no_targets_of_0():
+    model, x, y = explosions.mlp(), *explosions.table()
+    model.compile("sgd", "mape")
+    y[:3], y[3:5] = np.nan, 0.0
+    (said,) = [s for s in remarks(contract.run_of(model, x, y), [x], [y]) if "targets are 0" in s]
+    assert said.startswith("2 of")
+
+
 def test_what_is_at_most_1_is_no_outlier_however_small_the_others_are():
     """Probabilities of a rare class, as a teacher's."""
     shares = np.random.default_rng(0).uniform(0.0, 1e-5, (500, 3))

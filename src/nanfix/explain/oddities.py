@@ -148,10 +148,10 @@ def look(array: np.ndarray) -> Columns:
     of its rows.
     """
     width = array.shape[-1] if array.ndim > 1 else 1
-    sample = finite(some_cells(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])))
-    center = np.median(sample, axis=0)
-    spread = DEVIATION * np.median(np.abs(sample - center), axis=0)
-    usual = np.median(np.abs(sample), axis=0)
+    sample = feature_table(some_cells(np.asarray(array[:: max(1, len(array) // SAMPLED_ROWS)])))
+    center = np.nanmedian(sample, axis=0)
+    spread = DEVIATION * np.nanmedian(np.abs(sample - center), axis=0)
+    usual = np.nanmedian(np.abs(sample), axis=0)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     outlying, zeros, known = [], 0, np.zeros(width, bool)
     for start in range(0, len(array), CHUNK_ROWS):
@@ -160,9 +160,10 @@ def look(array: np.ndarray) -> Columns:
         part = finite(given)
         cells = part.reshape(-1, width)
         low, high = np.minimum(low, cells.min(axis=0)), np.maximum(high, cells.max(axis=0))
-        far = (np.abs(part - center) > FAR * spread) & (spread > 0) & (np.abs(part) > HARMLESS)
+        away = np.where(np.isfinite(given), np.abs(part - center), 0.0)
+        far = (away > FAR * spread) & (spread > 0) & (np.abs(part) > HARMLESS)
         outlying.append(np.flatnonzero(far.reshape(len(part), -1).any(axis=1)) + start)
-        zeros += int((~part.reshape(len(part), -1).any(axis=1)).sum())
+        zeros += int((given == 0).reshape(len(given), -1).all(axis=1).sum())
     peak = np.maximum(np.abs(low), np.abs(high))
     return Columns(
         constant=tuple(int(i) for i in np.flatnonzero((low == high) & known)),
@@ -245,7 +246,7 @@ def _parts_of_nothing(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     """Targets of 0 under an error in percent of them."""
     if loss_name(run.user_loss) != PERCENTAGES or len(targets) != 1:
         return
-    zeros = int(np.sum(np.abs(finite(targets[0])) < SMALLEST))
+    zeros = int(np.sum(np.abs(targets[0].astype("float64")) < SMALLEST))
     if zeros:
         yield (
             f"{zeros} of {targets[0].size} targets are 0, and {PERCENTAGES} divides by them, so "
