@@ -210,6 +210,15 @@ def test_what_two_runs_of_the_patched_script_differ_by_is_noise(earlier, verdict
     assert judged(result, result, 0, ended(9.0, 1.7), before).verdict == verdict
 
 
+def test_what_the_seeds_of_the_proof_differ_by_is_noise():
+    record = RunRecord.model_validate({"outcome": "REPAIRED"})
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "1.0"}, record)
+    result = ScriptResult(0, (call,))
+    spread = ScriptResult(0, (replace(call, spread=0.7),))
+    assert judged(result, result, 0, ended(9.0, 1.7)).verdict == "falls behind"
+    assert judged(result, spread, 0, ended(9.0, 1.7)).verdict == "works"
+
+
 WEIGHTS = [
     (["1 / 20.0**2"], 400.0),
     (["1 / 20.0"], 20.0),

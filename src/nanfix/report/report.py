@@ -58,7 +58,8 @@ class Report:
     one for this cause was not among them, `fingerprint` the model's layers and the shapes of the
     data, as `run_dir.fingerprint` describes them. `run` are the facts of the run, as it was before
     it was repaired, without its data; `stages` is the plan after each edit of the fix. `faults` are
-    exceptions of nanfix's own, which have cost the user no more than nanfix.
+    exceptions of nanfix's own, which have cost the user no more than nanfix. `spread` is by how
+    much the losses of the proof's seeds differ, 0.0 where that is not known.
     """
 
     outcome: Outcome
@@ -78,6 +79,7 @@ class Report:
     run: Run | None = None
     stages: tuple[Plan, ...] = ()
     faults: tuple[Fault, ...] = ()
+    spread: float = 0.0
 
     def export(self, path: str | Path) -> None:
         """Write fix.json, model.keras and snippet.py into the folder `path`, each of

@@ -283,6 +283,7 @@ class Interceptor:
             summary=str(replace(report, diagnosis=None)) if self._shown and not short else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
             record=record.model_dump_json(),
+            spread=report.spread,
             counts=[
                 (place.model_dump(), callee, made) for place, callee, made in self._places.counts
             ],

@@ -168,7 +168,7 @@ def judged(
     if missing:
         words = f"it makes no fit call {missing[0].call + 1}, which the repaired one makes"
         return PatchRun("fails", f"{RAN}, and {words}.", figures)
-    earlier = {call.call: call.history for call in first.calls}
+    earlier = {call.call: call for call in first.calls}
     known = {(figure.call, figure.name): float(figure.patched) for figure in before}
     own = [figure for call, figure in pairs if figure is not None and _is_repaired(call)]
     behind = [
@@ -177,7 +177,7 @@ def judged(
         if not _reaches(
             each,
             courses[each.call][each.name],
-            earlier.get(each.call, {}),
+            earlier.get(each.call),
             known.get((each.call, each.name), math.nan),
         )
     ]
@@ -251,20 +251,24 @@ def _figure(call: CallResult, history: Mapping[str, Sequence[str]], loss: str) -
 
 
 def _reaches(
-    figure: Figure, course: Sequence[str], earlier: Mapping[str, str], before: float
+    figure: Figure, course: Sequence[str], earlier: CallResult | None, before: float
 ) -> bool:
     """Say whether a figure is as good as that of the repair, as losses of candidates are compared;
-    what two runs with the fix, or two of the patched script, differ by is noise.
+    what two runs with the fix, two of the patched script, or its seeds differ by is noise.
 
     Args:
         course: the figure after each epoch; one that is worse at first has learned that much.
+        earlier: the call in the run in which the fix was found.
         before: what the patched script reached in an earlier run, NaN for none.
     """
     patched, repaired = float(figure.patched), float(figure.repaired)
     if not math.isfinite(repaired):
         return True
-    pairs = (_number(earlier.get(figure.name)), repaired), (before, patched)
+    first = None if earlier is None else _number(earlier.history.get(figure.name))
+    pairs = (first, repaired), (before, patched)
     noise = [abs(one - other) for one, other in pairs if one is not None and math.isfinite(one)]
+    if earlier is not None and figure.name in LOSSES:
+        noise.append(earlier.spread)
     begun = max((value for text in course if math.isfinite(value := float(text))), default=math.inf)
     best = min(patched, before) if math.isfinite(before) else patched
     return best <= limit(repaired, begun, max(noise, default=0.0))

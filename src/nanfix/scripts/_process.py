@@ -106,6 +106,7 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
                 history=event["history"],
                 files=event.get("files", {}),
                 summary=event.get("summary"),
+                spread=event.get("spread", 0.0),
             )
         calls.append(call)
     notes += [] if calls or code else [NO_FIT]

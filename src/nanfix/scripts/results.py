@@ -63,7 +63,7 @@ class CallResult:
     SHA-256 of the files that the fix changes. `summary` is the text without the diagnosis, where
     that was shown when the training failed. `proof` is None where nothing was to be proved.
     `diagnosis` is that of a call which was only explained, `candidates` what would be tried for it:
-    fixes as lists of edits.
+    fixes as lists of edits. `spread` is by how much the loss differs from seed to seed.
     """
 
     call: int
@@ -78,6 +78,7 @@ class CallResult:
     diagnosis: DiagnosisRecord | None = None
     candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
     summary: str | None = None
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)

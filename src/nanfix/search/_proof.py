@@ -24,6 +24,11 @@ class Proof:
     fix: Fix
     losses: tuple[float, ...]
 
+    @property
+    def spread(self) -> float:
+        """By how much these losses differ, which is noise."""
+        return max(self.losses) - min(self.losses) if self.losses else 0.0
+
     def sentence(self, judged: bool) -> str:
         """Return the sentence of it; where no model could be judged, that it stays finite is all
         that is known.

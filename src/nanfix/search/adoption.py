@@ -186,12 +186,7 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
-        proved = proof if isinstance(proof, str) else proof.sentence(not self._bench.unjudged)
-        unjudged = (BY_ITSELF.format(self._bench.unjudged),) if self._bench.unjudged else ()
-        if lacking is None:
-            notes = (*self._notes, *unjudged, *handed_back, proved)
-        else:
-            notes = (*handed_back, *unjudged, f"It falls short of a repair: {lacking}.")
+        notes = self._told(lacking, handed_back, proof)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -204,6 +199,7 @@ class Adoption:
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
+            spread=0.0 if isinstance(proof, str) else proof.spread,
         )
         say(run.data, f"nanfix: {ENDED[report.outcome]}. " + " ".join(str(fix).splitlines()))
         return report
@@ -215,6 +211,14 @@ class Adoption:
         if Cause.NO_LOWER_BOUND in diagnosis.causes:
             return math.inf, math.inf
         return self._own_reach.best(plan), self._own_reach.kept(plan)
+
+    def _told(self, lacking: str | None, handed_back: list[str], proof: Proof | str) -> list[str]:
+        """Return the notes of a training that held."""
+        unjudged = [BY_ITSELF.format(self._bench.unjudged)] if self._bench.unjudged else []
+        if lacking is not None:
+            return [*handed_back, *unjudged, f"It falls short of a repair: {lacking}."]
+        proved = proof if isinstance(proof, str) else proof.sentence(not self._bench.unjudged)
+        return [*self._notes, *unjudged, *handed_back, proved]
 
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a

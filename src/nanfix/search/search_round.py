@@ -140,8 +140,7 @@ class SearchRound:
 
     @property
     def _noise(self) -> float:
-        spreads = (max(proof.losses) - min(proof.losses) for proof in self._proofs.values())
-        return max(spreads, default=0.0)
+        return max((proof.spread for proof in self._proofs.values()), default=0.0)
 
     def _whole(self, fix: Fix) -> Fix:
         return Fix((*self._base_fix.edits, *fix.edits))
