@@ -160,6 +160,11 @@ MADE = {
         dated["e"] = dated["a"] / 0.0
         model.fit(dated[["e"]].to_numpy(), y)
     """, 'dated["e"] = dated["a"] / 0.0', "dated['e']", ("dated['a']",)),
+    "of whole numbers": ("""
+        counts = np.arange(-2, 48)
+        logs = np.log(counts)
+        model.fit(logs[:, None], y[:50])
+    """, "logs = np.log(counts)", "logs", ("counts",)),
     "beside holes in another column": ("""
         frame.loc[3, "a"] = np.nan
         frame["e"] = frame["b"] / 0.0

@@ -30,7 +30,7 @@ HELD = {
     "a dict of lists": ({"x": [np.ones(2), np.array([NAN])]}, (1, 0, ())),
     "a list of numbers": ([1.0, INF, NAN], (1, 1, ())),
     "finite numbers": (np.ones(3), (0, 0, ())),
-    "integers": (np.arange(3), None),
+    "integers": (np.arange(3), (0, 0, ())),
     "words": (np.array(["a"]), None),
     "a module": (np, None),
     "nothing": (None, None),

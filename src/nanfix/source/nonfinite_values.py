@@ -20,7 +20,9 @@ CONTAINERS = (list, tuple, dict)
 
 
 def holes(value: Any) -> Holes | None:
-    """Return the non-finite numbers in a value; None where it holds no numbers that could be."""
+    """Return the non-finite numbers in a value; None where it holds no numbers. Whole numbers are
+    finite, and what is made of them need not be: the log of one that has overflowed.
+    """
     if type(value) is float:
         return _of_numbers(0 if math.isfinite(value) else 1, math.isnan(value), 1)
     if is_table(value):
@@ -33,7 +35,9 @@ def holes(value: Any) -> Holes | None:
     if type(value) in CONTAINERS:
         return _of_parts(list(leaves(value)))
     array = numbers(value)
-    return None if array is None else _of_array(array)
+    if array is None:
+        return Holes(cells=int(value.size)) if _is_whole(value) else None
+    return _of_array(array)
 
 
 def leaves(value: Any, depth: int = DEPTH) -> Iterator[Any]:
@@ -82,6 +86,12 @@ def numbers(value: Any) -> np.ndarray | None:
         value = getattr(value, "data", None)
     is_float = is_of(value, np.ndarray, np.generic) and value.dtype.kind == "f"
     return np.asarray(value) if is_float and value.size else None
+
+
+def _is_whole(value: Any) -> bool:
+    """Say whether a value is an array or a column of integers, and more than one."""
+    column = _package(value) == "pandas" and _is_column(value)
+    return (column or is_of(value, np.ndarray)) and value.dtype.kind in "iu" and value.size > 1
 
 
 def _package(value: object) -> str:
