@@ -10,7 +10,7 @@ from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.records.cause import Cause
 from nanfix.report.report import Outcome
-from nanfix.search._shortcomings import BOTTOMLESS, bottomless
+from nanfix.search._shortcomings import BOTTOMLESS, bottomless, unlearned_again
 from nanfix.testing import contract
 
 
@@ -27,6 +27,27 @@ def test_a_loss_without_a_bound_shows_nothing_unless_the_weights_are_held(change
     plan = Plan().with_change(change)
     assert (bottomless(contract.diagnosis(Cause.NO_LOWER_BOUND), plan) == BOTTOMLESS) is told
     assert bottomless(contract.diagnosis(Cause.LEARNING_RATE), plan) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "held_back", "begun", "told"),
+    [
+        ((0.54, 0.7, 0.87), (0.6, 0.8, 0.92), 0.64, True),
+        ((0.54, 0.3, 0.2), (0.6, 0.8, 0.92), 0.64, False),  # it learns its rows by heart
+        ((0.54, 0.55, 0.56), (0.6, 0.61, 0.62), 0.64, False),
+        ((5.0, 5.5, 6.0), (5.0, 5.5, 6.0), 1e10, False),  # nearly all of the way is gone
+        ((0.54, 0.7, 0.87), (), None, True),
+        ((0.87,), (0.92,), 0.64, False),
+        ((), (), 0.64, False),
+    ],
+)
+def test_a_training_that_ends_far_above_its_first_epoch_has_unlearned_again(
+    loss, held_back, begun, told
+):
+    words = unlearned_again({"loss": loss, "val_loss": held_back}, begun)
+    assert (words is not None) is told
+    if told and held_back:
+        assert words.endswith("its loss was 0.6 after one epoch, 0.92 at the end")
 
 
 def test_a_critic_at_a_lower_rate_is_finite_and_no_more():

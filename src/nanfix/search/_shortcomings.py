@@ -1,6 +1,7 @@
 """What a training with a fix, done to its end, lacks to be a repair."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanfix.changes.layers import LayerAttributes
@@ -22,6 +23,7 @@ from nanfix.search.judge import Judge
 from nanfix.search.verdict import (
     Begun,
     directions,
+    holds,
     looks,
     moved,
     same_for_all,
@@ -47,6 +49,23 @@ def bottomless(diagnosis: Diagnosis, plan: Plan) -> str | None:
     falls = Cause.NO_LOWER_BOUND in diagnosis.causes
     rows = plan.of(RowFilter)
     return BOTTOMLESS if falls and not (held or rows.scaled or rows.shares) else None
+
+
+def unlearned_again(history: Mapping[str, Sequence[float]], begun: float | None) -> str | None:
+    """Return that a training ends far above what it had come to in its first epoch, on the rows
+    that it learns and on those that are held back; None where it does not.
+
+    Args:
+        begun: the loss of the untrained model.
+    """
+    courses = [history[name] for name in ("loss", "val_loss") if len(history.get(name, ())) > 1]
+    unlearned = math.inf if begun is None else begun
+    if not courses or any(holds(course[-1], course[0], unlearned) for course in courses):
+        return None
+    first, last = courses[-1][0], courses[-1][-1]
+    return (
+        f"it has unlearned again: its loss was {first:.4g} after one epoch, {last:.4g} at the end"
+    )
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,8 @@ class Shortcomings:
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         lacking = lacking or self._diverged(after) or self._bench.lacking(plan)
         lacking = lacking or bottomless(diagnosis, plan)
+        if not self._run.failed.set_at:  # a callback may weigh the loss otherwise as it goes on
+            lacking = lacking or unlearned_again(after.history, begun.loss)
         # With targets, what it predicts of them is looked at, too.
         if self._bench.unjudged or not self._run.run.sample.targets:
             lacking = lacking or unscaled(self._run.run, diagnosis, plan)
