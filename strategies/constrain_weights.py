@@ -107,5 +107,9 @@ def _beyond(diagnosis, run) -> str | None:
     """Return the name of a layer with trainable weights of its own that no constraint can hold."""
     members = _members(diagnosis, run).values()
     held = {id(getattr(layer, name)) for layer in members for name in held_by_constraints(layer)}
-    named = {id(weight): layer.name for layer in members for weight in layer.trainable_variables}
-    return next((name for weight, name in named.items() if weight not in held), None)
+    own = {  # of an operation there are none
+        id(weight): layer.name
+        for layer in members
+        for weight in getattr(layer, "trainable_variables", ())
+    }
+    return next((name for weight, name in own.items() if weight not in held), None)

@@ -127,7 +127,7 @@ class HasNoTier(Lower):
 
 
 class TreatsNothing(Lower):
-    treats = frozenset()
+    treats = eases = frozenset()
 
 
 class PromisesTooMuch(Lower):

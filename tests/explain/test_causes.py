@@ -1,6 +1,7 @@
 """From evidence to cause: each small explosion is named for what it is."""
 
 import functools
+import inspect
 
 import explosions
 import pytest
@@ -79,8 +80,9 @@ EXPECTED = {
 }
 
 
+MASKED = inspect.getsourcelines(explosions.Masked.call)[1] + 2  # the line of its product
 SAID = {
-    explosions.mask_times_nan: "a mask of 0 at holes.py:159 does not take them out",
+    explosions.mask_times_nan: f"a mask of 0 at holes.py:{MASKED} does not take them out",
     explosions.followed_field: "layer slope is called 40 times in a row",
     explosions.small_denominator: "by XLA the step fails in 5 of 5 runs, without XLA it is finite",
     explosions.no_inverse: "Input is not invertible",

@@ -17,7 +17,6 @@ from nanfix.explain.replay import Replay
 from nanfix.model.crossentropies import crossentropy_of
 from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
-from nanfix.model.snapshot import squared_norm
 from nanfix.private.objects import all_layers, direct_layers, own_kernel
 from nanfix.recorder.recording import GREW, TIMES_THE_FIRST, Recording
 
@@ -165,9 +164,14 @@ def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:
     )
     for layer in direct_layers(run.model):
         known = [id(v) for v in layer.trainable_variables if id(v) in first and id(v) in last]
-        before, after = (sum(squared_norm(state[v]) for v in known) for state in (first, last))
+        before, after = (sum(_squares(state[v]) for v in known) for state in (first, last))
         if after > GREW**2 * before > 0.0:
             yield layer.name
+
+
+def _squares(tensor: Any) -> float:
+    """Return the sum of squares of a tensor, or of an array, as a snapshot on disk has them."""
+    return float(np.square(np.asarray(tensor, "float64")).sum())
 
 
 def _direction_norm(run: Run, seen: Replay) -> float | None:

@@ -110,7 +110,9 @@ class Shortcomings:
         lacking = self._lacking(loss, figures, began, begun, reached=reached, of_data=of_data)
         lacking = lacking or self._diverged(after) or self._bench.lacking(plan)
         lacking = lacking or bottomless(diagnosis, plan)
-        if not self._run.failed.set_at:  # a callback may weigh the loss otherwise as it goes on
+        # A callback may weigh the loss otherwise as it goes on, and what treats the data alone
+        # leaves the training as the user has it.
+        if not (self._run.failed.set_at or of_data):
             lacking = lacking or unlearned_again(after.history, begun.loss)
         # With targets, what it predicts of them is looked at, too.
         if self._bench.unjudged or not self._run.run.sample.targets:
