@@ -273,14 +273,14 @@ def _normalization(data):
 
 def _adapted_normalization(recipe, rng):
     data = recipe.x.copy()
-    recipe.front.append(lambda: _normalization(data))
+    recipe.front.insert(0, lambda: _normalization(data))  # it knows the columns as given
 
 
 @fault("RUINED_STATISTICS", "front", kept=_adapted_normalization, kind=("mlp",))
 def ruined_normalization(recipe, rng):
     data = recipe.x.copy()
     data[rng.integers(len(data)), rng.integers(data.shape[1])] = np.nan
-    recipe.front.append(lambda: _normalization(data))
+    recipe.front.insert(0, lambda: _normalization(data))  # it knows the columns as given
 
 
 @fault("NONFINITE_START", "start")
