@@ -234,17 +234,12 @@ def finite(array: np.ndarray) -> np.ndarray:
 
 def _negative_shares(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     """Shares of classes that are below 0, as of a policy gradient with negative rewards."""
-    lowest = lowest_share(run, targets)
-    if lowest < 0:
-        yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
-
-
-def lowest_share(run: Run, targets: Sequence[np.ndarray]) -> float:
-    """Return the lowest target of a crossentropy that takes shares of classes; 0 for any other."""
     crossentropy = crossentropy_of(run.user_loss)
     if crossentropy is None or crossentropy.targets is not Targets.SHARES:
-        return 0.0
-    return min((finite(array).min() for array in targets if array.size), default=0.0)
+        return
+    lowest = min((finite(array).min() for array in targets if array.size), default=0.0)
+    if lowest < 0:
+        yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
 
 
 def _parts_of_nothing(run: Run, targets: list[np.ndarray]) -> Iterator[str]:

@@ -42,13 +42,12 @@ BOTTOMLESS = (
 
 def bottomless(diagnosis: Diagnosis, plan: Plan) -> str | None:
     """Return that the loss falls for as long as the weights grow, with a plan that leaves them to.
-    Scaled data may give it a least value, and a crossentropy has one where no label is below 0.
+    Scaled data may give it a least value.
     """
     attributes = plan.of(LayerAttributes).attributes.values()
     held = any("max_norm_of_all" in each for each in attributes)
     falls = Cause.NO_LOWER_BOUND in diagnosis.causes
-    rows = plan.of(RowFilter)
-    return BOTTOMLESS if falls and not (held or rows.scaled or rows.shares) else None
+    return BOTTOMLESS if falls and not held and not plan.of(RowFilter).scaled else None
 
 
 def unlearned_again(history: Mapping[str, Sequence[float]], begun: float | None) -> str | None:
