@@ -6,7 +6,7 @@ import numpy as np
 
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
-from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.model.crossentropies import class_count, has_negative_shares
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -79,14 +79,11 @@ def _rows_kept(run) -> RowFilter | None:
     """
     if len(run.sample.targets) != 1:
         return None
-    classes, crossentropy = class_count(run.model, run.user_loss), crossentropy_of(run.user_loss)
+    classes = class_count(run.model, run.user_loss)
     if classes is not None:
         return _labels_kept(run, classes)
-    (shares,) = run.sample.targets
-    of_shares = crossentropy is not None and crossentropy.targets is Targets.SHARES
-    if not of_shares or shares.ndim != 2 or not (np.asarray(shares, "float64") < 0).any():
-        return None
-    return RowFilter(shares=True)
+    negative = has_negative_shares(run.user_loss, run.sample.targets)
+    return RowFilter(shares=True) if negative and run.sample.targets[0].ndim == 2 else None
 
 
 def _labels_kept(run, classes: int) -> RowFilter:

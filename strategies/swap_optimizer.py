@@ -1,6 +1,7 @@
 """Train with Adam, whose steps do not grow with the gradient."""
 
 from nanfix.changes.optimizer import OptimizerSettings
+from nanfix.model.crossentropies import has_negative_shares
 from nanfix.model.optimizers import trained_slots
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
@@ -36,8 +37,10 @@ class SwapOptimizer(Strategy):
         return None if plain else "the optimizer adapts its steps already, or is the user's own"
 
     def space(self, hp, diagnosis, run, plan):
-        # A small network takes more in few steps; the last holds where more fails.
-        rate = hp.Choice("learning_rate", [3e-3, 1e-2, 1e-3])
+        # A small network takes more in few steps, which shows where the loss has a least value; the
+        # last holds where more fails.
+        more = [] if has_negative_shares(run.user_loss, run.sample.targets) else [1e-2]
+        rate = hp.Choice("learning_rate", [3e-3, *more, 1e-3])
         return {"optimizer": "Adam", "learning_rate": rate}
 
     def apply(self, run, plan, *, optimizer, learning_rate):

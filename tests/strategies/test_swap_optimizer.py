@@ -30,6 +30,18 @@ def test_levels_are_usual_rates_of_adam():
     ]
 
 
+def test_a_bold_rate_is_not_tried_on_a_loss_without_a_least_value():
+    """Below 0 a crossentropy falls the lower the bolder the rate is, which shows nothing."""
+    x, _ = explosions.table(rows=16)
+    labels = np.eye(3, dtype="float32")[np.arange(16) % 3]
+    rates = {}
+    for gain in (1.0, -1.0):
+        model = explosions.mlp("sgd", "categorical_crossentropy", outputs=3, last="softmax")
+        found = contract.levels(get(NAME), DIAGNOSIS, contract.run_of(model, x, gain * labels))
+        rates[gain] = [each["learning_rate"] for each in found]
+    assert rates == {1.0: [0.003, 0.01, 0.001], -1.0: [0.003, 0.001]}
+
+
 @pytest.mark.parametrize(
     ("optimizer", "applies"),
     [

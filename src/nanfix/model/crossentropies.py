@@ -2,6 +2,7 @@
 which form from logits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -145,3 +146,13 @@ def class_count(model: "keras.Model", loss: UserLoss) -> int | None:
     ):
         return None
     return output[-1] if isinstance(output[-1], int) else None
+
+
+def has_negative_shares(loss: UserLoss, targets: Sequence[np.ndarray]) -> bool:
+    """Say whether a crossentropy takes shares of classes and is given some below 0, as advantages
+    of a policy: then it has no least value.
+    """
+    crossentropy = crossentropy_of(loss)
+    if crossentropy is None or crossentropy.targets is not Targets.SHARES:
+        return False
+    return any((np.asarray(each, "float64") < 0).any() for each in targets)
