@@ -39,8 +39,10 @@ class SwapOptimizer(Strategy):
     def space(self, hp, diagnosis, run, plan):
         # A small network takes more in few steps, which shows where the loss has a least value; the
         # last holds where more fails.
-        more = [] if has_negative_shares(run.user_loss, run.sample.targets) else [1e-2]
-        rate = hp.Choice("learning_rate", [3e-3, *more, 1e-3])
+        if not has_negative_shares(run.user_loss, run.sample.targets):
+            rate = hp.Choice("learning_rate", [3e-3, 1e-2, 1e-3])
+        else:
+            rate = hp.Choice("learning_rate", [3e-3, 1e-3])
         return {"optimizer": "Adam", "learning_rate": rate}
 
     def apply(self, run, plan, *, optimizer, learning_rate):
