@@ -63,8 +63,7 @@ def _to_draw(diagnosis, run) -> list[tuple[str, str]]:
     """Return the layers to draw anew: all of them where weights are too large, but where what is
     first at fault is an operation of 0 those that begin as zeros.
     """
-    at_fault = {finding.cause for finding in diagnosis.findings[: diagnosis.together]}
-    at_zero = diagnosis.cause in AT_ZERO and Cause.BAD_INITIALIZATION not in at_fault
+    at_zero = diagnosis.cause in AT_ZERO and Cause.BAD_INITIALIZATION not in diagnosis.at_fault
     if Cause.BAD_INITIALIZATION in diagnosis.causes and not at_zero:
         return _weighted(run)
     return [(address, name) for address, name in _weighted(run) if address in run.zeroed]

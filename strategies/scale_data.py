@@ -7,13 +7,8 @@ from nanfix.changes.rows import RowFilter
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, some_cells
 from nanfix.remedies.strategy import Strategy, Tier
-from nanfix.strategies.scale_inputs import (
-    affine,
-    byte_scaling,
-    holds_bytes,
-    robust_scaling,
-    standard_scaling,
-)
+from nanfix.strategies import scale_inputs
+from nanfix.strategies.scale_inputs import affine, features, holds_bytes, written
 
 
 class ScaleData(Strategy):
@@ -56,11 +51,7 @@ class ScaleData(Strategy):
         levels = ["robust", "standard"] if folds else ["range"]
         levels = [*(["bytes"] if all(map(holds_bytes, arrays.values())) else []), *levels]
         scaler = hp.Choice("scaler", levels)
-        scalings = {name: SCALERS[scaler](array) for name, array in arrays.items()}
-        inputs = {
-            name: {"center": list(each.center), "scale": list(each.scale)}
-            for name, each in scalings.items()
-        }
+        inputs = {name: written(SCALERS[scaler](array)) for name, array in arrays.items()}
         return {"scaler": scaler, "inputs": inputs, "folds": folds}
 
     def apply(self, run, plan, *, scaler, inputs, folds):
@@ -72,26 +63,20 @@ class ScaleData(Strategy):
         return plan.with_change(RowFilter(scaled=scaled, folds=folds))
 
     def explain(self, params):
-        widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
-        features = f"{sum(widths)} input feature{'s' if sum(widths) > 1 else ''}"
         after = (
             "the model takes raw rows again when it is trained"
             if params["folds"]
             else "the loss is that of scaled inputs, and what the model predicts from has to be "
             "scaled the same way"
         )
-        return f"Scale {features} {TOLD[params['scaler']]}, before fit: {after}."
+        told = TOLD[params["scaler"]]
+        return f"Scale {features(params['inputs'])} {told}, before fit: {after}."
 
     def snippet(self, params):
         return SNIPPETS[params["scaler"]]
 
 
-TOLD = {
-    "bytes": "by 1 / 255",
-    "range": "with scikit-learn's MinMaxScaler (to 0..1)",
-    "robust": "with scikit-learn's RobustScaler (median, interquartile range)",
-    "standard": "with scikit-learn's StandardScaler (mean, standard deviation)",
-}
+TOLD = {**scale_inputs.TOLD, "range": "with scikit-learn's MinMaxScaler (to 0..1)"}
 SNIPPETS = {
     "bytes": "X = X / 255.0  # and what predict is given",
     "range": "X = (X - X.min(axis=0)) / np.ptp(X, axis=0)  # and what predict is given",
@@ -114,8 +99,6 @@ def range_scaling(array: np.ndarray) -> Affine:
 
 
 SCALERS = {
-    "bytes": byte_scaling,
+    **scale_inputs.SCALERS,
     "range": range_scaling,
-    "robust": robust_scaling,
-    "standard": standard_scaling,
 }

@@ -1,5 +1,7 @@
 """Scale the inputs to unit size, so that every feature pulls on the weights equally hard."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
@@ -8,6 +10,7 @@ from nanfix.changes.scaling import Scaling
 from nanfix.explain.codes import with_holes
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short, some_cells
+from nanfix.records.plurals import counted
 from nanfix.records.powers import yeo_johnson_exponents
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -59,7 +62,7 @@ class ScaleInputs(Strategy):
         scaler = hp.Choice("scaler", levels)
         return {
             "scaler": scaler,
-            "inputs": {name: _written(SCALERS[scaler](array)) for name, array in arrays.items()},
+            "inputs": {name: written(SCALERS[scaler](array)) for name, array in arrays.items()},
         }
 
     def apply(self, run, plan, *, scaler, inputs):
@@ -68,9 +71,7 @@ class ScaleInputs(Strategy):
         )
 
     def explain(self, params):
-        widths = [len(numbers["center"]) for numbers in params["inputs"].values()]
-        features = f"{sum(widths)} input feature{'s' if sum(widths) > 1 else ''}"
-        return f"Scale {features} {TOLD[params['scaler']]}, inside the model."
+        return f"Scale {features(params['inputs'])} {TOLD[params['scaler']]}, inside the model."
 
     def snippet(self, params):
         return SNIPPETS[params["scaler"]]
@@ -173,11 +174,16 @@ def affine(center: np.ndarray, scale: np.ndarray) -> Affine:
     return Affine(short(center), short(scale))
 
 
-def _written(scaling: Affine | Power) -> dict[str, list[float]]:
+def features(inputs: Mapping[str, Mapping[str, list[float]]]) -> str:
+    """Say how many features are scaled, of all inputs."""
+    return counted(sum(len(numbers["center"]) for numbers in inputs.values()), "input feature")
+
+
+def written(scaling: Affine | Power) -> dict[str, list[float]]:
     if isinstance(scaling, Affine):
         return {"center": list(scaling.center), "scale": list(scaling.scale)}
     last = {"last_center": list(scaling.last.center), "last_scale": list(scaling.last.scale)}
-    return {**_written(scaling.first), "exponent": list(scaling.exponent), **last}
+    return {**written(scaling.first), "exponent": list(scaling.exponent), **last}
 
 
 def _read(numbers: dict[str, list[float]]) -> Affine | Power:

@@ -15,8 +15,7 @@ from nanfix.explain.codes import without_codes
 from nanfix.model.crossentropies import (
     PERCENTAGES,
     SMALLEST,
-    Targets,
-    crossentropy_of,
+    has_negative_shares,
     loss_name,
 )
 from nanfix.model.run import Run, Sample
@@ -234,10 +233,9 @@ def finite(array: np.ndarray) -> np.ndarray:
 
 def _negative_shares(run: Run, targets: list[np.ndarray]) -> Iterator[str]:
     """Shares of classes that are below 0, as of a policy gradient with negative rewards."""
-    crossentropy = crossentropy_of(run.user_loss)
-    if crossentropy is None or crossentropy.targets is not Targets.SHARES:
+    if not has_negative_shares(run.user_loss, targets):
         return
-    lowest = min((finite(array).min() for array in targets if array.size), default=0.0)
+    lowest = min(finite(array).min() for array in targets if array.size)
     if lowest < 0:
         yield f"targets as low as {lowest:g}, and below 0 a crossentropy has no lower bound"
 

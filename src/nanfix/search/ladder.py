@@ -141,8 +141,8 @@ def _walk(results: _Results, base: Candidate) -> Generator[Candidate, Tried, boo
         called = yield from _expert(results, base, wanted)
         yield from _together(results, called, knobs)
         if results.learns_well():  # what of it is needed shows as edits are taken away
-            several = len(called) > len(base) + 1
-            yield from _smaller(results, base, knobs, 1 if several else SMALLER)
+            most = SMALLER if len(called) == len(base) + 1 else 1
+            yield from _smaller(results, base, knobs, most)
             return False
     yield from _one_by_one(results, base, mild)
     yield from _together(results, called, knobs)
