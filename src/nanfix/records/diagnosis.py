@@ -191,7 +191,8 @@ class Diagnosis:
         return frozenset(finding.cause for finding in self.findings)
 
     @property
-    def _happened(self) -> str:
+    def happened(self) -> str:
+        """What happened, when and where, in a sentence."""
         if self.place.phase is Phase.DIVERGENCE:
             return f"Training stayed finite, but diverged from {self.onset} on."
         apart = self.place.phase in (Phase.VALIDATION, Phase.INFERENCE)
@@ -200,7 +201,7 @@ class Diagnosis:
 
     def __str__(self):
         lines = [
-            self._happened,
+            self.happened,
             f"Cause: {self.cause.sentence} ({self.findings[0].evidence}).",
         ]
         both = self.findings[: self.together]
@@ -235,12 +236,14 @@ class Diagnosis:
         lines += [f"{origin}." for origin in self.origins]
         if self.missing:
             lines.append(f"Evidence that is missing: {', '.join(self.missing)}.")
-        lines.append(
-            f"No fix can exist: {self.hopeless}."
-            if self.hopeless
-            else f"What helps: {' '.join(map(self._remedy, both))}"
-        )
-        return "\n".join(lines)
+        return "\n".join([*lines, self.advice])
+
+    @property
+    def advice(self) -> str:
+        """What helps, or that no fix can exist, in a sentence."""
+        if self.hopeless:
+            return f"No fix can exist: {self.hopeless}."
+        return f"What helps: {' '.join(map(self._remedy, self.findings[: self.together]))}"
 
     def _remedy(self, finding: Finding) -> str:
         """Return what helps; where the operation that failed first is at fault, in terms of it."""

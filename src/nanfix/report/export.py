@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a report exports itself
 __all__ = [
     "FIX",
     "MODEL",
+    "by_hand",
     "copy_model",
     "export",
     "fix_paths",
@@ -59,9 +60,6 @@ def snippet(fix: Fix) -> str:
     """Return a Python module that trains with `fix` and, as comments, what a person
     would write by hand for it.
     """
-    by_hand = [line for edit in fix.edits for line in _by_hand(edit)] or [
-        "# nothing: this run needed no fix"
-    ]
     edits = pformat([edit.as_json() for edit in fix.edits], width=116, sort_dicts=False)
     return "\n".join(
         [
@@ -81,10 +79,16 @@ def snippet(fix: Fix) -> str:
             "",
             "",
             "# The same by hand, without nanfix:",
-            *by_hand,
+            *by_hand(fix),
             "",
         ]
     )
+
+
+def by_hand(fix: Fix) -> list[str]:
+    """Return, as lines of comments, what a person would write for a fix without nanfix."""
+    lines = [line for edit in fix.edits for line in _by_hand(edit)]
+    return lines or ["# nothing: this run needed no fix"]
 
 
 def _by_hand(edit: Edit) -> list[str]:

@@ -12,6 +12,7 @@ from nanfix.model.run import Run
 from nanfix.records.diagnosis import Diagnosis
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
+from nanfix.report.as_html import as_html
 from nanfix.report.export import export
 from nanfix.report.trial import TrialRecord, instead_of, tried
 
@@ -104,6 +105,10 @@ class Report:
         if self.recorder is not None and self.recorder.folder is not None:
             parts.append(str(self.recorder))
         return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the report: the same in short, the whole text folded."""
+        return as_html(self)
 
     def _worth_telling(self) -> list[tuple[str, str]]:
         """Return what was not tried, and why: all where nothing worked; where nothing is repaired
