@@ -74,6 +74,10 @@ class Progress:
         """Show a proof, which runs other trials than those that are shown."""
         self._running["proof"] = f"proof of {words(fix.edits)}", time.perf_counter()
 
+    def comparing(self) -> None:
+        """Show that the best candidates are compared over more steps."""
+        self._running["comparison"] = "the best over more steps", time.perf_counter()
+
     def ended(self, trial: str, record: TrialRecord | None) -> None:
         self._running.pop(trial, None)
         if record is not None:

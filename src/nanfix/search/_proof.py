@@ -3,11 +3,13 @@ and each edit left out in turn.
 """
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nanfix.remedies.fix import Edit, Fix
+from nanfix.report.trial import TrialRecord
 from nanfix.search.choice import limit
 from nanfix.search.judge import Judge
 
@@ -42,12 +44,35 @@ class Proof:
         )
 
 
+class Longer:
+    """Probes of fixes over more steps than in the search, each made once."""
+
+    def __init__(self, judge: Judge):
+        self._judge = judge
+        self._made: dict[tuple[str, int], TrialRecord] = {}
+
+    def __call__(self, fix: Fix, seed: int = SEEDS[0]) -> TrialRecord:
+        known = fix.digest, seed
+        if known not in self._made:
+            self._made[known] = self._judge(fix, seed, HORIZON)
+        return self._made[known]
+
+    def reached(self, fix: Fix) -> float | None:
+        """Return the mean loss of the seeds that were tried; None when it failed with one. A fix
+        that was lucky with the first falls back by its second.
+        """
+        made = [record for (digest, _), record in self._made.items() if digest == fix.digest]
+        losses = [record.loss for record in made if record.verdict == "works"]
+        losses = [loss for loss in losses if loss is not None]
+        return statistics.fmean(losses) if losses and len(losses) == len(made) else None
+
+
 class OutOfTime(Exception):
     """The deadline has passed before a fix was proved."""
 
 
 def prove(
-    judge: Judge,
+    longer: Longer,
     fix: Fix,
     *,
     keep: Sequence[Edit] = (),
@@ -66,14 +91,16 @@ def prove(
     Raises:
         OutOfTime: the fix held as far as it was tried, but not with every seed in time.
     """
-    losses = _losses(judge, fix, deadline=deadline)
+    losses = _losses(longer, fix, deadline=deadline)
     if losses is None:
         return None
     for edit in reversed([edit for edit in fix.edits if edit not in keep]):
         smaller = Fix(tuple(kept for kept in fix.edits if kept is not edit))
         try:
             without = (
-                _losses(judge, smaller, limit(max(losses), baseline), deadline) if smaller else None
+                _losses(longer, smaller, limit(max(losses), baseline), deadline)
+                if smaller
+                else None
             )
         except OutOfTime:
             break
@@ -83,7 +110,7 @@ def prove(
 
 
 def _losses(
-    judge: Judge, fix: Fix, highest: float = math.inf, deadline: float = math.inf
+    longer: Longer, fix: Fix, highest: float = math.inf, deadline: float = math.inf
 ) -> tuple[float, ...] | None:
     """Return the loss of a longer probe for each seed; None as soon as one does not
     hold or ends above `highest`.
@@ -92,7 +119,7 @@ def _losses(
     for seed in SEEDS:
         if time.monotonic() > deadline:
             raise OutOfTime
-        record = judge(fix, seed, HORIZON)
+        record = longer(fix, seed)
         if record.verdict != "works" or record.loss is None or record.loss > highest:
             return None
         losses.append(record.loss)

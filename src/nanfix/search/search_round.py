@@ -4,7 +4,7 @@ user's epochs with the best.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Tier
 from nanfix.report.report import Report
 from nanfix.report.trial import TrialRecord
+from nanfix.search._contest import Contest
 from nanfix.search._progress import Progress
-from nanfix.search._proof import OutOfTime, Proof, prove
+from nanfix.search._proof import Longer, OutOfTime, Proof, prove
 from nanfix.search.adoption import UNPROVED, Adoption
 from nanfix.search.candidates import Candidate, Hindsight
 from nanfix.search.judge import Judge
@@ -58,6 +59,9 @@ class SearchRound:
         self._progress = Progress(shown=shows(run.data))
         self._baseline = judge.baselines.constant_or_inf
         self._mean = judge.baselines.means.get("loss", math.inf)
+        self._longer = Longer(judge)
+        known = min(self._baseline, self._mean)
+        self._contest = Contest(self._longer, space.families, known)
         # Losses found out after the trial, None for what failed.
         self._revised: dict[Candidate, float | None] = {}
         self._proofs: dict[Candidate, Proof] = {}
@@ -79,8 +83,10 @@ class SearchRound:
             if found is None:
                 break
             self.trials = found.trials
+            left_to_prove = len(self._revised) < PROOFS
             candidate = next(
-                (c for c in found.fixes if c in self._proofs or len(self._revised) < PROOFS), None
+                (c for c in self._ranked(found, deadline) if c in self._proofs or left_to_prove),
+                None,
             )
             if candidate is None:
                 break
@@ -99,6 +105,13 @@ class SearchRound:
                 return report
             adoptions += 1
         return self._last_resort(diagnosis, ADOPTIONS - adoptions, deadline)
+
+    def _ranked(self, found: Found, deadline: float) -> Iterable[Candidate]:
+        """Return what holds in the order in which it is proved."""
+        comparing = partial(self._contest.ranked, found, self._noise, deadline)
+        with self._progress as progress:
+            progress.comparing()
+            return self._run.net.attempt("comparing fixes", comparing, found.fixes)
 
     def _last_resort(self, diagnosis: Diagnosis, left: int, deadline: float) -> Report | None:
         """Train with what held, but not in its proof; after the deadline only if nothing else was
@@ -121,7 +134,7 @@ class SearchRound:
         data = [edit for whole in self._space.data_fixes()[:1] for edit in whole.edits]
         proving = partial(
             prove,
-            self._judge,
+            self._longer,
             fix,
             keep=data,
             baseline=min(self._baseline, self._mean),
