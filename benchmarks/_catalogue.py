@@ -15,6 +15,10 @@ from _recipes import Recipe, draw
 ROWS, HELD, BATCH, EPOCHS = 480, 1000, 16, 8
 SHARE_HELD_BACK = 0.2  # of ROWS, for validation
 TRAINED = int(ROWS * (1.0 - SHARE_HELD_BACK))
+WRITTEN = ("functional", "sequential", "own class")
+FED = ("arrays", "float64", "frame", "dataset", "sequence")
+FEATURES = (3, 5, 8, 12, 16)
+ANY_KIND = ("mlp", "recurrent", "convolutional")
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,13 @@ def drawn(name: str, number: int, attempt: int) -> Run:
     make, wanted = forms[number % len(forms)]
     rng = np.random.default_rng([zlib.crc32(name.encode()), number, attempt])
     chosen = {key: values[rng.integers(len(values))] for key, values in wanted.items()}
-    return make(whole_recipe(rng, chosen), rng)
+    # How the user writes the model and gives the data is the same for the expert.
+    written, fed = str(rng.choice(WRITTEN)), str(rng.choice(FED))
+    run = make(whole_recipe(rng, {"features": int(rng.choice(FEATURES)), **chosen}), rng)
+    fed = fed if fed != "frame" or run.plain.x.ndim == 2 else "arrays"
+    for recipe in (run.plain, run.expert):
+        recipe.written, recipe.fed = written, fed
+    return run
 
 
 def whole_recipe(rng: np.random.Generator, wanted: dict[str, Any]) -> Recipe:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from _catalogue import (
+    ANY_KIND,
     BATCH,
     ROWS,
     TRAINED,
@@ -20,7 +21,7 @@ REGRESSION = ("regression",)
 DESCENT = {"task": REGRESSION, "optimizer": ("SGD",)}
 CODES = (-999.0, -9999.0, 99999.0, 1e9, 1e20)
 
-of_faults("drop-invalid-labels", "labels_out_of_range")
+of_faults("drop-invalid-labels", "labels_out_of_range", kind=ANY_KIND)
 
 
 @remedy("scale-inputs", **FAULTS["unscaled_inputs"].wanted)
@@ -52,7 +53,7 @@ def raw_columns_past_the_call(whole, rng):
     return raw_columns(whole, rng)
 
 
-@remedy("scale-targets", **FAULTS["unscaled_targets"].wanted)
+@remedy("scale-targets", kind=("mlp", "convolutional"), **FAULTS["unscaled_targets"].wanted)
 def raw_targets(whole, rng):
     FAULTS["unscaled_targets"].put(whole, rng)
     run = split(whole)
@@ -100,7 +101,7 @@ def _filled(x, known):
     return np.where(known, x, np.float32(medians)).astype("float32")
 
 
-@remedy("drop-nonfinite-rows", task=("regression", "binary"))
+@remedy("drop-nonfinite-rows", task=("regression", "binary"), kind=ANY_KIND)
 def missing_targets(whole, rng):
     run = split(whole)
     missing = some(rng, 1, 12)
@@ -109,7 +110,7 @@ def missing_targets(whole, rng):
     return run
 
 
-@remedy("drop-nonfinite-rows")
+@remedy("drop-nonfinite-rows", kind=ANY_KIND)
 def missing_weights(whole, rng):
     run = split(whole)
     missing = some(rng, 1, 20)
@@ -121,7 +122,7 @@ def missing_weights(whole, rng):
     return run
 
 
-@remedy("finite-loss-weights", task=("multiclass",))
+@remedy("finite-loss-weights", task=("multiclass",), kind=ANY_KIND)
 def class_of_no_count(whole, rng):
     """Weights n / (k * count) of classes, of which one was counted in other data, and not once."""
     run = split(whole)

@@ -4,7 +4,7 @@ from functools import partial
 
 import keras
 import numpy as np
-from _catalogue import ROWS, Judge, binary_accuracy, remedy, split
+from _catalogue import ANY_KIND, ROWS, Judge, binary_accuracy, remedy, split
 from _undefined import Length, Shifted, binary_by_hand, relative_error
 from keras import layers, ops
 
@@ -67,7 +67,7 @@ def log_cosh(y_true, y_pred):
     return ops.mean(ops.log(ops.cosh(y_true - y_pred)), axis=-1)
 
 
-@remedy("rewrite-stably", task=REGRESSION)
+@remedy("rewrite-stably", task=REGRESSION, kind=("mlp", "convolutional"))
 def log_cosh_by_hand(whole, rng):
     """A loss that bears targets far outside, and overflows on them."""
     rows = rng.choice(ROWS, size=rng.integers(4, 12), replace=False)
@@ -106,7 +106,7 @@ def mixture(y_true, y_pred):
     return -ops.logsumexp(powers, axis=-1) + np.log(2.0)
 
 
-@remedy("rewrite-stably", task=REGRESSION)
+@remedy("rewrite-stably", task=REGRESSION, kind=("mlp", "convolutional"))
 def mixture_of_two(whole, rng):
     """Of each target nobody knows which sign it has."""
     signs = rng.choice([-1.0, 1.0], size=whole.y.shape)
@@ -141,12 +141,12 @@ def _of_positive(whole, loss, drawn):
     return run
 
 
-@remedy("constrain-outputs", task=REGRESSION)
+@remedy("constrain-outputs", task=REGRESSION, kind=ANY_KIND)
 def counts(whole, rng):
     return _of_positive(whole, poisson, rng.poisson)
 
 
-@remedy("constrain-outputs", task=REGRESSION)
+@remedy("constrain-outputs", task=REGRESSION, kind=ANY_KIND)
 def times_of_waiting(whole, rng):
     return _of_positive(whole, exponential, lambda mean: mean * rng.exponential(size=mean.shape))
 

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import tensorflow as tf
-from _catalogue import BATCH, TRAINED, Judge, of_faults, remedy, split
+from _catalogue import ANY_KIND, BATCH, TRAINED, Judge, of_faults, remedy, split
 from _faults import FAULTS
 from keras import layers, ops
 from sklearn.metrics import roc_auc_score
@@ -14,11 +14,11 @@ REGRESSION = ("regression",)
 DESCENT = {"task": REGRESSION, "optimizer": ("SGD",)}
 STEPS = TRAINED // BATCH  # of an epoch
 
-of_faults("lower-learning-rate", "learning_rate", kind=("mlp",))
+of_faults("lower-learning-rate", "learning_rate", kind=("mlp", "residual", "convolutional"))
 of_faults("reinitialize", "wide_normal", "deep_stack", "growing_residuals")
 of_faults("bound-recurrent", "recurrence")
 of_faults("swap-activation", "exponential", "missing_softmax")
-of_faults("replace-nonfinite-weights", "nonfinite_weights")
+of_faults("replace-nonfinite-weights", "nonfinite_weights", kind=ANY_KIND)
 of_faults("sane-constants", "no_epsilon", "never_fading", "turning_decay", "no_variance")
 of_faults("raise-precision", "half_precision")
 of_faults("readapt-normalization", "ruined_normalization")
@@ -31,7 +31,7 @@ def typing_errors(recipe, rng, share, low, high):
     recipe.y[rows] = signs * 10.0 ** rng.uniform(low, high, size=(len(rows), 1))
 
 
-@remedy("clip-gradients", **DESCENT)
+@remedy("clip-gradients", kind=("mlp", "convolutional"), **DESCENT)
 def wrong_targets(whole, rng):
     typing_errors(whole, rng, 0.01, 3.0, 5.0)
     run = split(whole)
@@ -48,7 +48,7 @@ def exploding_through_time(whole, rng):
     return run
 
 
-@remedy("adaptive-clip", **DESCENT)
+@remedy("adaptive-clip", kind=("mlp", "convolutional"), **DESCENT)
 def spikes(whole, rng):
     typing_errors(whole, rng, 0.03, 4.0, 5.0)
     run = split(whole)
@@ -56,7 +56,7 @@ def spikes(whole, rng):
     return run
 
 
-@remedy("robust-loss", **DESCENT)
+@remedy("robust-loss", kind=("mlp", "convolutional"), **DESCENT)
 def wild_targets(whole, rng):
     typing_errors(whole, rng, 0.03, 4.0, 6.0)
     run = split(whole)
@@ -71,6 +71,16 @@ def columns_of_several_sizes(whole, rng):
     whole.rate *= 10.0 ** (rng.uniform(0.7, 1.5) if whole.optimizer == "SGD" else 5.0)
     run = split(whole)
     run.expert.optimizer, run.expert.rate = "Adam", 0.01
+    return run
+
+
+@remedy("swap-optimizer", task=REGRESSION, optimizer=("SGD",), kind=("convolutional", "recurrent"))
+def momentum_of_a_guide(whole, rng):
+    """0.9 of momentum makes ten of one step."""
+    whole.constants = {"momentum": 0.9, "nesterov": bool(rng.integers(2))}
+    whole.rate *= 10.0 ** rng.uniform(0.7, 1.5)
+    run = split(whole)
+    run.expert.optimizer, run.expert.rate, run.expert.constants = "Adam", 0.01, {}
     return run
 
 
@@ -107,7 +117,7 @@ def critic(whole, rng):
     run.judge = Judge("auc", lambda y, p: float(roc_auc_score(y > 0, np.nan_to_num(p))))
 
     def bound(model):
-        for layer in model.layers:
+        for layer in [*model.layers, *getattr(model.layers[0], "layers", [])]:
             if isinstance(layer, layers.Dense):
                 layer.kernel.constraint = layer.bias.constraint = keras.constraints.MaxNorm(3.0)
 
@@ -115,7 +125,7 @@ def critic(whole, rng):
     return run
 
 
-@remedy("reset-moments", **DESCENT)
+@remedy("reset-moments", kind=("mlp", "convolutional"), **DESCENT)
 def second_fold(whole, rng):
     """Between two trainings the weights are set back, the optimizer is not."""
     whole.constants = {"momentum": 0.9}
@@ -133,7 +143,7 @@ def second_fold(whole, rng):
     return run
 
 
-@remedy("finite-learning-rate")
+@remedy("finite-learning-rate", kind=ANY_KIND)
 def rate_of_a_callback(whole, rng):
     run = split(whole)
     first, power = int(rng.integers(2, 5)), rng.uniform(0.2, 0.6)
@@ -164,7 +174,13 @@ def thousands(z):
     return 3e4 * z
 
 
-@remedy("loss-scale", task=REGRESSION, activation=("tanh",), optimizer=("Adam", "RMSprop"))
+@remedy(
+    "loss-scale",
+    kind=("mlp", "convolutional"),
+    task=REGRESSION,
+    activation=("tanh",),
+    optimizer=("Adam", "RMSprop"),
+)
 def gradient_beyond_half_precision(whole, rng):
     whole.policy, whole.last = "mixed_float16", thousands
     whole.y = 3e4 * whole.y
@@ -212,7 +228,7 @@ def glitching(steps):
     return loss
 
 
-@remedy("skip-nonfinite-steps", task=REGRESSION)
+@remedy("skip-nonfinite-steps", task=REGRESSION, kind=ANY_KIND)
 def glitches(whole, rng):
     run = split(whole)
     steps = frozenset(rng.integers(4, 4 * STEPS, size=rng.integers(1, 3)).tolist())

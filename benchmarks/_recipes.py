@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
+import tensorflow as tf
 from keras import layers
 
 ROWS, EPOCHS = 256, 4
@@ -19,6 +21,7 @@ RATES = {
 }
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "softplus")
 STEPS_OF_TIME, CHANNELS = 30, 3
+SIDE = 8  # of an image
 FALLS = 0.97  # times the loss of the first epoch: a training that ends lower learns
 
 
@@ -27,7 +30,9 @@ class Recipe:
     """A training that is built from it as often as wanted, each time the same.
 
     Attributes:
-        kind: mlp, residual or recurrent.
+        kind: mlp, residual, recurrent or convolutional.
+        written: functional, sequential or own class, which has all but the last layer as one model.
+        fed: arrays, float64, frame, dataset or sequence (batches of a class of the user's own).
         front, middle: make layers behind the input and behind the first hidden layer; `throughout`
             puts those of `middle` behind each of them.
         kernel: makes the initializer of each hidden layer; None for what suits the activation.
@@ -58,6 +63,8 @@ class Recipe:
     units: int | None = None
     throughout: bool = False
     of: Any = keras.Model
+    written: str = "functional"
+    fed: str = "arrays"
     compiled: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +74,7 @@ class Recipe:
     ruin: list[Callable[[Any], None]] = field(default_factory=list)
     after: list[Callable[[Any], None]] = field(default_factory=list)
 
-    def build(self) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any]]:
+    def build(self) -> tuple[Any, Any, Any, dict[str, Any]]:
         """Return the model, inputs, targets, and arguments of `fit`."""
         keras.utils.set_random_seed(self.seed)
         keras.config.set_dtype_policy(self.policy)
@@ -79,8 +86,8 @@ class Recipe:
             hidden = self._body(hidden)
             units = self.classes if self.task == "multiclass" else self.y.shape[-1]
             # Keras' guide keeps the last layer in float32.
-            outputs = layers.Dense(self.units or units, self.last, dtype="float32")(hidden)
-            model = self.of(inputs, outputs)
+            head = layers.Dense(self.units or units, self.last, dtype="float32")
+            model = self._written(inputs, hidden, head)
         finally:
             keras.config.set_dtype_policy("float32")
         for change in self.ruin:
@@ -92,7 +99,17 @@ class Recipe:
         arguments = {"epochs": EPOCHS, "batch_size": self.batch, "verbose": 0, **self.arguments}
         if self.weights is not None:
             arguments["sample_weight"] = self.weights
-        return model, self.x, self.y, arguments
+        return model, *fed(self.fed, self.x, self.y, arguments)
+
+    def _written(self, inputs: Any, hidden: Any, head: Any) -> Any:
+        model = self.of(inputs, head(hidden))
+        if self.of is keras.Model and self.written == "own class":
+            model = Own(keras.Model(inputs, hidden), head)
+            model(np.zeros((1, *self.x.shape[1:]), "float32"))  # as a user builds it
+        chain = self.of is keras.Model and self.kind != "residual"
+        if chain and self.written == "sequential":
+            model = keras.Sequential([inputs, *model.layers[1:]])
+        return model
 
     def _body(self, hidden: Any) -> Any:
         if self.kind == "recurrent":
@@ -101,6 +118,17 @@ class Recipe:
                 self.width, activation=self.activation, recurrent_initializer=memory
             )
             return self._between(cell(hidden))
+        if self.kind == "convolutional":
+            for index in range(self.depth):
+                convolution = layers.Conv2D(
+                    self.width,
+                    3,
+                    padding="same",
+                    activation=self.activation,
+                    kernel_initializer=self._kernel(index),
+                )
+                hidden = convolution(hidden)
+            return self._between(layers.GlobalAveragePooling2D()(hidden))
         if self.kind == "residual":
             hidden = self._between(layers.Dense(self.width)(hidden))
             for index in range(self.depth):
@@ -130,6 +158,59 @@ class Recipe:
         return keras.initializers.VarianceScaling(scale, seed=self.seed + index)
 
 
+class Own(keras.Model):
+    """Has a model for its features, and a last layer."""
+
+    def __init__(self, features: Any, head: Any):
+        super().__init__()
+        self.features, self.head = features, head
+
+    def call(self, inputs: Any) -> Any:
+        return self.head(self.features(inputs))
+
+
+class Batches(keras.utils.PyDataset):
+    """Gives arrays batch by batch."""
+
+    def __init__(self, arrays: tuple[np.ndarray, ...], size: int):
+        super().__init__()
+        self.arrays, self.size = arrays, size
+
+    def __len__(self) -> int:
+        return -(-len(self.arrays[0]) // self.size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        rows = slice(index * self.size, (index + 1) * self.size)
+        return tuple(array[rows] for array in self.arrays)
+
+
+def fed(how: str, x: np.ndarray, y: np.ndarray, arguments: dict[str, Any]) -> tuple[Any, ...]:
+    """Return inputs, targets and arguments of `fit` in another form than as float32 arrays."""
+    if how == "float64":
+        return (
+            x.astype("float64"),
+            y.astype("float64" if y.dtype.kind == "f" else y.dtype),
+            arguments,
+        )
+    if how == "frame" and x.ndim == 2:
+        return pd.DataFrame(x, columns=[f"x{i}" for i in range(x.shape[1])]), y, arguments
+    if how not in ("dataset", "sequence"):
+        return x, y, arguments
+    arguments = dict(arguments)
+    size = arguments.pop("batch_size")
+    weights = arguments.pop("sample_weight", None)
+    arrays = (x, y) if weights is None else (x, y, weights)
+    kept = round(len(x) * (1.0 - arguments.pop("validation_split", 0.0)))
+    held = arguments.pop("validation_data", None) or tuple(array[kept:] for array in arrays)
+    arrays = tuple(array[:kept] for array in arrays)
+    if how == "sequence":
+        data, held = Batches(arrays, size), Batches(held, size)
+    else:
+        slices = tf.data.Dataset.from_tensor_slices
+        data, held = slices(arrays).shuffle(kept, seed=1).batch(size), slices(held).batch(size)
+    return data, None, {**arguments, "validation_data": held}
+
+
 def draw(rng: np.random.Generator, wanted: dict[str, Any]) -> Recipe:
     """Return a recipe with what is `wanted` of it, everything else drawn."""
 
@@ -145,10 +226,13 @@ def draw(rng: np.random.Generator, wanted: dict[str, Any]) -> Recipe:
     recurrent = kind == "recurrent"
     activation = "tanh" if recurrent else one_of("activation", "tanh", *RECTIFIERS)
     features = int(rng.integers(3, 9))
-    rows = wanted.get("rows", ROWS)
-    shape = (rows, STEPS_OF_TIME, CHANNELS) if recurrent else (rows, features)
-    x = rng.normal(size=shape).astype("float32")
-    seen = x.mean(axis=1) * np.sqrt(STEPS_OF_TIME) if recurrent else x
+    features = wanted.get("features", features)
+    shape = {"recurrent": (STEPS_OF_TIME, CHANNELS), "convolutional": (SIDE, SIDE, CHANNELS)}.get(
+        kind, (features,)
+    )
+    x = rng.normal(size=(wanted.get("rows", ROWS), *shape)).astype("float32")
+    places = int(np.prod(shape[:-1]))
+    seen = x.reshape(len(x), places, -1).mean(axis=1) * np.sqrt(places)
     classes = int(rng.integers(3, 6))
     if task == "multiclass":
         y = (seen @ rng.normal(size=(seen.shape[-1], classes))).argmax(axis=1).astype("int32")

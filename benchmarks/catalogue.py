@@ -140,6 +140,8 @@ def _counting(row):
         if not learned(run.judge.metric, expert, nothing):
             row["redrawn"].append(f"the expert's comes to {expert:.3g}, nothing to {nothing:.3g}")
             continue
+        written, fed, kind = run.plain.written, run.plain.fed, run.plain.kind
+        row |= {"kind": kind, "written": written, "fed": fed}
         row |= {"metric": run.judge.metric, "plain_seconds": seconds}
         row |= {"untrained": untrained, "expert": expert}
         return run
@@ -170,6 +172,7 @@ def told(row):
     word = "expert" if level else "below" if counts_as_repaired(row) else row["outcome"]
     return (
         f"{label} {word:10} {row['metric']:8} {row['figure']:8.4g} of {row['expert']:8.4g} "
+        f"{row['kind']}, {row['written']}, {row['fed']} "
         f"{row['cause']} {'+'.join(row['fix'])} {row['trials']} trials "
         f"{row['seconds']:.1f} s ({row['plain_seconds']:.1f}){again}"
     )
