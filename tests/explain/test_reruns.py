@@ -92,6 +92,24 @@ def test_batch_with_a_hole_fails_on_the_initial_weights_too(reruns):
     )
 
 
+def test_a_batch_is_tried_with_what_callbacks_had_set_for_the_step_that_failed():
+    """A divisor of 0 fails every batch, on any weights: the batch and the weights are not it."""
+
+    class Shut(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.layers[0].temperature.assign(float(epoch < 2))
+
+    def build():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), explosions.Cooled(), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        x, y = explosions.table()
+        return model, x, y, {"epochs": 4, "verbose": 0, "callbacks": [Shut()]}
+
+    found = tried(incident(build))
+    assert found.initial is False and found.others == (8, 8)
+
+
 def test_half_precision_is_tried_in_full(reruns):
     assert reruns[explosions.half_precision].full_precision is True
     assert "in float32 it stays finite" in str(reruns[explosions.half_precision])

@@ -16,7 +16,7 @@ from nanfix.model.run import Run
 from nanfix.model.snapshot import Snapshot, restore
 from nanfix.model.training_step import Batch
 from nanfix.private.objects import all_layers
-from nanfix.recorder.recording import Recording
+from nanfix.recorder.recording import Recording, Settings
 from nanfix.records.cause import Cause
 from nanfix.records.unsafe_operations import takes_differences
 
@@ -27,22 +27,25 @@ OTHER_BATCHES = 8  # tried on the failing state: enough to tell a poisoned batch
 def at_the_failing_step(
     rerunner: Rerunner, data: TrainingData, run: Run, seen: Replay, audit: Audit
 ) -> Counterfactuals:
-    """Return what the failing step comes to with each of these things changed."""
+    """Return what the failing step comes to with each of these things changed. What callbacks had
+    set for it, as a temperature, stays.
+    """
     before = seen.before
     assert before is not None
     recording, part = rerunner.recording, data.training_part()
     failing = next(step for step in recording.steps if step.at == seen.onset)
-    clean = None
+    settings, clean = failing.settings, None
     if audit.rows and audit.rows_of == "the batch" and seen.batch is not None:
         suspicious = set(audit.rows)
         kept = [row for row in range(rows_in(seen.batch) or 0) if row not in suspicious]
-        clean = rerunner.stays_finite(before, take_rows(seen.batch, kept)) if kept else None
+        if kept:
+            clean = rerunner.stays_finite(before, take_rows(seen.batch, kept), settings)
     return Counterfactuals(
-        initial=rerunner.stays_finite(recording.initial, failing.batch),
-        others=_others(rerunner, before, _other_batches(recording, part, seen)),
+        initial=rerunner.stays_finite(recording.initial, failing.batch, settings),
+        others=_others(rerunner, before, _other_batches(recording, part, seen), settings),
         clean=clean,
-        full_precision=_in_full_precision(rerunner, seen, run),
-        without_xla=_without_xla(rerunner, seen, run),
+        full_precision=_in_full_precision(rerunner, seen, run, settings),
+        without_xla=_without_xla(rerunner, seen, run, settings),
         relative=_only_relative(rerunner, seen, run),
     )
 
@@ -55,9 +58,11 @@ def _other_batches(recording: Recording, part: TrainingData, seen: Replay) -> "l
     return others + (drawn_batches(part, OTHER_BATCHES - len(others)) if part.is_arrays else [])
 
 
-def _others(rerunner: Rerunner, before: Snapshot, batches: "list[Batch]") -> tuple[int, int]:
+def _others(
+    rerunner: Rerunner, before: Snapshot, batches: "list[Batch]", settings: Settings
+) -> tuple[int, int]:
     """Return how many of other batches fail on the failing weights, and how many were tried."""
-    finite = [rerunner.stays_finite(before, batch) for batch in batches]
+    finite = [rerunner.stays_finite(before, batch, settings) for batch in batches]
     return finite.count(False), len(finite) - finite.count(None)
 
 
@@ -68,17 +73,21 @@ def _only_relative(rerunner: Rerunner, seen: Replay, run: Run) -> bool:
     return relative_exponents(seen.failing.place, run)
 
 
-def _in_full_precision(rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
+def _in_full_precision(
+    rerunner: Rerunner, seen: Replay, run: Run, settings: Settings
+) -> bool | None:
     """Run the failing step with every layer in float32.
 
     Only where a layer computes in half precision and the variables are float32.
     """
     half = any(getattr(la, "compute_dtype", "") in HALF for la in all_layers(rerunner.model))
     single = all(v.dtype == "float32" for v in rerunner.model.trainable_variables)
-    return _without(Cause.REDUCED_PRECISION, rerunner, seen, run) if half and single else None
+    if not half or not single:
+        return None
+    return _without(Cause.REDUCED_PRECISION, rerunner, seen, run, settings)
 
 
-def _without_xla(rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
+def _without_xla(rerunner: Rerunner, seen: Replay, run: Run, settings: Settings) -> bool | None:
     """Run the failing step as TensorFlow compiles it without XLA.
 
     Only where XLA compiles it and, run eagerly, it shows nothing that fails.
@@ -87,12 +96,14 @@ def _without_xla(rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
     unseen = failing is not None and failing.operation is None and not failing.error
     if not rerunner.model.jit_compile or not unseen:
         return None
-    return _without(Cause.XLA_ONLY, rerunner, seen, run)
+    return _without(Cause.XLA_ONLY, rerunner, seen, run, settings)
 
 
-def _without(cause: Cause, rerunner: Rerunner, seen: Replay, run: Run) -> bool | None:
+def _without(
+    cause: Cause, rerunner: Rerunner, seen: Replay, run: Run, settings: Settings
+) -> bool | None:
     change = removal(cause, seen.failing or Observation(), run)
     if change is None or seen.before is None:
         return None
     with rerunner.on_top_of(change):
-        return rerunner.stays_finite(seen.before, seen.batch)
+        return rerunner.stays_finite(seen.before, seen.batch, settings)

@@ -21,7 +21,7 @@ from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
 from nanfix.model.training_step import Batch, RecordingStep
 from nanfix.model.undo import put
 from nanfix.private.objects import LEARNING_RATE, learning_rate_of
-from nanfix.recorder.recording import RecordedStep, Recording
+from nanfix.recorder.recording import RecordedStep, Recording, Settings
 
 LOSS_STEPS = 5  # last steps whose mean loss is compared: one alone depends on its batch
 
@@ -90,14 +90,11 @@ class Rerunner:
 
         steps = course.steps
         self._begin(course.start, rate)
-        scaled = {id(variable) for variable in rate_variables(self._optimizers)}
         losses: list[float] = []
         for step in steps:
             if not self.has_time:
                 return None
-            for variable, value in step.settings:
-                is_rate = id(variable) in scaled
-                variable.assign(self._base.rate(value) * rate if is_rate else value)
+            self._set(step, rate)
             loss = loss_at(step)
             if self.recording.failed(loss):
                 return Rerun(change, len(losses), len(steps))
@@ -125,6 +122,13 @@ class Rerunner:
             for variable in rate_variables(self._optimizers):
                 variable.assign(np.asarray(variable) * rate)
 
+    def _set(self, step: RecordedStep, rate: float) -> None:
+        """Set what callbacks had set for this step, `rate` times each learning rate."""
+        scaled = {id(variable) for variable in rate_variables(self._optimizers)}
+        for variable, value in step.settings:
+            is_rate = id(variable) in scaled
+            variable.assign(self._base.rate(value) * rate if is_rate else value)
+
     def loss_of(self, batch: Batch) -> float:
         """Run one step and return its own loss, NaN when its numbers are what TensorFlow refuses.
 
@@ -150,9 +154,11 @@ class Rerunner:
         """
         self._begin(course.start, rate)
         for index, step in enumerate(course.steps[:done]):
+            self._set(step, rate)
             self.loss_of(self._base.batch(step.batch))
             if nonfinite_variables(self.model):
                 return self.failure(course, index, rate)
+        self._set(course.steps[done], rate)
         return observe(self.model, self._base.batch(course.steps[done].whole_batch))
 
     @contextmanager
@@ -168,9 +174,13 @@ class Rerunner:
         finally:
             self._base = kept
 
-    def stays_finite(self, start: Snapshot, batch: Batch) -> bool | None:
-        """Say whether a step from a state stays finite; None where it does not take the batch."""
+    def stays_finite(self, start: Snapshot, batch: Batch, settings: Settings = ()) -> bool | None:
+        """Say whether a step from a state, with these `settings` of callbacks, stays finite; None
+        where it does not take the batch.
+        """
         restore(start)
+        for variable, value in settings:
+            variable.assign(value)
         try:
             failed = self.recording.failed(self.loss_of(batch))
         except Refused:
