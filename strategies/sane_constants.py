@@ -4,21 +4,20 @@ they mean something.
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.optimizer import OptimizerSettings
-from nanfix.model.optimizers import trained_optimizers, usual_rate
+from nanfix.model.optimizers import divides_by_nothing, trained_optimizers, usual_rate
 from nanfix.model.run import DECAYS, SMALLEST_EPSILON, fades, smallest_epsilon
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
 # What Keras takes when nothing is said.
 OPTIMIZER_DEFAULTS = {
-    "initial_accumulator_value": 0.1,
     "epsilon": 1e-7,
     "momentum": 0.9,
     "rho": 0.9,
     "beta_1": 0.9,
     "beta_2": 0.999,
 }
-WEIGHT_DECAY = 0.004
+ACCUMULATOR, WEIGHT_DECAY = 0.1, 0.004
 LAYER_DEFAULTS = {"epsilon": 1e-3, "momentum": 0.99}
 
 
@@ -27,12 +26,13 @@ class SaneConstants(Strategy):
     1), by Keras' default.
 
     In half precision an epsilon of 2.4e-4 is the least: the square of a smaller gradient is 0.
-    So too an initial accumulator below 0, of which there is no root; the accumulators are filled
-    anew then. A negative learning rate, which climbs where it should descend, loses its sign and is
-    at most Keras' default. And a weight decay d with which a step w - r * d * w at the learning
-    rate r turns the weights over. Looks at the optimizer and at every normalization layer, and
-    touches only what is out of range. A stronger level takes an epsilon 100 times the default. Does
-    not help when all constants are in range.
+    So too an initial accumulator below 0, of which there is no root, or of 0 where nothing is added
+    to that root before it divides, as in Ftrl; the accumulators are filled anew then. A negative
+    learning rate, which climbs where it should descend, loses its sign and is at most Keras'
+    default. And a weight decay d with which a step w - r * d * w at the learning rate r turns the
+    weights over. Looks at the optimizer and at every normalization layer, and touches only what is
+    out of range. A stronger level takes an epsilon 100 times the default. Does not help when all
+    constants are in range.
 
     Reference: Kingma & Ba (2015), arXiv:1412.6980, section 2; Ioffe & Szegedy (2015),
     arXiv:1502.03167, Algorithm 1.
@@ -90,6 +90,8 @@ def _optimizer(run, plan, factor: float) -> dict[str, float]:
     constants: dict[str, float] = {}
     for optimizer in trained_optimizers(run.model):
         constants |= _replaced(optimizer, OPTIMIZER_DEFAULTS, factor, smallest_epsilon(run))
+        if divides_by_nothing(optimizer):
+            constants["initial_accumulator_value"] = ACCUMULATOR
     if run.has_one_rate and run.learning_rate is not None and run.learning_rate < 0:
         constants["learning_rate"] = min(-run.learning_rate, usual_rate(run.optimizers[0]))
     elif not 0 <= plan.of(OptimizerSettings).decay_of_a_step(run) < 1:
@@ -120,6 +122,4 @@ def _replaced(owner, defaults: dict[str, float], factor: float, least: float) ->
 
 
 def _in_range(name: str, value: float, least: float) -> bool:
-    if name in DECAYS:
-        return fades(value)
-    return value >= (0 if name == "initial_accumulator_value" else least)
+    return fades(value) if name in DECAYS else value >= least

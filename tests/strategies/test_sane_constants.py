@@ -4,6 +4,7 @@ layers, and nothing else.
 
 import explosions
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -48,6 +49,7 @@ def mild(run):
             keras.optimizers.Adagrad(initial_accumulator_value=-0.1),
             {"initial_accumulator_value": 0.1},
         ),
+        (keras.optimizers.Ftrl(initial_accumulator_value=0.0), {"initial_accumulator_value": 0.1}),
         (
             keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(epsilon=0.0)),
             {"epsilon": 1e-7},
@@ -126,6 +128,19 @@ def test_apply_sets_the_constants_and_keeps_other_changes():
     assert changed.of(LayerAttributes).attributes == {"batch_normalization[0]": {"epsilon": 1e-3}}
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adagrad(initial_accumulator_value=0.0),
+        keras.optimizers.Ftrl(initial_accumulator_value=0.0, l2_regularization_strength=0.01),
+        keras.optimizers.Ftrl(initial_accumulator_value=0.0, beta=1.0),
+    ],
+    ids=["epsilon", "l2", "beta"],
+)
+def test_an_accumulator_of_0_stays_where_something_is_added_to_it(optimizer):
+    assert "every constant is in range" in get(NAME).refusal(DIAGNOSIS, run_of(optimizer), Plan())
+
+
 def test_accumulators_are_filled_anew():
     run = run_of(keras.optimizers.Adagrad(initial_accumulator_value=-0.1))
     changed = get(NAME).apply(run, Plan(), optimizer={"initial_accumulator_value": 0.1}, layers={})
@@ -193,6 +208,27 @@ def test_is_as_good_as_the_default_accumulator_by_hand():
         return repairs.trained(model, x, y, arguments)
 
     repairs.check_repair(NAME, negative_accumulator, default)
+
+
+def clicks_of_no_accumulator():
+    """Ftrl divides by the root of what it has accumulated, which is 0 for a column without a click:
+    many rows have none of a rare word.
+    """
+    rng = np.random.default_rng(0)
+    x = (rng.uniform(size=(320, 12)) < np.linspace(0.02, 0.5, 12)).astype("float32")
+    y = (x @ np.linspace(3.0, -2.0, 12) > 0.0).astype("float32")[:, None]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.Ftrl(0.1, initial_accumulator_value=0.0), "binary_crossentropy")
+    return model, x, y, {"epochs": 5, "batch_size": 16, "verbose": 0}
+
+
+def test_an_accumulator_of_nothing_is_found_and_set_back():
+    model, x, y, arguments = clicks_of_no_accumulator()
+    report = nanfix.fit(model, x, y, **arguments)
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert model.optimizer.initial_accumulator_value == 0.1
+    assert "an initial accumulator of 0" in report.diagnosis.findings[0].evidence
 
 
 @pytest.mark.soak

@@ -11,6 +11,7 @@ from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import LARGE, Growth, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, is_bounded
+from nanfix.model.optimizers import divides_by_nothing, trained_optimizers
 from nanfix.model.run import (
     SMALLEST_EPSILON,
     Run,
@@ -170,6 +171,12 @@ def constants(evidence: Evidence) -> Iterator[Finding]:
     for name, decay in evidence.run.decays_out_of_range.items():
         words = f"a {name} of {decay:g} never lets the optimizer forget a gradient"
         yield Finding(Cause.OPTIMIZER_CONSTANT, SURE, words)
+    for optimizer in filter(divides_by_nothing, trained_optimizers(evidence.run.model)):
+        words = (
+            f"an initial accumulator of {optimizer.initial_accumulator_value:g}, by whose root the "
+            "first steps divide"
+        )
+        yield _settled(evidence.tried, Cause.OPTIMIZER_CONSTANT, words, 0.5, LEAST_CHANGE)
     yield from _lost_epsilon(evidence)
 
 

@@ -20,7 +20,7 @@ from nanfix.model.addresses import walk
 from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
 from nanfix.model.given_weights import finite_loss_weights
 from nanfix.model.normalization import ruined
-from nanfix.model.optimizers import trained_optimizers, usual_rate
+from nanfix.model.optimizers import divides_by_nothing, trained_optimizers, usual_rate
 from nanfix.model.run import DECAYS, Run, fades, smallest_epsilon
 from nanfix.model.schedules import FiniteSchedule
 from nanfix.model.undo import put
@@ -28,6 +28,7 @@ from nanfix.private.objects import (
     COMPILE_LOSS,
     DTYPE_POLICY,
     LEARNING_RATE,
+    accumulators,
     all_layers,
     learning_rate_of,
 )
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 DECAY = 0.9  # by which every optimizer forgets
 EPSILON, LAYER_EPSILON = 1e-7, 1e-3  # what Keras takes when nothing is said
-WEIGHT_DECAY = 0.004
+ACCUMULATOR, WEIGHT_DECAY = 0.1, 0.004
 HOLES = (Cause.NONFINITE_INPUT, Cause.NONFINITE_TARGET, Cause.NONFINITE_WEIGHT, Cause.POISON_BATCH)
 OUT_OF_DOMAIN = (
     Cause.LOSS_DOMAIN,
@@ -190,24 +191,24 @@ def constants_in_range(run: Run) -> Intervention:
                 value = getattr(optimizer, name, None)
                 if isinstance(value, float | int) and not fades(value):
                     put(undo, optimizer, name, DECAY)
-            if isinstance(getattr(optimizer, "epsilon", None), float | int):
-                put(
-                    undo,
-                    optimizer,
-                    "epsilon",
-                    max(optimizer.epsilon, EPSILON, smallest_epsilon(run)),
-                )
+            epsilon = getattr(optimizer, "epsilon", None)
+            if isinstance(epsilon, float | int):
+                put(undo, optimizer, "epsilon", max(epsilon, EPSILON, smallest_epsilon(run)))
             if turns_weights(optimizer):
                 put(undo, optimizer, "weight_decay", WEIGHT_DECAY)
 
-    def of_state() -> None:
-        for optimizer in trained_optimizers(run.model):
-            rate = learning_rate_of(optimizer)
-            if hasattr(rate, "assign") and float(np.asarray(rate)) < 0.0:
-                rate.assign(np.abs(np.asarray(rate)))
-
     words = "with the optimizer's constants in range"
-    return Intervention(words, None, of_state, during, of_rate=abs)
+    return Intervention(words, None, lambda: _state_in_range(run), during, of_rate=abs)
+
+
+def _state_in_range(run: Run) -> None:
+    """Turn negative rates, and fill accumulators that would be divided by."""
+    for optimizer in trained_optimizers(run.model):
+        rate = learning_rate_of(optimizer)
+        if hasattr(rate, "assign") and float(np.asarray(rate)) < 0.0:
+            rate.assign(np.abs(np.asarray(rate)))
+        for each in accumulators(optimizer) if divides_by_nothing(optimizer) else ():
+            each.assign(np.maximum(np.asarray(each), ACCUMULATOR))
 
 
 def finite_rates(run: Run) -> Intervention:

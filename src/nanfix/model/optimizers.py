@@ -15,6 +15,8 @@ from nanfix.private.objects import TRACKING, learning_rate_of, updated_variables
 if TYPE_CHECKING:
     import keras
 
+# What keeps an optimizer from a division by an accumulator of 0.
+ADDED_TO_ROOTS = ("epsilon", "l2_regularization_strength", "beta")
 Gradients = list[Any]  # tensors or IndexedSlices, None for a weight without
 Listen = Callable[["keras.optimizers.Optimizer", Gradients], None]
 # The keys of the slots whose optimizer was seen to take a step, by model.
@@ -140,6 +142,15 @@ def normalizes(optimizer: "keras.optimizers.Optimizer") -> bool:
     """
     kind = type(base(optimizer))
     return kind.__module__.startswith("keras.") and kind.__name__ != "SGD"
+
+
+def divides_by_nothing(optimizer: Any) -> bool:
+    """Say whether an optimizer begins with an accumulator by whose root it cannot divide: one below
+    0, or one of 0 to which it adds nothing, as Ftrl's is.
+    """
+    begins = getattr(optimizer, "initial_accumulator_value", None)
+    adds = any(getattr(optimizer, name, 0.0) for name in ADDED_TO_ROOTS)
+    return begins is not None and (begins < 0 or (begins == 0 and not adds))
 
 
 def note_called(model: "keras.Model", optimizer: "keras.optimizers.Optimizer") -> None:

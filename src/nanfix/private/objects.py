@@ -203,6 +203,11 @@ def moments(optimizer: "keras.optimizers.Optimizer") -> Iterator[tuple[list[Any]
             )
 
 
+def accumulators(optimizer: "keras.optimizers.Optimizer") -> "list[keras.Variable]":
+    """Return what a built optimizer has summed up of squared gradients since it began."""
+    return list(optimizer._accumulators)
+
+
 def hand_on_logits(given: "tf.Tensor", made: Any) -> None:
     """Let a tensor `made` of outputs carry the logits that they came from, of which
     Keras computes crossentropies.

@@ -226,7 +226,10 @@ class Cause(Told):
             "or never fade"
         ),
         "every weight is nan after a step or two while loss and gradient were small",
-        "Set that constant of the optimizer (epsilon, beta, decay) back into its range.",
+        (
+            "Set that constant of the optimizer (epsilon, beta, decay, initial accumulator) back "
+            "into its range."
+        ),
     )
     REDUCED_PRECISION = (
         "reduced-precision",
