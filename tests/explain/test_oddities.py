@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanfix.api.diagnose import diagnose
 from nanfix.explain import oddities
 from nanfix.explain.oddities import look, outlying_share, remarks
 from nanfix.model.addresses import SINGLE
@@ -127,6 +128,33 @@ def test_a_column_without_a_finite_value_is_lost_and_not_constant():
     x[:, 1] = np.nan
     seen = look(x)
     assert seen.lost == (1,) and seen.constant == ()
+
+
+def test_of_a_stream_is_said_how_many_rows_were_looked_at():
+    """Other batches may hold what is missing in this one, and have another number of rows."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            x = np.random.default_rng(index).normal(size=(17, 4)).astype("float32")
+            x[:, 1] = np.nan if index % 2 == 0 else x[:, 1]
+            x[:, 2] = index
+            return x, x[:, :1]
+
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(4),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    said = str(diagnose(model, Batches(), shuffle=False, verbose=0))
+    assert "Seen in 17 rows of the data: no finite value in column 1 of the inputs" in said
+    assert "lost" not in said and "single row" not in said
 
 
 def test_tokens_have_no_scale_to_be_odd_about():

@@ -24,9 +24,10 @@ class Audit:
 
     Scales are root mean squares over finite cells; `target_scale` is the largest one of targets
     that are measured values rather than classes, None without such, and `of_output` the name of
-    their output, empty for a single one. `holes_ahead` says of rows with non-finite cells
-    that training has not reached them yet but would fail of them. `remarks` are what else is odd, a
-    sentence each. `hopeless` is the reason why these data cannot be learned from at all, or None.
+    their output, empty for a single one. `holes_ahead` says of rows with non-finite cells that
+    training has not reached them yet but would fail of them. `remarks` are what else is odd, a
+    sentence each, in so many rows as were `looked_at`, None for all there are. `hopeless` is the
+    reason why these data cannot be learned from at all, or None.
     """
 
     batch_inputs_nonfinite: bool = False
@@ -41,10 +42,15 @@ class Audit:
     input_peak: float = 1.0
     target_scale: float | None = None
     of_output: str = ""
-    made_on_the_fly: bool = False
     holes_ahead: bool = False
     remarks: tuple[str, ...] = ()
+    looked_at: int | None = None
     hopeless: str | None = None
+
+    @property
+    def made_on_the_fly(self) -> bool:
+        """Whether the data are made batch by batch, so that nobody knows all of them."""
+        return self.looked_at is not None
 
     @property
     def target_words(self) -> str:
@@ -100,12 +106,12 @@ def audit(
         ),
         target_scale=None if largest is None else scales[largest],
         of_output="" if largest in (None, OUTPUT) else largest,
-        made_on_the_fly=not whole,
         remarks=tuple(
-            remarks(
-                run, *((inputs, targets) if whole else (list(sample.inputs), list(sample.targets)))
-            )
+            remarks(run, inputs, targets)
+            if whole
+            else remarks(run, list(sample.inputs), list(sample.targets), whole=False)
         ),
+        looked_at=None if whole else max(map(len, sample.inputs), default=0),
         hopeless=_hopeless(run)
         or (
             _no_row_left(run, bad_targets, targets, bad_weights, weights, list(sampled_weights))

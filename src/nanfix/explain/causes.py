@@ -77,6 +77,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         tried="; ".join(words for words in (seen.elsewhere, str(tried)) if words),
         batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
+        looked_at=audit.looked_at,
         hopeless=audit.hopeless,
         origins=_origins(place),
         relative_exponents=tried.relative,

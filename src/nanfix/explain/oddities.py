@@ -75,11 +75,15 @@ class _Part:
         return f"{_named(numbers, 'column')} of {self.words}"
 
 
-def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> Iterator[str]:
+def remarks(
+    run: Run, inputs: list[np.ndarray], targets: list[np.ndarray], *, whole: bool = True
+) -> Iterator[str]:
     """Yield a sentence for everything odd about the inputs, the targets, and how the
     model takes them.
 
-    Numbers by which something is looked up, such as tokens, have no scale to be odd about.
+    Numbers by which something is looked up, such as tokens, have no scale to be odd about. Where
+    these are not the `whole` data, but some batches of a stream, nothing is said of what others may
+    hold.
     """
     normalized = [
         type(layer).__name__
@@ -97,18 +101,21 @@ def remarks(run: Run, inputs: list[np.ndarray], targets: list[np.ndarray]) -> It
         for words, columns in encodings(part.array):
             yield f"{words} ({part.columns(columns)})"
     for part in known:
-        yield from _of_array(part, normalized, half)
+        yield from _of_array(part, normalized, half, whole=whole)
     yield from _negative_shares(run, targets)
-    yield from _last_batch(run, inputs)
+    if whole:
+        yield from _last_batch(run, inputs)
 
 
-def _of_array(part: _Part, normalized: list[str], half: bool) -> Iterator[str]:
+def _of_array(part: _Part, normalized: list[str], half: bool, *, whole: bool) -> Iterator[str]:
     seen, is_input = look(part.array), part.kind == "input"
     if seen.lost and is_input:
-        yield (
-            f"no finite value at all in {part.columns(seen.lost)}: what "
-            "was there is lost, and only the line that made it so can bring it back"
+        lost = (
+            ": what was there is lost, and only the line that made it so can bring it back"
+            if whole
+            else ""
         )
+        yield f"no finite value {'at all ' if whole else ''}in {part.columns(seen.lost)}{lost}"
     if seen.constant and is_input and len(seen.constant) < seen.count:
         yield f"the same value in every row in {part.columns(seen.constant)}"
     if seen.wide:

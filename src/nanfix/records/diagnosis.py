@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nanfix.records.cause import Cause
 from nanfix.records.domains import Given
+from nanfix.records.plurals import counted
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
@@ -135,12 +136,13 @@ class Diagnosis:
     where callbacks set it, `earlier_rate` that of the step before the failing one, `first_step` how
     large the first step was as a share of the weights, `batch_rows` the number of rows in the batch
     that failed. `trend` says how the loss went before, `tried` what the failing step came to with
-    something changed, `remarks` what else the data showed. `hopeless` is the reason why no fix can
-    exist, or None. `missing` names evidence that could not be had. `origins` are the statements of
-    the user's that made data non-finite, as far as they are known. `behind` is where it fails with
-    the first fault mended, of the same cause, and nothing else that was tried keeps it from that.
-    `outgrown` are the names of the parts of the model, its direct layers, whose weights had become
-    many times as large before the failing step.
+    something changed, `remarks` what else the data showed, of which so many rows were `looked_at`,
+    None for all of them. `hopeless` is the reason why no fix can exist, or None. `missing` names
+    evidence that could not be had. `origins` are the statements of the user's that made data
+    non-finite, as far as they are known. `behind` is where it fails with the first fault mended, of
+    the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of the
+    parts of the model, its direct layers, whose weights had become many times as large before the
+    failing step.
     """
 
     onset: Onset
@@ -156,6 +158,7 @@ class Diagnosis:
     trend: str = ""
     tried: str = ""
     remarks: tuple[str, ...] = ()
+    looked_at: int | None = None
     hopeless: str | None = None
     relative_exponents: bool = False
     first_step: float | None = None
@@ -199,6 +202,15 @@ class Diagnosis:
         became = "Training stayed finite, its result" if apart else "Training"
         return f"{became} became non-finite at {self.onset}, {self.place}."
 
+    @property
+    def _where_it_is_odd(self) -> str:
+        looked_at = self.looked_at
+        return (
+            "In the data"
+            if looked_at is None
+            else f"Seen in {counted(looked_at, 'row')} of the data"
+        )
+
     def __str__(self):
         lines = [
             self.happened,
@@ -232,7 +244,7 @@ class Diagnosis:
         ]
         lines += [f"Also possible: {f.cause.sentence} ({f.evidence})." for f in possible[:3]]
         if self.remarks:
-            lines.append(f"In the data: {'; '.join(self.remarks[:3])}.")
+            lines.append(f"{self._where_it_is_odd}: {'; '.join(self.remarks[:3])}.")
         lines += [f"{origin}." for origin in self.origins]
         if self.missing:
             lines.append(f"Evidence that is missing: {', '.join(self.missing)}.")
