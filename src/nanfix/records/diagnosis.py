@@ -140,9 +140,9 @@ class Diagnosis:
     None for all of them. `hopeless` is the reason why no fix can exist, or None. `missing` names
     evidence that could not be had. `origins` are the statements of the user's that made data
     non-finite, as far as they are known. `behind` is where it fails with the first fault mended, of
-    the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of the
-    parts of the model, its direct layers, whose weights had become many times as large before the
-    failing step.
+    the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of
+    the parts of the model, its direct layers, whose weights had become many times as large before
+    the failing step.
     """
 
     onset: Onset
