@@ -22,9 +22,10 @@ demo: $(INSTALLED)
 test: check
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
-# Every script of tests/user_scripts repaired, patched and run without nanfix; `make test` takes one of them.
+# Every script of tests/user_scripts and every notebook of tests/user_notebooks repaired, patched and run without nanfix; `make test`
+# takes one of each.
 scripts: $(INSTALLED)
-	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py
+	NANFIX_ALL_SCRIPTS=1 $(BIN)/python -m pytest tests/test_scripts.py tests/test_notebooks.py
 
 # The whole suite, and what `make test` has no time for: strategies against experts, every legal training of tests/legal with all
 # strategies, repaired twice and loaded in a fresh process, 1,000 composed ones (40 in `make test`), and every form of data repaired.

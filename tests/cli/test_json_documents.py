@@ -31,6 +31,7 @@ def test_json_is_one_document_on_standard_output(nanfix, repaired, model_repaire
         "notes": ["a note"],
         "fix": "fix.json",
         "model": None,
+        "notebook": None,
         "patch": None,
     }
     assert told.pop("run")["edits"] == [{"strategy": "halve"}]

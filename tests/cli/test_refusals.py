@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from notebooks import write_notebook
 
 
 @pytest.mark.parametrize(
@@ -96,15 +97,28 @@ def test_wrong_usage_is_one_message_and_writes_nothing(nanfix, folder, words, me
 @pytest.mark.parametrize(
     "words", [["repair"], ["repair", "--dry-run"], ["diagnose"], ["run", "--fix", "fix.json"]]
 )
-def test_a_notebook_is_told_what_to_do(nanfix, words, fix_file):
-    Path("my work.ipynb").write_text('{"cells": [], "metadata": null}')
+def test_a_notebook_without_code_is_refused(nanfix, words, fix_file):
+    Path("my work.ipynb").write_text(
+        '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}'
+    )
     fix_file([{"strategy": "halve"}])
     code, output, errors = nanfix(
         *words, *(["--force"] if words == ["repair"] else []), "my work.ipynb"
     )
     assert (code, output) == (2, "")
-    assert "Received: a notebook. In the notebook itself, call nanfix.fit(model, ...)" in errors
-    assert "jupyter nbconvert --to script 'my work.ipynb'\n" in errors
+    assert "Expected: a Jupyter notebook with code cells in Python. Received: one without" in errors
+
+
+def test_a_patched_notebook_is_never_overwritten_silently(nanfix, repaired):
+    write_notebook("work.ipynb", "x = 1")
+    Path("work.patched.ipynb").write_text("mine")
+    code, _, errors = nanfix("repair", "work.ipynb")
+    assert (code, "script" in repaired) == (2, False)
+    assert "'work.patched.ipynb' exists already" in errors and "--save" in errors
+    assert nanfix("repair", "--save", "other.ipynb", "work.ipynb")[0] == 0
+    assert repaired["options"]["save"] == Path("other.ipynb")
+    assert nanfix("repair", "--force", "work.ipynb")[0] == 0
+    assert repaired["options"]["save"] == Path("work.patched.ipynb")
 
 
 def test_an_existing_fix_is_never_overwritten_silently(nanfix, repaired):

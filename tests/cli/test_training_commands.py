@@ -47,6 +47,7 @@ def test_what_stands_after_the_script_is_the_scripts(nanfix, repaired):
         "prove": True,
         "trace": True,
         "check_patch": True,
+        "save": None,
     }
     assert nanfix("repair", "--no-prove", "train.py")[0] == 0
     assert repaired["options"]["prove"] is False

@@ -107,8 +107,8 @@ Save = Annotated[
     _option(
         "--save",
         panel=SAVED,
-        help="The .keras file to write the repaired model to.",
-        show_default="repaired.keras",
+        help="The .keras file to write the repaired model to; of a notebook, the patched one.",
+        show_default="repaired.keras, or NAME.patched.ipynb",
     ),
 ]
 

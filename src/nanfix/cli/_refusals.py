@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanfix.records.errors import InputError
+from nanfix.records.notebook_paths import is_notebook
 
 if TYPE_CHECKING:
     from nanfix.scripts.script import Script
+
+REPAIRED = Path("repaired.keras")
 
 
 def names(option: str, text: str) -> list[str]:
@@ -37,6 +40,19 @@ def program(script: Path | None, module: bool) -> "Script":
     meant = Module(str(script)) if module else script
     check_script(meant)
     return meant
+
+
+def to_save(
+    script: Path | None, module: bool, model: Path | None, save: Path | None
+) -> dict[str, Path]:
+    """Return by its option the file that a repaired model or a patched notebook is written to; of
+    a script there is none.
+    """
+    if model is not None:
+        return {"--save": save or REPAIRED}
+    if script is not None and not module and is_notebook(script.name):
+        return {"--save": save or script.with_suffix(f".patched{script.suffix}")}
+    return {}
 
 
 def check_subject(

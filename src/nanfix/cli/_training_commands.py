@@ -12,13 +12,12 @@ from pathlib import Path
 import typer
 
 from nanfix.cli import _options as options
-from nanfix.cli._refusals import check_new, check_subject, names, program
+from nanfix.cli._refusals import check_new, check_subject, names, program, to_save
 from nanfix.cli._words import announce, print_explained, print_missing, print_result, print_written
 from nanfix.model.quiet import load_tensorflow
 from nanfix.records.errors import InputError
 from nanfix.search.workers.pool import Workers
 
-REPAIRED = Path("repaired.keras")
 DRY_RUN = "Dry run: nothing was repaired or written."
 
 
@@ -65,7 +64,9 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         "--batch-size": batch_size,
         "--save": save,
     }
-    check_subject(script, module, model, {**saved, "--trust-model": trust_model or None})
+    written = {"--out": out, **to_save(script, module, model, save)}
+    own = {name: value for name, value in saved.items() if model is not None or name not in written}
+    check_subject(script, module, model, {**own, "--trust-model": trust_model or None})
     if model is not None and no_prove:
         raise InputError(
             "A saved model is always proved, on a fresh copy of it. Expected: --no-prove with a "
@@ -78,7 +79,6 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
         "forbid": [] if forbid is None else names("--forbid", forbid),
         "repair_divergence": repair_divergence,
     }
-    written = {"--out": out} if model is None else {"--out": out, "--save": save or REPAIRED}
     runs = program(script, module) if model is None else None
     if not dry_run:
         check_new(written, force)
@@ -104,6 +104,7 @@ def repair(  # noqa: PLR0913  # long: an argument for each option of the command
             "prove": not no_prove,
             "trace": not no_trace,
             "check_patch": not no_check_patch,
+            "save": written.get("--save"),
         }
         plan, mend = (
             partial(plan_script, runs, args or []),

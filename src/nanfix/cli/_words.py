@@ -77,6 +77,8 @@ def print_written(result: "ScriptResult", script: str) -> None:
     if result.model is not None:
         words = f"Repaired model written to {result.model}, the fix to {result.written}."
     console().print(words, markup=False)
+    if result.notebook is not None:
+        console().print(f"Patched notebook written to {result.notebook}.", markup=False)
     if result.patch is not None and result.written is not None:
         _offer_patch(result.patch, result.patch_run, result.written)
 

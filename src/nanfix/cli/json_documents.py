@@ -42,6 +42,7 @@ def of_result(command: str, result: "ScriptResult") -> dict[str, Any]:
         "notes": list(result.notes),
         "fix": result.written and str(result.written),
         "model": result.model and str(result.model),
+        "notebook": result.notebook and str(result.notebook),
         "patch": None if result.patch is None else _of_offered(result.patch, result.patch_run),
     }
 

@@ -99,9 +99,10 @@ def line(frame: FrameType) -> Line | None:
     return _line(written.filename, written.lineno, module, written.name, numbers)
 
 
-def _module_of(filename: str) -> str | None:
-    """Return the name of the module that was loaded from a file. All modules are looked through
-    only where the one that was found last is another by now.
+def _module_of(filename: str) -> str:
+    """Return the name of the module that was loaded from a file; where there is none, it is a cell
+    of a notebook. All modules are looked through only where the one that was found last is another
+    by now.
     """
     known = _MODULES.get(filename)
     if known is None or getattr(sys.modules.get(known), "__file__", None) != filename:
@@ -109,8 +110,9 @@ def _module_of(filename: str) -> str | None:
             (name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())
         )
         known = next((name for name, file in modules if file == filename), None)
-    if known is not None:
-        _MODULES[filename] = known
+    if known is None:
+        return "__main__"
+    _MODULES[filename] = known
     return known
 
 

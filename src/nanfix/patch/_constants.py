@@ -18,12 +18,12 @@ def write_constants(source: Source, change: GuardChange) -> None:
     Raises:
         NoPlaceError: no variable on the line is known to hold one.
     """
-    instead = dict(change.given)
+    instead, line = dict(change.given), source.line(change.file, change.line)
     found = [
         node
         for node in source.syntax.within(source.syntax.module)
         if isinstance(node, cst.Name | cst.Attribute | cst.Subscript)
-        and change.line in source.syntax.lines(node)
+        and line in source.syntax.lines(node)
         and as_written(source.syntax.code(node)) in instead
         and _is_read(source, node)
     ]

@@ -171,7 +171,7 @@ def _behind_input(
     if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
         raise NoPlaceError("the input tensor has no name of its own")
     scope, name = source.syntax.scope(call), target.value
-    model = source.syntax.call_at(change.model) if change.model is not None else None
+    model = source.at(change.model) if change.model is not None else None
     named = [
         node
         for node in source.syntax.within(scope)
@@ -220,7 +220,8 @@ def change_call(files: Files, change: CallChange, alike: Alike) -> None:
         for node in source.syntax.within(source.syntax.module)
         if isinstance(node, cst.FunctionDef) and node.name.value == "call"
     ]
-    function = next((each for each in functions if change.line in _head(source, each)), None)
+    line = source.line(change.file, change.line)
+    function = next((each for each in functions if line in _head(source, each)), None)
     owner = (
         None
         if function is None

@@ -83,11 +83,12 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
         NoPlaceError: no call on the line is known to compute it.
     """
     source = files.source(change.file)
+    line = source.line(change.file, change.line)
     if change.operation == LOG_OF_EXPONENTIALS:
-        write_logarithms(source, change.line)
+        write_logarithms(source, line)
         return
     if change.operation == SHARES_OF_EXPONENTIALS:
-        write_shares(source, change.line)
+        write_shares(source, change)
         return
     if change.operation == CONSTANT:
         write_constants(source, change)
@@ -102,8 +103,8 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
             if computes(source, node, operation)
         ]
     )
-    nodes = [node for node in nodes if change.line in source.syntax.lines(node)]
-    nodes = [node for node in nodes if source.syntax.start(node)[0] == change.line] or nodes
+    nodes = [node for node in nodes if line in source.syntax.lines(node)]
+    nodes = [node for node in nodes if source.syntax.start(node)[0] == line] or nodes
     if operation is not None and not nodes and _guard_root_inside(source, change):
         return
     if operation is None or not nodes:
@@ -208,7 +209,7 @@ def _guard_root_inside(source: Source, change: GuardChange) -> bool:
         for node in source.syntax.within(source.syntax.module)
         if change.operation == "Sqrt"
         and isinstance(node, cst.Call)
-        and source.syntax.start(node)[0] == change.line
+        and source.syntax.start(node)[0] == source.line(change.file, change.line)
         and _radicand(source, node, node) is not None
     ]
     for call in calls:

@@ -52,7 +52,7 @@ def _where_it_is_made(
         source = files.source(change.target.place.file)
     except NoPlaceError:
         return None
-    call = source.syntax.call_at(change.target)
+    call = source.at(change.target)
     return (source, call) if call is not None and _gives_an_optimizer(source, call) else None
 
 

@@ -13,6 +13,7 @@ from nanfix.patch._scaled import scaled_by, scaling_numbers
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.notebook_paths import file_of
 from nanfix.records.rows_change import Band, RowsChange, UnknownTargets
 from nanfix.records.source_changes import AdaptChange
 
@@ -80,7 +81,8 @@ def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
         if isinstance(node, cst.Call) and _adapts(node)
     ]
     if len(calls) != 1:
-        raise NoPlaceError(f"adapt is called {len(calls)} times in {change.target.place.file}")
+        where = file_of(change.target.place.file)
+        raise NoPlaceError(f"adapt is called {len(calls)} times in {where}")
     call, lines = calls[0], list[str]()
     given = argument(call, "data", 0)
     if given is None:

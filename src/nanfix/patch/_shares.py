@@ -11,6 +11,7 @@ from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import of_tensorflow
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import GuardChange
 
 NOWHERE = (
     "the exponentials that line {line} divides may be computed elsewhere: write "
@@ -31,13 +32,13 @@ class _Sum:
     tensorflow: bool
 
 
-def write_shares(source: Source, line: int) -> None:
+def write_shares(source: Source, change: GuardChange) -> None:
     """Plan the softmax of every share of exponentials on a line.
 
     Raises:
         NoPlaceError: none is made of what the function of that line itself computes.
     """
-    found = False
+    found, line = False, source.line(change.file, change.line)
     for node in source.syntax.within(source.syntax.module):
         if line not in source.syntax.lines(node):
             continue
@@ -49,7 +50,7 @@ def write_shares(source: Source, line: int) -> None:
                 source.change(node, partial(_written, written))
                 found = True
     if not found:
-        raise NoPlaceError(NOWHERE.format(line=line))
+        raise NoPlaceError(NOWHERE.format(line=change.line))
 
 
 def _divides(node: cst.BinaryOperation) -> bool:

@@ -4,7 +4,7 @@ everything else of them kept as it is.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
@@ -13,7 +13,12 @@ from nanfix.patch._formatting import Beside, wrapped
 from nanfix.patch._names import NOTHING, LocalNames
 from nanfix.patch._syntax import Syntax
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.notebook_paths import cell_of, file_of, is_notebook
 from nanfix.records.source_places import Made
+from nanfix.source.code_file import notebook
+
+if TYPE_CHECKING:
+    from nanfix.source.notebook import Notebook
 
 # The function or class of Keras that a script calls for it.
 OTHER_NAMES = {"InputLayer": "Input", "Functional": "Model"}
@@ -36,10 +41,13 @@ class Files:
         Raises:
             NoPlaceError: it is not one of the script's files, or no Python that libcst can parse.
         """
+        path = file_of(path)
         if path not in self._contents:
             raise NoPlaceError("it is not in a file of the script")
         if path not in self._sources:
-            self._sources[path] = Source(self._contents[path])
+            content = self._contents[path]
+            cells = notebook(content, path) if is_notebook(path) else None
+            self._sources[path] = Source(content, cells)
         return self._sources[path]
 
     def call(self, made: Made) -> "tuple[Source, cst.Call]":
@@ -68,14 +76,16 @@ class Files:
 
 
 class Source:
-    """A file, and what is planned to change in it, by the nodes of its syntax.
+    """A file, and what is planned to change in it, by the nodes of its syntax: that of all cells
+    together where it holds a `notebook`.
 
     Raises:
         NoPlaceError: the file is no Python that libcst can parse.
     """
 
-    def __init__(self, content: bytes):
-        self.syntax = Syntax(content)
+    def __init__(self, content: bytes, notebook: "Notebook | None" = None):
+        self._notebook = notebook
+        self.syntax = Syntax(content if notebook is None else notebook.text.encode())
         self.plan = FilePlan()
         module = self.syntax.module
         nodes = self.syntax.within(module)
@@ -86,13 +96,24 @@ class Source:
     @property
     def content(self) -> bytes:
         """The file with every planned change in it."""
-        return self.plan.made_in(self.syntax.module).bytes
+        changed = self.plan.made_in(self.syntax.module)
+        return changed.bytes if self._notebook is None else self._notebook.with_text(changed.code)
+
+    def line(self, path: str, line: int) -> int:
+        """Return the line of the syntax at which a line of a file, or of a cell, stands."""
+        number = cell_of(path)
+        return line if self._notebook is None or not number else self._notebook.line(number, line)
+
+    def at(self, made: Made) -> cst.Call | None:
+        """Return the call that ends at the place of `made`, whatever it calls."""
+        place = made.place
+        return self.syntax.call_at(self.line(place.file, place.end_line), place.end_column)
 
     def call(self, made: Made) -> cst.Call:
         """Return the call that stands at the place of `made`, or the only one of that
         name inside it.
         """
-        whole = self.syntax.call_at(made)
+        whole = self.at(made)
         if whole is None:
             raise NoPlaceError("no call stands where the script made it")
         if self._calls_for(whole, made.callee):

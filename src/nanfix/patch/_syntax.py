@@ -7,7 +7,6 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_places import Made, Span
 
 
 class Syntax:
@@ -30,9 +29,9 @@ class Syntax:
             self._end(node): node for node in self._positions if isinstance(node, cst.Call)
         }
 
-    def call_at(self, made: Made) -> cst.Call | None:
-        """Return the call that ends at the place of `made`, whatever it calls."""
-        return self._calls.get(self._character(made.place))
+    def call_at(self, end_line: int, end_column: int) -> cst.Call | None:
+        """Return the call that ends at a place, as Python has it, whatever it calls."""
+        return self._calls.get(self._character(end_line, end_column))
 
     def parent(self, node: cst.CSTNode) -> cst.CSTNode:
         return self._parents[node]
@@ -90,9 +89,9 @@ class Syntax:
         position = self._positions[node].end
         return position.line, position.column
 
-    def _character(self, place: Span) -> tuple[int, int]:
-        """Return the end of a place in characters, as libcst counts, where Python counts bytes."""
-        if place.end_line > len(self._lines):
+    def _character(self, number: int, column: int) -> tuple[int, int]:
+        """Return a place in characters, as libcst counts, where Python counts bytes."""
+        if number > len(self._lines):
             return 0, 0
-        line = self._lines[place.end_line - 1].encode()
-        return place.end_line, len(line[: place.end_column].decode(errors="replace"))
+        line = self._lines[number - 1].encode()
+        return number, len(line[:column].decode(errors="replace"))

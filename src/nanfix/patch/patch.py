@@ -4,7 +4,6 @@ applied only on demand.
 
 import difflib
 import glob
-import hashlib
 import re
 import shutil
 from collections.abc import Mapping
@@ -15,7 +14,9 @@ from nanfix.patch._placing import LeftOver, Placed, place_all
 from nanfix.patch._source_files import Files
 from nanfix.records.atomic import unwritable, write_bytes
 from nanfix.records.errors import PatchError
+from nanfix.records.notebook_paths import cell_path, is_notebook
 from nanfix.report.fix_file import FixFile
+from nanfix.source.code_file import digest, notebook
 
 COPY = ".orig"
 
@@ -43,9 +44,9 @@ class Patch:
     @property
     def content(self) -> bytes:
         """The unified diff, as `git apply` and `patch -p1` take it, in the encoding of
-        the files.
+        the files; of a notebook that of each cell, to be read.
         """
-        return b"".join(_diff(path, self.before[path], self.after[path]) for path in self.after)
+        return b"".join(_diffs(path, self.before[path], self.after[path]) for path in self.after)
 
     def __str__(self):
         return self.content.decode(errors="replace")
@@ -78,9 +79,8 @@ def patch_of(content: FixFile, folder: Path) -> Patch:
     found = list(place_all(files, content, inside))
     after = files.changed
     for path in inside:
-        if digest(contents[path]) != inside[path] or (
-            path in kept and after.get(path) != now[path]
-        ):
+        known = digest(contents[path], path) == inside[path]
+        if not known or (path in kept and not _are_alike(path, after.get(path), now[path])):
             raise _changed(folder / path, inside[path], now[path])
     after = {path: changed for path, changed in after.items() if path not in kept}
     return Patch(
@@ -111,9 +111,8 @@ def apply_patch(patch: Patch, folder: Path) -> dict[Path, Path]:
     return copies
 
 
-def digest(content: bytes) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()
+def _are_alike(path: str, made: bytes | None, now: bytes) -> bool:
+    return made is not None and digest(made, path) == digest(now, path)
 
 
 def _is_inside(file: Path, folder: Path) -> bool:
@@ -135,17 +134,18 @@ def _copy_of(file: Path, content: bytes, expected: str) -> Path | None:
     """Return the copy that `apply_patch` made of a file that has changed since the fix was found;
     None where there is none.
     """
-    if digest(content) == expected:
+    if digest(content, file.name) == expected:
         return None
     copies = sorted(file.parent.glob(f"{glob.escape(file.name)}{COPY}*"))
-    return next((copy for copy in copies if digest(_read(copy)) == expected), None)
+    held = ((copy, digest(_read(copy), file.name)) for copy in copies)
+    return next((copy for copy, found in held if found == expected), None)
 
 
 def _changed(file: Path, expected: str, content: bytes) -> PatchError:
     return PatchError(
         f"{str(file)!r} has changed since the fix was found. Expected: SHA-256 {expected[:12]}... "
-        f"Received: {digest(content)[:12]}... Bring the old version back, or run `nanfix repair` "
-        "again."
+        f"Received: {digest(content, file.name)[:12]}... Bring the old version back, or run "
+        "`nanfix repair` again."
     )
 
 
@@ -157,6 +157,14 @@ def _unused(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}{number}")
     return candidate
+
+
+def _diffs(path: str, before: bytes, after: bytes) -> bytes:
+    if not is_notebook(path):
+        return _diff(path, before, after)
+    cells = (notebook(content, path).cells for content in (before, after))
+    pairs = [[f"{cell.source}\n".encode() for cell in pair] for pair in zip(*cells, strict=True)]
+    return b"".join(_diff(cell_path(path, n), *pair) for n, pair in enumerate(pairs, 1))
 
 
 def _diff(path: str, before: bytes, after: bytes) -> bytes:

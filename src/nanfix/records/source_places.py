@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nanfix.records.notebook_paths import file_of
+
 FROZEN = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -75,4 +77,4 @@ class PlacedChange(BaseModel):
         """The paths of the files it may go into."""
         calls = [made for name in CALLS if (made := getattr(self, name, None)) is not None]
         own = [file for file in [getattr(self, "file", None)] if file is not None]
-        return [*own, *(made.place.file for made in calls)]
+        return [file_of(path) for path in (*own, *(made.place.file for made in calls))]

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.scripts._job import Job
 from nanfix.scripts._reached import is_finite, watch_use
 from nanfix.scripts._watched_fit import Apart, watch_fit
+from nanfix.source.code_file import digest
 from nanfix.source.creation_sites import Places
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class Interceptor:
             counts=[
                 (place.model_dump(), callee, made) for place, callee, made in self._places.counts
             ],
-            files={path: _sha256(self._places.absolute(path)) for path in paths},
+            files={path: self._digest(path) for path in paths},
         )
         if report.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
@@ -325,6 +325,5 @@ class Interceptor:
         with self._events.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
-
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    def _digest(self, path: str) -> str:
+        return digest(Path(self._places.absolute(path)).read_bytes(), path)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanfix.records.atomic import unwritable, write_bytes
 from nanfix.records.errors import ExitCode, PatchError
 from nanfix.records.loss_change import LossChange
 from nanfix.report.fix_file import FixFile
@@ -93,6 +94,25 @@ def without_patch_run(result: ScriptResult) -> ScriptResult:
     if result.patch is None or not result.patch.after:
         return result
     return replace(result, patch_run=PatchRun("not run", LEFT_OUT))
+
+
+def with_notebook(result: ScriptResult, notebook: Path, save: Path) -> ScriptResult:
+    """Return what a notebook did, the patched one written to `save`; nothing is written where it
+    was run and does not do what the fix does.
+
+    Raises:
+        NanfixError: it cannot be written.
+    """
+    contents = {} if result.patch is None else result.patch.after
+    patched = {Path(path).absolute(): content for path, content in contents.items()}
+    after = patched.get(notebook.absolute())
+    if after is None or (result.patch_run is not None and result.patch_run.is_bad):
+        return result
+    try:
+        write_bytes(save, after)
+    except OSError as error:
+        raise unwritable(save, error) from error
+    return replace(result, notebook=save)
 
 
 def _run(

@@ -14,14 +14,10 @@ from pathlib import Path
 import wrapt
 
 from nanfix.model.quiet import let_tensorflow_load_quietly
-from nanfix.scripts._as_main import (
-    MissingModule,
-    run_as_main,
-    run_module_as_main,
-    script_frames,
-)
+from nanfix.scripts._as_main import MissingModule, script_frames
 from nanfix.scripts._interceptor import Interceptor
 from nanfix.scripts._job import Job
+from nanfix.scripts._runner import runner
 
 NO_MODULE = (
     "There is no module {name!r}. Expected: a module that `python -m {name}` would run. Received: "
@@ -49,11 +45,9 @@ def main() -> None:
     sys.excepthook = excepthook
     if job.mode == "trace":
         interceptor.follow()
-    if not job.module:
-        run_as_main(script, arguments)
-        return
+    run = runner(script, job.module)
     try:
-        run_module_as_main(script, arguments)
+        run(script, arguments)
     except MissingModule:
         interceptor.refuse("ScriptError", NO_MODULE.format(name=script, folder=os.getcwd()))
 

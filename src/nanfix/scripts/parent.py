@@ -27,7 +27,12 @@ from nanfix.scripts._loops import (
     with_sources,
 )
 from nanfix.scripts._origins import with_origins
-from nanfix.scripts._patch_run import with_patch, with_patch_run, without_patch_run
+from nanfix.scripts._patch_run import (
+    with_notebook,
+    with_patch,
+    with_patch_run,
+    without_patch_run,
+)
 from nanfix.scripts._process import run
 from nanfix.scripts.results import CallResult, Proof, ScriptResult
 from nanfix.scripts.script import Script, check_script
@@ -61,6 +66,7 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     prove: bool = True,
     trace: bool = True,
     check_patch: bool = True,
+    save: Path | None = None,
 ) -> ScriptResult:
     """Run `script` with every fit call repaired where needed, then once more with the
     fixes alone, to prove them, and at last with its patch in a process without nanfix.
@@ -79,6 +85,8 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
         trace: where a training failed of data that are not finite, run the script once more up to
             that fit call, to name the line that made them so.
         check_patch: run the patched script, too, once the fix is proved.
+        save: where the patched notebook is written, if the script is one and the patch does what
+            the fix does, as far as it was run.
 
     Raises:
         ScriptError: there is no such script.
@@ -126,10 +134,12 @@ def repair_script(  # noqa: PLR0913  # long: half of it explains the arguments
     )
     write_fix(content, targets)
     proved = replace(proved, written=targets[0] if targets else None)
-    if not (check_patch and prove):
-        return without_patch_run(proved)
-    left = _left(budget.get("seconds"), repaired)
-    return with_patch_run(proved, script, args, first=first, seconds=took, left=left)
+    if check_patch and prove:
+        left = _left(budget.get("seconds"), repaired)
+        proved = with_patch_run(proved, script, args, first=first, seconds=took, left=left)
+    else:
+        proved = without_patch_run(proved)
+    return proved if save is None else with_notebook(proved, Path(str(script)), save)
 
 
 def _left(seconds: float | None, repaired: Mapping[int, CallResult]) -> float:

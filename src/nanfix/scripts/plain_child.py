@@ -13,7 +13,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 import wrapt
 
 from nanfix.model.user_code import is_users
-from nanfix.scripts._as_main import run_as_main, run_module_as_main
 from nanfix.scripts._kept_files import KeptFiles
 from nanfix.scripts._patched_source import read_instead
 from nanfix.scripts._reached import is_finite, watch_use
+from nanfix.scripts._runner import runner
 from nanfix.scripts._watched_fit import Apart, watch_fit
 
 NAME = "nanfix"
@@ -145,14 +145,18 @@ def main() -> None:
     kept = KeptFiles(logs, [Path(events).parent, *map(_folder, job["sources"].values())], watch.end)
     wrapt.register_post_import_hook(kept.watch_h5py, "h5py")
     read_instead(job["sources"])
+    run = runner(script, job["module"])
     absent.install()
     sys.dont_write_bytecode = True
     kept.watch()
-    run: Callable[[str, list[str]], None] = run_module_as_main if job["module"] else run_as_main
     try:
         run(script, arguments)
     except Exception as error:
         watch.emit(kind="raised", **failure(error))
+        raise
+    except SystemExit as end:
+        if end.code and end.__cause__ is not None:  # a cell of a notebook has failed
+            watch.emit(kind="raised", **failure(end.__cause__))
         raise
 
 

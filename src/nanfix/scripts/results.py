@@ -87,8 +87,9 @@ class ScriptResult:
     that was written, if any.
 
     A saved model counts as a script with one fit call; `model` is where the repaired
-    one was written. `patch` is the fix as a change of the script's own files, None where there is
-    none, `patch_run` what running it so came to, `used` how the script used its models.
+    one was written, `notebook` where the patched one was. `patch` is the fix as a change of the
+    script's own files, None where there is none, `patch_run` what running it so came to, `used` how
+    the script used its models.
     """
 
     exit_code: int
@@ -96,6 +97,7 @@ class ScriptResult:
     notes: tuple[str, ...] = ()
     written: Path | None = None
     model: Path | None = None
+    notebook: Path | None = None
     patch: "Patch | None" = None
     patch_run: PatchRun | None = None
     used: tuple[Use, ...] = ()

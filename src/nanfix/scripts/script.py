@@ -1,10 +1,11 @@
 """What can be run: a script in a file, or a module by its name."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanfix.records.errors import ScriptError
+from nanfix.records.notebook_paths import is_notebook
+from nanfix.source.code_file import notebook
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ Script = Path | Module
 
 
 def check_script(script: Script) -> None:
-    """Raise ScriptError unless there is a script to run; a module is looked for by the
-    process that runs it.
+    """Raise ScriptError unless there is a script or a notebook to run; a module is looked for by
+    the process that runs it.
     """
     if isinstance(script, Path) and not script.is_file():
         received = "a folder" if script.is_dir() else "no such file"
@@ -31,10 +32,5 @@ def check_script(script: Script) -> None:
             f"{received}. Check the path; options of nanfix stand before the script, options of "
             "the script after it."
         )
-    if isinstance(script, Path) and script.suffix == ".ipynb":
-        raise ScriptError(
-            f"Cannot run {str(script)!r}. Expected: a Python training script. Received: a "
-            "notebook. In the notebook itself, call nanfix.fit(model, ...) in the place of "
-            "model.fit(...); or make a script of it: jupyter nbconvert --to script "
-            f"{shlex.quote(str(script))}"
-        )
+    if isinstance(script, Path) and is_notebook(script.name):
+        notebook(script.read_bytes(), str(script))

@@ -3,6 +3,7 @@ writes.
 """
 
 import ast
+import linecache
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from nanfix.model.user_code import is_users
 from nanfix.records.data_origin import Line
+from nanfix.records.notebook_paths import cell_of
 from nanfix.source.nonfinite_values import is_of, is_table, numbers
 
 BODIES = ("body", "orelse", "finalbody", "handlers", "cases")  # of a compound statement
@@ -148,16 +150,29 @@ def is_readable(filename: str) -> bool:
     return is_users(filename) and os.path.isfile(filename)
 
 
+def is_followed(filename: str) -> bool:
+    """Say whether this is a file of the user's, or a cell of a notebook that is being run."""
+    return is_readable(filename) or (cell_of(filename) is not None and filename in linecache.cache)
+
+
+def _content(name: str) -> bytes:
+    if cell_of(name) is not None:
+        return "".join(linecache.getlines(name)).encode()
+    return Path(name).read_bytes()
+
+
 class _File:
     """A file of the user's: its syntax, its lines, and the statement of each line."""
 
     def __init__(self, name: str):
-        self._name, text = Path(name).name, Path(name).read_bytes()
+        self._name, text = Path(name).name, _content(name)
         self.tree, self._lines = ast.parse(text, name), text.splitlines()
 
     @classmethod
     def now(cls, name: str) -> Self:
         """Return a file as it is now: a module may have been edited, and loaded again."""
+        if cell_of(name) is not None:
+            return cls._read(name, 0, hash(_content(name)))
         state = os.stat(name)
         return cls._read(name, state.st_mtime_ns, state.st_size)
 

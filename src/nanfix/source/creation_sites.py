@@ -4,6 +4,7 @@ while the script runs.
 
 import functools
 import itertools
+import linecache
 import os
 import sys
 import weakref
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanfix.model.optimizers import base
 from nanfix.model.user_code import is_own, is_users, outward, span, users_call
+from nanfix.records.notebook_paths import cell_of
 from nanfix.records.source_places import Made, Span
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class Places:
         there is none or several.
         """
         paths = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+        paths |= {path for path in list(linecache.cache) if cell_of(path) is not None}
         found = {
             os.path.abspath(path)
             for path in paths

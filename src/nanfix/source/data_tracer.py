@@ -13,7 +13,7 @@ from typing import Any
 from nanfix.records.data_origin import Argument, DataOrigin
 from nanfix.source._followed_frame import FollowedFrame
 from nanfix.source._origin_memory import Memory
-from nanfix.source._statements import is_readable
+from nanfix.source._statements import is_followed
 from nanfix.source.nonfinite_values import holes
 
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # parts of a statement
@@ -74,7 +74,7 @@ class DataTracer:
         code = frame.f_code
         readable = self._readable.get(code.co_filename)
         if readable is None:
-            readable = self._readable[code.co_filename] = is_readable(code.co_filename)
+            readable = self._readable[code.co_filename] = is_followed(code.co_filename)
         if not readable or code.co_name in COMPREHENSIONS:
             return None
         again = FollowedFrame.of(frame)  # a generator goes on
