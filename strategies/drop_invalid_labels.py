@@ -6,7 +6,8 @@ import numpy as np
 
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
-from nanfix.model.crossentropies import class_count, has_negative_shares
+from nanfix.model.crossentropies import has_negative_shares
+from nanfix.model.outputs import class_count
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -79,7 +80,7 @@ def _rows_kept(run) -> RowFilter | None:
     """
     if len(run.sample.targets) != 1:
         return None
-    classes = class_count(run.model, run.user_loss)
+    classes = class_count(run)
     if classes is not None:
         return _labels_kept(run, classes)
     negative = has_negative_shares(run.user_loss, run.sample.targets)

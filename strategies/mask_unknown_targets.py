@@ -4,7 +4,7 @@ import numpy as np
 
 from nanfix.changes.target_mask import TargetMask
 from nanfix.explain.codes import target_codes
-from nanfix.model.crossentropies import class_count
+from nanfix.model.outputs import class_count
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -88,7 +88,7 @@ def _mask(run) -> TargetMask:
     targets = run.sample.targets
     floats = [array for array in targets if array.dtype.kind == "f"]
     nonfinite = any(not np.isfinite(array).all() for array in floats)
-    classes = class_count(run.model, run.user_loss) if len(targets) == 1 else None
+    classes = class_count(run) if len(targets) == 1 else None
     if classes is not None:
         labels = targets[0]
         classes = None if ((labels >= 0) & (labels < classes)).all() else classes

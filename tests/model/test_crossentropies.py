@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix.model.crossentropies import CROSSENTROPIES, Targets, class_count, crossentropy_of
+from nanfix.model.crossentropies import CROSSENTROPIES, Targets, crossentropy_of
 
 ROWS, CLASSES = 8, 3
 EACH = pytest.mark.parametrize("each", CROSSENTROPIES.values(), ids=lambda each: each.name)
@@ -65,12 +65,3 @@ def test_frequencies_are_the_best_constant_prediction_unless_it_is_focal(each):
 )
 def test_other_losses_are_none(loss):
     assert crossentropy_of(loss) is None
-
-
-def test_classes_are_counted_where_targets_are_their_indices():
-    inputs = keras.Input((2,))
-    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(inputs))
-    several = keras.Model(inputs, [model(inputs), model(inputs)])
-    assert class_count(model, "sparse_categorical_crossentropy") == CLASSES
-    assert class_count(model, "categorical_crossentropy") is None
-    assert class_count(several, "sparse_categorical_crossentropy") is None

@@ -1,9 +1,10 @@
 """The outputs of a model, each by itself."""
 
 import keras
+import numpy as np
 import pytest
 
-from nanfix.model.outputs import in_order, outputs_of, trained_outputs
+from nanfix.model.outputs import class_count, in_order, outputs_of, trained_outputs
 from nanfix.model.run import Run, Sample
 from nanfix.testing import contract
 
@@ -29,6 +30,34 @@ def test_each_output_has_its_loss_and_the_layer_that_gives_it():
         ("price_loss", "mse", (1,), "linear", "price"),
         ("kind_loss", "sparse_categorical_crossentropy", (3,), "softmax", "kind"),
     ]
+
+
+class Own(keras.Model):
+    """Gives scores of three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.scores(inputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "classes"),
+    [
+        (heads(("kind", 3, None)), "sparse_categorical_crossentropy", 3),
+        (Own(), "sparse_categorical_crossentropy", 3),
+        (heads(("kind", 3, None)), "categorical_crossentropy", None),
+        (heads(("a", 3, None), ("b", 3, None)), "sparse_categorical_crossentropy", None),
+    ],
+    ids=["functional", "of an own class", "targets are shares", "several outputs"],
+)
+def test_classes_are_counted_where_targets_are_their_indices(model, loss, classes):
+    model.compile("sgd", loss)
+    x = np.zeros((8, 3), "float32")
+    y = [np.zeros(8, "int32")] * max(1, len(getattr(model, "outputs", None) or ()))
+    assert class_count(contract.run_of(model, x, y if len(y) > 1 else y[0])) == classes
 
 
 @pytest.mark.parametrize("weights", [[1.0, 0.0], {"price": 1.0, "sold": 0.0}])

@@ -17,10 +17,11 @@ from nanfix.data.arrays import Leaf, holds_numbers, is_dense, repacked, unpacked
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import change_activation
 from nanfix.model.addresses import walk
-from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
+from nanfix.model.crossentropies import Targets, crossentropy_of
 from nanfix.model.given_weights import finite_loss_weights
 from nanfix.model.normalization import ruined
 from nanfix.model.optimizers import divides_by_nothing, trained_optimizers, usual_rate
+from nanfix.model.outputs import class_count
 from nanfix.model.run import DECAYS, Run, fades, smallest_epsilon
 from nanfix.model.schedules import FiniteSchedule
 from nanfix.model.undo import put
@@ -258,7 +259,7 @@ def _sound(batch: "Batch", run: Run) -> "Batch":
 
     x, y, weight = unpacked(batch)
     x, y, weight = (tree.map_structure(finite, part) for part in (x, y, weight))
-    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
+    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run)
     form = None if crossentropy is None else crossentropy.targets
     falling = form is Targets.SHARES and falls_for_ever(run.model)
     if classes is not None or form is Targets.EACH or falling:

@@ -9,8 +9,8 @@ from nanfix.data.arrays import NUMERIC
 from nanfix.data.measured_targets import measured_targets
 from nanfix.data.row_rules import finite_in_training
 from nanfix.explain.oddities import CHUNK_ROWS, finite, remarks, usual
-from nanfix.model.crossentropies import Targets, class_count, crossentropy_of
-from nanfix.model.outputs import OUTPUT
+from nanfix.model.crossentropies import Targets, crossentropy_of
+from nanfix.model.outputs import OUTPUT, class_count
 from nanfix.model.run import Run
 from nanfix.recorder.outset import falls_for_ever
 
@@ -187,7 +187,7 @@ def _labels(run: Run, targets: list[np.ndarray]) -> str:
     A negative share of one class among several may be meant, as an advantage of a policy is, unless
     the loss was seen to fall for ever with it.
     """
-    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run.model, run.user_loss)
+    crossentropy, classes = crossentropy_of(run.user_loss), class_count(run)
     if not targets or targets[0].dtype.kind not in NUMERIC or crossentropy is None:
         return ""
     labels = np.asarray(targets[0])

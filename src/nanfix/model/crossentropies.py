@@ -5,14 +5,11 @@ which form from logits.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nanfix.model.user_code import name_of
-
-if TYPE_CHECKING:
-    import keras
 
 # As `compile` takes it: a name, a function, an object, or one for each output in a list or dict.
 UserLoss = Any
@@ -132,20 +129,6 @@ def crossentropy_of(loss: UserLoss) -> Crossentropy | None:
     object; None for any other.
     """
     return CROSSENTROPIES.get(loss_name(loss))
-
-
-def class_count(model: "keras.Model", loss: UserLoss) -> int | None:
-    """Return the number of classes of which the targets are indices; None for other
-    targets or several outputs.
-    """
-    crossentropy, output = crossentropy_of(loss), getattr(model, "output_shape", None)
-    if (
-        crossentropy is None
-        or crossentropy.targets is not Targets.CLASS
-        or not isinstance(output, tuple)
-    ):
-        return None
-    return output[-1] if isinstance(output[-1], int) else None
 
 
 def has_negative_shares(loss: UserLoss, targets: Sequence[np.ndarray]) -> bool:

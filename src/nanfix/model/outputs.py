@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keras import tree
 
 from nanfix.model.activations import activation_name
+from nanfix.model.crossentropies import Targets, crossentropy_of
 from nanfix.model.run import Run
 from nanfix.private.objects import given_loss_weights
 
@@ -61,6 +62,19 @@ def outputs_of(run: Run) -> Iterator[Output]:
         layer = None if address is None else run.members[address]
         activation = None if layer is None else activation_name(layer)
         yield Output(f"{name}_loss", loss, shape, activation, address)
+
+
+def class_count(run: Run) -> int | None:
+    """Return the number of classes of which the targets are indices; None for other targets or
+    several outputs.
+    """
+    crossentropy, known = crossentropy_of(run.user_loss), getattr(run.model, "output_shape", None)
+    if crossentropy is None or crossentropy.targets is not Targets.CLASS:
+        return None
+    # A model of the user's own class knows no shape before it is called.
+    shapes = [known] if isinstance(known, tuple) else run.output_shapes
+    last = shapes[0][-1] if len(shapes) == 1 and shapes[0] else None
+    return last if isinstance(last, int) else None
 
 
 def keys_of(outputs: Any) -> tuple[str, ...]:
