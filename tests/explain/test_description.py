@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from nanfix.data.training_data import TrainingData
-from nanfix.explain.description import describe, recorded_batches
+from nanfix.explain.description import describe
+from nanfix.explain.recorded_batches import recorded_batches
 from nanfix.recorder.recording import Recording
 
 

@@ -1,6 +1,5 @@
 """A training run as data: what the model is made of, what it is fed, and where the two meet."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +14,6 @@ from nanfix.changes.maps import Affine
 from nanfix.data.arrays import NUMERIC, Leaf, flat_arrays, is_dense, last_axes, rows_in, unpacked
 from nanfix.data.datasets import batch_size_of, batches_of
 from nanfix.data.row_filter import unfilterable
-from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
 from nanfix.explain._fitting_statistics import fitting_statistics
 from nanfix.explain.codes import input_codes
@@ -40,7 +38,7 @@ from nanfix.model.randomness import preserved_randomness
 from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run, Sample, has_stock_step
 from nanfix.recorder.callbacks import user_callbacks
-from nanfix.recorder.recording import Recording, SetAt
+from nanfix.recorder.recording import SetAt
 
 if TYPE_CHECKING:
     from nanfix.model.training_step import Batch
@@ -54,8 +52,6 @@ WEIGHTED = (
     keras.layers.Conv2D,
     keras.layers.Conv3D,
 )
-DRAWN = (8, 64, 512)  # first batches of a stream that are looked through for one of use
-DRAWING_SECONDS = 5.0  # after which no more are drawn
 ANY = Affine((1.0,), (2.0,))  # a scaling as any other: what takes it takes all
 FEW = 2  # rows that the model is run on to see where its inputs go
 
@@ -322,27 +318,3 @@ def _batch_sizes(data: TrainingData, recorded: "list[Batch]") -> tuple[int | Non
     return max(
         (rows for batch in recorded if (rows := rows_in(batch)) is not None), default=None
     ), None
-
-
-def recorded_batches(data: TrainingData, recording: Recording) -> "list[Batch]":
-    """Return the batches of a stream that are still at hand, or else its first ones; arrays need
-    none. Where nothing can be learned of any of these, more are drawn: what is said of all data is
-    not to be said of a batch that failed.
-    """
-    if data.is_arrays:
-        return []
-    batches = [step.whole_batch for step in recording.steps] or [recording.first_batch]
-    found = [batch for batch in batches if batch is not None] or first_batches(data.x)
-    begun = time.monotonic()
-    for count in DRAWN:
-        if any(map(_is_of_use, found)) or time.monotonic() > begun + DRAWING_SECONDS:
-            break
-        found = first_batches(data.x, count)
-    return found
-
-
-def _is_of_use(batch: "Batch") -> bool:
-    """Say whether a batch has rows, and a finite number in everything that it is made of."""
-    arrays = [array for part in unpacked(batch) for array in flat_arrays(part)]
-    numbers = [array for array in arrays if array.dtype.kind == "f"]
-    return rows_in(batch) != 0 and all(np.isfinite(array).any() for array in numbers)

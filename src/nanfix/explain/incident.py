@@ -17,12 +17,13 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
 from nanfix.explain.causes import evident, out_of_range, reason
 from nanfix.explain.counterfactuals import Counterfactuals
-from nanfix.explain.description import describe, recorded_batches
+from nanfix.explain.description import describe
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.failed_run import FailedRun
 from nanfix.explain.growth import Growth, measure_growth
 from nanfix.explain.impossible import hopeless_training
 from nanfix.explain.microscope import Observation, observe
+from nanfix.explain.recorded_batches import recorded_batches
 from nanfix.explain.replay import Replay, flat_batch, replay
 from nanfix.explain.reruns import try_otherwise
 from nanfix.model.quiet import quiet

@@ -16,7 +16,7 @@ from nanfix.data.datasets import batch_size_of, judged_on
 from nanfix.data.row_filter import filtered, unknown_length
 from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
-from nanfix.explain.description import describe, recorded_batches
+from nanfix.explain.description import describe
 from nanfix.explain.inference import (
     Inference,
     doubtful,
@@ -26,6 +26,7 @@ from nanfix.explain.inference import (
     predicts_finite,
     was_validated,
 )
+from nanfix.explain.recorded_batches import recorded_batches
 from nanfix.install.sites import Sites, callable_alone
 from nanfix.install.workbench import Workbench
 from nanfix.model.logged_losses import loss_of
