@@ -56,3 +56,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Make `%%nanfix` known, which trains a cell of a notebook with nanfix.fit: `%load_ext
+    nanfix`.
+    """
+    from nanfix.scripts.cell_magic import register
+
+    register(shell)

@@ -106,6 +106,10 @@ class Report:
             parts.append(str(self.recorder))
         return "\n".join(parts)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Let IPython show the report as print does where there is no HTML."""
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows of the report: the same in short, the whole text folded."""
         return as_html(self)

@@ -4,16 +4,17 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType, MethodType, ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nanfix.records.errors import ExitCode
 from nanfix.records.source_places import Made
 from nanfix.scripts._hand_written_loops import LoopWatch
 from nanfix.scripts._job import Job
+from nanfix.scripts._own_fit import KerasFit, history_of, keras_own_fit
 from nanfix.scripts._reached import is_finite, watch_use
 from nanfix.scripts._watched_fit import Apart, watch_fit
 from nanfix.source.code_file import digest
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nanfix.scripts._follower import Follower
     from nanfix.source.fit_call import FitCall
 
-KerasFit = Callable[..., Any]  # Keras' own `Model.fit`, the model first
 FitArguments = dict[str, Any]  # what the script gave its call, by name
 
 
@@ -117,7 +117,7 @@ class Interceptor:
             self._emit(kind="origins", origins=origins, fault=self._follower.fault)
             raise SystemExit(0)
         try:
-            with self._keras_own_fit(model, original):
+            with keras_own_fit(model, original, self._apart):
                 if self._job.mode == "diagnose":
                     return self._explain(model, call, arguments)
                 if self._job.mode == "plan":
@@ -250,8 +250,6 @@ class Interceptor:
         """Write the event and return the History object that the script expects from
         its fit call.
         """
-        import keras
-
         from nanfix.patch.locate import source_changes
         from nanfix.report.fix_file import run_record
         from nanfix.report.report import Outcome
@@ -291,35 +289,7 @@ class Interceptor:
         )
         if report.outcome is Outcome.INTERRUPTED:
             raise KeyboardInterrupt
-        history = getattr(model, "history", None)
-        if not isinstance(history, keras.callbacks.History):
-            history = keras.callbacks.History()
-            history.set_model(model)
-            model.history = history
-        if report.outcome not in (Outcome.HEALTHY, Outcome.DIVERGED):
-            history.history, history.epoch, history.params = (
-                dict(report.history),
-                list(report.epoch),
-                dict(report.params),
-            )
-        return history
-
-    @contextlib.contextmanager
-    def _keras_own_fit(self, model: "Model", original: KerasFit) -> Iterator[None]:
-        """Let every `fit` inside be Keras' own, also on a model whose class overrides fit and
-        called us by super().
-        """
-        import keras
-
-        overridden = type(model).fit is not keras.Model.fit
-        if overridden:
-            model.__dict__["fit"] = MethodType(original, model)
-        try:
-            with self._apart.fitting():
-                yield
-        finally:
-            if overridden:
-                model.__dict__.pop("fit", None)
+        return history_of(model, report)
 
     def _emit(self, **event: Any) -> None:
         with self._events.open("a", encoding="utf-8") as file:
