@@ -59,3 +59,21 @@ def test_a_stream_that_fails_at_once_is_known_by_more_than_that_batch(stream):
 def test_a_short_stream_is_known_by_all_of_it():
     found = failed_in_the_first_step(Batches(3), tuple(map(tf.constant, Batches(3)[0])))
     assert (np.concatenate([np.asarray(batch[0]) for batch in found]) == table(3)[0]).all()
+
+
+def broken(after):
+    yield from (Batches(after)[index] for index in range(after))
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(("steps", "known"), [(None, 1), (3, 3)])
+def test_a_generator_that_fails_further_on_is_known_by_what_it_gave(steps, known):
+    """And gives that again, and fails again, when training comes to it."""
+    first = tuple(map(tf.constant, Batches(1)[0]))
+    data = TrainingData.of(broken(5), None, {"steps_per_epoch": steps})
+    recording = Recording((), (RecordedStep(Onset(1, 1), first),), None)
+    assert len(recorded_batches(data, recording)) == known
+    given = iter(data.fit_arguments()["x"])
+    assert [len(next(given)[0]) for _ in range(5)] == [ROWS] * 5
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(given)

@@ -163,12 +163,14 @@ def drawn(x: Rewindable, steps: int | None, most_rows: int | None = None) -> lis
     """
     x.rewind(0)
     batches, rows = [], 0
-    for batch in itertools.islice(x.feed(), steps):
-        batches.append(batch)
-        rows += rows_in(batch) or 1
-        if most_rows is not None and rows >= most_rows:
-            break
-    x.rewind(0)
+    try:
+        for batch in itertools.islice(x.feed(), steps):
+            batches.append(batch)
+            rows += rows_in(batch) or 1
+            if most_rows is not None and rows >= most_rows:
+                break
+    finally:
+        x.rewind(0)
     return [whole(batch) for batch in as_dataset(batch for batch in batches)]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from nanfix.data.arrays import flat_arrays, rows_in, unpacked
 from nanfix.data.streams import first_batches
 from nanfix.data.training_data import TrainingData
+from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.training_step import batch_bytes
 from nanfix.recorder.recording import Recording
 
@@ -37,11 +38,24 @@ def recorded_batches(data: TrainingData, recording: Recording) -> "list[Batch]":
     for count in DRAWN:
         if _are_enough(found) or time.monotonic() > begun + DRAWING_SECONDS:
             break
-        drawn = first_batches(data.x, count)
-        found = [*kept, *(batch for batch in drawn if not _is_among(batch, kept))]
+        drawn = _drawn_ahead(data, count)
+        if drawn:
+            found = [*kept, *(batch for batch in drawn if not _is_among(batch, kept))]
         if len(drawn) < count:
             break
     return found
+
+
+def _drawn_ahead(data: TrainingData, count: int) -> "list[Batch]":
+    """Return the first batches of a stream, no more than an epoch has: the next may never be made.
+    None where the user's code fails to make one, as it will when training comes to it.
+    """
+    try:
+        return first_batches(data.x, min(count, data.steps_per_epoch() or count))
+    except Exception as error:
+        if is_raised_by_nanfix(error):
+            raise
+        return []
 
 
 def _are_enough(batches: "Sequence[Batch]") -> bool:
