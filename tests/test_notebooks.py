@@ -9,6 +9,7 @@ import pytest
 from notebooks import sources
 
 from nanfix.records.cause import Cause
+from nanfix.records.notebook_paths import cell_of
 from nanfix.report.report import Outcome
 from nanfix.scripts.parent import repair_script
 
@@ -20,8 +21,7 @@ CAUSES = {
     "weather": Cause.NONFINITE_INPUT,
     "waves": Cause.LEARNING_RATE,
 }
-# The cells that are to change, and those that the patch leaves as they are.
-CHANGED = {"prices": {3}, "clicks": {1, 4}, "weather": {1, 4}, "waves": {3}}
+IMPORTS = 1  # the cell behind which constants and definitions go
 # `make scripts` and `make soak` run all of them.
 ALL = os.environ.get("NANFIX_ALL_SCRIPTS") or os.environ.get("NANFIX_SOAK")
 NOTEBOOKS = tuple(CAUSES) if ALL else ("waves",)
@@ -62,4 +62,6 @@ def test_only_the_cells_that_have_to_change_do(repaired):
     assert repaired.path.read_bytes() == original
     pairs = zip(sources(original), sources(repaired.after), strict=True)
     changed = {number for number, (old, new) in enumerate(pairs, 1) if old != new}
-    assert changed == CHANGED[repaired.name]
+    placed = repaired.result.patch.placed
+    places = {cell_of(each.change.where.rpartition(":")[0]) for each in placed}
+    assert places <= changed <= places | {IMPORTS}
