@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import tensorflow as tf
-from _catalogue import ANY_KIND, BATCH, TRAINED, Judge, of_faults, remedy, split
+from _catalogue import ANY_KIND, BATCH, EPOCHS, ROWS, TRAINED, Judge, of_faults, remedy, split
 from _faults import FAULTS
 from keras import layers, ops
 from sklearn.metrics import roc_auc_score
@@ -123,6 +123,30 @@ def critic(whole, rng):
 
     run.expert.ruin.append(bound)
     return run
+
+
+@remedy("floor-probabilities", task=("multiclass",), optimizer=("SGD",), depth=(2, 3))
+def advantages(whole, rng):
+    """What single moves have brought, less the mean, is learned as if it were their labels."""
+    classes = whole.classes
+    best = np.eye(classes)[whole.y] if whole.y.ndim == 1 else whole.y
+    moves = np.eye(classes)[rng.integers(0, classes, len(best))]
+    gains = np.sum(moves * best, axis=-1) - 1.0 / classes + rng.normal(0.0, 0.1, len(best))
+    scale = rng.uniform(20.0, 60.0)
+    whole.y, whole.last = np.float32(scale * gains[:, None] * moves), "softmax"
+    whole.loss, whole.rate = "categorical_crossentropy", rng.uniform(0.004, 0.012)
+    whole.arguments["epochs"] = 3 * EPOCHS  # it falls for a while first
+    run = split(whole)
+    run.y = best[ROWS:].argmax(axis=1)
+    run.expert.loss = floored
+    return run
+
+
+def floored(y_true, y_pred):
+    """The log of the probability of a move to be punished, no lower than that of 2 %."""
+    logs = ops.log(ops.clip(y_pred, 1e-7, 1.0))
+    kept = ops.where(y_true < 0, ops.maximum(logs, math.log(0.02)), logs)
+    return -ops.sum(y_true * kept, axis=-1)
 
 
 @remedy("reset-moments", kind=("mlp", "convolutional"), **DESCENT)

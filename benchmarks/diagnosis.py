@@ -31,7 +31,13 @@ SAME = {
     "bad_labels": {"INVALID_LABEL"},
     "loss_domain": {"LOSS_DOMAIN", "LOGITS_BY_HAND"},
     # Told apart by place and operation.
-    "custom_loss": {"LOSS_DOMAIN", "STEP_DOMAIN", "LOGITS_BY_HAND", "GRADIENT_SINGULARITY"},
+    "custom_loss": {
+        "LOSS_DOMAIN",
+        "STEP_DOMAIN",
+        "LOGITS_BY_HAND",
+        "GRADIENT_SINGULARITY",
+        "NO_LOWER_BOUND",
+    },
     "custom_layer": {"LAYER_DOMAIN", "EMPTY_REDUCTION"},
     "gradient_singularity": {"GRADIENT_SINGULARITY"},
     "activation": {"UNSTABLE_ACTIVATION"},

@@ -4,6 +4,7 @@ keeps from growing.
 
 from nanfix.changes.layers import LayerAttributes
 from nanfix.model.constraints import held_by_constraints, kernels
+from nanfix.model.crossentropies import has_negative_shares
 from nanfix.records.cause import Cause
 from nanfix.records.plurals import counted
 from nanfix.remedies.strategy import Strategy, Tier
@@ -47,6 +48,8 @@ class ConstrainWeights(Strategy):
             for attributes in plan.of(LayerAttributes).attributes.values()
         ):
             return "no weight is without a constraint"
+        if _of_all(diagnosis) and has_negative_shares(run.user_loss, run.sample.targets):
+            return "labels below 0 stay what the loss falls with, however small the weights are"
         beyond = _beyond(diagnosis, run) if _of_all(diagnosis) else None
         return beyond and f"no constraint of Keras holds the weights of layer {beyond}"
 

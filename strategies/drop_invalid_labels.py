@@ -6,7 +6,7 @@ import numpy as np
 
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_rules import keep
-from nanfix.model.crossentropies import has_negative_shares
+from nanfix.model.crossentropies import are_outweighed, has_negative_shares, takes_logits
 from nanfix.model.outputs import class_count
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
@@ -15,7 +15,8 @@ from nanfix.remedies.strategy import Strategy, Tier
 class DropInvalidLabels(Strategy):
     """Subtract 1 from labels that all lie in 1..classes; else leave out the rows whose
     label is not in 0..classes - 1. Of targets that are shares of the classes, leave out the rows
-    with a negative one, with which the loss was seen to fall for ever.
+    with a negative one, with which the loss was seen to fall for ever, where these far outweigh
+    the others.
 
     Class weights are renumbered with the labels. After a shift the model predicts the class counted
     from 0. Does not help when labels are numbered with gaps, nor when the output layer has too few
@@ -26,7 +27,7 @@ class DropInvalidLabels(Strategy):
 
     name = "drop-invalid-labels"
     tier = Tier.DATA
-    treats = frozenset({Cause.INVALID_LABEL})
+    treats = frozenset({Cause.INVALID_LABEL, Cause.NO_LOWER_BOUND})
     discards_data = True
     reference = "keras.losses.SparseCategoricalCrossentropy"
 
@@ -36,6 +37,9 @@ class DropInvalidLabels(Strategy):
         rows = _rows_kept(run)
         if rows is None:
             return "the targets are no class indices of a single output layer, nor negative shares"
+        falls = Cause.NO_LOWER_BOUND in diagnosis.causes
+        if falls and not takes_logits(run.user_loss) and not are_outweighed(run.sample.targets):
+            return "there is as much to learn towards as away from, and rows need not be lost"
         kept = keep(rows, run.sample.inputs, run.sample.targets)
         return None if bool(kept.any()) else "no label is a class of the output layer"
 

@@ -7,9 +7,14 @@ from handed_back import on_the_bench
 from keras import layers, ops
 
 from nanfix.changes.behind_outputs import BehindOutputs
+from nanfix.changes.maps import Mixed
 from nanfix.records.errors import InputError
 
 COLUMNS = ((1, None), (2, "softplus"))
+MIXED = Mixed(0.3, 3)
+WANTED = pytest.mark.parametrize(
+    "wanted", ["softplus", COLUMNS, MIXED], ids=["all", "columns", "mixed"]
+)
 X = np.random.default_rng(0).normal(size=(24, 3)).astype("float32")
 
 
@@ -44,10 +49,12 @@ def compiled(model, loss="mse"):
 
 def expected(raw, wanted):
     raw, softplus = np.asarray(raw), np.asarray(ops.softplus(raw))
+    if wanted == MIXED:
+        return 0.7 * raw + 0.1
     return softplus if wanted == "softplus" else np.concatenate([raw[:, :1], softplus[:, 1:]], -1)
 
 
-@pytest.mark.parametrize("wanted", ["softplus", COLUMNS], ids=["all", "columns"])
+@WANTED
 @pytest.mark.parametrize("make", [rescaled, summed, computed])
 def test_layers_behind_the_last_one_are_saved_with_the_model(make, wanted, tmp_path):
     model = compiled(make())
@@ -63,21 +70,21 @@ def test_layers_behind_the_last_one_are_saved_with_the_model(make, wanted, tmp_p
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(X), again)
 
 
-@pytest.mark.parametrize("wanted", ["softplus", COLUMNS], ids=["all", "columns"])
+@WANTED
 def test_a_call_of_the_users_own_computes_it_as_long_as_the_object_lives(wanted, tmp_path):
     model = compiled(Product())
     raw = np.asarray(model(X))
     bench, plan, trained = on_the_bench(model, X, None, BehindOutputs({"output": wanted}))
     np.testing.assert_allclose(trained, expected(raw, wanted), rtol=1e-6)
-    words = "softplus" if wanted == "softplus" else "softplus of columns 1 to 2"
+    words = {"softplus": "softplus", COLUMNS: "softplus of columns 1 to 2"}
     assert bench.hand_back(plan) == [
         "A saved model is made anew by its own code when it is loaded: compute "
-        f"{words} of its outputs there, too."
+        f"{words.get(wanted, '0.7 times and 0.1 more')} of its outputs there, too."
     ]
     bench.close()
     np.testing.assert_allclose(np.asarray(model(X)), trained, rtol=1e-6)
     model.fit(X, np.ones((24, 3)), verbose=0)
-    assert (model.predict(X, verbose=0)[:, 1:] > 0).all()
+    assert wanted == MIXED or (model.predict(X, verbose=0)[:, 1:] > 0).all()
 
 
 @pytest.mark.parametrize("make", [rescaled, summed, computed, Product])

@@ -43,6 +43,14 @@ def test_one_output():
     assert losses(model, PRICE) == {}
 
 
+def test_of_shares_below_0_there_is_no_best_constant():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "categorical_crossentropy")
+    shares = np.eye(2, dtype="float32")[RNG.integers(0, 2, 64)]
+    assert losses(model, shares)
+    assert losses(model, -shares) == {}
+
+
 @pytest.mark.parametrize("loss", ["mape", "msle"])
 def test_no_constant_is_better_than_that_of_a_relative_loss(loss):
     counts = RNG.poisson(2.0, size=(64, 1)).astype("float32")

@@ -23,6 +23,7 @@ EXPECTED = {
     explosions.velocity_of_another_training: Cause.STALE_MOMENTS,
     explosions.adapted_to_holes: Cause.RUINED_STATISTICS,
     explosions.critic: Cause.NO_LOWER_BOUND,
+    explosions.advantages_as_labels: Cause.NO_LOWER_BOUND,
     explosions.decay_beyond_one: Cause.OPTIMIZER_CONSTANT,
     explosions.lasting_momentum: Cause.OPTIMIZER_CONSTANT,
     explosions.forward_recursion: Cause.LOSS_DOMAIN,

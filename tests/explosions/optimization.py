@@ -88,6 +88,19 @@ def critic():
     return mlp(keras.optimizers.SGD(0.1), wasserstein), x, y, {**ARGUMENTS, "epochs": 15}
 
 
+def advantages_as_labels():
+    """A crossentropy has no least value where a label is below 0, as a move to be punished has."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(640, 6)).astype("float32")
+    moves = np.eye(3)[rng.integers(0, 3, 640)]
+    y = 60.0 * np.tanh(x[:, :3]) * moves
+    hidden, last = layers.Dense(16, "relu"), layers.Dense(3, "softmax")
+    model = keras.Sequential([keras.Input((6,)), hidden, last])
+    model.compile(keras.optimizers.SGD(0.02), "categorical_crossentropy")
+    return model, x, y.astype("float32"), {**ARGUMENTS, "epochs": 10}
+
+
 def far_from_the_targets():
     """The first errors are 30 times what is left once the level of the targets is learned, and so
     are the first steps.

@@ -4,7 +4,7 @@ import pytest
 from located import SUBCLASSED, changed, plan_of
 
 from nanfix.changes.behind_outputs import BehindOutputs
-from nanfix.changes.maps import TargetScaling
+from nanfix.changes.maps import Mixed, TargetScaling
 from nanfix.changes.scaling import Scaling
 
 LISTED = """
@@ -33,6 +33,7 @@ HEADS = GRAPH.replace("outputs=both", "[layers.Dense(2)(inputs), both]").replace
 )
 SOFTPLUS = BehindOutputs({"output": "softplus"})
 DEVIATION = BehindOutputs({"output": ((1, None), (1, "softplus"))})
+FLOORED = BehindOutputs({"output": Mixed(0.02, 2)})
 FUNCTION = [
     "@keras.utils.register_keras_serializable()",
     "def softplus_of_1(x):",
@@ -58,6 +59,7 @@ FUNCTION = [
             SOFTPLUS,
             ['model = keras.Model(inputs, outputs=layers.Activation("softplus")(both))'],
         ),
+        (ADDED, FLOORED, ["model.add(layers.Rescaling(0.98, offset=0.02 / 2))"]),
         (
             GRAPH,
             DEVIATION,
@@ -67,9 +69,23 @@ FUNCTION = [
             ],
         ),
         (SUBCLASSED, SOFTPLUS, ["return keras.activations.softplus(self.out(inputs))"]),
+        (
+            SUBCLASSED,
+            FLOORED,
+            ["return keras.layers.Rescaling(0.98, offset=0.02 / 2)(self.out(inputs))"],
+        ),
         (SUBCLASSED, DEVIATION, [*FUNCTION, "return softplus_of_1(self.out(inputs))"]),
     ],
-    ids=["list", "add", "graph", "columns of a graph", "call", "columns of a call"],
+    ids=[
+        "list",
+        "add",
+        "graph",
+        "floor",
+        "columns of a graph",
+        "call",
+        "floor of a call",
+        "columns of a call",
+    ],
 )
 def test_an_activation_is_written_behind_the_output(noted, script, change, lines):
     run, call = noted(script)

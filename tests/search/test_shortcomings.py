@@ -4,8 +4,9 @@ import explosions
 import pytest
 
 import nanfix
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.layers import LayerAttributes
-from nanfix.changes.maps import Affine
+from nanfix.changes.maps import Affine, Mixed
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.records.cause import Cause
@@ -21,6 +22,9 @@ from nanfix.testing import contract
         (LayerAttributes({"dense[0]": {"max_norm_of_all": 2.0}}), False),
         (RowFilter(finite_inputs=True), True),
         (RowFilter(scaled=((0, Affine((0.0,), (255.0,))),)), False),
+        (RowFilter(shares=True), False),
+        (BehindOutputs({"output": "softplus"}), True),
+        (BehindOutputs({"output": Mixed(0.02, 3)}), False),
     ],
 )
 def test_a_loss_without_a_bound_shows_nothing_unless_the_weights_are_held(change, told):

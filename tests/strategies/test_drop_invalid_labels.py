@@ -69,6 +69,27 @@ def test_applies_to_class_indices_with_a_valid_one_among_them():
     )
 
 
+def rewarded(weight, **taken):
+    labels = np.eye(3, dtype="float32")[[0, 1, 2, 0]] * np.float32([[1], [1], [-weight], [-1]])
+    loss = keras.losses.CategoricalCrossentropy(**taken)
+    model = explosions.mlp(loss=loss, outputs=3, last="softmax")
+    return contract.run_of(model, np.zeros((4, 4), "float32"), labels)
+
+
+def situations():
+    """Return a run for tests/test_contract.py."""
+    return {"lost games": rewarded(4.0)}
+
+
+def test_rows_with_a_negative_share_are_left_out_where_these_far_outweigh_the_others():
+    falling = contract.diagnosis(Cause.NO_LOWER_BOUND)
+    assert not contract.applies(get(NAME), falling, rewarded(2.0))
+    assert contract.applies(get(NAME), falling, rewarded(4.0))
+    assert contract.applies(get(NAME), falling, rewarded(2.0, from_logits=True))
+    (found,) = contract.levels(get(NAME), falling, rewarded(4.0))
+    assert found["rows"] == [2, 3]
+
+
 def test_labels_from_one_are_learned():
     model, x, y, arguments = explosions.labels_from_one()
     report = nanfix.fit(model, x, y, strategies=[NAME], **{**arguments, "epochs": 20})

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nanfix.changes.change import Change, check_known
-from nanfix.changes.columns import Columns
+from nanfix.changes.columns import Columns, in_words
+from nanfix.changes.maps import Mixed
 
 if TYPE_CHECKING:
     from nanfix.model.run import Run
@@ -21,13 +22,13 @@ AGAIN = (
 @dataclass(frozen=True)
 class BehindOutputs(Change):
     """Compute activations of what the model gives, by the name of the output (`Run.ends`): each the
-    name of one, or one for each of the columns (`changes.columns`).
+    name of one, one for each of the columns (`changes.columns`), or a mixture with an even guess.
 
     In a Sequential or Functional model they are layers behind its last one. Around any other its
     `call` computes them, as long as the object lives.
     """
 
-    activations: Mapping[str, str | Columns] = field(default_factory=dict)
+    activations: Mapping[str, str | Columns | Mixed] = field(default_factory=dict)
     kind: ClassVar[str] = "behind outputs"
     order: ClassVar[int] = 15
 
@@ -39,7 +40,7 @@ class BehindOutputs(Change):
         check_known("output", self.activations, run.ends)
 
     def graph_key(self, shop):
-        return sorted(self.activations.items())
+        return sorted(self.activations.items(), key=lambda pair: pair[0])
 
     def install(self, shop, plan):
         from nanfix.changes.insertion import activation_behind, insert_behind
@@ -55,7 +56,6 @@ class BehindOutputs(Change):
         insert_behind(shop.model, layers, shop.repair)
 
     def hand_back(self, shop, plan, undo):
-        from nanfix.changes.columns import in_words
         from nanfix.model.undo import override
 
         if shop.run.rebuildable:
@@ -66,11 +66,7 @@ class BehindOutputs(Change):
             return self._computed(call(*args, **kwargs))
 
         override(undo, shop.model, "call", activated)
-        what = " and ".join(
-            wanted if isinstance(wanted, str) else in_words(wanted)
-            for wanted in self.activations.values()
-        )
-        return [AGAIN.format(what=what)]
+        return [AGAIN.format(what=" and ".join(map(_words, self.activations.values())))]
 
     def in_source(self, run, plan, call):
         for name, wanted in self.activations.items():
@@ -83,39 +79,41 @@ class BehindOutputs(Change):
         from nanfix.changes.columns import applied
 
         (wanted,) = self.activations.values()
+        if isinstance(wanted, Mixed):
+            return wanted(outputs)
         by_name = isinstance(wanted, str)
         return keras.activations.get(wanted)(outputs) if by_name else applied(wanted, outputs)
 
 
+def _words(wanted: str | Columns | Mixed) -> str:
+    if isinstance(wanted, Mixed):
+        return f"{1.0 - wanted.share:g} times and {wanted.offset:.3g} more"
+    return wanted if isinstance(wanted, str) else in_words(wanted)
+
+
 def _in_source(
-    name: str, wanted: str | Columns, run: "Run", call: "FitCall"
+    name: str, wanted: str | Columns | Mixed, run: "Run", call: "FitCall"
 ) -> "Iterator[SourceChange]":
     """Yield the layer behind the last one of a Sequential model or round the output of a Functional
     one, or what the model's own `call` has to do.
     """
     import keras  # loads TensorFlow
 
-    from nanfix.changes.columns import in_source
-    from nanfix.changes.layer_source import float32_argument, literal
+    from nanfix.changes.layer_source import float32_argument
     from nanfix.records.source_changes import UNKNOWN_CALL, CallChange, LayerChange, NoPlace
     from nanfix.source.fit_call import own_call
 
-    function, definitions = None, []
-    if not isinstance(wanted, str):
-        function, definition = in_source(wanted, "linear")
-        definitions = [definition]
     own, target = own_call(call.model), call.places.of(call.model)
     if own is not None and target is not None:
         file, line = call.places.relative(own.co_filename), own.co_firstlineno
-        written = function or f"keras.activations.{wanted}"
+        _, written, definitions = _written(wanted)
         yield CallChange(
             file=file, line=line, target=target, activation=written, definitions=definitions
         )
         return
     index = run.ends.index(name)
     single = call.model.outputs[index].dtype == "float32"
-    dtype = float32_argument() if single else ""
-    layer = f"keras.layers.Activation({function or literal(wanted)}{dtype})"
+    layer, _, definitions = _written(wanted, float32_argument() if single else "")
     side, position = "outputs", index if len(run.ends) > 1 else None
     if isinstance(call.model, keras.Sequential):
         *_, last = (layer for address, layer in run.members.items() if "/" not in address)
@@ -131,3 +129,21 @@ def _in_source(
             layers=[layer],
             definitions=definitions,
         )
+
+
+def _written(wanted: str | Columns | Mixed, dtype: str = "") -> tuple[str, str, list[str]]:
+    """Return as source a layer that computes it, with this argument for its dtype, a function that
+    does, and what both need to have defined.
+    """
+    from nanfix.changes.columns import in_source
+    from nanfix.changes.layer_source import literal, number
+
+    if isinstance(wanted, Mixed):
+        offset = f"{number(wanted.share)} / {wanted.classes}"
+        layer = f"keras.layers.Rescaling({number(1.0 - wanted.share)}, offset={offset}{dtype})"
+        return layer, layer, []
+    if isinstance(wanted, str):
+        layer = f"keras.layers.Activation({literal(wanted)}{dtype})"
+        return layer, f"keras.activations.{wanted}", []
+    function, definition = in_source(wanted, "linear")
+    return f"keras.layers.Activation({function}{dtype})", function, [definition]

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from nanfix.changes.columns import Columns, of_columns
-from nanfix.changes.maps import Affine, Power, TargetScaling
+from nanfix.changes.maps import Affine, Mixed, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
 from nanfix.model.outputs import keys_of, last_names
 from nanfix.model.undo import put
@@ -263,11 +263,13 @@ def imputation(
     return _of_input(model, name, filled, "impute_nonfinite")
 
 
-def activation_behind(tensor: Any, wanted: str | Columns) -> keras.Layer:
+def activation_behind(tensor: Any, wanted: str | Columns | Mixed) -> keras.Layer:
     """Return a layer of stock layers that computes an activation of such a tensor, or one of each
     of its columns.
     """
     dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if isinstance(wanted, Mixed):
+        return keras.layers.Rescaling(1.0 - wanted.share, wanted.offset, dtype=dtype)
     if isinstance(wanted, str):
         return keras.layers.Activation(wanted, dtype=dtype)
     given = keras.Input(batch_shape=tensor.shape, dtype=dtype)

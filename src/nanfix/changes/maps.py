@@ -1,4 +1,4 @@
-"""The maps by which numbers are scaled: affine, a power, and that of targets."""
+"""The maps by which numbers are scaled: affine, a power, and those of outputs and targets."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,24 @@ class Affine:
         """
         times = width // len(self.center)
         return Affine(self.center * times, self.scale * times)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Probabilities p of `classes` with a `share` of an even guess: (1 - share) * p + share /
+    classes, so that none is below that.
+    """
+
+    share: float
+    classes: int
+
+    @property
+    def offset(self) -> float:
+        """The least probability that there is."""
+        return self.share / self.classes
+
+    def __call__(self, values):
+        return (1.0 - self.share) * values + self.offset
 
 
 @dataclass(frozen=True)

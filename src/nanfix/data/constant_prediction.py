@@ -17,6 +17,7 @@ from nanfix.model.crossentropies import (
     Targets,
     UserLoss,
     crossentropy_of,
+    has_negative_shares,
     loss_name,
     takes_logits,
 )
@@ -193,7 +194,11 @@ def _constant_loss(
 
 
 def _best_constant(output: Output, targets: np.ndarray) -> np.ndarray | None:
-    """Return the best constant for one output, flat; None where it is not known."""
+    """Return the best constant for one output, flat; None where it is not known. Of shares below 0
+    there is none: it lies at the edge of what a probability can be.
+    """
+    if has_negative_shares(output.loss, [targets]):
+        return None
     name, crossentropy = loss_name(output.loss), crossentropy_of(output.loss)
     probabilities = output.activation in PROBABILITIES
     # Then those of the classes are the best constant.

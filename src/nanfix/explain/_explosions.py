@@ -131,8 +131,8 @@ def _bottomless(fallen: tuple[float, float], evidence: Evidence) -> Iterator[Fin
     """A loss without a lower bound. Every rerun stays finite with a lower rate, and the loss falls:
     that is the failure, only later. Numbers far from unit scale are at fault whatever the loss is.
     """
-    first, last = fallen
-    words = f"it fell from {first:.3g} to {last:.3g}, below any least value, and went on falling"
+    first, lowest = fallen
+    words = f"it fell from {first:.3g} to {lowest:.3g}, below any least value"
     scaled = evidence.tried.alone.get(Cause.UNSCALED_INPUT)
     beside = scaled is not None and scaled.cured
     yield Finding(Cause.NO_LOWER_BOUND, HELPS if beside else ALL, words)

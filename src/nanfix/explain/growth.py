@@ -13,7 +13,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.explain._signal import RISEN, Loop, Signal, signal_at_the_start
 from nanfix.explain.replay import Replay
-from nanfix.model.crossentropies import crossentropy_of
+from nanfix.model.crossentropies import SMALLEST, crossentropy_of, has_negative_shares
 from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
 from nanfix.private.objects import all_layers, direct_layers, own_kernel
@@ -47,8 +47,8 @@ class Growth:
             that at the last one.
         signal: how large the numbers are that the untrained model makes of real rows of unit scale.
         trend: how far loss and weights rose before the failure, in words.
-        fallen: the first loss and the last finite one, where that lies so far below 0 that no least
-            value can have been near.
+        fallen: the first loss and the lowest, where that lies so far below 0 that no least value
+            can have been near.
         outgrown: the direct layers of the model whose weights were many times as large at last.
     """
 
@@ -138,15 +138,20 @@ def measure_growth(
 
 
 def _fallen(run: Run, recording: Recording) -> tuple[float, float] | None:
-    """Return the first loss and the last finite one, where it has fallen far below 0. A
-    crossentropy has a least value, but for targets that are none.
+    """Return the first loss and the lowest, where it has fallen far below 0. A crossentropy has a
+    least value, but for shares below 0: with these it may rise as far, too, and is low where no
+    probability that Keras keeps apart from 0 could make it so.
     """
     first = recording.loss_at.get(recording.initial.total, math.nan)
     finite = [loss for loss in recording.losses if math.isfinite(loss)]
-    if not finite or not math.isfinite(first) or crossentropy_of(run.user_loss) is not None:
+    if not finite or not math.isfinite(first):
         return None
-    far = finite[-1] < -TIMES_THE_FIRST * max(abs(first), 1.0)
-    return (first, finite[-1]) if far and finite[-1] == min(finite) else None
+    lowest, far = min(finite), -TIMES_THE_FIRST * max(abs(first), 1.0)
+    if has_negative_shares(run.user_loss, run.sample.targets):
+        least = min(float(np.nanmin(each)) for each in run.sample.targets)
+        return (first, lowest) if lowest < -math.log(SMALLEST) * least else None
+    falls = crossentropy_of(run.user_loss) is None and finite[-1] == lowest
+    return (first, lowest) if falls and lowest < far else None
 
 
 def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:

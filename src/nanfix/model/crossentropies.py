@@ -16,6 +16,7 @@ UserLoss = Any
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 PROBABILITIES = (SOFTMAX, SIGMOID)  # the activations that give probabilities
 SMALLEST = 1e-7  # probability, as in Keras
+OUTWEIGHED = 2.0  # times; rewards less their mean, as is usual, weigh the same on both sides
 PERCENTAGES = "mean_absolute_percentage_error"  # no crossentropy: it divides by the targets
 
 
@@ -139,3 +140,12 @@ def has_negative_shares(loss: UserLoss, targets: Sequence[np.ndarray]) -> bool:
     if crossentropy is None or crossentropy.targets is not Targets.SHARES:
         return False
     return any((np.asarray(each, "float64") < 0).any() for each in targets)
+
+
+def are_outweighed(targets: Sequence[np.ndarray]) -> bool:
+    """Say whether shares above 0 are far outweighed by those below: then a model that is moved away
+    from these has little to move towards.
+    """
+    shares = [np.nan_to_num(np.asarray(each, "float64")) for each in targets]
+    above, below = (sum(np.maximum(sign * each, 0).sum() for each in shares) for sign in (1, -1))
+    return bool(OUTWEIGHED * above < below)

@@ -125,11 +125,12 @@ class Cause(Told):
         "the loss has no lower bound: it falls for as long as the weights grow",
         (
             "the loss is below 0 and falls ever faster, then it is -inf or nan; it is that of a "
-            "critic, or rewards something without end"
+            "critic, rewards something without end, or has labels below 0"
         ),
         (
             "Hold the weights, biases too (a constraint, spectral normalization or a gradient "
-            "penalty), or give the loss a least value."
+            "penalty), or give the loss a least value: of labels below 0 leave the rows out, or "
+            "keep the probabilities above a floor."
         ),
     )
     EXPLODING_GRADIENT = (

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.layers import LayerAttributes
+from nanfix.changes.maps import Mixed
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.measured_targets import measured_targets
@@ -42,12 +44,16 @@ BOTTOMLESS = (
 
 def bottomless(diagnosis: Diagnosis, plan: Plan) -> str | None:
     """Return that the loss falls for as long as the weights grow, with a plan that leaves them to.
-    Scaled data may give it a least value.
+    Scaled data may give it a least value, and a crossentropy has one where no label is below 0 or
+    no probability gets near 0.
     """
-    attributes = plan.of(LayerAttributes).attributes.values()
+    if Cause.NO_LOWER_BOUND not in diagnosis.causes:
+        return None
+    attributes, rows = plan.of(LayerAttributes).attributes.values(), plan.of(RowFilter)
+    outputs = plan.of(BehindOutputs).activations.values()
     held = any("max_norm_of_all" in each for each in attributes)
-    falls = Cause.NO_LOWER_BOUND in diagnosis.causes
-    return BOTTOMLESS if falls and not held and not plan.of(RowFilter).scaled else None
+    floored = any(isinstance(each, Mixed) for each in outputs)
+    return None if held or floored or rows.scaled or rows.shares else BOTTOMLESS
 
 
 def unlearned_again(history: Mapping[str, Sequence[float]], begun: float | None) -> str | None:
