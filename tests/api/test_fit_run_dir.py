@@ -72,7 +72,7 @@ def test_repaired_training_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
                     raise KeyboardInterrupt
                 seen.append(epoch)
 
-        model, x, y, arguments = explosions.unscaled_targets()
+        model, x, y, arguments = explosions.unscaled_inputs()
         told = {"run_dir": tmp_path / "run", "callbacks": [logger, Epochs()]}
         return nanfix.fit(model, x, y, **{**arguments, "epochs": 6, **told})
 

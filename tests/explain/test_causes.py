@@ -2,11 +2,15 @@
 
 import functools
 import inspect
+from dataclasses import replace
 
 import explosions
 import pytest
 
 from nanfix.api.diagnose import diagnose
+from nanfix.explain import incident
+from nanfix.explain.microscope import Observation
+from nanfix.explain.replay import replay
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
 
@@ -173,3 +177,15 @@ def test_learning_rate_is_not_told_where_the_steps_fail_without_one():
     assert (
         "with a learning rate of 0 the steps fail all the same" in told and "too high" not in told
     )
+
+
+def test_a_loss_that_has_fallen_for_ever_is_named_where_the_failing_step_shows_nothing(monkeypatch):
+    """Close to overflow the order in which threads add decides: run again, a step may be finite."""
+
+    def shows_nothing(*args):
+        seen = replay(*args)
+        return replace(seen, failing=Observation(), again=(4, 5), loss_trend=(), strays=True)
+
+    monkeypatch.setattr(incident, "replay", shows_nothing)
+    model, x, y, arguments = explosions.critic()
+    assert diagnose(model, x, y, **arguments).findings[0].cause is Cause.NO_LOWER_BOUND

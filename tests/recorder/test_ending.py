@@ -54,6 +54,20 @@ def trained(fit, *callbacks, jump=2, **more):
     return model, fit(model, x, y, callbacks=[Jump(jump), *callbacks], **arguments)
 
 
+class Ruin(keras.callbacks.Callback):
+    """Sets the weights to NaN, as an average over no epoch at all does."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch:
+            self.model.set_weights([np.full_like(w, np.nan) for w in self.model.get_weights()])
+
+
+def test_weights_that_a_callback_ruins_at_the_end_are_put_back():
+    model, report = trained(nanfix.fit, Ruin(), jump=9, **UNREPAIRED)
+    assert report.outcome is Outcome.EXHAUSTED
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
 def by_keras(model, *data, **arguments):
     return model.fit(*data, **arguments)
 

@@ -304,6 +304,7 @@ def _has_grown(evidence: Evidence) -> bool:
     return (
         failing.phase is Phase.DIVERGENCE
         or failing.magnitude > HUGE
+        or evidence.growth.fallen is not None
         or any(abs(loss) > HUGE**2 for loss in evidence.seen.loss_trend if np.isfinite(loss))
     )
 

@@ -291,11 +291,15 @@ def unrepaired(
     An interrupted training is not ended, as Keras does not end it either.
     """
     recording, history, epoch = watched.recorder.recording(), dict(watched.history), watched.epoch
-    if state is not None or recording.snapshots:
-        restore(state or recording.good)
+    kept = state or (recording.good if recording.snapshots else None)
+    if kept is not None:
+        restore(kept)
     say(data, outcome.value)
     if outcome is not Outcome.INTERRUPTED:
         history, epoch = ended(model, data, watched)
+        # A callback that has ruined the weights of the run ruins these, too.
+        if kept is not None and nonfinite_variables(model):
+            restore(kept)
     return Report(
         outcome=outcome,
         model=model,

@@ -49,11 +49,19 @@ def run_notebook_as_main(notebook: str, arguments: list[str]) -> None:
 class CellCompiler(CachingCompiler):
     """Compiles the Python of a cell under the name and with the lines that it has there."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: dict[str, int] = {}
+
     def begin(self, name: str, cell: Cell) -> None:
         self._name, self._cell, self._is_timed = name, cell, False
         if cell.python:
-            self._filename_map[name] = cell.number
+            self._numbers[name] = cell.number
             linecache.cache[name] = (len(cell.source), None, cell.lines, name)
+
+    def format_code_name(self, name):
+        number = self._numbers.get(name)
+        return super().format_code_name(name) if number is None else ("Cell", f"In[{number}]")
 
     def cache(self, transformed_code, number=0, raw_code=None):
         if transformed_code == self._cell.python:
