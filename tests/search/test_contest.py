@@ -75,5 +75,21 @@ def test_who_was_lucky_falls_back_by_another_seed():
     assert next(iter(contest.ranked(FOUND, 0.0, math.inf))) == MILD
 
 
+def test_a_larger_change_has_to_be_better_with_both_seeds():
+    both = (*CLIP, *SLOW)
+    found = Found({c: fix(c) for c in (CLIP, both)}, {CLIP: 0.4, both: 0.39}, ())
+
+    def first(larger):
+        losses = {fix(CLIP).digest: (0.4, 0.36), fix(both).digest: larger}
+
+        def judged(fix, seed, horizon):
+            return TrialRecord(fix.edits, "", 200, losses[fix.digest][seed - 1], "works", 0.0)
+
+        return next(iter(Contest(Longer(judged), FAMILIES, 1.0).ranked(found, 0.0, math.inf)))
+
+    assert first((0.33, 0.38)) == CLIP
+    assert first((0.2, 0.21)) == both
+
+
 def test_any_may_end_best_where_no_baseline_is_known():
     assert rivals(HALF_WAY, CLIP, math.inf) == [CLIP, MILD, BOLD]

@@ -39,13 +39,19 @@ class Contest:
         if not found.fixes:
             return {}
         losses = {candidate: found.losses[candidate] for candidate in found.fixes}
-        reached = {}
-        for candidate in rivals(losses, next(iter(losses)), self._baseline):
+        first, reached = next(iter(losses)), {}
+        for candidate in rivals(losses, first, self._baseline):
             if time.monotonic() > deadline:
                 return dict(found.fixes)
             self._longer(found.fixes[candidate])
             reached[candidate] = Tried(self._longer.reached(found.fixes[candidate]))
         front = choose(reached, self._families, self._baseline, noise)
+        if front and len(front[0]) > len(first) and first in front:
+            # One seed is little to make a larger change for.
+            pair = [found.fixes[candidate] for candidate in (first, front[0])]
+            noise = max(noise, *map(self._longer.spread, pair))
+            again = {c: Tried(self._longer.reached(found.fixes[c])) for c in reached}
+            front = choose(again, self._families, self._baseline, noise)
         failed = [candidate for candidate in reached if candidate not in front]
         between = [candidate for candidate in found.fixes if candidate not in reached]
         return {candidate: found.fixes[candidate] for candidate in [*front, *between, *failed]}

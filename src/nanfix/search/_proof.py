@@ -66,6 +66,12 @@ class Longer:
         losses = [loss for loss in losses if loss is not None]
         return statistics.fmean(losses) if losses and len(losses) == len(made) else None
 
+    def spread(self, fix: Fix) -> float:
+        """Return by how much the losses of a fix differ from seed to seed; 0 where one failed."""
+        losses = [self(fix, seed).loss for seed in SEEDS]
+        known = [loss for loss in losses if loss is not None]
+        return max(known) - min(known) if len(known) == len(losses) else 0.0
+
 
 class OutOfTime(Exception):
     """The deadline has passed before a fix was proved."""
