@@ -65,6 +65,8 @@ CASES = [
     ("Erfinv", lambda x: tf.math.erfinv(x), [0], [0], [np.sqrt(np.pi) / 2]),
     ("Atan2", lambda x: tf.math.atan2(tf.zeros_like(x), x), [0, 2], [0, 0], [0, 0]),
     ("FloorMod", lambda x: tf.math.floormod(tf.ones_like(x), x), [2], [1], [0]),
+    ("Pow", lambda x: x**0.5, [0, 4], [E**0.5, 2], [0, 0.25]),  # a number of Python's
+    ("RealDiv", lambda x: x / 0.0, [2], [2 / E], [1 / E]),
     ("Acos", lambda x: ops.arccos(x), [1, 2, 0], [np.arccos(1 - E)] * 2 + [np.pi / 2], [0, 0, -1]),
     ("Asin", lambda x: ops.arcsin(x), [-1, -2, 0], [np.arcsin(E - 1)] * 2 + [0], [0, 0, 1]),
     (

@@ -25,3 +25,16 @@ def forward_recursion():
     model = keras.Sequential([keras.Input((steps, 4)), layers.Dense(states)])
     model.compile(keras.optimizers.Adam(0.1), unlikelihood)
     return model, x, y, {**ARGUMENTS, "epochs": 4}
+
+
+def squares_of_squares():
+    """Layers without weights that make numbers without bound, whatever the weights are."""
+    x = np.random.default_rng(0).normal(size=(160, 6)).astype("float32")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(6)(inputs)
+    for _ in range(9):
+        hidden = layers.Multiply()([hidden, hidden])
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, x[:, :1], dict(ARGUMENTS)

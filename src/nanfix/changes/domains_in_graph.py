@@ -2,8 +2,10 @@
 stands in `records.domains`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -159,6 +161,17 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
     BASE: _base,
     NOT_EMPTY: _not_empty,
 }
+
+
+def operands(given: Sequence[Any], operation: UnsafeOperation) -> list[tf.Tensor]:
+    """Return the inputs of an eager operation, of all that it was given: numbers of Python's may be
+    among them, and the names of its attributes follow.
+    """
+    inputs = list(itertools.takewhile(lambda each: not isinstance(each, str), given))
+    if operation.domain is NOT_EMPTY:  # its axes
+        return [inputs[0], tf.cast(inputs[1], "int32")]
+    dtype = next((each.dtype for each in inputs if tf.is_tensor(each)), None)
+    return [tf.convert_to_tensor(each, dtype) for each in inputs]
 
 
 def kept(

@@ -10,7 +10,6 @@ given them as it is executed, so that what fails behind it comes to light.
 from __future__ import annotations
 
 import functools
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from nanfix.changes import nonfinite_constants
-from nanfix.changes.domains_in_graph import kept
+from nanfix.changes.domains_in_graph import kept, operands
 from nanfix.changes.exponentials import factor_times_log, stable_form, stable_share
 from nanfix.changes.held_by_guards import watched
 from nanfix.model.addresses import walk
@@ -39,7 +38,6 @@ from nanfix.private.tensorflow import (
     give_input,
     is_called_with_operations,
 )
-from nanfix.records.domains import NOT_EMPTY
 from nanfix.records.unsafe_operations import (
     CONSTANT,
     LOG_OF_EXPONENTIALS,
@@ -154,12 +152,10 @@ class _Rewire:
             own = map(nonfinite_constants.executed, given) if self._named() else given
             return run(context, kind, name, *own)
         unsafe = UNSAFE_OPERATIONS.get(self.guard.operation)
-        inputs = list(itertools.takewhile(tf.is_tensor, given))
-        if unsafe is None or kind != unsafe.kind or len(inputs) <= unsafe.operand:
+        if unsafe is None or kind != unsafe.kind:
             return run(context, kind, name, *given)
+        inputs = operands(given, unsafe)
         if inputs[0].dtype.is_floating and self._named():
-            if unsafe.domain is NOT_EMPTY:
-                inputs = [inputs[0], tf.cast(given[1], "int32")]  # axes may be a list
             inside = kept(unsafe, inputs, self.guard.epsilon, lambda _: False)
             given = (*(inside.get(i, x) for i, x in enumerate(inputs)), *given[len(inputs) :])
         return run(context, kind, name, *given)

@@ -9,6 +9,7 @@ import numpy as np
 from nanfix.data.arrays import rows_in
 from nanfix.explain._domains import is_domain, no_probabilities, out_of_domain
 from nanfix.explain._explosions import (
+    ALL,
     HELPS,
     LEAST_CHANGE,
     constants,
@@ -218,19 +219,23 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _outgrown(evidence: Evidence) -> Iterator[Finding]:
-    """A formula of the user's that makes numbers without bound, as a product over many steps does:
-    on the initial weights, at any rate, and whatever else was taken away.
+    """A formula of the user's, or of a layer without weights, that makes numbers without bound, as
+    a product over many steps does: on the initial weights, at any rate, and whatever else was taken
+    away.
     """
     failing, tried, growth = evidence.failing, evidence.tried, evidence.growth
-    driven = growth.wide or growth.loudest or growth.fed_back
-    if failing.place.source is None or driven or not _has_grown(evidence):
+    # Smaller weights that fail as well clear those that the run began with.
+    large = (growth.wide or growth.loudest) and Cause.BAD_INITIALIZATION not in tried.alone
+    bare = failing.layer is not None and not getattr(failing.layer, "weights", ())
+    own = failing.place.source is not None or bare
+    if not own or large or growth.fed_back or not _has_grown(evidence):
         return
     reruns = (tried.rate, tried.scaled, tried.joint, *tried.alone.values())
-    if any(rerun is not None and rerun.finite for rerun in reruns):
+    if any(rerun is not None and rerun.moved for rerun in reruns):
         return
     if tried.initial is False and tried.no_update is False:
         for finding in out_of_domain(failing, evidence.run, tried)[:1]:
-            yield replace(finding, evidence=f"{finding.evidence}, {OUTGROWN}")
+            yield replace(finding, weight=ALL, evidence=f"{finding.evidence}, {OUTGROWN}")
 
 
 def _is_shown_alone(finding: Finding, tried: Counterfactuals) -> bool:

@@ -11,6 +11,7 @@ from nanfix.records.cause import Cause
 
 # Share of the loss: by so much dropout and the like may raise it from step to step.
 LOSS_NOISE = 0.05
+STILL = 0.01  # share of the loss: less is no movement
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Rerun:
     def learned(self) -> bool:
         """Whether every step stayed finite and the loss fell."""
         return self.finite and self.after < self.before - LOSS_NOISE * abs(self.before)
+
+    @property
+    def moved(self) -> bool:
+        """Whether every step stayed finite and the loss moved: else nothing reaches the weights."""
+        return self.finite and not abs(self.after - self.before) < STILL * abs(self.before)
 
     def __str__(self):
         if not self.finite:
