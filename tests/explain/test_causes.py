@@ -54,6 +54,7 @@ EXPECTED = {
     explosions.initialization: Cause.BAD_INITIALIZATION,
     explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
     explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
+    explosions.averaged_weights: Cause.RUINING_CALLBACK,
     explosions.squares_of_squares: Cause.LAYER_DOMAIN,
     explosions.gate_that_is_shut: Cause.STEP_DOMAIN,
     explosions.root_of_distance: Cause.GRADIENT_SINGULARITY,

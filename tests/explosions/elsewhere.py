@@ -81,6 +81,27 @@ def glitches():
     return glitch(lambda step: step % 3 == 0)
 
 
+class AverageOfWeights(keras.callbacks.Callback):
+    """Divides its first average by 1 - decay ** 0."""
+
+    def on_train_begin(self, logs=None):
+        self.epochs, self.sums = 0, [np.zeros(w.shape) for w in self.model.get_weights()]
+
+    def on_epoch_end(self, epoch, logs=None):
+        pairs = zip(self.sums, self.model.get_weights(), strict=True)
+        self.sums = [0.9 * total + 0.1 * weights for total, weights in pairs]
+        with np.errstate(divide="ignore"):
+            correction = np.float64(1 - 0.9**self.epochs)
+            self.model.set_weights([total / correction for total in self.sums])
+        self.epochs += 1
+
+
+def averaged_weights():
+    x, y = table()
+    model = mlp(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "callbacks": [AverageOfWeights()]}
+
+
 def foreign_state():
     """The loss depends on a number that a callback turns to NaN; no operation of the
     step makes it.

@@ -83,10 +83,10 @@ def watch_and_repair(
                 run = Incident(model, data, watched, incident_watching, settings.seed)
                 diagnosis = run.diagnose(deadline)
             say(data, str(diagnosis))
-            if not diagnosis.hopeless:
-                repair = Repair(run, settings.workers)
-                return repair.report(diagnosis, settings.strategies, budget, deadline, folder)
-            outcome = Outcome.UNREPAIRABLE
+            if diagnosis.hopeless:
+                return run.unrepaired(Outcome.UNREPAIRABLE, diagnosis)
+            repair = Repair(run, settings.workers)
+            return repair.report(diagnosis, settings.strategies, budget, deadline, folder)
         except KeyboardInterrupt:
             outcome = Outcome.INTERRUPTED
         except Exception as error:

@@ -36,6 +36,7 @@ NOTHING_SEEN = (
     "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
 )
 OUTGROWN = "numbers that this formula makes on the initial weights already, at any rate"
+NOT_KNOWN = "only its author can say what the callback was to set, and mends it there"
 NOT_RECORDED = (
     "the batches could not be recorded, as the model draws them by itself: the failing step was "
     "not looked into"
@@ -79,7 +80,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         batch_rows=None if seen.batch is None else rows_in(seen.batch),
         remarks=audit.remarks,
         looked_at=audit.looked_at,
-        hopeless=audit.hopeless,
+        hopeless=audit.hopeless or (NOT_KNOWN if evidence.ruined_by is not None else None),
         origins=_origins(place),
         relative_exponents=tried.relative,
         together=min(together + len(ahead), len(findings)) or 1,
@@ -139,7 +140,9 @@ def _findings(evidence: Evidence) -> Iterator[Finding]:
     seen, audit, tried = evidence.seen, evidence.audit, evidence.tried
     grown = _has_grown(evidence)
     transient = seen.is_transient and not grown
-    if transient or seen.onset is None:
+    if evidence.ruined_by is not None:
+        yield Finding(Cause.RUINING_CALLBACK, 0.97, evidence.ruined_by)
+    elif transient or seen.onset is None:
         yield Finding(Cause.TRANSIENT, 0.9, _not_repeated(seen))
     data = at_fault_in_the_data(evidence)
     if data:

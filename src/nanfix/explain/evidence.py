@@ -12,13 +12,17 @@ from nanfix.model.run import Run
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the replay has seen, what the data and the weights show, and what reruns came to."""
+    """What the replay has seen, what the data and the weights show, and what reruns came to.
+
+    `ruined_by` says which callback has set weights that are not finite.
+    """
 
     run: Run
     seen: Replay
     audit: Audit
     growth: Growth
     tried: Counterfactuals = field(default_factory=Counterfactuals)
+    ruined_by: str | None = None
 
     @property
     def failing(self) -> Observation:

@@ -26,6 +26,7 @@ from nanfix.explain.microscope import Observation, observe
 from nanfix.explain.recorded_batches import recorded_batches
 from nanfix.explain.replay import Replay, flat_batch, replay
 from nanfix.explain.reruns import try_otherwise
+from nanfix.explain.ruining_callback import ruined_at_the_end, ruining_callback
 from nanfix.model.quiet import quiet
 from nanfix.model.run import current_learning_rate
 from nanfix.model.snapshot import Snapshot, nonfinite_variables, restore
@@ -150,7 +151,10 @@ class Incident:
                 False,
             )
             looked = replace(looked, holes_ahead=ahead)
-        return replace(evidence, seen=seen, audit=looked)
+        ruined_by = None
+        if seen.onset is None:
+            ruined_by = self._gathered("what callbacks set", self._ruining_callback, None)
+        return replace(evidence, seen=seen, audit=looked, ruined_by=ruined_by)
 
     def look(self, plan: Plan, recording: Recording, detected: Onset) -> Evidence:
         """Replay a recording of this model trained with `plan`; return what it, the
@@ -248,6 +252,15 @@ class Incident:
         inputs, targets, weights = flat_batch(seen.batch)
         # Keras takes sample weights or weights of classes, and makes the former of the latter.
         return inputs, targets, [] if self.run.class_weight else weights, False
+
+    def _ruining_callback(self) -> str | None:
+        assert self.watched.incident is not None
+        if self.watched.incident.ended:
+            return ruined_at_the_end(self.data)
+        seconds = max(DIAGNOSIS_SECONDS, self.watched.seconds)
+        return ruining_callback(
+            self.model, self.data, self.recording, self.begun, self.watching, seconds
+        )
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:
         """Say whether a step on these rows, from the initial weights, turns non-finite

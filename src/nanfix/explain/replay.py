@@ -39,7 +39,7 @@ class Replay:
     operation left its domain, how often it failed when it was run again, and how often it was run.
     A training that `strays` took another course than the recorded one: its loss is not finite where
     that was finite. `last_epoch` is the state at the end of the last whole epoch before the failing
-    step, where that came after the newest snapshot.
+    step, or of all where none fails, where that came after the newest snapshot.
     """
 
     onset: Onset | None
@@ -151,7 +151,10 @@ def _replayed(
             failing=Observation(magnitude=largest),
             loss_trend=tuple(losses),
         )
-    return Replay(None, loss_trend=tuple(losses))
+    at, reached = recording.steps[-1].at, recording.newest.total + len(recording.steps)
+    if at.step == recording.steps_per_epoch:
+        last_epoch = replace(before, epoch=at.epoch, step=0, total=reached)
+    return Replay(None, loss_trend=tuple(losses), last_epoch=last_epoch)
 
 
 def _diverged(failing: Observation, losses: list[float]) -> Observation:

@@ -137,6 +137,14 @@ def user_line(frame: FrameType | None) -> str | None:
     return None if own is None else f"{Path(own.f_code.co_filename).name}:{own.f_lineno}"
 
 
+def code_place(function: object) -> str | None:
+    """Return where a function of the user's own begins, as "file.py:LINE"; None of any other."""
+    code = getattr(function, "__code__", None)
+    if code is None or not is_users(code.co_filename):
+        return None
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
 def users_call(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of the user's own code, or None where nanfix itself
     stands in between.

@@ -13,7 +13,9 @@ import keras
 
 from nanfix.data.training_data import TrainingData
 from nanfix.model.object_state import remember
+from nanfix.model.snapshot import nonfinite_variables, restore, take
 from nanfix.model.undo import override
+from nanfix.model.user_code import name_of
 from nanfix.recorder._event_files import forget
 from nanfix.recorder.logs import listed
 
@@ -24,6 +26,10 @@ WRITERS = (
     keras.callbacks.TensorBoard,
 )
 
+PUT_BACK = (
+    "on_train_end of {} set weights to numbers that are not finite; the model has those from "
+    "before. Mend that callback: without nanfix it ruins the model."
+)
 NOTHING: Mapping[str, int] = MappingProxyType({})
 States = Iterable[tuple[Any, dict[str, Any]]]
 
@@ -139,11 +145,23 @@ def put_off_end(callbacks: Sequence[keras.callbacks.Callback], during: ExitStack
 
 
 def end(
-    callbacks: Sequence[keras.callbacks.Callback], history: Mapping[str, Sequence[float]]
-) -> None:
-    """Tell callbacks of the end of a training, with the last figures of its history."""
+    model: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback],
+    history: Mapping[str, Sequence[float]],
+) -> list[str]:
+    """Tell callbacks of the end of a training, with the last figures of its history.
+
+    Returns:
+        A sentence about each that has set finite weights to NaN; they are put back.
+    """
+    put_back = []
     for callback in callbacks:
+        before = take(model)
         callback.on_train_end({name: values[-1] for name, values in history.items() if values})
+        if before is not None and nonfinite_variables(model):
+            restore(before)
+            put_back.append(PUT_BACK.format(name_of(callback)))
+    return put_back
 
 
 def _ignore(logs: object = None) -> None:

@@ -32,7 +32,8 @@ class Nonfinite(Exception):
     logs of the step show it.
 
     `refused` is what TensorFlow said where it would not compute a step, as some devices
-    do where others give NaN. `happened` says that a training which stayed finite has diverged.
+    do where others give NaN. `happened` says that a training which stayed finite has diverged,
+    `ended` that it had come to its end with finite weights, and callbacks had been told.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Nonfinite(Exception):
         logged: bool = False,
         refused: str = "",
         happened: str = NONFINITE,
+        ended: bool = False,
     ):
         super().__init__(f"{what} {happened} at {detected}")
         self.detected = detected
         self.happened = happened
+        self.ended = ended
         self.logged = logged
         self.refused = refused
 

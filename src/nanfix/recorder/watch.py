@@ -23,6 +23,7 @@ from nanfix.recorder.callbacks import (
 from nanfix.recorder.outset import outset
 from nanfix.recorder.recording import Nonfinite, Recording
 from nanfix.recorder.snapshot_files import SnapshotStore, joined
+from nanfix.records.diagnosis import Onset
 
 if TYPE_CHECKING:
     import keras
@@ -138,7 +139,7 @@ def watch(  # long: a third is its docstring, a fifth its answer
         arguments["callbacks"] = [recorder, *adapt(listeners)]
         recorder.attach(model)
         during.callback(recorder.detach)
-        incident = _fit(model, arguments, recorder)
+        incident = _fit(model, arguments, recorder) or _ruined_at_the_end(model, recorder)
         knew = (
             tuple((callback, plain_state(callback)) for callback in taking_part)
             if incident is not None
@@ -150,7 +151,8 @@ def watch(  # long: a third is its docstring, a fifth its answer
     outset(model, recorder.recording(steps=False))
     kept = model.history
     history, epochs = joined(resume[1] if resume else None, kept.history, kept.epoch)
-    in_training = incident is not None or (start is not None and judged)
+    broken = incident is not None and not incident.ended
+    in_training = broken or (start is not None and judged)
     return Watched(
         history=history,
         epoch=epochs,
@@ -181,6 +183,18 @@ def _fit(
             restore_if_ruined(model, recorder.recording())
             raise
     return incident or recorder.incident  # a `fit` of the user's own may have swallowed it
+
+
+def _ruined_at_the_end(model: "keras.Model", recorder: FlightRecorder) -> Nonfinite | None:
+    """Return the incident of weights that were finite when the training had ended, and are not
+    since callbacks were told. None where they are, or that is not known.
+    """
+    recording, epochs = recorder.recording(steps=False), model.history.epoch
+    watched = recording.snapshots and recording.steps_per_epoch and epochs and not recorder.failed
+    ruined = nonfinite_variables(model) if watched else []
+    if not ruined:
+        return None
+    return Nonfinite(Onset(epochs[-1] + 1, recording.steps_per_epoch or 1), ruined[0], ended=True)
 
 
 def restore_if_ruined(model: "keras.Model", recording: Recording) -> None:

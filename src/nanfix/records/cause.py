@@ -202,10 +202,7 @@ class Cause(Told):
     LOGITS_BY_HAND = (
         "logits-by-hand",
         "the loss takes the logarithm of a probability that rounds to 0",
-        (
-            "accuracy is good, and then `loss: nan`; the loss has a `log` of a softmax or sigmoid "
-            "in it"
-        ),
+        "accuracy is good, then `loss: nan`; the loss has a `log` of a softmax or sigmoid in it",
         "Take Keras' crossentropy from logits instead of the logarithm of a probability.",
     )
     NONFINITE_RATE = (
@@ -323,6 +320,15 @@ class Cause(Told):
         (
             "Compile the model with jit_compile=False: XLA orders and merges operations, and small "
             "or great numbers between them get lost."
+        ),
+    )
+    RUINING_CALLBACK = (
+        "ruining-callback",
+        "a callback sets weights to numbers that are not finite",
+        "`loss: nan` in the first step after a callback has set weights, as averages of weights do",
+        (
+            "Mend the callback: it divides by zero there, as by 1 - decay ** 0 or by the norm of "
+            "weights that are all 0, or sets weights from before they were known."
         ),
     )
     TRANSIENT = (

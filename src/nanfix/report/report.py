@@ -35,7 +35,7 @@ class Outcome(Enum):
         "Training stayed finite, but loss and weights have grown by orders of magnitude; nothing "
         "was changed."
     )
-    UNREPAIRABLE = "No change to model or training can help; the diagnosis says what the data lack."
+    UNREPAIRABLE = "No change to model or training can help; the diagnosis says why."
     EXHAUSTED = (
         "No fix worked; the model is in its last finite state. Where the budget was spent, a "
         "larger one may find a fix."

@@ -115,7 +115,7 @@ class Adoption:
         norm = take_as_it_is(run.model).weight_norm
         if nonfinite_variables(run.model) or norm > OUTGROWN * recording.initial.weight_norm:
             return None
-        end(run.begun, after.history)
+        ended = end(run.model, run.begun, after.history)
         run.begun = ()
         history, epoch = merged_history(run.watched, after, start.epoch)
         return Report(
@@ -125,7 +125,10 @@ class Adoption:
             epoch=epoch,
             params=dict(after.params),
             diagnosis=diagnosis,
-            notes=(*run.watched.notes, *self._notes, f"{AS_KERAS} {what_to_look_for(run.run)}"),
+            notes=(
+                *(*run.watched.notes, *self._notes, *ended),
+                f"{AS_KERAS} {what_to_look_for(run.run)}",
+            ),
             run=run.run.outline(),
         )
 
@@ -178,7 +181,7 @@ class Adoption:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             self._notes += [] if learning else [BETTER_BEFORE.format(lacking)]
             return None
-        end(run.begun, after.history)
+        ended = end(run.model, run.begun, after.history)
         run.begun = ()
         try:
             handed_back = self._bench.hand_back(plan)
@@ -195,7 +198,7 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *notes, *held_back),
+            notes=(*run.watched.notes, *after.notes, *notes, *held_back, *ended),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
