@@ -1,7 +1,10 @@
-"""What a training lacks whose loss has no lower bound."""
+"""What a training lacks to be a repair, and what is said of one that does not."""
 
 import explosions
+import keras
+import numpy as np
 import pytest
+from explosions.parts import mlp
 
 import nanfix
 from nanfix.changes.behind_outputs import BehindOutputs
@@ -61,3 +64,15 @@ def test_a_critic_at_a_lower_rate_is_finite_and_no_more():
     )
     assert report.outcome is Outcome.FINITE, str(report)
     assert BOTTOMLESS in str(report)
+
+
+def test_a_training_that_is_as_slow_as_before_with_its_data_mended_is_said_to_be():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(120, 3)).astype("float32")
+    y = 200.0 + 50.0 * x[:, :1]
+    x[[5, 50], 1] = np.nan
+    model = mlp(keras.optimizers.Adam(0.001), "mse", features=3)
+    report = nanfix.fit(model, x, y, epochs=2, verbose=0)
+    assert report.outcome is nanfix.Outcome.REPAIRED
+    assert [edit.strategy for edit in report.fix.edits] == ["impute-nonfinite"]
+    assert sum("no better than a constant prediction" in note for note in report.notes) == 1

@@ -36,7 +36,11 @@ from nanfix.search.verdict import (
 
 NO_LEAST = ", and below 0 it may fall for ever: nothing shows that the model has learned"
 
-
+SLOW = (
+    "The fix only treats what the run was given; the rest is slow. It ends no better than a "
+    "constant prediction (loss {:.4g}, that of a constant {:.4g}): more epochs, a higher learning "
+    "rate or targets of unit scale would show what it learns."
+)
 BOTTOMLESS = (
     "its loss has no lower bound, and nothing holds the weights: that it has fallen shows nothing"
 )
@@ -125,9 +129,12 @@ class Shortcomings:
         if lacking:
             return loss, lacking, ()
         lacking, held_back = idle(began.reach, plan, self._run.net)
+        constant = self._judge.baselines.constant
+        if of_data and constant is not None and loss >= constant:
+            held_back = (*held_back, SLOW.format(loss, constant))
         means = {} if of_data else self._judge.baselines.means
         lacking = lacking or short_of_the_mean(figures, means, begun)
-        if lacking is None and not of_data and self._judge.baselines.constant is None:
+        if lacking is None and not of_data and constant is None:
             lacking = self._whatever_the_targets(loss)
         return loss, lacking, held_back
 
