@@ -285,3 +285,18 @@ def test_a_lower_rate_with_which_a_rerun_learned_is_tried_in_the_place_of_severa
     tried = climb((rate, INPUTS, TARGETS), lambda c: 0.05 * len(c), baseline=1.0)
     assert (("rate", 0),) in tried
     assert choose(tried, (rate, INPUTS, TARGETS), baseline=1.0)[0] == (("rate", 0),)
+
+
+def test_what_is_slow_at_the_rate_of_another_scale_is_tried_at_others():
+    """All that is called for learns slower than what cured, until an optimizer's knob is turned."""
+    cell = Family("cell", 4, 1, called_for=True, cures=True)
+
+    def loss(candidate):
+        scaled = "inputs" in candidate and "cell" in candidate
+        if "rate" in candidate:
+            return 1.0 if scaled else 7.0
+        return None if "cell" not in candidate else 8.0 if scaled else 6.0
+
+    families = (RATE, INPUTS, cell)
+    best = choose(climb(families, loss, baseline=10.0), families)[0]
+    assert {name for name, _ in best} == {"rate", "inputs", "cell"}

@@ -131,7 +131,7 @@ def _walk(results: _Results, base: Candidate) -> Generator[Candidate, Tried, boo
     rest = [family for family in families if family not in mild]
     knobs = [family for family in mild if family.tier <= Tier.OPTIMIZER]
     wanted = [family for family in families if family.called_for]
-    called = (*base, *((family.strategy, 0) for family in wanted))
+    every = called = (*base, *((family.strategy, 0) for family in wanted))
     if base:
         yield from results.ask(base)
     if (yield from _mended(results, base, wanted)):
@@ -140,6 +140,9 @@ def _walk(results: _Results, base: Candidate) -> Generator[Candidate, Tried, boo
     if several or sum(family.cures for family in wanted) == 1:
         called = yield from _expert(results, base, wanted)
         yield from _together(results, called, knobs)
+        if called != every and not results.learns_well():
+            # At the rate of a run at another scale all together may only be slow.
+            yield from _together(results, every, knobs)
         if results.learns_well():  # what of it is needed shows as edits are taken away
             most = SMALLER if len(called) == len(base) + 1 else 1
             yield from _smaller(results, base, knobs, most)
