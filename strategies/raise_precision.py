@@ -27,7 +27,9 @@ class RaisePrecision(Strategy):
 
     def space(self, hp, diagnosis, run, plan):
         half, layers = _half(run), run.members
-        named = [address for address in half if layers[address].name == diagnosis.place.layer]
+        failed = [address for address in half if layers[address].name == diagnosis.place.layer]
+        # What it passes its numbers to would take none of float32.
+        named = [each for each in half if any(_is_in(each, outer) for outer in failed)]
         scope = hp.Choice("scope", ["layer", "model"] if named and len(half) > 1 else ["model"])
         return {"layers": named if scope == "layer" else half}
 
@@ -36,11 +38,17 @@ class RaisePrecision(Strategy):
 
     def explain(self, params):
         layers = params["layers"]
-        which = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
+        outer = [e for e in layers if not any(_is_in(e, other) for other in layers if other != e)]
+        which = f"layer {outer[0]}" if len(outer) == 1 else f"{len(outer)} layers"
         return f"Compute {which} in float32."
 
     def snippet(self, params):
         return f"# layers {', '.join(params['layers'])}: dtype='float32'"
+
+
+def _is_in(address: str, outer: str) -> bool:
+    """Say whether a layer is another one, or inside it."""
+    return f"{address}/".startswith(f"{outer}/")
 
 
 def _half(run) -> list[str]:

@@ -54,6 +54,8 @@ EXPECTED = {
     explosions.initialization: Cause.BAD_INITIALIZATION,
     explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
     explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
+    explosions.hole_behind_pooling: Cause.NONFINITE_INPUT,
+    explosions.point_of_a_disk: Cause.GRADIENT_SINGULARITY,
     explosions.averaged_weights: Cause.RUINING_CALLBACK,
     explosions.squares_of_squares: Cause.LAYER_DOMAIN,
     explosions.gate_that_is_shut: Cause.STEP_DOMAIN,

@@ -150,3 +150,25 @@ def sum_in_half_precision():
     model = keras.Model(inputs, layers.Dense(1)(hidden))
     model.compile(keras.optimizers.Adam(0.03), "mse")
     return model, x, y, {**ARGUMENTS, "epochs": 20}
+
+
+class Hyperbolic(layers.Layer):
+    """The distance of two points of a line; acosh has an infinite slope where they are the same."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, inputs):
+        a, b = inputs[:, :2] * self.scale, inputs[:, 2:] * self.scale
+        apart = ops.sum((a - b) ** 2, axis=-1)
+        within = (9.0 - ops.sum(a * a, axis=-1)) * (9.0 - ops.sum(b * b, axis=-1))
+        return ops.arccosh(1.0 + 2.0 * apart / within)[:, None]
+
+
+def point_of_a_disk():
+    x, y = table()
+    x[2, :2] = x[2, 2:] = [1.0, 0.0]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), Hyperbolic(), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model, x, y, {**ARGUMENTS, "shuffle": False}

@@ -14,6 +14,23 @@ def missing_cells():
     return mlp("adam", activation="tanh"), x, y, {**ARGUMENTS, "shuffle": False}
 
 
+def hole_behind_pooling():
+    """On a CPU the maximum of NaN is the lowest number, on which the next layer overflows."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 160).astype("int32")
+    x = np.sin((0.3 + 0.3 * y)[:, None] * np.arange(20)).astype("float32")[..., None]
+    x[70, 13] = np.nan
+    keras.utils.set_random_seed(0)
+    blocks = [
+        layer
+        for _ in range(2)
+        for layer in (layers.Conv1D(8, 3, activation="relu"), layers.MaxPooling1D(2))
+    ]
+    model = keras.Sequential([keras.Input((20, 1)), *blocks, layers.Flatten(), layers.Dense(3)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model, x, y, dict(ARGUMENTS)
+
+
 def nan_target():
     x, y = table()
     y[5] = np.nan

@@ -54,3 +54,22 @@ def test_repairs_a_sum_beyond_float16_as_well_as_an_expert(tmp_path):
 
     report, *_ = repairs.check_repair(NAME, explosions.sum_in_half_precision, expert)
     assert report.model.layers[1].compute_dtype == "float32"
+
+
+class Pool(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.score = layers.Dense(1, dtype=self.dtype_policy)
+
+    def call(self, inputs):
+        return keras.ops.sum(self.score(inputs) * inputs, axis=-1, keepdims=True)
+
+
+def test_what_a_layer_holds_is_raised_with_it():
+    pool = Pool(dtype="mixed_float16", name="pool")
+    model = keras.Sequential([keras.Input((4,)), pool, layers.Dense(1, dtype="mixed_float16")])
+    model.compile("sgd", "mse")
+    run = contract.run_of(model, *explosions.table(rows=16))
+    mild, *_ = contract.levels(get(NAME), diagnosis("pool"), run)
+    assert mild == {"layers": ["pool[0]", "pool[0]/dense[0]"]}
+    assert get(NAME).explain(mild) == "Compute layer pool[0] in float32."

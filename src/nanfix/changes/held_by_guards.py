@@ -72,7 +72,7 @@ def watched(guard: Guard, given: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
 
 def _of_weights(tensor: tf.Tensor) -> bool:
     """Say whether a tensor of a graph is computed of variables, and of nothing that is given to the
-    graph.
+    graph or drawn in it.
     """
     found, seen = False, set()
     ahead = [tensor.op]
@@ -85,11 +85,16 @@ def _of_weights(tensor: tf.Tensor) -> bool:
             if not operation.outputs[0].dtype.is_floating:
                 return False  # of random numbers, the seed
             found = True
-        elif operation.type == "Placeholder":
+        elif operation.type == "Placeholder" or _draws(operation):
             return False
         else:
             ahead += [each.op for each in operation.inputs]
     return found
+
+
+def _draws(operation: tf.Operation) -> bool:
+    """Say whether an operation gives other numbers each time that it is run."""
+    return operation.op_def.is_stateful or "Random" in operation.type
 
 
 def _passing(given: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:

@@ -121,10 +121,12 @@ class Lineage:
         singular = [operation for operation in touching if operation.kind in SINGULAR]
         return (singular or touching or [culprit])[-1]
 
-    def is_over_nothing(self, culprit: Operation) -> bool:
+    def is_over_nothing(self, culprit: Operation, origin: Operation) -> bool:
         """Say whether an operation reduces no elements at all, or divides by a count or
-        sum of a mask that is 0.
+        sum of a mask that is 0. One in a gradient may divide by whatever its `origin` makes it.
         """
+        if origin.kind not in REDUCTIONS | DIVISIONS:
+            return False
         if culprit.kind in REDUCTIONS:
             return culprit.inputs[0].shape.num_elements() == 0
         if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():

@@ -36,6 +36,7 @@ NOTHING_SEEN = (
     "run eagerly, the failing step shows no operation turning non-finite, and nothing had grown"
 )
 OUTGROWN = "numbers that this formula makes on the initial weights already, at any rate"
+NO_CHANGE_HELPS = "the steps fail with each change that was tried, and with a learning rate of 0"
 NOT_KNOWN = "only its author can say what the callback was to set, and mends it there"
 NOT_RECORDED = (
     "the batches could not be recorded, as the model draws them by itself: the failing step was "
@@ -51,6 +52,8 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
     seen, audit, growth, tried = evidence.seen, evidence.audit, evidence.growth, evidence.tried
     failing = evidence.failing
     ranked = _once_each(sorted(_findings(evidence), key=lambda finding: -finding.weight))
+    if ranked and tried.no_update is False and _names_the_rate_in_vain(ranked):
+        ranked = (Finding(Cause.UNKNOWN, ranked[0].weight, NO_CHANGE_HELPS), *ranked)
     later = {finding.cause for finding in _next(evidence)} if tried.then is not None else set()
     ranked = _behind_the_first(ranked, evidence, later)
     together = _together(ranked, tried, later)
@@ -87,6 +90,11 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         behind=_behind(findings, evidence, later),
         outgrown=growth.outgrown,
     )
+
+
+def _names_the_rate_in_vain(ranked: Sequence[Finding]) -> bool:
+    """Say whether the learning rate is named for want of anything else."""
+    return ranked[0].cause is Cause.LEARNING_RATE and all(finding.refuted for finding in ranked)
 
 
 def _behind_the_first(

@@ -30,6 +30,8 @@ MASKING = ("SqrtGrad",)
 # What makes a number of usual size of a great one, and what may stand between that and a quotient.
 SQUEEZES = ("Asinh", "Atan", "Erf", "Log", "Log1p", "Sigmoid", "Tanh")
 CARRIES = (*MOVED, "AddV2", "Cast", "Maximum", "Minimum", "Mul")
+SWALLOWING = ("MaxPool", "MaxPoolV2", "MaxPool3D")  # on a CPU they make the lowest number of NaN
+LOWEST = 1e30  # of which, times weights, more than this is left
 ASKING = ("IsNan", "IsInf", "IsFinite")  # which numbers are not finite
 # Numbers that are copied to float64 at a time, 8 MB, so that no gradient is copied whole.
 PIECE = 1_000_000
@@ -168,7 +170,7 @@ def _located(
         magnitude=max(
             (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0
         ),
-        over_nothing=microscope.lineage.is_over_nothing(culprit),
+        over_nothing=microscope.lineage.is_over_nothing(culprit, origin),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
 
@@ -203,6 +205,7 @@ class _Microscope:
         # loss, or from a gradient, which this operation made.
         self.tainting: Operation | None = None
         self.multiplied: str | None = None
+        self._swallowed = False  # NaN, of which the lowest number was made, as pooling does
         self._asked: set[Phase] = set()  # in which phases it is asked what is not finite
         self.lineage, self.constants = Lineage(), Constants()
         given = tf.nest.flatten(batch, expand_composites=True)
@@ -220,6 +223,8 @@ class _Microscope:
         inputs_finite = self.lineage.are_finite(operation.inputs)
         outputs_finite = self.lineage.are_finite(operation.outputs)
         self.lineage.add(operation)
+        swallows = not inputs_finite and outputs_finite and operation.kind in SWALLOWING
+        self._swallowed = self._swallowed or swallows
         if self.masked is None and operation.kind in MASKING and _masks(operation):
             self.masked = operation
         reads = operation.kind == "ReadVariableOp"  # shows what an earlier operation wrote
@@ -233,24 +238,30 @@ class _Microscope:
             turned = self.turned if self.tainted else None
             self.culprit = turned or operation
             self._made = list(self.culprit.outputs)
+            if self._swallowed and _largest(operation.inputs) > LOWEST:
+                self.tainting = self.tainting or operation
         elif not inputs_finite and operation.kind in ASKING:
             self._asked.add(operation.phase)
         elif not inputs_finite and not outputs_finite:
-            computed = "compute_metrics" not in operation.functions
-            if operation.phase in self._asked and self.multiplied is None:
-                line = operation.line if _multiplies_nan_with_zero(operation) else None
-                self.multiplied = None if line is None else line.source
-            total = any(is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
-            late = operation.phase in (Phase.GRADIENT, Phase.UPDATE)
-            if self.tainting is None and computed and (total or late):
-                self.tainting = operation
-            if (
-                self.turned is None
-                and computed
-                and _has_nan(operation.outputs)
-                and not _has_nan(operation.inputs)
-            ):
-                self.turned = operation
+            self._pass_on(operation)
+
+    def _pass_on(self, operation: Operation) -> None:
+        """Look at an operation that has made non-finite values of others."""
+        computed = "compute_metrics" not in operation.functions
+        if operation.phase in self._asked and self.multiplied is None:
+            line = operation.line if _multiplies_nan_with_zero(operation) else None
+            self.multiplied = None if line is None else line.source
+        total = any(is_float(tensor) and not tensor.shape.rank for tensor in operation.outputs)
+        late = operation.phase in (Phase.GRADIENT, Phase.UPDATE)
+        if self.tainting is None and computed and (total or late):
+            self.tainting = operation
+        if (
+            self.turned is None
+            and computed
+            and _has_nan(operation.outputs)
+            and not _has_nan(operation.inputs)
+        ):
+            self.turned = operation
 
     def _follow(self, operation: Operation) -> None:
         """Look at what is computed of what the culprit made."""
@@ -271,6 +282,11 @@ def _multiplies_nan_with_zero(operation: Operation) -> bool:
         return False
     left, right = map(array_of, operation.inputs)
     return bool(((np.isnan(left) & (right == 0)) | (np.isnan(right) & (left == 0))).any())
+
+
+def _largest(tensors: Iterable[tf.Tensor]) -> float:
+    arrays = [np.abs(array_of(tensor)) for tensor in tensors if is_float(tensor)]
+    return max((float(array.max(initial=0.0)) for array in arrays), default=0.0)
 
 
 def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:
