@@ -84,3 +84,12 @@ def test_what_helps_names_the_factor_that_was_infinite():
     place = Place(Phase.FORWARD, operation="Mul by infinity", given=given)
     told = str(Diagnosis(Onset(1, 1), (finding,), place))
     assert "What helps: Keep self.weights finite." in told
+
+
+def test_what_helps_in_two_places_alike_is_said_once():
+    finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")
+    first, second = (
+        Place(Phase.FORWARD, operation="RealDiv", source=f"net.py:{line}") for line in (3, 5)
+    )
+    told = str(Diagnosis(Onset(1, 1), (finding,), first, behind=second))
+    assert told.count("away from zero") == 1

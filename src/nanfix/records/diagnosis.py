@@ -263,4 +263,4 @@ class Diagnosis:
             return finding.cause.remedy
         places = (self.place,) if self.behind is None else (self.place, self.behind)
         kept = [place.kept_inside for place in places if place.operation in UNSAFE_OPERATIONS]
-        return " ".join(kept) or finding.cause.remedy
+        return " ".join(dict.fromkeys(kept)) or finding.cause.remedy
