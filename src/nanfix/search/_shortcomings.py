@@ -32,6 +32,7 @@ from nanfix.search.verdict import (
     short_of_the_mean,
     shortfall,
     unlearned,
+    untouched,
 )
 
 NO_LEAST = ", and below 0 it may fall for ever: nothing shows that the model has learned"
@@ -217,6 +218,8 @@ class Shortcomings:
         rows = self._bench.row_by_row()
         if same := rows.lifeless():
             return f"it predicts the same for all rows ({', '.join(same)})"
+        if still := untouched(figures, begun, self._judge.baselines.outputs):
+            return still
         if not of_others:
             return None
         dealt, alike = rows.dealt_out(), rows.all_alike()

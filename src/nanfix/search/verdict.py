@@ -190,19 +190,28 @@ def same_for_all(loss: float, dealt: Iterable[float], alike: Iterable[float]) ->
     return looks(loss, alike) and _no_better(loss, dealt)
 
 
+def untouched(figures: Mapping[str, float], begun: Begun, outputs: Iterable[str]) -> str | None:
+    """Return which of the outputs has a loss that is what it was before training, if one has:
+    nothing of it reaches the weights.
+    """
+    for name in outputs:
+        loss, before = figures.get(name, math.nan), begun.figures.get(name, math.nan)
+        if abs(loss - before) <= ROUNDING * abs(before):
+            return f"one output has learned nothing ({name} {loss:.4g}, as before training)"
+    return None
+
+
 def unlearned(
     figures: Mapping[str, float],
     begun: Begun,
     dealt: Sequence[Mapping[str, float]],
     outputs: Iterable[str],
 ) -> str | None:
-    """Return which of the outputs has learned nothing, if one has: its loss is what it was, or no
-    lower though it looked at the targets, and as low with the targets `dealt` out anew.
+    """Return which of the outputs has learned nothing, if one has: its loss is no lower though it
+    looked at the targets, and as low with the targets `dealt` out anew.
     """
     for name in outputs:
         loss, before = figures.get(name, math.nan), begun.figures.get(name, math.nan)
-        if abs(loss - before) <= ROUNDING * abs(before):
-            return f"one output has learned nothing ({name} {loss:.4g}, as before training)"
         if (
             loss >= better_than(before)
             and looks(before, [other[name] for other in begun.alike])
