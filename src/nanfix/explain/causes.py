@@ -130,8 +130,7 @@ def _behind(findings: Sequence[Finding], evidence: Evidence, later: set[Cause]) 
     """
     tried = evidence.tried
     then = tried.then or Observation()
-    others = (tried.rate, tried.scaled, tried.joint, *tried.alone.values())
-    cured = any(rerun is not None and rerun.cured for rerun in others)
+    cured = any(rerun.cured for rerun in tried.reruns)
     first = findings and findings[0].cause
     if cured or not is_domain(then) or later != {first}:
         return None
@@ -241,8 +240,7 @@ def _outgrown(evidence: Evidence) -> Iterator[Finding]:
     own = failing.place.source is not None or bare
     if not own or large or growth.fed_back or not _has_grown(evidence):
         return
-    reruns = (tried.rate, tried.scaled, tried.joint, *tried.alone.values())
-    if any(rerun is not None and rerun.moved for rerun in reruns):
+    if any(rerun.moved for rerun in tried.reruns):
         return
     if tried.initial is False and tried.no_update is False:
         for finding in out_of_domain(failing, evidence.run, tried)[:1]:

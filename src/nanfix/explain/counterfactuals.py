@@ -90,6 +90,12 @@ class Counterfactuals:
     joint: Rerun | None = None
     cut_short: bool = False
 
+    @property
+    def reruns(self) -> tuple[Rerun, ...]:
+        """The runs with causes taken away, one or several."""
+        tried = (self.rate, self.scaled, self.joint, *self.alone.values())
+        return tuple(rerun for rerun in tried if rerun is not None)
+
     def __str__(self):
         same_batch = "on the initial weights the same batch"
         failing, others = self.others or (0, 0)

@@ -259,7 +259,13 @@ class Incident:
             return ruined_at_the_end(self.data)
         seconds = max(DIAGNOSIS_SECONDS, self.watched.seconds)
         return ruining_callback(
-            self.model, self.data, self.recording, self.begun, self.watching, seconds
+            self.model,
+            self.data,
+            self.recording,
+            self.begun,
+            self.watching,
+            failed=self.detected.epoch,
+            seconds=seconds,
         )
 
     def _fails_of_holes(self, rows: tuple[int, ...]) -> bool:

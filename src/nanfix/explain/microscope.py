@@ -167,9 +167,7 @@ def _located(
         phase=phase,
         operation=operation,
         layer=origin.layer,
-        magnitude=max(
-            (float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in inputs), default=0.0
-        ),
+        magnitude=_largest(culprit.inputs),
         over_nothing=microscope.lineage.is_over_nothing(culprit, origin),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
@@ -285,8 +283,10 @@ def _multiplies_nan_with_zero(operation: Operation) -> bool:
 
 
 def _largest(tensors: Iterable[tf.Tensor]) -> float:
-    arrays = [np.abs(array_of(tensor)) for tensor in tensors if is_float(tensor)]
-    return max((float(array.max(initial=0.0)) for array in arrays), default=0.0)
+    """Return the magnitude of the largest finite number, 0 where there is none."""
+    arrays = [array_of(tensor) for tensor in tensors if is_float(tensor)]
+    finite = (np.abs(array[np.isfinite(array)]) for array in arrays)
+    return max((float(array.max(initial=0.0)) for array in finite), default=0.0)
 
 
 def _has_nan(tensors: Iterable[tf.Tensor]) -> bool:

@@ -11,7 +11,7 @@ import keras
 from nanfix.data.training_data import TrainingData
 from nanfix.model.snapshot import nonfinite_variables, restore
 from nanfix.model.undo import override
-from nanfix.model.user_code import code_place
+from nanfix.model.user_code import code_place, name_of
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import Recording
 from nanfix.recorder.watch import Watching, watch
@@ -33,16 +33,30 @@ class _Enough(Exception):
     """Leaves a training that has shown what it can show."""
 
 
+class _Until(keras.callbacks.Callback):
+    """Leaves a training once so many epochs are done."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self._epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch >= self._epochs:
+            raise _Enough
+
+
 def ruining_callback(
     model: keras.Model,
     data: TrainingData,
     recording: Recording,
     begun: Sequence[keras.callbacks.Callback],
     watching: Watching,
+    *,
+    failed: int,
     seconds: float,
 ) -> str | None:
-    """Train once more from the last epoch that was recorded, and look at the weights before and
-    after each callback acts.
+    """Train once more from the last epoch that was recorded to the end of the one that `failed`,
+    and look at the weights before and after each callback acts.
 
     Model and callbacks are left in the state of the newest snapshot.
 
@@ -51,9 +65,9 @@ def ruining_callback(
         within `seconds`, or where the user has no callback of their own.
     """
     own = [(each, hook) for each in user_callbacks(data) for hook in _own_hooks(each)]
-    starts = [snapshot for snapshot in recording.snapshots if snapshot.step == 0]
-    if not own or not starts:
+    if not own:
         return None
+    start = recording.start_of_epoch
     found: list[str] = []
     deadline = time.perf_counter() + seconds
 
@@ -71,16 +85,19 @@ def ruining_callback(
 
         return spied
 
+    def until(listeners: list[keras.callbacks.Callback]) -> list[keras.callbacks.Callback]:
+        return [_Until(failed), *listeners]
+
     quiet = replace(data, arguments={**(data.arguments or {}), "verbose": 0})
     with ExitStack() as during:
         during.callback(restore, recording.newest)
         for callback, name in own:
             override(during, callback, name, looked_at(callback, name, getattr(callback, name)))
-        restore(starts[-1])
-        data.rewind(starts[-1].total)
+        restore(start)
+        data.rewind(start.total)
         apart = replace(watching, store=None, writes=False)
         with suppress(_Enough):
-            watch(model, quiet, apart, start=starts[-1], begun=begun)
+            watch(model, quiet, apart, adapt=until, start=start, begun=begun)
     return found[0] if found else None
 
 
@@ -101,4 +118,4 @@ def _own_hooks(callback: keras.callbacks.Callback) -> list[str]:
 
 
 def _named(callback: Any, name: str, hook: Callable[..., None]) -> str:
-    return f"{type(callback).__name__}.{name} at {code_place(hook)}"
+    return f"{name_of(callback)}.{name} at {code_place(hook)}"

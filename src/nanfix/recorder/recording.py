@@ -135,6 +135,11 @@ class Recording:
         return self.snapshots[-1]
 
     @property
+    def start_of_epoch(self) -> Snapshot:
+        """The newest snapshot at which an epoch began."""
+        return [snapshot for snapshot in self.snapshots if snapshot.step == 0][-1]
+
+    @property
     def grown(self) -> tuple[float, float] | None:
         """The first and the last loss of a training that has diverged, None of any other: the last
         is thousands of times the first.

@@ -104,7 +104,7 @@ class Adoption:
 
     def _as_keras(self, diagnosis: Diagnosis) -> Report | None:
         run, recording = self._run, self._run.recording
-        start = [snapshot for snapshot in recording.snapshots if snapshot.step == 0][-1]
+        start = recording.start_of_epoch
         say(run.data, "nanfix: nothing worked; training on as Keras does.")
         run.written.keep()
         run.data.rewind(start.total)
