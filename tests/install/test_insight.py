@@ -28,6 +28,21 @@ def test_gradients_are_those_of_the_training_step_and_nothing_changes():
         np.testing.assert_allclose(before - 0.5 * part, after, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_of_one_output_are_those_of_a_training_with_its_loss_alone():
+    x, y = map(ops.convert_to_tensor, explosions.table())
+    inputs = keras.Input((4,))
+    outputs = [keras.layers.Dense(1)(inputs) for _ in range(2)]
+    model, losses = keras.Model(inputs, outputs), ["mse", "mae"]
+    model.compile("sgd", losses)
+    batch = [(x, (y, y))]
+    found = [next(insight(model).gradients_of_output(batch, each)) for each in range(2)]
+    for which, gradient in enumerate(found):
+        model.compile("sgd", losses, loss_weights=[float(which == each) for each in range(2)])
+        for part, whole in zip(gradient, next(insight(model).gradients(batch)), strict=True):
+            np.testing.assert_allclose(part, whole)
+    assert "compute_loss" not in vars(model)
+
+
 def test_batches_of_any_size_are_taken_one_after_the_other():
     x, y = explosions.table()
     model = explosions.mlp("adam")

@@ -1,11 +1,14 @@
 """The gradients of the training that a prepared model is in, without a step being taken."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
 from nanfix.changes.held_by_guards import Held, gradients_let_through, shares_held
 from nanfix.install.players import Played
@@ -14,6 +17,7 @@ from nanfix.model.optimizers import Gradients, updates_withheld
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import Snapshot, restore, take_as_it_is
 from nanfix.model.training_step import Batch, recordable
+from nanfix.model.undo import override
 from nanfix.private.tensorflow import functions_run_eagerly
 
 Gradient = list[np.ndarray]
@@ -57,7 +61,12 @@ class Insight:
             with gradients_let_through():
                 return step(batch)
 
+        def by_output(batch: Batch, which: tf.Tensor) -> Seen:
+            with gradients_of_output(model, which):
+                return step(batch)
+
         self._step: Any = tf.function(step, reduce_retracing=True)
+        self._by_output: Any = tf.function(by_output, reduce_retracing=True)
         self._let_through: Any = tf.function(let_through, reduce_retracing=True)
 
     @property
@@ -75,6 +84,14 @@ class Insight:
         """
         for gradient, _ in self.gradients_and_losses(batches):
             yield gradient
+
+    def gradients_of_output(self, batches: Iterable[Batch], which: int) -> Iterator[Gradient]:
+        """Yield what `gradients` does of the loss of one output alone, and of penalties, which come
+        of no output; `which` is its place among the outputs as Keras flattens them.
+        """
+        by_output = partial(self._by_output, which=tf.constant(which))
+        for gradients, _, _ in self._steps(batches, by_output):
+            yield [np.asarray(each) for each in gradients]
 
     def gradients_let_through(self, batches: Iterable[Batch]) -> Iterator[Gradient]:
         """Yield what `gradients` would if no guard held any back."""
@@ -115,3 +132,29 @@ class Insight:
             return
         finally:
             restore(before)
+
+
+@contextmanager
+def gradients_of_output(model: keras.Model, which: tf.Tensor) -> Iterator[None]:
+    """Let no loss but that of one output have a gradient, in every step of the model that is traced
+    in the `with` block and computes its loss as Keras does.
+    """
+    computed = model.compute_loss
+
+    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        outputs = [_if(which == i, each) for i, each in enumerate(tree.flatten(y_pred))]
+        alone = tree.pack_sequence_as(y_pred, outputs)
+        return computed(x, y, alone, sample_weight, training)
+
+    with ExitStack() as undo:
+        override(undo, model, "compute_loss", compute_loss)
+        yield
+
+
+def _if(wanted: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+    """Return an output as it is, with a gradient of 0 unless it is wanted."""
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.where(wanted, upstream, tf.zeros_like(upstream))
+
+    return tf.custom_gradient(lambda given: (tf.identity(given), gradient))(output)

@@ -1,6 +1,8 @@
 """Whether the rows that are trained on reach the weights under a fix."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from nanfix.search.verdict import the_same
 
 ROWS, BATCHES = 32, 2  # of each batch whose gradients are compared
 SINGLE = 32  # rows that are looked at one by one
+MORE_BATCHES = (32, 8)  # that are looked at where two have no gradient: most rows may be masked
 NOTHING_ARRIVES = "no gradient of the data reaches the weights"
+NOTHING_OF_OUTPUT = "one output learns nothing: no gradient of its loss reaches the weights ({})"
 ALL_HELD = (
     "a guard still holds every number at the edge of the domain, so that what it guards is a "
     "constant and teaches nothing"
@@ -65,17 +69,30 @@ class Reach:
     """Looks at a training with a fix that is prepared, at its beginning and at its end.
 
     Of the gradients of a stream, and of what Keras does not compile, nothing is known.
+
+    Args:
+        outputs: the places of those that are looked at one by one, by the names of their losses.
     """
 
-    def __init__(self, bench: Workbench):
+    def __init__(self, bench: Workbench, outputs: Mapping[str, int] = MappingProxyType({})):
         self._insight = bench.insight()
         batches = self._insight.batches(ROWS, BATCHES) if self._insight.has_gradients else []
         self._batches = batches if batches and not _alike(*batches) else []
         self._cut_off = self._is_cut_off()
+        self._outputs = {
+            name: place for name, place in outputs.items() if self._output_is_cut_off(place)
+        }
 
     def never_arrives(self) -> bool:
         """Say whether nothing has reached the weights from the beginning to now."""
         return self._cut_off and self._is_cut_off()
+
+    def output_that_never_arrives(self) -> str | None:
+        """Return the name of the loss of an output of which nothing has reached the weights from
+        the beginning to now, if there is one.
+        """
+        still = (name for name, place in self._outputs.items() if self._output_is_cut_off(place))
+        return next(still, None)
 
     def held_back(self) -> HeldBack:
         """Look at single rows, of which none is known where a loss compares rows with each other,
@@ -108,6 +125,26 @@ class Reach:
         gradients = list(self._insight.gradients(self._batches))
         return len(gradients) == BATCHES and the_same(*gradients)
 
+    def _output_is_cut_off(self, place: int) -> bool:
+        """Say whether none of many rows has a gradient of the loss of an output."""
+        if not self._alike_of(place, self._batches):
+            return False
+        many = (self._insight.batches(ROWS, count) for count in MORE_BATCHES)
+        more = next(filter(None, many), self._batches)
+        return more is self._batches or self._alike_of(place, more)
+
+    def _alike_of(self, place: int, batches: list[Batch]) -> bool:
+        """Say whether the gradient of an output is the same of each batch; not where it is not
+        known, or all rows have a weight of 0 there.
+        """
+        weights = [each for batch in batches for each in flat_arrays(unpacked(batch)[2])]
+        if not batches or not all(map(np.any, weights)):
+            return False
+        gradients = list(self._insight.gradients_of_output(batches, place))
+        return len(gradients) == len(batches) and all(
+            the_same(gradients[0], other) for other in gradients[1:]
+        )
+
 
 def idle(reach: Reach | None, plan: Plan, net: Net) -> tuple[str | None, tuple[str, ...]]:
     """Return that nothing of the data reaches the weights, None where it does, or that is not
@@ -117,6 +154,9 @@ def idle(reach: Reach | None, plan: Plan, net: Net) -> tuple[str | None, tuple[s
         return None, ()
     if net.attempt("looking for what reaches the weights", reach.never_arrives, False):
         return NOTHING_ARRIVES, ()
+    alone = net.attempt("looking at each output", reach.output_that_never_arrives, None)
+    if alone is not None:
+        return NOTHING_OF_OUTPUT.format(alone), ()
     if not plan.of(Guards).guards:
         return None, ()
     held = net.attempt("looking at the gradients of rows", reach.held_back, HeldBack())

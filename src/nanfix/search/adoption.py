@@ -14,6 +14,7 @@ from nanfix.explain.loss_probe import what_to_look_for
 from nanfix.install.players import untrained
 from nanfix.install.workbench import Workbench
 from nanfix.model.faults import is_refusal
+from nanfix.model.outputs import output_names, trained_outputs
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.snapshot import nonfinite_variables, take_as_it_is
 from nanfix.recorder.callbacks import end
@@ -225,11 +226,16 @@ class Adoption:
 
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
-        guard, or in a loss of which no constant is known that the training has to beat.
+        guard, behind the loss of another output, or in a loss of which no constant is known that
+        the training has to beat.
         """
-        if not plan.of(Guards).guards and self._judge.baselines.constant is not None:
+        run, baselines = self._run.run, self._judge.baselines
+        trained = {*trained_outputs(run)} & {*baselines.figures}  # one may have no loss
+        if not (plan.of(Guards).guards or trained) and baselines.constant is not None:
             return None
-        looking = partial(Reach, self._bench)
+        names = [f"{name}_loss" for name in output_names(run)]
+        places = {name: place for place, name in enumerate(names) if name in trained}
+        looking = partial(Reach, self._bench, places)
         return self._run.net.attempt("looking at the first gradients", looking, None)
 
     def _train(self, fix: Fix, plan: Plan, then: str) -> tuple[Began, Watched]:
