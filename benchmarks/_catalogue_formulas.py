@@ -184,6 +184,49 @@ def layer_outside(whole, rng):
     return run
 
 
+class Spread(layers.Layer):
+    """Divides by a deviation, or weighs with a logarithm, of weights that are taken as they are."""
+
+    def __init__(self, how, start, **kwargs):
+        super().__init__(**kwargs)
+        self.how, self.start = how, start
+
+    def build(self, shape):
+        start = keras.initializers.Constant(self.inverse(self.start))
+        self.variance = self.add_weight(name="variance", shape=shape[-1:], initializer=start)
+
+    def inverse(self, start):
+        return start
+
+    def positive(self):
+        return self.variance
+
+    def call(self, inputs):
+        if self.how == "root":
+            return inputs / ops.sqrt(self.positive())
+        return inputs * ops.log(self.positive())
+
+
+class SafeSpread(Spread):
+    """The same of a softplus of the weights."""
+
+    def inverse(self, start):
+        return np.log(np.expm1(start))
+
+    def positive(self):
+        return ops.softplus(self.variance)
+
+
+@remedy("keep-weights-positive", activation=("tanh", "elu", "relu"), depth=(1, 2))
+def variance_of_weights(whole, rng):
+    how, start = ["root", "log"][rng.integers(2)], rng.uniform(0.1, 0.3)
+    whole.rate *= rng.uniform(4.0, 10.0)
+    run = split(whole)
+    for recipe, kind in ((run.plain, Spread), (run.expert, SafeSpread)):
+        recipe.middle.append(partial(kind, how, start))
+    return run
+
+
 class SafeLength(Length):
     """The same with an epsilon inside the root."""
 

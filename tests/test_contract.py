@@ -15,12 +15,14 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
+from nanfix.records.fallen_weight import FallenWeight
 from nanfix.records.nonfinite_constant import NonfiniteConstant
 from nanfix.remedies.registry import catalogue, get
 from nanfix.testing import contract
 
 LOWER = type(get("lower-learning-rate"))
 HELD = NonfiniteConstant("1 -inf, 1 of the 3 numbers of `q`", (("neginf", -2.0),), "q")
+FALLEN = FallenWeight("precision[0]", "tau", 1.0, -0.1)
 PLACES = (
     Place(Phase.FORWARD, operation="Sqrt", source="model.py:12"),
     Place(Phase.UPDATE),
@@ -95,7 +97,8 @@ def test_installed_strategy_keeps_the_contract(name):
     """In every situation that it is for, under one of its causes there."""
     strategy, checked = get(name), {}
     for cause in strategy.treats | strategy.eases:
-        diagnoses = [contract.diagnosis(cause, place=place, batch_rows=1) for place in PLACES]
+        shown = {"batch_rows": 1, "fallen_weights": (FALLEN,)}
+        diagnoses = [contract.diagnosis(cause, place=place, **shown) for place in PLACES]
         pairs = [
             (diagnosis, run) for diagnosis in diagnoses for run in fitting(strategy, diagnosis)
         ]

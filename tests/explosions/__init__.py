@@ -5,6 +5,7 @@ the tests. A module for each kind of failure, and all of them here.
 from explosions.arithmetic import *  # noqa: F403
 from explosions.domains import *  # noqa: F403
 from explosions.elsewhere import *  # noqa: F403
+from explosions.falling import *  # noqa: F403
 from explosions.groups import *  # noqa: F403
 from explosions.holes import *  # noqa: F403
 from explosions.networks import *  # noqa: F403

@@ -1,6 +1,7 @@
 """Rows, labels, holes and weights that a patch changes in front of fit."""
 
 import textwrap
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from patched_scripts import PATH, Script
 
 from nanfix.records.rows_change import FIT_ALONE, Band, RowsChange, UnknownTargets
-from nanfix.records.source_changes import AdaptChange, LayerChange, WeightsChange
+from nanfix.records.source_changes import AdaptChange, ConstraintChange, LayerChange, WeightsChange
 
 FIT = """
     import numpy as np
@@ -111,6 +112,18 @@ def test_non_finite_weights_are_replaced_in_front_of_fit():
     assert (after[0][1] == 0.25).all() and len(np.unique(after[2])) == 8
     np.testing.assert_array_equal(after[0][[0, 2]], given[0][[0, 2]])
     assert text.endswith("net.fit(X)  # here\n")
+
+
+def test_weights_are_constrained_in_front_of_fit():
+    lines = ("from keras import layers", "", "net.fit(X)  # here")
+    script = Script("\n".join(lines) + "\n")
+    text = script.after(ConstraintChange(fit=script.made("fit"), least={0: 0.25}))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x = np.float32([[1.0], [2.0]])
+    exec(text, {"X": x, "net": SimpleNamespace(weights=model.weights, fit=lambda x: None)})
+    model.fit(x, -x, epochs=3, verbose=0)
+    assert model.get_weights()[0] == [[0.25]]
 
 
 @pytest.mark.parametrize("data", ["X", "np.array(X)"])

@@ -223,7 +223,11 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     }
     needed = {cause: shown.get(cause, (1.0, "")) for cause in tried.needed}
     slower = _does_for_several(growth, tried)
-    enough = "instead of so low a rate, these together" if slower else "no single change was enough"
+    enough = (
+        "instead of so low a rate, these together"
+        if slower
+        else "one of these alone was not enough"
+    )
     ranked = sorted(needed.items(), key=lambda item: -item[1][0])
     for place, (cause, (_, reason)) in enumerate(ranked):
         reason = reason or "this one is needed, too"

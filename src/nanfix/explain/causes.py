@@ -89,6 +89,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         together=min(together + len(ahead), len(findings)) or 1,
         behind=_behind(findings, evidence, later),
         outgrown=growth.outgrown,
+        fallen_weights=growth.fallen_weights,
     )
 
 
@@ -196,9 +197,7 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             # The others are the same operation by other names.
             weight = finding.weight * (NEXT if driven else 1.0)
             found = replace(finding, weight=weight, refuted=place > 0)
-            if place == 0 and tried.without is not None:
-                found = replace(found, learned=tried.without.learned, mended=tried.without.cured)
-            yield found
+            yield _of_the_first(found, evidence) if place == 0 else found
         if failing.masked:
             yield Finding(Cause.XLA_ONLY, MASKED, "without XLA its kernel hides that slope")
         if tried.then is not None:
@@ -226,6 +225,19 @@ def _of_the_step(evidence: Evidence) -> Iterator[Finding]:
             weight=finding.weight * doubt,
             refuted=finding.refuted or (not grown and not settled),
         )
+
+
+def _of_the_first(finding: Finding, evidence: Evidence) -> Finding:
+    """Return the operation that failed first with which weights are negative by now, and what came
+    of it when it was taken away.
+    """
+    fallen = " and ".join(map(str, evidence.growth.fallen_weights))
+    if fallen:
+        finding = replace(finding, evidence=f"{finding.evidence}; {fallen}")
+    without = evidence.tried.without
+    if without is None:
+        return finding
+    return replace(finding, learned=without.learned, mended=without.cured)
 
 
 def _outgrown(evidence: Evidence) -> Iterator[Finding]:

@@ -12,12 +12,14 @@ import numpy as np
 from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.explain._signal import RISEN, Loop, Signal, signal_at_the_start
+from nanfix.explain.fallen_weights import fallen_weights
 from nanfix.explain.replay import Replay
 from nanfix.model.crossentropies import SMALLEST, crossentropy_of, has_negative_shares
 from nanfix.model.optimizers import normalizes
 from nanfix.model.run import Run
 from nanfix.private.objects import all_layers, direct_layers, own_kernel
 from nanfix.recorder.recording import GREW, TIMES_THE_FIRST, Recording
+from nanfix.records.fallen_weight import FallenWeight
 
 # Numbers beyond this have grown; an operation that fails on smaller ones left its domain.
 HUGE = 1e9
@@ -50,6 +52,7 @@ class Growth:
         fallen: the first loss and the lowest, where that lies so far below 0 that no least value
             can have been near.
         outgrown: the direct layers of the model whose weights were many times as large at last.
+        fallen_weights: those that began above 0 and have come to 0 or below.
     """
 
     gains: tuple[tuple[str, float], ...]
@@ -64,6 +67,7 @@ class Growth:
     signal: Signal = field(default_factory=Signal)
     fallen: tuple[float, float] | None = None
     outgrown: tuple[str, ...] = ()
+    fallen_weights: tuple[FallenWeight, ...] = ()
 
     @property
     def wide(self) -> list[tuple[str, float]]:
@@ -134,6 +138,7 @@ def measure_growth(
         signal=signal_at_the_start(run, recording),
         fallen=_fallen(run, recording),
         outgrown=tuple(_outgrown(run, recording, seen)),
+        fallen_weights=tuple(fallen_weights(run, recording, seen)),
     )
 
 

@@ -19,6 +19,7 @@ from nanfix.records.errors import NoPlaceError
 from nanfix.records.loss_change import LossChange
 from nanfix.records.source_changes import (
     ArgumentChange,
+    ConstraintChange,
     OptimizerChange,
     SourceChange,
     WeightsChange,
@@ -128,6 +129,16 @@ def _weights(files: Files, change: WeightsChange, alike: Alike) -> None:
     source.insert(source.syntax.statement(call), "before", lines)
 
 
+def _constraints(files: Files, change: ConstraintChange, alike: Alike) -> None:
+    source, call = only(files, change.fit, alike)
+    lines = [
+        f"{_receiver(source, call)}.weights[{number}].constraint = lambda weight: "
+        f"{source.written(f'keras.ops.maximum(weight, {least!r})')}"
+        for number, least in change.least.items()
+    ]
+    source.insert(source.syntax.statement(call), "before", lines)
+
+
 def _before_fit(
     files: Files, change: OptimizerChange, values: Mapping[str, str | None], alike: Alike
 ) -> None:
@@ -208,6 +219,7 @@ _PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
     "call": change_call,
     "guard": guard_operation,
     "weights": _weights,
+    "constraint": _constraints,
     "adapt": adapt_to_filled,
     "rows": feed_otherwise,
 }

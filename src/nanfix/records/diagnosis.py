@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nanfix.records.cause import Cause
 from nanfix.records.domains import Given
+from nanfix.records.fallen_weight import FallenWeight
 from nanfix.records.plurals import counted
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
 
@@ -142,7 +143,7 @@ class Diagnosis:
     non-finite, as far as they are known. `behind` is where it fails with the first fault mended, of
     the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of
     the parts of the model, its direct layers, whose weights had become many times as large before
-    the failing step.
+    the failing step. `fallen_weights` began above 0 and had come to 0 or below by then.
     """
 
     onset: Onset
@@ -167,6 +168,7 @@ class Diagnosis:
     origins: tuple[DataOrigin, ...] = ()
     behind: Place | None = None
     outgrown: tuple[str, ...] = ()
+    fallen_weights: tuple[FallenWeight, ...] = ()
 
     @property
     def cause(self) -> Cause:
@@ -263,4 +265,5 @@ class Diagnosis:
             return finding.cause.remedy
         places = (self.place,) if self.behind is None else (self.place, self.behind)
         kept = [place.kept_inside for place in places if place.operation in UNSAFE_OPERATIONS]
+        kept = [each.kept_above for each in self.fallen_weights] + kept
         return " ".join(dict.fromkeys(kept)) or finding.cause.remedy

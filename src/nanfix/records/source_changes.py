@@ -250,6 +250,27 @@ class WeightsChange(PlacedChange):
         return f"non-finite entries of {counted(len(self.starts), 'weight')} replaced before fit"
 
 
+class ConstraintChange(PlacedChange):
+    """Hold weights at their least value or above, from in front of `fit` on: by the position among
+    `model.weights`.
+    """
+
+    kind: Literal["constraint"] = "constraint"
+    fit: Made
+    least: dict[int, float]
+
+    @property
+    def subject(self):
+        return self.kind, self.fit
+
+    @property
+    def where(self):
+        return str(self.fit.place)
+
+    def __str__(self):
+        return f"{counted(len(self.least), 'weight')} kept above 0 by a constraint"
+
+
 UNKNOWN_CALL = "the call that makes {what} is not in the script's own code"
 
 
@@ -280,6 +301,7 @@ SourceChange = Annotated[
     | GuardChange
     | AdaptChange
     | WeightsChange
+    | ConstraintChange
     | RowsChange
     | NoPlace,
     Field(discriminator="kind"),

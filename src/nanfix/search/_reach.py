@@ -30,8 +30,8 @@ WEIGHT_HELD = (
     "learning rate, or a weight that stands for its logarithm keeps it inside"
 )
 HELD_BACK = (
-    "The guard holds back the gradient of {} of {} rows that were tried: nothing is learned of "
-    "them."
+    "The guard holds back the gradient of {} of {} rows that were tried: as long as it does, "
+    "nothing is learned of them."
 )
 # Share of the loss that rows make up of which nothing is learned: what is left of it is the number
 # that the guard puts there.
