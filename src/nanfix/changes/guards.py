@@ -11,6 +11,8 @@ from nanfix.records.diagnosis import Phase, Place
 
 if TYPE_CHECKING:
     from nanfix.model.run import Run
+    from nanfix.records.source_changes import SourceChange
+    from nanfix.source.fit_call import FitCall
 
 # Of a step, in the model's own graph.
 COMPUTED = (Phase.FORWARD, Phase.LOSS, Phase.STEP, Phase.GRADIENT, Phase.UPDATE)
@@ -123,10 +125,7 @@ class Guards(Change):
 
         for guard in self.guards:
             if guard.source is None:
-                layer = None if guard.layer is None else run.members[guard.layer].name
-                yield NoPlace(
-                    reason=f"{guard.operation} is computed in Keras' own code, in layer {layer}"
-                )
+                yield _of_keras(guard, run, call)
                 continue
             name, _, line = guard.source.rpartition(":")
             file = call.places.file(name)
@@ -143,6 +142,19 @@ class Guards(Change):
                     given=guard.given,
                     half=guard.half,
                 )
+
+
+def _of_keras(guard: Guard, run: "Run", call: "FitCall") -> "SourceChange":
+    """Return the change for an operation in Keras' own code: a layer in front of it, if one will do
+    instead.
+    """
+    from nanfix.changes.masked_rows import in_front_of_mean
+    from nanfix.records.source_changes import NoPlace
+
+    found = None if guard.layer is None else in_front_of_mean(run, guard.layer, call)
+    layer = None if guard.layer is None else run.members[guard.layer].name
+    reason = f"{guard.operation} is computed in Keras' own code, in layer {layer}"
+    return found or NoPlace(reason=reason)
 
 
 def in_float16(run: "Run", layer: str | None) -> bool:

@@ -293,7 +293,8 @@ class Cause(Told):
         "empty-reduction",
         "a mean or maximum is taken over nothing",
         "nan at a batch with a row that is all padding or masked",
-        "Divide by at least 1 (or use divide_no_nan) where everything may be masked.",
+        "Divide by at least 1 (or use divide_no_nan) where everything may be masked, or leave rows "
+        "out that hold nothing.",
     )
     POISON_BATCH = (
         "poison-batch",
