@@ -10,7 +10,7 @@ import tensorflow as tf
 from guarding import E, guard_of, value_and_slope
 from keras import ops
 
-from nanfix.changes.domains_in_graph import IN_GRAPH
+from nanfix.changes.domains_in_graph import IN_GRAPH, kept
 from nanfix.changes.graph_guard import guarded, install
 from nanfix.model.addresses import walk
 from nanfix.model.operations import traced
@@ -308,3 +308,14 @@ def test_operations_in_loops_and_branches_are_guarded():
     value, slope = value_and_slope(branched, guard_of("Sqrt", branched, 1), np.float32([0, 4]))
     np.testing.assert_allclose(value, [0.01, 2.0])
     np.testing.assert_allclose(slope, [0.0, 0.25])
+
+
+def test_a_complex_number_is_kept_away_from_0_and_divides_to_0():
+    z = tf.constant([0j, 3 + 4j], "complex64")
+    for name in ("RealDiv", "Log"):
+        unsafe = UNSAFE_OPERATIONS[name]
+        (held,) = kept(unsafe, [z, z], E, lambda _: False).values()
+        np.testing.assert_allclose(held, [E, 3 + 4j])
+    (held,) = kept(UNSAFE_OPERATIONS["RealDiv"], [z, z], 0.0, lambda _: False).values()
+    np.testing.assert_allclose(z / held, [0, 1], atol=1e-9)
+    assert kept(UNSAFE_OPERATIONS["Exp"], [z], E, lambda _: False) == {}

@@ -54,6 +54,7 @@ EXPECTED = {
     explosions.initialization: Cause.BAD_INITIALIZATION,
     explosions.root_in_the_loss: Cause.LOSS_DOMAIN,
     explosions.falling_precision: Cause.LOSS_DOMAIN,
+    explosions.phase_of_silence: Cause.LAYER_DOMAIN,
     explosions.log_in_a_layer: Cause.LAYER_DOMAIN,
     explosions.hole_behind_pooling: Cause.NONFINITE_INPUT,
     explosions.point_of_a_disk: Cause.GRADIENT_SINGULARITY,

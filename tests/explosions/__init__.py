@@ -13,3 +13,4 @@ from explosions.optimization import *  # noqa: F403
 from explosions.parts import *  # noqa: F403
 from explosions.recursions import *  # noqa: F403
 from explosions.scales import *  # noqa: F403
+from explosions.spectra import *  # noqa: F403

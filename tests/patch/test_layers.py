@@ -245,3 +245,33 @@ def test_long_vectors_become_constants_in_short_lines():
     )
     assert (names["INPUT_MEAN"], names["INPUT_VARIANCE"]) == (numbers["MEAN"], numbers["VARIANCE"])
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("used", "new"),
+    [
+        ("m = keras.Sequential([norm, keras.layers.Dense(1)])", "([keras.layers.ReLU(), norm,"),
+        ("m.add(norm)", "m.add(keras.layers.ReLU())\nm.add(norm)"),
+        ("h = norm(x)", "h = norm(keras.layers.ReLU()(x))"),
+    ],
+)
+def test_a_layer_with_a_name_of_its_own_is_found_where_it_is_put_into_the_model(used, new):
+    script = Script(
+        f"import keras\nnorm = keras.layers.Normalization()\nnorm.adapt(data)\n{used}\n"
+    )
+    change = LayerChange(
+        target=script.made("Normalization"),
+        side="before",
+        layers=["keras.layers.ReLU()"],
+        role="scaled",
+    )
+    assert new in script.after(change)
+
+
+def test_a_layer_with_a_name_that_is_used_twice_has_no_place_of_its_own():
+    script = Script("import keras\nd = keras.layers.Dense(1)\na = d(x)\nb = d(z)\n")
+    change = LayerChange(
+        target=script.made("Dense"), side="before", layers=["keras.layers.ReLU()"], role="scaled"
+    )
+    (left_over,) = script.patch(change).left_over
+    assert left_over.reason == "d is used 2 times, which is not once"

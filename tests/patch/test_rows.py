@@ -126,6 +126,23 @@ def test_weights_are_constrained_in_front_of_fit():
     assert model.get_weights()[0] == [[0.25]]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_holes_are_filled_in_a_dataset_that_a_layer_is_adapted_to(named):
+    dataset = "tf.data.Dataset.from_tensor_slices(X).batch(2)"
+    lines = (
+        "import tensorflow as tf",
+        "from keras import layers",
+        f"data = {dataset}",
+        "norm = layers.Normalization()",
+        f"norm.adapt({'data' if named else dataset})  # here",
+    )
+    script = Script("\n".join(lines) + "\n")
+    text = script.after(AdaptChange(target=script.made("Normalization"), fill=[1.0, 2.0]))
+    names = {"X": np.float32([[np.nan, 4], [3, np.inf]])}
+    exec(text, names)
+    np.testing.assert_allclose(np.asarray(names["norm"].mean)[0], [2.0, 3.0])
+
+
 @pytest.mark.parametrize("data", ["X", "np.array(X)"])
 def test_holes_are_filled_in_what_a_layer_is_adapted_to(data):
     lines = (

@@ -90,6 +90,13 @@ def _zero_or_away(x, e):
     return tf.where(tf.equal(x, 0), x, _away_from_zero(x, e))
 
 
+def _complex_away_from_zero(x, e):
+    """A complex number has no sign. One divided by inf is NaN, so something great stands for it."""
+    edge = GREAT if e == 0 else e
+    near = tf.equal(x, 0) if e == 0 else tf.abs(x) < e
+    return tf.where(near, tf.constant(edge, x.dtype), x)
+
+
 def _regular(matrix, e):
     return matrix + tf.constant(e, matrix.dtype) * tf.eye(tf.shape(matrix)[-1], dtype=matrix.dtype)
 
@@ -163,6 +170,11 @@ IN_GRAPH: dict[Domain, Callable[..., tf.Tensor]] = {
 }
 
 
+# Those of which 0 is the edge: of complex numbers nothing else is outside of them.
+AT_ZERO = (ABOVE_ZERO, AWAY_FROM_ZERO, ZERO_OR_AWAY, BASE)
+GREAT = 1e18  # its square is finite in complex64, too
+
+
 def operands(given: Sequence[Any], operation: UnsafeOperation) -> list[tf.Tensor]:
     """Return the inputs of an eager operation, of all that it was given: numbers of Python's may be
     among them, and the names of its attributes follow.
@@ -192,4 +204,7 @@ def kept(
     if domain is FINITE:  # the infinite factor may be either
         fits = epsilon**-2 < float(finfo(inputs[0].dtype.as_numpy_dtype).max)
         indices = [each for each, tensor in enumerate(inputs) if not (fits and is_kept(tensor))]
+    if inputs[index].dtype.is_complex:
+        at_zero = domain in AT_ZERO
+        return {index: _complex_away_from_zero(inputs[index], epsilon)} if at_zero else {}
     return {index: IN_GRAPH[domain](inputs[index], epsilon, *others) for index in indices}

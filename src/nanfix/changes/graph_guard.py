@@ -26,7 +26,7 @@ from nanfix.changes.domains_in_graph import kept, operands
 from nanfix.changes.exponentials import factor_times_log, stable_form, stable_share
 from nanfix.changes.held_by_guards import watched
 from nanfix.model.addresses import walk
-from nanfix.model.operations import innermost_layer, kind_of
+from nanfix.model.operations import innermost_layer, is_float, kind_of
 from nanfix.model.undo import override
 from nanfix.model.user_code import innermost_line
 from nanfix.private.objects import added_losses, all_layers
@@ -129,7 +129,7 @@ class _Rewire:
                 self._fill(graph.get_operation_by_name(op_name))
             return outputs
         unsafe = UNSAFE_OPERATIONS[self.guard.operation]
-        if kind_of(op_type) == unsafe.kind and inputs[0].dtype.is_floating and self._named():
+        if kind_of(op_type) == unsafe.kind and is_float(inputs[0]) and self._named():
             self.matches[self.guard] += 1
             operation = graph.get_operation_by_name(op_name)
             done = self.done.setdefault(graph, set())
@@ -155,7 +155,7 @@ class _Rewire:
         if unsafe is None or kind != unsafe.kind:
             return run(context, kind, name, *given)
         inputs = operands(given, unsafe)
-        if inputs[0].dtype.is_floating and self._named():
+        if is_float(inputs[0]) and self._named():
             inside = kept(unsafe, inputs, self.guard.epsilon, lambda _: False)
             given = (*(inside.get(i, x) for i, x in enumerate(inputs)), *given[len(inputs) :])
         return run(context, kind, name, *given)

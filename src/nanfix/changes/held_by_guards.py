@@ -101,7 +101,7 @@ def _passing(given: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
     """Return what a guard makes of a tensor, with a gradient that is given on unchanged; 1 instead
     of the infinity by which it lets a division be 0, of which no gradient comes.
     """
-    if given.shape != kept.shape:
+    if given.shape != kept.shape or kept.dtype.is_complex:
         return kept  # numbers stand there that were not given: there is nothing to give it to
     inside = tf.where(tf.math.is_inf(kept), tf.ones_like(kept), kept)
     return tf.custom_gradient(lambda _: (inside, lambda upstream: upstream))(given)

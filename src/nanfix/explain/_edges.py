@@ -31,6 +31,7 @@ def edge_beside(operation: UnsafeOperation, operand: np.ndarray) -> float | None
     """
     if not operation.unbounded or operation.domain not in DISTANCE:
         return None
+    operand = np.abs(operand) if np.iscomplexobj(operand) else operand
     distances = DISTANCE[operation.domain](operand[np.isfinite(operand)].astype("float64"))
     inside = distances[distances > 0]
     if not inside.size:

@@ -103,7 +103,9 @@ def _kind_of_exponent(exponent: tf.Tensor) -> dict[int, Given]:
 
 
 def range_of(values: np.ndarray) -> str:
-    """Describe the values of an array in a few words."""
+    """Describe the values of an array in a few words, complex ones by their sizes."""
+    if np.iscomplexobj(values):
+        return f"sizes of {range_of(np.abs(values))}"
     finite = values[np.isfinite(values)].astype("float64")
     kinds = ((np.isnan(values), "NaN"), (values == np.inf, "inf"), (values == -np.inf, "-inf"))
     counts = [f"{where.sum()} {word}" for where, word in kinds if where.any()]

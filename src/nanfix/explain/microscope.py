@@ -141,6 +141,8 @@ def _located(
         if is_float(tensor) and tensor.shape.num_elements()
     ]
     numbers = ", ".join(map(range_of, inputs)) or "nothing"
+    if culprit.kind == "RealDiv" and len(inputs) == 2 and (inputs[1] == 0).any():
+        numbers = f"{numbers}, a division by 0,"
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
     if microscope.lineage.is_over_exponentials(culprit):
         operation = BY_UNDERFLOW

@@ -74,8 +74,9 @@ def traced(visit: Callable[[Operation], None]) -> Iterator[None]:
 
 
 def is_float(tensor: "tf.Tensor") -> bool:
+    """Say whether a tensor holds numbers that may be NaN or infinite, complex ones too."""
     dtype = getattr(tensor, "dtype", None)
-    return dtype is not None and dtype.is_floating
+    return dtype is not None and (dtype.is_floating or dtype.is_complex)
 
 
 def array_of(tensor: "tf.Tensor") -> np.ndarray:

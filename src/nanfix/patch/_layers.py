@@ -13,6 +13,7 @@ from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import CallChange, LayerChange
 
 MODELS = ("Model", "Functional")
+NO_PLACE = "stands neither in a list of layers nor in a call of add, nor is it called there"
 SHAPES = ("input_shape", "input_dim")
 
 
@@ -37,12 +38,18 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
         return _first_in_list(source, call, change)
     if change.side == "outputs":
         return _round_outputs(source, call, change)
+    used: cst.CSTNode = call
     parent = source.syntax.parent(call)
+    if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
+        return _behind_input(source, call, parent, change)
+    if isinstance(parent, cst.Assign):
+        used = _only_use(source, call, parent)
+        parent = source.syntax.parent(used)
     if isinstance(parent, cst.Element) and isinstance(
         source.syntax.parent(parent), cst.List | cst.Tuple
     ):
         return _in_list(source, call, parent, change)
-    if isinstance(parent, cst.Call) and parent.func is call:
+    if isinstance(parent, cst.Call) and parent.func is used:
         return _on_tensor(source, parent, change)
     if isinstance(parent, cst.Arg):
         outer = source.syntax.parent(parent)
@@ -50,12 +57,25 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
             source.syntax.parent(outer), cst.Expr
         ):
             return _by_add(source, call, outer, change)
-    if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
-        return _behind_input(source, call, parent, change)
-    raise NoPlaceError(
-        f"{source.called(call)} stands neither in a list of layers nor in a call of add, nor is it "
-        "called there"
-    )
+    raise NoPlaceError(f"{source.called(call)} {NO_PLACE}")
+
+
+def _only_use(source: Source, call: cst.Call, assignment: cst.Assign) -> cst.CSTNode:
+    """Return the one place at which a layer with a name of its own is put into the model; an
+    attribute of it, as `norm.adapt`, is none.
+    """
+    target = assignment.targets[0].target
+    if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
+        raise NoPlaceError(f"{source.called(call)} {NO_PLACE}")
+    named = [
+        node
+        for node in source.syntax.within(source.syntax.scope(call))
+        if isinstance(node, cst.Name) and node.value == target.value and _is_use(source, node, None)
+    ]
+    uses = [node for node in named if not isinstance(source.syntax.parent(node), cst.Attribute)]
+    if len(uses) != 1:
+        raise NoPlaceError(f"{target.value} is used {len(uses)} times, which is not once")
+    return uses[0]
 
 
 def _in_list(source: Source, call: cst.Call, element: cst.CSTNode, change: LayerChange) -> None:

@@ -19,6 +19,9 @@ from nanfix.records.source_changes import AdaptChange
 
 EXACT = 2**24  # whole numbers up to here are the same in every width
 FIT = {"x": 0, "y": 1, "sample_weight": 10}
+# Of what a tf.data.Dataset has, and an array has not.
+DATASETS = ("from_tensor_slices", "map", "batch", "unbatch", "prefetch", "cache", "as_dataset")
+OF_A_DATASET = "lambda inputs: tf.where(tf.math.is_finite(inputs), inputs, FILL)"
 NAMES = {"x": "inputs", "y": "targets", "sample_weight": "weights"}
 
 
@@ -87,10 +90,33 @@ def adapt_to_filled(files: Files, change: AdaptChange, alike: Alike) -> None:
     given = argument(call, "data", 0)
     if given is None:
         raise NoPlaceError("adapt is given no data")
-    x = _name_for(source, lines, "x", given.value)
-    source.insert(source.syntax.statement(call), "before", lines)
-    filled = cst.parse_expression(_filled(source, x, source.vectors({"FILL": change.fill})))
+    vectors = source.vectors({"FILL": change.fill})
+    if _is_dataset(source, given.value):
+        finite = source.expression(OF_A_DATASET, vectors)
+        mapped = cst.Attribute(given.value, cst.Name("map"))
+        filled: cst.BaseExpression = cst.Call(mapped, [cst.Arg(finite)])
+    else:
+        x = _name_for(source, lines, "x", given.value)
+        source.insert(source.syntax.statement(call), "before", lines)
+        filled = cst.parse_expression(_filled(source, x, vectors))
     source.change(call, lambda updated: with_argument(updated, "data", filled, 0))
+
+
+def _is_dataset(source: Source, value: cst.BaseExpression) -> bool:
+    """Say whether an expression, or what its name was given last in front of it, comes of a call
+    that only a tf.data.Dataset has.
+    """
+    if isinstance(value, cst.Name):
+        given = [
+            node
+            for node in source.syntax.within(source.syntax.scope(value))
+            if isinstance(node, cst.Assign)
+            and source.syntax.start(node) < source.syntax.start(value)
+            and any(source.syntax.code(each.target) == value.value for each in node.targets)
+        ]
+        return bool(given) and _is_dataset(source, given[-1].value)
+    calls = [node for node in source.syntax.within(value) if isinstance(node, cst.Call)]
+    return any(source.called(call) in DATASETS for call in calls)
 
 
 def _adapts(call: cst.Call) -> bool:
