@@ -30,7 +30,7 @@ class BoundRecurrent(Strategy):
     )
 
     def refusal(self, diagnosis, run, plan):
-        return None if _unbounded(run) else "every recurrent layer is bounded"
+        return None if _unbounded(run) else "no recurrent layer of Keras is without a bound"
 
     def space(self, hp, diagnosis, run, plan):
         kernels = hp.Choice("kernels", ["kept", "orthogonal"])

@@ -61,7 +61,7 @@ def test_hopeless_data_and_holes_in_validation_data_are_planned_for_as_they_are_
     _, plan = train_and_plan(model, x, y, **arguments)
     assert (
         plan.fixes == ()
-        and "No fix can exist" in str(plan)
+        and "No change to model or training can help" in str(plan)
         and "Nothing would be tried" in str(plan)
     )
     model, x, y, arguments = explosions.validation_hole()

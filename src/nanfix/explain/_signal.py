@@ -117,21 +117,36 @@ def _signal(run: Run, rows: Any) -> Signal:
             if weights.setdefault(name, read) == read and name in sizes:
                 calls.setdefault(name, []).append(sizes[name])
             return
-        for tensor in operation.outputs:
-            if getattr(tensor, "dtype", tf.int32).is_floating and tensor.shape.rank:
-                values = np.asarray(tensor).astype("float64")
-                size = float(np.sqrt(np.mean(np.square(values))))
-                sizes[name] = size if np.isfinite(size) else np.inf
+        for size in (each for each in map(_size, operation.outputs) if each is not None):
+            if size == np.inf and max(sizes.values(), default=0.0) <= RISEN:
+                raise _OutOfDomain
+            sizes[name] = size
 
     try:
         with functions_run_eagerly(True), traced(visit):
             run.model(rows, training=False)
+    except _OutOfDomain:
+        pass  # what comes behind it says nothing of the weights
     except NOT_EAGERLY as refused:
         if is_raised_by_nanfix(refused):
             raise
         return Signal()
     loops = [_loop(name, [*ended, sizes[name]]) for name, ended in calls.items()]
     return Signal(sizes, next((loop for loop in reversed(loops) if loop is not None), None))
+
+
+def _size(tensor: Any) -> float | None:
+    """Return the root mean square of a tensor with dimensions, inf where it is not finite; None of
+    another.
+    """
+    if not (getattr(tensor, "dtype", tf.int32).is_floating and tensor.shape.rank):
+        return None
+    size = float(np.sqrt(np.mean(np.square(np.asarray(tensor).astype("float64")))))
+    return size if np.isfinite(size) else np.inf
+
+
+class _OutOfDomain(Exception):
+    """Numbers of ordinary size made one that is not finite: nothing has grown there."""
 
 
 def _loop(name: str, calls: list[float]) -> Loop | None:

@@ -135,8 +135,7 @@ def _behind(findings: Sequence[Finding], evidence: Evidence, later: set[Cause]) 
     first = findings and findings[0].cause
     if cured or not is_domain(then) or later != {first}:
         return None
-    before, after = (replace(each, values=None) for each in (evidence.failing.place, then.place))
-    return then.place if after != before else None
+    return then.place if then.place.spot != evidence.failing.place.spot else None
 
 
 def _origins(place: Place) -> tuple[DataOrigin, ...]:

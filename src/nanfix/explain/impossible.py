@@ -56,7 +56,8 @@ def hopeless_training(run: Run, failing: Observation) -> str | None:
     where += f" at {place.source}" if place.source else ""
     return (
         f"no prediction makes the loss finite{where}: with the targets as they are it was NaN or "
-        f"inf for each of {tried} predictions, and only its author can say what was meant"
+        f"inf for each of {tried} predictions; the loss itself has to change, its formula or a "
+        "constant in it, and only its author can say what was meant"
     )
 
 

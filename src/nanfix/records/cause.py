@@ -153,9 +153,10 @@ class Cause(Told):
     )
     UNSTABLE_RECURRENCE = (
         "unstable-recurrence",
-        "a recurrent layer with an unbounded activation feeds its growing output back into itself",
+        "a recurrent layer that nothing bounds feeds its growing output back into itself",
         '`activation="relu"` in an LSTM, GRU or SimpleRNN: nan, sooner with longer sequences',
-        "Bound what is fed back: give a recurrent layer its usual tanh.",
+        "Bound what is fed back: give a recurrent layer its usual tanh, or recurrent weights "
+        "with a spectral radius below 1.",
     )
     BAD_INITIALIZATION = (
         "bad-initialization",

@@ -93,6 +93,11 @@ class Place:
         return ", ".join(parts) or "not located"
 
     @property
+    def spot(self) -> tuple[Phase, str | None, str | None, str | None]:
+        """What tells it from other places, whatever the numbers were."""
+        return self.phase, self.layer, self.operation, self.source
+
+    @property
     def kept_inside(self) -> str:
         """What a person would do about the operation that failed there, which has a domain."""
         operation = UNSAFE_OPERATIONS[self.operation or ""]
@@ -254,9 +259,9 @@ class Diagnosis:
 
     @property
     def advice(self) -> str:
-        """What helps, or that no fix can exist, in a sentence."""
+        """What helps, or that nothing can, in a sentence."""
         if self.hopeless:
-            return f"No fix can exist: {self.hopeless}."
+            return f"No change to model or training can help: {self.hopeless}."
         return f"What helps: {' '.join(map(self._remedy, self.findings[: self.together]))}"
 
     def _remedy(self, finding: Finding) -> str:

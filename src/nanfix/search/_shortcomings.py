@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanfix.changes.behind_outputs import BehindOutputs
+from nanfix.changes.guards import Guards
 from nanfix.changes.layers import LayerAttributes
 from nanfix.changes.maps import Mixed
 from nanfix.changes.plan import Plan
@@ -32,9 +33,16 @@ from nanfix.search.verdict import (
     short_of_the_mean,
     shortfall,
     unlearned,
+    unmoved,
     untouched,
 )
 
+NAMED = 3  # weights that are told by their names
+STILL = (
+    "These weights have not moved at all: {}. Look at whether what the guarded operation gives for "
+    "them is meant."
+)
+NOT_MOVED = "no weight has moved"
 NO_LEAST = ", and below 0 it may fall for ever: nothing shows that the model has learned"
 
 SLOW = (
@@ -130,6 +138,10 @@ class Shortcomings:
         if lacking:
             return loss, lacking, ()
         lacking, held_back = idle(began.reach, plan, self._run.net)
+        still = unmoved(self._run.model, began.start) if plan.of(Guards).guards else []
+        if still:
+            more = f" and {len(still) - NAMED} more" if len(still) > NAMED else ""
+            held_back = (*held_back, STILL.format(", ".join(still[:NAMED]) + more))
         constant = self._judge.baselines.constant
         if of_data and constant is not None and loss >= constant:
             held_back = (*held_back, SLOW.format(loss, constant))
@@ -163,7 +175,7 @@ class Shortcomings:
         when that is nothing.
         """
         if not moved(self._run.model, began.start):
-            return "no weight has moved"
+            return NOT_MOVED
         for layer, fault in faults(self._run.model):
             return f"layer {layer.name} cannot be used in inference ({fault})"
         if self._bench.unjudged:

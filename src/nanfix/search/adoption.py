@@ -29,7 +29,7 @@ from nanfix.search._own_losses import BY_ITSELF, UNKNOWN
 from nanfix.search._own_reach import OwnReach
 from nanfix.search._proof import Proof
 from nanfix.search._reach import Reach
-from nanfix.search._shortcomings import Began, Shortcomings
+from nanfix.search._shortcomings import NOT_MOVED, Began, Shortcomings
 from nanfix.search.judge import Judge, beginning
 from nanfix.search.verdict import holds
 
@@ -175,9 +175,10 @@ class Adoption:
         loss, lacking, held_back = self._shortcomings.of(
             after, began, begun, plan, diagnosis, reached=reached, of_data=of_data
         )
-        if lacking is not None and math.isfinite(loss):
+        if lacking not in (None, NOT_MOVED) and math.isfinite(loss):
             self.finite.append((loss, fix))
-        lost = learning or not holds(loss, kept)
+        # A training that has taken no step is none, however finite it is.
+        lost = learning or lacking == NOT_MOVED or not holds(loss, kept)
         if lacking not in (None, *UNKNOWN) and lost:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             self._notes += [] if learning else [BETTER_BEFORE.format(lacking)]

@@ -73,7 +73,10 @@ class Repair:
                 *(() if self._trials else ("No installed strategy treats this cause.",)),
             )
             report = self._run.unrepaired(Outcome.EXHAUSTED, diagnosis, notes)
-        return replace(report, trials=self._trials, refused=self._refused)
+        # What one round has refused, another may have tried.
+        tried = {edit.strategy for trial in self._trials for edit in trial.edits}
+        refused = {name: why for name, why in self._refused.items() if name not in tried}
+        return replace(report, trials=self._trials, refused=refused)
 
     def _rounds(
         self,
@@ -118,7 +121,7 @@ class Repair:
                     return report
                 if len(self._trials) >= budget.trials or not self._uncovers(treated):
                     return None
-            found = self._uncovered(treated, adoption, shown, deadline)
+            treated, found = self._next(treated, strategies, shown, deadline)
             if found is not None:
                 shown, base_fix = found, self._at_work(treated)
             elif ahead:  # it does not fail of that after all
@@ -129,6 +132,25 @@ class Repair:
                 another = f"{found.cause.sentence}, {found.place}"
                 self._notes.append(f"Once this cause was treated, another one appeared: {another}.")
         return None
+
+    def _next(
+        self, treated: Fix, strategies: dict[str, Strategy], shown: Diagnosis, deadline: float
+    ) -> tuple[Fix, Diagnosis | None]:
+        """Return what treats the causes found so far, and why a training with it fails, if it does.
+
+        Where the diagnosis has said what is behind, the cause is treated as it was there. Together
+        with what does the same in another way, as a formula that is written anew beside a guard, it
+        may fail elsewhere.
+        """
+        adoption, names = self._adopting(), {edit.strategy for edit in treated.edits}
+        found = self._uncovered(treated, adoption, shown, deadline)
+        single = [e for e in treated.edits if not strategies[e.strategy].instead_of & names]
+        alone, behind = Fix(tuple(single)), shown.behind
+        if found is None or behind is None or behind.spot == found.place.spot or alone == treated:
+            return treated, found
+        again = self._uncovered(alone, adoption, shown, deadline)
+        as_said = again is not None and again.place.spot == behind.spot
+        return (alone, again) if as_said else (treated, found)
 
     def _uncovered(
         self, treated: Fix, adoption: Adoption, shown: Diagnosis, deadline: float
@@ -142,8 +164,7 @@ class Repair:
         found = self._net.attempt(
             "looking for another cause", partial(adoption.failure, treated), None
         )
-        before = replace(shown.place, values=None)
-        return found if found and replace(found.place, values=None) != before else None
+        return found if found and found.place.spot != shown.place.spot else None
 
     def _adopting(self, judge: Judge | None = None) -> Adoption:
         """Return what trains with fixes, made with the first judge there is."""

@@ -256,13 +256,18 @@ def moved(model: "keras.Model", start: Snapshot) -> bool:
     """Say whether a trainable weight is another than in the snapshot; also where the model has
     others by now.
     """
+    return len(unmoved(model, start)) < len(model.trainable_variables)
+
+
+def unmoved(model: "keras.Model", start: Snapshot) -> list[str]:
+    """Return the trainable weights that are number for number what they are in the snapshot."""
     values = {
         id(variable): tensor
         for variable, tensor in zip(start.variables, start.tensors, strict=True)
     }
-    weights = model.trainable_variables
-    return any(
-        id(weight) not in values
-        or bool(tf.reduce_any(tf.not_equal(read(weight), values[id(weight)])))
-        for weight in weights
-    )
+    return [
+        weight.path
+        for weight in model.trainable_variables
+        if id(weight) in values
+        and not bool(tf.reduce_any(tf.not_equal(read(weight), values[id(weight)])))
+    ]
