@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from keras import tree
 
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.guards import Guards
 from nanfix.changes.loss import Loss
 from nanfix.changes.optimizer import OptimizerSettings
@@ -132,12 +133,14 @@ class Judge:
     def begun(self, plan: Plan) -> Begun:
         """Return what the untrained model reaches under a plan.
 
-        A guard caps the loss, and another loss is on another scale: what is no better than that
-        has learned nothing. Other changes leave it as it is without them, or are made to learn.
+        A guard caps the loss, as a floor under the outputs does, and another loss is on another
+        scale: what is no better than that has learned nothing. Other changes leave it as it is
+        without them, or are made to learn.
         """
-        if not plan.only(Guards, Loss).changes and not self.baselines.outputs:
+        computes = (Guards, Loss, BehindOutputs)
+        if not plan.only(*computes).changes and not self.baselines.outputs:
             return Begun(self.baselines.untrained, self.baselines.figures)
-        computed = plan.only(Guards, Loss, RowFilter)
+        computed = plan.only(*computes, RowFilter)
         known = repr(computed)
         if known not in self._begun:
             with self._bench.prepared(computed, self._failed.snapshots[0]):
