@@ -40,8 +40,16 @@ train(data.map(normalise, num_parallel_calls=2).shuffle(8).batch(4).prefetch(1))
 """
 
 
-def test_a_function_in_a_pipeline_is_followed_and_the_training_is_not_run_again(capfd):
-    Path("pipeline.py").write_text(PIPELINE)
+SLICES = "tf.data.Dataset.from_tensor_slices((images, images.mean(1)))"
+GENERATED = """tf.data.Dataset.from_generator(
+    lambda: zip(images, images.mean(1)),
+    output_signature=(tf.TensorSpec((6,), "float32"), tf.TensorSpec((), "float32")),
+)"""
+
+
+@pytest.mark.parametrize("made", [SLICES, GENERATED])
+def test_a_function_in_a_pipeline_is_followed_and_the_training_is_not_run_again(made, capfd):
+    Path("pipeline.py").write_text(PIPELINE.replace(SLICES, made))
     job = Job(mode="trace", traced=0)
     code, events = events_of(Path("pipeline.py"), [], job, silent=True)
     (origin,) = [

@@ -73,3 +73,25 @@ def test_a_weight_that_a_guard_holds_beyond_the_edge_is_not_repaired():
     report = with_guards_alone(model, [x, y], None)
     assert report.outcome is Outcome.FINITE
     assert "holds a weight that has gone beyond the edge" in str(report)
+
+
+def test_a_weight_that_a_guarded_update_never_moves_is_told():
+    """What stands behind a gate that was shut is taught a little, and its step is 0 / 0."""
+    model, x, y, arguments = explosions.gate_that_is_shut()
+    report = with_guards_alone(model, x, y, **arguments)
+    assert "These weights have not moved at all: dense" in str(report)
+
+
+def test_a_weight_that_has_no_gradient_is_not_told_to_stand_still():
+    """The bias of a shared layer cancels out in a distance."""
+    x, _ = explosions.table()
+    keras.utils.set_random_seed(0)
+    shared = keras.layers.Dense(3)
+    one, other = keras.Input((4,)), keras.Input((4,))
+    between = ops.sqrt(ops.sum(ops.square(shared(one) - shared(other)), -1, keepdims=True))
+    model = keras.Model([one, other], between)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    pairs = np.where(np.arange(len(x))[:, None] % 40, x[::-1], x)
+    apart = np.linalg.norm(x - pairs, axis=1, keepdims=True) + 0.1
+    report = with_guards_alone(model, [x, pairs], apart, epochs=10)
+    assert report.outcome is Outcome.REPAIRED and "not moved" not in str(report)

@@ -85,6 +85,20 @@ class Insight:
         for gradient, _ in self.gradients_and_losses(batches):
             yield gradient
 
+    def taught(self, batches: Iterable[Batch]) -> set[str] | None:
+        """Return the paths of the weights that have a gradient other than 0 in one of the batches;
+        None where it is not known which gradient is whose.
+        """
+        weights = self._model.trainable_variables
+        gradients = list(self.gradients_let_through(batches))
+        if not gradients or any(len(each) != len(weights) for each in gradients):
+            return None
+        return {
+            weight.path
+            for place, weight in enumerate(weights)
+            if any(np.any(each[place]) for each in gradients)
+        }
+
     def gradients_of_output(self, batches: Iterable[Batch], which: int) -> Iterator[Gradient]:
         """Yield what `gradients` does of the loss of one output alone, and of penalties, which come
         of no output; `which` is its place among the outputs as Keras flattens them.

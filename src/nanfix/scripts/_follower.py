@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from nanfix.model.faults import one_line
-from nanfix.model.user_code import users_call
+from nanfix.model.user_code import is_users, users_call
 from nanfix.records.data_origin import Argument, DataOrigin
 from nanfix.source.data_tracer import DataTracer
 from nanfix.source.nonfinite_values import CONTAINERS, holes
@@ -111,7 +111,11 @@ class Follower:
         def followed(
             dataset: "tf.data.Dataset", map_func: Callable[..., Any], *args: Any, **kwargs: Any
         ) -> Any:
-            return method(dataset, self._tracer.followed(map_func), *args, **kwargs)
+            # from_generator maps functions of TensorFlow's own, which break when they are followed.
+            own = getattr(getattr(map_func, "__code__", None), "co_filename", None)
+            if own is None or is_users(own):
+                map_func = self._tracer.followed(map_func)
+            return method(dataset, map_func, *args, **kwargs)
 
         return followed
 

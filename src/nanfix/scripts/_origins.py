@@ -20,9 +20,9 @@ log = logging.getLogger("nanfix")
 LEAST = 60.0  # seconds that it may take
 TIMES = 5.0  # as long as the script took; each line of the script takes longer when followed
 RUN = (
-    "The data were not finite: running the script up to its fit call once more, to find the line "
-    "that made them so (--no-trace leaves it out). What the script writes until then, it writes "
-    "once more; what it prints is not shown."
+    "What the training, or a layer of it, was given was not finite: running the script up to its "
+    "fit call once more, to find the line that made it so (--no-trace leaves it out). What the "
+    "script writes until then, it writes once more; what it prints is not shown."
 )
 NOT_FOUND = "The line that made the data non-finite was not found: {reason}."
 

@@ -1,6 +1,6 @@
 """Whether the rows that are trained on reach the weights under a fix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -111,6 +111,13 @@ class Reach:
         held = sum(map(_any, self._insight.gradients_let_through([rows[i] for i in still])))
         total, left = sum(loss for _, loss in seen), sum(seen[i][1] for i in still)
         return HeldBack(held, len(seen), left / total if total else 0.0)
+
+    def taught_in_vain(self, still: Sequence[str]) -> list[str]:
+        """Return those of the weights that have a gradient, though they are `still` as they were:
+        one that has none, as a bias that cancels out, has nothing to learn.
+        """
+        taught = self._insight.taught(self._batches)
+        return [] if taught is None else [path for path in still if path in taught]
 
     def held(self) -> str | None:
         """Return what is wrong with what a guard holds: every number of an operation outside of

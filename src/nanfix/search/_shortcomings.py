@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.guards import Guards
@@ -138,7 +139,7 @@ class Shortcomings:
         if lacking:
             return loss, lacking, ()
         lacking, held_back = idle(began.reach, plan, self._run.net)
-        still = unmoved(self._run.model, began.start) if plan.of(Guards).guards else []
+        still = self._taught_in_vain(began) if plan.of(Guards).guards else []
         if still:
             more = f" and {len(still) - NAMED} more" if len(still) > NAMED else ""
             held_back = (*held_back, STILL.format(", ".join(still[:NAMED]) + more))
@@ -150,6 +151,14 @@ class Shortcomings:
         if lacking is None and not of_data and constant is None:
             lacking = self._whatever_the_targets(loss)
         return loss, lacking, held_back
+
+    def _taught_in_vain(self, began: Began) -> list[str]:
+        """Return the weights that have a gradient, but have not moved at all."""
+        still, reach = unmoved(self._run.model, began.start), began.reach
+        if not still or reach is None:
+            return []
+        looking = partial(reach.taught_in_vain, still)
+        return self._run.net.attempt("looking at weights that stand still", looking, [])
 
     def _figures(self, after: Watched) -> tuple[float, dict[str, float]]:
         """Return the loss that the training came to, of validation where there is one, with all
