@@ -23,21 +23,27 @@ def fallen_weights(run: Run, recording: Recording, seen: Replay) -> Iterator[Fal
     """
     if seen.before is None:
         return
-    first, last = (
-        {id(v): np.asarray(tensor) for v, tensor in zip(s.variables, s.tensors, strict=True)}
-        for s in (recording.initial, seen.before)
-    )
-    for address, layer in (("", run.model), *run.members.items()):
-        for name, weight in _trainable(layer).items():
-            before, after = first.get(id(weight)), last.get(id(weight))
-            if before is None or after is None or not before.size:
-                continue
-            if before.min() > 0.0 >= after.min():
-                yield FallenWeight(address, name, float(before.min()), float(after.min()))
+    own = {
+        (address, name): weight
+        for address, layer in (("", run.model), *run.members.items())
+        for name, weight in _trainable(layer).items()
+    }
+    if not own:
+        return
+    first, last = (state.held(own.values()) for state in (recording.initial, seen.before))
+    for (address, name), weight in own.items():
+        if id(weight) in first and id(weight) in last:
+            before, after = (np.asarray(state[id(weight)]).min() for state in (first, last))
+            if before > 0.0 >= after:
+                yield FallenWeight(address, name, float(before), float(after))
 
 
 def _trainable(layer: "keras.Layer") -> "dict[str, keras.Variable]":
     """Return the trainable weights of a layer itself, none of a layer of Keras."""
     if type(layer).__module__.startswith("keras."):
         return {}
-    return {name: each for name, each in own_weights(layer).items() if each.trainable}
+    return {
+        name: each
+        for name, each in own_weights(layer).items()
+        if each.trainable and all(each.shape)
+    }

@@ -112,8 +112,8 @@ def measure_growth(
     run: Run, plan: Plan, recording: Recording, seen: Replay, learning_rate: float | None
 ) -> Growth:
     """Measure the initial weights and how the loss and the weights went from there."""
-    pairs = zip(recording.initial.variables, recording.initial.tensors, strict=True)
-    initial = {id(variable): np.asarray(tensor) for variable, tensor in pairs}
+    held = recording.initial.held(run.model.variables)
+    initial = {known: np.asarray(tensor) for known, tensor in held.items()}
     trainable = [initial[id(v)] for v in run.model.trainable_variables if id(v) in initial]
     gains = []
     for layer in all_layers(run.model)[1:]:
@@ -165,10 +165,8 @@ def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:
     """
     if seen.before is None:
         return
-    first, last = (
-        {id(v): tensor for v, tensor in zip(state.variables, state.tensors, strict=True)}
-        for state in (recording.initial, seen.before)
-    )
+    weights = run.model.trainable_variables
+    first, last = (state.held(weights) for state in (recording.initial, seen.before))
     for layer in direct_layers(run.model):
         known = [id(v) for v in layer.trainable_variables if id(v) in first and id(v) in last]
         before, after = (sum(_squares(state[v]) for v in known) for state in (first, last))

@@ -80,7 +80,7 @@ def play(
     known: Any = model.train_function
     step = known if isinstance(known, RecordingStep) else RecordingStep(model)
     now = take_as_it_is(model)
-    was = {id(v): tensor for v, tensor in zip(before.variables, before.tensors, strict=True)}
+    was = before.held()
     trained = {
         _called(slot): [v for v in updated_variables(base(slot.optimizer)) if id(v) in was]
         for slot in trained_slots(model)

@@ -55,6 +55,12 @@ class Snapshot:
         """Bytes of memory held, tensors and arrays; of a snapshot on disk, arrays alone."""
         return held_bytes([self])
 
+    def held(self, variables: Iterable[Any] | None = None) -> dict[int, Any]:
+        """Return what variables, all or these, held, by their id()."""
+        wanted = None if variables is None else {id(variable) for variable in variables}
+        pairs = zip(self.variables, self.tensors, strict=True)
+        return {id(v): tensor for v, tensor in pairs if wanted is None or id(v) in wanted}
+
     @property
     def tensor_bytes(self) -> int:
         """Bytes of memory that the tensors hold, which no other snapshot shares."""

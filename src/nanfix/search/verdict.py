@@ -261,10 +261,7 @@ def moved(model: "keras.Model", start: Snapshot) -> bool:
 
 def unmoved(model: "keras.Model", start: Snapshot) -> list[str]:
     """Return the trainable weights that are number for number what they are in the snapshot."""
-    values = {
-        id(variable): tensor
-        for variable, tensor in zip(start.variables, start.tensors, strict=True)
-    }
+    values = start.held(model.trainable_variables)
     return [
         weight.path
         for weight in model.trainable_variables
