@@ -230,8 +230,9 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
     )
     ranked = sorted(needed.items(), key=lambda item: -item[1][0])
     for place, (cause, (_, reason)) in enumerate(ranked):
+        if place == 0:
+            reason = "; ".join(filter(None, [reason, f"{enough}: {tried.joint}"]))
         reason = reason or "this one is needed, too"
-        reason = f"{reason}; {enough}: {tried.joint}" if place == 0 else reason
         yield Finding(cause, ALL - place * 1e-3, reason)
 
 
