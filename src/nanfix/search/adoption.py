@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from nanfix.changes.guards import Guards
+from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.data.row_filter import filtered, unknown_length
@@ -175,10 +176,11 @@ class Adoption:
         loss, lacking, held_back = self._shortcomings.of(
             after, began, begun, plan, diagnosis, reached=reached, of_data=of_data
         )
-        if lacking not in (None, NOT_MOVED) and math.isfinite(loss):
+        # A training that has skipped every step is none, however finite it is.
+        skipped = lacking == NOT_MOVED and plan.of(OptimizerSettings).skip_nonfinite
+        if lacking is not None and not skipped and math.isfinite(loss):
             self.finite.append((loss, fix))
-        # A training that has taken no step is none, however finite it is.
-        lost = learning or lacking == NOT_MOVED or not holds(loss, kept)
+        lost = learning or skipped or not holds(loss, kept)
         if lacking not in (None, *UNKNOWN) and lost:
             say(run.data, f"nanfix: finite with the fix, but {lacking}; searching on.")
             self._notes += [] if learning else [BETTER_BEFORE.format(lacking)]
