@@ -2,6 +2,7 @@
 
 from nanfix.changes.least_weights import LeastWeights
 from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import OF_A_DOMAIN
 from nanfix.records.fallen_weight import FallenWeight
 from nanfix.remedies.strategy import Strategy, Tier
 
@@ -21,14 +22,7 @@ class KeepWeightsPositive(Strategy):
 
     name = "keep-weights-positive"
     tier = Tier.NUMERICS
-    treats = frozenset(
-        {
-            Cause.LOSS_DOMAIN,
-            Cause.LAYER_DOMAIN,
-            Cause.STEP_DOMAIN,
-            Cause.GRADIENT_SINGULARITY,
-        }
-    )
+    treats = OF_A_DOMAIN | {Cause.GRADIENT_SINGULARITY}
     instead_of = frozenset({"guard-unsafe-operations"})
     reference = "Bertsekas (1976), IEEE Trans. Automatic Control 21; keras.constraints.NonNeg"
 

@@ -2,6 +2,7 @@
 
 from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
+from nanfix.records.diagnosis import OF_A_DOMAIN
 from nanfix.records.unsafe_operations import (
     BY_UNDERFLOW,
     LOG_OF_EXPONENTIALS,
@@ -46,14 +47,7 @@ class RewriteStably(Strategy):
 
     name = "rewrite-stably"
     tier = Tier.NUMERICS
-    treats = frozenset(
-        {
-            Cause.LOSS_DOMAIN,
-            Cause.LAYER_DOMAIN,
-            Cause.STEP_DOMAIN,
-            Cause.GRADIENT_SINGULARITY,
-        }
-    )
+    treats = OF_A_DOMAIN | {Cause.GRADIENT_SINGULARITY}
     instead_of = frozenset({"guard-unsafe-operations"})
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 

@@ -1,6 +1,6 @@
 """Whether the rows that are trained on reach the weights under a fix."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -129,8 +129,7 @@ class Reach:
         return ALL_HELD if any(share == 1.0 for share, _ in shares) else None
 
     def _is_cut_off(self) -> bool:
-        gradients = list(self._insight.gradients(self._batches))
-        return len(gradients) == BATCHES and the_same(*gradients)
+        return _all_the_same(self._insight.gradients(self._batches), self._batches)
 
     def _output_is_cut_off(self, place: int) -> bool:
         """Say whether none of many rows has a gradient of the loss of an output."""
@@ -145,12 +144,17 @@ class Reach:
         known, or all rows have a weight of 0 there.
         """
         weights = [each for batch in batches for each in flat_arrays(unpacked(batch)[2])]
-        if not batches or not all(map(np.any, weights)):
+        if not all(map(np.any, weights)):
             return False
-        gradients = list(self._insight.gradients_of_output(batches, place))
-        return len(gradients) == len(batches) and all(
-            the_same(gradients[0], other) for other in gradients[1:]
-        )
+        return _all_the_same(self._insight.gradients_of_output(batches, place), batches)
+
+
+def _all_the_same(given: Iterable[list[np.ndarray]], batches: list[Batch]) -> bool:
+    """Say whether each of the batches has a gradient, and all have the same."""
+    gradients = list(given)
+    return 0 < len(gradients) == len(batches) and all(
+        the_same(gradients[0], other) for other in gradients[1:]
+    )
 
 
 def idle(reach: Reach | None, plan: Plan, net: Net) -> tuple[str | None, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -256,15 +256,16 @@ def moved(model: "keras.Model", start: Snapshot) -> bool:
     """Say whether a trainable weight is another than in the snapshot; also where the model has
     others by now.
     """
-    return len(unmoved(model, start)) < len(model.trainable_variables)
+    values = start.held(model.trainable_variables)
+    return any(_is_another(weight, values) for weight in model.trainable_variables)
 
 
 def unmoved(model: "keras.Model", start: Snapshot) -> list[str]:
     """Return the trainable weights that are number for number what they are in the snapshot."""
-    values = start.held(model.trainable_variables)
-    return [
-        weight.path
-        for weight in model.trainable_variables
-        if id(weight) in values
-        and not bool(tf.reduce_any(tf.not_equal(read(weight), values[id(weight)])))
-    ]
+    values, weights = start.held(model.trainable_variables), model.trainable_variables
+    return [weight.path for weight in weights if not _is_another(weight, values)]
+
+
+def _is_another(weight: "keras.Variable", values: Mapping[int, Any]) -> bool:
+    known = id(weight) in values
+    return not known or bool(tf.reduce_any(tf.not_equal(read(weight), values[id(weight)])))
