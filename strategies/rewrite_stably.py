@@ -4,23 +4,29 @@ from nanfix.changes.guards import Guard, Guards, refusal_at
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import OF_A_DOMAIN
 from nanfix.records.unsafe_operations import (
-    BY_UNDERFLOW,
+    DIFFERENCES,
     LOG_OF_EXPONENTIALS,
     SHARES_OF_EXPONENTIALS,
+    UNSAFE_OPERATIONS,
 )
 from nanfix.remedies.strategy import Strategy, Tier
 
-PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p", BY_UNDERFLOW)
+PARTS = ("Exp", "Expm1", "Cosh", "Sinh", "BesselI0", "BesselI1", "Log", "Log1p")
 DETERMINANT = "MatrixDeterminant"  # which overflows in a matrix of a few tens of columns
 # What exponentials overflow in, step by step.
 PRODUCTS = ("Mul", "MatMul", "BatchMatMulV2", "Sum", "AddV2")
 WORDS = {
     LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp, slogdet or xlogy",
     SHARES_OF_EXPONENTIALS: "the shares {} of their exponents, as a softmax",
+    DIFFERENCES: "the differences {} without cancellation, as a variance or expm1",
 }
 SNIPPETS = {
     LOG_OF_EXPONENTIALS: "keras.ops.logsumexp(a, axis=...)  # instead of log(sum(exp(a)))",
     SHARES_OF_EXPONENTIALS: "keras.ops.softmax(a, axis=...)  # instead of exp(a) / sum(exp(a))",
+    DIFFERENCES: (
+        "keras.ops.var(a, axis=...)  # instead of mean(a**2) - mean(a)**2\n"
+        "keras.ops.expm1(a)  # instead of exp(a) - 1"
+    ),
 }
 
 
@@ -32,8 +38,10 @@ class RewriteStably(Strategy):
     softmax, sigmoid or softplus, of 1 - sigmoid(x), of 1 - tanh(x)^2, and of differences:
     log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)). That of a determinant is slogdet.
     A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand. Where the sum of
-    exp(a) that others are divided by is 0, the quotients are computed of the exponents: a softmax,
-    weights of kernels, the scaling of a matrix in turn.
+    exp(a) that others are divided by is 0 or overflows, the quotients are computed of the
+    exponents: a softmax by hand, with a mask or without, weights of kernels, the scaling of a
+    matrix in turn. Differences that rounding has spoiled are computed without it: mean(x**2) -
+    mean(x)**2 as a variance, 1 - exp(x) as -expm1(x), 1 - cos(x) as 2 * sin(x / 2)**2.
 
     So a mixture of densities, a recursion over log probabilities or (up to seventy steps) over
     probabilities by products of matrices, a softmax by hand whose logarithm is taken, neither
@@ -52,18 +60,16 @@ class RewriteStably(Strategy):
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
     def refusal(self, diagnosis, run, plan):
-        otherwise = "what failed is no part of a logarithm of exponentials"
-        return refusal_at(diagnosis.place, run, (*PARTS, *PRODUCTS, DETERMINANT), otherwise)
+        place = diagnosis.place
+        otherwise = "what failed is no part of a formula that has a stable form"
+        parts = UNSAFE_OPERATIONS if place.formula else (*PARTS, *PRODUCTS, DETERMINANT)
+        return refusal_at(place, run, parts, otherwise)
 
     def space(self, hp, diagnosis, run, plan):
         place = diagnosis.place
         layer = run.address_of(place.layer)
         found = {"source": place.source, "layer": layer, "code": place.code}
-        return (
-            {"operation": SHARES_OF_EXPONENTIALS, **found}
-            if place.operation == BY_UNDERFLOW
-            else found
-        )
+        return found if place.formula is None else {"operation": place.formula, **found}
 
     def apply(self, run, plan, *, source, layer, code=None, operation=LOG_OF_EXPONENTIALS):
         guard = Guard(operation, source, layer, 0.0, code)

@@ -163,13 +163,57 @@ def test_shares_of_exponentials(form, jit_compile):
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
 
 
-def test_shares_of_what_a_mask_has_emptied_are_left_alone():
-    def masked(x):
-        shares = ops.exp(x[:, None] * [1.0, 2.0]) * [0.0, 0.0]
-        return (shares / ops.sum(shares, axis=1, keepdims=True))[:, 0]
+def by_product(weights, mask):
+    weights = weights * ops.cast(mask, weights.dtype)
+    return weights / ops.sum(weights, axis=1, keepdims=True)
 
-    value, _ = value_and_slope(masked, guard_of(SHARES_OF_EXPONENTIALS, masked), np.float32([1.0]))
-    assert np.isnan(value).all()
+
+def by_where(weights, mask):
+    weights = ops.where(mask, weights, 0.0)
+    return weights / ops.sum(weights, axis=1, keepdims=True)
+
+
+def of_values(weights, mask):
+    weights = weights * tf.cast(mask, weights.dtype)
+    values = ops.convert_to_tensor([1.0, 2.0, 0.5], weights.dtype)
+    return ops.sum(weights * values, axis=1) / ops.sum(weights, axis=1)
+
+
+def of_kept(x, shared):
+    """Three exponentials a row, of which a mask leaves those below 3."""
+    exponents = x[:, None] * np.array([1.0, -2.0, 0.5], x.dtype.name)
+    return shared(ops.exp(exponents), exponents < 3.0)
+
+
+MASKED = {
+    "product": lambda x: of_kept(x, by_product)[:, 1],
+    "where": lambda x: of_kept(x, by_where)[:, 1],
+    "mean": lambda x: of_kept(x, of_values),
+    "part": lambda x: of_kept(
+        x, lambda e, mask: e * ops.cast(mask, e.dtype) / ops.sum(e, 1)[:, None]
+    )[:, 0],
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])
+@pytest.mark.parametrize("form", MASKED)
+def test_shares_of_what_a_mask_leaves(form, jit_compile):
+    function, guard = MASKED[form], guard_of(SHARES_OF_EXPONENTIALS, MASKED[form])
+    check_against_float64(function, guard, [-1.4, 0.0, 1.5, 2.5, 8.0], jit_compile, rtol=2e-5)
+    far = value_and_slope(function, guard, np.float32([-70.0, 90.0, 200.0]))
+    assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
+
+
+@pytest.mark.parametrize("shared", [by_product, by_where, of_values])
+def test_a_row_of_which_a_mask_leaves_nothing_has_shares_of_0(shared):
+    def emptied(x):
+        return shared(ops.exp(x[:, None] * [1.0, 2.0, 3.0]), x[:, None] * [1.0, 1.0, 1.0] < 2.0)
+
+    value, slope = value_and_slope(
+        emptied, guard_of(SHARES_OF_EXPONENTIALS, shared), np.float32([1.0, 3.0])
+    )
+    assert np.isfinite(value).all() and (value[0] != 0).all() and (value[1] == 0).all()
+    assert np.isfinite(slope).all() and slope[1] == 0
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["plain", "xla"])

@@ -13,7 +13,12 @@ from nanfix.explain.microscope import _Microscope, observe
 from nanfix.model.operations import traced
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase
-from nanfix.records.unsafe_operations import BY_INFINITY, BY_UNDERFLOW, SQUEEZED
+from nanfix.records.unsafe_operations import (
+    BY_INFINITY,
+    DIFFERENCES,
+    SHARES_OF_EXPONENTIALS,
+    SQUEEZED,
+)
 
 
 def test_gradient_of_a_scaled_loss_is_told_unscaled():
@@ -115,8 +120,8 @@ def test_holes_that_the_loss_leaves_out_do_not_count(loss, tainted):
     assert seen.over_nothing is not tainted
 
 
-@pytest.mark.parametrize(("mask", "operation"), [(None, BY_UNDERFLOW), (0.0, "RealDiv")])
-def test_exponentials_that_come_to_0_are_told_from_what_a_mask_has_emptied(mask, operation):
+@pytest.mark.parametrize(("mask", "formula"), [(None, SHARES_OF_EXPONENTIALS), (0.0, None)])
+def test_exponentials_that_come_to_0_are_told_from_what_a_mask_has_emptied(mask, formula):
     def shares(y, p):
         weights = keras.ops.exp(p - 1000.0)
         weights = weights if mask is None else weights * mask
@@ -125,7 +130,48 @@ def test_exponentials_that_come_to_0_are_told_from_what_a_mask_has_emptied(mask,
 
     x, y = explosions.table(rows=8)
     seen = observe(explosions.mlp("sgd", shares), (tf.constant(x), tf.constant(y)))
-    assert (seen.operation, seen.phase) == (operation, Phase.LOSS)
+    assert (seen.operation, seen.phase) == ("RealDiv", Phase.LOSS)
+    assert seen.place.formula == formula
+
+
+def of_softmax(y, p):
+    shares = keras.ops.exp(1000.0 + p) * keras.ops.cast(p < 1e9, p.dtype)
+    return shares / keras.ops.sum(shares, axis=-1, keepdims=True) - y
+
+
+def of_log_softmax(y, p):
+    shares = keras.ops.exp(1000.0 + p)
+    return y - keras.ops.log(y * (shares / keras.ops.sum(shares, axis=-1, keepdims=True)))
+
+
+def of_deviation(y, p):
+    p = keras.ops.concatenate([1e4 + p, 1e4 + 2.0 * p, 1e4 - p], axis=-1)
+    variance = keras.ops.mean(p**2, axis=-1) - keras.ops.square(keras.ops.mean(p, axis=-1))
+    return keras.ops.sqrt(variance) - y
+
+
+def of_rest(y, p):
+    return y / (1.0 - keras.ops.exp(-1e-9 * p))
+
+
+def of_norm(y, p):
+    return keras.ops.sqrt(keras.ops.mean(p**2) - 1e9) - y
+
+
+@pytest.mark.parametrize(
+    ("loss", "operation", "formula"),
+    [
+        (of_softmax, "Exp", SHARES_OF_EXPONENTIALS),
+        (of_log_softmax, "Exp", None),
+        (of_deviation, "Sqrt", DIFFERENCES),
+        (of_rest, "RealDiv", DIFFERENCES),
+        (of_norm, "Sqrt", None),
+    ],
+)
+def test_the_formula_that_failed_is_known_by_what_it_is_made_of(loss, operation, formula):
+    x, y = explosions.table(rows=64)
+    seen = observe(explosions.mlp("sgd", loss), (tf.constant(x), tf.constant(y)))
+    assert (seen.operation, seen.place.formula) == (operation, formula)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,6 @@ def test_a_guarded_operation_on_its_line(operation, before):
 # What an operation takes beside the operand that is kept in its domain, and where that is tried.
 OTHERS = {
     "RealDiv": [1.0],
-    "RealDiv of exponentials": [1.0],
     "RealDiv that is squeezed": [1.0],
     "DivNoNan": [1.0],
     "Xlogy": [2.0],

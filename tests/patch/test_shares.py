@@ -37,6 +37,17 @@ WRITTEN = {
         "w = ops.exp(a)\n    top = ops.sum(x * w, axis=1)\n"
         "    r = ops.sum(x * ops.softmax(a, axis=1), axis=1)"
     ),
+    "e = ops.exp(a)\n    r = e / ops.sum(e, axis=-1)[:, None]": (
+        "e = ops.exp(a)\n    r = ops.softmax(a, axis=-1)"
+    ),
+    "m = ops.cast(x > 0, 'float32')\n    e = ops.exp(a) * m\n    r = e / ops.sum(e, 1, True)": (
+        "m = ops.cast(x > 0, 'float32')\n    e = ops.exp(a) * m\n"
+        "    r = (ops.softmax(ops.where(m > 0, a, -1e9), axis=1) * m)"
+    ),
+    "e = tf.where(x > 0, tf.exp(2 * a), 0.0)\n    r = e / tf.reduce_sum(e, -1, keepdims=True)": (
+        "e = tf.where(x > 0, tf.exp(2 * a), 0.0)\n    r = (tf.nn.softmax(tf.where(x > 0, (2 * a), "
+        "-1e9), axis=-1) * tf.cast(x > 0, (2 * a).dtype))"
+    ),
 }
 HEAD = "import tensorflow as tf\nfrom keras import ops\n\ndef shares(a, x):\n    "
 

@@ -4,6 +4,7 @@ import pytest
 
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Diagnosis, Finding, Onset, Phase, Place
+from nanfix.records.unsafe_operations import DIFFERENCES, SHARES_OF_EXPONENTIALS
 
 FINDINGS = (
     Finding(Cause.UNSCALED_TARGET, 0.95, "a"),
@@ -42,10 +43,6 @@ def test_the_same_evidence_is_told_once():
     [
         ("Log", "Keep x in ops.log(x) above 0, or"),
         ("Cosh", "Keep x in ops.cosh(x) within limits, or"),
-        (
-            "RealDiv of exponentials",
-            "Keep b in a / b away from zero, or compute it as ops.softmax(x)",
-        ),
         ("RealDiv", "Keep b in a / b away from zero, or"),
         ("Pow", "Keep x in ops.power(x, y) where its exponent allows, or"),
         ("Einsum", Cause.LOSS_DOMAIN.remedy),
@@ -55,6 +52,17 @@ def test_what_helps_is_said_of_the_operation_that_failed(operation, words):
     finding = Finding(Cause.LOSS_DOMAIN, 0.9, "a")
     place = Place(Phase.LOSS, operation=operation)
     assert f"What helps: {words}" in str(Diagnosis(Onset(1, 1), (finding,), place))
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [(SHARES_OF_EXPONENTIALS, "the shares as ops.softmax(x)"), (DIFFERENCES, "as ops.var(x), or")],
+)
+def test_what_helps_is_the_stable_form_of_the_formula(formula, words):
+    finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")
+    place = Place(Phase.FORWARD, operation="RealDiv", formula=formula)
+    told = str(Diagnosis(Onset(1, 1), (finding,), place))
+    assert "Keep b in a / b away from zero, or compute" in told and words in told
 
 
 @pytest.mark.parametrize(

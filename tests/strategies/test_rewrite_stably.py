@@ -13,8 +13,9 @@ from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
 from nanfix.records.unsafe_operations import (
-    BY_UNDERFLOW,
+    DIFFERENCES,
     LOG_OF_EXPONENTIALS,
+    SHARES_OF_EXPONENTIALS,
 )
 from nanfix.remedies.registry import get
 from nanfix.testing import contract
@@ -96,10 +97,58 @@ def test_kernels_that_have_all_come_to_0_are_told_and_made_a_softmax():
     model.compile(keras.optimizers.Adam(0.05), "mse")
     report = nanfix.fit(model, x, x[:, :1] ** 2, epochs=8, batch_size=16, verbose=0)
     assert report.outcome is Outcome.REPAIRED
-    assert report.diagnosis.place.operation == BY_UNDERFLOW
+    assert report.diagnosis.place.formula == SHARES_OF_EXPONENTIALS
     assert [edit.strategy for edit in report.fix.edits] == [NAME]
     assert "of their exponents, as a softmax" in str(report.fix)
-    assert "or compute it as ops.softmax(x)" in str(report.diagnosis)
+    assert "or compute the shares as ops.softmax(x)" in str(report.diagnosis)
+
+
+class Attention(keras.layers.Layer):
+    """A mean over time, by scores whose exponentials overflow; a mask may leave no time at all."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.score, self.masked = keras.layers.Dense(1), masked
+
+    def call(self, x):
+        weights = ops.exp(50.0 * self.score(x))
+        if self.masked:
+            weights = weights * ops.cast(x[..., 1:2] > 0.0, weights.dtype)
+        return ops.sum(weights / ops.sum(weights, axis=1, keepdims=True) * x, axis=1)
+
+
+class Standardization(keras.layers.Layer):
+    """Each row less its mean and by its deviation, of a mean 3000 times as large."""
+
+    def call(self, x):
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(x), axis=-1, keepdims=True) - ops.square(mean)
+        return (x - mean) / ops.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "formula"),
+    [
+        (lambda: Attention(masked=False), (5, 3), SHARES_OF_EXPONENTIALS),
+        pytest.param(
+            lambda: Attention(masked=True), (5, 3), SHARES_OF_EXPONENTIALS, marks=pytest.mark.soak
+        ),
+        (Standardization, (6,), DIFFERENCES),
+    ],
+    ids=["attention", "masked attention", "standardization"],
+)
+def test_a_layer_by_hand_is_computed_in_its_stable_form(layer, shape, formula):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(200, *shape)).astype("float32")
+    y = x.max(axis=1)[:, :1] if len(shape) == 2 else x[:, :1] - x[:, 1:2]
+    x = x + 3000.0 if formula == DIFFERENCES else x
+    model = keras.Sequential([keras.Input(shape), layer(), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    report = nanfix.fit(model, x, y, epochs=12, batch_size=20, verbose=0)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert report.diagnosis.place.formula == formula
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert report.history["loss"][-1] < 0.6 * report.history["loss"][0]
 
 
 def test_a_recursion_by_products_of_matrices_is_computed_of_logarithms():
@@ -111,20 +160,21 @@ def test_a_recursion_by_products_of_matrices_is_computed_of_logarithms():
     assert np.mean(np.argmax(model.predict(x, verbose=0), axis=-1) == y) > 0.8
 
 
-def test_it_is_for_exponentials_and_logarithms_alone():
+def test_it_is_for_formulas_with_a_stable_form_alone():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     run = contract.run_of(model, np.zeros((4, 4), "float32"), np.zeros((4, 1), "float32"))
-    for operation, applies in (
-        ("Exp", True),
-        ("Log", True),
-        ("BesselI0", True),
-        ("MatrixDeterminant", True),
-        (BY_UNDERFLOW, True),
-        ("RealDiv", False),
-        ("Sqrt", False),
+    for operation, formula, applies in (
+        ("Exp", None, True),
+        ("Log", None, True),
+        ("BesselI0", None, True),
+        ("MatrixDeterminant", None, True),
+        ("RealDiv", SHARES_OF_EXPONENTIALS, True),
+        ("Sqrt", DIFFERENCES, True),
+        ("RealDiv", None, False),
+        ("Sqrt", None, False),
     ):
-        place = Place(Phase.LOSS, None, operation, "loss.py:3")
+        place = Place(Phase.LOSS, None, operation, "loss.py:3", formula=formula)
         assert (
             contract.applies(get(NAME), contract.diagnosis(Cause.LOSS_DOMAIN, place=place), run)
             is applies

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
+from nanfix.changes.differences import base_of_square, is_all
 from nanfix.changes.logarithms import log_of_cosh, log_of_function, log_of_one_less
 
 # Operations that are looked through, one behind the other, as in a recursion of many steps. One of
@@ -120,13 +121,18 @@ def stable_share(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor | None:
     same graph; None where they are made of something else. The part may be a mean to be: a sum, or
     a product of matrices, of other numbers that are weighted with exponentials.
 
-    A factor of 0, as of a mask, is something else: where all of a row is masked, nothing is to be
-    shared.
+    What a mask leaves out has a share of 0, in a row of which it leaves nothing, too.
     """
     left, right = _exponent(part, DEPTH), _exponent(whole, DEPTH)
     if right is None:
         return None
-    return tf.exp(left - right) if left is not None else _mean(part.op, right, DEPTH)
+    return _share(left, right) if left is not None else _mean(part.op, right, DEPTH)
+
+
+def _share(exponent: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+    """Return exp(exponent - whole), and 0 of what is left out."""
+    left_out = _left_out(exponent.dtype)
+    return tf.exp(tf.where(exponent > left_out / 2, exponent - whole, left_out))
 
 
 def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
@@ -143,7 +149,7 @@ def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.T
         exponent = None if turned or whole.shape[-1] != 1 else _exponent(weights, DEPTH)
         if exponent is None:
             return None
-        return tf.matmul(tf.exp(exponent - whole), values, transpose_b=values_turned)
+        return tf.matmul(_share(exponent, whole), values, transpose_b=values_turned)
     product = operation.inputs[0] if operation.type == "Sum" else None
     if product is None or product.op.type != "Mul":
         return None
@@ -153,12 +159,12 @@ def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.T
         if axes is not None and exponent is not None and weights.shape.rank == product.shape.rank:
             for axis in () if kept else sorted(np.ravel(axes) % product.shape.rank):
                 whole = tf.expand_dims(whole, axis)
-            return tf.reduce_sum(tf.exp(exponent - whole) * values, axes, keepdims=kept)
+            return tf.reduce_sum(_share(exponent, whole) * values, axes, keepdims=kept)
     return None
 
 
 def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
-    """Return log(x) of what is made of exponentials and of nothing else."""
+    """Return log(x) of what is made of exponentials and of nothing else but masks."""
     operation = x.op
     if operation.type == "Exp":
         return operation.inputs[0]
@@ -168,8 +174,16 @@ def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return None
     if operation.type in PRODUCTS:
         left, right = (_exponent(each, depth - BRANCHING) for each in operation.inputs)
+        if operation.type == "Mul" and (left is None) != (right is None):
+            one, two = operation.inputs
+            left = _log_of_mask(one) if left is None else left
+            right = _log_of_mask(two) if right is None else right
         known = left is not None and right is not None
         return PRODUCTS[operation.type](left, right) if known else None
+    if operation.type == "SelectV2":
+        kept, some, rest = operation.inputs
+        inside = _exponent(some, depth - BRANCHING) if is_all(rest, 0) else None
+        return None if inside is None else tf.where(kept, inside, _left_out(x.dtype))
     if operation.type == "Sum":
         return _reduced(_exponent(operation.inputs[0], depth - 1), operation)
     inside = _exponent(operation.inputs[0], depth - 1) if operation.type in MOVED else None
@@ -250,7 +264,7 @@ def _log_of_difference(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 def _log_of_rest_of(whole: tf.Tensor, x: tf.Tensor, depth: int) -> tf.Tensor | None:
     """Return log(whole - x) where at least one of them is made of exponentials."""
-    if _is_all(whole, 1):
+    if is_all(whole, 1):
         return _log_of_rest(x, depth)
     return _joined((whole, x), _positive_log, depth - 1, _log_of_difference)
 
@@ -264,20 +278,11 @@ def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return _log_of_rest(operation.inputs[0], depth - 1)
     if operation.type == "Sigmoid":
         return -tf.math.softplus(operation.inputs[0])
-    squared = operation.type == "Square" or (
-        operation.type == "Mul" and operation.inputs[0] is operation.inputs[1]
-    )
-    squared = squared or (operation.type == "Pow" and _is_all(operation.inputs[1], 2))
-    if squared and operation.inputs[0].op.type == "Tanh":
-        return -2.0 * log_of_cosh(operation.inputs[0].op.inputs[0])
+    squared = base_of_square(x)
+    if squared is not None and squared.op.type == "Tanh":
+        return -2.0 * log_of_cosh(squared.op.inputs[0])
     logarithm = stable_log(x, depth)
     return None if logarithm is None else log_of_one_less(logarithm)
-
-
-def _is_all(x: tf.Tensor, number: int) -> bool:
-    """Say whether a tensor is known to be this number in every cell."""
-    known = tf.get_static_value(x)
-    return known is not None and bool((known == number).all())
 
 
 def _positive_log(x: tf.Tensor) -> tf.Tensor | None:
@@ -292,10 +297,22 @@ def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
     """
     if not _is_positive(x, SIGN_DEPTH):
         return None
-    lowest = tf.constant(float(finfo(x.dtype.as_numpy_dtype).min) / 4, x.dtype)
     some = x > 0
     # Of what is left out, no infinite slope may come back.
-    return tf.where(some, tf.math.log(tf.where(some, x, tf.ones_like(x))), lowest)
+    return tf.where(some, tf.math.log(tf.where(some, x, tf.ones_like(x))), _left_out(x.dtype))
+
+
+def _log_of_mask(x: tf.Tensor) -> tf.Tensor | None:
+    """Return the logarithm of what is never negative and not computed of numbers."""
+    operation = x.op
+    while operation.type in MOVED:
+        operation = operation.inputs[0].op
+    return _log_of_factor(x) if operation.type in ("Cast", "Const", "OneHot") else None
+
+
+def _left_out(dtype: tf.DType) -> tf.Tensor:
+    """Return an exponent so low that nothing makes up for it, and that is finite."""
+    return tf.constant(float(finfo(dtype.as_numpy_dtype).min) / 4, dtype)
 
 
 def _is_positive(x: tf.Tensor, depth: int) -> bool:

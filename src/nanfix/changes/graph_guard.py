@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from nanfix.changes import nonfinite_constants
+from nanfix.changes.differences import stable_difference
 from nanfix.changes.domains_in_graph import kept, operands
 from nanfix.changes.exponentials import factor_times_log, stable_form, stable_share
 from nanfix.changes.held_by_guards import watched
@@ -40,6 +41,7 @@ from nanfix.private.tensorflow import (
 )
 from nanfix.records.unsafe_operations import (
     CONSTANT,
+    DIFFERENCES,
     LOG_OF_EXPONENTIALS,
     SHARES_OF_EXPONENTIALS,
     UNSAFE_OPERATIONS,
@@ -48,7 +50,12 @@ from nanfix.records.unsafe_operations import (
 if TYPE_CHECKING:
     from nanfix.changes.guards import Guard
 
-STABLE_FORMS = (LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS)
+# Formulas of two operands: the operation behind them, and what computes it.
+OF_TWO = {
+    SHARES_OF_EXPONENTIALS: ("RealDiv", stable_share),
+    DIFFERENCES: ("Sub", stable_difference),
+}
+STABLE_FORMS = (LOG_OF_EXPONENTIALS, *OF_TWO)
 STEPS = ("train_step", "test_step")
 
 
@@ -120,9 +127,10 @@ class _Rewire:
             return outputs
         if self.guard.operation == LOG_OF_EXPONENTIALS:
             return self._stable(kind_of(op_type), outputs, op_name, graph)
-        if self.guard.operation == SHARES_OF_EXPONENTIALS:
-            if kind_of(op_type) == "RealDiv" and self._named(nearby=True):
-                self._as_softmax(graph.get_operation_by_name(op_name), graph)
+        if self.guard.operation in OF_TWO:
+            kind, form = OF_TWO[self.guard.operation]
+            if kind_of(op_type) == kind and self._named(nearby=True):
+                self._of_two(graph.get_operation_by_name(op_name), form)
             return outputs
         if self.guard.operation == CONSTANT:
             if inputs:
@@ -195,17 +203,30 @@ class _Rewire:
         with graph.as_default():
             return [operation.outputs[0] + value]
 
-    def _as_softmax(self, operation: tf.Operation, graph: tf.Graph) -> None:
-        """Let a quotient of exponentials be computed of their exponents, as those of a softmax."""
-        part, whole = operation.inputs
-        with graph.as_default():
-            share = stable_share(part, whole)
-            if share is None or share.shape.as_list() != part.shape.as_list():
+    def _of_two(
+        self, operation: tf.Operation, form: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | None]
+    ) -> None:
+        """Let a quotient of exponentials be computed of their exponents, as those of a softmax, or
+        a difference without cancellation: one operand becomes the result, the other what leaves it
+        as it is, since an operation takes no other shapes than it was made with.
+        """
+        first, second = operation.inputs
+        divides = operation.type == "RealDiv"
+        with operation.graph.as_default():
+            found = form(first, second)
+            if found is None:
                 return
-            one = tf.raw_ops.OnesLike(x=whole)
+            shapes = [found.shape.as_list(), *(each.shape.as_list() for each in (first, second))]
+            if shapes[0] == shapes[1]:
+                neutral = tf.raw_ops.OnesLike if divides else tf.raw_ops.ZerosLike
+                given = found, neutral(x=second)
+            elif shapes[0] == shapes[2] and not divides:
+                given = tf.raw_ops.ZerosLike(x=first), -found
+            else:
+                return
         self.matches[self.guard] += 1
-        give_input(operation, 0, share)
-        give_input(operation, 1, one)
+        for index, tensor in enumerate(given):
+            give_input(operation, index, tensor)
 
     def _times_log(self, operation: tf.Operation, graph: tf.Graph) -> None:
         """Let a product with a logarithm be 0 where the factor is: one of the two becomes the

@@ -33,6 +33,10 @@ COMPUTED = {
 OF_THE_LOSS = (Phase.FORWARD, Phase.LOSS, Phase.STEP)  # which a gradient may be of
 # What gives exponentials, or a sum of them, of exponentials alone: of the first operand.
 OF_ONE = {*MOVED, "Sum"}
+MASKS = {"Cast", "OneHot"}  # what makes the numbers of a mask
+SQUARES = {"Square", "Mul", "Pow"}
+# What a difference goes through on its way to the operation that fails of it.
+BEHIND_DIFFERENCE = {*MOVED, "Abs", "AddV2", "Maximum", "Mul", "Neg", "Sqrt"}
 GRADIENT_DEPTH = 6  # operations in a row that make up the gradient of a single one, such as acos
 # Operations between a mask and the division by its size: cast, reshape, sum and the like.
 MASK_DEPTH = 6
@@ -134,24 +138,69 @@ class Lineage:
         kinds = set(self._made_by(self._number(culprit.inputs[1]), depth=MASK_DEPTH))
         return bool(kinds & COUNTS) and not kinds & COMPUTED
 
-    def is_over_exponentials(self, culprit: Operation) -> bool:
+    def is_over_exponentials(self, operation: Operation) -> bool:
         """Say whether an operation divides by exponentials, or sums of them, that have come to
-        0.
+        0, or to infinity.
         """
-        if culprit.kind not in DIVISIONS or not (array_of(culprit.inputs[1]) == 0).any():
+        if operation.kind not in DIVISIONS:
             return False
-        return self._of_exponentials(self._number(culprit.inputs[1]), depth=MASK_DEPTH)
+        whole = array_of(operation.inputs[1])
+        spoiled = (whole == 0) | ~np.isfinite(whole)
+        number = self._number(operation.inputs[1])
+        return bool(spoiled.any()) and self._of_exponentials(number, depth=MASK_DEPTH)
 
     def _of_exponentials(self, number: int, depth: int) -> bool:
-        """Say whether a tensor is made of exponentials and nothing else."""
+        """Say whether a tensor is made of exponentials and nothing else but masks."""
         made = self._makers(number)[:1] if depth else []
         for operation, takes in ((seen.operation, seen.takes) for seen in made):
             if operation.kind in OF_ONE:
                 return self._of_exponentials(takes[0], depth - 1)
             if operation.kind in PRODUCTS:
-                return all(self._of_exponentials(each, depth - 1) for each in takes)
+                rest = [each for each in takes if not self._of_exponentials(each, depth - 1)]
+                return len(rest) < len(takes) and all(map(self._is_mask, rest))
+            if operation.kind == "SelectV2":
+                return self._of_exponentials(takes[1], depth - 1)
             return operation.kind == "Exp"
         return False
+
+    def _is_mask(self, number: int) -> bool:
+        made = self._makers(number)[:1]
+        while made and made[0].operation.kind in MOVED:
+            made = self._makers(made[0].takes[0])[:1]
+        return bool(made) and made[0].operation.kind in MASKS
+
+    def is_of_difference(self, operation: Operation, operand: int) -> bool:
+        """Say whether what an operation is given is a difference that cancels: of 1 and an
+        exponential or a cosine, or of the mean of squares and the square of a mean.
+        """
+        own = (seen for each in self._touching.values() for seen in each)
+        seen = next((seen for seen in own if seen.operation is operation), None)
+        takes = [self._number(each) for each in operation.inputs] if seen is None else seen.takes
+        return self._is_difference(takes[operand], MASK_DEPTH) if operand < len(takes) else False
+
+    def _is_difference(self, number: int, depth: int) -> bool:
+        made = self._makers(number)[:1] if depth else []
+        for operation, takes in ((seen.operation, seen.takes) for seen in made):
+            if operation.kind in BEHIND_DIFFERENCE:
+                return any(self._is_difference(each, depth - 1) for each in takes)
+            return operation.kind == "Sub" and self._cancels(*takes)
+        return False
+
+    def _cancels(self, whole: int, less: int) -> bool:
+        ends = [self._makers(each)[:1] for each in (whole, less)]
+        if not all(ends):
+            return any(seen.operation.kind in ("Exp", "Cos") for end in ends for seen in end)
+        squares, square = (self._kinds(end[0]) for end in ends)
+        return (
+            squares[0] == "Mean"
+            and squares[1] in SQUARES
+            and (square[0] in SQUARES and square[1] == "Mean")
+        )
+
+    def _kinds(self, seen: _Seen) -> tuple[str, str | None]:
+        """Return the kind of an operation, and of the one that made what it takes first."""
+        made = self._makers(seen.takes[0])[:1]
+        return seen.operation.kind, made[0].operation.kind if made else None
 
     def _forward(self, numbers: Iterable[int]) -> list[Operation]:
         """Return the operations of the forward pass and the loss that take or make one

@@ -22,7 +22,13 @@ from nanfix.model.run import has_stock_step
 from nanfix.model.training_step import Batch
 from nanfix.private.tensorflow import functions_run_eagerly
 from nanfix.records.diagnosis import Phase, Place
-from nanfix.records.unsafe_operations import BY_UNDERFLOW, SQUEEZED, UNSAFE_OPERATIONS, name_of
+from nanfix.records.unsafe_operations import (
+    DIFFERENCES,
+    SHARES_OF_EXPONENTIALS,
+    SQUEEZED,
+    UNSAFE_OPERATIONS,
+    name_of,
+)
 
 # Kernels that answer 0 where a gradient of 0 meets an infinite slope, that of a root of 0. What is
 # compiled by XLA multiplies the two, and that is NaN.
@@ -30,6 +36,7 @@ MASKING = ("SqrtGrad",)
 # What makes a number of usual size of a great one, and what may stand between that and a quotient.
 SQUEEZES = ("Asinh", "Atan", "Erf", "Log", "Log1p", "Sigmoid", "Tanh")
 CARRIES = (*MOVED, "AddV2", "Cast", "Maximum", "Minimum", "Mul")
+LOOKED_INTO = (*MOVED, "AddV2", "Mul", "Sum")  # by the stable form of a logarithm
 SWALLOWING = ("MaxPool", "MaxPoolV2", "MaxPool3D")  # on a CPU they make the lowest number of NaN
 LOWEST = 1e30  # of which, times weights, more than this is left
 ASKING = ("IsNan", "IsInf", "IsFinite")  # which numbers are not finite
@@ -144,9 +151,8 @@ def _located(
     if culprit.kind == "RealDiv" and len(inputs) == 2 and (inputs[1] == 0).any():
         numbers = f"{numbers}, a division by 0,"
     operation = origin.kind if origin is not culprit else name_of(culprit.kind, inputs)
-    if microscope.lineage.is_over_exponentials(culprit):
-        operation = BY_UNDERFLOW
-    elif microscope.squeezed and operation == "RealDiv":
+    formula = _formula(microscope, culprit, origin)
+    if microscope.squeezed and operation == "RealDiv" and formula is None:
         operation = SQUEEZED
     source = origin.line.source if origin.line is not None else None
     made_of = _made_of(given, culprit) if origin is culprit else None
@@ -165,6 +171,7 @@ def _located(
             given=given.of(source, operation),
             made_of=made_of,
             edge=_edge(operation, culprit) if at_edge else None,
+            formula=formula,
         ),
         phase=phase,
         operation=operation,
@@ -173,6 +180,16 @@ def _located(
         over_nothing=microscope.lineage.is_over_nothing(culprit, origin),
         half=any(t.dtype in (tf.float16, tf.bfloat16) for t in (*culprit.inputs, *culprit.outputs)),
     )
+
+
+def _formula(microscope: "_Microscope", culprit: Operation, origin: Operation) -> str | None:
+    """Return what the culprit is part of, where that has a stable form."""
+    lineage, unsafe = microscope.lineage, UNSAFE_OPERATIONS.get(origin.kind)
+    if microscope.shared or lineage.is_over_exponentials(culprit):
+        return SHARES_OF_EXPONENTIALS
+    if unsafe is not None and lineage.is_of_difference(origin, unsafe.operand):
+        return DIFFERENCES
+    return None
 
 
 def _made_of(given: GivenOperands, culprit: Operation) -> str | None:
@@ -192,14 +209,15 @@ class _Microscope:
     Where there is none before NaN is in the loss, as infinities may be meant (-inf for what a
     softmax is to leave out), the one that `turned` them to NaN. `masked` is the first that has a
     singularity and hides it. What the culprit made is `squeezed` where something takes it that
-    bears great numbers.
+    bears great numbers, and exponentials are `shared` where their sum divides them.
     """
 
     def __init__(self, batch: Batch):
         self.culprit: Operation | None = None
         self.turned: Operation | None = None
         self.masked: Operation | None = None
-        self.squeezed = False
+        self.squeezed = self._logged = False
+        self._shares: list[tf.Tensor] = []
         self._made: list[tf.Tensor] = []  # by the culprit, and of that
         # A non-finite value came in from outside, and no mask has kept it from a total, such as the
         # loss, or from a gradient, which this operation made.
@@ -214,6 +232,10 @@ class _Microscope:
     @property
     def tainted(self) -> bool:
         return self.tainting is not None
+
+    @property
+    def shared(self) -> bool:
+        return bool(self._shares) and not self._logged
 
     def visit(self, operation: Operation) -> None:
         if self.culprit is not None:
@@ -265,10 +287,22 @@ class _Microscope:
 
     def _follow(self, operation: Operation) -> None:
         """Look at what is computed of what the culprit made."""
+        if self.culprit is not None and self.culprit.kind == "Exp":
+            self._follow_exponential(operation)
         if any(taken is made for taken in operation.inputs for made in self._made):
             self.squeezed = self.squeezed or operation.kind in SQUEEZES
             if operation.kind in CARRIES:
                 self._made += operation.outputs
+
+    def _follow_exponential(self, operation: Operation) -> None:
+        """Look whether its sum divides it, and no logarithm is taken of that."""
+        self.lineage.add(operation)
+        takes = any(taken is share for taken in operation.inputs for share in self._shares)
+        if self.lineage.is_over_exponentials(operation) or (
+            takes and operation.kind in LOOKED_INTO
+        ):
+            self._shares += operation.outputs
+        self._logged = self._logged or (takes and operation.kind in ("Log", "Log1p"))
 
 
 def _masks(operation: Operation) -> bool:

@@ -13,6 +13,7 @@ from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import is_tensorflow
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
+from nanfix.records.source_changes import GuardChange
 
 NOWHERE = (
     "no log(sum(exp(...))), log of a difference of exponentials, of a Bessel function or of a "
@@ -27,11 +28,12 @@ BESSEL = {"bessel_i0": "bessel_i0e", "bessel_i1": "bessel_i1e"}  # and times exp
 ONE = ("1", "1.0", "1.")
 
 
-def write_logarithms(source: Source, line: int) -> None:
+def write_logarithms(source: Source, change: GuardChange) -> None:
     """Plan the stable form of every logarithm of exponentials in the file, and of every product
     with a logarithm in the function of that line. Raises NoPlaceError where none stands in one
     expression.
     """
+    line = source.line(change.file, change.line)
     found: list[tuple[cst.CSTNode, Callable[[Any], Any]]] = []
     for node in source.syntax.within(source.syntax.module):
         written = _stable(source, node)

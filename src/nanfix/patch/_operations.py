@@ -9,6 +9,7 @@ from typing import Any
 import libcst as cst
 
 from nanfix.patch._constants import write_constants
+from nanfix.patch._differences import write_differences
 from nanfix.patch._logarithms import write_logarithms
 from nanfix.patch._operands import Operand, computes, guarded, infinity
 from nanfix.patch._package import is_tensorflow, of_tensorflow
@@ -20,6 +21,7 @@ from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
 from nanfix.records.unsafe_operations import (
     CONSTANT,
+    DIFFERENCES,
     LOG_OF_EXPONENTIALS,
     SHARES_OF_EXPONENTIALS,
     UNSAFE_OPERATIONS,
@@ -44,6 +46,13 @@ OPS = re.compile(r"\bops\.(\w+)")
 # Functions that end with a root, and what they take it of, by whether they are TensorFlow's.
 DEVIATIONS = {("reduce_std", True): "tf.math.reduce_variance", ("std", False): "keras.ops.var"}
 SUMS = {True: "tf.reduce_sum", False: "keras.ops.sum"}
+# What is not just kept inside a domain.
+FORMULAS: dict[str, Callable[[Source, GuardChange], None]] = {
+    CONSTANT: write_constants,
+    DIFFERENCES: write_differences,
+    LOG_OF_EXPONENTIALS: write_logarithms,
+    SHARES_OF_EXPONENTIALS: write_shares,
+}
 
 
 class _Package:
@@ -84,14 +93,8 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     """
     source = files.source(change.file)
     line = source.line(change.file, change.line)
-    if change.operation == LOG_OF_EXPONENTIALS:
-        write_logarithms(source, line)
-        return
-    if change.operation == SHARES_OF_EXPONENTIALS:
-        write_shares(source, change)
-        return
-    if change.operation == CONSTANT:
-        write_constants(source, change)
+    if change.operation in FORMULAS:
+        FORMULAS[change.operation](source, change)
         return
     operation = UNSAFE_OPERATIONS.get(change.operation)
     nodes = (

@@ -2,46 +2,34 @@
 means, `sum(exp(a) * x) / sum(exp(a))` and `exp(a) @ x / sum(exp(a))`.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import libcst as cst
 
+from nanfix.patch._meanings import OWN, Reduction, meaning, reduction, same
 from nanfix.patch._operands import exponent, number
-from nanfix.patch._package import of_tensorflow
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
 
 NOWHERE = (
-    "the exponentials that line {line} divides may be computed elsewhere: write "
+    "the exponentials that line {line} needs may be computed elsewhere: write "
     "ops.softmax(a, axis=...) instead of exp(a) / sum(exp(a))"
 )
 SUMS = ("sum", "reduce_sum")
 LAST = ("-1", "1")  # the last axis of a matrix
-STATEMENTS = cst.BaseSmallStatement | cst.BaseCompoundStatement
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """A sum over an axis: what is summed up, and how the other arguments are written."""
-
-    of: cst.BaseExpression
-    axis: str
-    kept: bool
-    tensorflow: bool
+NEW_LAST = ("[:, None]", "[..., None]", "[:, tf.newaxis]", "[..., tf.newaxis]")
 
 
 def write_shares(source: Source, change: GuardChange) -> None:
-    """Plan the softmax of every share of exponentials on a line.
+    """Plan the softmax of every share of exponentials in the file, as it is the same number.
 
     Raises:
-        NoPlaceError: none is made of what the function of that line itself computes.
+        NoPlaceError: none is made of what its function itself computes.
     """
-    found, line = False, source.line(change.file, change.line)
+    found = False
     for node in source.syntax.within(source.syntax.module):
-        if line not in source.syntax.lines(node):
-            continue
         augmented = isinstance(node, cst.AugAssign) and isinstance(node.operator, cst.DivideAssign)
         if augmented or (isinstance(node, cst.BinaryOperation) and _divides(node)):
             parts = (node.target, node.value) if augmented else (node.left, node.right)  # pyright: ignore
@@ -69,19 +57,15 @@ def _as_softmax(source: Source, left: cst.BaseExpression, right: cst.BaseExpress
     """Return how a share, or a mean that is weighted with shares, is written with a softmax; None
     where a quotient is neither.
     """
-    whole = _sum(source, _meaning(source, right))
-    if whole is None:
+    whole = _sum(source, meaning(source, right))
+    share = None if whole is None else _share(source, whole)
+    if whole is None or share is None:
         return None
-    power = _exponent(source, whole.of)
-    if power is None:
-        return None
-    function = "tf.nn.softmax" if whole.tensorflow else "keras.ops.softmax"
-    share = source.written(f"{function}({power}, axis={whole.axis})")
-    if whole.kept and _same(source, left, whole.of):
+    if whole.kept and same(source, left, whole.of):
         return share
-    part = _meaning(source, left)
+    part = meaning(source, left)
     first = _first_factor(source, part)
-    if first is None or not _same(source, first, whole.of):
+    if first is None or not same(source, first, whole.of):
         return _weighted(source, part, whole, share)
     if not whole.kept or whole.axis not in LAST:
         return None
@@ -98,7 +82,7 @@ def _first_factor(source: Source, node: cst.CSTNode) -> cst.BaseExpression | Non
     return None
 
 
-def _weighted(source: Source, part: cst.CSTNode, whole: _Sum, share: str) -> str | None:
+def _weighted(source: Source, part: cst.CSTNode, whole: Reduction, share: str) -> str | None:
     """Return the sum of a product with the exponentials, over the same axis, with their shares."""
     total = _sum(source, part)
     if total is None or (total.axis, total.kept) != (whole.axis, whole.kept):
@@ -108,7 +92,7 @@ def _weighted(source: Source, part: cst.CSTNode, whole: _Sum, share: str) -> str
     if isinstance(product, cst.BinaryOperation) and isinstance(product.operator, cst.Multiply):
         factors = (product.left, product.right)
     for factor in factors:
-        if _same(source, factor, whole.of):
+        if same(source, factor, whole.of):
             return _put(source, part, factor, share)
     return None
 
@@ -118,73 +102,65 @@ def _put(source: Source, node: cst.CSTNode, part: cst.CSTNode, instead: str) -> 
     return source.syntax.code(node.deep_replace(part, cst.parse_expression(instead)))  # pyright: ignore
 
 
-def _sum(source: Source, node: cst.CSTNode) -> _Sum | None:
-    """Return what a call sums up over an axis that is written there; None where it does not."""
-    if not isinstance(node, cst.Call) or source.called(node) not in SUMS:
+def _sum(source: Source, node: cst.CSTNode) -> Reduction | None:
+    """Return what a call sums up over an axis that is written there, or in front of which another
+    axis is put in its place; None where it does not.
+    """
+    if isinstance(node, cst.Subscript) and source.syntax.code(node).endswith(NEW_LAST):
+        found = _sum(source, meaning(source, node.value))
+        last = found is not None and not found.kept and found.axis in LAST
+        return replace(found, kept=True) if found is not None and last else None
+    found = reduction(source, node, SUMS)
+    return None if found is None or found.axis is None else found
+
+
+def _share(source: Source, whole: Reduction) -> str | None:
+    """Return the shares of what is summed up, an exponential that may be masked, as they are
+    written with a softmax; None of anything else.
+    """
+    package = "tf" if whole.tensorflow else "keras.ops"
+    softmax = source.written("tf.nn.softmax" if whole.tensorflow else "keras.ops.softmax")
+    summed = meaning(source, whole.of)
+    power = _exponent(source, summed)
+    if power is not None:
+        return f"{softmax}({power}, axis={whole.axis})"
+    masked = _masked(source, summed)
+    if masked is None:
         return None
-    names = ("x", "axis", "keepdims")
-    given = {
-        argument.keyword.value if argument.keyword else names[min(place, 2)]: argument.value
-        for place, argument in enumerate(node.args)
-    }
-    first = node.args[0].value if node.args else None
-    axis = given.get("axis")
-    if first is None or axis is None or number(axis) is None:
-        return None
-    kept = source.syntax.code(given["keepdims"]) == "True" if "keepdims" in given else False
-    return _Sum(first, source.syntax.code(axis), kept, of_tensorflow(source, node.func))
+    power, mask, condition = masked
+    where, cast = (source.written(f"{package}.{name}") for name in ("where", "cast"))
+    factor = f"{cast}({mask}, {power}.dtype)" if condition else mask
+    kept = mask if condition else f"{mask} > 0"
+    return f"({softmax}({where}({kept}, {power}, -1e9), axis={whole.axis}) * {factor})"
+
+
+def _masked(source: Source, node: cst.BaseExpression) -> tuple[str, str, bool] | None:
+    """Return the exponent of a masked exponential, its mask, and whether that is a condition."""
+    code = source.syntax.code
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
+        for part, mask in ((node.left, node.right), (node.right, node.left)):
+            power = _exponent(source, part)
+            if power is not None:
+                return power, _in_parentheses(source, mask), False
+    if isinstance(node, cst.Call) and source.called(node) == "where" and len(node.args) == 3:
+        mask, part, rest = (argument.value for argument in node.args)
+        power = _exponent(source, part) if number(rest) == 0 else None
+        return None if power is None else (_in_parentheses(source, power), code(mask), True)
+    return None
+
+
+def _in_parentheses(source: Source, node: cst.BaseExpression | str) -> str:
+    """Return a node as it can be written beside an operator."""
+    node = cst.parse_expression(node) if isinstance(node, str) else node
+    text = source.syntax.code(node)
+    single = isinstance(node, cst.Name | cst.Call | cst.Attribute | cst.Subscript) or node.lpar
+    return text if single else f"({text})"
 
 
 def _exponent(source: Source, node: cst.BaseExpression) -> str | None:
     """Return what an exponential is taken of, None of what is none."""
-    meant = _meaning(source, node)
+    meant = meaning(source, node)
     inside = exponent(source, meant)
     if inside is None or not isinstance(meant, cst.Call):
         return None
-    own = source.package(meant.func).startswith(("tensorflow.", "keras."))
-    return source.syntax.code(inside) if own else None
-
-
-def _same(source: Source, one: cst.BaseExpression, other: cst.BaseExpression) -> bool:
-    """Say whether two expressions are written alike; names mean one thing where they are read."""
-    plain = [each.with_changes(lpar=(), rpar=()) for each in (one, other)]
-    return source.syntax.code(plain[0]) == source.syntax.code(plain[1])
-
-
-def _meaning(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
-    """Return what a name was given before, in the same function, if it holds that whenever it is
-    read there, and the names in it still mean what they did; else the node.
-    """
-    if not isinstance(node, cst.Name):
-        return node
-    syntax, scope = source.syntax, source.syntax.scope(node)
-    reading = next(each for each in syntax.ancestors(node) if isinstance(each, STATEMENTS))
-    given = [(each, _targets(source, each)) for each in syntax.within(scope)]
-    of_it = [each for each, names in given if node.value in names]
-    before = [each for each in of_it if syntax.start(each) < syntax.start(reading)]
-    made = before[-1] if before else None
-    if not isinstance(made, cst.Assign) or not isinstance(made.targets[0].target, cst.Name):
-        return node
-    loops = (cst.For, cst.While)
-    outer = list(syntax.ancestors(node))
-    again = len(of_it) > len(before) and any(isinstance(each, loops) for each in outer)
-    if len(made.targets) > 1 or syntax.parent(syntax.parent(made)) not in outer or again:
-        return node
-    begins, ends = syntax.start(made), syntax.start(reading)
-    since = [names for each, names in given if names and begins <= syntax.start(each) < ends]
-    return node if _names(source, made.value) & set().union(*since) else made.value
-
-
-def _targets(source: Source, statement: cst.CSTNode) -> set[str]:
-    """Return the names that a statement, or a parameter, gives something."""
-    if isinstance(statement, cst.Assign):
-        return set().union(*(_names(source, target.target) for target in statement.targets))
-    if isinstance(statement, cst.Param):
-        return {statement.name.value}
-    if isinstance(statement, cst.AnnAssign | cst.AugAssign | cst.For | cst.NamedExpr):
-        return _names(source, statement.target)
-    return set()
-
-
-def _names(source: Source, node: cst.CSTNode) -> set[str]:
-    return {each.value for each in source.syntax.within(node) if isinstance(each, cst.Name)}
+    return source.syntax.code(inside) if source.package(meant.func).startswith(OWN) else None

@@ -10,7 +10,7 @@ from nanfix.records.cause import Cause
 from nanfix.records.domains import Given
 from nanfix.records.fallen_weight import FallenWeight
 from nanfix.records.plurals import counted
-from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
+from nanfix.records.unsafe_operations import STABLE, UNSAFE_OPERATIONS
 
 if TYPE_CHECKING:  # it loads pydantic, and strategies are imported without
     from nanfix.records.data_origin import DataOrigin
@@ -81,6 +81,9 @@ class Place:
     # of targets.
     edge: float | None = None
     constant: NonfiniteConstant | None = None  # the one that is taken there and is not finite
+    # What the operation is part of, where that has a stable form: SHARES_OF_EXPONENTIALS or
+    # DIFFERENCES.
+    formula: str | None = None
 
     def __str__(self):
         parts = [f"in the {self.phase.value}"] if self.phase is not Phase.UNKNOWN else []
@@ -107,9 +110,8 @@ class Place:
         operation = operation.as_in(self.code)
         kept, whole = operation.letter, operation.words.format(operation.letter)
         what = f", which comes of the {self.made_of} alone," if self.made_of is not None else ""
-        return (
-            f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute {operation.stable}."
-        )
+        stable = STABLE.get(self.formula or "", "a stable form of it")
+        return f"Keep {kept} in {whole}{what} {operation.domain.name}, or compute {stable}."
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from nanfix.records.rows_change import RowsChange
 from nanfix.records.source_places import Made, PlacedChange
 from nanfix.records.unsafe_operations import (
     CONSTANT,
+    DIFFERENCES,
     LOG_OF_EXPONENTIALS,
     SHARES_OF_EXPONENTIALS,
 )
@@ -178,6 +179,7 @@ OTHERWISE_WRITTEN = {
     CONSTANT: "finite numbers in a constant",
     LOG_OF_EXPONENTIALS: "a logarithm of exponentials in its stable form",
     SHARES_OF_EXPONENTIALS: "shares of exponentials as a softmax",
+    DIFFERENCES: "differences without cancellation",
 }
 
 

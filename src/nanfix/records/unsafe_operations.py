@@ -30,9 +30,15 @@ from nanfix.records.domains import (
 LOG_OF_EXPONENTIALS = "Log of exponentials"
 # Exponentials that are divided by their sum, as in a softmax by hand.
 SHARES_OF_EXPONENTIALS = "Shares of exponentials"
+# Differences of which rounding leaves nothing, or less than 0: a variance by hand, 1 - exp(x).
+DIFFERENCES = "Differences that cancel"
+# What a person would compute instead.
+STABLE = {
+    SHARES_OF_EXPONENTIALS: "the shares as ops.softmax(x), which neither overflows nor comes to 0",
+    DIFFERENCES: "the difference as ops.var(x), or ops.expm1(x), which rounding leaves as it is",
+}
 CONSTANT = "Constant"  # no operation, but what one is given: a constant that is not finite
 BY_INFINITY = "Mul by infinity"  # as of a mask: where that is 0, the product is NaN
-BY_UNDERFLOW = "RealDiv of exponentials"  # by a sum of exponentials that have all come to 0
 # By 0, and something takes the quotient that bears great numbers: a logarithm, a bounded function.
 SQUEEZED = "RealDiv that is squeezed"
 FIRST = ("x1", "x", "logits", "input", "input_tensor", "a", "value")
@@ -71,7 +77,6 @@ class UnsafeOperation:
         relative: whether an epsilon of 0 stands for the operand less its largest along the last
             axis, as in a softmax.
         tensorflow: TensorFlow's name, where `name` is that of what fails of it alone.
-        stable: what a person would compute instead.
         at_zero: what a person would write for it with an epsilon of 0, if that is no operand in a
             domain; `instead` the function that is called in its place in a source then.
     """
@@ -90,7 +95,6 @@ class UnsafeOperation:
     of_probability: bool = False
     relative: bool = False
     tensorflow: str | None = None
-    stable: str = "a stable form of it"
     at_zero: str | None = None
     instead: Helper | None = None
     parameters: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
@@ -211,12 +215,6 @@ UNSAFE_OPERATIONS = {
             of_probability=True,
         ),
         _DIVISION,
-        replace(
-            _DIVISION,
-            name=BY_UNDERFLOW,
-            tensorflow=_DIVISION.name,
-            stable="it as ops.softmax(x), whose rows never come to 0",
-        ),
         # Something by nothing is great: 0 would be the far end of a logarithm, or outside of it.
         replace(
             _DIVISION,
