@@ -73,3 +73,36 @@ def test_inputs_that_no_scaling_reaches_are_not_repaired_by_what_bounds_them():
     assert "scale-inputs" in report.refused
     assert str(report).count("scale the data before fit") == 1
     assert "since only its training step knows of a loss" in str(report)
+
+
+class RateByHand(keras.callbacks.Callback):
+    """Comes to 0 / 0 in the end."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        rate = 0.01 if epoch < 11 else float("nan")
+        self.model.optimizer.learning_rate.assign(rate)
+
+
+def test_a_run_that_has_overfitted_before_is_repaired_as_it_goes_on_so():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(140, 6)).astype("float32")
+    y = (x[:, 0] + 0.6 * rng.normal(size=140) > 0).astype("float32")
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(1, "sigmoid")]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+    report = nanfix.fit(
+        model,
+        x[:40],
+        y[:40],
+        validation_data=(x[40:], y[40:]),
+        epochs=13,
+        batch_size=8,
+        callbacks=[RateByHand()],
+        verbose=0,
+    )
+    losses = report.history["val_loss"]
+    assert losses[-1] > 1.1 * min(losses) and report.history["loss"][-1] < 0.2
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert [edit.strategy for edit in report.fix.edits] == ["finite-learning-rate"]
+    assert "the training overfits" in str(report)

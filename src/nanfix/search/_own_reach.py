@@ -1,17 +1,24 @@
 """What the user's own run had reached before it failed, as a training with a fix is measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nanfix.changes.behind_outputs import BehindOutputs
 from nanfix.changes.guards import Guards
 from nanfix.changes.loss import Loss
+from nanfix.changes.loss_weights import LossWeights
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
+from nanfix.changes.scaling import Scaling
 from nanfix.changes.target_mask import TargetMask
 from nanfix.install.workbench import Workbench
 from nanfix.model.logged_losses import loss_of, named_loss
 from nanfix.model.snapshot import Snapshot
+from nanfix.search.verdict import holds
+
+# With these the training rows have a loss in other units.
+OTHER_UNITS = (BehindOutputs, LossWeights, Scaling)
 
 
 class OwnReach:
@@ -20,8 +27,9 @@ class OwnReach:
     """
 
     def __init__(self, good: Snapshot, history: Mapping[str, Sequence[Any]], bench: Workbench):
-        self._good, self._bench = good, bench
-        self._best_epoch = _lowest(history)
+        self._good, self._bench, self._history = good, bench, history
+        trained, validated = _losses(history)
+        self._best_epoch = min(validated or trained, default=math.inf)
         self._kept: dict[str, float] = {}
 
     def best(self, plan: Plan) -> float:
@@ -44,24 +52,37 @@ class OwnReach:
             self._kept[known] = loss if math.isfinite(loss) else math.inf
         return self._kept[known]
 
+    def overfits(self, plan: Plan, history: Mapping[str, Sequence[Any]]) -> bool:
+        """Say whether the loss on the validation data had risen before the run failed, while that
+        on the training rows fell, as it does in a training with a plan, of this `history`: then
+        what the best epoch came to was given back by the run itself.
+        """
+        if not _computes_the_same(_of_loss(plan)) or plan.only(*OTHER_UNITS).changes:
+            return False
+        trained, validated = _losses(self._history)
+        if len(validated) < 2 or holds(validated[-1], min(validated)):
+            return False
+        after = _losses(history)[0]
+        return bool(after) and after[-1] < min(trained, default=math.inf)
+
 
 def _of_loss(plan: Plan) -> Plan:
     return plan.only(Guards, Loss, RowFilter, TargetMask)
 
 
-def _lowest(history: Mapping[str, Sequence[Any]]) -> float:
-    """Return the lowest loss of an epoch, of validation where there was any; inf where none was
-    finite.
-    """
-    finite = {
-        name: [float(number) for number in series if math.isfinite(number)]
-        for name, series in history.items()
-    }
-    lowest = {name: min(series) for name, series in finite.items() if series}
-    validated = {n.removeprefix("val_"): loss for n, loss in lowest.items() if n.startswith("val_")}
-    trained = {name: loss for name, loss in lowest.items() if not name.startswith("val_")}
-    loss = named_loss(validated) if validated else loss_of(trained)
-    return math.inf if loss is None else loss
+def _losses(history: Mapping[str, Sequence[Any]]) -> tuple[list[float], list[float]]:
+    """Return the finite losses of the epochs, on the training rows and on the validation data."""
+    validated = {n.removeprefix("val_"): s for n, s in history.items() if n.startswith("val_")}
+    trained = {name: series for name, series in history.items() if not name.startswith("val_")}
+    return _each(loss_of, trained), _each(named_loss, validated)
+
+
+def _each(
+    loss: Callable[[Mapping[str, float]], float | None], series: Mapping[str, Sequence[Any]]
+) -> list[float]:
+    epochs = min(map(len, series.values()), default=0)
+    found = [loss({name: float(s[epoch]) for name, s in series.items()}) for epoch in range(epochs)]
+    return [each for each in found if each is not None and math.isfinite(each)]
 
 
 def _computes_the_same(computed: Plan) -> bool:

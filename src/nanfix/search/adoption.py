@@ -43,6 +43,10 @@ ENDED = {Outcome.REPAIRED: "repaired", Outcome.FINITE: "finite, but not repaired
 BETTER_BEFORE = (
     "The last good state of the run is better than a training that stays finite: of that, {}."
 )
+OVERFITS = (
+    "The loss on the validation data rises while that on the training rows falls, as it did before "
+    "the failure: the training overfits."
+)
 
 UNPROVED = (
     "Not proved: it works in this training, but not with another seed or over more steps; nothing "
@@ -173,6 +177,8 @@ class Adoption:
         if after.incident is not None:
             say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
             return None
+        overfits = self._own_reach.overfits(plan, after.history)
+        reached = math.inf if overfits else reached
         loss, lacking, held_back = self._shortcomings.of(
             after, began, begun, plan, diagnosis, reached=reached, of_data=of_data
         )
@@ -202,7 +208,14 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(*run.watched.notes, *after.notes, *notes, *held_back, *ended),
+            notes=(
+                *run.watched.notes,
+                *after.notes,
+                *notes,
+                *held_back,
+                *ended,
+                *([OVERFITS] if overfits else []),
+            ),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
