@@ -14,8 +14,9 @@ class ImputeCodes(Strategy):
     there, or is what a missing date or NaN becomes as an integer. Other features keep it. Features
     are the last axis: columns of a table. The imputation is part of the model, which goes on taking
     raw inputs. Does not help where a code is no farther away than measured values, nor where it
-    says more than the other features do, and is not for a model with a `call` of its own, into
-    which nothing can be put.
+    says more than the other features do. In front of a `call` of the model's own the imputation
+    stays with the model object; a saved model does not hold it, so the patch writes it into that
+    `call`.
 
     Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 4.2;
     sklearn.impute.SimpleImputer and its `missing_values`.

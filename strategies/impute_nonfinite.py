@@ -18,9 +18,10 @@ class ImputeNonfinite(Strategy):
     value, and where all are inf the largest, if that lies within 10 robust standard deviations of
     the median. Features are the last axis: columns of a table, channels of an image or a sequence;
     one that has no finite value at all gets 0. The imputation is part of the model,
-    which goes on taking inputs with holes, when it predicts too. Does not help against
-    non-finite targets, nor where holes carry most of the information, and is not for a
-    model with a `call` of its own, into which nothing can be put.
+    which goes on taking inputs with holes, when it predicts too; in front of a `call` of the
+    model's own it stays with the model object, a saved model does not hold it, and the patch
+    writes it into that `call`. Does not help against non-finite targets, nor where holes carry
+    most of the information.
 
     Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 4.2;
     sklearn.impute.SimpleImputer.

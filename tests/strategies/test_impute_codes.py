@@ -133,3 +133,38 @@ def test_is_what_a_repair_takes():
     report = nanfix.fit(model, x, y, **arguments)
     assert report.diagnosis.cause is Cause.CODED_INPUT
     assert [edit.strategy for edit in report.fix.edits] == [NAME], str(report.fix)
+
+
+class Net(keras.Model):
+    """A model with a call of its own, into which no layer can be put."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(16, "relu"), layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+def test_in_front_of_a_call_of_its_own_codes_are_filled_too(tmp_path):
+    _, x, y, arguments = explosions.coded_inputs()
+    keras.utils.set_random_seed(0)
+    model = Net()
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert report.diagnosis.cause is Cause.CODED_INPUT
+    assert [edit.strategy for edit in report.fix.edits] == [NAME]
+    assert "a saved model does not hold it" in str(report)
+    params = report.fix.edits[0].params
+    fill, missing = (np.float32(params[name][SINGLE]) for name in ("fills", "missing_values"))
+    by_hand = np.where(x == missing, fill, x)
+    raw = model.predict(x, verbose=0)
+    np.testing.assert_allclose(raw, model.predict(by_hand, verbose=0), rtol=1e-6)
+    model.save_weights(tmp_path / "net.weights.h5")
+    plain = Net()
+    plain(by_hand[:1])
+    plain.load_weights(tmp_path / "net.weights.h5")
+    np.testing.assert_allclose(raw, plain.predict(by_hand, verbose=0), rtol=1e-5)
+    again = nanfix.fit(model, x, y, epochs=1, batch_size=32, verbose=0)
+    assert again.outcome is Outcome.HEALTHY

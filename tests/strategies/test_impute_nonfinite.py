@@ -91,15 +91,12 @@ def test_every_float_input_has_its_own_fills():
     assert fills(model, x) == {"a": [2.0, 5.0], "b": [4.0]}
 
 
-def test_applies_only_where_layers_can_be_put_into_the_model():
-    model = structures.Subclass()
+@pytest.mark.parametrize("build", [structures.Subclass, explosions.mlp])
+def test_applies_where_the_inputs_are_floats(build):
+    model, (x, y) = build(), explosions.table(rows=8)
     model.compile("sgd", "mse")
-    assert not contract.applies(
-        get(NAME), DIAGNOSIS, contract.run_of(model, *explosions.table(rows=8))
-    )
-    assert contract.applies(
-        get(NAME), DIAGNOSIS, contract.run_of(explosions.mlp(), *explosions.table(rows=8))
-    )
+    assert contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, x, y))
+    assert not contract.applies(get(NAME), DIAGNOSIS, contract.run_of(model, x.astype(int), y))
 
 
 def test_gate_passes_everything_unchanged_until_it_fills():

@@ -251,25 +251,33 @@ def _where_it_goes_in(
 
 def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
     """Yield what a subclassed model has to do in its own `call`."""
-    from nanfix.changes.layer_source import TOO_NARROW, WrittenLayers, scaling_layers
+    from nanfix.changes.layer_source import (
+        TOO_NARROW,
+        WrittenLayers,
+        filling_layer,
+        scaling_layers,
+    )
     from nanfix.records.source_changes import CallChange, NoPlace
 
-    if not (wanted.inputs or wanted.targets):
+    if not (wanted.inputs or wanted.targets or wanted.fills):
         return
     own, target = _own_call(call), call.places.of(call.model)
     scaling = next(iter(wanted.inputs.values()), None)
     if target is None or len(run.sample.inputs) != 1 or {*wanted.targets} - {OUTPUT}:
         yield NoPlace(
             reason=(
-                f"the call of {type(call.model).__name__} cannot be told to scale what goes in "
-                "and comes out"
+                f"the call of {type(call.model).__name__} cannot be told to scale or fill what "
+                "goes in and comes out"
             )
         )
         return
-    written = WrittenLayers([]) if scaling is None else scaling_layers(scaling, built=False)
-    if written is None:
+    scaled = WrittenLayers([]) if scaling is None else scaling_layers(scaling, built=False)
+    if scaled is None:
         yield NoPlace(reason=TOO_NARROW)
         return
+    written = scaled
+    for name, fill in wanted.fills.items():
+        written = filling_layer(fill, wanted.missing_values.get(name)) + scaled
     back = wanted.targets.get(OUTPUT)
     if back is not None and back.width > 1:
         yield NoPlace(reason=BY_COLUMN)

@@ -2,6 +2,7 @@
 graph for all numbers.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
@@ -127,8 +128,7 @@ class Gate:
         if name not in self._fills or leaf is None or not tf.as_dtype(leaf.dtype).is_floating:
             return leaf
         fill, missing, imputing = self._fills[name]
-        hole = ~tf.math.is_finite(leaf) | (leaf == tf.cast(missing, leaf.dtype))
-        return tf.where(imputing & hole, tf.cast(fill, leaf.dtype), leaf)
+        return tf.where(imputing & _holes(leaf, missing), tf.cast(fill, leaf.dtype), leaf)
 
     def _scaled(self, name: str | None, leaf: tf.Tensor | None) -> Any:
         if name not in self._inputs or leaf is None:
@@ -163,6 +163,34 @@ class Gate:
         result: Any = tf.stop_gradient(center + scale * output) + back * gradient_only
         hand_on_logits(output, result)
         return result
+
+
+def fill_in_call(
+    model: "keras.Model",
+    fills: Mapping[str, tuple[float, ...]],
+    missing_values: Mapping[str, tuple[float, ...]],
+    undo: ExitStack,
+) -> None:
+    """Fill, as `Gate.fill` does, whatever the model's own `call` is given from now on, until `undo`
+    is closed.
+    """
+    inner = model.call
+
+    @functools.wraps(inner)
+    def call(inputs, *args, **kwargs):
+        leaves = tree.flatten(inputs)
+        for at, name in enumerate(input_names(model, inputs)):
+            if name in fills and tf.as_dtype(leaves[at].dtype).is_floating:
+                fill, missing = fills[name], missing_values.get(name, fills[name])
+                holes = _holes(leaves[at], missing)
+                leaves[at] = tf.where(holes, tf.constant(fill, leaves[at].dtype), leaves[at])
+        return inner(tree.pack_sequence_as(inputs, leaves), *args, **kwargs)
+
+    override(undo, model, "call", call)
+
+
+def _holes(leaf: tf.Tensor, missing: Any) -> tf.Tensor:
+    return ~tf.math.is_finite(leaf) | (leaf == tf.cast(missing, leaf.dtype))
 
 
 def _pair(array: np.ndarray, number: float, other: float) -> tuple[tf.Variable, tf.Variable]:

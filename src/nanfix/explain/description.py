@@ -188,7 +188,7 @@ def _sample(
         for quantity, name in zip(quantities, names, strict=True)
     )
     imputable = tuple(
-        name is not None and array.dtype.kind == "f" and dense and takes_layers
+        name is not None and array.dtype.kind == "f" and dense and sites.unseen is None
         for name, array, dense in given
     )
     whole = (

@@ -26,6 +26,7 @@ from nanfix.changes.optimizer_memory import forget_of
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
+from nanfix.changes.scaling_call import fill_in_call
 from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
@@ -40,6 +41,11 @@ ROWS = 256  # the repaired model has to predict for them what the trained one do
 TOLERANCE = 1e-3  # of the spread of predictions
 # Times the resolution of the predictions, what computing the same in another way may differ by.
 ROUNDING = 16
+NO_LAYERS = "nothing can be put into this model"
+FILLED_IN_CALL = (
+    "The imputation stands in front of this model's call; a saved model does not hold it, so put "
+    "it into the source."
+)
 NOISE = 4.0  # times what two predictions of the same model differ by
 
 
@@ -143,10 +149,9 @@ class HandBack:
         folded = tuple(foldable_inputs(self._sites, wanted.affine))
         targets = tuple(name for name in wanted.targets if self._site(name).foldable)
         if not (wanted.inputs or wanted.targets):
-            return [Parts()]
-        why = "nothing can be put into this model"
+            return [Parts(why="" if self._rebuildable else NO_LAYERS)]
         if not self._rebuildable:
-            return [Parts(folded, targets, why)] if len(folded) == len(wanted.inputs) else []
+            return [Parts(folded, targets, NO_LAYERS)] if len(folded) == len(wanted.inputs) else []
         others = ", ".join(model.name for model in self._sharing)
         shared = bool(wanted.targets) and not has_own_names(self._model)
         why = (
@@ -177,16 +182,25 @@ class HandBack:
         forget_of(
             model, [variable for layer in changed for variable in layer.trainable_variables], undo
         )
-        front = wanted.layers_in_front(model, folded)
+        front = {} if self._fills_in_call(wanted) else wanted.layers_in_front(model, folded)
         places = {
             name: self._ends.index(name) for name in wanted.targets if name not in parts.targets
         }
         back = {at: target_scaling(model, at, wanted.targets[name]) for name, at in places.items()}
         if front or back:
             insert_at_ends(model, front, back, undo)
+        if self._fills_in_call(wanted):
+            fill_in_call(model, wanted.fills, wanted.missing_values, undo)
         into = [layer.name for name in parts.targets for layer in self._site(name).layers]
         fed = _notes_of_fed(plan.of(RowFilter), [layer.name for layer in first])
-        return [*_notes_of(plan, parts, self._sites, into), *notes, *fed]
+        in_call = [FILLED_IN_CALL] if self._fills_in_call(wanted) else []
+        return [*_notes_of(plan, parts, self._sites, into), *notes, *fed, *in_call]
+
+    def _fills_in_call(self, wanted: Scaling) -> bool:
+        """Say whether holes are filled in front of the model's own call: no layer can be put
+        there.
+        """
+        return bool(wanted.fills) and not self._rebuildable
 
     def _fold_fed(self, rows: RowFilter, undo: contextlib.ExitStack) -> list[Any]:
         """Fold what the inputs were scaled by before they were fed, where that is exact, and return
@@ -314,7 +328,8 @@ def _notes_of(plan: Plan, parts: Parts, sites: Sites, last: Sequence[str]) -> li
     where = "the last layer" if behind == [OUTPUT] else f"output {', '.join(behind)}"
     ways += [f"undone behind {where}, for targets"] if behind else []
     done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
-    done += ["Imputation put into the model, in front of its first layer"] if wanted.fills else []
+    imputed = wanted.fills and parts.why != NO_LAYERS
+    done += ["Imputation put into the model, in front of its first layer"] if imputed else []
     done += [f"Scaling {' and '.join(ways)}"] if ways else []
     if not done:
         return []

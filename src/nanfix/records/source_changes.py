@@ -169,7 +169,7 @@ class CallChange(PlacedChange):
         ends = [
             name for name, given in (("inputs", self.inputs), ("outputs", self.outputs)) if given
         ]
-        scaled = [f"{' and '.join(ends)} of {self.target.callee} scaled"] if ends else []
+        scaled = [f"{' and '.join(ends)} of {self.target.callee} treated"] if ends else []
         given = f"{self.activation} of what {self.target.callee} gives"
         return f"{' and '.join([*scaled, *([given] if self.activation else [])])} in its call"
 

@@ -169,20 +169,16 @@ class Adoption:
         plan = (Plan(), *stages)[-1]
         begun = self._judge.begun(plan)
         reached, kept = self._reached_before(plan, diagnosis)
-        try:
-            began, after = self._train(fix, plan, "training on with the fix.")
-        except CannotHandBack as refused:  # at the first file that a callback saves
-            self._notes.append(str(refused))
+        trained = self._train_on(fix, plan)
+        if trained is None:
             return None
-        if after.incident is not None:
-            say(run.data, f"nanfix: the fix failed at {after.incident.detected}; searching on.")
-            return None
+        began, after = trained
         overfits = self._own_reach.overfits(plan, after.history)
         reached = math.inf if overfits else reached
         loss, lacking, held_back = self._shortcomings.of(
             after, began, begun, plan, diagnosis, reached=reached, of_data=of_data
         )
-        # A training that has skipped every step is none, however finite it is.
+        # A training that has skipped every step is none.
         skipped = lacking == NOT_MOVED and plan.of(OptimizerSettings).skip_nonfinite
         if lacking is not None and not skipped and math.isfinite(loss):
             self.finite.append((loss, fix))
@@ -199,7 +195,7 @@ class Adoption:
             self._notes.append(str(refused))
             return None
         history, epoch = merged_history(run.watched, after, began.start.epoch)
-        notes = self._told(lacking, handed_back, proof)
+        notes = self._told(lacking, handed_back, proof, overfits)
         report = Report(
             outcome=Outcome.REPAIRED if lacking is None else Outcome.FINITE,
             model=run.model,
@@ -208,14 +204,7 @@ class Adoption:
             params=dict(after.params),
             diagnosis=diagnosis,
             fix=fix,
-            notes=(
-                *run.watched.notes,
-                *after.notes,
-                *notes,
-                *held_back,
-                *ended,
-                *([OVERFITS] if overfits else []),
-            ),
+            notes=(*run.watched.notes, *after.notes, *notes, *held_back, *ended),
             recorder=after.recorder.usage(),
             run=run.run.outline(),
             stages=stages,
@@ -223,6 +212,21 @@ class Adoption:
         )
         say(run.data, f"nanfix: {ENDED[report.outcome]}. " + " ".join(str(fix).splitlines()))
         return report
+
+    def _train_on(self, fix: Fix, plan: Plan) -> tuple[Began, Watched] | None:
+        """Train on with a fix, and return what `_train` does; None where that is no training."""
+        try:
+            began, after = self._train(fix, plan, "training on with the fix.")
+        except CannotHandBack as refused:  # at the first file that a callback saves
+            self._notes.append(str(refused))
+            return None
+        if after.incident is not None:
+            say(
+                self._run.data,
+                f"nanfix: the fix failed at {after.incident.detected}; searching on.",
+            )
+            return None
+        return began, after
 
     def _reached_before(self, plan: Plan, diagnosis: Diagnosis) -> tuple[float, float]:
         """Return the losses that the user's own run had reached, in its best epoch and in its last
@@ -232,13 +236,16 @@ class Adoption:
             return math.inf, math.inf
         return self._own_reach.best(plan), self._own_reach.kept(plan)
 
-    def _told(self, lacking: str | None, handed_back: list[str], proof: Proof | str) -> list[str]:
+    def _told(
+        self, lacking: str | None, handed_back: list[str], proof: Proof | str, overfits: bool
+    ) -> list[str]:
         """Return the notes of a training that held."""
         unjudged = [BY_ITSELF.format(self._bench.unjudged)] if self._bench.unjudged else []
         if lacking is not None:
             return [*handed_back, *unjudged, f"It falls short of a repair: {lacking}."]
         proved = proof if isinstance(proof, str) else proof.sentence(not self._bench.unjudged)
-        return [*self._notes, *unjudged, *handed_back, proved]
+        overfitted = [OVERFITS] if overfits else []
+        return [*self._notes, *unjudged, *handed_back, proved, *overfitted]
 
     def _reach(self, plan: Plan) -> Reach | None:
         """Look at the first gradients of the prepared plan, where they may be cut off unseen: by a
