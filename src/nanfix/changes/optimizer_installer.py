@@ -91,11 +91,11 @@ class Optimizing:
                 self._exchange(
                     undo, slot, wanted.class_name, getattr(keras.optimizers, wanted.class_name)
                 )
+            if wanted.loss_scale is not None and number == 0:
+                self._scale_loss(undo, slot, wanted.loss_scale)
             self._install_in(base(slot.optimizer), number, wanted, undo, trying)
         if wanted.fresh_moments:
             forget(self._model)
-        if wanted.loss_scale is not None:
-            self._scale_loss(undo, trained[0], wanted.loss_scale)
 
     def _install_in(
         self,
@@ -172,7 +172,9 @@ class Optimizing:
             with self._model.distribute_strategy.scope():
                 optimizer = make()
                 optimizer.build(variables_of(before, self._model))
-            variables = tuple(optimizer.variables)
+            # What wraps another optimizer leaves that one as it is.
+            others = {id(variable) for variable in before.variables}
+            variables = tuple(v for v in optimizer.variables if id(v) not in others)
             self._made[known] = optimizer, Snapshot(0, 0, 0, variables, tuple(map(read, variables)))
         optimizer, fresh = self._made[known]
         for same in slots(self._model):
@@ -185,7 +187,7 @@ class Optimizing:
         if not isinstance(slot.optimizer, keras.optimizers.LossScaleOptimizer):
             inner = slot.optimizer
             put(undo, inner, "loss_scale_factor", None)
-            key = f"loss scale of {type(inner).__name__}"
+            key = f"loss scale of {type(inner).__name__} {id(inner)}"
             self._exchange(undo, slot, key, lambda: keras.optimizers.LossScaleOptimizer(inner))
         slot.optimizer.dynamic_scale.assign(scale)
 

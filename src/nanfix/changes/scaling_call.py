@@ -180,7 +180,7 @@ def fill_in_call(
     def call(inputs, *args, **kwargs):
         leaves = tree.flatten(inputs)
         for at, name in enumerate(input_names(model, inputs)):
-            if name in fills and tf.as_dtype(leaves[at].dtype).is_floating:
+            if name is not None and name in fills and tf.as_dtype(leaves[at].dtype).is_floating:
                 fill, missing = fills[name], missing_values.get(name, fills[name])
                 holes = _holes(leaves[at], missing)
                 leaves[at] = tf.where(holes, tf.constant(fill, leaves[at].dtype), leaves[at])
