@@ -17,6 +17,7 @@ from nanfix.changes.rows import RowFilter
 from nanfix.changes.target_mask import TargetMask
 from nanfix.data.constant_prediction import constant_losses, mean_losses
 from nanfix.data.row_filter import judged, kept_sample
+from nanfix.data.streamed_targets import with_targets
 from nanfix.explain.failed_run import FailedRun
 from nanfix.install.probing import Original, loss_among
 from nanfix.install.workbench import Workbench
@@ -46,7 +47,7 @@ def measure_baselines(failed: FailedRun, bench: Workbench, data_fix: Fix) -> Bas
     rows = plan.of(RowFilter)
     kept, mask = kept_sample(failed.run.sample, rows), plan.of(TargetMask)
     kept = replace(failed.run, sample=replace(kept, targets=tuple(map(mask.holes, kept.targets))))
-    validation = judged(failed.validation, rows)
+    validation = with_targets(judged(failed.validation, rows))
     if mask != TargetMask() and validation.is_arrays:
         validation = replace(validation, y=tree.map_structure(mask.holes, validation.y))
     constants = constant_losses(kept, validation)
