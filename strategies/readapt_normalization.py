@@ -17,7 +17,8 @@ class ReadaptNormalization(Strategy):
     BatchNormalization whose variance is negative, as where mean and variance were loaded in each
     other's place, is measured on what goes through it, with all that are frozen. Other layers and
     all weights stay as they are. Does not help against the holes themselves, which
-    impute-nonfinite fills beside it, nor where other layers feed a Normalization.
+    impute-nonfinite fills beside it, nor where the model cannot be called alone to see what goes
+    into a layer.
 
     Reference: Little & Rubin (2019), Statistical Analysis with Missing Data, section 3.4
     (available-case analysis).

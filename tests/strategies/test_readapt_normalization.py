@@ -109,3 +109,29 @@ def test_frozen_layers_are_measured_on_what_goes_through_them():
     np.testing.assert_allclose(first.moving_variance, np.var(through, axis=0), rtol=0.1)
     assert all(not layer.trainable for layer in norms)
     assert report.history["loss"][-1] < 0.5 * report.history["loss"][0]
+
+
+class Net(keras.Model):
+    """Calls its normalization in code, behind something else."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.normalization = layers.Normalization()
+        self.normalization.adapt(3.0 * x)
+        self.hidden, self.out = layers.Dense(16, "relu"), layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.hidden(self.normalization(3.0 * inputs)))
+
+
+def test_a_layer_that_is_called_in_code_is_measured_by_what_goes_into_it():
+    _, x, y, arguments = explosions.adapted_to_holes()
+    keras.utils.set_random_seed(0)
+    model = Net(x)
+    model.compile(keras.optimizers.Adam(0.02), "mse")
+    report = nanfix.fit(model, x, y, **arguments)
+    assert report.outcome is nanfix.Outcome.REPAIRED, str(report)
+    assert {edit.strategy for edit in report.fix.edits} == {NAME, "impute-nonfinite"}
+    mean = np.asarray(model.normalization.adapt_mean)
+    np.testing.assert_allclose(np.ravel(mean), 3.0 * np.nanmean(x, axis=0), rtol=0.02)
+    assert np.isfinite(model.predict(x, verbose=0)).all()
