@@ -73,7 +73,7 @@ def _passing(
 
 def _listening(call: Callable[..., Any], given: list[np.ndarray]) -> Callable[..., Any]:
     def listening(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        given.append(keras.ops.convert_to_numpy(inputs))
+        given.append(np.asarray(keras.ops.convert_to_numpy(inputs)))
         return call(inputs, *args, **kwargs)
 
     return listening
