@@ -308,6 +308,32 @@ def test_losses_of_steps_are_told_from_their_running_mean(form, at_once):
     assert recorder.recording().losses == pytest.approx(expected)
 
 
+def series_of(loss, targets):
+    """Return the losses of the steps that the recorder knows, of a model that always gives 0."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    recorder = FlightRecorder()
+    recorder.attach(model)
+    x, y = np.ones((len(targets), 1), "float32"), np.float32(targets)[:, None]
+    model.fit(x, y, batch_size=1, shuffle=False, verbose=0, callbacks=[recorder])
+    return recorder.recording().losses
+
+
+@pytest.mark.parametrize("great", [1e4, 1e8, 1e12])
+def test_a_loss_beside_a_great_one_is_not_made_negative_by_rounding(great):
+    """Keras logs the running mean, in float32."""
+    targets = np.random.default_rng(0).uniform(0.5, 2.0, 40)
+    targets[3] = great
+    losses = series_of("mse", targets)
+    assert min(losses) >= 0.0 and max(losses) == pytest.approx(great**2, rel=1e-5)
+
+
+def test_a_loss_below_0_is_one():
+    losses = [2.0, 1.0, -1.0, -30.0, -4000.0, -4000.0]
+    seen = series_of(lambda y, p: y + 0.0 * p, losses)
+    np.testing.assert_allclose(seen, losses, rtol=1e-3)
+
+
 def test_a_rate_that_a_callback_sets_to_nan_is_the_cause_when_a_snapshot_is_due_then(monkeypatch):
     monkeypatch.setattr(FlightRecorder, "_snapshot_due", lambda self: True)
     x, y = explosions.table()

@@ -13,6 +13,7 @@ from nanfix.private.objects import loss_tracker
 
 # Steps whose loss is remembered: enough to see a rise that takes some epochs; 8 KB.
 REMEMBERED_STEPS = 1024
+ROUNDED = 1e-6  # share of a sum in float32 of which a difference says not even its sign
 
 
 class LossSeries:
@@ -48,7 +49,10 @@ class LossSeries:
         if self._logs_mean is None and done > 1:
             self._logs_mean = is_running_mean(model, logs)
         total = loss * done
-        self.steps.append(loss if self._logs_mean is False else (total - self._sum) / steps)
+        rest = total - self._sum
+        if abs(rest) < ROUNDED * abs(self._sum):  # beside one that was great
+            rest = abs(rest)
+        self.steps.append(loss if self._logs_mean is False else rest / steps)
         self._sum = total
         self.at_snapshots.setdefault(snapshot, self.steps[-1])
         if math.isnan(self.first):
