@@ -2,7 +2,7 @@
 call for.
 """
 
-from nanfix.changes.initial_weights import InitialWeights
+from nanfix.changes.initial_weights import InitialWeights, smaller_initializer
 from nanfix.model.activations import activations_of_kernels
 from nanfix.records.cause import Cause
 from nanfix.records.plurals import counted
@@ -18,11 +18,14 @@ class Reinitialize(Strategy):
     """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun)
     before SELU, else Glorot's.
 
-    Biases become zero, recurrent kernels orthogonal. Training starts again. Where an operation
+    Biases become zero, recurrent kernels orthogonal. Where sums still let numbers grow from layer
+    to layer, as in a residual stack, all kernels are smaller by one factor, with which rows of the
+    data keep their scale. Training starts again. Where an operation
     fails of 0, as the angle or the norm of (0, 0), only kernels that begin as zeros are drawn: they
     give 0 for every row. Does not help weights that were of the right size and have grown.
 
-    Reference: He, Zhang, Ren & Sun (2015), arXiv:1502.01852; Glorot & Bengio (2010).
+    Reference: He, Zhang, Ren & Sun (2015), arXiv:1502.01852; Glorot & Bengio (2010); for residual
+    stacks Zhang, Dauphin & Ma (2019), Fixup, arXiv:1901.09321.
     """
 
     name = "reinitialize"
@@ -39,23 +42,26 @@ class Reinitialize(Strategy):
 
     def space(self, hp, diagnosis, run, plan):
         drawn = _to_draw(diagnosis, run)
-        return {"initializers": {address: _fitting(name) for address, name in drawn}}
+        initializers = {address: _fitting(name) for address, name in drawn}
+        share = diagnosis.weights_share
+        return {"initializers": initializers, **({"share": share} if share < 1.0 else {})}
 
-    def apply(self, run, plan, *, initializers):
-        for address, initializer in initializers.items():
-            plan = plan.with_change(InitialWeights({address: initializer}))
-        return plan
+    def apply(self, run, plan, *, initializers, share=1.0):
+        return plan.with_change(InitialWeights(initializers, share))
 
     def explain(self, params):
         layers = list(params["initializers"])
         which = ", ".join(layers) if len(layers) <= NAMED else counted(len(layers), "layer")
         kinds = sorted(set(params["initializers"].values()))
-        return f"Draw the initial weights of {which} anew ({', '.join(kinds)})."
+        size = f", at {params['share']:.2g} of their size" if "share" in params else ""
+        return f"Draw the initial weights of {which} anew ({', '.join(kinds)}{size})."
 
     def snippet(self, params):
+        share = params.get("share", 1.0)
         return "\n".join(
-            f"# layer {address}: kernel_initializer={initializer!r}"
-            for address, initializer in params["initializers"].items()
+            f"# layer {address}: kernel_initializer="
+            f"{repr(name) if share == 1.0 else smaller_initializer(name, share)}"
+            for address, name in params["initializers"].items()
         )
 
 

@@ -7,7 +7,8 @@ import pytest
 from keras import layers
 
 import nanfix
-from nanfix.changes.initial_weights import InitialWeights
+from nanfix import Outcome
+from nanfix.changes.initial_weights import InitialWeights, smaller_initializer
 from nanfix.records.cause import Cause
 from nanfix.remedies.fix import Edit, Fix
 from nanfix.remedies.registry import get
@@ -132,3 +133,39 @@ def test_is_as_good_as_weights_drawn_by_hand():
         explosions.initialization, *explosions.noisy_table(rows=6000), epochs=8, batch_size=64
     )
     repairs.check_repair(NAME, build, drawn_by_he)
+
+
+def residual_stack(initializer):
+    """Sixteen branches, each as large as the sum that it is added to."""
+    keras.utils.set_random_seed(0)
+    hidden = inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(16)(hidden)
+    for _ in range(16):
+        branch = keras.layers.Dense(16, "relu", kernel_initializer=initializer)(hidden)
+        hidden = keras.layers.Add()([hidden, branch])
+    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+    model.compile(keras.optimizers.Adam(0.003), "mse")
+    return model
+
+
+def test_kernels_of_a_residual_stack_are_so_small_that_its_sums_do_not_grow():
+    x = np.random.default_rng(0).normal(size=(256, 6)).astype("float32")
+    y = np.tanh(x[:, :1]) + 0.3 * x[:, 1:2]
+    model = residual_stack(keras.initializers.RandomNormal(0.0, 300.0))
+    report = nanfix.fit(model, x, y, epochs=8, batch_size=16, verbose=0)
+    assert report.outcome is Outcome.REPAIRED, str(report)
+    assert report.diagnosis.cause is Cause.BAD_INITIALIZATION
+    (edit,) = report.fix.edits
+    assert edit.strategy == NAME and 0.1 < edit.params["share"] < 0.7
+    assert "of their size)" in str(report.fix)
+    assert report.history["loss"][-1] < 0.15 * np.var(y)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("he_normal", 0.5), ("glorot_uniform", 0.3), ("lecun_normal", 0.7)]
+)
+def test_smaller_kernels_are_written_as_they_are_drawn(name, share):
+    written = eval(smaller_initializer(name, share), {"keras": keras})
+    drawn = np.std(written((200, 300)))
+    usual = np.std(keras.initializers.get(name)((200, 300)))
+    assert drawn == pytest.approx(share * usual, rel=0.02)

@@ -64,6 +64,9 @@ START = (Cause.NONFINITE_START, Cause.STALE_MOMENTS)
 class Intervention:
     """One change of a training: of its batches, of the state it begins with, of the learning rates
     that were recorded along with its steps, or of what is built into its graph (`during`).
+
+    `weights_share` is how large the weights are that it begins with, as a share of those of He's
+    variance.
     """
 
     words: str = "unchanged"
@@ -71,6 +74,7 @@ class Intervention:
     of_state: Callable[[], None] | None = None
     during: Callable[[ExitStack], None] | None = None
     of_rate: Callable[[Any], Any] | None = None
+    weights_share: float = 1.0
 
     def batch(self, batch: "Batch") -> "Batch":
         return batch if self.of_batch is None else self.of_batch(batch)

@@ -68,9 +68,10 @@ def signal_at_the_start(run: Run, recording: Recording) -> Signal:
     return found
 
 
-def fitting_weights(run: Run) -> Weights:
-    """Return kernels with which the signal keeps its scale: He's variance, and less where sums, as
-    in residual stacks, still make it grow. Changes the weights of the model.
+def fitting_weights(run: Run) -> tuple[Weights, float]:
+    """Return kernels with which the signal keeps its scale, and how large they are as a share of
+    those of He's variance: less than 1 where sums, as in residual stacks, still make it grow.
+    Changes the weights of the model.
     """
     kernels: list[keras.Variable] = []
     for position, (_, layer) in enumerate(walk(run.model)):
@@ -83,12 +84,14 @@ def fitting_weights(run: Run) -> Weights:
             recurrent.assign(drawn(recurrent.shape, dtype=recurrent.dtype))
             kernels.append(recurrent)
     rows = _rows(run)
+    share = 1.0
     for _ in range(TIMES):
         if max(_signal(run, rows).sizes.values(), default=0.0) <= KEPT:
             break
         for kernel in kernels:
             kernel.assign(np.asarray(kernel) * SMALLER)
-    return [(kernel, np.array(kernel)) for kernel in kernels]
+        share *= SMALLER
+    return [(kernel, np.array(kernel)) for kernel in kernels], share
 
 
 def assign(weights: Weights) -> None:

@@ -84,10 +84,11 @@ def changes_for(
     changes |= {cause: each for cause, each in scalings(suspected).items() if cause in far}
     if suspected.wide:
         restore(course.start)
-        weights = fitting_weights(run)
+        weights, share = fitting_weights(run)
         changes[Cause.BAD_INITIALIZATION] = Intervention(
             "with initial weights that let nothing grow",
             of_state=lambda: assign(weights),
+            weights_share=share,
         )
     layers, activation = suspect_activations(run)
     if layers:

@@ -199,7 +199,8 @@ def _one_at_a_time(
         cause: rerunner.rerun_with(change, course) for cause, change in (changes | scaling).items()
     }
     alone = {cause: rerun for cause, rerun in tried.items() if rerun is not None}
-    found = replace(found, alone=alone)
+    weights = changes.get(Cause.BAD_INITIALIZATION, Intervention())
+    found = replace(found, alone=alone, weights_share=weights.weights_share)
     if len(scaling) > 1:
         both = replace(together(list(scaling.values())), words=BOTH_SCALED)
         found = replace(found, scaled=rerunner.rerun_with(both, course))

@@ -151,6 +151,8 @@ class Diagnosis:
     the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of
     the parts of the model, its direct layers, whose weights had become many times as large before
     the failing step. `fallen_weights` began above 0 and had come to 0 or below by then.
+    `weights_share` is how large initial weights may be that let nothing grow, as a share of those
+    of He's variance.
     """
 
     onset: Onset
@@ -176,6 +178,7 @@ class Diagnosis:
     behind: Place | None = None
     outgrown: tuple[str, ...] = ()
     fallen_weights: tuple[FallenWeight, ...] = ()
+    weights_share: float = 1.0
 
     @property
     def cause(self) -> Cause:
