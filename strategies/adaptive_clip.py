@@ -7,15 +7,16 @@ from nanfix.remedies.strategy import Strategy, Tier
 
 
 class AdaptiveClip(Strategy):
-    """Rescale the gradient g to g * min(1, s * q / ||g||) with q the running median of ||g||.
+    """Clip the norm of the gradient where it is z > k deviations above its running mean m, to
+    m + k**2 / z deviations: a spike comes the nearer to the mean the farther out it is.
 
-    The estimate moves by q * exp(0.1 * (1/2 - [||g|| < q])) each step and starts at the last finite
-    norm, or at the norm of the weights where that is smaller. Searches the share s. The norm that
-    it ends at stays with the optimizer as global_clipnorm. Does not help when the gradient itself
-    is non-finite, nor where it grows slowly and q with it.
+    Mean and variance move by 0.03 of the way to each norm, as it was clipped. The mean starts at
+    the last finite norm, or at the norm of the weights where that is smaller, the deviation at a
+    quarter of it. Searches k. The limit that it ends at, m and k deviations, stays with the
+    optimizer as global_clipnorm. Does not help when the gradient itself is non-finite, nor where it
+    grows slowly and m with it.
 
-    Reference: Seetharaman et al. (2020), AutoClip, arXiv:2007.14469, with a running quantile for
-    the history of norms.
+    Reference: Kumar et al. (2025), ZClip, arXiv:2504.02507.
     """
 
     name = "adaptive-clip"
@@ -29,7 +30,7 @@ class AdaptiveClip(Strategy):
             Cause.OUTLIER,
         }
     )
-    reference = "Seetharaman et al. (2020), arXiv:2007.14469"
+    reference = "Kumar et al. (2025), arXiv:2504.02507"
 
     def refusal(self, diagnosis, run, plan):
         if (
@@ -43,27 +44,25 @@ class AdaptiveClip(Strategy):
 
     def space(self, hp, diagnosis, run, plan):
         return {
-            "quantile": 0.5,
-            "share": hp.Choice("share", [1.0, 0.1]),
+            "deviations": hp.Choice("deviations", [2.5, 1.0]),
             "norm": float(f"{diagnosis.step_norm:.3g}"),
         }
 
-    def apply(self, run, plan, *, quantile, share, norm):
+    def apply(self, run, plan, *, deviations, norm):
         # Keras' own clipping would come in its place.
         plan = plan.with_change(
             OptimizerSettings({"clipnorm": None, "clipvalue": None, "global_clipnorm": None})
         )
-        return plan.with_change(OptimizerSettings(adaptive_clip=Change(quantile, share, norm)))
+        return plan.with_change(OptimizerSettings(adaptive_clip=Change(deviations, norm)))
 
     def explain(self, params):
-        start = f"which starts at {params['norm']:.3g}"
         return (
-            f"Clip the gradient's global norm at {params['share']:g} times its running median, "
-            f"{start}."
+            f"Clip the gradient's global norm {params['deviations']:g} deviations above its "
+            f"running mean, which starts at {params['norm']:.3g}."
         )
 
     def snippet(self, params):
         return (
-            f"optimizer.global_clipnorm = {params['share'] * params['norm']:.3g}  # the median of "
-            "the norms seen so far"
+            f"optimizer.global_clipnorm = {2.0 * params['norm']:.3g}  # above the usual norm, and "
+            "below its spikes"
         )

@@ -179,7 +179,7 @@ def test_steps(noted):
     (line,), _ = changed(run, plan_of(OptimizerSettings(skip_nonfinite=True)), call)
     assert "LossScaleOptimizer(keras.optimizers.SGD(0.1, clipnorm=1.0), initial_scale=1)" in line
     clipped = plan_of(
-        OptimizerSettings({"global_clipnorm": None}, adaptive_clip=AdaptiveClip(0.5, 1.0, 3.0))
+        OptimizerSettings({"global_clipnorm": None}, adaptive_clip=AdaptiveClip(2.5, 3.0))
     )
     assert changed(run, clipped, call) == (
         [],

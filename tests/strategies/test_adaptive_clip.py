@@ -1,5 +1,5 @@
-"""adaptive-clip: the limit follows the median of the gradient's norm, and stays with
-the optimizer at the end.
+"""adaptive-clip: the limit follows the mean and spread of the gradient's norm, and stays with the
+optimizer at the end.
 """
 
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanfix.changes.optimizer import AdaptiveClip, OptimizerSettings
-from nanfix.changes.optimizer_installer import ADAPTING, Optimizing
+from nanfix.changes.optimizer_installer import FOLLOWING, SPREAD, Optimizing
 from nanfix.changes.plan import Plan
 from nanfix.private.objects import CLIP_GRADIENTS
 from nanfix.records.cause import Cause
@@ -29,7 +29,7 @@ def run():
 def test_starts_at_the_smaller_of_the_norms(run):
     diagnosis = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=5.0, weight_norm=2.0)
     found = contract.levels(get(NAME), diagnosis, run)
-    assert found == [{"quantile": 0.5, "share": share, "norm": 2.0} for share in (1.0, 0.1)]
+    assert found == [{"deviations": k, "norm": 2.0} for k in (2.5, 1.0)]
 
 
 def test_does_not_clip_twice_nor_without_a_finite_norm(run):
@@ -38,27 +38,31 @@ def test_does_not_clip_twice_nor_without_a_finite_norm(run):
         get(NAME), DIAGNOSIS, run, Plan().with_change(OptimizerSettings({"clipnorm": 1.0}))
     )
     assert not contract.applies(
-        get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), quantile=0.5, share=1.0, norm=1.0)
+        get(NAME), DIAGNOSIS, run, get(NAME).apply(run, Plan(), deviations=2.5, norm=1.0)
     )
     unknown = contract.diagnosis(Cause.EXPLODING_GRADIENT, gradient_norm=None, weight_norm=None)
     assert not contract.applies(get(NAME), unknown, run)
 
 
-def test_limit_rises_after_a_larger_norm_and_falls_after_a_smaller_one():
+def test_spikes_are_clipped_and_the_mean_follows_the_rest():
     model = explosions.mlp()
-    clip = AdaptiveClip(quantile=0.5, share=1.0, norm=2.0)
+    clip = AdaptiveClip(deviations=2.0, norm=2.0)
     with ExitStack() as undo:
         Optimizing(model).install(OptimizerSettings(adaptive_clip=clip), undo)
-        rise, clipped = np.exp(0.5 * ADAPTING), model.optimizer._clip_gradients
-        # Norm 5 at the limit 2.
-        np.testing.assert_allclose(clipped([np.float32([3, 4])])[0], [1.2, 1.6], rtol=1e-6)
-        np.testing.assert_allclose(
-            clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6
-        )
-        np.testing.assert_allclose(clipped([np.float32([0.3, 0.4])])[0], [0.3, 0.4], rtol=1e-6)
-        np.testing.assert_allclose(
-            clipped([np.float32([3, 4])])[0], np.float32([1.2, 1.6]) * rise, rtol=1e-6
-        )
+        clipped = model.optimizer._clip_gradients
+
+        def norm_of(*gradient):
+            return float(np.linalg.norm(clipped([np.float32(gradient)])[0]))
+
+        mean, deviation = 2.0, 2.0 * SPREAD
+        assert norm_of(0.0, 2.8) == pytest.approx(2.8)  # 1.6 deviations above the mean
+        variance = deviation**2 + FOLLOWING * (0.8**2 - deviation**2)
+        mean, deviation = mean + FOLLOWING * 0.8, np.sqrt(variance)
+        z = (50.0 - mean) / deviation
+        assert norm_of(30.0, 40.0) == pytest.approx(mean + 4.0 / z * deviation, rel=1e-5)
+        assert norm_of(300.0, 400.0) < norm_of(30.0, 40.0) < 2.5
+        assert np.isnan(norm_of(np.nan, 1.0))
+        assert norm_of(0.3, 0.4) == pytest.approx(0.5)
     assert CLIP_GRADIENTS not in vars(model.optimizer)
 
 

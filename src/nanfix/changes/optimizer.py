@@ -21,12 +21,11 @@ MOST_SKIPPED = "{} of {} steps were skipped, so that little of the data was lear
 
 @dataclass(frozen=True)
 class AdaptiveClip:
-    """Clip the gradient's global norm at `share` times a running `quantile` of it,
-    which starts at `norm`.
+    """Clip the gradient's global norm where it is more than so many `deviations` above its running
+    mean, which starts at `norm`.
     """
 
-    quantile: float
-    share: float
+    deviations: float
     norm: float
 
 

@@ -4,6 +4,7 @@ steps it takes and how large.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,10 @@ OWN_SCHEDULE = (
     "Your own schedule is changed by a class of nanfix's: where nanfix is not installed, load a "
     "saved model with compile=False, or change the schedule in your source."
 )
-# How fast the running quantile follows the gradient's norm, per step and as a share of it.
-ADAPTING = 0.1
+# How fast mean and variance of the gradient's norm follow it, per step, and the deviation that is
+# taken at first, as a share of the mean.
+FOLLOWING, SPREAD = 0.03, 0.25
+NORMS = ("mean of norms", "variance of norms")
 
 
 class Optimizing:
@@ -142,8 +145,11 @@ class Optimizing:
             for name in OVERRIDDEN:
                 vars(optimizer).pop(name, None)
             if clip is not None:
-                quantile = float(np.asarray(self._numbers[f"quantile {number}"]))
-                optimizer.global_clipnorm = float(f"{clip.share * quantile:.3g}")
+                usual, variance = (
+                    float(np.asarray(self._numbers[f"{name} {number}"])) for name in NORMS
+                )
+                limit = usual + clip.deviations * math.sqrt(variance)
+                optimizer.global_clipnorm = float(f"{limit:.3g}")
                 notes.append(
                     f"The clipping norm ended at {optimizer.global_clipnorm:.3g} and stays as "
                     "global_clipnorm."
@@ -237,20 +243,29 @@ class Optimizing:
     def _adaptive(
         self, optimizer: keras.optimizers.Optimizer, number: int, clip: AdaptiveClip
     ) -> Callable[[Gradients], Gradients]:
-        """Return what clips at a share of the norm's running quantile.
+        """Return what clips the norm where it is z > `deviations` above its running mean, to
+        deviations**2 / z above it: the farther out, the nearer to the mean.
 
-        The estimate q moves by q * exp(ADAPTING * (quantile - [norm < q])), at rest where a norm
-        lies below it that often.
+        Mean and variance follow what is left of the norm; of one that is not finite, nothing.
         """
-        quantile = self._number(f"quantile {number}", clip.norm, "float32")
+        starts = clip.norm, (SPREAD * clip.norm) ** 2
+        mean, variance = (
+            self._number(f"{name} {number}", start, "float32")
+            for name, start in zip(NORMS, starts, strict=True)
+        )
 
         def clipped(gradients):
-            norm = _norm(gradients)
-            below: Any = ops.cast(norm < quantile, "float32")
-            limit = clip.share * quantile
-            clipped = _scaled_to(limit, norm, gradients)
-            optimizer.assign(quantile, quantile * ops.exp(ADAPTING * (clip.quantile - below)))
-            return clipped
+            norm: Any = _norm(gradients)
+            deviation: Any = ops.maximum(ops.sqrt(variance), keras.config.epsilon())
+            z: Any = (norm - mean) / deviation
+            beyond: Any = ops.maximum(z, clip.deviations)
+            far = clip.deviations**2 / beyond
+            limit: Any = ops.where(z > clip.deviations, mean + far * deviation, norm)
+            away: Any = ops.where(ops.isfinite(norm), limit - mean, 0.0)
+            spread: Any = ops.where(ops.isfinite(norm), ops.square(away) - variance, 0.0)
+            optimizer.assign(mean, mean + FOLLOWING * away)
+            optimizer.assign(variance, variance + FOLLOWING * spread)
+            return _scaled_to(limit, norm, gradients)
 
         return clipped
 
