@@ -7,6 +7,7 @@ from guarding import guard_of, line_of, value_and_slope
 from keras import ops
 
 from nanfix.changes.exponentials import stable_log
+from nanfix.changes.graph_guard import guarded
 from nanfix.changes.guards import Guard
 from nanfix.records.unsafe_operations import LOG_OF_EXPONENTIALS, SHARES_OF_EXPONENTIALS
 
@@ -185,7 +186,13 @@ def of_kept(x, shared):
     return shared(ops.exp(exponents), exponents < 3.0)
 
 
+def by_zeros_like(weights, mask):
+    weights = tf.where(mask, weights, tf.zeros_like(weights))
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
 MASKED = {
+    "zeros like": lambda x: of_kept(x, by_zeros_like)[:, 1],
     "product": lambda x: of_kept(x, by_product)[:, 1],
     "where": lambda x: of_kept(x, by_where)[:, 1],
     "mean": lambda x: of_kept(x, of_values),
@@ -204,7 +211,28 @@ def test_shares_of_what_a_mask_leaves(form, jit_compile):
     assert np.isfinite(far[0]).all() and np.isfinite(far[1]).all()
 
 
-@pytest.mark.parametrize("shared", [by_product, by_where, of_values])
+def masked_by_what_is_given(exponents, mask, guard):
+    """Return the shares that a layer computes of scores and of a mask that it is given."""
+
+    @tf.function(autograph=False)
+    def shares(exponents, mask):
+        with guarded(guard):
+            weights = tf.exp(exponents) * mask
+            return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+    return shares(tf.constant(exponents), tf.constant(mask)).numpy()
+
+
+def test_a_mask_that_is_given_may_not_be_negative():
+    guard = guard_of(SHARES_OF_EXPONENTIALS, masked_by_what_is_given)
+    exponents = np.float32([[100.0, 99.0, 500.0], [1.0, 2.0, 3.0]])
+    kept = masked_by_what_is_given(exponents, np.float32([[1, 1, 0], [0, 0, 0]]), guard)
+    np.testing.assert_allclose(kept, [[0.7310586, 0.2689414, 0.0], [0, 0, 0]], rtol=1e-5)
+    signed = masked_by_what_is_given(exponents, np.float32([[1, 1, 0], [1, -1, 1]]), guard)
+    assert np.isfinite(signed[0]).all() and np.isnan(signed[1]).any()
+
+
+@pytest.mark.parametrize("shared", [by_product, by_where, by_zeros_like, of_values])
 def test_a_row_of_which_a_mask_leaves_nothing_has_shares_of_0(shared):
     def emptied(x):
         return shared(ops.exp(x[:, None] * [1.0, 2.0, 3.0]), x[:, None] * [1.0, 1.0, 1.0] < 2.0)

@@ -3,11 +3,13 @@
 import explosions
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import ops
 
 import nanfix
 from nanfix import Outcome
+from nanfix.search._own_reach import overfitted
 
 
 def of_directions(y, p):
@@ -106,3 +108,22 @@ def test_a_run_that_has_overfitted_before_is_repaired_as_it_goes_on_so():
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert [edit.strategy for edit in report.fix.edits] == ["finite-learning-rate"]
     assert "the training overfits" in str(report)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("trained", "validated", "risen"),
+    [
+        ([0.7, 0.5, 0.3, 0.2], [0.6, 0.5, 0.6, 0.9], 0.9),
+        ([0.7, 0.5, 0.3, NAN], [0.6, 0.5, 0.6, NAN], 0.6),
+        ([0.7, 0.5, 0.6, 0.8], [0.6, 0.5, 0.6, 0.9], None),  # it had diverged
+        ([0.7, 0.5, 0.3, 0.2], [0.6, 0.5, 0.4, 0.405], None),
+        ([0.7], [0.6], None),
+        ([0.7, 0.5, 0.3], [], None),
+    ],
+)
+def test_what_a_run_has_come_to_by_overfitting(trained, validated, risen):
+    history = {"loss": trained, **({"val_loss": validated} if validated else {})}
+    assert overfitted(history) == risen

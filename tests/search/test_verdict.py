@@ -171,3 +171,10 @@ def test_an_output_has_to_come_near_the_mean_of_its_targets(after, begun, short)
     assert bool(found) is short
     if short:
         assert found.startswith("one output is worse than always predicting the mean")
+
+
+@pytest.mark.parametrize(("loss", "lacks"), [(0.72, False), (0.95, True)])
+def test_what_has_overfitted_may_be_above_the_untrained_model(loss, lacks):
+    baselines = Baselines(untrained=0.69, constant=0.69, overfitted=0.9)
+    found = shortfall(loss, {}, baselines, begun=0.69, directions={})
+    assert (found is not None) is lacks

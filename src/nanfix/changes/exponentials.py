@@ -10,6 +10,7 @@ doi:10.1093/imanum/draa038.
 """
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -123,10 +124,12 @@ def stable_share(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor | None:
 
     What a mask leaves out has a share of 0, in a row of which it leaves nothing, too.
     """
-    left, right = _exponent(part, DEPTH), _exponent(whole, DEPTH)
+    right = _exponent(whole, DEPTH)
     if right is None:
         return None
-    return _share(left, right) if left is not None else _mean(part.op, right, DEPTH)
+    mean = _mean(part.op, right, DEPTH)  # what it weights may be below 0
+    left = _exponent(part, DEPTH) if mean is None else None
+    return mean if left is None else _share(left, right)
 
 
 def _share(exponent: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
@@ -182,7 +185,8 @@ def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         return PRODUCTS[operation.type](left, right) if known else None
     if operation.type == "SelectV2":
         kept, some, rest = operation.inputs
-        inside = _exponent(some, depth - BRANCHING) if is_all(rest, 0) else None
+        emptied = rest.op.type == "ZerosLike" or is_all(rest, 0)
+        inside = _exponent(some, depth - BRANCHING) if emptied else None
         return None if inside is None else tf.where(kept, inside, _left_out(x.dtype))
     if operation.type == "Sum":
         return _reduced(_exponent(operation.inputs[0], depth - 1), operation)
@@ -303,10 +307,15 @@ def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
 
 
 def _log_of_mask(x: tf.Tensor) -> tf.Tensor | None:
-    """Return the logarithm of what is never negative and not computed of numbers."""
+    """Return the logarithm of what is never negative and not computed of numbers. What a layer is
+    given may be negative all the same: it is NaN then, and such a form does not hold.
+    """
     operation = x.op
     while operation.type in MOVED:
         operation = operation.inputs[0].op
+    if operation.type == "Placeholder":
+        known = _log_of_factor(tf.maximum(x, tf.constant(0, x.dtype)))
+        return None if known is None else tf.where(x < 0, tf.constant(math.nan, x.dtype), known)
     return _log_of_factor(x) if operation.type in ("Cast", "Const", "OneHot") else None
 
 

@@ -144,30 +144,34 @@ class Lineage:
         """
         if operation.kind not in DIVISIONS:
             return False
-        whole = array_of(operation.inputs[1])
-        spoiled = (whole == 0) | ~np.isfinite(whole)
-        number = self._number(operation.inputs[1])
-        return bool(spoiled.any()) and self._of_exponentials(number, depth=MASK_DEPTH)
+        whole, number = array_of(operation.inputs[1]), self._number(operation.inputs[1])
+        overflows = not np.isfinite(whole).all()
+        if not overflows and not (whole == 0).any():
+            return False
+        return self._of_exponentials(number, MASK_DEPTH, masks=overflows)
 
-    def _of_exponentials(self, number: int, depth: int) -> bool:
-        """Say whether a tensor is made of exponentials and nothing else but masks."""
+    def _of_exponentials(self, number: int, depth: int, *, masks: bool) -> bool:
+        """Say whether a tensor is made of exponentials and nothing else, but for masks. A sum that
+        is 0 may be so by its mask.
+        """
         made = self._makers(number)[:1] if depth else []
         for operation, takes in ((seen.operation, seen.takes) for seen in made):
             if operation.kind in OF_ONE:
-                return self._of_exponentials(takes[0], depth - 1)
+                return self._of_exponentials(takes[0], depth - 1, masks=masks)
             if operation.kind in PRODUCTS:
-                rest = [each for each in takes if not self._of_exponentials(each, depth - 1)]
-                return len(rest) < len(takes) and all(map(self._is_mask, rest))
-            if operation.kind == "SelectV2":
-                return self._of_exponentials(takes[1], depth - 1)
+                rest = [n for n in takes if not self._of_exponentials(n, depth - 1, masks=masks)]
+                return not rest or (masks and len(rest) == 1 and self._is_mask(rest[0]))
+            if operation.kind == "SelectV2" and masks:
+                return self._of_exponentials(takes[1], depth - 1, masks=masks)
             return operation.kind == "Exp"
         return False
 
     def _is_mask(self, number: int) -> bool:
+        """Say whether a tensor is made of nothing computed: of a condition, or what is given."""
         made = self._makers(number)[:1]
         while made and made[0].operation.kind in MOVED:
             made = self._makers(made[0].takes[0])[:1]
-        return bool(made) and made[0].operation.kind in MASKS
+        return not made or made[0].operation.kind in MASKS
 
     def is_of_difference(self, operation: Operation, operand: int) -> bool:
         """Say whether what an operation is given is a difference that cancels: of 1 and an

@@ -15,8 +15,8 @@ from nanfix.changes.target_mask import TargetMask
 from nanfix.install.workbench import Workbench
 from nanfix.model.logged_losses import loss_of, named_loss
 from nanfix.model.snapshot import Snapshot
-from nanfix.search.verdict import holds
 
+RISEN = 0.02  # of the lowest validation loss, what is no noise
 # With these the training rows have a loss in other units.
 OTHER_UNITS = (BehindOutputs, LossWeights, Scaling)
 
@@ -59,11 +59,22 @@ class OwnReach:
         """
         if not _computes_the_same(_of_loss(plan)) or plan.only(*OTHER_UNITS).changes:
             return False
-        trained, validated = _losses(self._history)
-        if len(validated) < 2 or holds(validated[-1], min(validated)):
+        if overfitted(self._history) is None:
             return False
         after = _losses(history)[0]
-        return bool(after) and after[-1] < min(trained, default=math.inf)
+        return bool(after) and after[-1] < min(_losses(self._history)[0])
+
+
+def overfitted(history: Mapping[str, Sequence[Any]]) -> float | None:
+    """Return the validation loss that a run has come to by overfitting: it has risen since its best
+    epoch, and the loss on the training rows has fallen. None where it has not.
+    """
+    trained, validated = _losses(history)
+    if len(validated) < 2 or len(trained) != len(validated):
+        return None
+    best = validated.index(min(validated))
+    risen = validated[-1] > validated[best] + RISEN * abs(validated[best])
+    return validated[-1] if risen and trained[-1] < trained[best] else None
 
 
 def _of_loss(plan: Plan) -> Plan:

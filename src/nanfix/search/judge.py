@@ -124,7 +124,7 @@ class Judge:
             return TrialRecord(fix.edits, came_from, 0, None, NOTHING_LEFT, 0.0)
         loss, verdict = probe.loss, "non-finite" if probe.loss is None else "works"
         begun = self.begun(plan).loss
-        if loss is not None and begun is not None and loss >= begun:
+        if loss is not None and begun is not None and loss >= max(begun, self.baselines.overfitted):
             verdict = "not learning"
         if loss is not None and probe.played is not None and against_each_other(probe.played):
             loss = share_idle(probe.played)

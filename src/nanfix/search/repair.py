@@ -18,6 +18,7 @@ from nanfix.remedies.fix import Fix
 from nanfix.remedies.strategy import Strategy
 from nanfix.report.report import Outcome, Report
 from nanfix.report.trial import TrialRecord
+from nanfix.search._own_reach import overfitted
 from nanfix.search.adoption import Adoption
 from nanfix.search.judge import Judge, measure_baselines
 from nanfix.search.search_round import SearchRound
@@ -29,6 +30,7 @@ from nanfix.search.workers.shared_run import SharedRun
 # Causes that are treated one after the other, each uncovered by the treatment of the one before.
 ROUNDS = 3
 SETTLED = 2  # fixes that did not learn are trained with at most, to find one that stays finite
+FURTHER = 1.25  # times the validation loss of a run that overfits, what it may go on to
 
 
 class Repair:
@@ -199,9 +201,11 @@ class Repair:
         """
         cleaned = next(iter(space.data_fixes()), Fix())
         measure = partial(measure_baselines, self._run.failed, self._bench, cleaned)
-        return self._net.attempt(
+        baselines = self._net.attempt(
             "measuring what a model that has learned nothing reaches", measure, Baselines()
         )
+        risen = overfitted(self._run.watched.history)
+        return baselines if risen is None else replace(baselines, overfitted=FURTHER * risen)
 
     def _at_work(self, fix: Fix) -> Fix:
         """Return the fix without the edits that are guards of what no graph computes: they did

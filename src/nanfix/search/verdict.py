@@ -30,7 +30,8 @@ class Baselines:
     among which single ones may be far off. `figures` are all that Keras reports of the untrained
     model, `constants` the losses of the best constant for each output, by the names in Keras' logs;
     `outputs` are those of several whose best constant is not known; `means` the losses of the mean
-    of the targets, where the loss is the user's own.
+    of the targets, where the loss is the user's own. A run that had `overfitted` before it failed
+    is asked for no less than so much: its loss may have risen above the others by itself.
     """
 
     untrained: float | None = None
@@ -39,6 +40,7 @@ class Baselines:
     figures: Mapping[str, float] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    overfitted: float = -math.inf
     means: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -102,6 +104,7 @@ def shortfall(
         (None if of_data else baselines.constant, "a constant prediction"),
     ):
         highest = baseline if of_data and baseline is not None else better_than(baseline)
+        highest = max(highest, baselines.overfitted)
         if loss >= highest:
             return f"it is no better than {what} (loss {loss:.4g}, that of {what} {baseline:.4g})"
     known = [each for each in (begun, baselines.untrained, baselines.constant) if each is not None]
