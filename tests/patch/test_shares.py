@@ -44,6 +44,17 @@ WRITTEN = {
         "m = ops.cast(x > 0, 'float32')\n    e = ops.exp(a) * m\n"
         "    r = (ops.softmax(ops.where(m > 0, a, -1e9), axis=1) * m)"
     ),
+    "e = ops.exp(a)\n    e = e * ops.cast(x > 0, 'float32')\n"
+    "    r = e / ops.sum(e, -1, keepdims=True)": (
+        "e = ops.exp(a)\n    e = e * ops.cast(x > 0, 'float32')\n"
+        "    r = (ops.softmax(ops.where(ops.cast(x > 0, 'float32') > 0, a, -1e9), axis=-1) * "
+        "ops.cast(x > 0, 'float32'))"
+    ),
+    "m = tf.cast(x > 0, tf.float32)\n    e = tf.exp(a)\n    e *= m\n"
+    "    e = e / tf.reduce_sum(e, 1, True)\n    r = e": (
+        "m = tf.cast(x > 0, tf.float32)\n    e = tf.exp(a)\n    e *= m\n"
+        "    e = (tf.nn.softmax(tf.where(m > 0, a, -1e9), axis=1) * m)\n    r = e"
+    ),
     "e = tf.where(x > 0, tf.exp(2 * a), 0.0)\n    r = e / tf.reduce_sum(e, -1, keepdims=True)": (
         "e = tf.where(x > 0, tf.exp(2 * a), 0.0)\n    r = (tf.nn.softmax(tf.where(x > 0, (2 * a), "
         "-1e9), axis=-1) * tf.cast(x > 0, (2 * a).dtype))"
@@ -93,3 +104,18 @@ def test_what_may_be_something_else_is_left_alone(line):
     script = Script(f"{HEAD}{line}\n    return r\n")
     (reason,) = script.reasons(patched(script))
     assert "ops.softmax" in reason
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "e = ops.exp(a)\n    a = a + 1\n    e = e * x\n    r = e / ops.sum(e, -1, keepdims=True)",
+        "e = ops.exp(a)\n    e = e * e\n    r = e / ops.sum(e, -1, keepdims=True)",
+        "e = ops.exp(a)\n    e = e + x\n    r = e / ops.sum(e, -1, keepdims=True)",
+        "e = ops.exp(a)\n    e += x\n    r = e / ops.sum(e, -1, keepdims=True)",
+    ],
+)
+def test_what_may_be_something_else_by_now_is_left_alone(before):
+    script = Script(f"{HEAD}{before}\n    return r\n")
+    (reason,) = script.reasons(patched(script))
+    assert "ops.softmax(a, axis=...)" in reason

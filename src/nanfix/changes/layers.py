@@ -53,7 +53,9 @@ class LayerAttributes(Change):
 
     @property
     def rebuilds(self):
-        return frozenset(self.attributes)
+        # Statistics are saved with the weights.
+        own = self.attributes.items()
+        return frozenset(address for address, given in own if {*given} - {"statistics"})
 
     def joined(self, later):
         addresses = {**self.attributes, **later.attributes}

@@ -266,8 +266,8 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
     if target is None or len(run.sample.inputs) != 1 or {*wanted.targets} - {OUTPUT}:
         yield NoPlace(
             reason=(
-                f"the call of {type(call.model).__name__} cannot be told to scale or fill what "
-                "goes in and comes out"
+                f"the call of {type(call.model).__name__} takes or gives more than one array: "
+                "fill and scale what it takes, and scale back what it gives, in its own code"
             )
         )
         return

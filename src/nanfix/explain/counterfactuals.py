@@ -114,7 +114,9 @@ class Counterfactuals:
             _outcome("without the rows named it", self.clean, "stays finite", "fails all the same"),
             _outcome("in float32 it", self.full_precision, "stays finite", "fails too"),
             _outcome("without XLA it", self.without_xla, "stays finite", "fails too"),
-            "the largest exponent taken off first changes nothing else" if self.relative else "",
+            "with the largest exponent taken off first the result is the same"
+            if self.relative
+            else "",
             "time ran out before all was tried" if self.cut_short else "",
         ]
         return "; ".join(filter(None, parts))

@@ -2,7 +2,10 @@
 are made of them.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import libcst as cst
 
@@ -64,17 +67,54 @@ def meaning(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
     given = [(each, _targets(source, each)) for each in syntax.within(scope)]
     of_it = [each for each, names in given if node.value in names]
     before = [each for each in of_it if syntax.start(each) < syntax.start(reading)]
-    made = before[-1] if before else None
-    if not isinstance(made, cst.Assign) or not isinstance(made.targets[0].target, cst.Name):
+    made: Any = before[-1] if before else None
+    multiplied = isinstance(made, cst.AugAssign) and isinstance(made.operator, cst.MultiplyAssign)
+    if not multiplied and not isinstance(made, cst.Assign):
+        return node
+    given_to: Any = [made] if multiplied else made.targets  # pyright: ignore
+    targets = [each.target for each in given_to]
+    if not isinstance(targets[0], cst.Name):
         return node
     loops = (cst.For, cst.While)
     outer = list(syntax.ancestors(node))
     again = len(of_it) > len(before) and any(isinstance(each, loops) for each in outer)
-    if len(made.targets) > 1 or syntax.parent(syntax.parent(made)) not in outer or again:
+    if len(targets) > 1 or syntax.parent(syntax.parent(made)) not in outer or again:
         return node
     begins, ends = syntax.start(made), syntax.start(reading)
     since = [names for each, names in given if names and begins <= syntax.start(each) < ends]
-    return node if _names(source, made.value) & set().union(*since) else made.value
+    changed = _names(source, made.value) & set().union(*since)
+    if not multiplied and not changed:
+        return made.value
+    if changed - {node.value}:
+        return node
+    factors = (targets[0], made.value) if multiplied else _factors(made.value)
+    times = Counter(name for _, names in given for name in names)
+    return _product(source, node, factors, times) or node
+
+
+def _factors(node: cst.BaseExpression) -> tuple[Any, Any]:
+    product = isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply)
+    return (node.left, node.right) if product else (None, None)  # pyright: ignore
+
+
+def _product(
+    source: Source, name: cst.Name, factors: tuple[Any, Any], times: Mapping[str, int]
+) -> cst.BaseExpression | None:
+    """Return what a name was multiplied to, as by `e = e * mask`, with what it was before in the
+    place of it; None where that is not known, or may be something else by now.
+
+    Args:
+        times: how often each name is given something in the function.
+    """
+    own = [each for each in factors if isinstance(each, cst.Name) and each.value == name.value]
+    if len(own) != 1:
+        return None
+    before = meaning(source, own[0])
+    once = all(times[each] <= 1 for each in _names(source, before))
+    if before is own[0] or not once:
+        return None
+    left, right = (before if each is own[0] else each for each in factors)
+    return cst.BinaryOperation(left, cst.Multiply(), right)
 
 
 def _targets(source: Source, statement: cst.CSTNode) -> set[str]:
