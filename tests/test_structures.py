@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import nanfix
 from nanfix import Outcome
+from nanfix.changes.insertion import can_rebuild
 from nanfix.changes.plan import Plan
 from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Phase, Place
@@ -27,6 +28,7 @@ from nanfix.search.candidates import Family, in_order
 from nanfix.testing import contract
 
 LEVELS = {"mild": 0, "strong": -1}
+FILLING = {"impute-codes", "impute-nonfinite"}
 BOTH = (structures.sequential, structures.multi_input, structures.image)
 CASES = [
     (build, level)
@@ -92,9 +94,9 @@ def test_the_users_own_object_is_the_repaired_model(build, level):
         assert output.shape == target.shape and np.isfinite(output).all()
     losses = model.evaluate(x, y, verbose=0)
     assert np.isfinite(losses).all()
-    assert "call" not in vars(model) and "compute_loss" not in vars(model), (
-        "nothing of nanfix is left in the model"
-    )
+    # In front of a call of its own no layer can be put that fills holes.
+    left = {"call"} if changed & FILLING and not can_rebuild(model) else set()
+    assert {"call", "compute_loss"} & {*vars(model)} == left, "nothing of nanfix is left in it"
 
 
 def test_saved_models_predict_the_same_without_nanfix(tmp_path):
