@@ -154,6 +154,10 @@ def of_rest(y, p):
     return y / (1.0 - keras.ops.exp(-1e-9 * p))
 
 
+def of_targets(y, p):
+    return keras.ops.sqrt(keras.ops.exp(0.0 * p) - 2.0 - y * 0.0)
+
+
 def of_norm(y, p):
     return keras.ops.sqrt(keras.ops.mean(p**2) - 1e9) - y
 
@@ -166,6 +170,7 @@ def of_norm(y, p):
         (of_deviation, "Sqrt", DIFFERENCES),
         (of_rest, "RealDiv", DIFFERENCES),
         (of_norm, "Sqrt", None),
+        (of_targets, "Sqrt", None),
     ],
 )
 def test_the_formula_that_failed_is_known_by_what_it_is_made_of(loss, operation, formula):

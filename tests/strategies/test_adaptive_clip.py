@@ -63,6 +63,7 @@ def test_spikes_are_clipped_and_the_mean_follows_the_rest():
         assert norm_of(300.0, 400.0) < norm_of(30.0, 40.0) < 2.5
         assert np.isnan(norm_of(np.nan, 1.0))
         assert norm_of(0.3, 0.4) == pytest.approx(0.5)
+        assert norm_of(0.0, 1e-9) == pytest.approx(1e-9)
     assert CLIP_GRADIENTS not in vars(model.optimizer)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
-from nanfix.changes.differences import base_of_square, is_all
+from nanfix.changes.differences import SAME, base_of_square, is_all
 from nanfix.changes.logarithms import log_of_cosh, log_of_function, log_of_one_less
 
 # Operations that are looked through, one behind the other, as in a recursion of many steps. One of
@@ -27,7 +27,6 @@ from nanfix.changes.logarithms import log_of_cosh, log_of_function, log_of_one_l
 # three frames of Python's stack, which holds a thousand.
 DEPTH, BRANCHING = 140, 12
 SIGN_DEPTH = 12  # operations that are looked through for a sign
-SAME = "Identity"
 MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
 # Products of matrices, and the attributes that say which of the two is transposed.

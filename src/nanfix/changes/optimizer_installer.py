@@ -265,7 +265,7 @@ class Optimizing:
             spread: Any = ops.where(ops.isfinite(norm), ops.square(away) - variance, 0.0)
             optimizer.assign(mean, mean + FOLLOWING * away)
             optimizer.assign(variance, variance + FOLLOWING * spread)
-            return _scaled_to(limit, norm, gradients)
+            return _scaled_to(ops.maximum(limit, keras.config.epsilon()), norm, gradients)
 
         return clipped
 

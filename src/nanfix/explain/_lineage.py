@@ -63,6 +63,7 @@ class Lineage:
         self._numbers: dict[int, tuple[weakref.ref[tf.Tensor], int]] = {}
         self._finite: list[bool] = []  # by number
         self._ranks: list[int | None] = []
+        self._ones: set[int] = set()  # the numbers of those that are 1
         self._touching: dict[int, list[_Seen]] = {}
 
     def from_outside(self, tensors: Iterable[tf.Tensor]) -> dict[int, tf.Tensor]:
@@ -193,7 +194,8 @@ class Lineage:
     def _cancels(self, whole: int, less: int) -> bool:
         ends = [self._makers(each)[:1] for each in (whole, less)]
         if not all(ends):
-            return any(seen.operation.kind in ("Exp", "Cos") for end in ends for seen in end)
+            kinds = {seen.operation.kind for end in ends for seen in end}
+            return bool(kinds & {"Exp", "Cos"}) and bool({whole, less} & self._ones)
         squares, square = (self._kinds(end[0]) for end in ends)
         return (
             squares[0] == "Mean"
@@ -231,4 +233,6 @@ class Lineage:
             self._numbers[id(tensor)] = weakref.ref(tensor), number
             self._finite.append(not is_float(tensor) or bool(np.isfinite(array_of(tensor)).all()))
             self._ranks.append(tensor.shape.rank)
+            if tensor.shape.rank == 0 and is_float(tensor) and array_of(tensor) == 1:
+                self._ones.add(number)
         return number
