@@ -43,7 +43,7 @@ class Reinitialize(Strategy):
     def space(self, hp, diagnosis, run, plan):
         drawn = _to_draw(diagnosis, run)
         initializers = {address: _fitting(name) for address, name in drawn}
-        share = diagnosis.weights_share
+        share = float(f"{diagnosis.weights_share:.3g}")
         return {"initializers": initializers, **({"share": share} if share < 1.0 else {})}
 
     def apply(self, run, plan, *, initializers, share=1.0):
