@@ -149,7 +149,7 @@ class HandBack:
         folded = tuple(foldable_inputs(self._sites, wanted.affine))
         targets = tuple(name for name in wanted.targets if self._site(name).foldable)
         if not (wanted.inputs or wanted.targets):
-            return [Parts(why="" if self._rebuildable else NO_LAYERS)]
+            return [Parts()]
         if not self._rebuildable:
             return [Parts(folded, targets, NO_LAYERS)] if len(folded) == len(wanted.inputs) else []
         others = ", ".join(model.name for model in self._sharing)
@@ -182,19 +182,20 @@ class HandBack:
         forget_of(
             model, [variable for layer in changed for variable in layer.trainable_variables], undo
         )
-        front = {} if self._fills_in_call(wanted) else wanted.layers_in_front(model, folded)
+        in_call = self._fills_in_call(wanted)
+        front = {} if in_call else wanted.layers_in_front(model, folded)
         places = {
             name: self._ends.index(name) for name in wanted.targets if name not in parts.targets
         }
         back = {at: target_scaling(model, at, wanted.targets[name]) for name, at in places.items()}
         if front or back:
             insert_at_ends(model, front, back, undo)
-        if self._fills_in_call(wanted):
+        if in_call:
             fill_in_call(model, wanted.fills, wanted.missing_values, undo)
         into = [layer.name for name in parts.targets for layer in self._site(name).layers]
         fed = _notes_of_fed(plan.of(RowFilter), [layer.name for layer in first])
-        in_call = [FILLED_IN_CALL] if self._fills_in_call(wanted) else []
-        return [*_notes_of(plan, parts, self._sites, into), *notes, *fed, *in_call]
+        done = _notes_of(plan, parts, self._sites, into, imputed=bool(wanted.fills) and not in_call)
+        return [*done, *notes, *fed, *([FILLED_IN_CALL] if in_call else [])]
 
     def _fills_in_call(self, wanted: Scaling) -> bool:
         """Say whether holes are filled in front of the model's own call: no layer can be put
@@ -309,9 +310,11 @@ def _notes_of_fed(rows: RowFilter, into: Sequence[str]) -> list[str]:
     return ["The model takes rows that are scaled like those it was trained on."]
 
 
-def _notes_of(plan: Plan, parts: Parts, sites: Sites, last: Sequence[str]) -> list[str]:
+def _notes_of(
+    plan: Plan, parts: Parts, sites: Sites, last: Sequence[str], *, imputed: bool
+) -> list[str]:
     """Return, as the first of the notes and without its end, what was put where; `last` are the
-    layers that targets were folded into.
+    layers that targets were folded into, `imputed` says whether a layer fills holes.
     """
     wanted, normalized = plan.of(Scaling), plan.of(Normalized).layers
     apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]
@@ -328,7 +331,6 @@ def _notes_of(plan: Plan, parts: Parts, sites: Sites, last: Sequence[str]) -> li
     where = "the last layer" if behind == [OUTPUT] else f"output {', '.join(behind)}"
     ways += [f"undone behind {where}, for targets"] if behind else []
     done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
-    imputed = wanted.fills and parts.why != NO_LAYERS
     done += ["Imputation put into the model, in front of its first layer"] if imputed else []
     done += [f"Scaling {' and '.join(ways)}"] if ways else []
     if not done:

@@ -9,6 +9,7 @@ from typing import Any
 
 import libcst as cst
 
+from nanfix.patch._meanings import OWN
 from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import is_tensorflow
 from nanfix.patch._source_files import Source
@@ -65,7 +66,7 @@ def _product(source: Source, node: cst.BinaryOperation) -> Callable[[Any], Any] 
         if not isinstance(logarithm, cst.Call) or len(logarithm.args) != 1:
             continue
         function = TIMES_LOG.get(source.called(logarithm))
-        own = source.package(logarithm.func).startswith(("tensorflow.", "keras."))
+        own = source.package(logarithm.func).startswith(OWN)
         if function is None or not own or _stable(source, logarithm) is not None:
             continue
         if number(getattr(node, factor)) is not None:
