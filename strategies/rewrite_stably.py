@@ -17,12 +17,15 @@ DETERMINANT = "MatrixDeterminant"  # which overflows in a matrix of a few tens o
 PRODUCTS = ("Mul", "MatMul", "BatchMatMulV2", "Sum", "AddV2")
 WORDS = {
     LOG_OF_EXPONENTIALS: "the logarithms {} in their stable form, as a logsumexp, slogdet or xlogy",
-    SHARES_OF_EXPONENTIALS: "the shares {} of their exponents, as a softmax",
+    SHARES_OF_EXPONENTIALS: "the quotients {} of their exponents, as a softmax, sigmoid or product",
     DIFFERENCES: "the differences {} without cancellation, as a variance or expm1",
 }
 SNIPPETS = {
     LOG_OF_EXPONENTIALS: "keras.ops.logsumexp(a, axis=...)  # instead of log(sum(exp(a)))",
-    SHARES_OF_EXPONENTIALS: "keras.ops.softmax(a, axis=...)  # instead of exp(a) / sum(exp(a))",
+    SHARES_OF_EXPONENTIALS: (
+        "keras.ops.softmax(a, axis=...)  # instead of exp(a) / sum(exp(a))\n"
+        "keras.ops.sigmoid(a)  # instead of 1 / (1 + exp(-a))"
+    ),
     DIFFERENCES: (
         "keras.ops.var(a, axis=...)  # instead of mean(a**2) - mean(a)**2\n"
         "keras.ops.expm1(a)  # instead of exp(a) - 1"
@@ -39,9 +42,10 @@ class RewriteStably(Strategy):
     log(exp(a) - exp(b)), log(exp(a) - 1), log(1 - exp(-a)). That of a determinant is slogdet.
     A product a * log(b) is 0 where a is 0, as in an entropy or divergence by hand. Where the sum of
     exp(a) that others are divided by is 0 or overflows, the quotients are computed of the
-    exponents: a softmax by hand, with a mask or without, weights of kernels, the scaling of a
-    matrix in turn. Differences that rounding has spoiled are computed without it: mean(x**2) -
-    mean(x)**2 as a variance, 1 - exp(x) as -expm1(x), 1 - cos(x) as 2 * sin(x / 2)**2.
+    exponents: a softmax by hand, with a mask or without, a sigmoid, swish or tanh by hand, weights
+    of kernels, the scaling of a matrix in turn. A tiny number that keeps the sum from being 0 is
+    left out. Differences that rounding has spoiled are computed without it: mean(x**2) - mean(x)**2
+    as a variance, 1 - exp(x) as -expm1(x), 1 - cos(x) as 2 * sin(x / 2)**2.
 
     So a mixture of densities, a recursion over log probabilities or (up to seventy steps) over
     probabilities by products of matrices, a softmax by hand whose logarithm is taken, neither
@@ -57,6 +61,7 @@ class RewriteStably(Strategy):
     tier = Tier.NUMERICS
     treats = OF_A_DOMAIN | {Cause.GRADIENT_SINGULARITY}
     instead_of = frozenset({"guard-unsafe-operations"})
+    exact = True
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 
     def refusal(self, diagnosis, run, plan):

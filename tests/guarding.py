@@ -51,3 +51,11 @@ def with_guards_alone(model, x, y, **arguments):
         throw=False,
         **{**explosions.ARGUMENTS, **arguments},
     )
+
+
+def check_against_float64(function, guard, points, jit_compile, rtol):
+    """Value and slope of the guarded form in float32 are those of the plain form in float64."""
+    expected = value_and_slope(function, None, np.float64(points))
+    found = value_and_slope(function, guard, np.float32(points), jit_compile=jit_compile)
+    for seen, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(seen, right, rtol=rtol, atol=1e-5)

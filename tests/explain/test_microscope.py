@@ -139,6 +139,20 @@ def of_softmax(y, p):
     return shares / keras.ops.sum(shares, axis=-1, keepdims=True) - y
 
 
+def of_softmax_kept_from_0(y, p):
+    shares = keras.ops.exp(1000.0 + p)
+    return shares / (keras.ops.sum(shares, axis=-1, keepdims=True) + 1e-7) - y
+
+
+def of_sigmoid(y, p):
+    return 1.0 / (1.0 + keras.ops.exp(1000.0 - p)) - y
+
+
+def of_tanh(y, p):
+    e = tf.exp(1000.0 + p)
+    return (e - 1.0) / (e + 1.0) - y
+
+
 def of_log_softmax(y, p):
     shares = keras.ops.exp(1000.0 + p)
     return y - keras.ops.log(y * (shares / keras.ops.sum(shares, axis=-1, keepdims=True)))
@@ -166,6 +180,9 @@ def of_norm(y, p):
     ("loss", "operation", "formula"),
     [
         (of_softmax, "Exp", SHARES_OF_EXPONENTIALS),
+        (of_softmax_kept_from_0, "Exp", SHARES_OF_EXPONENTIALS),
+        (of_sigmoid, "Exp", SHARES_OF_EXPONENTIALS),
+        (of_tanh, "Exp", SHARES_OF_EXPONENTIALS),
         (of_log_softmax, "Exp", None),
         (of_deviation, "Sqrt", DIFFERENCES),
         (of_rest, "RealDiv", DIFFERENCES),

@@ -56,7 +56,10 @@ def test_what_helps_is_said_of_the_operation_that_failed(operation, words):
 
 @pytest.mark.parametrize(
     ("formula", "words"),
-    [(SHARES_OF_EXPONENTIALS, "the shares as ops.softmax(x)"), (DIFFERENCES, "as ops.var(x), or")],
+    [
+        (SHARES_OF_EXPONENTIALS, "the quotient as ops.softmax(x), ops.sigmoid(x) or a *"),
+        (DIFFERENCES, "as ops.var(x), or"),
+    ],
 )
 def test_what_helps_is_the_stable_form_of_the_formula(formula, words):
     finding = Finding(Cause.LAYER_DOMAIN, 0.9, "a")

@@ -100,7 +100,7 @@ def test_kernels_that_have_all_come_to_0_are_told_and_made_a_softmax():
     assert report.diagnosis.place.formula == SHARES_OF_EXPONENTIALS
     assert [edit.strategy for edit in report.fix.edits] == [NAME]
     assert "of their exponents, as a softmax" in str(report.fix)
-    assert "or compute the shares as ops.softmax(x)" in str(report.diagnosis)
+    assert "or compute the quotient as ops.softmax(x)" in str(report.diagnosis)
 
 
 class Attention(keras.layers.Layer):

@@ -1,5 +1,5 @@
-"""The logarithm of exponentials, of functions made of them, and their shares of a sum, read off the
-graph and computed without them.
+"""The logarithm of exponentials and of functions made of them, read off the graph and computed
+without them.
 
 log(sum(w * exp(a))) is logsumexp(a + log(w)), equal where both are finite, and that of a mean is
 less by the log of their number; log(exp(a) - exp(b)) is a + log(1 - exp(b - a)), log(cosh(x)) is
@@ -9,13 +9,9 @@ Blanchard, Higham & Higham (2021), Accurately computing the log-sum-exp and soft
 doi:10.1093/imanum/draa038.
 """
 
-import itertools
-import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from ml_dtypes import finfo
 
@@ -27,7 +23,6 @@ from nanfix.changes.logarithms import log_of_cosh, log_of_function, log_of_one_l
 # three frames of Python's stack, which holds a thousand.
 DEPTH, BRANCHING = 140, 12
 SIGN_DEPTH = 12  # operations that are looked through for a sign
-MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
 PRODUCTS = {"Mul": operator.add, "RealDiv": operator.sub}  # and what is done with the logarithms
 # Products of matrices, and the attributes that say which of the two is transposed.
 MATRICES = {
@@ -60,17 +55,6 @@ REDUCED: dict[str, Callable[..., tf.Tensor]] = {
     "Sum": tf.reduce_logsumexp,
 }
 TIMES_LOG: dict[str, Callable[..., tf.Tensor]] = {"Log": tf.math.xlogy, "Log1p": tf.math.xlog1py}
-# What puts numbers elsewhere: the same of other numbers.
-MOVED: dict[str, Callable[[tf.Tensor, Any], tf.Tensor]] = {
-    SAME: lambda x, _: x,
-    "ExpandDims": lambda x, operation: tf.expand_dims(x, operation.inputs[1]),
-    "Reshape": lambda x, operation: tf.reshape(x, operation.inputs[1]),
-    "Squeeze": lambda x, operation: tf.squeeze(x, operation.get_attr("squeeze_dims")),
-    "StridedSlice": lambda x, operation: tf.strided_slice(
-        x, *operation.inputs[1:], **{mask: operation.get_attr(mask) for mask in MASKS}
-    ),
-    "Transpose": lambda x, operation: tf.transpose(x, operation.inputs[1]),
-}
 POWERS = {"Sqrt": 0.5, "Rsqrt": -0.5, "Square": 2.0, "Reciprocal": -1.0}
 LOOKED_THROUGH = (SAME, "AddV2", "Sub", *REDUCED, *POWERS, *PRODUCTS, *MATRICES)
 
@@ -110,90 +94,13 @@ def stable_log(x: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
     if operation.type == SAME:
         return stable_log(operation.inputs[0], depth - 1)
     if operation.type == "AddV2":
-        return _joined(operation.inputs, _positive_log, depth - 1, _log_of_sum)
+        return _joined(operation.inputs, log_of_constant, depth - 1, log_of_sum)
     if operation.type in REDUCED:
-        return _reduced(_product(operation.inputs[0], depth - 1), operation)
+        return reduced(_product(operation.inputs[0], depth - 1), operation)
     return _product(x, depth)
 
 
-def stable_share(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor | None:
-    """Return part / whole, both made of exponentials alone, computed of their exponents, in the
-    same graph; None where they are made of something else. The part may be a mean to be: a sum, or
-    a product of matrices, of other numbers that are weighted with exponentials.
-
-    What a mask leaves out has a share of 0, in a row of which it leaves nothing, too.
-    """
-    right = _exponent(whole, DEPTH)
-    if right is None:
-        return None
-    mean = _mean(part.op, right, DEPTH)  # what it weights may be below 0
-    left = _exponent(part, DEPTH) if mean is None else None
-    return mean if left is None else _share(left, right)
-
-
-def _share(exponent: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
-    """Return exp(exponent - whole), and 0 of what is left out."""
-    left_out = _left_out(exponent.dtype)
-    return tf.exp(tf.where(exponent > left_out / 2, exponent - whole, left_out))
-
-
-def _mean(operation: tf.Operation, whole: tf.Tensor, depth: int = DEPTH) -> tf.Tensor | None:
-    """Return what sums up numbers that are weighted with exponentials, divided by a whole of that
-    logarithm: each weight is divided before. None of anything else.
-    """
-    if operation.type == SAME and depth > 0:
-        return _mean(operation.inputs[0].op, whole, depth - 1)
-    if operation.outputs[0].shape.rank != whole.shape.rank:
-        return None
-    if operation.type in MATRICES:
-        weights, values = operation.inputs
-        turned, values_turned = (operation.get_attr(n) for n in MATRICES[operation.type])
-        exponent = None if turned or whole.shape[-1] != 1 else _exponent(weights, DEPTH)
-        if exponent is None:
-            return None
-        return tf.matmul(_share(exponent, whole), values, transpose_b=values_turned)
-    product = operation.inputs[0] if operation.type == "Sum" else None
-    if product is None or product.op.type != "Mul":
-        return None
-    axes, kept = tf.get_static_value(operation.inputs[1]), operation.get_attr("keep_dims")
-    for weights, values in itertools.permutations(product.op.inputs):
-        exponent = _exponent(weights, DEPTH)
-        if axes is not None and exponent is not None and weights.shape.rank == product.shape.rank:
-            for axis in () if kept else sorted(np.ravel(axes) % product.shape.rank):
-                whole = tf.expand_dims(whole, axis)
-            return tf.reduce_sum(_share(exponent, whole) * values, axes, keepdims=kept)
-    return None
-
-
-def _exponent(x: tf.Tensor, depth: int) -> tf.Tensor | None:
-    """Return log(x) of what is made of exponentials and of nothing else but masks."""
-    operation = x.op
-    if operation.type == "Exp":
-        return operation.inputs[0]
-    if operation.type == "OnesLike":  # what a quotient is divided by that was computed so before
-        return tf.zeros_like(x)
-    if depth <= 0:
-        return None
-    if operation.type in PRODUCTS:
-        left, right = (_exponent(each, depth - BRANCHING) for each in operation.inputs)
-        if operation.type == "Mul" and (left is None) != (right is None):
-            one, two = operation.inputs
-            left = _log_of_mask(one) if left is None else left
-            right = _log_of_mask(two) if right is None else right
-        known = left is not None and right is not None
-        return PRODUCTS[operation.type](left, right) if known else None
-    if operation.type == "SelectV2":
-        kept, some, rest = operation.inputs
-        emptied = rest.op.type == "ZerosLike" or is_all(rest, 0)
-        inside = _exponent(some, depth - BRANCHING) if emptied else None
-        return None if inside is None else tf.where(kept, inside, _left_out(x.dtype))
-    if operation.type == "Sum":
-        return _reduced(_exponent(operation.inputs[0], depth - 1), operation)
-    inside = _exponent(operation.inputs[0], depth - 1) if operation.type in MOVED else None
-    return None if inside is None else MOVED[operation.type](inside, operation)
-
-
-def _reduced(logarithm: tf.Tensor | None, operation: tf.Operation) -> tf.Tensor | None:
+def reduced(logarithm: tf.Tensor | None, operation: tf.Operation) -> tf.Tensor | None:
     """Return the logarithm of what an operation makes of numbers of which it is known."""
     if logarithm is None:
         return None
@@ -216,10 +123,10 @@ def _product(x: tf.Tensor, depth: int) -> tf.Tensor | None:
         logarithm = stable_log(operation.inputs[0], depth - 1)
         return None if logarithm is None else POWERS[operation.type] * logarithm
     if operation.type in MATRICES:
-        return _joined(operation.inputs, _log_of_factor, depth - 1, _log_of_matrices(operation))
+        return _joined(operation.inputs, log_of_factor, depth - 1, _log_of_matrices(operation))
     if operation.type not in PRODUCTS:
         return None
-    return _joined(operation.inputs, _log_of_factor, depth - 1, PRODUCTS[operation.type])
+    return _joined(operation.inputs, log_of_factor, depth - 1, PRODUCTS[operation.type])
 
 
 def _joined(
@@ -256,7 +163,7 @@ def _log_of_matrices(operation: tf.Operation) -> Callable[[tf.Tensor, tf.Tensor]
     return logarithm
 
 
-def _log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+def log_of_sum(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     greater = tf.stop_gradient(tf.maximum(left, right))
     return greater + tf.math.log(tf.exp(left - greater) + tf.exp(right - greater))
 
@@ -269,7 +176,7 @@ def _log_of_rest_of(whole: tf.Tensor, x: tf.Tensor, depth: int) -> tf.Tensor | N
     """Return log(whole - x) where at least one of them is made of exponentials."""
     if is_all(whole, 1):
         return _log_of_rest(x, depth)
-    return _joined((whole, x), _positive_log, depth - 1, _log_of_difference)
+    return _joined((whole, x), log_of_constant, depth - 1, _log_of_difference)
 
 
 def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
@@ -288,13 +195,13 @@ def _log_of_rest(x: tf.Tensor, depth: int) -> tf.Tensor | None:
     return None if logarithm is None else log_of_one_less(logarithm)
 
 
-def _positive_log(x: tf.Tensor) -> tf.Tensor | None:
+def log_of_constant(x: tf.Tensor) -> tf.Tensor | None:
     """Return the logarithm of a constant above 0, such as what keeps a sum from being 0."""
     known = tf.get_static_value(x)
     return tf.math.log(x) if known is not None and (known > 0).all() else None
 
 
-def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
+def log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
     """Return the logarithm of what is never negative; of 0 a number so low that no exponent makes
     up for it.
     """
@@ -302,23 +209,10 @@ def _log_of_factor(x: tf.Tensor) -> tf.Tensor | None:
         return None
     some = x > 0
     # Of what is left out, no infinite slope may come back.
-    return tf.where(some, tf.math.log(tf.where(some, x, tf.ones_like(x))), _left_out(x.dtype))
+    return tf.where(some, tf.math.log(tf.where(some, x, tf.ones_like(x))), left_out(x.dtype))
 
 
-def _log_of_mask(x: tf.Tensor) -> tf.Tensor | None:
-    """Return the logarithm of what is never negative and not computed of numbers. What a layer is
-    given may be negative all the same: it is NaN then, and such a form does not hold.
-    """
-    operation = x.op
-    while operation.type in MOVED:
-        operation = operation.inputs[0].op
-    if operation.type == "Placeholder":
-        known = _log_of_factor(tf.maximum(x, tf.constant(0, x.dtype)))
-        return None if known is None else tf.where(x < 0, tf.constant(math.nan, x.dtype), known)
-    return _log_of_factor(x) if operation.type in ("Cast", "Const", "OneHot") else None
-
-
-def _left_out(dtype: tf.DType) -> tf.Tensor:
+def left_out(dtype: tf.DType) -> tf.Tensor:
     """Return an exponent so low that nothing makes up for it, and that is finite."""
     return tf.constant(float(finfo(dtype.as_numpy_dtype).min) / 4, dtype)
 

@@ -24,8 +24,9 @@ import tensorflow as tf
 from nanfix.changes import nonfinite_constants
 from nanfix.changes.differences import stable_difference
 from nanfix.changes.domains_in_graph import kept, operands
-from nanfix.changes.exponentials import factor_times_log, stable_form, stable_share
+from nanfix.changes.exponentials import factor_times_log, stable_form
 from nanfix.changes.held_by_guards import watched
+from nanfix.changes.quotients import stable_quotient
 from nanfix.model.addresses import walk
 from nanfix.model.operations import innermost_layer, is_float, kind_of
 from nanfix.model.undo import override
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 # Formulas of two operands: the operation behind them, and what computes it.
 OF_TWO = {
-    SHARES_OF_EXPONENTIALS: ("RealDiv", stable_share),
+    SHARES_OF_EXPONENTIALS: ("RealDiv", stable_quotient),
     DIFFERENCES: ("Sub", stable_difference),
 }
 STABLE_FORMS = (LOG_OF_EXPONENTIALS, *OF_TWO)
@@ -130,7 +131,7 @@ class _Rewire:
         if self.guard.operation in OF_TWO:
             kind, form = OF_TWO[self.guard.operation]
             if kind_of(op_type) == kind and self._named(nearby=True):
-                self._of_two(graph.get_operation_by_name(op_name), form)
+                return self._of_two(graph.get_operation_by_name(op_name), outputs, form)
             return outputs
         if self.guard.operation == CONSTANT:
             if inputs:
@@ -204,29 +205,42 @@ class _Rewire:
             return [operation.outputs[0] + value]
 
     def _of_two(
-        self, operation: tf.Operation, form: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | None]
-    ) -> None:
+        self,
+        operation: tf.Operation,
+        outputs: Any,
+        form: Callable[[tf.Tensor, tf.Tensor], tf.Tensor | None],
+    ) -> Any:
         """Let a quotient of exponentials be computed of their exponents, as those of a softmax, or
         a difference without cancellation: one operand becomes the result, the other what leaves it
-        as it is, since an operation takes no other shapes than it was made with.
+        as it is, since an operation takes no other shapes than it was made with. Returns what it
+        gives then.
         """
+        value = None
         first, second = operation.inputs
         divides = operation.type == "RealDiv"
         with operation.graph.as_default():
             found = form(first, second)
             if found is None:
-                return
+                return outputs
             shapes = [found.shape.as_list(), *(each.shape.as_list() for each in (first, second))]
             if shapes[0] == shapes[1]:
                 neutral = tf.raw_ops.OnesLike if divides else tf.raw_ops.ZerosLike
                 given = found, neutral(x=second)
             elif shapes[0] == shapes[2] and not divides:
                 given = tf.raw_ops.ZerosLike(x=first), -found
+            elif shapes[0] == shapes[2]:
+                # 1 / (1 - x) for an x that is 0 and has the gradient of the quotient.
+                value = tf.stop_gradient(found)
+                given = tf.raw_ops.OnesLike(x=first), 1 - (found - value)
             else:
-                return
+                return outputs
         self.matches[self.guard] += 1
         for index, tensor in enumerate(given):
             give_input(operation, index, tensor)
+        if value is None:
+            return outputs
+        with operation.graph.as_default():
+            return [(operation.outputs[0] - 1) + value]
 
     def _times_log(self, operation: tf.Operation, graph: tf.Graph) -> None:
         """Let a product with a logarithm be 0 where the factor is: one of the two becomes the

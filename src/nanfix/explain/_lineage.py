@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from nanfix.changes.exponentials import MOVED, PRODUCTS
+from nanfix.changes.exponentials import PRODUCTS
+from nanfix.changes.quotients import MOVED, SUMS
 from nanfix.model.operations import Operation, array_of, is_float
 from nanfix.records.diagnosis import Phase
 from nanfix.records.unsafe_operations import UNSAFE_OPERATIONS
@@ -162,10 +163,18 @@ class Lineage:
             if operation.kind in PRODUCTS:
                 rest = [n for n in takes if not self._of_exponentials(n, depth - 1, masks=masks)]
                 return not rest or (masks and len(rest) == 1 and self._is_mask(rest[0]))
+            if operation.kind in SUMS and masks:
+                rest = [n for n in takes if not self._of_exponentials(n, depth - 1, masks=masks)]
+                return len(rest) < len(takes) and all(map(self._is_number, rest))
             if operation.kind == "SelectV2" and masks:
                 return self._of_exponentials(takes[1], depth - 1, masks=masks)
             return operation.kind == "Exp"
         return False
+
+    def _is_number(self, number: int) -> bool:
+        """Say whether a tensor is a single number that is written in the code."""
+        made = [seen.operation.kind for seen in self._makers(number)[:1]]
+        return self._ranks[number] == 0 and made in ([], ["Cast"])
 
     def _is_mask(self, number: int) -> bool:
         """Say whether a tensor is made of nothing computed: of a condition, or what is given."""

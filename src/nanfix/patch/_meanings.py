@@ -9,12 +9,13 @@ from typing import Any
 
 import libcst as cst
 
-from nanfix.patch._operands import number
+from nanfix.patch._operands import exponent, number
 from nanfix.patch._package import of_tensorflow
 from nanfix.patch._source_files import Source
 
 STATEMENTS = cst.BaseSmallStatement | cst.BaseCompoundStatement
 OWN = ("tensorflow.", "keras.")
+SINGLE = cst.Name | cst.Call | cst.Attribute | cst.Subscript | cst.Integer | cst.Float
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,23 @@ def meaning(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
     factors = (targets[0], made.value) if multiplied else _factors(made.value)
     times = Counter(name for _, names in given for name in names)
     return _product(source, node, factors, times) or node
+
+
+def in_parentheses(source: Source, node: cst.BaseExpression | str) -> str:
+    """Return a node as it can be written beside an operator."""
+    node = cst.parse_expression(node) if isinstance(node, str) else node
+    text = source.syntax.code(node)
+    single = isinstance(node, SINGLE) or node.lpar
+    return text if single else f"({text})"
+
+
+def exponent_of(source: Source, node: cst.BaseExpression) -> str | None:
+    """Return what an exponential is taken of, None of what is none."""
+    meant = meaning(source, node)
+    inside = exponent(source, meant)
+    if inside is None or not isinstance(meant, cst.Call):
+        return None
+    return source.syntax.code(inside) if source.package(meant.func).startswith(OWN) else None
 
 
 def _factors(node: cst.BaseExpression) -> tuple[Any, Any]:

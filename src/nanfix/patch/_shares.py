@@ -1,17 +1,28 @@
-"""Write shares of exponentials into the source as a softmax: `exp(a) / sum(exp(a))`, and weighted
-means, `sum(exp(a) * x) / sum(exp(a))` and `exp(a) @ x / sum(exp(a))`.
+"""Write quotients of exponentials into the source: `exp(a) / sum(exp(a))`, and weighted means,
+`sum(exp(a) * x) / sum(exp(a))` and `exp(a) @ x / sum(exp(a))`, as a softmax, those by a sum of two
+as a sigmoid or tanh.
 """
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import libcst as cst
 
-from nanfix.patch._meanings import OWN, Reduction, meaning, reduction, same
-from nanfix.patch._operands import exponent, number
+from nanfix.patch._meanings import (
+    Reduction,
+    exponent_of,
+    in_parentheses,
+    meaning,
+    reduction,
+    same,
+)
+from nanfix.patch._operands import number
+from nanfix.patch._sigmoids import as_product, as_sigmoid
 from nanfix.patch._source_files import Source
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import GuardChange
+from nanfix.records.unsafe_operations import KEEPS_FROM_0
 
 NOWHERE = (
     "the exponentials that line {line} needs may be computed elsewhere: write "
@@ -23,7 +34,8 @@ NEW_LAST = ("[:, None]", "[..., None]", "[:, tf.newaxis]", "[..., tf.newaxis]")
 
 
 def write_shares(source: Source, change: GuardChange) -> None:
-    """Plan the softmax of every share of exponentials in the file, as it is the same number.
+    """Plan the softmax, sigmoid, tanh or product of every quotient by exponentials in the file, as
+    it is the same number.
 
     Raises:
         NoPlaceError: none is made of what its function itself computes.
@@ -33,7 +45,8 @@ def write_shares(source: Source, change: GuardChange) -> None:
         augmented = isinstance(node, cst.AugAssign) and isinstance(node.operator, cst.DivideAssign)
         if augmented or (isinstance(node, cst.BinaryOperation) and _divides(node)):
             parts = (node.target, node.value) if augmented else (node.left, node.right)  # pyright: ignore
-            written = _as_softmax(source, *parts)
+            ways = (_as_softmax, as_sigmoid, as_product)
+            written = next(filter(None, (way(source, *parts) for way in ways)), None)
             if written is not None:
                 source.change(node, partial(_written, written))
                 found = True
@@ -47,9 +60,11 @@ def _divides(node: cst.BinaryOperation) -> bool:
 
 def _written(softmax: str, updated: cst.CSTNode) -> cst.CSTNode:
     """Return the softmax in the place of a quotient, of `a /= b` given to a."""
-    value = cst.parse_expression(softmax)
+    value: Any = cst.parse_expression(softmax)
     if isinstance(updated, cst.AugAssign):
         return cst.Assign([cst.AssignTarget(updated.target)], value)
+    if isinstance(value, cst.BinaryOperation) and not value.lpar:
+        return value.with_changes(lpar=updated.lpar, rpar=updated.rpar)  # pyright: ignore
     return value
 
 
@@ -57,7 +72,7 @@ def _as_softmax(source: Source, left: cst.BaseExpression, right: cst.BaseExpress
     """Return how a share, or a mean that is weighted with shares, is written with a softmax; None
     where a quotient is neither.
     """
-    whole = _sum(source, meaning(source, right))
+    whole = _sum(source, _without_floor(source, meaning(source, right)))
     share = None if whole is None else _share(source, whole)
     if whole is None or share is None:
         return None
@@ -71,6 +86,25 @@ def _as_softmax(source: Source, left: cst.BaseExpression, right: cst.BaseExpress
         return None
     product = _put(source, part, first, share)
     return product if isinstance(part, cst.Call) or part.lpar else f"({product})"
+
+
+def _without_floor(source: Source, node: cst.BaseExpression) -> cst.BaseExpression:
+    """Return what is kept from being 0 by adding a tiny number, or by a maximum with one."""
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
+        parts = (node.left, node.right)
+    elif isinstance(node, cst.Call) and source.called(node) == "maximum" and len(node.args) == 2:
+        parts = (node.args[0].value, node.args[1].value)
+    else:
+        return node
+    rest = [part for part in parts if not _is_tiny(source, part)]
+    return meaning(source, rest[0]) if len(rest) == 1 else node
+
+
+def _is_tiny(source: Source, node: cst.BaseExpression) -> bool:
+    written = number(node)
+    if written is not None:
+        return 0 < written <= KEEPS_FROM_0
+    return isinstance(node, cst.Call) and source.called(node) == "epsilon"
 
 
 def _first_factor(source: Source, node: cst.CSTNode) -> cst.BaseExpression | None:
@@ -121,7 +155,7 @@ def _share(source: Source, whole: Reduction) -> str | None:
     package = "tf" if whole.tensorflow else "keras.ops"
     softmax = source.written("tf.nn.softmax" if whole.tensorflow else "keras.ops.softmax")
     summed = meaning(source, whole.of)
-    power = _exponent(source, summed)
+    power = exponent_of(source, summed)
     if power is not None:
         return f"{softmax}({power}, axis={whole.axis})"
     masked = _masked(source, summed)
@@ -139,28 +173,11 @@ def _masked(source: Source, node: cst.BaseExpression) -> tuple[str, str, bool] |
     code = source.syntax.code
     if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Multiply):
         for part, mask in ((node.left, node.right), (node.right, node.left)):
-            power = _exponent(source, part)
+            power = exponent_of(source, part)
             if power is not None:
-                return power, _in_parentheses(source, mask), False
+                return power, in_parentheses(source, mask), False
     if isinstance(node, cst.Call) and source.called(node) == "where" and len(node.args) == 3:
         mask, part, rest = (argument.value for argument in node.args)
-        power = _exponent(source, part) if number(rest) == 0 else None
-        return None if power is None else (_in_parentheses(source, power), code(mask), True)
+        power = exponent_of(source, part) if number(rest) == 0 else None
+        return None if power is None else (in_parentheses(source, power), code(mask), True)
     return None
-
-
-def _in_parentheses(source: Source, node: cst.BaseExpression | str) -> str:
-    """Return a node as it can be written beside an operator."""
-    node = cst.parse_expression(node) if isinstance(node, str) else node
-    text = source.syntax.code(node)
-    single = isinstance(node, cst.Name | cst.Call | cst.Attribute | cst.Subscript) or node.lpar
-    return text if single else f"({text})"
-
-
-def _exponent(source: Source, node: cst.BaseExpression) -> str | None:
-    """Return what an exponential is taken of, None of what is none."""
-    meant = meaning(source, node)
-    inside = exponent(source, meant)
-    if inside is None or not isinstance(meant, cst.Call):
-        return None
-    return source.syntax.code(inside) if source.package(meant.func).startswith(OWN) else None

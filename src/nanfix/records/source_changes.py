@@ -178,7 +178,7 @@ class CallChange(PlacedChange):
 OTHERWISE_WRITTEN = {
     CONSTANT: "finite numbers in a constant",
     LOG_OF_EXPONENTIALS: "a logarithm of exponentials in its stable form",
-    SHARES_OF_EXPONENTIALS: "shares of exponentials as a softmax",
+    SHARES_OF_EXPONENTIALS: "quotients of exponentials as a softmax, sigmoid, tanh or product",
     DIFFERENCES: "differences without cancellation",
 }
 

@@ -28,13 +28,14 @@ from nanfix.records.domains import (
 
 # The logarithm of a sum, or of a single one, of exponentials, which over- or underflow.
 LOG_OF_EXPONENTIALS = "Log of exponentials"
-# Exponentials that are divided by their sum, as in a softmax by hand.
+# What is divided by a sum of exponentials, as in a softmax or sigmoid by hand.
 SHARES_OF_EXPONENTIALS = "Shares of exponentials"
+KEEPS_FROM_0 = 1e-6  # the largest number that is added to their sum for that alone
 # Differences of which rounding leaves nothing, or less than 0: a variance by hand, 1 - exp(x).
 DIFFERENCES = "Differences that cancel"
 # What a person would compute instead.
 STABLE = {
-    SHARES_OF_EXPONENTIALS: "the shares as ops.softmax(x), which neither overflows nor comes to 0",
+    SHARES_OF_EXPONENTIALS: "the quotient as ops.softmax(x), ops.sigmoid(x) or a * ops.exp(-x)",
     DIFFERENCES: "the difference as ops.var(x), or ops.expm1(x), which rounding leaves as it is",
 }
 CONSTANT = "Constant"  # no operation, but what one is given: a constant that is not finite
