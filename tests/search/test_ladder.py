@@ -300,3 +300,21 @@ def test_what_is_slow_at_the_rate_of_another_scale_is_tried_at_others():
     families = (RATE, INPUTS, cell)
     best = choose(climb(families, loss, baseline=10.0), families)[0]
     assert {name for name, _ in best} == {"rate", "inputs", "cell"}
+
+
+def test_what_computes_the_same_numbers_is_not_taken_away_again():
+    form = Family("form", 4, 1, called_for=True, mends=True, exact=True)
+    losses = {("form",): 0.5, ("form", "inputs"): 0.1, ("inputs",): 0.1}
+    for families, names in (
+        ((INPUTS, form), {"form", "inputs"}),
+        ((INPUTS, replace(form, exact=False)), {"inputs"}),
+    ):
+        tried = climb(families, lambda c: losses[tuple(sorted(c))], baseline=1.0)
+        assert {name for name, _ in choose(tried, families, baseline=1.0)[0]} == names
+
+
+def test_what_computes_the_same_numbers_is_taken_where_it_does_as_well_alone():
+    form = Family("form", 4, 1, called_for=True, mends=True, exact=True)
+    both, alone = (("form", 0), ("inputs", 0)), (("inputs", 0),)
+    tried = {alone: Tried(0.1), both: Tried(0.1), (("form", 0),): Tried(0.1)}
+    assert choose(tried, (INPUTS, form), baseline=1.0) == [(("form", 0),), both, alone]

@@ -43,6 +43,8 @@ class Strategy(ABC):
             its tier that keep them.
         instead_of: the names of strategies that treat the same causes less well, as one does that
             caps the loss, by which it looks lower: where this one works, they come last.
+        exact: whether it computes the same numbers wherever they were finite. Where the run stays
+            finite with it, it is no change that a smaller fix would do without.
         reference: where the method comes from.
     """
 
@@ -53,6 +55,7 @@ class Strategy(ABC):
     keeps_weights: ClassVar[bool] = True
     discards_data: ClassVar[bool] = False
     instead_of: ClassVar[frozenset[str]] = frozenset()
+    exact: ClassVar[bool] = False
     reference: ClassVar[str] = ""
 
     def answers(self, diagnosis: Diagnosis) -> bool:

@@ -91,7 +91,8 @@ def prove(
     Edits not left out by then stay.
 
     Args:
-        keep: edits that are not left out: changes to the data, without which no loss is comparable.
+        keep: edits that are not left out: changes to the data, without which no loss is comparable,
+            and what computes the same numbers.
         baseline: the loss of a model that has learned nothing; differences are judged against it.
 
     Raises:

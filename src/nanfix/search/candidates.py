@@ -46,7 +46,7 @@ class Family:
     belongs to what is tried together, `last_resort` that it does not remove any of the
     causes, but may ease one, `cures` that a rerun with a cause of its own taken away learned,
     `mends` that it computes the operation that failed in another way, with which a rerun stayed
-    finite.
+    finite, `exact` that these are the same numbers where they were finite.
     Candidates with a strategy that it is `instead_of` come last where they work with it in that
     place.
     """
@@ -60,6 +60,7 @@ class Family:
     instead_of: frozenset[str] = frozenset()
     cures: bool = False
     mends: bool = False
+    exact: bool = False
 
 
 def in_order(candidate: Candidate, families: Collection[Family]) -> Candidate:

@@ -29,7 +29,8 @@ def choose(
 
     Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
     ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
-    the exception. At its mildest it is nearest to failing again, so there the loss decides.
+    the exception. At its mildest it is nearest to failing again, so there the loss decides. What
+    computes the same numbers counts for nothing: with it, a fix is rather taken than without.
 
     Args:
         noise: by how much the loss of one fix has differed from seed to seed.
@@ -41,11 +42,14 @@ def choose(
     best = {c: loss for c, loss in stable.items() if c not in done_better}
     highest = limit(min(best.values()), baseline, noise)
     tiers = {family.strategy: family.tier for family in families}
+    exact = {family.strategy for family in families if family.exact}
 
-    def size(candidate: Candidate) -> tuple[int, int, int, float]:
-        strength = sum(level for name, level in candidate if tiers[name] != Tier.OPTIMIZER)
-        tier = sum(tiers[name] for name, _ in candidate)
-        return len(candidate), tier, strength, stable[candidate]
+    def size(candidate: Candidate) -> tuple[int, int, int, int, float]:
+        changes = [(name, level) for name, level in candidate if name not in exact]
+        strength = sum(level for name, level in changes if tiers[name] != Tier.OPTIMIZER)
+        tier = sum(tiers[name] for name, _ in changes)
+        same = len(candidate) - len(changes)
+        return len(changes), -same, tier, strength, stable[candidate]
 
     good = sorted((c for c in best if stable[c] <= highest), key=size)
     others = sorted(stable, key=lambda c: (c not in best, stable[c]))

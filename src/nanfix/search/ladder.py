@@ -320,12 +320,14 @@ def _prune(results: _Results) -> Proposals:
     left is as good; then make milder what is left of them, likewise.
 
     Where the data themselves are at fault, the first change to them stays: a later one
-    may do, but not keep as much. A knob of the optimizer is not made milder: it is nearest to
-    failing again there.
+    may do, but not keep as much. What computes the same numbers stays, too. A knob of the
+    optimizer is not made milder: it is nearest to failing again there.
     """
     current = yield from _done_better(results, results.best() or ())
     highest = limit(results.known(current).loss or 0.0, results.baseline)
-    for edit in reversed(current[1:] if any(bases(results.families)) else current):
+    exact = {family.strategy for family in results.families if family.exact}
+    first = 1 if any(bases(results.families)) else 0
+    for edit in reversed([edit for edit in current[first:] if edit[0] not in exact]):
         smaller = tuple(kept for kept in current if kept != edit)
         if smaller:
             tried = yield from results.ask(smaller)

@@ -132,11 +132,12 @@ class SearchRound:
         """
         fix = found.fixes[candidate]
         data = [edit for whole in self._space.data_fixes()[:1] for edit in whole.edits]
+        exact = {family.strategy for family in self._space.families if family.exact}
         proving = partial(
             prove,
             self._longer,
             fix,
-            keep=data,
+            keep=[*data, *(edit for edit in fix.edits if edit.strategy in exact)],
             baseline=min(self._baseline, self._mean),
             deadline=deadline,
         )

@@ -118,13 +118,7 @@ def build_space(
     for name, strategy in strategies.items():
         if not strategy.answers(diagnosis):
             continue
-        try:
-            reason = strategy.refusal(diagnosis, run, plan)
-            declared = _declared(hp, name, strategy, diagnosis, run, plan) if reason is None else hp
-        except Exception as error:  # whatever somebody's strategy does
-            net.kept(f"asking the strategy {name}", error)
-            reason, declared = f"it failed ({one_line(error)})", hp
-        hp = declared
+        reason, hp = _asked(hp, name, strategy, diagnosis, run, plan, net)
         if reason is not None:
             refused[name] = reason
             continue
@@ -137,6 +131,7 @@ def build_space(
         if strategy.tier == Tier.DATA:
             treated, covered = treated - covered, covered | treated
         called_for = strategy.tier != Tier.OPTIMIZER and bool(treated)
+        mends = strategy.tier == Tier.NUMERICS and bool(treated & mended)
         families.append(
             Family(
                 name,
@@ -147,11 +142,34 @@ def build_space(
                 last_resort,
                 strategy.instead_of,
                 bool(own & alone),
-                strategy.tier == Tier.NUMERICS and bool(treated & mended),
+                mends,
+                mends and strategy.exact,
             )
         )
     hp.values = dict.fromkeys(applicable, False)
     return Space(applicable, tuple(families), levels, hp, diagnosis, run, plan, refused)
+
+
+def _asked(
+    hp: keras_tuner.HyperParameters,
+    name: str,
+    strategy: Strategy,
+    diagnosis: Diagnosis,
+    run: Run,
+    plan: Plan,
+    net: Net,
+) -> tuple[str | None, keras_tuner.HyperParameters]:
+    """Return why a strategy cannot be applied, None where it can, and `hp`, then with its
+    parameters.
+    """
+    try:
+        reason = strategy.refusal(diagnosis, run, plan)
+        if reason is None:
+            return None, _declared(hp, name, strategy, diagnosis, run, plan)
+    except Exception as error:  # whatever somebody's strategy does
+        net.kept(f"asking the strategy {name}", error)
+        reason = f"it failed ({one_line(error)})"
+    return reason, hp
 
 
 def _declared(
