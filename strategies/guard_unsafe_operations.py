@@ -13,7 +13,8 @@ class GuardUnsafeOperations(Strategy):
     operation that failed.
 
     Guarded is what the diagnosis names and nothing else: this operation on this line of the user's
-    code or, where no line is known, in this layer. Its gradient is that of the guarded expression,
+    code, and on those of its function that call the same of other variables, or, where no line is
+    known, in this layer. Its gradient is that of the guarded expression,
     0 beyond the edge; exp(x) is held below 1 / e or, where only differences matter as in a softmax,
     taken of x - max(x) (e = 0), what is divided by exactly 0 may count as 0 (e = 0), a softmax over
     nothing but -inf is even, a matrix to be factored gets e on its diagonal. Searches e, mild to
@@ -73,11 +74,23 @@ class GuardUnsafeOperations(Strategy):
             "epsilon": epsilon,
             "code": place.code,
             **({"given": [list(pair) for pair in place.given]} if place.given else {}),
+            **({"alike": list(place.alike)} if place.alike else {}),
             **({"half": True} if in_float16(run, layer) else {}),
         }
 
     def apply(
-        self, run, plan, *, operation, source, layer, epsilon, code=None, given=(), half=False
+        self,
+        run,
+        plan,
+        *,
+        operation,
+        source,
+        layer,
+        epsilon,
+        code=None,
+        given=(),
+        half=False,
+        alike=(),  # guarded with the line, and named for who reads the fix
     ):
         facts = tuple((text, what) for text, what in given)
         guard = Guard(operation, source, layer, epsilon, code, facts, half)
@@ -130,6 +143,6 @@ def _written(params) -> str:
 
 
 def _place(params) -> str:
-    return (
-        f"at {params['source']}" if params["source"] is not None else f"in layer {params['layer']}"
-    )
+    if params["source"] is None:
+        return f"in layer {params['layer']}"
+    return f"at {' and '.join([params['source'], *params.get('alike', ())])}"

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from guarding import E, guard_of, value_and_slope
+from guarding import E, guard_of, line_of, value_and_slope
 from keras import ops
 
 from nanfix.changes.domains_in_graph import IN_GRAPH, kept
 from nanfix.changes.graph_guard import guarded, install
+from nanfix.changes.guards import Guard
 from nanfix.model.addresses import walk
 from nanfix.model.operations import traced
 from nanfix.private.tensorflow import functions_run_eagerly
@@ -275,6 +276,25 @@ def test_other_operations_and_other_lines_are_untouched():
     first, second = traced(3)
     np.testing.assert_allclose(second, 0.01)
     assert np.isneginf(first)
+
+
+def of_both_views(a, b):
+    a = a / tf.norm(a, axis=1, keepdims=True)
+    b = b / tf.norm(b, axis=1, keepdims=True)
+    return a, b, b / tf.reduce_sum(b)
+
+
+def test_a_line_that_computes_the_same_of_another_variable_is_guarded_alike():
+    code = f"{__name__}.of_both_views: a = a / tf.norm(a, axis=1, keepdims=True)"
+    guard = Guard("RealDiv", line_of(of_both_views, 1), None, 0.0, code)
+
+    @tf.function(autograph=False)
+    def traced(a, b):
+        with guarded(guard):
+            return of_both_views(a, b)
+
+    first, second, other = traced(tf.zeros((2, 3)), tf.zeros((2, 3)))
+    assert not np.any(first) and not np.any(second) and np.isnan(other).all()
 
 
 def test_two_guards_at_once():

@@ -22,6 +22,22 @@ def test_libraries_are_not_the_users_own_wherever_they_are_installed(monkeypatch
     assert user_code.is_users(__file__)
 
 
+@pytest.mark.parametrize(
+    ("other", "alike"),
+    [
+        ("zb = zb / tf.norm(zb, axis=1)  # the other view", True),
+        ("b = a / tf.norm(a, axis=1)", False),
+        ("zb = zb / tf.abs(zb, axis=1)", False),
+        ("zb = zb / tf.norm(zb, axis=0)", False),
+        ("return za / tf.norm(za, axis=1)", False),
+        ("za = za / tf.norm(", False),
+    ],
+)
+def test_lines_that_compute_the_same_of_other_variables_are_alike(other, alike):
+    assert user_code.alike("za = za / tf.norm(za, axis=1)", other) is alike
+    assert not user_code.alike("za = za / n", "zb = zb / n")  # says too little
+
+
 @pytest.mark.parametrize("folder", ["_OWN", "_STDLIB"])
 def test_folder_whose_name_only_begins_like_another_is_the_users_own(folder):
     assert user_code.is_users(

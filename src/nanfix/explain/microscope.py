@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nanfix.changes.exponentials import MOVED
+from nanfix.changes.quotients import MOVED
 from nanfix.explain._constants import Constants
 from nanfix.explain._edges import edge_beside
 from nanfix.explain._lineage import Lineage
@@ -154,24 +154,27 @@ def _located(
     formula = _formula(microscope, culprit, origin)
     if microscope.squeezed and operation == "RealDiv" and formula is None:
         operation = SQUEEZED
-    source = origin.line.source if origin.line is not None else None
+    line = origin.line
+    source = line.source if line is not None else None
     made_of = _made_of(given, culprit) if origin is culprit else None
     # Of targets alone an edge caps nothing that the model could make less.
     at_edge = phase is Phase.FORWARD or (phase is Phase.LOSS and made_of is not None)
     gave = "0, which XLA makes NaN" if seen.masked else range_of(_first_nonfinite(culprit))
+    layer = origin.layer
     return replace(
         seen,
         place=Place(
             phase,
-            layer=origin.layer.name if origin.layer is not None else None,
+            layer=layer.name if layer is not None else None,
             operation=operation,
             source=source,
             values=f"{culprit.kind} of {numbers} gave {gave}",
-            code=origin.line.code if origin.line is not None else None,
+            code=line.code if line is not None else None,
             given=given.of(source, operation),
             made_of=made_of,
             edge=_edge(operation, culprit) if at_edge else None,
             formula=formula,
+            alike=line.alike if line is not None else (),
         ),
         phase=phase,
         operation=operation,

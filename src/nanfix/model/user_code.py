@@ -2,6 +2,7 @@
 the standard library.
 """
 
+import ast
 import linecache
 import os
 import sys
@@ -55,13 +56,15 @@ def is_own(filename: str) -> bool:
 class Line:
     """A line of the user's own code that is being executed: its file's name and number, the
     function it is in, its text.
+
+    `beside` are the other lines of the function or, of one that TensorFlow has rewritten, of the
+    file, each with its number.
     """
 
     source: str
     function: str
     text: str
-    # The other lines of the function or, of one that TensorFlow has rewritten, of the file.
-    beside: frozenset[str]
+    beside: frozenset[tuple[int, str]]
 
     @property
     def code(self) -> str:
@@ -69,11 +72,56 @@ class Line:
         return f"{self.function}: {self.text}"
 
     def is_that_of(self, code: str) -> bool:
-        """Say whether this is the line of such a `code` or, where no line of that
-        function reads so any more, in it.
+        """Say whether this is the line of such a `code`, or one of that function that is `alike`
+        or, where none reads so any more, any in it.
         """
         function, _, text = code.partition(": ")
-        return self.function == function and (self.text == text or text not in self.beside)
+        return self.function == function and (
+            self.text == text
+            or alike(self.text, text)
+            or text not in {other for _, other in self.beside}
+        )
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """Return the sources of the other lines of the function that are `alike`."""
+        file = self.source.rpartition(":")[0]
+        numbers = sorted(number for number, text in self.beside if alike(self.text, text))
+        return tuple(f"{file}:{number}" for number in numbers)
+
+
+def alike(one: str, other: str) -> bool:
+    """Say whether two lines call the same functions of other variables, as `a = a / norm(a)` and
+    `b = b / norm(b)` do: what is at fault in one is so in the other.
+    """
+    formula = _formula(one)
+    return formula is not None and formula == _formula(other)
+
+
+@lru_cache(4096)
+def _formula(text: str) -> str | None:
+    """Return what a line computes, its variables by number; None where it calls nothing, or is no
+    whole statement.
+    """
+    try:
+        tree = ast.parse(text.strip())
+    except SyntaxError:
+        return None
+    nodes = list(ast.walk(tree))
+    called = [node.func for node in nodes if isinstance(node, ast.Call)]
+    functions = {id(part) for function in called for part in _chain(function)}
+    names = [node for node in nodes if isinstance(node, ast.Name) and id(node) not in functions]
+    numbers: dict[str, str] = {}
+    for name in names:
+        name.id = numbers.setdefault(name.id, str(len(numbers)))
+    return ast.dump(tree) if called else None
+
+
+def _chain(node: ast.expr) -> Iterator[ast.expr]:
+    """Yield the parts of a dotted name."""
+    yield node
+    if isinstance(node, ast.Attribute):
+        yield from _chain(node.value)
 
 
 def line(frame: FrameType) -> Line | None:
@@ -120,7 +168,7 @@ def _line(
     filename: str, number: int, module: str | None, function: str, numbers: Iterable[int]
 ) -> Line:
     texts = {other: linecache.getline(filename, other).strip() for other in (number, *numbers)}
-    beside = frozenset(text for other, text in texts.items() if other != number)
+    beside = frozenset((other, text) for other, text in texts.items() if other != number)
     return Line(f"{Path(filename).name}:{number}", f"{module}.{function}", texts[number], beside)
 
 

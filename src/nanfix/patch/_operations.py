@@ -85,17 +85,21 @@ class _Package:
 
 
 def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
-    """Plan the guard of every such operation on the line; there is no harm in it for
-    others that come to that line.
+    """Plan the guard of every such operation on the line, and on those of its function that compute
+    the same of other variables; there is no harm in it for others that come to that line.
 
     Raises:
         NoPlaceError: no call on the line is known to compute it.
     """
     source = files.source(change.file)
-    line = source.line(change.file, change.line)
     if change.operation in FORMULAS:
         FORMULAS[change.operation](source, change)
         return
+    for line in source.syntax.lines_alike(source.line(change.file, change.line)):
+        _guard_line(source, line, change)
+
+
+def _guard_line(source: Source, line: int, change: GuardChange) -> None:
     operation = UNSAFE_OPERATIONS.get(change.operation)
     nodes = (
         []
@@ -108,7 +112,7 @@ def guard_operation(files: Files, change: GuardChange, alike: Alike) -> None:
     )
     nodes = [node for node in nodes if line in source.syntax.lines(node)]
     nodes = [node for node in nodes if source.syntax.start(node)[0] == line] or nodes
-    if operation is not None and not nodes and _guard_root_inside(source, change):
+    if operation is not None and not nodes and _guard_root_inside(source, line, change):
         return
     if operation is None or not nodes:
         raise NoPlaceError(
@@ -203,7 +207,7 @@ def _written_out(
     return cst.Assign([cst.AssignTarget(updated.target)], product)
 
 
-def _guard_root_inside(source: Source, change: GuardChange) -> bool:
+def _guard_root_inside(source: Source, line: int, change: GuardChange) -> bool:
     """Plan to write out the functions on the line that end with a root, a deviation or a norm, with
     that root guarded; return whether there are any.
     """
@@ -212,7 +216,7 @@ def _guard_root_inside(source: Source, change: GuardChange) -> bool:
         for node in source.syntax.within(source.syntax.module)
         if change.operation == "Sqrt"
         and isinstance(node, cst.Call)
-        and source.syntax.start(node)[0] == source.line(change.file, change.line)
+        and source.syntax.start(node)[0] == line
         and _radicand(source, node, node) is not None
     ]
     for call in calls:

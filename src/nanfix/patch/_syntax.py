@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
+from nanfix.model.user_code import alike
 from nanfix.records.errors import NoPlaceError
 
 
@@ -41,6 +42,23 @@ class Syntax:
             node = self._parents[node]
             yield node
 
+    def given_to(self, value: cst.CSTNode) -> cst.CSTNode | None:
+        """Return what an assignment gives a value to, of `a, b = x, y` the part that is its own,
+        which is no name where there are several; None where nothing is given it as it is.
+        """
+        outer = self.parent(value)
+        if isinstance(outer, cst.Assign):
+            return outer.targets[0].target if len(outer.targets) == 1 else outer.targets[0]
+        row = self.parent(outer) if isinstance(outer, cst.Element) else None
+        assignment = self.parent(row) if isinstance(row, cst.Tuple | cst.List) else None
+        if not isinstance(assignment, cst.Assign) or not isinstance(row, cst.Tuple | cst.List):
+            return None
+        parts = assignment.targets[0].target
+        if not isinstance(parts, cst.Tuple | cst.List):
+            return None
+        alike = len(assignment.targets) == 1 and len(parts.elements) == len(row.elements)
+        return parts.elements[row.elements.index(outer)].value if alike else parts  # pyright: ignore
+
     def statement(self, node: cst.CSTNode) -> cst.SimpleStatementLine:
         """Return the statement a node stands in, in front of which others can be put without being
         run at another time.
@@ -75,6 +93,14 @@ class Syntax:
         """Return the lines that a node stands on."""
         position = self._positions[node]
         return range(position.start.line, position.end.line + 1)
+
+    def lines_alike(self, line: int) -> list[int]:
+        """Return a line, and those of its function that compute the same of other variables."""
+        on_it = [node for node in self.within(self.module) if line in self.lines(node)]
+        scope = self.scope(on_it[-1]) if len(on_it) > 1 else self.module
+        text = self._lines[line - 1]
+        others = [n for n in self.lines(scope) if n != line and n <= len(self._lines)]
+        return [line, *(n for n in others if alike(self._lines[n - 1], text))]
 
     def code(self, node: cst.CSTNode) -> str:
         return self.module.code_for_node(node)

@@ -81,6 +81,8 @@ class Place:
     # of targets.
     edge: float | None = None
     constant: NonfiniteConstant | None = None  # the one that is taken there and is not finite
+    # The lines of the same function that compute the same of other variables.
+    alike: tuple[str, ...] = ()
     # What the operation is part of, where that has a stable form: SHARES_OF_EXPONENTIALS or
     # DIFFERENCES.
     formula: str | None = None
