@@ -8,7 +8,7 @@ from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, some_cells
 from nanfix.remedies.strategy import Strategy, Tier
 from nanfix.strategies import scale_inputs
-from nanfix.strategies.scale_inputs import affine, features, holds_bytes, written
+from nanfix.strategies.scale_inputs import affine, features, holds_bytes, numbers_of
 
 
 class ScaleData(Strategy):
@@ -51,7 +51,7 @@ class ScaleData(Strategy):
         levels = ["robust", "standard"] if folds else ["range"]
         levels = [*(["bytes"] if all(map(holds_bytes, arrays.values())) else []), *levels]
         scaler = hp.Choice("scaler", levels)
-        inputs = {name: written(SCALERS[scaler](array)) for name, array in arrays.items()}
+        inputs = numbers_of(run, SCALERS[scaler], arrays)
         return {"scaler": scaler, "inputs": inputs, "folds": folds}
 
     def apply(self, run, plan, *, scaler, inputs, folds):

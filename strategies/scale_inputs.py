@@ -1,6 +1,6 @@
 """Scale the inputs to unit size, so that every feature pulls on the weights equally hard."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -60,10 +60,7 @@ class ScaleInputs(Strategy):
         ]
         levels += ["power"] if run.rebuildable else []
         scaler = hp.Choice("scaler", levels)
-        return {
-            "scaler": scaler,
-            "inputs": {name: written(SCALERS[scaler](array)) for name, array in arrays.items()},
-        }
+        return {"scaler": scaler, "inputs": numbers_of(run, SCALERS[scaler], arrays)}
 
     def apply(self, run, plan, *, scaler, inputs):
         return plan.with_change(
@@ -174,9 +171,34 @@ def affine(center: np.ndarray, scale: np.ndarray) -> Affine:
     return Affine(short(center), short(scale))
 
 
+def numbers_of(run, scaler, arrays) -> dict[str, dict[str, list[float]]]:
+    """Return the numbers of the scaling of each input; columns that name something stay."""
+    kept = run.sample.categories
+    return {n: written(leaving(scaler(each), kept.get(n, ()))) for n, each in arrays.items()}
+
+
+def leaving(scaling: Affine | Power, columns: Collection[int]) -> Affine | Power:
+    """Return the map with these columns as they are."""
+
+    def with_numbers(numbers: Sequence[float], plain: float) -> tuple[float, ...]:
+        return tuple(plain if at in columns else number for at, number in enumerate(numbers))
+
+    if isinstance(scaling, Affine):
+        return Affine(with_numbers(scaling.center, 0.0), with_numbers(scaling.scale, 1.0))
+    first, last = (leaving(each, columns) for each in (scaling.first, scaling.last))
+    assert isinstance(first, Affine) and isinstance(last, Affine)
+    return Power(first, with_numbers(scaling.exponent, 1.0), last)
+
+
 def features(inputs: Mapping[str, Mapping[str, list[float]]]) -> str:
     """Say how many features are scaled, of all inputs."""
-    return counted(sum(len(numbers["center"]) for numbers in inputs.values()), "input feature")
+    pairs = [
+        pair
+        for numbers in inputs.values()
+        for pair in zip(numbers["center"], numbers["scale"], strict=True)
+    ]
+    left = sum(pair == (0.0, 1.0) for pair in pairs)  # columns that name something
+    return counted(len(pairs) - left or len(pairs), "input feature")
 
 
 def written(scaling: Affine | Power) -> dict[str, list[float]]:

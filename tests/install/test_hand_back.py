@@ -165,6 +165,31 @@ def test_models_that_share_the_layers_are_scaled_too():
     np.testing.assert_allclose(encoder(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_to_which_layers_are_added_shares_them_with_nobody():
+    model = keras.Sequential()
+    for layer in (keras.Input((2,)), layers.Dense(3, "relu"), layers.Dense(1)):
+        model.add(layer)
+    bench, plan, _ = on_the_bench(compiled(model), raw(2), None, **{"input[0]": affine(2)})
+    notes = bench.hand_back(plan)
+    bench.close()
+    assert "Normalization layer" in notes[0] and not any("Folded" in note for note in notes)
+
+
+def test_what_was_learned_before_goes_on_taking_what_it_was_learned_from():
+    inner = keras.Sequential([keras.Input((2,)), layers.Dense(3, "relu")])
+    inner.layers[0].bias.assign([0.1, -0.2, 0.3])
+    other = keras.Sequential([inner, layers.Dense(1)])
+    inputs = keras.Input((2,))
+    model, x = compiled(keras.Model(inputs, layers.Dense(1)(inner(inputs)))), raw(2)
+    bench, plan, trained = on_the_bench(model, x, None, **{"input[0]": affine(2)})
+    expected = np.asarray(other(x))
+    notes = bench.hand_back(plan)
+    bench.close()
+    assert not any("Folded" in note for note in notes)
+    np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(other(x), expected)
+
+
 def test_a_model_made_of_the_repaired_one_afterwards_is_scaled():
     model, x = plain(), raw(2)
     expected = np.asarray(model.layers[0](affine(2)(x)))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from nanfix.model.schedules import ScaledSchedule, scaled_schedule
+from nanfix.model.schedules import ScaledSchedule, scaled_schedule, takes_a_share
 from nanfix.private.objects import learning_rate_of
 
 stock = keras.optimizers.schedules
@@ -76,3 +76,23 @@ def test_share_can_be_a_variable():
     share.assign(0.1)
     assert float(scaled(0)) == pytest.approx(0.01)
     assert scaled.get_config()["share"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        (lambda epoch, rate: rate if epoch < 8 else 0.7 * rate, True),
+        (lambda epoch, rate: rate * keras.ops.exp(-0.1), True),
+        (lambda epoch, rate: 0.01 * 0.9**epoch, False),
+        (lambda epoch, rate: 0.01 if epoch < 5 else 0.9 * rate, False),
+        (lambda epoch: 0.01, False),
+        (lambda epoch, rate: 1 / 0, False),
+    ],
+)
+def test_a_function_that_takes_a_share_of_the_rate_is_told(schedule, share):
+    assert takes_a_share(schedule) is share
+
+
+def test_what_such_a_function_prints_is_not_shown(capsys):
+    assert takes_a_share(lambda epoch, rate: print(epoch) or rate)
+    assert capsys.readouterr().out == ""

@@ -274,3 +274,19 @@ def test_bytes_are_scaled_by_a_layer_in_front_of_a_convolution_that_pads():
     held = repairs.training_rows(y, arguments)
     lost = float(np.mean((report.model.predict(x[held:], verbose=0) - y[held:]) ** 2))
     assert lost == pytest.approx(report.history["val_loss"][-1], rel=1e-3)
+
+
+def test_columns_of_codes_are_left_among_the_others():
+    table = keras.Input((3,))
+    code = layers.Embedding(4, 2)(table[:, 1])
+    model = keras.Model(table, layers.Dense(1)(layers.Concatenate()([table[:, :1], code])))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).uniform(100.0, 900.0, (40, 3)).astype("float32")
+    x[:, 1] = np.arange(40) % 4
+    for given in scalings(model, x):
+        (numbers,) = given.values()
+        first = numbers["center"][1], numbers["scale"][1], numbers.get("exponent", (1, 1))[1]
+        assert first == (0.0, 1.0, 1) and numbers["scale"][0] != 1.0
+        last = numbers.get("last_center", (0, 0))[1], numbers.get("last_scale", (1, 1))[1]
+        assert last == (0, 1)
+    assert "Scale 2 input features" in get(NAME).explain({"scaler": "robust", "inputs": given})

@@ -7,7 +7,7 @@ connects the layers as they were.
 """
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +20,14 @@ from nanfix.changes.maps import Affine, Mixed, Power, TargetScaling
 from nanfix.model.addresses import Member, declared_inputs
 from nanfix.model.outputs import keys_of, last_names
 from nanfix.model.undo import put
-from nanfix.private.graphs import giver_of, is_connected, is_graph, reconnect, restack
+from nanfix.private.graphs import (
+    giver_of,
+    is_connected,
+    is_graph,
+    outdated_graphs,
+    reconnect,
+    restack,
+)
 from nanfix.private.objects import (
     COMPILED,
     all_layers,
@@ -53,17 +60,21 @@ def can_rebuild(model: keras.Model) -> bool:
     return not isinstance(model, keras.Sequential) or graph_of(model) is not None
 
 
-def sharers(model: keras.Model) -> list[Any]:
-    """Return the models that compute with layers of this one: those nested in it, and
-    others in this process.
+def sharers(model: keras.Model, apart: Iterable[Member] = ()) -> list[Any]:
+    """Return the models that compute with weights of layers of this one, some `apart`: those nested
+    in it, and others in this process.
     """
     own = all_layers(model)
     nested = [layer for layer in own if layer is not model and is_connected(layer)]
-    known = {id(part) for layer in own for part in (layer, graph_of(layer))}
+    known = {
+        id(part) for layer in own for part in (layer, graph_of(layer), *outdated_graphs(layer))
+    }
     gc.collect()  # graphs that nobody uses any more refer to themselves
     alive = [it for it in gc.get_objects() if is_connected(it) and id(it) not in known]
-    layers = known - {id(layer) for layer in own if isinstance(layer, keras.layers.InputLayer)}
-    return [*nested, *(it for it in alive if any(id(layer) in layers for layer in it.layers))]
+    shared = {id(layer) for layer in own if layer.weights and not direct_layers(layer)}
+    shared -= {id(layer) for layer in apart}
+    found = [*nested, *alive]
+    return [it for it in found if any(id(layer) in shared for layer in all_layers(it))]
 
 
 def has_own_names(model: keras.Model) -> bool:

@@ -36,14 +36,27 @@ class Moments:
         deviation = np.sqrt(squares.sum(axis=axis, dtype="float64") / count)
         return cls(mean, np.where(deviation > 0.0, deviation, 1.0))
 
+    def leaving(self, features: frozenset[int]) -> "Moments":
+        """Return the moments with which these features stay as they are."""
+        if not features:
+            return self
+        named = np.isin(np.arange(self.mean.shape[-1]), list(features))
+        return Moments(np.where(named, 0.0, self.mean), np.where(named, 1.0, self.deviation))
+
 
 def input_moments(sample: Sample) -> list[Moments | None]:
-    """Return the moments of each feature of the inputs; None for an input that is no quantity."""
+    """Return the moments of each feature of the inputs, 0 and 1 of those that name something; None
+    for an input that is no quantity.
+    """
     measured = {id(array) for array in sample.measured}
     axes = [tuple(range(max(array.ndim - 1, 1))) for array in sample.inputs]
+    names = sample.names or (None,) * len(axes)
+    found = zip(sample.inputs, axes, names, strict=True)
     return [
-        Moments.of(array, axis) if id(array) in measured else None
-        for array, axis in zip(sample.inputs, axes, strict=True)
+        Moments.of(array, axis).leaving(sample.categories.get(name or "", frozenset()))
+        if id(array) in measured
+        else None
+        for array, axis, name in found
     ]
 
 

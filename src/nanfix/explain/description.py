@@ -20,6 +20,7 @@ from nanfix.explain.codes import input_codes
 from nanfix.install.folding import foldable_with
 from nanfix.install.own_steps import inputs_in_step, trains_by_call
 from nanfix.install.sites import (
+    HALF,
     NO_CALL,
     NOT_CALLED,
     OTHERWISE,
@@ -31,12 +32,14 @@ from nanfix.install.sites import (
     some_rows,
 )
 from nanfix.model.addresses import input_names, walk
+from nanfix.model.learned_weights import learned
 from nanfix.model.optimizers import rate_variables, trained_optimizers
 from nanfix.model.outputs import end_names
 from nanfix.model.quiet import quiet
 from nanfix.model.randomness import preserved_randomness
 from nanfix.model.refusals import REFUSED
 from nanfix.model.run import Run, Sample, has_stock_step
+from nanfix.model.schedules import takes_a_share
 from nanfix.recorder.callbacks import user_callbacks
 from nanfix.recorder.recording import SetAt
 
@@ -108,9 +111,9 @@ def describe(
         normalizable=behind,
         rebuildable=rebuildable,
         ruined=fitting_statistics(model, sample),
-        zeroed=frozenset(address for address, layer in walk(model) if _is_zeroed(layer)),
+        **of_weights(model),
         planned_steps=planned,
-        rate_varies=_has_scheduler(data),
+        rate_varies=bool(_schedulers(data)),
         class_weight=(data.arguments or {}).get("class_weight"),
         rate_is_set=_rate_is_set(model, data, set_at),
     )
@@ -118,24 +121,31 @@ def describe(
     return replace(run, ends=ends, scalable_outputs=scalable), sites
 
 
+def of_weights(model: keras.Model) -> dict[str, frozenset[str]]:
+    """Return the facts of a Run that its weights tell, as they are now."""
+    members = dict(walk(model))
+    zeroed = frozenset(address for address, layer in members.items() if _is_zeroed(layer))
+    return {"zeroed": zeroed, "learned": learned(members)}
+
+
 def _is_zeroed(layer: object) -> bool:
     kernel = getattr(layer, "kernel", None)
     return kernel is not None and not np.asarray(kernel).any()
 
 
-def _has_scheduler(data: TrainingData) -> bool:
+def _schedulers(data: TrainingData) -> list[keras.callbacks.LearningRateScheduler]:
     callbacks = user_callbacks(data)
-    return any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in callbacks)
+    return [c for c in callbacks if isinstance(c, keras.callbacks.LearningRateScheduler)]
 
 
 def _rate_is_set(model: keras.Model, data: TrainingData, set_at: Sequence[SetAt]) -> bool:
     """Say whether a callback sets the learning rate, whatever it was before: one that is there for
     it, or one that was seen to.
     """
-    if _has_scheduler(data):
+    schedulers, callbacks = _schedulers(data), user_callbacks(data)
+    if not all(takes_a_share(each.schedule) for each in schedulers):
         return True
-    callbacks = user_callbacks(data)
-    if any(isinstance(each, keras.callbacks.ReduceLROnPlateau) for each in callbacks):
+    if schedulers or any(isinstance(c, keras.callbacks.ReduceLROnPlateau) for c in callbacks):
         return False  # takes a share of what the rate was
     rates = set(map(id, rate_variables(trained_optimizers(model))))
     return any(id(variable) in rates for _, settings in set_at for variable, _ in settings)
@@ -153,9 +163,16 @@ def _ends(run: Run) -> tuple[str, ...]:
 def _scalable(run: Run, sites: Sites, takes_layers: bool) -> Iterator[str]:
     """Yield the names of the outputs that can take up a scaling of their targets."""
     takes_layers = takes_layers and has_own_names(run.model)
-    for name, site in zip(end_names(run), sites.outputs, strict=False):
-        if site.foldable or (takes_layers and site.layers):
+    for index, (name, site) in enumerate(zip(end_names(run), sites.outputs, strict=False)):
+        joined = index < len(sites.columns) and _joins_full_precision(sites.columns[index])
+        if site.foldable or (takes_layers and (site.layers or joined)):
             yield name
+
+
+def _joins_full_precision(columns: Sequence[tuple[keras.Layer | None, int]]) -> bool:
+    """Say whether an output is joined of the columns of several layers, all in full precision."""
+    known = [layer for layer, _ in columns if layer is not None]
+    return len(columns) > 1 and bool(known) and not any(e.compute_dtype in HALF for e in known)
 
 
 def _sample(
@@ -206,6 +223,7 @@ def _sample(
         quantities=quantities,
         names=names,
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
+        categories={n: s.looked_up_columns for n, s in sites.inputs.items() if s.looked_up_columns},
     )
     return replace(sample, codes=input_codes(sample.named(imputable), _masked(model)))
 

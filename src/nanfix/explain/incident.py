@@ -17,7 +17,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.audit import Audit, audit
 from nanfix.explain.causes import evident, out_of_range, reason
 from nanfix.explain.counterfactuals import Counterfactuals
-from nanfix.explain.description import describe
+from nanfix.explain.description import describe, of_weights
 from nanfix.explain.evidence import Evidence
 from nanfix.explain.failed_run import FailedRun
 from nanfix.explain.growth import Growth, measure_growth
@@ -81,12 +81,15 @@ class Incident:
         self._last_epoch: Snapshot | None = None  # the state at its end, as the replay found it
         self.begun = watched.begun  # the user's callbacks that are in the midst of a training
         self.recording = recording = watched.recorder.recording()
+        restore(recording.initial)
+        begun_with = of_weights(model)
         restore(recording.newest)
         # Set for good by BackupAndRestore; every training from here on names its own.
         setattr(model, INITIAL_EPOCH, None)
         self.written = Written(user_callbacks(data))
         self.recorded = recorded = recorded_batches(data, recording)
-        self.run, self.sites = describe(model, data, recorded, recording.set_at)
+        run, self.sites = describe(model, data, recorded, recording.set_at)
+        self.run = replace(run, **begun_with)
         self.validation, self.training_rows = data.validation_part(recorded), data.rows(recorded)
         self.steps_per_epoch = data.training_part().steps_per_epoch(recording.steps_per_epoch)
 

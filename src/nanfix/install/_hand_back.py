@@ -257,7 +257,11 @@ class HandBack:
 
     @cached_property
     def _sharing(self) -> list[Any]:
-        return sharers(self._model)
+        """The models that are to take what this one takes. One that shares nothing but what was
+        learned before goes on taking what it was learned from.
+        """
+        run = self._installer.run
+        return sharers(self._model, [run.members[address] for address in run.learned])
 
 
 @dataclass(frozen=True)

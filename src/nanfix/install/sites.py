@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers, tree
 
 from nanfix.data.arrays import rows_in, take_rows
+from nanfix.install._names import PICKING, columns_in, takes_names
 from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
@@ -26,7 +27,6 @@ CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
 HALF = ("float16", "bfloat16")
-LOOKUPS = (layers.Embedding, layers.Masking)
 PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
 RESHAPING = layers.Reshape | layers.Flatten | layers.Identity
 NO_CALL = "the model has no call of its own"
@@ -34,6 +34,8 @@ OTHERWISE = "the model's own training step gives its call something else than th
 NOT_CALLED = "the model's own training step does not call the model"
 UNSEEN = (NO_CALL, OTHERWISE)
 IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
+
+Mark = tuple[str, frozenset[int] | None]  # the name of an input, and columns of it where not all
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class Site:
     layers: tuple[keras.Layer, ...] = ()
     blocked: str | None = None
     looked_up: bool = False  # class indices or a mask value, whose numbers must stay as they are
+    looked_up_columns: frozenset[int] = frozenset()  # the same of columns of a table
 
     @property
     def foldable(self) -> bool:
-        return bool(self.layers) and self.blocked is None and not self.looked_up
+        whole = self.blocked is None and not self.looked_up and not self.looked_up_columns
+        return bool(self.layers) and whole
 
 
 @dataclass(frozen=True)
@@ -145,18 +149,20 @@ class Trace:
     """
 
     _kept: list[tf.Tensor | None] = field(default_factory=list)
-    _marks: dict[int, str] = field(default_factory=dict)
+    # The inputs that tensors are, by id.
+    _marks: dict[int, Mark] = field(default_factory=dict)
+    _given: dict[str, tf.Tensor] = field(default_factory=dict)
     _layers: dict[str, dict[int, keras.Layer]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
-    _looked_up: set[str] = field(default_factory=set)
+    _looked_up: set[Mark] = field(default_factory=set)
     _fed_otherwise: set[int] = field(default_factory=set)
     _producer: dict[int, Operation] = field(default_factory=dict)
 
     def begin(self, leaves: Mapping[str | None, tf.Tensor | None]) -> None:
         self._kept += leaves.values()
-        self._marks = {
-            id(leaf): name for name, leaf in leaves.items() if name is not None and leaf is not None
-        }
+        known = ((n, leaf) for n, leaf in leaves.items() if n is not None and leaf is not None)
+        self._given = dict(known)
+        self._marks = {id(leaf): (name, None) for name, leaf in self._given.items()}
 
     def visit(self, operation: Operation) -> None:
         self._kept += [*operation.inputs, *operation.outputs]
@@ -175,24 +181,35 @@ class Trace:
             return
         if operation.kind in IGNORED:
             return
-        for name in hits:
-            self._follow(name, operation, layer)
+        for mark in hits:
+            self._follow(mark, operation, layer)
 
-    def _follow(self, name: str, operation: Operation, layer: Any) -> None:
-        if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
-            self._looked_up.add(name)
+    def _follow(self, mark: Mark, operation: Operation, layer: Any) -> None:
+        name, _ = mark
+        marked = [self._marks.get(id(tensor)) == mark for tensor in operation.inputs]
+        if takes_names(operation, marked):
+            self._looked_up.add(mark)
         elif layer is not None:
             self._layers.setdefault(name, {})[id(layer)] = layer
             if operation.kind in (*PASSING, "Transpose"):
-                self._mark(operation, name)
+                self._mark(operation, mark)
         elif operation.kind in PASSING:
-            self._mark(operation, name)
+            self._mark(operation, mark)
         else:
+            if operation.kind in PICKING and id(operation.inputs[0]) in self._marks:
+                self._pick(operation, name)
             where = f" in layer {operation.layer.name}" if operation.layer is not None else ""
             self._blocked.setdefault(name, f"the input also goes into {operation.kind}{where}")
 
-    def _mark(self, operation: Operation, name: str) -> None:
-        self._marks.update({id(tensor): name for tensor in operation.outputs})
+    def _mark(self, operation: Operation, mark: Mark) -> None:
+        self._marks.update({id(tensor): mark for tensor in operation.outputs})
+
+    def _pick(self, operation: Operation, name: str) -> None:
+        """Mark what an operation picks of a table, with the columns whose numbers it holds."""
+        for tensor in operation.outputs:
+            columns = columns_in(np.asarray(tensor), np.asarray(self._given[name]))
+            if columns is not None:
+                self._marks[id(tensor)] = (name, columns)
 
     def site(self, name: str) -> Site:
         found = tuple(self._layers.get(name, {}).values())
@@ -210,7 +227,9 @@ class Trace:
                     f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled "
                     "numbers may exceed"
                 )
-        return Site(found, blocked, name in self._looked_up)
+        columns = [of for n, of in self._looked_up if n == name]
+        some = frozenset().union(*(each for each in columns if each is not None))
+        return Site(found, blocked, None in columns, some)
 
     def outer(self, output: tf.Tensor) -> keras.Layer | None:
         """Return the layer whose activation gives an output; that of a recurrent cell does not."""

@@ -45,6 +45,7 @@ class Sample:
     rows that the model takes, None where it takes any. `passed_by` says that a training step of the
     user's own does not call the model, so that nothing acts that stands in front of that; `folds`
     says of each input that such a step gives it to layers alone that can take up any scaling of it.
+    `categories` are the columns, by name of the input, whose numbers are names of something.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -63,6 +64,7 @@ class Sample:
     rows_at_once: int | None = None
     passed_by: bool = False
     folds: tuple[bool, ...] = ()
+    categories: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:
@@ -115,6 +117,7 @@ class Run:
         nonfinite: the weights that held NaN or inf when the run began, by address of their layer
             and name, each with the mean and the deviation of numbers that suit these entries.
         zeroed: the addresses of the layers whose kernel holds nothing but zeros, as it began.
+        learned: the addresses of the layers that hold what was learned before this training.
         planned_steps: the length of the run in steps, where it is known.
         rate_varies: whether a LearningRateScheduler sets the learning rate in its course.
         rate_is_set: whether any callback sets it, whatever it was before.
@@ -141,6 +144,7 @@ class Run:
     ruined: Mapping[str, Statistics | None] = field(default_factory=dict)
     nonfinite: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     zeroed: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
     planned_steps: int | None = None
     rate_varies: bool = False
     rate_is_set: bool = False

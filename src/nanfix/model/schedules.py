@@ -1,5 +1,6 @@
 """Any learning rate that is not a number, multiplied by a share of itself, or kept finite."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")
 # At which a schedule is compared with the share of another.
 STEPS = (0, 1, 7, 100, 1_000, 10_000, 1_000_000)
 CLOSE = 1e-5
+# At which a function of epoch and rate is asked for the next rate.
+EPOCHS, LOW, HIGH = (0, 1, 2, 5, 10, 30, 100), 1e-3, 2e-3
 
 
 @keras.saving.register_keras_serializable(package="nanfix")
@@ -94,3 +97,16 @@ def _rate(schedule: Schedule, step: Any) -> Any:
         if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
         else schedule()
     )
+
+
+def takes_a_share(schedule: Any) -> bool:
+    """Say whether the function of a LearningRateScheduler gives a share of the rate that it is
+    given, as `lambda epoch, rate: 0.9 * rate`: a run that begins with another rate follows it.
+    """
+    with contextlib.redirect_stdout(None):
+        try:
+            pairs = [[float(schedule(e, rate)) for rate in (LOW, HIGH)] for e in EPOCHS]
+        except Exception:  # whatever the user's function does beside a training
+            return False
+    lower, higher = np.array(pairs).T
+    return np.allclose(lower / LOW, higher / HIGH, rtol=1e-4)

@@ -49,6 +49,17 @@ def is_connected(layer: object) -> bool:
     return issubclass(type(layer), Functional | keras.Sequential)
 
 
+def outdated_graphs(layer: object) -> list[Any]:
+    """Return what a Sequential model was before more layers were added to it: Keras goes on
+    tracking that, and nobody computes with it.
+    """
+    if not isinstance(layer, keras.Sequential):
+        return []
+    _, tracked = layer._tracker.config["layers"]
+    own = {id(each) for each in layer.layers}
+    return [each for each in tracked if isinstance(each, Functional) and id(each) not in own]
+
+
 def restack(model: Any, layers: Layers, undo: ExitStack) -> None:
     """Give a Sequential model these layers, its input layer the first of them, until
     `undo` is closed.

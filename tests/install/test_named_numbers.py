@@ -1,0 +1,73 @@
+"""Inputs whose numbers are names of something: a scaling would name something else."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from nanfix.install.sites import find_sites
+from nanfix.model.addresses import SINGLE
+
+
+class Table(layers.Layer):
+    def build(self, _):
+        self.rows = self.add_weight(shape=(4, 3), name="rows")
+
+    def call(self, codes):
+        return tf.gather(self.rows, tf.cast(codes[:, 0], "int32"))
+
+
+def same_place(x):
+    return ops.where(x == 2.0, 1.0, 0.0)
+
+
+def known(x):
+    return ops.where(ops.not_equal(x, x), 0.0, x)
+
+
+def site_of(*stack, columns=1, dtype="float32"):
+    inputs = outputs = keras.Input((columns,), dtype=dtype)
+    for layer in stack:
+        outputs = layer(outputs)
+    x = np.random.default_rng(0).integers(0, 4, (5, columns)) + np.arange(columns) * 0.01
+    return find_sites(keras.Model(inputs, outputs), x.astype(dtype)).inputs[SINGLE]
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        (layers.CategoryEncoding(4), layers.Dense(1)),
+        (layers.IntegerLookup(vocabulary=[0, 1, 2, 3], output_mode="one_hot"), layers.Dense(1)),
+        (layers.Discretization(bin_boundaries=[1.0, 2.0], output_mode="one_hot"), layers.Dense(1)),
+        (layers.Lambda(lambda t: ops.one_hot(ops.cast(t[:, 0], "int32"), 4)), layers.Dense(1)),
+        (Table(), layers.Dense(1)),
+        (layers.Lambda(same_place), layers.Dense(1)),
+    ],
+    ids=["categories", "vocabulary", "bins", "one hot", "table", "comparison"],
+)
+def test_what_is_looked_up_stays_as_it_is(stack):
+    assert site_of(*stack).looked_up or site_of(*stack).looked_up_columns == {0}
+
+
+def test_a_search_for_nan_names_nothing():
+    site = site_of(layers.Lambda(known), layers.Dense(1))
+    assert not site.looked_up and not site.looked_up_columns
+
+
+@pytest.mark.parametrize(
+    ("pick", "columns"),
+    [
+        (lambda t: t[:, 2], {2}),
+        (lambda t: t[:, 1:], {1, 2}),
+        (lambda t: ops.unstack(t, axis=1)[1], {1}),
+        (lambda t: ops.take(t, [0, 2], axis=1), {0, 2}),
+    ],
+)
+def test_columns_that_are_looked_up_are_told_from_the_others(pick, columns):
+    def joined(t):
+        codes = ops.one_hot(ops.cast(pick(t), "int32"), 4)
+        return ops.concatenate([t, ops.reshape(codes, (ops.shape(t)[0], -1))], axis=1)
+
+    site = site_of(layers.Lambda(joined, output_shape=(None,)), columns=3)
+    assert site.looked_up_columns == columns and not site.looked_up and not site.foldable
