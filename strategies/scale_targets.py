@@ -4,11 +4,12 @@ throw the weights away.
 
 import numpy as np
 
-from nanfix.changes.maps import TargetScaling
+from nanfix.changes.maps import LOCATION, TargetScaling, moves
 from nanfix.changes.scaling import Scaling
 from nanfix.data.measured_targets import measured_targets
 from nanfix.explain.audit import root_mean_square
 from nanfix.explain.growth import LARGE
+from nanfix.model.activations import activation_name
 from nanfix.model.outputs import OUTPUT, end_names
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
@@ -25,7 +26,10 @@ class ScaleTargets(Strategy):
     the last layer. A target whose interquartile range is zero is divided by its standard deviation.
     Of several outputs those are scaled whose targets are far from unit scale, each by itself, and
     so is each column of a table of targets whose columns differ in scale by more than ten times.
-    Does not help classification, nor losses that are no power of the error.
+    The columns of a likelihood move with its targets, as the loss shows by staying the same: those
+    of its location as the targets, those of its scale, variance, precision or their logarithms by
+    the scale alone. Does not help classification, nor losses that change in another way than by a
+    factor or a constant when targets and outputs are scaled together.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5;
     sklearn.preprocessing.RobustScaler.
@@ -38,10 +42,13 @@ class ScaleTargets(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
     def refusal(self, diagnosis, run, plan):
-        powers = [each for each in measured_targets(run) if each.degree]
-        if not powers:
-            return "the loss is no power of the error, so nothing would undo the scaling"
-        if not any(each.name in run.scalable_outputs for each in powers):
+        moved = [each for each in measured_targets(run) if _moves(run, each)[1]]
+        if not moved:
+            return (
+                "the loss is not the same, but for a factor, of targets and outputs that are "
+                "scaled together, so nothing would undo the scaling"
+            )
+        if not any(_is_free(run, each) for each in moved):
             return "no output with such targets comes from a linear layer with a bias"
         return None if _far(run) else "the targets that can be scaled are not far from unit scale"
 
@@ -49,10 +56,12 @@ class ScaleTargets(Strategy):
         return {"outputs": {each.name: _numbers(run, each) for each in _far(run)}}
 
     def apply(self, run, plan, *, outputs):
-        targets = {
-            name: TargetScaling(tuple(each["center"]), tuple(each["scale"]), each["degree"])
-            for name, each in outputs.items()
-        }
+        targets = {}
+        for name, each in outputs.items():
+            center, scale = each["center"], each["scale"]
+            if "columns" in each:
+                center, scale = moves(each["columns"], center[0], scale[0])
+            targets[name] = TargetScaling(tuple(center), tuple(scale), each["degree"])
         return plan.with_change(Scaling(targets=targets))
 
     def explain(self, params):
@@ -60,7 +69,9 @@ class ScaleTargets(Strategy):
             f"({_called(name)} - {_shown(each['center'])}) / {_shown(each['scale'])}"
             for name, each in params["outputs"].items()
         )
-        return f"Train on {scaled}; predictions stay in your units."
+        columns = [", ".join(e["columns"]) for e in params["outputs"].values() if "columns" in e]
+        moved = f" (the columns move with it: {'; '.join(columns)})" if columns else ""
+        return f"Train on {scaled}; predictions stay in your units{moved}."
 
     def snippet(self, params):
         return "\n".join(
@@ -74,9 +85,7 @@ def _far(run):
     """Return the targets to scale: those of the only output, of several those that are far from
     unit scale.
     """
-    able = [
-        each for each in measured_targets(run) if each.degree and each.name in run.scalable_outputs
-    ]
+    able = [e for e in measured_targets(run) if _moves(run, e)[1] and _is_free(run, e)]
     arrays = run.sample.targets
     return [e for e in able if e.name == OUTPUT or root_mean_square(arrays[e.index]) > LARGE]
 
@@ -85,7 +94,8 @@ def _numbers(run, target):
     values = run.sample.targets[target.index].astype("float64")
     values = np.where(np.isfinite(values), values, np.nan)
     center, scale = _by_column(values.reshape(-1, 1))
-    if _is_table(run, target, values):
+    degree, columns = _moves(run, target)
+    if target.degree and _is_table(run, target, values):
         low, high = np.nanpercentile(values, [25, 75], axis=0)
         # A column that mostly has one value, as an edge of images, has no scale of its own.
         if (high > low).all() and (high - low).max() > LARGE * (high - low).min():
@@ -93,8 +103,45 @@ def _numbers(run, target):
     return {
         "center": [float(f"{each:.7g}") for each in center],
         "scale": [float(f"{each:.7g}") for each in scale],
-        "degree": target.degree,
+        "degree": degree,
+        **({"columns": list(columns)} if {*columns} != {LOCATION} else {}),
     }
+
+
+def _moves(run, target):
+    """Return the degree of the loss of a target, and what the columns of its output are that move
+    with it; no columns where scaling could not be undone.
+    """
+    # TensorFlow is loaded when it is needed, not with the catalogue.
+    from nanfix.explain.equivariance import equivariance
+
+    if target.degree:
+        return target.degree, (LOCATION,)
+    names = end_names(run)
+    at = names.index(target.name) if target.name in names else len(run.output_shapes)
+    shape = run.output_shapes[at] if at < len(run.output_shapes) else None
+    if target.loss is None or shape is None or None in shape:
+        return 0, ()
+    return equivariance(target.loss, tuple(shape), run.sample.targets[target.index].shape[1:])
+
+
+def _is_free(run, target):
+    """Say whether an output can be scaled back, and its columns that are a location come from a
+    linear layer: what an activation keeps above 0 would not get below the center.
+    """
+    if target.name not in run.scalable_outputs:
+        return False
+    names = end_names(run)
+    at = names.index(target.name) if target.name in names else len(run.columns)
+    if at >= len(run.columns) or len(run.columns[at]) < 2:
+        return True
+    givers = [address for address, width in run.columns[at] for _ in range(width)]
+    _, columns = _moves(run, target)
+    kinds = columns if len(columns) == len(givers) else (LOCATION,) * len(givers)
+    return all(
+        kind != LOCATION or (giver is not None and activation_name(run.members[giver]) == "linear")
+        for giver, kind in zip(givers, kinds, strict=True)
+    )
 
 
 def _is_table(run, target, values):

@@ -1,5 +1,7 @@
 """The maps by which numbers are scaled: affine, a power, and those of outputs and targets."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,14 +91,38 @@ class Power:
         return self.last(ops.where(v >= 0, above, -below))
 
 
+LOCATION = "location"
+# What a column of an output may be and, where targets t become center + scale * t, what is added to
+# it and what it is multiplied by before.
+MOVES: dict[str, Callable[[float, float], tuple[float, float]]] = {
+    "fixed": lambda center, scale: (0.0, 1.0),
+    LOCATION: lambda center, scale: (center, scale),
+    "scale": lambda center, scale: (0.0, scale),
+    "log-scale": lambda center, scale: (math.log(scale), 1.0),
+    "variance": lambda center, scale: (0.0, scale**2),
+    "log-variance": lambda center, scale: (2 * math.log(scale), 1.0),
+    "inverse scale": lambda center, scale: (0.0, 1 / scale),
+    "precision": lambda center, scale: (0.0, scale**-2.0),
+    "log-precision": lambda center, scale: (-2 * math.log(scale), 1.0),
+}
+
+
+def moves(
+    columns: Sequence[str], center: float, scale: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return what is added to each column of an output, and what it is multiplied by before."""
+    pairs = [MOVES[column](center, scale) for column in columns]
+    return tuple(shift for shift, _ in pairs), tuple(factor for _, factor in pairs)
+
+
 @dataclass(frozen=True)
 class TargetScaling:
     """Train on (y - center) / scale while the model goes on predicting y; one number for each
-    column of y, or one in all.
+    column of the output, or one in all. Of the columns of a likelihood each has its own (`moves`).
 
     A loss that grows with the `degree`-th power of the error (2 for squared, 1 for
     absolute) has a gradient that is scale**degree / scale too large for the last layer;
-    the scaling takes that factor out.
+    the scaling takes that factor out. One of degree 0 does not grow with the scale.
     """
 
     center: tuple[float, ...]

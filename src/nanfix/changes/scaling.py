@@ -2,7 +2,7 @@
 undone to those that come out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,7 +91,7 @@ class Scaling(Change):
         from nanfix.changes.loss import compile_change, weigh_outputs
 
         yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
-        whole = {name: each for name, each in self.targets.items() if each.width == 1}
+        whole = {n: each for n, each in self.targets.items() if each.width == 1 and each.degree}
         weights = {name: _weight(scaling) for name, scaling in whole.items()}
         if OUTPUT in weights:
             yield compile_change(run, call, weight=weights[OUTPUT])
@@ -144,10 +144,10 @@ def _behind(
     this output where losses go by it.
     """
     from nanfix.changes.insertion import INNER, are_named
-    from nanfix.changes.layer_source import float32_argument, literal, number
+    from nanfix.changes.layer_source import float32_argument, literal
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, LayerChange, NoPlace
 
-    if scaling.width > 1:
+    if scaling.width > 1 and scaling.degree:
         yield NoPlace(reason=BY_COLUMN)
         return
     last = _giver(run, name)
@@ -157,12 +157,20 @@ def _behind(
         return
     outer = call.model.output_names[end_names(run).index(name)] if are_named(call.model) else ""
     named = f", name={literal(outer)}" if outer else ""
-    scale, center = number(scaling.scale[0]), number(scaling.center[0])
+    scale, center = map(_written, (scaling.scale, scaling.center))
     layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()}{named})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
     if outer:
         inner = literal(INNER.format(name=outer))
         yield ArgumentChange(target=target, name="name", value=inner)
+
+
+def _written(numbers: Sequence[float]) -> str:
+    """Return as source a number for all columns, or one for each."""
+    from nanfix.changes.layer_source import number
+
+    texts = [number(each) for each in numbers]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _weight(scaling: TargetScaling) -> str:
@@ -303,10 +311,16 @@ def _own_call(call: "FitCall") -> Any:
 
 def _giver(run: "Run", name: str) -> "keras.Layer | None":
     """Return the layer that gives an output to a Sequential or Functional model."""
+    from nanfix.private.graphs import giver_of
+    from nanfix.private.objects import is_layer
+
     names = end_names(run)
     address = run.outputs[names.index(name)] if run.outputs and name in names else None
     if address is not None:
         return run.members[address]
+    if run.outputs and name in names and len(run.columns[names.index(name)]) > 1:
+        joining: Any = giver_of(run.model.outputs[names.index(name)])
+        return joining if is_layer(joining) else None
     weighted = [
         layer for layer in run.members.values() if getattr(layer, "kernel", None) is not None
     ]

@@ -25,13 +25,17 @@ T = TypeVar("T")
 
 
 def _widths(run: Run, names: Sequence[str]) -> list[int]:
-    """Return how many columns of each output can be scaled by themselves: those of its targets. The
-    width of an output without targets may be that of a batch.
+    """Return how many columns of each output can be scaled by themselves: those of its targets or,
+    of targets of one column, its own. The width of an output without targets may be that of a
+    batch.
     """
     shapes = {each.name: run.sample.targets[each.index].shape[1:] for each in measured_targets(run)}
     given = dict(zip(end_names(run), run.output_shapes, strict=False))
-    columns = [(shapes.get(name, ()), given.get(name)) for name in names]
-    return [wanted[0] if len(wanted) == 1 and made == wanted else 1 for wanted, made in columns]
+    columns = [(shapes.get(name), given.get(name)) for name in names]
+    return [
+        made[0] or 1 if made is not None and len(made) == 1 and wanted in (made, (), (1,)) else 1
+        for wanted, made in columns
+    ]
 
 
 class Installer:

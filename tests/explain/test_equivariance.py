@@ -1,0 +1,79 @@
+"""What the columns of an output are, as its loss shows where they move with the targets."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from nanfix.changes.maps import LOCATION, moves
+from nanfix.explain.equivariance import equivariance
+
+
+def of_log_variance(y, p):
+    mean, spread = p[:, :1], p[:, 1:]
+    return tf.reduce_mean(0.5 * (spread + tf.square(y - mean) / tf.exp(spread)))
+
+
+def of_deviation(y, p):
+    spread = tf.clip_by_value(p[:, :1], 1e-6, 1e6)  # the mean is the second
+    return tf.reduce_mean(tf.math.log(spread) + 0.5 * tf.square((y - p[:, 1:]) / spread))
+
+
+def of_precision(y, p):
+    return tf.reduce_mean(-0.5 * tf.math.log(p[:, 1:]) + 0.5 * p[:, 1:] * tf.square(y - p[:, :1]))
+
+
+def laplace(y, p):
+    return tf.reduce_mean(tf.abs(y - p[:, :1]) * tf.exp(-p[:, 1:]) + p[:, 1:])
+
+
+def student(y, p):
+    z, free = (y - p[:, :1]) / p[:, 1:2], tf.math.softplus(p[:, 2:]) + 2
+    gammas = tf.math.lgamma((free + 1) / 2) - tf.math.lgamma(free / 2)
+    tails = 0.5 * (free + 1) * tf.math.log1p(tf.square(z) / free) + 0.5 * tf.math.log(free)
+    return tf.reduce_mean(tf.math.log(p[:, 1:2]) + tails - gammas)
+
+
+def pinball(y, p):
+    shares = tf.constant([0.1, 0.5, 0.9])
+    return tf.reduce_mean(tf.maximum(shares * (y - p), (shares - 1) * (y - p)))
+
+
+def rmse(y, p):
+    return tf.sqrt(tf.reduce_mean(tf.square(y - p)))
+
+
+def unexplained(y, p):
+    return tf.reduce_sum(tf.square(y - p)) / tf.reduce_sum(tf.square(y - tf.reduce_mean(y)))
+
+
+def of_logarithms(y, p):
+    return tf.reduce_mean(tf.square(tf.math.log1p(tf.nn.relu(y)) - tf.math.log1p(tf.nn.relu(p))))
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape", "degree", "columns"),
+    [
+        (of_log_variance, (2,), 0, (LOCATION, "log-variance")),
+        (of_deviation, (2,), 0, ("scale", LOCATION)),
+        (of_precision, (2,), 0, (LOCATION, "precision")),
+        (laplace, (2,), 0, (LOCATION, "log-scale")),
+        (student, (3,), 0, (LOCATION, "scale", "fixed")),
+        (pinball, (3,), 1, (LOCATION,) * 3),
+        (rmse, (1,), 1, (LOCATION,)),
+        (keras.losses.MeanSquaredError(), (5, 1), 2, (LOCATION,)),
+        (unexplained, (1,), 0, (LOCATION,)),
+        (of_logarithms, (1,), 0, ()),
+        ("poisson", (1,), 0, ()),
+        ("binary_crossentropy", (1,), 0, ()),
+        (lambda y, p: tf.matmul(y, p), (1,), 0, ()),
+        (rmse, (9,), 0, ()),
+    ],
+)
+def test_columns_are_known_by_how_the_loss_moves(loss, shape, degree, columns):
+    targets = shape if len(shape) > 1 else (1,)
+    assert equivariance(loss, shape, targets) == (degree, columns)
+
+
+def test_columns_move_with_the_targets():
+    assert moves((LOCATION, "scale", "log-precision"), 5.0, 1.0) == ((5.0, 0.0, -0.0), (1, 1, 1))
+    assert moves(("variance", "precision"), 5.0, 2.0) == ((0, 0), (4.0, 0.25))
