@@ -275,3 +275,41 @@ def test_a_layer_with_a_name_that_is_used_twice_has_no_place_of_its_own():
     )
     (left_over,) = script.patch(change).left_over
     assert left_over.reason == "d is used 2 times, which is not once"
+
+
+def test_inputs_that_are_unpacked_are_scaled_each_by_its_own_name():
+    script = Script(
+        "import keras\na, b = keras.Input((2,)), keras.Input((1,))\n"
+        "h = keras.layers.Concatenate()([a, b])\nm = keras.Model([a, b], h)\n"
+    )
+    after = script.after(
+        LayerChange(
+            target=script.made("Input"),
+            side="after",
+            layers=["keras.layers.Rescaling(0.5)"],
+            role="scaled",
+        )
+    )
+    assert after == (
+        "import keras\na, b = keras.Input((2,)), keras.Input((1,))\n"
+        "scaled_a = keras.layers.Rescaling(0.5)(a)\n"
+        "h = keras.layers.Concatenate()([scaled_a, b])\nm = keras.Model([a, b], h)\n"
+    )
+
+
+def test_a_model_that_begins_with_the_input_is_given_it_as_it_is():
+    script = Script(
+        "import keras\nx = keras.Input((2,))\ncode = keras.layers.Dense(1)(x)\n"
+        "encoder = keras.Model(x, code)\nother = keras.Sequential([keras.layers.Dense(1)])\n"
+        "m = keras.Model(x, [encoder(x), other(x)])\n"
+    )
+    after = script.after(
+        LayerChange(
+            target=script.made("Input"),
+            side="after",
+            layers=["keras.layers.Rescaling(0.5)"],
+            role="scaled",
+        )
+    )
+    assert "keras.layers.Dense(1)(scaled_x)\nencoder = keras.Model(x, code)\n" in after
+    assert "[encoder(x), other(scaled_x)]" in after

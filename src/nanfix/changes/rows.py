@@ -24,6 +24,10 @@ NOT_OF_BATCHES = (
     "the data are a tf.data pipeline, in which rows that are not finite, labels and a scaling of "
     "the inputs have a place, and nothing else"
 )
+LABELS_LATER = (
+    "{words}. Give a later evaluate or fit such labels, too, or go on with nanfix.fit(..., "
+    "fix=report.fix)."
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,16 @@ class RowFilter(Change):
 
     def graph_key(self, shop):
         return None
+
+    def hand_back(self, shop, plan, undo):
+        if self.labels is not None:
+            low, high = self.labels.center[0], self.labels.center[0] + self.labels.scale[0]
+            words = f"Your labels {low:g} and {high:g} are 0 and 1 for the model"
+        elif self.first_label:
+            words = f"The model counts classes from 0: its class 0 is your label {self.first_label}"
+        else:
+            return []
+        return [LABELS_LATER.format(words=words)]
 
     def in_source(self, run, plan, call):
         from nanfix.records.rows_change import SCALED_ALONE, Band

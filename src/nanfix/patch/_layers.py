@@ -9,10 +9,10 @@ import libcst as cst
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
+from nanfix.patch._uses import MODELS, is_use
 from nanfix.records.errors import NoPlaceError
 from nanfix.records.source_changes import CallChange, LayerChange
 
-MODELS = ("Model", "Functional")
 NO_PLACE = "stands neither in a list of layers nor in a call of add, nor is it called there"
 SHAPES = ("input_shape", "input_dim")
 
@@ -39,11 +39,11 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
     if change.side == "outputs":
         return _round_outputs(source, call, change)
     used: cst.CSTNode = call
-    parent = source.syntax.parent(call)
-    if isinstance(parent, cst.Assign) and change.side == "after" and change.role == "scaled":
-        return _behind_input(source, call, parent, change)
-    if isinstance(parent, cst.Assign):
-        used = _only_use(source, call, parent)
+    parent, target = source.syntax.parent(call), source.syntax.given_to(call)
+    if target is not None and change.side == "after" and change.role == "scaled":
+        return _behind_input(source, call, target, change)
+    if target is not None:
+        used = _only_use(source, call, target)
         parent = source.syntax.parent(used)
     if isinstance(parent, cst.Element) and isinstance(
         source.syntax.parent(parent), cst.List | cst.Tuple
@@ -60,17 +60,16 @@ def _beside(source: Source, call: cst.Call, change: LayerChange) -> None:
     raise NoPlaceError(f"{source.called(call)} {NO_PLACE}")
 
 
-def _only_use(source: Source, call: cst.Call, assignment: cst.Assign) -> cst.CSTNode:
+def _only_use(source: Source, call: cst.Call, target: cst.CSTNode) -> cst.CSTNode:
     """Return the one place at which a layer with a name of its own is put into the model; an
     attribute of it, as `norm.adapt`, is none.
     """
-    target = assignment.targets[0].target
-    if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
+    if not isinstance(target, cst.Name):
         raise NoPlaceError(f"{source.called(call)} {NO_PLACE}")
     named = [
         node
         for node in source.syntax.within(source.syntax.scope(call))
-        if isinstance(node, cst.Name) and node.value == target.value and _is_use(source, node, None)
+        if isinstance(node, cst.Name) and node.value == target.value and is_use(source, node, None)
     ]
     uses = [node for node in named if not isinstance(source.syntax.parent(node), cst.Attribute)]
     if len(uses) != 1:
@@ -181,14 +180,11 @@ def _on_tensor(source: Source, outer: cst.Call, change: LayerChange) -> None:
     source.change(outer, before)
 
 
-def _behind_input(
-    source: Source, call: cst.Call, assignment: cst.Assign, change: LayerChange
-) -> None:
+def _behind_input(source: Source, call: cst.Call, target: cst.CSTNode, change: LayerChange) -> None:
     """Let all that is computed from the tensor `inputs = keras.Input(...)` be computed
     from the scaled one.
     """
-    target = assignment.targets[0].target
-    if len(assignment.targets) != 1 or not isinstance(target, cst.Name):
+    if not isinstance(target, cst.Name):
         raise NoPlaceError("the input tensor has no name of its own")
     scope, name = source.syntax.scope(call), target.value
     model = source.at(change.model) if change.model is not None else None
@@ -200,7 +196,7 @@ def _behind_input(
     uses = [
         node
         for node in named
-        if source.syntax.start(node) > source.syntax.start(call) and _is_use(source, node, model)
+        if source.syntax.start(node) > source.syntax.start(call) and is_use(source, node, model)
     ]
     if not uses:
         raise NoPlaceError("nothing is computed from the input where it is made")
@@ -213,23 +209,6 @@ def _behind_input(
     )
     for node in uses:
         source.change(node, lambda updated: updated.with_changes(value=scaled))
-
-
-def _is_use(source: Source, node: cst.Name, model: cst.Call | None) -> bool:
-    """Say whether a name stands for its value, and not as an end of the model that is
-    made of the graph.
-    """
-    parent = source.syntax.parent(node)
-    if isinstance(parent, cst.AssignTarget) or (
-        isinstance(parent, cst.Attribute) and parent.attr is node
-    ):
-        return False
-    if isinstance(parent, cst.Arg) and parent.keyword is node:
-        return False
-    innermost = next(
-        (outer for outer in source.syntax.ancestors(node) if isinstance(outer, cst.Call)), None
-    )
-    return innermost is None or (innermost is not model and source.called(innermost) not in MODELS)
 
 
 def change_call(files: Files, change: CallChange, alike: Alike) -> None:
