@@ -18,8 +18,8 @@ class Reinitialize(Strategy):
     """Draw kernels with variance 2 / fan-in (He) before rectifiers, 1 / fan-in (LeCun)
     before SELU, else Glorot's.
 
-    Biases become zero, recurrent kernels orthogonal; weights that were learned before, as those of
-    a pretrained model, are left. Where sums still let numbers grow from layer
+    Biases become zero, recurrent kernels orthogonal; beside a pretrained model only what is not
+    part of it is drawn. Where sums still let numbers grow from layer
     to layer, as in a residual stack, all kernels are smaller by one factor, with which rows of the
     data keep their scale. Training starts again. Where an operation
     fails of 0, as the angle or the norm of (0, 0), only kernels that begin as zeros are drawn: they
@@ -38,11 +38,8 @@ class Reinitialize(Strategy):
     def refusal(self, diagnosis, run, plan):
         if _to_draw(diagnosis, run):
             return None
-        if _weighted(run):
-            return "no kernel begins as zeros"
-        drawn = activations_of_kernels(list(run.members.items()))
-        kept = "every kernel holds what was learned before" if drawn else None
-        return kept or "no layer has a kernel and an activation"
+        suited = "no kernel begins as zeros" if _weighted(run) else None
+        return suited or "no layer has a kernel and an activation"
 
     def space(self, hp, diagnosis, run, plan):
         drawn = _to_draw(diagnosis, run)
@@ -80,9 +77,11 @@ def _to_draw(diagnosis, run) -> list[tuple[str, str]]:
 
 
 def _weighted(run) -> list[tuple[str, str]]:
-    """Return the layers whose kernels are drawn by chance, each with its activation."""
+    """Return the layers with kernels, each with its activation, where some are drawn by chance
+    these.
+    """
     found = activations_of_kernels(list(run.members.items()))
-    return [(address, name) for address, name in found if address not in run.learned]
+    return [(address, name) for address, name in found if address not in run.learned] or found
 
 
 def _fitting(activation: str) -> str:

@@ -24,8 +24,9 @@ class ScaleInputs(Strategy):
     instead. Images of bytes are first tried as x / 255. Stronger levels take mean and standard
     deviation (StandardScaler), then Yeo-Johnson's power of the scaled feature, fitted by maximum
     likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
-    which goes on taking raw inputs. Does not help when the inputs are of unit scale already, and is
-    not applied to class indices.
+    which goes on taking raw inputs. Columns of 0 and 1 are left as they are. Does not help when the
+    inputs are of unit scale already, and is not applied to numbers that name something, as class
+    indices, or that the model compares with others.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3;
     sklearn.preprocessing.RobustScaler, StandardScaler and PowerTransformer.
@@ -172,9 +173,18 @@ def affine(center: np.ndarray, scale: np.ndarray) -> Affine:
 
 
 def numbers_of(run, scaler, arrays) -> dict[str, dict[str, list[float]]]:
-    """Return the numbers of the scaling of each input; columns that name something stay."""
-    kept = run.sample.categories
-    return {n: written(leaving(scaler(each), kept.get(n, ()))) for n, each in arrays.items()}
+    """Return the numbers of the scaling of each input. Columns that name something stay, and those
+    of 0 and 1, which are of unit scale and may be a mask.
+    """
+    named = run.sample.categories
+    kept = {name: {*named.get(name, ()), *_binary(each)} for name, each in arrays.items()}
+    return {name: written(leaving(scaler(each), kept[name])) for name, each in arrays.items()}
+
+
+def _binary(array: np.ndarray) -> list[int]:
+    """Return the columns that hold nothing but 0 and 1."""
+    table = feature_table(some_cells(array))
+    return np.flatnonzero((np.isin(table, (0, 1)) | np.isnan(table)).all(axis=0)).tolist()
 
 
 def leaving(scaling: Affine | Power, columns: Collection[int]) -> Affine | Power:

@@ -16,8 +16,8 @@ class SwapActivation(Strategy):
     """Let hidden layers compute tanh(z), or sigmoid(z), instead of an f(z) without bound.
 
     The last layer is changed only when its loss takes probabilities that its activation does not
-    give: softmax or sigmoid; layers with weights that were learned before, as those of a pretrained
-    model, keep theirs. Weights stay as they are drawn but training starts again, since they
+    give: softmax or sigmoid; those of a pretrained model in front of others keep theirs. Weights
+    stay as they are drawn but training starts again, since they
     were trained for another function. Does not help when the outputs of the last layer, the data,
     or the loss itself are what grows.
 
@@ -58,8 +58,8 @@ class SwapActivation(Strategy):
 
 
 def _hidden(run) -> list[str]:
-    """Return the addresses of layers, the last one apart, whose activation has no bound; what was
-    learned before was learned for its own.
+    """Return the addresses of layers, the last one apart, whose activation has no bound. Beside
+    others, what was learned before keeps that which it was learned for.
     """
     # TensorFlow is loaded when it is needed, not with the catalogue.
     from nanfix.changes.insertion import remade
@@ -74,8 +74,9 @@ def _hidden(run) -> list[str]:
     hidden = [
         (a, layer)
         for a, layer in run.hidden_activations
-        if activation_name(layer) != TRAINED and a not in inside and a not in run.learned
+        if activation_name(layer) != TRAINED and a not in inside
     ]
+    hidden = [(a, layer) for a, layer in hidden if a not in run.learned] or hidden
     unbounded = {
         address: activation_name(layer)
         for address, layer in hidden

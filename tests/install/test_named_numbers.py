@@ -22,6 +22,10 @@ def same_place(x):
     return ops.where(x == 2.0, 1.0, 0.0)
 
 
+def first_of(lengths):
+    return ops.cast(ops.less(ops.arange(4.0)[None], lengths), "float32")
+
+
 def known(x):
     return ops.where(ops.not_equal(x, x), 0.0, x)
 
@@ -43,8 +47,9 @@ def site_of(*stack, columns=1, dtype="float32"):
         (layers.Lambda(lambda t: ops.one_hot(ops.cast(t[:, 0], "int32"), 4)), layers.Dense(1)),
         (Table(), layers.Dense(1)),
         (layers.Lambda(same_place), layers.Dense(1)),
+        (layers.Lambda(first_of), layers.Dense(1)),
     ],
-    ids=["categories", "vocabulary", "bins", "one hot", "table", "comparison"],
+    ids=["categories", "vocabulary", "bins", "one hot", "table", "comparison", "length"],
 )
 def test_what_is_looked_up_stays_as_it_is(stack):
     assert site_of(*stack).looked_up or site_of(*stack).looked_up_columns == {0}

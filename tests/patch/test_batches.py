@@ -43,7 +43,12 @@ model.fit(data.prefetch(1), epochs=2, validation_data=held)
         ),
         ("float32", "np.inf", RowFilter(finite_targets=True), "with_finite_targets(held)"),
         ("int32", "9", RowFilter(finite_inputs=True, classes=5), "_and_labels_below_5(held)"),
-        ("int32", "0", RowFilter(first_label=1), "with_labels_from_1(held)"),
+        (
+            "int32",
+            "0",
+            RowFilter(first_label=1),
+            "held.map(lambda x, y, *others: (x, y - 1, *others))",
+        ),
         (
             "float32",
             "0",

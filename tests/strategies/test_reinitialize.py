@@ -169,3 +169,13 @@ def test_smaller_kernels_are_written_as_they_are_drawn(name, share):
     drawn = np.std(written((200, 300)))
     usual = np.std(keras.initializers.get(name)((200, 300)))
     assert drawn == pytest.approx(share * usual, rel=0.02)
+
+
+@pytest.mark.parametrize("learned", [1, 2, 3])
+def test_beside_a_pretrained_model_only_what_is_not_part_of_it_is_drawn(learned):
+    model = explosions.mlp(activation="relu")
+    for layer in model.layers[:learned]:
+        layer.bias.assign(np.linspace(-0.3, 0.4, layer.units))
+    run = contract.run_of(model, *explosions.table(rows=8))
+    # Where all was learned before, there is nothing else that could be drawn.
+    assert [*drawn(run)] == (model.layers[learned:] or model.layers)

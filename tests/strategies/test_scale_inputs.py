@@ -290,3 +290,12 @@ def test_columns_of_codes_are_left_among_the_others():
         last = numbers.get("last_center", (0, 0))[1], numbers.get("last_scale", (1, 1))[1]
         assert last == (0, 1)
     assert "Scale 2 input features" in get(NAME).explain({"scaler": "robust", "inputs": given})
+
+
+def test_columns_of_0_and_1_are_left_among_the_others():
+    x = np.stack([np.arange(8) % 2, np.arange(8) * 100.0, np.ones(8)], axis=1).astype("float32")
+    for given in scalings(compiled(keras.Input((3,))), x):
+        numbers = given["input[0]"]
+        assert (numbers["center"][0], numbers["scale"][0]) == (0.0, 1.0)
+        assert (numbers["center"][2], numbers["scale"][2]) == (0.0, 1.0)
+        assert numbers["scale"][1] != 1.0

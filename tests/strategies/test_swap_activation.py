@@ -114,3 +114,11 @@ def test_is_as_good_as_sigmoid_by_hand():
         return repairs.trained(model, x, y, arguments)
 
     repairs.check_repair(NAME, explosions.runaway_recurrence, with_sigmoid)
+
+
+def test_beside_a_pretrained_model_its_layers_keep_their_activation():
+    model = explosions.mlp(activation="relu")
+    first, second, _ = model.layers
+    first.bias.assign(np.linspace(-0.3, 0.4, first.units))
+    run = contract.run_of(model, *explosions.table(rows=8))
+    assert swapped(DIAGNOSIS, run) == [([second], "tanh"), ([second], "sigmoid")]

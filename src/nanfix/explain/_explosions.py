@@ -11,7 +11,7 @@ from nanfix.explain.evidence import Evidence
 from nanfix.explain.growth import LARGE, Growth, is_steep
 from nanfix.explain.microscope import Observation
 from nanfix.model.activations import activation_name, activation_of, is_bounded
-from nanfix.model.optimizers import divides_by_nothing, trained_optimizers
+from nanfix.model.optimizers import divides_by_nothing, trained_optimizers, usual_rate
 from nanfix.model.run import (
     SMALLEST_EPSILON,
     Run,
@@ -29,6 +29,7 @@ LEAST_CHANGE = 0.96
 CODED = 0.89  # what is no measured number is a fault, whether or not it is the only one
 ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
 FAR_ABOVE = 2.0  # times a loss
+UNUSABLE = 1e-3  # of the rate that is usual for an optimizer
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 
 
@@ -97,7 +98,7 @@ def explosion(failing: Observation, evidence: Evidence) -> Iterator[Finding]:
         return
     if tried.needed:
         yield from _needed_together(evidence)
-    yield _learning_rate(growth, tried)
+    yield _learning_rate(evidence)
     yield from constants(evidence)
     yield from _codes(evidence)
     for cause in (Cause.STALE_MOMENTS, Cause.CODED_TARGET, Cause.OUTLIER):
@@ -222,7 +223,7 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
         Cause.LEARNING_RATE: (0.0, f"learning rate {growth.learning_rate or 0.0:.3g}"),
     }
     needed = {cause: shown.get(cause, (1.0, "")) for cause in tried.needed}
-    slower = _does_for_several(growth, tried)
+    slower = _does_for_several(evidence)
     enough = (
         "instead of so low a rate, these together"
         if slower
@@ -236,18 +237,27 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(cause, ALL - place * 1e-3, reason)
 
 
-def _does_for_several(growth: Growth, tried: Counterfactuals) -> bool:
-    """Say whether a lower rate does by itself what otherwise takes several changes."""
+def _does_for_several(evidence: Evidence) -> bool:
+    """Say whether a lower rate does by itself what otherwise takes several changes. One that is far
+    below any usual rate does it for no one: at that, next to nothing is learned.
+    """
+    growth, tried = evidence.growth, evidence.tried
     start = growth.loudest is not None and Cause.BAD_INITIALIZATION in tried.needed
-    slower = tried.rate is not None and tried.rate.learned
-    return bool(tried.needed) and slower and not start
+    if tried.rate is None or not tried.rate.learned or start:
+        return False
+    usual = min(map(usual_rate, trained_optimizers(evidence.run.model)), default=0.0)
+    slow = growth.learning_rate is not None and (
+        growth.learning_rate * tried.rate.rate < usual * UNUSABLE
+    )
+    return bool(tried.needed) and not slow
 
 
-def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
+def _learning_rate(whole: Evidence) -> Finding:
     """The learning rate is the cause when with a lower one the run learns, and no
     scaling alone cures: a single change is smaller than several together. But a start that
     makes numbers grow by itself stays what is wrong, however slowly the run goes on from there.
     """
+    growth, tried = whole.growth, whole.tried
     step, lower = growth.first_step, tried.rate
     rate, first_rate = growth.failing_learning_rate, growth.first_learning_rate
     rate = growth.learning_rate if rate is None else rate
@@ -259,7 +269,7 @@ def _learning_rate(growth: Growth, tried: Counterfactuals) -> Finding:
         first = f"at {first_rate:.3g} the first step is {step:.2g} times the weights"
         evidence = f"{evidence}; {first}" if moved else first
     if lower is not None and lower.cured:
-        learns = LEAST_CHANGE if _does_for_several(growth, tried) else SLOWER_LEARNS
+        learns = LEAST_CHANGE if _does_for_several(whole) else SLOWER_LEARNS
         return Finding(
             Cause.LEARNING_RATE,
             learns if lower.learned else SLOWER_CURES,

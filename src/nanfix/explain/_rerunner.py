@@ -111,6 +111,7 @@ class Rerunner:
             len(steps),
             before=float(np.mean(before)),
             after=float(np.mean(losses[-LOSS_STEPS:])),
+            rate=rate,
         )
 
     def _begin(self, start: Snapshot, rate: float) -> None:

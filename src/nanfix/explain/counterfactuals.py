@@ -19,7 +19,7 @@ class Rerun:
     """Steps that were run again with one change: how many of those planned stayed finite.
 
     `before` and `after` are the mean loss on the last few batches, with the weights at the start
-    and in these last steps.
+    and in these last steps, `rate` the share of the learning rates that it was run with.
     """
 
     change: str
@@ -27,6 +27,7 @@ class Rerun:
     planned: int
     before: float = math.nan
     after: float = math.nan
+    rate: float = 1.0
 
     @property
     def finite(self) -> bool:

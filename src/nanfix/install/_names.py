@@ -20,10 +20,11 @@ LOOKUPS = (
     layers.Masking,
     layers.StringLookup,
 )
-# And operations, with the operand that is one; what something is compared with is any of two.
+# And operations, with the operand that is one; of what is compared it may be either.
 NAMING = {
     "Bincount": (0,), "Bucketize": (0,), "DenseBincount": (0,), "Equal": (0, 1), "GatherNd": (1,),
-    "GatherV2": (1,), "LookupTableFindV2": (1,), "NotEqual": (0, 1), "OneHot": (0,),
+    "GatherV2": (1,), "Greater": (0, 1), "GreaterEqual": (0, 1), "Less": (0, 1),
+    "LessEqual": (0, 1), "LookupTableFindV2": (1,), "NotEqual": (0, 1), "OneHot": (0,),
     "ResourceGather": (1,), "UnsortedSegmentSum": (1,),
 }  # fmt: skip
 PICKING = (

@@ -37,7 +37,8 @@ def feed_batches_otherwise(source: Source, call: cst.Call, change: RowsChange) -
     if given["x"] is None:
         raise NoPlaceError("fit is given no x")
     uses = sum(each is not None for each in given.values())
-    scaling = None if change.scaled is None else _scaling(source, change, uses)
+    maps = [] if change.scaled is None else [_scaling(source, change, uses)]
+    maps += [_moved(source, change)] if change.first_label and not _drops(change) else []
     name = _name(change) if _lines(change) else None
     if name is not None:
         source.define(CODE.format(name=name, lines="\n".join(_lines(change))))
@@ -49,9 +50,9 @@ def feed_batches_otherwise(source: Source, call: cst.Call, change: RowsChange) -
                 batches: cst.BaseExpression = value.value
                 if name is not None:
                     batches = cst.Call(cst.Name(name), [cst.Arg(batches)])
-                if scaling is not None:
+                for function in maps:
                     mapped = cst.Attribute(batches, cst.Name("map"))
-                    batches = cst.Call(mapped, [cst.Arg(scaling)])
+                    batches = cst.Call(mapped, [cst.Arg(function)])
                 updated = with_argument(updated, part, batches, position)
         return updated
 
@@ -68,6 +69,16 @@ def _scaling(source: Source, change: RowsChange, uses: int) -> cst.BaseExpressio
     )
 
 
+def _moved(source: Source, change: RowsChange) -> cst.BaseExpression:
+    """Return the function, as source, that lets the labels of a batch begin at 0."""
+    return source.expression(f"lambda x, y, *others: (x, y - {change.first_label}, *others)")
+
+
+def _drops(change: RowsChange) -> bool:
+    """Say whether rows are left out."""
+    return bool(change.finite) or change.classes is not None
+
+
 def _name(change: RowsChange) -> str:
     """Return a name for the function that says what it does, so that others have other names."""
     parts = [f"finite_{PARTS[part]}" for part in change.finite]
@@ -81,7 +92,7 @@ def _lines(change: RowsChange) -> list[str]:
     slices = [f"batch[{place}:{place + 1}]" for place in places]
     if places == [0, 1]:
         slices = ["batch[:2]"]
-    if not (slices or change.classes is not None or change.first_label):
+    if not _drops(change):
         return []
     lines = [FINITE.format(parts=" + ".join(slices))] if slices else ["        cells = []"]
     if change.classes is not None:
@@ -89,9 +100,4 @@ def _lines(change: RowsChange) -> list[str]:
     if change.first_label:
         moved = f"(batch[0], batch[1] - {change.first_label}, *batch[2:])"
         lines.append(f"        batch = {moved}")
-    if not slices and change.classes is None:
-        return [
-            *lines[1:],
-            "        keep = tf.ones(tf.shape(tf.nest.flatten(batch)[0])[:1], tf.bool)",
-        ]
     return [*lines, KEPT]
