@@ -13,6 +13,7 @@ from nanfix.data.training_data import TrainingData
 from nanfix.explain.replay import REPEATS, REPLAYS, replay
 from nanfix.model.snapshot import is_finite, read, restore, state_variables
 from nanfix.recorder.watch import watch
+from nanfix.records.cause import Cause
 from nanfix.records.diagnosis import Onset, Phase
 
 
@@ -225,3 +226,15 @@ def test_a_training_that_takes_another_course_keeps_its_onset(monkeypatch):
     assert diagnosis.onset == Onset(1, 6)
     assert "another course and failed at epoch 1 step 4" in str(diagnosis)
     assert diagnosis.place.operation == "Log"
+
+
+def test_what_lets_few_steps_fail_is_looked_for_where_steps_draw_numbers_of_their_own():
+    """As where one gradient in a hundred is 0: no replay may fail, and no look at a single step."""
+    others = np.random.default_rng(0).uniform(1.5, 3.0, 6 * REPLAYS + 8).tolist()
+    drawn = itertools.chain([2.0] * 5, [-1.0], others, [-1.0], itertools.cycle([2.0]))
+    x, y = explosions.table(128)
+    model = Sampled(drawn)
+    model.compile("sgd")
+    diagnosis = diagnose(model, x, y, epochs=1, batch_size=16, verbose=0)
+    assert diagnosis.onset == Onset(1, 6) and diagnosis.cause is Cause.LOSS_DOMAIN
+    assert diagnosis.place.operation == "Log" and "another course" in str(diagnosis)

@@ -2,6 +2,7 @@
 step looked at: again and again, where it does not show what failed.
 """
 
+import itertools
 import math
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ OVERFLOWING_LOSS = 1e30
 # and looked at again. What fails in one of two is missed by one look in two, by five in one of 32.
 REPLAYS, REPEATS = 3, 5
 REPLAY_SECONDS = 10.0  # after which no other replay begins
+# So long steps are looked at that draw numbers of their own, which may let one in a hundred fail.
+LOOK_SECONDS = 15.0
+DRAWN = 1e-6  # share by which the weights differ in the end where other numbers were drawn
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,14 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
         return Replay(detected)
     begun, replays = time.perf_counter(), 0
     with preserved_randomness():
-        seen = Replay(None)
+        seen, ends = Replay(None), list[float]()
         while seen.onset is None and replays < REPLAYS:
             if replays and time.perf_counter() > begun + REPLAY_SECONDS:
                 break
             seen, replays = _replayed(model, recording, step_of_keras, detected), replays + 1
+            ends.append(sum(float(np.abs(v).sum()) for v in model.trainable_variables))
+        if seen.onset is None and abs(ends[-1] - ends[0]) > DRAWN * ends[0]:
+            seen = _looked_for(model, recording) or seen
         restore(recording.newest)
     return replace(seen, replays=replays)
 
@@ -120,23 +127,11 @@ def _replayed(
                 else (_diverged(_observed_from(before, model, step), losses), None)
             )
             previous = recording.steps[max(index - 1, 0)]
-            last = _observed_from(earlier, model, previous)
-            rate, earlier_rate = _rate_of(before, model, step), _rate_of(earlier, model, previous)
-            restore(recording.initial)
-            first_rate = current_learning_rate(model)
-            first = observe(model, recording.first_batch)
-            return Replay(
-                step.at,
-                before=before,
-                batch=step.whole_batch,
-                failing=failing,
-                first=first,
-                gradient_norm=last.gradient_norm or first.gradient_norm,
+            failed = _failed(model, recording, (earlier, previous), (before, step), failing)
+            return replace(
+                failed,
                 loss_trend=tuple(losses),
                 again=again,
-                learning_rate=rate,
-                earlier_learning_rate=earlier_rate,
-                first_learning_rate=first_rate,
                 strays=index < looked_at and not math.isfinite(loss),
                 last_epoch=last_epoch,
             )
@@ -155,6 +150,57 @@ def _replayed(
     if at.step == recording.steps_per_epoch:
         last_epoch = replace(before, epoch=at.epoch, step=0, total=reached)
     return Replay(None, loss_trend=tuple(losses), last_epoch=last_epoch)
+
+
+def _failed(
+    model: keras.Model,
+    recording: Recording,
+    earlier: tuple[Snapshot, RecordedStep],
+    last: tuple[Snapshot, RecordedStep],
+    failing: Observation,
+) -> Replay:
+    """Return what a failing step shows, of the state and the batch that it had, and of those of the
+    step before it.
+    """
+    before, step = last
+    norm = _observed_from(earlier[0], model, earlier[1]).gradient_norm
+    rate, earlier_rate = _rate_of(before, model, step), _rate_of(earlier[0], model, earlier[1])
+    restore(recording.initial)
+    first_rate = current_learning_rate(model)
+    first = observe(model, recording.first_batch)
+    return Replay(
+        step.at,
+        before=before,
+        batch=step.whole_batch,
+        failing=failing,
+        first=first,
+        gradient_norm=norm or first.gradient_norm,
+        learning_rate=rate,
+        earlier_learning_rate=earlier_rate,
+        first_learning_rate=first_rate,
+    )
+
+
+def _looked_for(model: keras.Model, recording: Recording) -> Replay | None:
+    """Go on from the newest snapshot with steps that draw numbers of their own, and look at each
+    until one leaves the domain of an operation; None where none does in time.
+    """
+    restore(recording.newest)
+    ends, earlier = time.perf_counter() + LOOK_SECONDS, (recording.newest, recording.steps[0])
+    for step in itertools.cycle(recording.steps):
+        if time.perf_counter() > ends:
+            return None
+        before = take(model)
+        if before is None:  # it has failed of something else
+            restore(earlier[0])
+            continue
+        _set(step)
+        failing = observe(model, step.whole_batch)
+        if failing.operation in UNSAFE_OPERATIONS:
+            found = _failed(model, recording, earlier, (before, step), failing)
+            return replace(found, strays=True)
+        earlier = (before, step)
+    return None
 
 
 def _diverged(failing: Observation, losses: list[float]) -> Observation:
