@@ -24,6 +24,7 @@ from nanfix.records.fallen_weight import FallenWeight
 # Numbers beyond this have grown; an operation that fails on smaller ones left its domain.
 HUGE = 1e9
 LARGE = 10.0  # inputs and targets of a larger root mean square are not of unit scale
+DEEP = 1e6  # times so far below 0, where no density of numbers in float32 comes
 FAR = 10.0  # for a number that goes into an activation
 JUMP = 1e3  # times the rate before: all of it is far too much
 # A layer that multiplies its input by more has weights too large for its width: those that
@@ -155,8 +156,10 @@ def _fallen(run: Run, recording: Recording) -> tuple[float, float] | None:
     if has_negative_shares(run.user_loss, run.sample.targets):
         least = min(float(np.nanmin(each)) for each in run.sample.targets)
         return (first, lowest) if lowest < -math.log(SMALLEST) * least else None
-    falls = crossentropy_of(run.user_loss) is None and finite[-1] == lowest
-    return (first, lowest) if falls and lowest < far else None
+    # It may overshoot at last, which no loss does so far below 0 that has a least value.
+    falls = finite[-1] == lowest or lowest < DEEP * far
+    stock = crossentropy_of(run.user_loss) is not None
+    return (first, lowest) if falls and lowest < far and not stock else None
 
 
 def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:
