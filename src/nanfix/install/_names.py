@@ -27,13 +27,8 @@ NAMING = {
     "LessEqual": (0, 1), "LookupTableFindV2": (1,), "NotEqual": (0, 1), "OneHot": (0,),
     "ResourceGather": (1,), "UnsortedSegmentSum": (1,),
 }  # fmt: skip
-PICKING = (
-    "StridedSlice",
-    "Split",
-    "SplitV",
-    "Unpack",
-    "GatherV2",
-)  # columns of their first operand
+# What picks columns of its first operand.
+PICKING = ("StridedSlice", "Split", "SplitV", "Unpack", "GatherV2")
 
 
 def takes_names(operation: Operation, marked: Sequence[bool]) -> bool:
@@ -42,10 +37,9 @@ def takes_names(operation: Operation, marked: Sequence[bool]) -> bool:
     """
     if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
         return True
-    places = [at for at in NAMING.get(operation.kind, ()) if at < len(marked)]
-    return (not all(marked) and any(marked[at] for at in places)) or (
-        len(marked) == 1 and bool(places)
-    )
+    names = [marked[at] for at in NAMING.get(operation.kind, ()) if at < len(marked)]
+    with_itself = len(names) > 1 and all(names)
+    return any(names) and not with_itself
 
 
 def columns_in(picked: np.ndarray, table: np.ndarray) -> frozenset[int] | None:
