@@ -91,8 +91,7 @@ def _far(run):
 
 
 def _numbers(run, target):
-    values = run.sample.targets[target.index].astype("float64")
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = _known(run.sample.targets[target.index])
     center, scale = _by_column(values.reshape(-1, 1))
     degree, columns = _moves(run, target)
     if target.degree and _is_table(run, target, values):
@@ -106,6 +105,11 @@ def _numbers(run, target):
         "degree": degree,
         **({"columns": list(columns)} if {*columns} != {LOCATION} else {}),
     }
+
+
+def _known(array):
+    values = array.astype("float64")
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _moves(run, target):
@@ -122,7 +126,12 @@ def _moves(run, target):
     shape = run.output_shapes[at] if at < len(run.output_shapes) else None
     if target.loss is None or shape is None or None in shape:
         return 0, ()
-    return equivariance(target.loss, tuple(shape), run.sample.targets[target.index].shape[1:])
+    array = run.sample.targets[target.index]
+    (center,), (scale,) = _by_column(_known(array).reshape(-1, 1))
+    given = tuple(shape), array.shape[1:], float(center), float(scale)
+    degree, columns = equivariance(target.loss, *given)
+    # Columns of a sequence have no places of their own.
+    return (degree, columns) if len(shape) == 1 or {*columns} == {LOCATION} else (0, ())
 
 
 def _is_free(run, target):

@@ -71,7 +71,15 @@ def of_logarithms(y, p):
 )
 def test_columns_are_known_by_how_the_loss_moves(loss, shape, degree, columns):
     targets = shape if len(shape) > 1 else (1,)
-    assert equivariance(loss, shape, targets) == (degree, columns)
+    assert equivariance(loss, shape, targets, 50.0, 20.0) == (degree, columns)
+
+
+def test_a_column_that_the_loss_clips_does_not_move_beyond():
+    def clipped(y, p):
+        return of_log_variance(y, tf.concat([p[:, :1], tf.clip_by_value(p[:, 1:], -10, 10)], 1))
+
+    near, far = (equivariance(clipped, (2,), (1,), 0.0, scale) for scale in (20.0, 3e4))
+    assert near == (0, (LOCATION, "log-variance")) and far == (0, ())
 
 
 def test_columns_move_with_the_targets():

@@ -167,3 +167,33 @@ def test_is_as_good_as_targets_scaled_by_hand():
     x, y = explosions.noisy_table()
     build = explosions.with_data(explosions.large_targets, x, y * 1e6 + 3e6, epochs=6)
     repairs.check_repair(NAME, build, scaled)
+
+
+def of_log_variance(y, p):
+    return keras.ops.mean(
+        p[..., 1:] + keras.ops.square(y - p[..., :1]) * keras.ops.exp(-p[..., 1:])
+    )
+
+
+def likelihood(*shape):
+    inputs = keras.Input((*shape, 4))
+    model = keras.Model(inputs, layers.Dense(2)(inputs))
+    model.compile("sgd", of_log_variance)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, *shape, 4)), 3e3 + 50.0 * rng.normal(size=(40, *shape, 1))
+    return contract.run_of(model, x.astype("float32"), y.astype("float32"))
+
+
+def test_the_columns_of_a_likelihood_move_with_its_targets():
+    run = likelihood()
+    (params,) = contract.levels(get(NAME), DIAGNOSIS, run)
+    numbers = params["outputs"]["output"]
+    assert numbers["columns"] == ["location", "log-variance"] and numbers["degree"] == 0
+    (scale,) = numbers["scale"]
+    given = get(NAME).apply(run, Plan(), **params).of(Scaling).targets["output"]
+    assert given.scale == (scale, 1.0) and given.center[1] == pytest.approx(2 * np.log(scale))
+    assert "(the columns move with it: location, log-variance)" in get(NAME).explain(params)
+
+
+def test_the_columns_of_a_sequence_do_not():
+    assert not contract.applies(get(NAME), DIAGNOSIS, likelihood(5))
