@@ -26,7 +26,8 @@ class ScaleInputs(Strategy):
     likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
     which goes on taking raw inputs. Columns of 0 and 1 are left as they are. Does not help when the
     inputs are of unit scale already, and is not applied to numbers that name something, as class
-    indices, or that the model compares with others.
+    indices, or that the model compares with others; where it tells 0 from them, nothing is
+    subtracted.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3;
     sklearn.preprocessing.RobustScaler, StandardScaler and PowerTransformer.
@@ -59,7 +60,7 @@ class ScaleInputs(Strategy):
             "robust",
             "standard",
         ]
-        levels += ["power"] if run.rebuildable else []
+        levels += ["power"] if run.rebuildable and not run.sample.keep_zero & {*arrays} else []
         scaler = hp.Choice("scaler", levels)
         return {"scaler": scaler, "inputs": numbers_of(run, SCALERS[scaler], arrays)}
 
@@ -69,7 +70,10 @@ class ScaleInputs(Strategy):
         )
 
     def explain(self, params):
-        return f"Scale {features(params['inputs'])} {TOLD[params['scaler']]}, inside the model."
+        shifted = any(any(numbers["center"]) for numbers in params["inputs"].values())
+        plain = "" if shifted or params["scaler"] == "bytes" else ", without a shift: 0 stays 0"
+        told = f"{TOLD[params['scaler']]}{plain}"
+        return f"Scale {features(params['inputs'])} {told}, inside the model."
 
     def snippet(self, params):
         return SNIPPETS[params["scaler"]]
@@ -178,7 +182,17 @@ def numbers_of(run, scaler, arrays) -> dict[str, dict[str, list[float]]]:
     """
     named = run.sample.categories
     kept = {name: {*named.get(name, ()), *_binary(each)} for name, each in arrays.items()}
-    return {name: written(leaving(scaler(each), kept[name])) for name, each in arrays.items()}
+    scalings = {name: scaler(each) for name, each in arrays.items()}
+    for name in run.sample.keep_zero & {*arrays}:
+        scalings[name] = _without_shift(scalings[name])
+    return {name: written(leaving(each, kept[name])) for name, each in scalings.items()}
+
+
+def _without_shift(scaling: Affine | Power) -> Affine:
+    """Return a map of the same size that leaves 0 where it is."""
+    assert isinstance(scaling, Affine), "a power is not tried where 0 has to stay"
+    center, scale = np.asarray(scaling.center), np.asarray(scaling.scale)
+    return affine(np.zeros_like(center), np.hypot(center, scale))
 
 
 def _binary(array: np.ndarray) -> list[int]:

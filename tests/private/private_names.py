@@ -152,7 +152,7 @@ OWNERS: dict[Callable[[], Any], tuple[str, ...]] = {
     dense: ("_inbound_nodes", "_outbound_nodes", "_kernel"),
     call_of_dense: ("output_tensors", "is_input"),
     symbolic_input: ("_keras_history",),
-    sequential: ("_functional", "_maybe_rebuild", "_build_shapes_dict", "built"),
+    sequential: ("_functional", "_maybe_rebuild", "_build_shapes_dict", "_tracker", "built"),
     adagrad: (
         "_learning_rate", "_trainable_variables", "_accumulators", "initial_accumulator_value",
         "_clip_gradients", "_all_reduce_sum_gradients",

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from starting import write
 
-from nanfix.patch.patch import LeftOver
 from nanfix.report.fix_file import RunRecord
 from nanfix.report.report import Outcome
 from nanfix.scripts._patch_run import judged, with_patch, with_patch_run, without_patch_run
-from nanfix.scripts.results import CallResult, Figure, PatchRun, ScriptResult, Use
+from nanfix.scripts.results import CallResult, Figure, ScriptResult, Use
 from nanfix.scripts.script import Module
 
 # As much of Keras as is needed to see what is called.
@@ -283,20 +282,3 @@ def test_a_script_that_changes_itself_has_no_patch_but_a_note(repaired):
     again = with_patch(replace(result, patch=None))
     assert again.patch is None and "has changed since the fix was found" in again.notes[0]
     assert json.dumps(again.notes)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "left_over", "code"),
-    [
-        (None, False, 0),
-        (None, True, 6),
-        ("not run", True, 6),
-        ("works", True, 0),
-        ("fails", False, 6),
-    ],
-)
-def test_a_repair_ends_with_6_where_the_patch_is_short_of_it(repaired, verdict, left_over, code):
-    result = repaired()
-    left = (LeftOver(0, "halve", "nobody knows where"),) if left_over else ()
-    run = None if verdict is None else PatchRun(verdict, "")
-    assert replace(result, patch=replace(result.patch, left_over=left), patch_run=run).code == code

@@ -299,3 +299,29 @@ def test_columns_of_0_and_1_are_left_among_the_others():
         assert (numbers["center"][0], numbers["scale"][0]) == (0.0, 1.0)
         assert (numbers["center"][2], numbers["scale"][2]) == (0.0, 1.0)
         assert numbers["scale"][1] != 1.0
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        layers.Masking(),
+        layers.Lambda(lambda t: keras.ops.where(t > 0, t, 0.0)),
+        layers.Lambda(lambda t: t * keras.ops.cast(keras.ops.not_equal(t, 0), t.dtype)),
+    ],
+    ids=["masking", "sign", "padding"],
+)
+def test_where_0_is_told_from_other_numbers_it_stays_0(front):
+    x = np.float32([0.0, 0.0, 300.0, 500.0, 900.0])[:, None]
+    for given in scalings(compiled(keras.Input((1,)), front), x):
+        assert given["input[0]"]["center"] == [0.0] and given["input[0]"]["scale"][0] > 100.0
+        assert "0 stays 0" in get(NAME).explain({"scaler": "robust", "inputs": given})
+
+
+def test_where_other_numbers_are_told_apart_nothing_is_scaled():
+    front = layers.Lambda(lambda t: keras.ops.where(t > 400, t, 0.0))
+    run = contract.run_of(
+        compiled(keras.Input((1,)), front, layers.Dense(1)),
+        np.float32([[300.0], [900.0]]),
+        np.zeros((2, 1), "float32"),
+    )
+    assert not contract.applies(get(NAME), DIAGNOSIS, run)

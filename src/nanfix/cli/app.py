@@ -16,8 +16,7 @@ from nanfix.records.errors import ExitCode, NanfixError
 EPILOG = (
     "Exit codes: 0 healthy or repaired; 2 wrong usage, or no model.fit seen; 3 no fix can exist; 4 "
     "no fix worked within the budget; 5 finite with the fix, but no repair; 6 the fix works, but "
-    "the patched script does not, or a part of the fix has no place in it; 130 interrupted; any "
-    "other code is the script's own."
+    "the patched script does not; 130 interrupted; any other code is the script's own."
 )
 EPILOG_OF_PATCH = (
     "Exit codes: 0 all of the fix is in the patch; 2 nothing of it, or wrong usage; 6 a part of it."

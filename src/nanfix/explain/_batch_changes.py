@@ -43,6 +43,12 @@ class Moments:
         named = np.isin(np.arange(self.mean.shape[-1]), list(features))
         return Moments(np.where(named, 0.0, self.mean), np.where(named, 1.0, self.deviation))
 
+    def about_zero(self, wanted: bool) -> "Moments":
+        """Return the moments about 0, with which 0 stays 0, where that is `wanted`."""
+        if not wanted:
+            return self
+        return Moments(np.zeros_like(self.mean), np.hypot(self.mean, self.deviation))
+
 
 def input_moments(sample: Sample) -> list[Moments | None]:
     """Return the moments of each feature of the inputs, 0 and 1 of those that name something; None
@@ -53,7 +59,9 @@ def input_moments(sample: Sample) -> list[Moments | None]:
     names = sample.names or (None,) * len(axes)
     found = zip(sample.inputs, axes, names, strict=True)
     return [
-        Moments.of(array, axis).leaving(sample.categories.get(name or "", frozenset()))
+        Moments.of(array, axis)
+        .leaving(sample.categories.get(name or "", frozenset()))
+        .about_zero(name in sample.keep_zero)
         if id(array) in measured
         else None
         for array, axis, name in found

@@ -223,6 +223,7 @@ def _sample(
         quantities=quantities,
         names=names,
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
+        keep_zero=frozenset(name for name, site in sites.inputs.items() if site.keeps_zero),
         categories={n: s.looked_up_columns for n, s in sites.inputs.items() if s.looked_up_columns},
     )
     return replace(sample, codes=input_codes(sample.named(imputable), _masked(model)))

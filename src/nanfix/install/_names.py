@@ -17,29 +17,37 @@ LOOKUPS = (
     layers.HashedCrossing,
     layers.Hashing,
     layers.IntegerLookup,
-    layers.Masking,
     layers.StringLookup,
 )
-# And operations, with the operand that is one; of what is compared it may be either.
+# And operations, with the operand that is one.
 NAMING = {
-    "Bincount": (0,), "Bucketize": (0,), "DenseBincount": (0,), "Equal": (0, 1), "GatherNd": (1,),
-    "GatherV2": (1,), "Greater": (0, 1), "GreaterEqual": (0, 1), "Less": (0, 1),
-    "LessEqual": (0, 1), "LookupTableFindV2": (1,), "NotEqual": (0, 1), "OneHot": (0,),
-    "ResourceGather": (1,), "UnsortedSegmentSum": (1,),
+    "Bincount": 0, "Bucketize": 0, "DenseBincount": 0, "GatherNd": 1, "GatherV2": 1,
+    "LookupTableFindV2": 1, "OneHot": 0, "ResourceGather": 1, "UnsortedSegmentSum": 1,
 }  # fmt: skip
+COMPARING = ("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual")
 # What picks columns of its first operand.
 PICKING = ("StridedSlice", "Split", "SplitV", "Unpack", "GatherV2")
 
 
 def takes_names(operation: Operation, marked: Sequence[bool]) -> bool:
-    """Say whether an operation takes for names what it is given by the operands that are `marked`.
-    What is compared with itself is looked at for NaN.
+    """Say whether an operation takes for names what it is given by the operands that are `marked`,
+    or compares it with numbers that are not 0. What is compared with itself is looked at for NaN.
     """
     if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
         return True
-    names = [marked[at] for at in NAMING.get(operation.kind, ()) if at < len(marked)]
-    with_itself = len(names) > 1 and all(names)
-    return any(names) and not with_itself
+    if operation.kind in COMPARING:
+        return not all(marked) and not compares_with_zero(operation, marked)
+    at = NAMING.get(operation.kind, len(marked))
+    return at < len(marked) and marked[at]
+
+
+def compares_with_zero(operation: Operation, marked: Sequence[bool]) -> bool:
+    """Say whether an operation compares what it is given by the operand that is `marked` with 0, as
+    where that is padding: so it can go on doing where 0 stays 0.
+    """
+    others = [np.asarray(x) for x, own in zip(operation.inputs, marked, strict=True) if not own]
+    compared = operation.kind in COMPARING and len(others) == 1
+    return compared and not others[0].any()
 
 
 def columns_in(picked: np.ndarray, table: np.ndarray) -> frozenset[int] | None:

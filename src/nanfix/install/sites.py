@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers, tree
 
 from nanfix.data.arrays import rows_in, take_rows
-from nanfix.install._names import PICKING, columns_in, takes_names
+from nanfix.install._names import PICKING, columns_in, compares_with_zero, takes_names
 from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
@@ -48,6 +48,7 @@ class Site:
     blocked: str | None = None
     looked_up: bool = False  # class indices or a mask value, whose numbers must stay as they are
     looked_up_columns: frozenset[int] = frozenset()  # the same of columns of a table
+    keeps_zero: bool = False  # 0 is told from other numbers, and has to stay 0
 
     @property
     def foldable(self) -> bool:
@@ -155,6 +156,7 @@ class Trace:
     _layers: dict[str, dict[int, keras.Layer]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
     _looked_up: set[Mark] = field(default_factory=set)
+    _told_from_zero: set[str] = field(default_factory=set)
     _fed_otherwise: set[int] = field(default_factory=set)
     _producer: dict[int, Operation] = field(default_factory=dict)
 
@@ -189,6 +191,8 @@ class Trace:
         marked = [self._marks.get(id(tensor)) == mark for tensor in operation.inputs]
         if takes_names(operation, marked):
             self._looked_up.add(mark)
+        elif compares_with_zero(operation, marked):
+            self._told_from_zero.add(name)
         elif layer is not None:
             self._layers.setdefault(name, {})[id(layer)] = layer
             if operation.kind in (*PASSING, "Transpose"):
@@ -229,7 +233,7 @@ class Trace:
                 )
         columns = [of for n, of in self._looked_up if n == name]
         some = frozenset().union(*(each for each in columns if each is not None))
-        return Site(found, blocked, None in columns, some)
+        return Site(found, blocked, None in columns, some, name in self._told_from_zero)
 
     def outer(self, output: tf.Tensor) -> keras.Layer | None:
         """Return the layer whose activation gives an output; that of a recurrent cell does not."""

@@ -45,7 +45,8 @@ class Sample:
     rows that the model takes, None where it takes any. `passed_by` says that a training step of the
     user's own does not call the model, so that nothing acts that stands in front of that; `folds`
     says of each input that such a step gives it to layers alone that can take up any scaling of it.
-    `categories` are the columns, by name of the input, whose numbers are names of something.
+    `categories` are the columns, by name of the input, whose numbers are names of something, and
+    `keep_zero` the names of the inputs in which 0 has to stay 0.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -65,6 +66,7 @@ class Sample:
     passed_by: bool = False
     folds: tuple[bool, ...] = ()
     categories: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    keep_zero: frozenset[str] = frozenset()
 
     @property
     def measured(self) -> tuple[np.ndarray, ...]:

@@ -105,7 +105,7 @@ class ScriptResult:
     @property
     def code(self) -> int:
         """The exit code of nanfix: the script's own failure, or how its worst fit call ended, or
-        that the patch does not do what the fix does.
+        that the patched script does not do what the fix does.
         """
         outcomes = {call.outcome for call in self.calls}
         if self.exit_code:
@@ -118,13 +118,4 @@ class ScriptResult:
             return ExitCode.EXHAUSTED
         if Outcome.FINITE in outcomes:
             return ExitCode.FINITE
-        return ExitCode.PARTIAL if self._patch_is_short else 0
-
-    @property
-    def _patch_is_short(self) -> bool:
-        """Whether the patched script does not do what the fix does: by its run or, where it was not
-        run, since a part of the fix has no place in it.
-        """
-        if self.patch_run is not None and self.patch_run.verdict != "not run":
-            return self.patch_run.is_bad
-        return self.patch is not None and self.patch.is_partial
+        return ExitCode.PARTIAL if self.patch_run is not None and self.patch_run.is_bad else 0
