@@ -48,8 +48,13 @@ def site_of(*stack, columns=1, dtype="float32"):
         (Table(), layers.Dense(1)),
         (layers.Lambda(same_place), layers.Dense(1)),
         (layers.Lambda(first_of), layers.Dense(1)),
+        (layers.Lambda(lambda t: t + 1.0), layers.Embedding(9, 2), layers.Dense(1)),
+        (layers.Lambda(lambda t: ops.one_hot(ops.cast(t * 2 % 5, "int32"), 5)), layers.Dense(1)),
     ],
-    ids=["categories", "vocabulary", "bins", "one hot", "table", "comparison", "length"],
+    ids=[
+        *("categories", "vocabulary", "bins", "one hot", "table", "comparison", "length"),
+        *("offset", "rest"),
+    ],
 )
 def test_what_is_looked_up_stays_as_it_is(stack):
     assert site_of(*stack).looked_up or site_of(*stack).looked_up_columns == {0}

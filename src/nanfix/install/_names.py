@@ -24,6 +24,11 @@ NAMING = {
     "Bincount": 0, "Bucketize": 0, "DenseBincount": 0, "GatherNd": 1, "GatherV2": 1,
     "LookupTableFindV2": 1, "OneHot": 0, "ResourceGather": 1, "UnsortedSegmentSum": 1,
 }  # fmt: skip
+# What makes other names of names, as by an offset or a rest.
+RENAMING = {
+    "AddV2", "Cast", "ExpandDims", "Floor", "FloorDiv", "FloorMod", "Identity", "Maximum",
+    "Minimum", "Mul", "Reshape", "Round", "Squeeze", "Sub",
+}  # fmt: skip
 COMPARING = ("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual")
 # What picks columns of its first operand.
 PICKING = ("StridedSlice", "Split", "SplitV", "Unpack", "GatherV2")

@@ -14,7 +14,14 @@ import tensorflow as tf
 from keras import layers, tree
 
 from nanfix.data.arrays import rows_in, take_rows
-from nanfix.install._names import PICKING, columns_in, compares_with_zero, takes_names
+from nanfix.install._names import (
+    COMPARING,
+    PICKING,
+    RENAMING,
+    columns_in,
+    compares_with_zero,
+    takes_names,
+)
 from nanfix.model.activations import settable_activation
 from nanfix.model.addresses import input_names
 from nanfix.model.operations import Operation, traced
@@ -152,6 +159,8 @@ class Trace:
     _kept: list[tf.Tensor | None] = field(default_factory=list)
     # The inputs that tensors are, by id.
     _marks: dict[int, Mark] = field(default_factory=dict)
+    # And what was computed of them that may name something.
+    _renamed: dict[int, Mark] = field(default_factory=dict)
     _given: dict[str, tf.Tensor] = field(default_factory=dict)
     _layers: dict[str, dict[int, keras.Layer]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
@@ -170,6 +179,7 @@ class Trace:
         self._kept += [*operation.inputs, *operation.outputs]
         self._producer.update({id(tensor): operation for tensor in operation.outputs})
         hits = {self._marks[id(tensor)] for tensor in operation.inputs if id(tensor) in self._marks}
+        self._rename(operation)
         layer = next(
             (layer for layer in reversed(operation.layers) if isinstance(layer, FOLDABLE)), None
         )
@@ -185,6 +195,19 @@ class Trace:
             return
         for mark in hits:
             self._follow(mark, operation, layer)
+
+    def _rename(self, operation: Operation) -> None:
+        """Follow what is computed of an input, as `codes + offset`, up to where it is looked up."""
+        known = {**self._marks, **self._renamed}
+        found = [known.get(id(tensor)) for tensor in operation.inputs]
+        marks = {mark for mark in found if mark is not None}
+        if len(marks) != 1:
+            return
+        (mark,) = marks
+        if operation.kind in RENAMING:
+            self._renamed.update({id(tensor): mark for tensor in operation.outputs})
+        elif operation.kind not in COMPARING and takes_names(operation, [e == mark for e in found]):
+            self._looked_up.add(mark)
 
     def _follow(self, mark: Mark, operation: Operation, layer: Any) -> None:
         name, _ = mark
