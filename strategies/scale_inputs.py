@@ -26,8 +26,8 @@ class ScaleInputs(Strategy):
     likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
     which goes on taking raw inputs. Columns of 0 and 1 are left as they are. Does not help when the
     inputs are of unit scale already, and is not applied to numbers that name something, as class
-    indices, or that the model compares with others; where it tells 0 from them, nothing is
-    subtracted.
+    indices, or whole numbers that the model compares with others; where it tells 0 from other
+    numbers, nothing is subtracted.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3;
     sklearn.preprocessing.RobustScaler, StandardScaler and PowerTransformer.

@@ -317,11 +317,11 @@ def test_where_0_is_told_from_other_numbers_it_stays_0(front):
         assert "0 stays 0" in get(NAME).explain({"scaler": "robust", "inputs": given})
 
 
-def test_where_other_numbers_are_told_apart_nothing_is_scaled():
-    front = layers.Lambda(lambda t: keras.ops.where(t > 400, t, 0.0))
+def test_lengths_that_are_compared_are_not_scaled():
+    front = layers.Lambda(lambda t: keras.ops.cast(t > 4, "float32"))
     run = contract.run_of(
-        compiled(keras.Input((1,)), front, layers.Dense(1)),
-        np.float32([[300.0], [900.0]]),
+        compiled(keras.Input((1,), dtype="int32"), front, layers.Dense(1)),
+        np.int32([[300], [900]]),
         np.zeros((2, 1), "float32"),
     )
     assert not contract.applies(get(NAME), DIAGNOSIS, run)

@@ -12,7 +12,6 @@ from nanfix.model.operations import Operation
 # Layers for which a number is the name of something.
 LOOKUPS = (
     layers.CategoryEncoding,
-    layers.Discretization,
     layers.Embedding,
     layers.HashedCrossing,
     layers.Hashing,
@@ -21,7 +20,7 @@ LOOKUPS = (
 )
 # And operations, with the operand that is one.
 NAMING = {
-    "Bincount": 0, "Bucketize": 0, "DenseBincount": 0, "GatherNd": 1, "GatherV2": 1,
+    "Bincount": 0, "DenseBincount": 0, "GatherNd": 1, "GatherV2": 1,
     "LookupTableFindV2": 1, "OneHot": 0, "ResourceGather": 1, "UnsortedSegmentSum": 1,
 }  # fmt: skip
 # What makes other names of names, as by an offset or a rest.
@@ -30,18 +29,22 @@ RENAMING = {
     "Minimum", "Mul", "Reshape", "Round", "Squeeze", "Sub",
 }  # fmt: skip
 COMPARING = ("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual")
+BINNING = "Bucketize"
 # What picks columns of its first operand.
 PICKING = ("StridedSlice", "Split", "SplitV", "Unpack", "GatherV2")
 
 
-def takes_names(operation: Operation, marked: Sequence[bool]) -> bool:
-    """Say whether an operation takes for names what it is given by the operands that are `marked`,
-    or compares it with numbers that are not 0. What is compared with itself is looked at for NaN.
+def takes_names(operation: Operation, marked: Sequence[bool], *, whole: bool) -> bool:
+    """Say whether an operation takes for names what it is given by the operands that are `marked`:
+    looks something up by it or, where it is `whole` numbers, as lengths and classes are, compares
+    it with others. A measured value is a value whatever threshold it is compared with. What is
+    compared with itself is looked at for NaN.
     """
     if any(isinstance(outer, LOOKUPS) for outer in operation.layers):
         return True
-    if operation.kind in COMPARING:
-        return not all(marked) and not compares_with_zero(operation, marked)
+    if operation.kind in (*COMPARING, BINNING):
+        compared = operation.kind == BINNING or not all(marked)
+        return whole and compared and not compares_with_zero(operation, marked)
     at = NAMING.get(operation.kind, len(marked))
     return at < len(marked) and marked[at]
 

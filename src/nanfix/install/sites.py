@@ -15,7 +15,6 @@ from keras import layers, tree
 
 from nanfix.data.arrays import rows_in, take_rows
 from nanfix.install._names import (
-    COMPARING,
     PICKING,
     RENAMING,
     columns_in,
@@ -206,13 +205,14 @@ class Trace:
         (mark,) = marks
         if operation.kind in RENAMING:
             self._renamed.update({id(tensor): mark for tensor in operation.outputs})
-        elif operation.kind not in COMPARING and takes_names(operation, [e == mark for e in found]):
+        elif takes_names(operation, [each == mark for each in found], whole=False):
             self._looked_up.add(mark)
 
     def _follow(self, mark: Mark, operation: Operation, layer: Any) -> None:
         name, _ = mark
         marked = [self._marks.get(id(tensor)) == mark for tensor in operation.inputs]
-        if takes_names(operation, marked):
+        whole = self._given[name].dtype.is_integer
+        if takes_names(operation, marked, whole=whole):
             self._looked_up.add(mark)
         elif compares_with_zero(operation, marked):
             self._told_from_zero.add(name)

@@ -44,7 +44,10 @@ class FilePlan:
     def made_in(self, module: cst.Module) -> cst.Module:
         """Return the module with every planned change in it."""
         changed = module.visit(_Changer(self))
-        place = after_imports(changed)
+        pairs = enumerate(zip(module.body, changed.body, strict=False))
+        # A notebook that was exported goes on importing behind what uses the constants.
+        first = next((n for n, (old, new) in pairs if not old.deep_equals(new)), len(module.body))
+        place = after_imports(changed, first)
         added = [*header(self.imports, 0), *header(self.constants, 1), *header(self.definitions, 2)]
         rest = list(changed.body[place:])
         if rest and added:

@@ -188,12 +188,12 @@ def blank_lines(count: int) -> list[cst.EmptyLine]:
     return [cst.EmptyLine(indent=False) for _ in range(count)]
 
 
-def after_imports(module: cst.Module) -> int:
-    """Return the position, among the statements of a module, behind its last import, or
-    behind its docstring.
+def after_imports(module: cst.Module, first: int) -> int:
+    """Return the position, among the statements of a module, behind the last import in front of the
+    `first` that is changed, or behind its docstring.
     """
     place = 0
-    for index, line in enumerate(module.body):
+    for index, line in enumerate(module.body[:first]):
         parts = line.body if isinstance(line, cst.SimpleStatementLine) else []
         docstring = index == 0 and bool(parts) and isinstance(parts[0], cst.Expr)
         if docstring or any(isinstance(part, cst.Import | cst.ImportFrom) for part in parts):
