@@ -318,3 +318,14 @@ def test_what_computes_the_same_numbers_is_taken_where_it_does_as_well_alone():
     both, alone = (("form", 0), ("inputs", 0)), (("inputs", 0),)
     tried = {alone: Tried(0.1), both: Tried(0.1), (("form", 0),): Tried(0.1)}
     assert choose(tried, (INPUTS, form), baseline=1.0) == [(("form", 0),), both, alone]
+
+
+def test_what_computes_the_same_numbers_is_added_to_what_is_best_without():
+    form = Family("form", 4, 1, called_for=True, exact=True)
+    scaler = Family("scaler", 3, 2, called_for=True)
+
+    def loss(candidate):
+        return {0: 0.2, 1: 0.1}[candidate["scaler"]] if "scaler" in candidate else 0.9
+
+    tried = climb((scaler, form), loss, baseline=1.0)
+    assert choose(tried, (scaler, form), baseline=1.0)[0] == (("form", 0), ("scaler", 1))

@@ -45,13 +45,13 @@ class Contest:
                 return dict(found.fixes)
             self._longer(found.fixes[candidate])
             reached[candidate] = Tried(self._longer.reached(found.fixes[candidate]))
-        front = choose(reached, self._families, self._baseline, noise)
+        front = choose(reached, self._families, self._baseline, noise, losses)
         if front and len(front[0]) > len(first) and first in front:
             # One seed is little to make a larger change for.
             pair = [found.fixes[candidate] for candidate in (first, front[0])]
             noise = max(noise, *map(self._longer.spread, pair))
             again = {c: Tried(self._longer.reached(found.fixes[c])) for c in reached}
-            front = choose(again, self._families, self._baseline, noise)
+            front = choose(again, self._families, self._baseline, noise, losses)
         failed = [candidate for candidate in reached if candidate not in front]
         between = [candidate for candidate in found.fixes if candidate not in reached]
         return {candidate: found.fixes[candidate] for candidate in [*front, *between, *failed]}

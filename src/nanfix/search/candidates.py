@@ -46,7 +46,7 @@ class Family:
     belongs to what is tried together, `last_resort` that it does not remove any of the
     causes, but may ease one, `cures` that a rerun with a cause of its own taken away learned,
     `mends` that it computes the operation that failed in another way, with which a rerun stayed
-    finite, `exact` that these are the same numbers where they were finite.
+    finite, `exact` that it is called for and computes the same numbers where they were finite.
     Candidates with a strategy that it is `instead_of` come last where they work with it in that
     place.
     """
@@ -91,3 +91,8 @@ def better_done(candidate: Candidate, families: Collection[Family]) -> list[Cand
 def stable_losses(results: Results) -> dict[Candidate, float]:
     """Return the loss of each candidate that stayed finite."""
     return {candidate: tried.loss for candidate, tried in results.items() if tried.loss is not None}
+
+
+def exact_alone(families: Collection[Family], stable: Collection[Candidate]) -> set[str]:
+    """Return the strategies that compute the same numbers and hold alone."""
+    return {f.strategy for f in families if f.exact and ((f.strategy, 0),) in stable}

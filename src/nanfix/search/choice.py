@@ -4,7 +4,14 @@ import math
 from collections.abc import Collection
 
 from nanfix.remedies.strategy import Tier
-from nanfix.search.candidates import Candidate, Family, Results, better_done, stable_losses
+from nanfix.search.candidates import (
+    Candidate,
+    Family,
+    Results,
+    better_done,
+    exact_alone,
+    stable_losses,
+)
 
 # a loss worse than the best by this share of it counts as equal, and the smaller change wins,
 EQUAL = 0.05
@@ -23,6 +30,7 @@ def choose(
     families: Collection[Family],
     baseline: float = math.inf,
     noise: float = 0.0,
+    held: Collection[Candidate] = (),
 ) -> list[Candidate]:
     """Return the candidates that held, the one to adopt first: the smallest change among the
     equally good, then by loss.
@@ -30,10 +38,12 @@ def choose(
     Fewer edits are smaller than more, lower tiers than higher ones, and milder levels than stronger
     ones: what standardizes is easier to write and to read than a power. A knob of the optimizer is
     the exception. At its mildest it is nearest to failing again, so there the loss decides. What
-    computes the same numbers counts for nothing: with it, a fix is rather taken than without.
+    computes the same numbers, and holds alone, counts for nothing: with it, a fix is rather taken
+    than without.
 
     Args:
         noise: by how much the loss of one fix has differed from seed to seed.
+        held: what has held beside these candidates.
     """
     stable = stable_losses(results)
     if not stable:
@@ -42,7 +52,7 @@ def choose(
     best = {c: loss for c, loss in stable.items() if c not in done_better}
     highest = limit(min(best.values()), baseline, noise)
     tiers = {family.strategy: family.tier for family in families}
-    exact = {family.strategy for family in families if family.exact}
+    exact = exact_alone(families, {*stable, *held})
 
     def size(candidate: Candidate) -> tuple[int, int, int, int, float]:
         changes = [(name, level) for name, level in candidate if name not in exact]

@@ -18,6 +18,7 @@ from nanfix.search.candidates import (
     Family,
     Tried,
     better_done,
+    exact_alone,
     in_order,
     stable_losses,
 )
@@ -320,12 +321,13 @@ def _prune(results: _Results) -> Proposals:
     left is as good; then make milder what is left of them, likewise.
 
     Where the data themselves are at fault, the first change to them stays: a later one
-    may do, but not keep as much. What computes the same numbers stays, too. A knob of the
-    optimizer is not made milder: it is nearest to failing again there.
+    may do, but not keep as much. What computes the same numbers, and holds alone, stays, too, or is
+    added in the end. A knob of the optimizer is not made milder: it is nearest to failing again
+    there.
     """
     current = yield from _done_better(results, results.best() or ())
     highest = limit(results.known(current).loss or 0.0, results.baseline)
-    exact = {family.strategy for family in results.families if family.exact}
+    exact = exact_alone(results.families, stable_losses(results.tried))
     first = 1 if any(bases(results.families)) else 0
     for edit in reversed([edit for edit in current[first:] if edit[0] not in exact]):
         smaller = tuple(kept for kept in current if kept != edit)
@@ -341,3 +343,5 @@ def _prune(results: _Results) -> Proposals:
             if tried.loss is not None and tried.loss <= highest:
                 current = milder
                 break
+    for name in exact - {*dict(current)}:
+        yield from results.ask((*current, (name, 0)))

@@ -143,7 +143,7 @@ def build_space(
                 strategy.instead_of,
                 bool(own & alone),
                 mends,
-                mends and strategy.exact,
+                called_for and strategy.exact,
             )
         )
     hp.values = dict.fromkeys(applicable, False)
