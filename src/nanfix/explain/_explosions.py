@@ -29,7 +29,8 @@ LEAST_CHANGE = 0.96
 CODED = 0.89  # what is no measured number is a fault, whether or not it is the only one
 ALL, SURE, CURES, SLOWER_LEARNS, HELPS, SLOWER_CURES = 0.94, 0.93, 0.92, 0.9, 0.86, 0.8
 FAR_ABOVE = 2.0  # times a loss
-UNUSABLE = 1e-3  # of the rate that is usual for an optimizer
+UNUSABLE = 1e-5  # of the rate that is usual for an optimizer
+LITTLE = 0.5  # of the loss is left: more is little learned
 STEEP = 1e6  # times what it was at the last layer, a gradient at the first has exploded
 
 
@@ -239,16 +240,15 @@ def _needed_together(evidence: Evidence) -> Iterator[Finding]:
 
 def _does_for_several(evidence: Evidence) -> bool:
     """Say whether a lower rate does by itself what otherwise takes several changes. One that is far
-    below any usual rate does it for no one: at that, next to nothing is learned.
+    below any usual rate, and with which little is learned, does it for no one.
     """
     growth, tried = evidence.growth, evidence.tried
     start = growth.loudest is not None and Cause.BAD_INITIALIZATION in tried.needed
     if tried.rate is None or not tried.rate.learned or start:
         return False
     usual = min(map(usual_rate, trained_optimizers(evidence.run.model)), default=0.0)
-    slow = growth.learning_rate is not None and (
-        growth.learning_rate * tried.rate.rate < usual * UNUSABLE
-    )
+    low = (growth.learning_rate or usual) * tried.rate.rate < usual * UNUSABLE
+    slow = low and tried.rate.after > LITTLE * tried.rate.before
     return bool(tried.needed) and not slow
 
 
