@@ -57,9 +57,10 @@ def test_two_processes_find_a_fix_also_when_one_is_killed(tmp_path, caplog, caps
     assert not any("one process" in note for note in report.notes)
     assert "is started again" in caplog.text
     assert len(report.trials) >= 2
-    # None was tried again when the search went on after a proof.
+    # None was tried again when the search went on after a proof, but for the one with which a
+    # worker was killed, which may have ended it and not have said so.
     ids = [trial.trial_id for trial in ended]
-    assert len(ids) == len({*ids}), ids
+    assert len(ids) - len({*ids}) <= 1, ids
     assert np.isfinite(report.model.predict(x, verbose=0)).all()
     assert capsys.readouterr().out == ""
 
