@@ -14,6 +14,12 @@ MEANS = {"MEAN": [1.5, -2.0], "VARIANCE": [4.0, 9.0]}
 NORMALIZATION = "keras.layers.Normalization(mean=MEAN, variance=VARIANCE)"
 
 
+def halved(script):
+    """Return the change by which the first input of a script is scaled."""
+    layers = ["keras.layers.Rescaling(0.5)"]
+    return LayerChange(target=script.made("Input"), side="after", layers=layers, role="scaled")
+
+
 def test_layers_in_a_list_keep_its_form_and_comments():
     script = Script(SEQUENTIAL)
     scaled = LayerChange(
@@ -54,12 +60,7 @@ def test_layers_in_a_list_on_one_line():
         "import keras\nm = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])\n"
     )
     text = script.after(
-        LayerChange(
-            target=script.made("Input"),
-            side="after",
-            layers=["keras.layers.Rescaling(0.5)"],
-            role="scaled",
-        ),
+        halved(script),
         LayerChange(
             target=script.made("Dense"),
             side="after",
@@ -282,14 +283,7 @@ def test_inputs_that_are_unpacked_are_scaled_each_by_its_own_name():
         "import keras\na, b = keras.Input((2,)), keras.Input((1,))\n"
         "h = keras.layers.Concatenate()([a, b])\nm = keras.Model([a, b], h)\n"
     )
-    after = script.after(
-        LayerChange(
-            target=script.made("Input"),
-            side="after",
-            layers=["keras.layers.Rescaling(0.5)"],
-            role="scaled",
-        )
-    )
+    after = script.after(halved(script))
     assert after == (
         "import keras\na, b = keras.Input((2,)), keras.Input((1,))\n"
         "scaled_a = keras.layers.Rescaling(0.5)(a)\n"
@@ -303,13 +297,6 @@ def test_a_model_that_begins_with_the_input_is_given_it_as_it_is():
         "encoder = keras.Model(x, code)\nother = keras.Sequential([keras.layers.Dense(1)])\n"
         "m = keras.Model(x, [encoder(x), other(x)])\n"
     )
-    after = script.after(
-        LayerChange(
-            target=script.made("Input"),
-            side="after",
-            layers=["keras.layers.Rescaling(0.5)"],
-            role="scaled",
-        )
-    )
+    after = script.after(halved(script))
     assert "keras.layers.Dense(1)(scaled_x)\nencoder = keras.Model(x, code)\n" in after
     assert "[encoder(x), other(scaled_x)]" in after

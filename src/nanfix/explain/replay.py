@@ -97,7 +97,8 @@ def replay(model: keras.Model, recording: Recording, detected: Onset) -> Replay:
             if replays and time.perf_counter() > begun + REPLAY_SECONDS:
                 break
             seen, replays = _replayed(model, recording, step_of_keras, detected), replays + 1
-            ends.append(sum(float(np.abs(v).sum()) for v in model.trainable_variables))
+            if seen.onset is None:
+                ends.append(sum(float(np.abs(v).sum()) for v in model.trainable_variables))
         if seen.onset is None and abs(ends[-1] - ends[0]) > DRAWN * ends[0]:
             seen = _looked_for(model, recording) or seen
         restore(recording.newest)

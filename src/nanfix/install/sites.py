@@ -197,8 +197,8 @@ class Trace:
 
     def _rename(self, operation: Operation) -> None:
         """Follow what is computed of an input, as `codes + offset`, up to where it is looked up."""
-        known = {**self._marks, **self._renamed}
-        found = [known.get(id(tensor)) for tensor in operation.inputs]
+        ids = [id(tensor) for tensor in operation.inputs]
+        found = [self._renamed.get(each, self._marks.get(each)) for each in ids]
         marks = {mark for mark in found if mark is not None}
         if len(marks) != 1:
             return

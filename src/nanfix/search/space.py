@@ -159,34 +159,22 @@ def _asked(
     plan: Plan,
     net: Net,
 ) -> tuple[str | None, keras_tuner.HyperParameters]:
-    """Return why a strategy cannot be applied, None where it can, and `hp`, then with its
-    parameters.
+    """Return why a strategy cannot be applied, None where it can, and `hp`, then with a switch for
+    it and, in a scope under that, its parameters.
     """
     try:
         reason = strategy.refusal(diagnosis, run, plan)
         if reason is None:
-            return None, _declared(hp, name, strategy, diagnosis, run, plan)
+            declared = hp.copy()
+            declared.Boolean(name)
+            declared.values[name] = True  # keras-tuner declares nothing that is switched off
+            with _scope(declared, name):
+                strategy.space(declared, diagnosis, run, plan)
+            return None, declared
     except Exception as error:  # whatever somebody's strategy does
         net.kept(f"asking the strategy {name}", error)
         reason = f"it failed ({one_line(error)})"
     return reason, hp
-
-
-def _declared(
-    hp: keras_tuner.HyperParameters,
-    name: str,
-    strategy: Strategy,
-    diagnosis: Diagnosis,
-    run: Run,
-    plan: Plan,
-) -> keras_tuner.HyperParameters:
-    """Return `hp` with a switch for the strategy and, in a scope under it, its parameters."""
-    hp = hp.copy()
-    hp.Boolean(name)
-    hp.values[name] = True  # keras-tuner declares nothing in a scope that is switched off
-    with _scope(hp, name):
-        strategy.space(hp, diagnosis, run, plan)
-    return hp
 
 
 @contextlib.contextmanager
