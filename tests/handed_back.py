@@ -139,13 +139,47 @@ CASES = {
 }
 
 
-def structures_subclass():
+def structures_subclass(before=lambda inputs: inputs, **options):
+    """Return a model whose own `call` computes something of its inputs before."""
+
     class Own(keras.Model):
         def __init__(self):
-            super().__init__()
-            self.first, self.last = layers.Dense(3, "relu"), layers.Dense(1)
+            super().__init__(dtype=options.pop("dtype", None))
+            self.first = layers.Dense(3, "relu", dtype=self.dtype_policy)
+            self.last = layers.Dense(1, **options)
 
         def call(self, inputs):
-            return self.last(self.first(inputs))
+            return self.last(self.first(before(inputs)))
 
     return Own()
+
+
+ONE = {"input[0]": affine(2)}
+# What folds into no layer of a model that takes up none.
+AROUND_CALL = {
+    "one layer for two inputs": (
+        lambda: compiled(Siamese()),
+        lambda: {"a": raw(2), "b": raw(2, factor=100.0, seed=1)},
+        {"a": affine(2), "b": affine(2, 100.0)},
+    ),
+    "without its holes": (
+        lambda: compiled(structures_subclass(ops.nan_to_num)),
+        lambda: raw(2),
+        ONE,
+    ),
+    "one column of two": (
+        lambda: compiled(structures_subclass(lambda inputs: inputs[:, 1:])),
+        lambda: raw(2),
+        ONE,
+    ),
+    "in half precision": (
+        lambda: compiled(structures_subclass(dtype="mixed_float16")),
+        lambda: raw(2),
+        ONE,
+    ),
+    "a last layer without a bias": (
+        lambda: compiled(structures_subclass(use_bias=False)),
+        lambda: raw(2),
+        ONE,
+    ),
+}

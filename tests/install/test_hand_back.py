@@ -12,9 +12,9 @@ import pytest
 import structures
 import tensorflow as tf
 from handed_back import (
+    AROUND_CALL,
     CASES,
     TARGETS,
-    Siamese,
     affine,
     compiled,
     on_the_bench,
@@ -31,7 +31,6 @@ from nanfix.model.undo import override
 from nanfix.private.graphs import calls_of
 from nanfix.private.objects import INPUTS_SPEC, all_layers
 from nanfix.records.errors import CannotHandBack, InputError
-from nanfix.testing import contract
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -46,6 +45,22 @@ def test_predictions_are_those_of_the_trained_scaled_model(case):
     np.testing.assert_allclose(model(x), trained, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(model.predict(x, verbose=0), trained, rtol=1e-4, atol=1e-3)
     assert "call" not in vars(model)
+    model.fit(x, trained, verbose=0)
+
+
+@pytest.mark.parametrize("case", AROUND_CALL)
+def test_what_folds_into_no_layer_of_a_class_stands_around_its_call(case):
+    build, data, scalings = AROUND_CALL[case]
+    model, x = build(), data()
+    unscaled, weights = np.asarray(model(x)), model.get_weights()
+    bench, plan, trained = on_the_bench(model, x, TARGETS, **scalings)
+    assert np.abs(trained - unscaled).max() > 1.0
+    notes = bench.hand_back(plan)
+    bench.close()
+    assert "around this model's call" in notes[0]
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    np.testing.assert_allclose(model.predict(x, verbose=0), trained, rtol=1e-4, atol=1e-3)
     model.fit(x, trained, verbose=0)
 
 
@@ -66,24 +81,6 @@ def test_a_moment_in_which_it_is_saved_leaves_nothing_behind(case, tmp_path):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(model(x), trained)
     bench.close()
-
-
-def test_a_shared_layer_of_a_class_takes_no_two_scalings():
-    model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
-    run = contract.run_of(model, x, np.zeros((24, 1), "float32"))
-    assert run.sample.scalable == (False, False)
-
-
-def test_what_cannot_be_handed_back_is_refused_and_the_model_put_back():
-    model, x = compiled(Siamese()), {"a": raw(2), "b": raw(2, factor=100.0, seed=1)}
-    bench, plan, _ = on_the_bench(model, x, a=affine(2), b=affine(2, 100.0))
-    weights = model.get_weights()
-    with pytest.raises(CannotHandBack, match=r"Expected: the predictions of the trained model\."):
-        bench.hand_back(plan)
-    bench.close()
-    for old, new in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-    assert "call" not in vars(model)
 
 
 @dataclass(frozen=True)

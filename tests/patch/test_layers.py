@@ -209,7 +209,7 @@ def test_a_subclassed_model_scales_in_its_own_call():
         target=script.made("Net"),
         inputs=[NORMALIZATION],
         numbers=MEANS,
-        outputs=(3.0, -1.0),
+        outputs=("3.0", "-1.0"),
     )
     text = script.after(change)
     assert (
@@ -221,8 +221,8 @@ def test_a_subclassed_model_scales_in_its_own_call():
         in text
     )
     assert (
-        "return 3 * self.out(inputs) - 1\n" in text
-        and "return 3 * (self.out(inputs) + 0) - 1\n" in text
+        "return 3.0 * self.out(inputs) - 1.0\n" in text
+        and "return 3.0 * (self.out(inputs) + 0) - 1.0\n" in text
     )
     several = change.model_copy(update={"target": script.made("Net", made=2)})
     assert script.reasons(several) == ["other models are made of Net too"]

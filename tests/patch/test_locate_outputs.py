@@ -119,7 +119,7 @@ def test_a_call_has_its_activation_and_scales_what_that_gives(noted):
     run, call = noted(SUBCLASSED)
     plan = plan_of(SOFTPLUS, Scaling(targets={"output": TargetScaling((3.0,), (2.0,), 1)}))
     lines, _ = changed(run, plan, call)
-    assert "return 2 * keras.activations.softplus(self.out(inputs)) + 3" in lines
+    assert "return 2.0 * keras.activations.softplus(self.out(inputs)) + 3.0" in lines
 
 
 def test_outputs_that_are_made_elsewhere_have_no_place(noted):

@@ -56,7 +56,7 @@ def test_a_subclassed_model_is_scaled_in_its_call(noted):
         [
             "self.scale_inputs = keras.layers.Rescaling(1 / 255.0)",
             "inputs = self.scale_inputs(inputs)",
-            "return 2 * self.out(inputs) - 5",
+            "return 2.0 * self.out(inputs) - 5.0",
             'model.compile("sgd", "mse", loss_weights=1 / 2.0)',
         ],
         [],

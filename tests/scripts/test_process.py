@@ -72,7 +72,7 @@ def test_what_a_call_makes_is_counted_to_the_end_of_the_script():
         target={"place": place, "callee": "Dense"}, name="activation", value="'tanh'"
     )
     net = CallChange(
-        file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=(2.0, 0.0)
+        file="train.py", line=9, target={"place": place, "callee": "Net"}, outputs=("2.0", "0.0")
     )
     last = [(place, "Dense", 3), (elsewhere, "Dense", 1), (place, "Net", 1), (elsewhere, "Net", 1)]
     result = result_of(

@@ -2,7 +2,7 @@
 undone to those that come out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -104,6 +104,23 @@ class Scaling(Change):
         return {
             name: scaling for name, scaling in self.inputs.items() if isinstance(scaling, Affine)
         }
+
+    def computed_in_front(
+        self, folded: Mapping[str, Any]
+    ) -> "dict[str, list[Callable[[Any], Any]]]":
+        """Return by name of the input what fills and scales it, but for scalings that are `folded`;
+        the same as `layers_in_front` where no layer can be put there.
+        """
+        from nanfix.changes.scaling_call import filling, scaling
+
+        computed = {
+            name: [filling(fill, self.missing_values.get(name, fill))]
+            for name, fill in self.fills.items()
+        }
+        apart = {name: change for name, change in self.inputs.items() if name not in folded}
+        for name, change in apart.items():
+            computed[name] = [*computed.get(name, []), scaling(change)]
+        return computed
 
     def layers_in_front(
         self, model: "keras.Model", folded: Mapping[str, Any]
@@ -287,10 +304,10 @@ def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceCh
     for name, fill in wanted.fills.items():
         written = filling_layer(fill, wanted.missing_values.get(name)) + scaled
     back = wanted.targets.get(OUTPUT)
-    if back is not None and back.width > 1:
+    if back is not None and back.width > 1 and back.degree:
         yield NoPlace(reason=BY_COLUMN)
         back = None
-    outputs = None if back is None else (back.scale[0], back.center[0])
+    outputs = None if back is None else (_written(back.scale), _written(back.center))
     file, line = call.places.relative(own.co_filename), own.co_firstlineno
     yield CallChange(
         file=file,

@@ -165,28 +165,47 @@ class Gate:
         return result
 
 
-def fill_in_call(
+def stand_around_call(
     model: "keras.Model",
-    fills: Mapping[str, tuple[float, ...]],
-    missing_values: Mapping[str, tuple[float, ...]],
+    inputs: "Mapping[str, Sequence[Callable[[Any], Any]]]",
+    outputs: Mapping[int, TargetScaling],
     undo: ExitStack,
 ) -> None:
-    """Fill, as `Gate.fill` does, whatever the model's own `call` is given from now on, until `undo`
-    is closed.
+    """Compute these, one after the other, of each input that the model's own `call` is given from
+    now on, and scale back the outputs of these numbers, until `undo` is closed.
     """
     inner = model.call
 
     @functools.wraps(inner)
-    def call(inputs, *args, **kwargs):
-        leaves = tree.flatten(inputs)
-        for at, name in enumerate(input_names(model, inputs)):
-            if name is not None and name in fills and tf.as_dtype(leaves[at].dtype).is_floating:
-                fill, missing = fills[name], missing_values.get(name, fills[name])
-                holes = _holes(leaves[at], missing)
-                leaves[at] = tf.where(holes, tf.constant(fill, leaves[at].dtype), leaves[at])
-        return inner(tree.pack_sequence_as(inputs, leaves), *args, **kwargs)
+    def call(given, *args, **kwargs):
+        leaves = tree.flatten(given)
+        for at, name in enumerate(input_names(model, given)):
+            for computed in inputs.get(name or "", ()):
+                leaves[at] = computed(leaves[at])
+        made = inner(tree.pack_sequence_as(given, leaves), *args, **kwargs)
+        ends = tree.flatten(made)
+        for at, scaling in outputs.items():
+            center, scale, _ = (tf.cast(each, ends[at].dtype) for each in scaling.factors)
+            ends[at] = center + scale * ends[at]
+        return tree.pack_sequence_as(made, ends)
 
     override(undo, model, "call", call)
+
+
+def filling(fill: Sequence[float], missing: Sequence[float]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return what fills holes as `Gate.fill` does."""
+
+    def filled(leaf: tf.Tensor) -> tf.Tensor:
+        if not tf.as_dtype(leaf.dtype).is_floating:
+            return leaf
+        return tf.where(_holes(leaf, missing), tf.constant(fill, leaf.dtype), leaf)
+
+    return filled
+
+
+def scaling(change: Affine | Power) -> Callable[[tf.Tensor], Any]:
+    """Return what scales as `Gate.set` has it done: in float32, whatever the model computes in."""
+    return lambda leaf: change(tf.cast(leaf, "float32"))
 
 
 def _holes(leaf: tf.Tensor, missing: Any) -> tf.Tensor:

@@ -80,9 +80,8 @@ def describe(
         if batch is not None and not _known(trains_by_call, model, batch, instead=True):
             sites = sites.passed_by(_known(inputs_in_step, model, batch, instead={}))
     rebuildable = can_rebuild(model)
-    takes_layers = rebuildable and sites.unseen is None
     sample = replace(
-        _sample(model, data, recorded, (x, y), sites, takes_layers),
+        _sample(model, data, recorded, (x, y), sites),
         batch_size=sizes[0],
         training_rows=sizes[1],
         rows_at_once=rows_at_once,
@@ -117,8 +116,9 @@ def describe(
         class_weight=(data.arguments or {}).get("class_weight"),
         rate_is_set=_rate_is_set(model, data, set_at),
     )
-    ends, scalable = _ends(run), tuple(_scalable(run, sites, takes_layers))
-    return replace(run, ends=ends, scalable_outputs=scalable), sites
+    ends = _ends(run)
+    scalable = _scalable(run, sites, takes=bool(ends) and sites.unseen is None)
+    return replace(run, ends=ends, scalable_outputs=tuple(scalable)), sites
 
 
 def of_weights(model: keras.Model) -> dict[str, frozenset[str]]:
@@ -160,12 +160,13 @@ def _ends(run: Run) -> tuple[str, ...]:
     return names if takes else ()
 
 
-def _scalable(run: Run, sites: Sites, takes_layers: bool) -> Iterator[str]:
-    """Yield the names of the outputs that can take up a scaling of their targets."""
-    takes_layers = takes_layers and has_own_names(run.model)
+def _scalable(run: Run, sites: Sites, *, takes: bool) -> Iterator[str]:
+    """Yield the names of the outputs that can take up a scaling of their targets; the model `takes`
+    it where something can be computed behind its outputs.
+    """
     for index, (name, site) in enumerate(zip(end_names(run), sites.outputs, strict=False)):
         joined = index < len(sites.columns) and _joins_full_precision(sites.columns[index])
-        if site.foldable or (takes_layers and (site.layers or joined)):
+        if site.foldable or (takes and (site.layers or joined)):
             yield name
 
 
@@ -181,10 +182,9 @@ def _sample(
     recorded: "list[Batch]",
     drawn: tuple[Any, Any],
     sites: Sites,
-    takes_layers: bool,
 ) -> Sample:
-    """Return what was `drawn` of the data, x and y, with what can be done to each input;
-    `takes_layers` says whether the model takes up layers that scale and fill.
+    """Return what was `drawn` of the data, x and y, with what can be done to each input: in front
+    of a model that is called in training it can be scaled and filled, by layers or around its call.
     """
     x, y = drawn
     inputs, targets = tuple(flat_arrays(x)), tuple(flat_arrays(y))
@@ -201,7 +201,7 @@ def _sample(
         for name, array, dense in given
     )
     scalable = tuple(
-        quantity and name is not None and (takes_layers or sites.foldable_alone(name))
+        quantity and name is not None and (sites.unseen is None or sites.foldable_alone(name))
         for quantity, name in zip(quantities, names, strict=True)
     )
     imputable = tuple(

@@ -3,7 +3,7 @@ losses that stay finite.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,19 +20,18 @@ from nanfix.changes.insertion import (
     sharers,
     target_scaling,
 )
-from nanfix.changes.maps import Power
-from nanfix.changes.normalization import Normalized
 from nanfix.changes.optimizer_memory import forget_of
 from nanfix.changes.plan import Plan
 from nanfix.changes.rows import RowFilter
 from nanfix.changes.scaling import Scaling
-from nanfix.changes.scaling_call import fill_in_call
+from nanfix.changes.scaling_call import stand_around_call
 from nanfix.data.row_filter import kept_sample
 from nanfix.install._checkpoint import saving_in
 from nanfix.install._installing import Installer
+from nanfix.install._notes import Parts, notes_of, notes_of_fed
 from nanfix.install.folding import fold_inputs, fold_output, foldable_inputs
 from nanfix.install.sites import UNSEEN, Site, Sites, some_rows
-from nanfix.model.outputs import OUTPUT, end_names
+from nanfix.model.outputs import end_names
 from nanfix.model.undo import put
 from nanfix.private.objects import compile_config
 from nanfix.records.errors import CannotHandBack
@@ -42,20 +41,7 @@ TOLERANCE = 1e-3  # of the spread of predictions
 # Times the resolution of the predictions, what computing the same in another way may differ by.
 ROUNDING = 16
 NO_LAYERS = "nothing can be put into this model"
-FILLED_IN_CALL = (
-    "The imputation stands in front of this model's call; a saved model does not hold it, so put "
-    "it into the source."
-)
 NOISE = 4.0  # times what two predictions of the same model differ by
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which scalings are folded into weights; all others are put into the model as layers."""
-
-    inputs: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    why: str = ""
 
 
 class HandBack:
@@ -149,9 +135,9 @@ class HandBack:
         folded = tuple(foldable_inputs(self._sites, wanted.affine))
         targets = tuple(name for name in wanted.targets if self._site(name).foldable)
         if not (wanted.inputs or wanted.targets):
-            return [Parts()]
+            return [Parts(around=bool(wanted.fills) and not self._rebuildable)]
         if not self._rebuildable:
-            return [Parts(folded, targets, NO_LAYERS)] if len(folded) == len(wanted.inputs) else []
+            return self._ways_without_layers(wanted, folded, targets)
         others = ", ".join(model.name for model in self._sharing)
         shared = bool(wanted.targets) and not has_own_names(self._model)
         why = (
@@ -164,6 +150,16 @@ class HandBack:
         whole = Parts(folded, targets, why or "layers of its own would not be exact")
         apart = Parts((), targets if shared else (), why)
         return [whole, apart] if others else [apart, whole]
+
+    def _ways_without_layers(
+        self, wanted: Scaling, folded: tuple[str, ...], targets: tuple[str, ...]
+    ) -> list[Parts]:
+        """Return the ways for a model that takes up no layers. Where not all folds, all stands
+        around its call, so that a further training goes on as it went.
+        """
+        folds = len(folded) == len(wanted.inputs) and len(targets) == len(wanted.targets)
+        whole = [Parts(folded, targets, NO_LAYERS)] if folds and not wanted.fills else []
+        return whole if self._sites.unseen is not None else [*whole, Parts(around=True)]
 
     def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:
         model, wanted = self._model, plan.of(Scaling)
@@ -182,26 +178,28 @@ class HandBack:
         forget_of(
             model, [variable for layer in changed for variable in layer.trainable_variables], undo
         )
-        in_call = self._fills_in_call(wanted)
-        front = {} if in_call else wanted.layers_in_front(model, folded)
-        places = {
-            name: self._ends.index(name) for name in wanted.targets if name not in parts.targets
-        }
-        back = {at: target_scaling(model, at, wanted.targets[name]) for name, at in places.items()}
-        if front or back:
-            insert_at_ends(model, front, back, undo)
-        if in_call:
-            fill_in_call(model, wanted.fills, wanted.missing_values, undo)
+        self._put_at_ends(wanted, parts, folded, undo)
         into = [layer.name for name in parts.targets for layer in self._site(name).layers]
-        fed = _notes_of_fed(plan.of(RowFilter), [layer.name for layer in first])
-        done = _notes_of(plan, parts, self._sites, into, imputed=bool(wanted.fills) and not in_call)
-        return [*done, *notes, *fed, *([FILLED_IN_CALL] if in_call else [])]
+        fed = notes_of_fed(plan.of(RowFilter), [layer.name for layer in first])
+        return [*notes_of(plan, parts, self._sites, into), *notes, *fed]
 
-    def _fills_in_call(self, wanted: Scaling) -> bool:
-        """Say whether holes are filled in front of the model's own call: no layer can be put
-        there.
-        """
-        return bool(wanted.fills) and not self._rebuildable
+    def _put_at_ends(
+        self, wanted: Scaling, parts: Parts, folded: Mapping[str, Any], undo: contextlib.ExitStack
+    ) -> None:
+        """Put what is not folded in front of the model and behind it."""
+        model = self._model
+        back = {
+            self._ends.index(name): change
+            for name, change in wanted.targets.items()
+            if name not in parts.targets
+        }
+        if parts.around:
+            stand_around_call(model, wanted.computed_in_front(folded), back, undo)
+            return
+        front = wanted.layers_in_front(model, folded)
+        behind = {at: target_scaling(model, at, change) for at, change in back.items()}
+        if front or behind:
+            insert_at_ends(model, front, behind, undo)
 
     def _fold_fed(self, rows: RowFilter, undo: contextlib.ExitStack) -> list[Any]:
         """Fold what the inputs were scaled by before they were fed, where that is exact, and return
@@ -298,51 +296,3 @@ def _share(before: np.ndarray, after: np.ndarray) -> float:
         if finite.any()
         else 0.0
     )
-
-
-def _notes_of_fed(rows: RowFilter, into: Sequence[str]) -> list[str]:
-    """Return what a model takes that was trained on rows scaled beforehand, folded `into` layers or
-    not.
-    """
-    if not rows.scaled:
-        return []
-    if rows.folds:
-        return [
-            f"The scaling is folded into layer {', '.join(into)}: the model takes raw rows, and a "
-            "further fit sees them."
-        ]
-    return ["The model takes rows that are scaled like those it was trained on."]
-
-
-def _notes_of(
-    plan: Plan, parts: Parts, sites: Sites, last: Sequence[str], *, imputed: bool
-) -> list[str]:
-    """Return, as the first of the notes and without its end, what was put where; `last` are the
-    layers that targets were folded into, `imputed` says whether a layer fills holes.
-    """
-    wanted, normalized = plan.of(Scaling), plan.of(Normalized).layers
-    apart = [scaling for name, scaling in wanted.inputs.items() if name not in parts.inputs]
-    into = dict.fromkeys(layer.name for name in parts.inputs for layer in sites.inputs[name].layers)
-    ways = [f"folded into layer {', '.join(into)}"] if into else []
-    stock = (
-        "layers of its own"
-        if any(isinstance(scaling, Power) for scaling in apart)
-        else "a Normalization layer"
-    )
-    ways += [f"put into the model as {stock}"] if apart else []
-    ways += [f"targets folded into layer {', '.join(last)}"] if last else []
-    behind = [name for name in wanted.targets if name not in parts.targets]
-    where = "the last layer" if behind == [OUTPUT] else f"output {', '.join(behind)}"
-    ways += [f"undone behind {where}, for targets"] if behind else []
-    done = [f"LayerNormalization put in front of {', '.join(normalized)}"] if normalized else []
-    done += ["Imputation put into the model, in front of its first layer"] if imputed else []
-    done += [f"Scaling {' and '.join(ways)}"] if ways else []
-    if not done:
-        return []
-    folds = [what for what, folded in (("inputs", into), ("targets", last)) if folded]
-    again = (
-        [f"Folded, since {parts.why}: a further fit sees raw {' and '.join(folds)}."]
-        if folds
-        else []
-    )
-    return [". ".join(done), *again]

@@ -287,15 +287,16 @@ def _scale_inputs(
     source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
 
 
-def _rescaled(value: cst.BaseExpression, scale: float, center: float) -> cst.BaseExpression:
+def _rescaled(value: cst.BaseExpression, scale: str, center: str) -> cst.BaseExpression:
     inner = (
         value
         if value.lpar or isinstance(value, cst.Name | cst.Call | cst.Attribute)
         else _parenthesized(value)
     )
-    product = cst.BinaryOperation(cst.parse_expression(f"{scale:.7g}"), cst.Multiply(), inner)
-    sign, size = (cst.Subtract(), -center) if center < 0 else (cst.Add(), center)
-    return cst.BinaryOperation(product, sign, cst.parse_expression(f"{size:.7g}"))
+    product = cst.BinaryOperation(cst.parse_expression(scale), cst.Multiply(), inner)
+    below = center.startswith("-")
+    size = cst.parse_expression(center.removeprefix("-"))
+    return cst.BinaryOperation(product, cst.Subtract() if below else cst.Add(), size)
 
 
 def _parenthesized(value: cst.BaseExpression) -> cst.BaseExpression:

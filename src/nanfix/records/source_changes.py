@@ -132,8 +132,8 @@ class CallChange(PlacedChange):
 
     `inputs` are the layers that the inputs go through first, with their `numbers` and
     `definitions`;
-    `activation` is the function that the outputs go through, `outputs` the (scale, center) that
-    they are multiplied by and moved to after it.
+    `activation` is the function that the outputs go through, `outputs` the scale and center, as
+    source, that they are multiplied by and moved to after it.
     """
 
     kind: Literal["call"] = "call"
@@ -143,7 +143,7 @@ class CallChange(PlacedChange):
     inputs: list[str] = Field(default_factory=list)
     numbers: dict[str, list[float]] = Field(default_factory=dict)
     definitions: list[str] = Field(default_factory=list)
-    outputs: tuple[float, float] | None = None
+    outputs: tuple[str, str] | None = None
     activation: str | None = None
 
     @property
