@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nanfix.changes.change import Change
+from nanfix.changes.scaling import Scaling
+from nanfix.model.outputs import end_names
 
 if TYPE_CHECKING:
     import keras
+
+    from nanfix.changes.plan import Plan
+    from nanfix.model.run import Run
 
 
 # What Keras' initializers give to VarianceScaling, its own values left out.
@@ -23,11 +28,13 @@ VARIANCES: Mapping[str, tuple[Any, ...]] = {
 @dataclass(frozen=True)
 class InitialWeights(Change):
     """Draw the kernels of layers, by address, with another initializer; recurrent kernels
-    orthogonal, biases 0. All kernels are a `share` as large as they are drawn.
+    orthogonal. Kernels with one of the `shares` are so large a share of what is drawn, 0 being none
+    of it. Biases are 0, or these `biases` where the targets of the output are not scaled.
     """
 
     initializers: Mapping[str, str] = field(default_factory=dict)
-    share: float = 1.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     kind: ClassVar[str] = "initial weights"
     order: ClassVar[int] = 15
 
@@ -39,22 +46,36 @@ class InitialWeights(Change):
         return None
 
     def install(self, shop, plan):
+        biases = self._biases(shop.run, plan)
         for number, address in enumerate(shop.layers):
             if address in self.initializers:
-                initializer = self.initializers[address]
-                _draw(shop.layers[address], initializer, self.share, shop.seed + number)
+                layer, share = shop.layers[address], self.shares.get(address, 1.0)
+                draw(layer, self.initializers[address], share, shop.seed + number)
+                if address in biases:
+                    layer.bias.assign(np.asarray(biases[address], "float32"))
 
     def in_source(self, run, plan, call):
         from nanfix.changes.layer_source import arguments_of_layers
 
+        biases = self._biases(run, plan)
         arguments = {
-            address: _arguments(kind, self.share, run.members[address])
+            address: _arguments(
+                kind, self.shares.get(address, 1.0), biases.get(address), run.members[address]
+            )
             for address, kind in self.initializers.items()
         }
         yield from arguments_of_layers(run, call, arguments)
 
+    def _biases(self, run: "Run", plan: "Plan") -> dict[str, tuple[float, ...]]:
+        """Return the biases of outputs whose targets are not scaled; those that are have a mean of
+        0.
+        """
+        places = dict(zip(end_names(run), run.outputs or (), strict=False))
+        scaled = {places.get(name) for name in plan.of(Scaling).targets}
+        return {address: each for address, each in self.biases.items() if address not in scaled}
 
-def _draw(layer: "keras.Layer", initializer: str, share: float, seed: int) -> None:
+
+def draw(layer: "keras.Layer", initializer: str, share: float, seed: int) -> None:
     """Draw new kernels for a layer and set its biases to zero."""
     import keras  # loads TensorFlow
 
@@ -71,7 +92,9 @@ def _draw(layer: "keras.Layer", initializer: str, share: float, seed: int) -> No
         layer.bias.assign(np.zeros(layer.bias.shape))
 
 
-def _arguments(initializer: str, share: float, layer: "keras.Layer") -> dict[str, str]:
+def _arguments(
+    initializer: str, share: float, biases: tuple[float, ...] | None, layer: "keras.Layer"
+) -> dict[str, str]:
     """Return the arguments, as source, with which a layer draws such initial weights,
     where it does not yet.
     """
@@ -88,15 +111,29 @@ def _arguments(initializer: str, share: float, layer: "keras.Layer") -> dict[str
         if hasattr(layer, name)
         and type(getattr(layer, name)) is not type(keras.initializers.get(kind))
     }
+    if biases is not None:
+        written["bias_initializer"] = constant_initializer(biases)
     if share == 1.0:
         return written
     smaller = {"kernel_initializer": smaller_initializer(initializer, share)}
-    if hasattr(layer, "recurrent_initializer"):
+    if hasattr(layer, "recurrent_initializer") and share:
         smaller["recurrent_initializer"] = f"keras.initializers.Orthogonal({share:.3g})"
     return {**written, **smaller}
 
 
 def smaller_initializer(name: str, share: float) -> str:
     """Return, as source, what draws kernels a share as large as the initializer of that name."""
+    if not share:
+        return "'zeros'"
     scale, *how = VARIANCES[name]
     return f"keras.initializers.VarianceScaling({', '.join([f'{scale * share**2:.3g}', *how])})"
+
+
+def constant_initializer(biases: tuple[float, ...]) -> str:
+    """Return, as source, what begins a bias with these numbers."""
+    numbers = [f"{number:.4g}" for number in biases]
+    return f"keras.initializers.Constant({numbers[0] if len(numbers) == 1 else _listed(numbers)})"
+
+
+def _listed(numbers: list[str]) -> str:
+    return f"[{', '.join(numbers)}]"

@@ -177,7 +177,7 @@ def _constant_loss(
     """Return the loss of the best constant for one output on the targets `y`, learned from a sample
     of those trained on; None where it is not known.
     """
-    constant = _best_constant(output, targets)
+    constant = best_constant(output, targets)
     kept = _finite_rows(y)
     y = y[kept]
     if constant is None or len(y) < FEWEST:
@@ -193,7 +193,7 @@ def _constant_loss(
     return loss if np.isfinite(loss) else None
 
 
-def _best_constant(output: Output, targets: np.ndarray) -> np.ndarray | None:
+def best_constant(output: Output, targets: np.ndarray) -> np.ndarray | None:
     """Return the best constant for one output, flat; None where it is not known. Of shares below 0
     there is none: it lies at the edge of what a probability can be.
     """

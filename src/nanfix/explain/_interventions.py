@@ -1,9 +1,9 @@
 """The smallest changes that take one cause away, so that steps can be run again without it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class Intervention:
     """One change of a training: of its batches, of the state it begins with, of the learning rates
     that were recorded along with its steps, or of what is built into its graph (`during`).
 
-    `weights_share` is how large the weights are that it begins with, as a share of those of He's
-    variance.
+    `weights_shares` is how large the kernels of some layers are that it begins with, by address, as
+    a share of what their initializer draws.
     """
 
     words: str = "unchanged"
@@ -74,7 +74,7 @@ class Intervention:
     of_state: Callable[[], None] | None = None
     during: Callable[[ExitStack], None] | None = None
     of_rate: Callable[[Any], Any] | None = None
-    weights_share: float = 1.0
+    weights_shares: Mapping[str, float] = field(default_factory=dict)
 
     def batch(self, batch: "Batch") -> "Batch":
         return batch if self.of_batch is None else self.of_batch(batch)

@@ -1,12 +1,9 @@
-"""How large the numbers are that an untrained model makes of real rows, and weights that keep them
-small.
-"""
+"""How large the numbers are that an untrained model makes of real rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
@@ -15,7 +12,6 @@ from nanfix.data.arrays import Leaf, is_dense, take_rows
 from nanfix.explain._batch_changes import input_moments, of_unit_scale
 from nanfix.explain.microscope import NOT_EAGERLY
 from nanfix.explain.oddities import usual
-from nanfix.model.addresses import walk
 from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.operations import Operation, traced
 from nanfix.model.run import Run
@@ -25,9 +21,6 @@ from nanfix.recorder.recording import Recording
 
 ROWS = 32
 FEWEST_CALLS, RISEN = 3, 10.0  # calls of a layer that feeds itself, and how far numbers rise there
-KEPT, SMALLER, TIMES = 4.0, 0.7, 8  # kernels get smaller until no layer gives more than `KEPT`
-
-Weights = list[tuple[keras.Variable, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -63,50 +56,20 @@ def signal_at_the_start(run: Run, recording: Recording) -> Signal:
     cannot be run eagerly. Leaves the newest snapshot.
     """
     restore(recording.initial)
-    found = _signal(run, _rows(run))
+    found = signal_of(run, rows_of_unit_scale(run))
     restore(recording.newest)
     return found
 
 
-def fitting_weights(run: Run) -> tuple[Weights, float]:
-    """Return kernels with which the signal keeps its scale, and how large they are as a share of
-    those of He's variance: less than 1 where sums, as in residual stacks, still make it grow.
-    Changes the weights of the model.
-    """
-    kernels: list[keras.Variable] = []
-    for position, (_, layer) in enumerate(walk(run.model)):
-        if getattr(layer, "kernel", None) is not None:
-            drawn = keras.initializers.HeNormal(seed=position)
-            layer.kernel.assign(drawn(layer.kernel.shape, dtype=layer.kernel.dtype))
-            kernels.append(layer.kernel)
-        if getattr(layer, "recurrent_kernel", None) is not None:
-            drawn, recurrent = keras.initializers.Orthogonal(seed=position), layer.recurrent_kernel
-            recurrent.assign(drawn(recurrent.shape, dtype=recurrent.dtype))
-            kernels.append(recurrent)
-    rows = _rows(run)
-    share = 1.0
-    for _ in range(TIMES):
-        if max(_signal(run, rows).sizes.values(), default=0.0) <= KEPT:
-            break
-        for kernel in kernels:
-            kernel.assign(np.asarray(kernel) * SMALLER)
-        share *= SMALLER
-    return [(kernel, np.array(kernel)) for kernel in kernels], share
-
-
-def assign(weights: Weights) -> None:
-    for kernel, value in weights:
-        kernel.assign(value)
-
-
-def _rows(run: Run) -> Any:
+def rows_of_unit_scale(run: Run) -> Any:
     """Return the inputs of some rows, of unit scale."""
     given = tree.map_structure(_whole, take_rows(run.sample.x, slice(0, ROWS)))
     rows, *_ = of_unit_scale((given, None), inputs=input_moments(usual(run.sample)))
     return rows
 
 
-def _signal(run: Run, rows: Any) -> Signal:
+def signal_of(run: Run, rows: Any) -> Signal:
+    """Return what the model makes of these rows; nothing where it cannot be run eagerly."""
     sizes: dict[str, float] = {}
     weights: dict[str, int] = {}  # the first weight that a layer reads, in each of its calls
     calls: dict[str, list[float]] = {}  # what it gave in those that have ended
@@ -120,7 +83,7 @@ def _signal(run: Run, rows: Any) -> Signal:
             if weights.setdefault(name, read) == read and name in sizes:
                 calls.setdefault(name, []).append(sizes[name])
             return
-        for size in (each for each in map(_size, operation.outputs) if each is not None):
+        for size in (each for each in map(size_of, operation.outputs) if each is not None):
             if size == np.inf and max(sizes.values(), default=0.0) <= RISEN:
                 raise _OutOfDomain
             sizes[name] = size
@@ -138,7 +101,7 @@ def _signal(run: Run, rows: Any) -> Signal:
     return Signal(sizes, next((loop for loop in reversed(loops) if loop is not None), None))
 
 
-def _size(tensor: Any) -> float | None:
+def size_of(tensor: Any) -> float | None:
     """Return the root mean square of a tensor with dimensions, inf where it is not finite; None of
     another.
     """

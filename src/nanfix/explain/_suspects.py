@@ -18,7 +18,7 @@ from nanfix.explain._batch_changes import (
 )
 from nanfix.explain._interventions import Intervention, constants_in_range
 from nanfix.explain._rerunner import Course, Rerunner
-from nanfix.explain._signal import assign, fitting_weights
+from nanfix.explain._starts import assign, fitting_start
 from nanfix.explain.audit import Audit
 from nanfix.explain.codes import (
     each_code,
@@ -84,11 +84,11 @@ def changes_for(
     changes |= {cause: each for cause, each in scalings(suspected).items() if cause in far}
     if suspected.wide:
         restore(course.start)
-        weights, share = fitting_weights(run)
+        weights, shares = fitting_start(run)
         changes[Cause.BAD_INITIALIZATION] = Intervention(
             "with initial weights that let nothing grow",
             of_state=lambda: assign(weights),
-            weights_share=share,
+            weights_shares=shares,
         )
     layers, activation = suspect_activations(run)
     if layers:

@@ -90,7 +90,7 @@ def reason(evidence: Evidence, detected: Onset) -> Diagnosis:
         behind=_behind(findings, evidence, later),
         outgrown=growth.outgrown,
         fallen_weights=growth.fallen_weights,
-        weights_share=tried.weights_share,
+        weights_shares=tried.weights_shares,
     )
 
 

@@ -71,15 +71,15 @@ class Counterfactuals:
     `without` is the run with what failed first taken away, and `then` the step at which it failed
     all the same; every other rerun stands on top of that change where there is a `then`. `needed`
     are the causes of which none may stay, where taking one away is not enough, and `joint` the run
-    without them. `weights_share` is how large the initial weights were that took the place of the
-    run's own, as a share of those of He's variance. `cut_short` says that time ran out before
-    everything was tried.
+    without them. `weights_shares` is how large the kernels of some layers were that took the
+    place of the run's own, by address, as a share of what their initializer draws. `cut_short`
+    says that time ran out before everything was tried.
     """
 
     unchanged: Rerun | None = None
     rate: Rerun | None = None
     alone: Mapping[Cause, Rerun] = field(default_factory=dict)
-    weights_share: float = 1.0
+    weights_shares: Mapping[str, float] = field(default_factory=dict)
     scaled: Rerun | None = None
     no_update: bool | None = None
     initial: bool | None = None

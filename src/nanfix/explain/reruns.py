@@ -200,7 +200,7 @@ def _one_at_a_time(
     }
     alone = {cause: rerun for cause, rerun in tried.items() if rerun is not None}
     weights = changes.get(Cause.BAD_INITIALIZATION, Intervention())
-    found = replace(found, alone=alone, weights_share=weights.weights_share)
+    found = replace(found, alone=alone, weights_shares=weights.weights_shares)
     if len(scaling) > 1:
         both = replace(together(list(scaling.values())), words=BOTH_SCALED)
         found = replace(found, scaled=rerunner.rerun_with(both, course))

@@ -154,11 +154,11 @@ class HandBack:
     def _ways_without_layers(
         self, wanted: Scaling, folded: tuple[str, ...], targets: tuple[str, ...]
     ) -> list[Parts]:
-        """Return the ways for a model that takes up no layers. Where not all folds, all stands
-        around its call, so that a further training goes on as it went.
+        """Return the ways for a model that takes up no layers. Where not every scaling folds, all
+        stand around its call, so that a further training goes on as it went.
         """
         folds = len(folded) == len(wanted.inputs) and len(targets) == len(wanted.targets)
-        whole = [Parts(folded, targets, NO_LAYERS)] if folds and not wanted.fills else []
+        whole = [Parts(folded, targets, NO_LAYERS, around=bool(wanted.fills))] if folds else []
         return whole if self._sites.unseen is not None else [*whole, Parts(around=True)]
 
     def _install(self, plan: Plan, parts: Parts, undo: contextlib.ExitStack) -> list[str]:

@@ -20,6 +20,8 @@ NAMES = {
     "PReLU": "prelu",
     "Softmax": "softmax",
 }
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu", "relu6", "softplus", "mish", "celu")
+SELF_NORMALIZING = ("selu",)
 FAR_OUT, NEAR = 1e9, 1e3  # what goes in, and what a bounded activation makes of it at most
 
 
@@ -95,6 +97,15 @@ def activations_of_kernels(members: "Sequence[tuple[str, Member]]") -> list[tupl
         )
         found.append((address, activation_name(layer if following is None else following)))
     return found
+
+
+def fitting_initializer(activation: str) -> str:
+    """Return the name of the initializer whose kernels keep the scale of numbers in front of an
+    activation: He's for rectifiers, LeCun's for SELU, else Glorot's.
+    """
+    if activation in RECTIFIERS:
+        return "he_normal"
+    return "lecun_normal" if activation in SELF_NORMALIZING else "glorot_uniform"
 
 
 def change_activation(undo: ExitStack, layer: Any, function: Callable[[Any], Any]) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from nanfix.model.activations import activations_of_kernels
 from nanfix.model.addresses import Member
+from nanfix.model.run import Run
 from nanfix.private.objects import direct_layers
 
 AT_FIRST = (0.0, 1.0)  # what biases and statistics begin as; 1 for the gate that forgets
@@ -27,6 +29,14 @@ def learned(members: Mapping[str, Member]) -> frozenset[str]:
             if frozen or (True in beside and False not in beside):
                 found.add(address)
     return frozenset(found)
+
+
+def drawable(run: Run) -> list[tuple[str, str]]:
+    """Return the address of every layer whose kernel can be drawn anew, with its activation: where
+    some were drawn by chance these alone.
+    """
+    found = activations_of_kernels(list(run.members.items()))
+    return [(address, name) for address, name in found if address not in run.learned] or found
 
 
 def _has_own_weights(layer: Member) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -153,8 +154,8 @@ class Diagnosis:
     the same cause, and nothing else that was tried keeps it from that. `outgrown` are the names of
     the parts of the model, its direct layers, whose weights had become many times as large before
     the failing step. `fallen_weights` began above 0 and had come to 0 or below by then.
-    `weights_share` is how large initial weights may be that let nothing grow, as a share of those
-    of He's variance.
+    `weights_shares` is how large the initial kernels of some layers may be that let nothing grow,
+    by address, as a share of what their initializer draws.
     """
 
     onset: Onset
@@ -180,7 +181,7 @@ class Diagnosis:
     behind: Place | None = None
     outgrown: tuple[str, ...] = ()
     fallen_weights: tuple[FallenWeight, ...] = ()
-    weights_share: float = 1.0
+    weights_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cause(self) -> Cause:

@@ -28,6 +28,13 @@ class TrialRecord:
     reason: str = ""
 
 
+LATER = (
+    "Why more than what treats that cause: in a short training {} alone ends at a loss of {:.4g}, "
+    "this fix at one of {:.4g}; over more steps, or with another seed, the first ended higher or "
+    "failed."
+)
+
+
 def tried(trials: Sequence[TrialRecord]) -> list[str]:
     """Return what was tried, and what came of it: a line for each, none where nothing was."""
     if not trials:
@@ -62,6 +69,8 @@ def instead_of(
     finite = [trial for trial in alone if trial.loss is not None]
     if finite:
         best = min(finite, key=lambda trial: trial.loss or 0.0)
+        if best.loss is not None and best.loss <= fix.loss:
+            return LATER.format(_names(best), best.loss, fix.loss)
         came_to = f"{_names(best)} alone ends at a loss of {best.loss:.4g}"
     elif any(trial.verdict == "non-finite" for trial in alone):
         last = max(alone, key=lambda trial: trial.steps)
