@@ -1,7 +1,7 @@
 """Initial weights that let no number grow on its way through the model, found on real rows."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ def _largest(run: Run, rows: Any) -> float:
     return max(signal_of(run, rows).sizes.values(), default=0.0)
 
 
-def _weights(layer: Any, names: Sequence[str]) -> list[keras.Variable]:
+def _weights(layer: Any, names: Iterable[str]) -> list[keras.Variable]:
     return [getattr(layer, name) for name in names if getattr(layer, name, None) is not None]
 
 
