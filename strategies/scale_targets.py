@@ -26,10 +26,11 @@ class ScaleTargets(Strategy):
     the last layer. A target whose interquartile range is zero is divided by its standard deviation.
     Of several outputs those are scaled whose targets are far from unit scale, each by itself, and
     so is each column of a table of targets whose columns differ in scale by more than ten times.
-    The columns of a likelihood move with its targets, as the loss shows by staying the same: those
-    of its location as the targets, those of its scale, variance, precision or their logarithms by
-    the scale alone. Does not help classification, nor losses that change in another way than by a
-    factor or a constant when targets and outputs are scaled together.
+    The columns of a likelihood, of one target or of several, or of a mixture of them, move with its
+    targets, as the loss shows by staying the same: those of its location as the targets, those of
+    its scale, variance, precision or their logarithms by the scale alone. Does not help
+    classification, nor losses that change in another way than by a factor or a constant when
+    targets and outputs are scaled together.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.5;
     sklearn.preprocessing.RobustScaler.
@@ -42,7 +43,7 @@ class ScaleTargets(Strategy):
     reference = "LeCun et al. (1998), Efficient BackProp; sklearn.preprocessing.RobustScaler"
 
     def refusal(self, diagnosis, run, plan):
-        moved = [each for each in measured_targets(run) if _moves(run, each)[1]]
+        moved = [each for each in measured_targets(run) if _moves(run, each).columns]
         if not moved:
             return (
                 "the loss is not the same, but for a factor, of targets and outputs that are "
@@ -60,7 +61,8 @@ class ScaleTargets(Strategy):
         for name, each in outputs.items():
             center, scale = each["center"], each["scale"]
             if "columns" in each:
-                center, scale = moves(each["columns"], center[0], scale[0])
+                of = each.get("of", [0] * len(each["columns"]))
+                center, scale = moves(each["columns"], of, center, scale)
             targets[name] = TargetScaling(tuple(center), tuple(scale), each["degree"])
         return plan.with_change(Scaling(targets=targets))
 
@@ -85,15 +87,15 @@ def _far(run):
     """Return the targets to scale: those of the only output, of several those that are far from
     unit scale.
     """
-    able = [e for e in measured_targets(run) if _moves(run, e)[1] and _is_free(run, e)]
+    able = [e for e in measured_targets(run) if _moves(run, e).columns and _is_free(run, e)]
     arrays = run.sample.targets
     return [e for e in able if e.name == OUTPUT or root_mean_square(arrays[e.index]) > LARGE]
 
 
 def _numbers(run, target):
     values = _known(run.sample.targets[target.index])
-    center, scale = _by_column(values.reshape(-1, 1))
-    degree, columns = _moves(run, target)
+    moved = _moves(run, target)
+    center, scale = _by_column(values if {*moved.of} != {0} else values.reshape(-1, 1))
     if target.degree and _is_table(run, target, values):
         low, high = np.nanpercentile(values, [25, 75], axis=0)
         # A column that mostly has one value, as an edge of images, has no scale of its own.
@@ -102,8 +104,9 @@ def _numbers(run, target):
     return {
         "center": [float(f"{each:.7g}") for each in center],
         "scale": [float(f"{each:.7g}") for each in scale],
-        "degree": degree,
-        **({"columns": list(columns)} if {*columns} != {LOCATION} else {}),
+        "degree": moved.power,
+        **({"columns": list(moved.columns)} if {*moved.columns} != {LOCATION} else {}),
+        **({"of": list(moved.of)} if {*moved.of} != {0} else {}),
     }
 
 
@@ -113,25 +116,30 @@ def _known(array):
 
 
 def _moves(run, target):
-    """Return the degree of the loss of a target, and what the columns of its output are that move
-    with it; no columns where scaling could not be undone.
+    """Return how the loss of a target goes with it; without columns where scaling could not be
+    undone.
     """
     # TensorFlow is loaded when it is needed, not with the catalogue.
-    from nanfix.explain.equivariance import equivariance
+    from nanfix.explain.equivariance import NOT_SO, Equivariance, equivariance
 
     if target.degree:
-        return target.degree, (LOCATION,)
+        return Equivariance(target.degree, (LOCATION,), (0,))
     names = end_names(run)
     at = names.index(target.name) if target.name in names else len(run.output_shapes)
     shape = run.output_shapes[at] if at < len(run.output_shapes) else None
     if target.loss is None or shape is None or None in shape:
-        return 0, ()
+        return NOT_SO
     array = run.sample.targets[target.index]
-    (center,), (scale,) = _by_column(_known(array).reshape(-1, 1))
-    given = tuple(shape), array.shape[1:], float(center), float(scale)
-    degree, columns = equivariance(target.loss, *given)
+    known = _known(array)
+    # Each column of the targets by itself where outputs have one or more for each, else all alike.
+    tables = [known] if known.ndim == 2 and known.shape[1] > 1 and len(shape) == 1 else []
+    for table in [*tables, known.reshape(-1, 1)]:
+        numbers = [tuple(map(float, each)) for each in _by_column(table)]
+        found = equivariance(target.loss, tuple(shape), array.shape[1:], *numbers)
+        if table.shape[1] == 1 or any(found.of):
+            break
     # Columns of a sequence have no places of their own.
-    return (degree, columns) if len(shape) == 1 or {*columns} == {LOCATION} else (0, ())
+    return found if len(shape) == 1 or {*found.columns} == {LOCATION} else NOT_SO
 
 
 def _is_free(run, target):
@@ -145,7 +153,7 @@ def _is_free(run, target):
     if at >= len(run.columns) or len(run.columns[at]) < 2:
         return True
     givers = [address for address, width in run.columns[at] for _ in range(width)]
-    _, columns = _moves(run, target)
+    columns = _moves(run, target).columns
     kinds = columns if len(columns) == len(givers) else (LOCATION,) * len(givers)
     return all(
         kind != LOCATION or (giver is not None and activation_name(run.members[giver]) == "linear")

@@ -108,10 +108,12 @@ MOVES: dict[str, Callable[[float, float], tuple[float, float]]] = {
 
 
 def moves(
-    columns: Sequence[str], center: float, scale: float
+    columns: Sequence[str], of: Sequence[int], center: Sequence[float], scale: Sequence[float]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what is added to each column of an output, and what it is multiplied by before."""
-    pairs = [MOVES[column](center, scale) for column in columns]
+    """Return what is added to each column of an output, and what it is multiplied by before, where
+    it goes with one `of` the columns of the targets.
+    """
+    pairs = [MOVES[kind](center[at], scale[at]) for kind, at in zip(columns, of, strict=True)]
     return tuple(shift for shift, _ in pairs), tuple(factor for _, factor in pairs)
 
 

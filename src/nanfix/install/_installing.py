@@ -25,17 +25,13 @@ T = TypeVar("T")
 
 
 def _widths(run: Run, names: Sequence[str]) -> list[int]:
-    """Return how many columns of each output can be scaled by themselves: those of its targets or,
-    of targets of one column, its own. The width of an output without targets may be that of a
-    batch.
+    """Return how many columns of each output can be scaled by themselves. The width of an output
+    without targets may be that of a batch.
     """
-    shapes = {each.name: run.sample.targets[each.index].shape[1:] for each in measured_targets(run)}
+    measured = {each.name for each in measured_targets(run)}
     given = dict(zip(end_names(run), run.output_shapes, strict=False))
-    columns = [(shapes.get(name), given.get(name)) for name in names]
-    return [
-        made[0] or 1 if made is not None and len(made) == 1 and wanted in (made, (), (1,)) else 1
-        for wanted, made in columns
-    ]
+    made = [given.get(name, ()) if name in measured else () for name in names]
+    return [each[0] or 1 if len(each) == 1 else 1 for each in made]
 
 
 class Installer:
