@@ -93,6 +93,34 @@ def log_of_sigmoid(whole, rng):
     return run
 
 
+def of_an_interval(y_true, y_pred):
+    """The likelihood of a time that is counted in whole units, of which there are many."""
+    scale = 1e7 * ops.exp(y_pred)
+    return -ops.log(ops.exp(-y_true / scale) - ops.exp(-(y_true + 1.0) / scale))
+
+
+def in_double(y_true, y_pred):
+    loss = of_an_interval(ops.cast(y_true, "float64"), ops.cast(y_pred, "float64"))
+    return ops.cast(loss, "float32")
+
+
+def _explained(times, predicted):
+    """Return the square of the correlation of predictions with the logarithms of times."""
+    if not np.ptp(predicted):
+        return 0.0
+    return float(np.corrcoef(np.log(times[:, 0] + 1.0), predicted[:, 0])[0, 1] ** 2)
+
+
+@remedy("raise-loss-precision", task=REGRESSION, **BOLD)
+def long_times(whole, rng):
+    times = np.exp(rng.uniform(16.0, 18.0) + 0.7 * whole.y) * rng.weibull(4.0, whole.y.shape)
+    whole.y, whole.loss = np.floor(times).astype("float32"), of_an_interval
+    whole.rate = 10.0 ** rng.uniform(-2.5, -2.0)
+    run = split(whole)
+    run.expert.loss, run.judge = in_double, Judge("r2", _explained)
+    return run
+
+
 WIDTH = 0.3  # of each of the two parts of a mixture
 
 

@@ -60,7 +60,7 @@ class RewriteStably(Strategy):
     name = "rewrite-stably"
     tier = Tier.NUMERICS
     treats = OF_A_DOMAIN | {Cause.GRADIENT_SINGULARITY}
-    instead_of = frozenset({"guard-unsafe-operations"})
+    instead_of = frozenset({"guard-unsafe-operations", "raise-loss-precision"})
     exact = True
     reference = "Blanchard, Higham & Higham (2021), doi:10.1093/imanum/draa038"
 

@@ -133,6 +133,7 @@ def _moves(run, target):
     known = _known(array)
     # Each column of the targets by itself where outputs have one or more for each, else all alike.
     tables = [known] if known.ndim == 2 and known.shape[1] > 1 and len(shape) == 1 else []
+    found = NOT_SO
     for table in [*tables, known.reshape(-1, 1)]:
         numbers = [tuple(map(float, each)) for each in _by_column(table)]
         found = equivariance(target.loss, tuple(shape), array.shape[1:], *numbers)

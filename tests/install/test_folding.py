@@ -119,7 +119,7 @@ def test_what_does_not_fold_exactly_is_not_folded(make, shape, why):
 def test_embedding_is_a_lookup():
     model = sequential(layers.Embedding(10, 4), layers.Flatten())
     site = find_sites(model, np.zeros((2, 6), "int32")).inputs[SINGLE]
-    assert site.looked_up and not site.foldable
+    assert site.fixed and not site.foldable
 
 
 class HeadFirst(keras.Model):

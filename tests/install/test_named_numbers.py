@@ -54,7 +54,7 @@ def site_of(*stack, columns=1, dtype="float32"):
     ],
 )
 def test_what_is_looked_up_stays_as_it_is(stack):
-    assert site_of(*stack).looked_up or site_of(*stack).looked_up_columns == {0}
+    assert site_of(*stack).fixed or site_of(*stack).fixed_columns == {0}
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_what_is_looked_up_stays_as_it_is(stack):
     ids=["bins", "comparison", "length"],
 )
 def test_whole_numbers_that_are_compared_are_names_and_measured_values_are_none(front):
-    assert site_of(front, layers.Dense(1), dtype="int32").looked_up
-    assert not site_of(front, layers.Dense(1)).looked_up
+    assert site_of(front, layers.Dense(1), dtype="int32").fixed
+    assert not site_of(front, layers.Dense(1)).fixed
 
 
 def test_a_search_for_nan_names_nothing():
     site = site_of(layers.Lambda(known), layers.Dense(1))
-    assert not site.looked_up and not site.looked_up_columns
+    assert not site.fixed and not site.fixed_columns
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,41 @@ def test_columns_that_are_looked_up_are_told_from_the_others(pick, columns):
         return ops.concatenate([t, ops.reshape(codes, (ops.shape(t)[0], -1))], axis=1)
 
     site = site_of(layers.Lambda(joined, output_shape=(None,)), columns=3)
-    assert site.looked_up_columns == columns and not site.looked_up and not site.foldable
+    assert site.fixed_columns == columns and not site.fixed and not site.foldable
+
+
+def hour(t):
+    return ops.sin(t[:, :1] * (2 * np.pi / 24))
+
+
+FORMULAS = {
+    "the sine of a column": (lambda t: ops.concatenate([hour(t), t[:, 1:]], -1), False, {0}),
+    "a logarithm and a root": (
+        lambda t: ops.concatenate([ops.log1p(t[:, :1]), ops.sqrt(t[:, 1:2] / 7), t[:, 2:]], -1),
+        False,
+        {0, 1},
+    ),
+    "of all columns": (lambda t: ops.log(t + 1.0), True, set()),
+    "a column that goes in by itself, too": (
+        lambda t: ops.concatenate([hour(t), t], -1),
+        False,
+        set(),
+    ),
+    "an exponential, which scaling keeps small": (
+        lambda t: ops.concatenate([ops.exp(t[:, :1]), t[:, 1:]], -1),
+        False,
+        set(),
+    ),
+    "divided by its own norm": (
+        lambda t: t / ops.sqrt(ops.sum(ops.square(t), -1, keepdims=True)),
+        False,
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_what_goes_into_formulas_alone_stays_as_it_is(name):
+    front, whole, columns = FORMULAS[name]
+    site = site_of(layers.Lambda(front), layers.Dense(1), columns=3)
+    assert (site.fixed, site.fixed_columns) == (whole, columns)

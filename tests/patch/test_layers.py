@@ -207,8 +207,7 @@ def test_a_subclassed_model_scales_in_its_own_call():
         file=PATH,
         line=script.line("def call"),
         target=script.made("Net"),
-        inputs=[NORMALIZATION],
-        numbers=MEANS,
+        inputs=[{"layers": [NORMALIZATION], "numbers": MEANS}],
         outputs=("3.0", "-1.0"),
     )
     text = script.after(change)

@@ -46,7 +46,9 @@ def test_what_layers_and_optimizer_are_made_with(noted):
 
 def test_smaller_initial_weights(noted):
     run, call = noted(SEQUENTIAL)
-    (made,), _ = changed(run, plan_of(InitialWeights({"dense[0]": "he_normal"}, 0.5)), call)
+    (made,), _ = changed(
+        run, plan_of(InitialWeights({"dense[0]": "he_normal"}, {"dense[0]": 0.5})), call
+    )
     assert "kernel_initializer=keras.initializers.VarianceScaling(0.5)" in made
 
 

@@ -176,18 +176,29 @@ def ended(*losses, finite=True):
     return [{"kind": "fit", "call": 0, "model": "net", "finite": finite, "history": history}]
 
 
+FIGURES = [
+    ((9.0, 1.04), 1.0, 1.0, "works"),  # within 5 % of it,
+    ((9.0, 1.15), 1.0, 1.0, "works"),  # or 2 % of what it has gained,
+    ((9.0, 1.7), 1.0, 1.7, "works"),  # or what two runs of the repair differ by,
+    ((9.0, 5.0), 1.0, 5.0, "falls behind"),  # unless that is all that it has learned
+    ((9.0, 1.7), 1.0, 1.0, "falls behind"),
+    ((9.0, 0.2), 1.0, 1.0, "works"),
+    ((9.0, float("nan")), 1.0, 1.0, "goes NaN"),
+    ((9.0, "[1. 2.]"), 1.0, 1.0, "works"),  # no figure at all
+]
+
+
+def test_what_begins_at_another_scale_has_not_learned_the_more():
+    record = RunRecord.model_validate({"outcome": "REPAIRED"})
+    call = CallResult(0, "net", "", Outcome.REPAIRED, True, {"loss": "0.04"}, record=record)
+    first = ScriptResult(0, (replace(call, highest={"loss": 2.9}),))
+    run = judged(ScriptResult(0, (call,)), first, 0, ended(7e5, 60.0, 29.0))
+    assert run.verdict == "falls behind" and "loss 29, the repair reached 0.04" in run.text
+
+
 @pytest.mark.parametrize(
     ("reached", "repaired", "before", "verdict"),
-    [
-        ((9.0, 1.04), 1.0, 1.0, "works"),  # within 5 % of it,
-        ((9.0, 1.15), 1.0, 1.0, "works"),  # or 2 % of what it has gained,
-        ((9.0, 1.7), 1.0, 1.7, "works"),  # or what two runs of the repair differ by,
-        ((9.0, 5.0), 1.0, 5.0, "falls behind"),  # unless that is all that it has learned
-        ((9.0, 1.7), 1.0, 1.0, "falls behind"),
-        ((9.0, 0.2), 1.0, 1.0, "works"),
-        ((9.0, float("nan")), 1.0, 1.0, "goes NaN"),
-        ((9.0, "[1. 2.]"), 1.0, 1.0, "works"),  # no figure at all
-    ],
+    FIGURES,
 )
 def test_figures_are_compared_as_those_of_candidates(reached, repaired, before, verdict):
     record = RunRecord.model_validate({"outcome": "REPAIRED"})

@@ -81,29 +81,39 @@ def test_one_loss_of_all_players_is_to_fall_whoever_has_lowered_it():
 
 
 class Tower(keras.Model):
-    """Trains by itself; its call takes the input straight into a layer, or joins it first."""
+    """Trains by itself; its call takes the input straight into a layer."""
 
-    def __init__(self, joined):
+    def __init__(self):
         super().__init__()
-        self.joined, self.first, self.last = joined, layers.Dense(2), layers.Dense(1)
+        self.first, self.last = layers.Dense(2), layers.Dense(1)
 
     def call(self, x):
-        return self.last(ops.concatenate([x[:, :1], x], -1) if self.joined else self.first(x))
+        return self.last(self.first(x))
 
     def train_step(self, data):
         return {"loss": ops.mean(self(data))}
 
 
+class InTurns(Tower):
+    """Its call takes more than the inputs of a batch: nobody knows what to scale."""
+
+    def call(self, x, turn):
+        return super().call(x[turn:])
+
+    def train_step(self, data):
+        return {"loss": ops.mean(self(data, turn=1))}
+
+
 @pytest.mark.parametrize(
-    ("joined", "cause", "told"),
+    ("kind", "cause", "told"),
     [
-        (True, Cause.UNSCALED_INPUT, True),
-        (True, Cause.LEARNING_RATE, False),
-        (False, Cause.UNSCALED_INPUT, False),
+        (InTurns, Cause.UNSCALED_INPUT, True),
+        (InTurns, Cause.LEARNING_RATE, False),
+        (Tower, Cause.UNSCALED_INPUT, False),
     ],
 )
-def test_what_has_learned_with_inputs_that_nothing_can_scale_is_not_known(joined, cause, told):
-    model = Tower(joined)
+def test_what_has_learned_with_inputs_that_nothing_can_scale_is_not_known(kind, cause, told):
+    model = kind()
     model.compile("sgd")
     run = contract.run_of(model, np.full((8, 3), 1e9, "float32"), None)
     found = unscaled(run, contract.diagnosis(cause), Plan())
@@ -122,12 +132,12 @@ class Flow(keras.Model):
     def metrics(self):
         return [self.mean_loss]
 
-    def call(self, x):
+    def call(self, x, ways):
         scale, shift = ops.split(self.out(self.hidden(x * [1.0, 0.0])), 2, axis=-1)
-        return ops.exp(scale[:, 0]) * x[:, 1] + shift[:, 0], scale[:, 0]
+        return ways * ops.exp(scale[:, 0]) * x[:, 1] + shift[:, 0], scale[:, 0]
 
     def step(self, x):
-        z, scale = self(x)
+        z, scale = self(x, ways=1.0)
         self.mean_loss.update_state(loss := ops.mean(0.5 * ops.square(z) - scale))
         return loss
 

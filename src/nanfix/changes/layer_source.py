@@ -260,3 +260,9 @@ def number(value: float) -> str:
     """Return a number as a person writes it, to the digits that a float32 holds."""
     text = f"{value:.7g}"
     return text if any(sign in text for sign in ".e") else f"{text}.0"
+
+
+def numbers_as_written(numbers: Sequence[float]) -> str:
+    """Return as source a number for all columns, or one for each."""
+    texts = [number(each) for each in numbers]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"

@@ -3,22 +3,24 @@ that is handed back.
 """
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import keras
 from keras import ops, tree
 
 from nanfix.model.activations import activation_of, change_activation
 from nanfix.model.undo import override, put
 from nanfix.private.keras import CompileLoss
-from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss_weights
+from nanfix.private.objects import COMPILE_LOSS, compile_config, given_loss, given_loss_weights
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
+
+    from nanfix.model.crossentropies import UserLoss
 
 
 def compile_with(
-    model: "keras.Model", loss: "keras.losses.Loss", factor: float, shown: str, undo: ExitStack
+    model: keras.Model, loss: keras.losses.Loss, factor: float, shown: str, undo: ExitStack
 ) -> str:
     """Compile the model with a stock loss times a factor until `undo` is closed; return the first
     half of a note of it.
@@ -43,10 +45,10 @@ def compile_with(
 
 
 def train_from_logits(
-    model: "keras.Model",
-    loss: "keras.losses.Loss",
+    model: keras.Model,
+    loss: keras.losses.Loss,
     factor: float,
-    last: "keras.Layer | None",
+    last: keras.Layer | None,
     undo: ExitStack,
 ) -> None:
     """Compute the loss, in float32, of what goes into the activation of the `last`
@@ -78,9 +80,7 @@ def train_from_logits(
     override(undo, model, "compute_loss", compute_loss)
 
 
-def train_on(
-    model: "keras.Model", loss: "keras.losses.Loss", factor: float, undo: ExitStack
-) -> None:
+def train_on(model: keras.Model, loss: keras.losses.Loss, factor: float, undo: ExitStack) -> None:
     """Take the gradient of this loss; the user's own goes on judging."""
     other = CompileLoss(loss, _weights(model, factor))
     computed = model.compute_loss
@@ -94,7 +94,34 @@ def train_on(
     override(undo, model, "compute_loss", compute_loss)
 
 
-def _weights(model: "keras.Model", factor: float) -> float | None:
+def compute_in(model: keras.Model, dtype: str, undo: ExitStack) -> None:
+    """Compute the user's single loss in this dtype, in training and in what judges it."""
+    loss = in_precision(given_loss(model), dtype)
+    put(undo, model, COMPILE_LOSS, CompileLoss(loss, given_loss_weights(model)))
+
+
+def in_precision(loss: "UserLoss", dtype: str) -> "UserLoss":
+    """Return a loss that casts what it is given to this dtype, and what it comes to back."""
+    inner = keras.losses.get(loss)
+    if isinstance(inner, keras.losses.Loss):
+        return _InPrecision(inner, dtype)
+    return lambda y_true, y_pred: _in_precision(inner, dtype, y_true, y_pred)
+
+
+def _in_precision(computed: Any, dtype: str, *given: Any) -> Any:
+    return ops.cast(computed(*(ops.cast(each, dtype) for each in given)), keras.config.floatx())
+
+
+class _InPrecision(keras.losses.Loss):
+    def __init__(self, inner: keras.losses.Loss, precision: str):
+        super().__init__(inner.name, inner.reduction)
+        self._inner, self._precision = inner, precision
+
+    def call(self, y_true, y_pred):
+        return _in_precision(self._inner.call, self._precision, y_true, y_pred)
+
+
+def _weights(model: keras.Model, factor: float) -> float | None:
     """Return the user's weight of the single loss times the constant factor of the one in its
     place, as `compile` takes it.
     """

@@ -2,7 +2,7 @@
 undone to those that come out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from nanfix.model.run import Run
     from nanfix.records.source_changes import LayerChange, SourceChange
     from nanfix.source.fit_call import FitCall
-
-
-BY_COLUMN = (
-    "compile has no weight for the loss of a single column: scale the columns of the targets "
-    "before fit, and the predictions back"
-)
 
 
 @dataclass(frozen=True)
@@ -89,8 +83,11 @@ class Scaling(Change):
 
     def in_source(self, run, plan, call):
         from nanfix.changes.loss import compile_change, weigh_outputs
+        from nanfix.changes.scaling_in_call import in_call
+        from nanfix.source.fit_call import own_call
 
-        yield from (_in_call if _own_call(call) is not None else _around)(self, run, call)
+        own = own_call(call.model) is not None
+        yield from (in_call if own else _around)(self, run, call)
         whole = {n: each for n, each in self.targets.items() if each.width == 1 and each.degree}
         weights = {name: _weight(scaling) for name, scaling in whole.items()}
         if OUTPUT in weights:
@@ -161,7 +158,8 @@ def _behind(
     this output where losses go by it.
     """
     from nanfix.changes.insertion import INNER, are_named
-    from nanfix.changes.layer_source import float32_argument, literal
+    from nanfix.changes.layer_source import float32_argument, literal, numbers_as_written
+    from nanfix.changes.scaling_in_call import BY_COLUMN
     from nanfix.records.source_changes import UNKNOWN_CALL, ArgumentChange, LayerChange, NoPlace
 
     if scaling.width > 1 and scaling.degree:
@@ -174,20 +172,12 @@ def _behind(
         return
     outer = call.model.output_names[end_names(run).index(name)] if are_named(call.model) else ""
     named = f", name={literal(outer)}" if outer else ""
-    scale, center = map(_written, (scaling.scale, scaling.center))
+    scale, center = map(numbers_as_written, (scaling.scale, scaling.center))
     layer = f"keras.layers.Rescaling({scale}, offset={center}{float32_argument()}{named})"
     yield LayerChange(target=target, side="after", layers=[layer], role="outputs")
     if outer:
         inner = literal(INNER.format(name=outer))
         yield ArgumentChange(target=target, name="name", value=inner)
-
-
-def _written(numbers: Sequence[float]) -> str:
-    """Return as source a number for all columns, or one for each."""
-    from nanfix.changes.layer_source import number
-
-    texts = [number(each) for each in numbers]
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _weight(scaling: TargetScaling) -> str:
@@ -272,58 +262,6 @@ def _where_it_goes_in(
         numbers=written.numbers,
         definitions=written.definitions,
     )
-
-
-def _in_call(wanted: Scaling, run: "Run", call: "FitCall") -> "Iterator[SourceChange]":
-    """Yield what a subclassed model has to do in its own `call`."""
-    from nanfix.changes.layer_source import (
-        TOO_NARROW,
-        WrittenLayers,
-        filling_layer,
-        scaling_layers,
-    )
-    from nanfix.records.source_changes import CallChange, NoPlace
-
-    if not (wanted.inputs or wanted.targets or wanted.fills):
-        return
-    own, target = _own_call(call), call.places.of(call.model)
-    scaling = next(iter(wanted.inputs.values()), None)
-    if target is None or len(run.sample.inputs) != 1 or {*wanted.targets} - {OUTPUT}:
-        yield NoPlace(
-            reason=(
-                f"the call of {type(call.model).__name__} takes or gives more than one array: "
-                "fill and scale what it takes, and scale back what it gives, in its own code"
-            )
-        )
-        return
-    scaled = WrittenLayers([]) if scaling is None else scaling_layers(scaling, built=False)
-    if scaled is None:
-        yield NoPlace(reason=TOO_NARROW)
-        return
-    written = scaled
-    for name, fill in wanted.fills.items():
-        written = filling_layer(fill, wanted.missing_values.get(name)) + scaled
-    back = wanted.targets.get(OUTPUT)
-    if back is not None and back.width > 1 and back.degree:
-        yield NoPlace(reason=BY_COLUMN)
-        back = None
-    outputs = None if back is None else (_written(back.scale), _written(back.center))
-    file, line = call.places.relative(own.co_filename), own.co_firstlineno
-    yield CallChange(
-        file=file,
-        line=line,
-        target=target,
-        inputs=written.layers,
-        numbers=written.numbers,
-        definitions=written.definitions,
-        outputs=outputs,
-    )
-
-
-def _own_call(call: "FitCall") -> Any:
-    from nanfix.source.fit_call import own_call
-
-    return own_call(call.model)
 
 
 def _giver(run: "Run", name: str) -> "keras.Layer | None":

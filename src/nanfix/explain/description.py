@@ -222,9 +222,10 @@ def _sample(
         whole=whole,
         quantities=quantities,
         names=names,
+        paths=tuple(tuple(path) for path, _ in tree.flatten_with_path(x)),
         target_names=frozenset(y) if isinstance(y, Mapping) else frozenset(),
         keep_zero=frozenset(name for name, site in sites.inputs.items() if site.keeps_zero),
-        categories={n: s.looked_up_columns for n, s in sites.inputs.items() if s.looked_up_columns},
+        categories={n: s.fixed_columns for n, s in sites.inputs.items() if s.fixed_columns},
     )
     return replace(sample, codes=input_codes(sample.named(imputable), _masked(model)))
 
@@ -314,7 +315,7 @@ def _is_quantity(site: Site, array: np.ndarray) -> bool:
     """
     if site.blocked in UNSEEN:
         return array.dtype.kind == "f" or array.dtype == np.uint8
-    return not site.looked_up and bool(site.layers or site.blocked)
+    return not site.fixed and bool(site.layers or site.blocked)
 
 
 def _normalizable(model: keras.Model) -> list[tuple[str, keras.Layer]]:

@@ -66,10 +66,10 @@ def equivariance(
             alike = {*columns} == {LOCATION} and {*of} == {0}
             powers = (0, 1, 2) if alike else (0,) if LOCATION in columns else ()
             count = max(of) + 1
-            drawn = [number + STEP * np.arange(count) for number in (CENTER, SCALE)]
+            drawn = [(number + STEP * np.arange(count)).tolist() for number in (CENTER, SCALE)]
             for power in powers:
                 if draws.keep_their_loss(columns, of, power, *drawn):
-                    given = [np.array(numbers[:count]) for numbers in (center, scale)]
+                    given = [numbers[:count] for numbers in (center, scale)]
                     kept = draws.keep_their_loss(columns, of, power, *given)
                     return Equivariance(power, columns, of) if kept else NOT_SO
     except REFUSED:
@@ -113,8 +113,8 @@ class _Draws:
         columns: Sequence[str],
         of: Sequence[int],
         power: int,
-        center: np.ndarray,
-        scale: np.ndarray,
+        center: Sequence[float],
+        scale: Sequence[float],
     ) -> bool:
         """Say whether the loss is multiplied by this power of the scale, but for what is the same
         for all outputs, where targets become center + scale * t and the columns move with them.
@@ -124,7 +124,7 @@ class _Draws:
         allowed, gaps = SAME * grown * np.ptp(self.before), []
         draws = zip(self._targets, self._outputs, self.before, strict=True)
         for targets, outputs, before in draws:
-            after = self._of(center + scale * targets, shift + factor * outputs)
+            after = self._of(np.array(center) + np.array(scale) * targets, shift + factor * outputs)
             gaps.append(after - grown * before)
             if not np.ptp(gaps) <= allowed:
                 return False

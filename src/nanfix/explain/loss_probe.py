@@ -13,6 +13,7 @@ from keras import tree
 
 from nanfix.changes.graph_guard import guarded, install
 from nanfix.changes.guards import Guard
+from nanfix.changes.loss_installer import in_precision
 from nanfix.data.arrays import Leaf, take_rows
 from nanfix.model.activations import activation_of, is_bounded
 from nanfix.model.addresses import walk
@@ -225,6 +226,35 @@ def loss_on(given: UserLoss, targets: np.ndarray, guard: Guard | None = None) ->
     computed = loss if guard is None else tf.function(loss, autograph=False, reduce_retracing=True)
     return lambda outputs: float(
         np.asarray(computed(tf.convert_to_tensor(targets), tf.constant(outputs)))
+    )
+
+
+def cancels(run: Run) -> bool:
+    """Say whether rounding in float32 is what makes the loss of the outputs, or their gradient,
+    non-finite: in float64 both are finite.
+    """
+    outputs = given_outputs(run)
+    if outputs is None:
+        return False
+    targets = run.sample.targets[0][rows_looked_at(run)]
+    try:
+        single, double = (
+            _has_finite_gradient(in_precision(run.user_loss, dtype), targets, outputs)
+            for dtype in ("float32", "float64")
+        )
+    except REFUSED:
+        return False
+    return double and not single
+
+
+def _has_finite_gradient(loss: UserLoss, targets: np.ndarray, outputs: np.ndarray) -> bool:
+    given, computed = tf.constant(outputs), CompileLoss(loss=loss)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        value: Any = computed(tf.convert_to_tensor(targets), given)
+    gradient = tape.gradient(value, given)
+    return gradient is not None and bool(
+        np.isfinite(np.asarray(value)).all() and np.isfinite(np.asarray(gradient)).all()
     )
 
 

@@ -15,8 +15,11 @@ from keras import layers, tree
 
 from nanfix.data.arrays import rows_in, take_rows
 from nanfix.install._names import (
+    IGNORED,
+    PASSING,
     PICKING,
-    RENAMING,
+    Fixed,
+    Mark,
     columns_in,
     compares_with_zero,
     takes_names,
@@ -33,15 +36,11 @@ CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 FOLDABLE = (layers.Dense, *CONVOLUTIONS, *RECURRENT, layers.BatchNormalization)
 HALF = ("float16", "bfloat16")
-PASSING = {"Cast", "Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}
 RESHAPING = layers.Reshape | layers.Flatten | layers.Identity
 NO_CALL = "the model has no call of its own"
 OTHERWISE = "the model's own training step gives its call something else than the inputs of a batch"
 NOT_CALLED = "the model's own training step does not call the model"
 UNSEEN = (NO_CALL, OTHERWISE)
-IGNORED = {"Shape", "Rank", "Size", "ZerosLike"}
-
-Mark = tuple[str, frozenset[int] | None]  # the name of an input, and columns of it where not all
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class Site:
 
     layers: tuple[keras.Layer, ...] = ()
     blocked: str | None = None
-    looked_up: bool = False  # class indices or a mask value, whose numbers must stay as they are
-    looked_up_columns: frozenset[int] = frozenset()  # the same of columns of a table
+    fixed: bool = False  # names, as class indices, or in a formula: no scaling may change it
+    fixed_columns: frozenset[int] = frozenset()  # the same of columns of a table
     keeps_zero: bool = False  # 0 is told from other numbers, and has to stay 0
 
     @property
     def foldable(self) -> bool:
-        whole = self.blocked is None and not self.looked_up and not self.looked_up_columns
+        whole = self.blocked is None and not self.fixed and not self.fixed_columns
         return bool(self.layers) and whole
 
 
@@ -158,12 +157,10 @@ class Trace:
     _kept: list[tf.Tensor | None] = field(default_factory=list)
     # The inputs that tensors are, by id.
     _marks: dict[int, Mark] = field(default_factory=dict)
-    # And what was computed of them that may name something.
-    _renamed: dict[int, Mark] = field(default_factory=dict)
     _given: dict[str, tf.Tensor] = field(default_factory=dict)
     _layers: dict[str, dict[int, keras.Layer]] = field(default_factory=dict)
     _blocked: dict[str, str] = field(default_factory=dict)
-    _looked_up: set[Mark] = field(default_factory=set)
+    _fixed: Fixed = field(default_factory=Fixed)
     _told_from_zero: set[str] = field(default_factory=set)
     _fed_otherwise: set[int] = field(default_factory=set)
     _producer: dict[int, Operation] = field(default_factory=dict)
@@ -178,7 +175,7 @@ class Trace:
         self._kept += [*operation.inputs, *operation.outputs]
         self._producer.update({id(tensor): operation for tensor in operation.outputs})
         hits = {self._marks[id(tensor)] for tensor in operation.inputs if id(tensor) in self._marks}
-        self._rename(operation)
+        self._fixed.visit(operation, self._marks)
         layer = next(
             (layer for layer in reversed(operation.layers) if isinstance(layer, FOLDABLE)), None
         )
@@ -195,25 +192,12 @@ class Trace:
         for mark in hits:
             self._follow(mark, operation, layer)
 
-    def _rename(self, operation: Operation) -> None:
-        """Follow what is computed of an input, as `codes + offset`, up to where it is looked up."""
-        ids = [id(tensor) for tensor in operation.inputs]
-        found = [self._renamed.get(each, self._marks.get(each)) for each in ids]
-        marks = {mark for mark in found if mark is not None}
-        if len(marks) != 1:
-            return
-        (mark,) = marks
-        if operation.kind in RENAMING:
-            self._renamed.update({id(tensor): mark for tensor in operation.outputs})
-        elif takes_names(operation, [each == mark for each in found], whole=False):
-            self._looked_up.add(mark)
-
     def _follow(self, mark: Mark, operation: Operation, layer: Any) -> None:
         name, _ = mark
         marked = [self._marks.get(id(tensor)) == mark for tensor in operation.inputs]
         whole = self._given[name].dtype.is_integer
         if takes_names(operation, marked, whole=whole):
-            self._looked_up.add(mark)
+            self._fixed.looked_up.add(mark)
         elif compares_with_zero(operation, marked):
             self._told_from_zero.add(name)
         elif layer is not None:
@@ -254,9 +238,7 @@ class Trace:
                     f"layer {layer.name} computes in {layer.compute_dtype}, which unscaled "
                     "numbers may exceed"
                 )
-        columns = [of for n, of in self._looked_up if n == name]
-        some = frozenset().union(*(each for each in columns if each is not None))
-        return Site(found, blocked, None in columns, some, name in self._told_from_zero)
+        return Site(found, blocked, *self._fixed.of(name), name in self._told_from_zero)
 
     def outer(self, output: tf.Tensor) -> keras.Layer | None:
         """Return the layer whose activation gives an output; that of a recurrent cell does not."""

@@ -40,13 +40,15 @@ class Sample:
     known. `batch_size` is the number of rows in a full batch, of a stream as far as seen,
     `training_rows` that of the rows trained on, None for a stream. `names` are those of the model's
     inputs, as `addresses.input_names` gives them; None for what the model is fed and ignores.
+    `paths` are the keys and numbers by which each stands in what the model takes.
     `codes` are the numbers that stand for a missing value, by name of the input and by column.
     `target_names` are the keys of targets that are given in a dict. `rows_at_once` is the number of
     rows that the model takes, None where it takes any. `passed_by` says that a training step of the
     user's own does not call the model, so that nothing acts that stands in front of that; `folds`
     says of each input that such a step gives it to layers alone that can take up any scaling of it.
-    `categories` are the columns, by name of the input, whose numbers are names of something, and
-    `keep_zero` the names of the inputs in which 0 has to stay 0.
+    `categories` are the columns, by name of the input, whose numbers are names of something, or go
+    into formulas alone that no scaling may change, and `keep_zero` the names of the inputs in which
+    0 has to stay 0.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -60,6 +62,7 @@ class Sample:
     quantities: tuple[bool, ...] = ()
     unfilterable: str | None = None
     names: tuple[str | None, ...] = ()
+    paths: tuple[tuple[str | int, ...], ...] = ()
     codes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     target_names: frozenset[str] = frozenset()
     rows_at_once: int | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import libcst as cst
 
+from nanfix.patch._casts import cast_arguments
 from nanfix.patch._formatting import argument, with_argument
 from nanfix.patch._layers import add_layers, change_call
 from nanfix.patch._loss_weights import weights_of_outputs
@@ -217,6 +218,7 @@ _PLANS: dict[str, Callable[[Files, Any, Alike], None]] = {
     "loss": _loss,
     "layer": add_layers,
     "call": change_call,
+    "cast": cast_arguments,
     "guard": guard_operation,
     "weights": _weights,
     "constraint": _constraints,

@@ -2,16 +2,20 @@
 the `call` of a model class.
 """
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import libcst as cst
 
 from nanfix.patch._formatting import argument, with_argument
+from nanfix.patch._functions import block, first_statement, function_at
 from nanfix.patch._shared_lines import Alike, only
 from nanfix.patch._source_files import Files, Source
 from nanfix.patch._uses import MODELS, is_use
 from nanfix.records.errors import NoPlaceError
-from nanfix.records.source_changes import CallChange, LayerChange
+from nanfix.records.source_changes import CallChange, CallInput, LayerChange
 
 NO_PLACE = "stands neither in a list of layers nor in a call of add, nor is it called there"
 SHAPES = ("input_shape", "input_dim")
@@ -115,15 +119,14 @@ def _by_add(source: Source, call: cst.Call, outer: Any, change: LayerChange) -> 
     source.insert(source.syntax.statement(outer), change.side, lines)
 
 
-def _new_layers(source: Source, change: LayerChange | CallChange) -> list[cst.BaseExpression]:
+def _new_layers(source: Source, change: LayerChange | CallInput) -> list[cst.BaseExpression]:
     """Return the new layers as this file writes them; the vectors and the class they
     need are defined in it.
     """
-    layers = change.layers if isinstance(change, LayerChange) else change.inputs
     vectors = source.vectors(change.numbers)
     for definition in change.definitions:
         source.define(definition)
-    return [source.expression(layer, vectors) for layer in layers]
+    return [source.expression(layer, vectors) for layer in change.layers]
 
 
 def _through(layers: list[cst.BaseExpression], value: cst.BaseExpression) -> cst.BaseExpression:
@@ -214,13 +217,7 @@ def _behind_input(source: Source, call: cst.Call, target: cst.CSTNode, change: L
 def change_call(files: Files, change: CallChange, alike: Alike) -> None:
     """Plan what a model class has to do in its own `call`. Raises NoPlaceError."""
     source = files.source(change.file)
-    functions = [
-        node
-        for node in source.syntax.within(source.syntax.module)
-        if isinstance(node, cst.FunctionDef) and node.name.value == "call"
-    ]
-    line = source.line(change.file, change.line)
-    function = next((each for each in functions if line in _head(source, each)), None)
+    function = function_at(source, source.line(change.file, change.line), "call")
     owner = (
         None
         if function is None
@@ -260,31 +257,60 @@ def _change_outputs(source: Source, function: cst.FunctionDef, change: CallChang
 def _scale_inputs(
     source: Source, owner: cst.ClassDef, function: cst.FunctionDef, change: CallChange
 ) -> None:
+    if len(function.params.params) < 2:
+        raise NoPlaceError("call takes no named inputs")
+    itself, given = (parameter.name.value for parameter in function.params.params[:2])
+    made = {each.key: _attribute(each.key) for each in change.inputs}
+    layers = {made[each.key]: _one_layer(source, each) for each in change.inputs}
+    _make_in_init(source, owner, function, layers)
+
+    def scaled(key: str | int) -> str:
+        value = f"{given}[{json.dumps(key)}]"
+        return f"{itself}.{made[key]}({value})" if key in made else value
+
+    if None in made:
+        new = f"{itself}.{made[None]}({given})"
+    elif all(isinstance(key, int) for key in made):
+        new = f"({', '.join(map(scaled, range(change.count)))})"
+    else:
+        entries = (f"{json.dumps(key)}: {scaled(key)}" for key in made if key is not None)
+        new = f"{{**{given}, {', '.join(entries)}}}"
+    source.insert(first_statement(function), "before", [f"{given} = {new}"])
+
+
+def _attribute(key: str | int | None) -> str:
+    """Return what the layer is called that scales an input."""
+    return "scale_inputs" if key is None else f"scale_{re.sub(r'[^a-zA-Z0-9_]', '_', str(key))}"
+
+
+def _one_layer(source: Source, change: CallInput) -> str:
+    layers = [source.syntax.code(layer) for layer in _new_layers(source, change)]
+    several = f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
+    return layers[0] if len(layers) == 1 else several
+
+
+def _make_in_init(
+    source: Source, owner: cst.ClassDef, function: cst.FunctionDef, layers: Mapping[str, str]
+) -> None:
+    """Make layers, by the name of their attribute, in `__init__`, which a class without one gets in
+    front of its `call`.
+    """
     init = next(
         (
             n
-            for n in _block(owner).body
+            for n in block(owner).body
             if isinstance(n, cst.FunctionDef) and n.name.value == "__init__"
         ),
         None,
     )
-    if init is None:
-        raise NoPlaceError(f"{owner.name.value} has no __init__ to make a layer in")
-    if len(function.params.params) < 2:
-        raise NoPlaceError("call takes no named inputs")
-    itself, given = (parameter.name.value for parameter in function.params.params[:2])
-    layers = [source.syntax.code(layer) for layer in _new_layers(source, change)]
-    layer = (
-        layers[0]
-        if len(layers) == 1
-        else f"{source.written('keras.Sequential')}([{', '.join(layers)}])"
-    )
-    source.insert(
-        _block(init).body[-1],
-        "after",
-        [f"{init.params.params[0].name.value}.scale_inputs = {layer}"],
-    )
-    source.insert(_first(function), "before", [f"{given} = {itself}.scale_inputs({given})"])
+    if init is not None:
+        itself = init.params.params[0].name.value
+        lines = [f"{itself}.{name} = {layer}" for name, layer in layers.items()]
+        source.insert(block(init).body[-1], "after", lines)
+        return
+    body = "".join(f"    self.{name} = {layer}\n" for name, layer in layers.items())
+    head = "def __init__(self, *args, **kwargs):\n    super().__init__(*args, **kwargs)\n"
+    source.insert(function, "before", [head + body])
 
 
 def _rescaled(value: cst.BaseExpression, scale: str, center: str) -> cst.BaseExpression:
@@ -301,26 +327,3 @@ def _rescaled(value: cst.BaseExpression, scale: str, center: str) -> cst.BaseExp
 
 def _parenthesized(value: cst.BaseExpression) -> cst.BaseExpression:
     return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-
-
-def _head(source: Source, function: cst.FunctionDef) -> range:
-    """Return the lines from the decorators of a function to the one in front of its
-    first statement.
-    """
-    lines = source.syntax.lines(function)
-    decorators = [source.syntax.lines(decorator).start for decorator in function.decorators]
-    return range(
-        min([lines.start, *decorators]), source.syntax.lines(_block(function).body[0]).start + 1
-    )
-
-
-def _block(owner: cst.FunctionDef | cst.ClassDef) -> cst.IndentedBlock:
-    if not isinstance(owner.body, cst.IndentedBlock):
-        raise NoPlaceError(f"{owner.name.value} is written on one line")
-    return owner.body
-
-
-def _first(function: cst.FunctionDef) -> cst.CSTNode:
-    """Return the first statement behind the docstring."""
-    body = _block(function).body
-    return body[1] if function.get_docstring() is not None and len(body) > 1 else body[0]

@@ -7,12 +7,13 @@ whatever name the source has them.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from nanfix.records.cast_change import CastChange
 from nanfix.records.loss_change import LossChange
 from nanfix.records.plurals import counted
 from nanfix.records.rows_change import RowsChange
-from nanfix.records.source_places import Made, PlacedChange
+from nanfix.records.source_places import FROZEN, Made, PlacedChange
 from nanfix.records.unsafe_operations import (
     CONSTANT,
     DIFFERENCES,
@@ -126,22 +127,34 @@ class LayerChange(PlacedChange):
         )
 
 
+class CallInput(BaseModel):
+    """The layers that an input goes through first, with their numbers and definitions: the one of
+    this `key` or number among what the call takes, all of it for None.
+    """
+
+    model_config = FROZEN
+
+    key: str | int | None = None
+    layers: list[str]
+    numbers: dict[str, list[float]] = Field(default_factory=dict)
+    definitions: list[str] = Field(default_factory=list)
+
+
 class CallChange(PlacedChange):
     """Let the `call` at `line` of `file`, of the class of model that `target` makes, scale what
     goes in and what comes out, or give that an activation.
 
-    `inputs` are the layers that the inputs go through first, with their `numbers` and
-    `definitions`;
-    `activation` is the function that the outputs go through, `outputs` the scale and center, as
-    source, that they are multiplied by and moved to after it.
+    `inputs` are those that are changed, of so many (`count`). `activation` is the function, with
+    its `definitions`, that the outputs go through, `outputs` the scale and center, as source, that
+    they are multiplied by and moved to after it.
     """
 
     kind: Literal["call"] = "call"
     file: str
     line: int
     target: Made
-    inputs: list[str] = Field(default_factory=list)
-    numbers: dict[str, list[float]] = Field(default_factory=dict)
+    inputs: list[CallInput] = Field(default_factory=list)
+    count: int = 1
     definitions: list[str] = Field(default_factory=list)
     outputs: tuple[str, str] | None = None
     activation: str | None = None
@@ -154,7 +167,7 @@ class CallChange(PlacedChange):
         return self.model_copy(
             update={
                 "inputs": later.inputs or self.inputs,
-                "numbers": {**self.numbers, **later.numbers},
+                "count": max(later.count, self.count),
                 "definitions": [*self.definitions, *later.definitions],
                 "outputs": later.outputs or self.outputs,
                 "activation": later.activation or self.activation,
@@ -300,6 +313,7 @@ SourceChange = Annotated[
     | LossChange
     | LayerChange
     | CallChange
+    | CastChange
     | GuardChange
     | AdaptChange
     | WeightsChange

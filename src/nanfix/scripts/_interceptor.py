@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +281,7 @@ class Interceptor:
             text=short or str(report),
             summary=str(replace(report, diagnosis=None)) if self._shown and not short else None,
             history={name: repr(values[-1]) for name, values in report.history.items() if values},
+            highest=_highest(report.history),
             record=record.model_dump_json(),
             spread=report.spread,
             counts=[
@@ -297,3 +299,12 @@ class Interceptor:
 
     def _digest(self, path: str) -> str:
         return digest(Path(self._places.absolute(path)).read_bytes(), path)
+
+
+def _highest(history: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    """Return the highest finite value of each quantity that was logged as single numbers."""
+    finite = {
+        name: [each for each in values if isinstance(each, int | float) and math.isfinite(each)]
+        for name, values in history.items()
+    }
+    return {name: float(max(values)) for name, values in finite.items() if values}

@@ -277,7 +277,8 @@ def _reaches(
     what two runs with the fix, two of the patched script, or its seeds differ by is noise.
 
     Args:
-        course: the figure after each epoch; one that is worse at first has learned that much.
+        course: the figure after each epoch; one that is worse at first has learned that much, but
+            no more than the repair did: numbers of another scale begin anywhere.
         earlier: the call in the run in which the fix was found.
         before: what the patched script reached in an earlier run, NaN for none.
     """
@@ -290,6 +291,7 @@ def _reaches(
     if earlier is not None and figure.name in LOSSES:
         noise.append(earlier.spread)
     begun = max((value for text in course if math.isfinite(value := float(text))), default=math.inf)
+    begun = min(begun, math.inf if earlier is None else earlier.highest.get(figure.name, math.inf))
     best = min(patched, before) if math.isfinite(before) else patched
     return best <= limit(repaired, begun, max(noise, default=0.0))
 

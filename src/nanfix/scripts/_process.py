@@ -104,6 +104,7 @@ def result_of(code: int, events: Sequence[Event]) -> ScriptResult:
                 finite=event["finite"],
                 record=record,
                 history=event["history"],
+                highest=event.get("highest", {}),
                 files=event.get("files", {}),
                 summary=event.get("summary"),
                 spread=event.get("spread", 0.0),

@@ -59,11 +59,12 @@ class CallResult:
     """One fit call of the script, counted from 0, and what came of it.
 
     `outcome` and `record` are None when nanfix could not watch the call and Keras' own fit ran;
-    `text` says why. `history` is the last value of each logged quantity, as text, `files` the
-    SHA-256 of the files that the fix changes. `summary` is the text without the diagnosis, where
-    that was shown when the training failed. `proof` is None where nothing was to be proved.
-    `diagnosis` is that of a call which was only explained, `candidates` what would be tried for it:
-    fixes as lists of edits. `spread` is by how much the loss differs from seed to seed.
+    `text` says why. `history` is the last value of each logged quantity, as text, `highest` the
+    highest of any epoch of those that are single numbers, `files` the SHA-256 of the files that the
+    fix changes. `summary` is the text without the diagnosis, where that was shown when the training
+    failed. `proof` is None where nothing was to be proved. `diagnosis` is that of a call which was
+    only explained, `candidates` what would be tried for it: fixes as lists of edits. `spread` is by
+    how much the loss differs from seed to seed.
     """
 
     call: int
@@ -79,6 +80,7 @@ class CallResult:
     candidates: Sequence[Sequence[Mapping[str, Any]]] = ()
     summary: str | None = None
     spread: float = 0.0
+    highest: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -191,20 +191,23 @@ def _mended(
     results: _Results, base: Candidate, wanted: list[Family]
 ) -> Generator[Candidate, Tried, bool]:
     """Try the ways to compute the operation that failed otherwise, each alone and, where it holds,
-    from mild to strong; return whether one holds, and what else is called for adds nothing to it.
+    from mild to strong, the others in the place of which a way stands only where it does not hold;
+    return whether one holds, and what else is called for adds nothing to it.
     """
-    mends = [family for family in wanted if family.mends]
-    worse = frozenset().union(*(family.instead_of for family in mends))
+    mends = left = [family for family in wanted if family.mends]
     best, lowest = base, math.inf
-    for family in [family for family in mends if family.strategy not in worse]:
-        levels = [(*base, (family.strategy, level)) for level in range(family.levels)]
-        tried = yield from results.ask(levels[0])
-        if tried.loss is not None:
-            yield from _climb(results, base, family)
-        for candidate in levels:
-            loss = results.known(candidate).loss
-            if loss is not None and loss < lowest:
-                best, lowest = candidate, loss
+    while left and best == base:
+        worse = frozenset().union(*(family.instead_of for family in left))
+        for family in [family for family in left if family.strategy not in worse]:
+            levels = [(*base, (family.strategy, level)) for level in range(family.levels)]
+            tried = yield from results.ask(levels[0])
+            if tried.loss is not None:
+                yield from _climb(results, base, family)
+            for candidate in levels:
+                loss = results.known(candidate).loss
+                if loss is not None and loss < lowest:
+                    best, lowest = candidate, loss
+        left = [family for family in left if family.strategy in worse]
     others = [(family.strategy, 0) for family in wanted if family not in mends]
     if best == base or not others:
         return best != base
