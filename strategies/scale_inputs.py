@@ -1,6 +1,7 @@
 """Scale the inputs to unit size, so that every feature pulls on the weights equally hard."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -8,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from nanfix.changes.maps import Affine, Power
 from nanfix.changes.scaling import Scaling
 from nanfix.explain.codes import with_holes
+from nanfix.model.addresses import SINGLE
 from nanfix.records.cause import Cause
 from nanfix.records.features import feature_table, short, some_cells
 from nanfix.records.plurals import counted
@@ -26,8 +28,9 @@ class ScaleInputs(Strategy):
     likelihood (PowerTransformer), which draws long tails in. The scaling ends up in the model,
     which goes on taking raw inputs. Columns of 0 and 1 are left as they are. Does not help when the
     inputs are of unit scale already, and is not applied to numbers that name something, as class
-    indices, or whole numbers that the model compares with others; where it tells 0 from other
-    numbers, nothing is subtracted.
+    indices, or whole numbers that the model compares with others, nor to columns of which it takes
+    the sine, logarithm or root and nothing else; where it tells 0 from other numbers, nothing is
+    subtracted.
 
     Reference: LeCun, Bottou, Orr & Mueller (1998), Efficient BackProp, section 4.3;
     sklearn.preprocessing.RobustScaler, StandardScaler and PowerTransformer.
@@ -76,7 +79,7 @@ class ScaleInputs(Strategy):
         return f"Scale {features(params['inputs'])} {told}, inside the model."
 
     def snippet(self, params):
-        return SNIPPETS[params["scaler"]]
+        return by_hand(params) or SNIPPETS[params["scaler"]]
 
 
 SMALL = 1.0  # per cent of the values of a feature that are smaller than its unit
@@ -92,6 +95,31 @@ SNIPPETS = {
     "standard": "X = sklearn.preprocessing.StandardScaler().fit_transform(X)",
     "power": "X = sklearn.preprocessing.PowerTransformer().fit_transform(X)",
 }
+
+
+def by_hand(params: Mapping[str, Any]) -> str | None:
+    """Return the scaling as arithmetic where it is not that of all columns of one input, which
+    scikit-learn does; None of that, of bytes and of a power.
+    """
+    inputs = params["inputs"]
+    if params["scaler"] in ("bytes", "power"):
+        return None
+    pairs = {p for each in inputs.values() for p in zip(each["center"], each["scale"], strict=True)}
+    if [*inputs] == [SINGLE] and (0.0, 1.0) not in pairs:
+        return None
+    return "\n".join(
+        f"{_called(name)} = ({_called(name)} - np.array({each['center']})) / "
+        f"np.array({each['scale']})  # and what predict is given"
+        for name, each in inputs.items()
+    )
+
+
+def _called(name: str) -> str:
+    """Return what an input is called in code: one without a name goes by its number."""
+    if name == SINGLE:
+        return "X"
+    number = name.removeprefix("input")
+    return f"X{number}" if number.startswith("[") else f'X["{name}"]'
 
 
 def _scalable(run, plan) -> dict[str, np.ndarray]:

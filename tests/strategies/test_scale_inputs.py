@@ -325,3 +325,19 @@ def test_lengths_that_are_compared_are_not_scaled():
         np.zeros((2, 1), "float32"),
     )
     assert not contract.applies(get(NAME), DIAGNOSIS, run)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "lines"),
+    [
+        (["input[0]"], ["X = sklearn.preprocessing.RobustScaler().fit_transform(X)"]),
+        (["input[1]", "rain"], ["X[1] = (X[1] - np.array([3.0]))", 'X["rain"] = (X["rain"] - np']),
+    ],
+)
+def test_by_hand_it_is_written_for_the_inputs_that_there_are(inputs, lines):
+    numbers = {name: {"center": [3.0], "scale": [2.0]} for name in inputs}
+    written = get(NAME).snippet({"scaler": "robust", "inputs": numbers}).splitlines()
+    assert all(map(str.startswith, written, lines)) and len(written) == len(lines)
+    numbers = {"input[0]": {"center": [3.0, 0.0], "scale": [2.0, 1.0]}}  # a column is left
+    written = get(NAME).snippet({"scaler": "robust", "inputs": numbers})
+    assert "X = (X - np.array([3.0, 0.0])) / np.array([2.0, 1.0])" in written

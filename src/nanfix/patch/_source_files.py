@@ -220,5 +220,6 @@ class Source:
 
 def _digits(value: float) -> str:
     """Return a number to seven digits, or, where it has more, to nine, which tell a float32."""
+    value += 0.0  # of -0.0, too, people write 0
     text = f"{value:.7g}"
     return text if float(text) == value else f"{value:.9g}"
