@@ -326,3 +326,9 @@ def test_an_unwritable_folder_is_said(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NanfixError, match=r"Cannot write to .*Choose another path"):
         export(report, tmp_path / "file" / "folder")
+
+
+def test_snippet_says_what_the_model_beside_it_does_not_hold():
+    text = snippet(FIX, ("A saved model holds nothing of that.",))
+    compile(text, "snippet.py", "exec")
+    assert text.endswith("\n# What the report notes:\n# A saved model holds nothing of that.\n")

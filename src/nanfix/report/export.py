@@ -50,15 +50,15 @@ def export(report: "Report", folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / FIX, to_json(report))
-        write_text(folder / SNIPPET, snippet(report.fix))
+        write_text(folder / SNIPPET, snippet(report.fix, report.notes))
     except OSError as error:
         raise unwritable(folder, error) from error
     save_model(report.model, folder / MODEL)
 
 
-def snippet(fix: Fix) -> str:
+def snippet(fix: Fix, notes: Sequence[str] = ()) -> str:
     """Return a Python module that trains with `fix` and, as comments, what a person
-    would write by hand for it.
+    would write by hand for it, and what the report notes: as what a saved model does not hold.
     """
     edits = pformat([edit.as_json() for edit in fix.edits], width=116, sort_dicts=False)
     return "\n".join(
@@ -80,6 +80,8 @@ def snippet(fix: Fix) -> str:
             "",
             "# The same by hand, without nanfix:",
             *by_hand(fix),
+            *(["", "# What the report notes:"] if notes else []),
+            *(f"# {note}" for note in notes),
             "",
         ]
     )
