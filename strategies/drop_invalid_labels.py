@@ -11,6 +11,8 @@ from nanfix.model.outputs import class_count
 from nanfix.records.cause import Cause
 from nanfix.remedies.strategy import Strategy, Tier
 
+ROWS_A_CLASS = 10  # so many rows without a class of the usual size come about once in 20,000
+
 
 class DropInvalidLabels(Strategy):
     """Subtract 1 from labels that all lie in 1..classes; else leave out the rows whose
@@ -94,10 +96,12 @@ def _rows_kept(run) -> RowFilter | None:
 def _labels_kept(run, classes: int) -> RowFilter:
     """Return the shift under which all labels fit, or else the filter for those that do.
 
-    Of a stream only some labels are known: there it takes every label from 1 to classes
-    to tell that none is 0.
+    Of a stream only some labels are known: there it takes every label from 1 to classes, or so many
+    rows that one of label 0 would be among them, to tell that none is 0.
     """
     whole = run.sample.whole
-    seen = np.unique((run.sample.targets if whole is None else whole[1])[0])
-    one_based = seen[0] >= 1 and seen[-1] == classes and (whole is not None or len(seen) == classes)
+    labels = (run.sample.targets if whole is None else whole[1])[0]
+    seen = np.unique(labels)
+    enough = whole is not None or len(seen) == classes or len(labels) >= ROWS_A_CLASS * classes
+    one_based = seen[0] >= 1 and seen[-1] == classes and enough
     return RowFilter(classes=classes, first_label=int(one_based))

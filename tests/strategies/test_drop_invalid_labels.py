@@ -51,7 +51,7 @@ def test_rows_are_left_out_where_no_shift_fits():
     assert told == "Leave out 2 of 4 rows, those with a label outside 0 to 2."
 
 
-def test_stream_is_shifted_only_when_every_class_was_seen():
+def test_stream_is_shifted_only_when_a_label_of_0_would_have_been_seen():
     def seen(*labels):
         batch = (np.zeros((len(labels), 4), "float32"), np.int32(labels))
         source = tf.data.Dataset.from_tensors(batch)
@@ -59,6 +59,8 @@ def test_stream_is_shifted_only_when_every_class_was_seen():
 
     assert seen(3, 1, 2) == {"classes": 3, "first_label": 1, "rows": None, "of": None}
     assert seen(3, 1, 1) == {"classes": 3, "first_label": 0, "rows": None, "of": None}
+    # No row of class 2 by chance, but so many that there is one of class 0 where it is a class.
+    assert seen(*[3, 1] * 15)["first_label"] == 1 and seen(*[3, 1] * 15, 0)["first_label"] == 0
 
 
 def test_applies_to_class_indices_with_a_valid_one_among_them():
