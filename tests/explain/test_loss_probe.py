@@ -14,6 +14,7 @@ from nanfix.changes.guards import Guard
 from nanfix.explain.loss_probe import (
     OF_OUTPUTS,
     OF_ROWS,
+    falls_far_out,
     falls_without_end,
     relative_exponents,
     what_to_look_for,
@@ -189,3 +190,20 @@ def test_a_model_without_a_call_of_its_own_is_not_asked():
 )
 def test_where_to_look_is_told_by_what_other_predictions_make_of_the_loss(loss, last, words):
     assert what_to_look_for(setup_of(loss, last)) == words
+
+
+def critic(y, p):
+    return -ops.mean(y * p, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "falls"),
+    [(critic, True), (lambda y, p: ops.mean(p), True), ("mse", False), ("hinge", False)],
+    ids=["a critic's", "a mean", "squares", "a hinge"],
+)
+def test_a_loss_that_falls_as_outputs_grow_is_told_by_its_outputs(loss, falls):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", loss)
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    run = contract.run_of(model, x, np.sign(x[:, :1]))
+    assert falls_far_out(run) is falls

@@ -13,6 +13,7 @@ from nanfix.changes.optimizer import OptimizerSettings
 from nanfix.changes.plan import Plan
 from nanfix.explain._signal import RISEN, Loop, Signal, signal_at_the_start
 from nanfix.explain.fallen_weights import fallen_weights
+from nanfix.explain.loss_probe import falls_far_out
 from nanfix.explain.replay import Replay
 from nanfix.model.crossentropies import SMALLEST, crossentropy_of, has_negative_shares
 from nanfix.model.optimizers import normalizes
@@ -156,10 +157,13 @@ def _fallen(run: Run, recording: Recording) -> tuple[float, float] | None:
     if has_negative_shares(run.user_loss, run.sample.targets):
         least = min(float(np.nanmin(each)) for each in run.sample.targets)
         return (first, lowest) if lowest < -math.log(SMALLEST) * least else None
-    # It may overshoot at last, which no loss does so far below 0 that has a least value.
-    falls = finite[-1] == lowest or lowest < DEEP * far
-    stock = crossentropy_of(run.user_loss) is not None
-    return (first, lowest) if falls and lowest < far and not stock else None
+    if crossentropy_of(run.user_loss) is not None:
+        return None
+    # It may overshoot at last, which no loss does so far below 0 that has a least value, and one
+    # whose outputs alone make it fall for ever at any time.
+    falls = lowest < far and (finite[-1] == lowest or lowest < DEEP * far)
+    below = lowest < -LARGE * max(abs(first), 1.0)
+    return (first, lowest) if falls or (below and falls_far_out(run)) else None
 
 
 def _outgrown(run: Run, recording: Recording, seen: Replay) -> Iterator[str]:

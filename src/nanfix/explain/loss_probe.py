@@ -258,6 +258,18 @@ def _has_finite_gradient(loss: UserLoss, targets: np.ndarray, outputs: np.ndarra
     )
 
 
+def falls_far_out(run: Run) -> bool:
+    """Say whether the loss falls on and on as the outputs grow, or as they do the other way."""
+    outputs = given_outputs(run)
+    if outputs is None or not outputs.any():
+        return False
+    way, loss = outputs / np.abs(outputs).max(), loss_of(run)
+    try:
+        return has_no_bottom(loss, way) or has_no_bottom(loss, -way)
+    except REFUSED:
+        return False
+
+
 def has_no_bottom(loss: Loss, way: np.ndarray) -> bool:
     near, far, farthest = (loss((way * times).astype("float32")) for times in FAR_OUT)
     return near > far > farthest and farthest < 0
