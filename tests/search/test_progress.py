@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import time
 
 import pytest
@@ -79,7 +80,8 @@ def test_off_a_terminal_lines_tell_what_is_tried_and_for_how_long(caplog, hurrie
     assert lines[0][1] == "nanfix: search for a fix, 0 s: 1 tried, 1 work."
     clipped = "clip-gradients (global_clipnorm 2.5)"
     assert any(f"1 tried, 1 work; now {clipped}, 0 s." in line for _, line in lines)
-    assert "1 s: 1 tried" in lines[-1][1] and "now proof of lower-learning-rate" in lines[-1][1]
+    # Half a second each, and more where others use the machine.
+    assert re.search(r"[1-9] s: 1 tried, .* now proof of lower-learning-rate", lines[-1][1])
     assert 4 <= len(lines) <= 12  # later and later: at hundredths 3, 6, 12, 24, then every 20
 
 

@@ -155,7 +155,7 @@ def test_in_front_of_a_call_of_its_own_codes_are_filled_too(tmp_path):
     assert report.outcome is Outcome.REPAIRED, str(report)
     assert report.diagnosis.cause is Cause.CODED_INPUT
     assert [edit.strategy for edit in report.fix.edits] == [NAME]
-    assert "a saved model does not hold it" in str(report)
+    assert "A saved model holds nothing of that" in str(report)
     params = report.fix.edits[0].params
     fill, missing = (np.float32(params[name][SINGLE]) for name in ("fills", "missing_values"))
     by_hand = np.where(x == missing, fill, x)
