@@ -105,7 +105,7 @@ def _in_source(
 
     own, target = own_call(call.model), call.places.of(call.model)
     if own is not None and target is not None:
-        file, line = call.places.relative(own.co_filename), own.co_firstlineno
+        file, line = call.places.of_code(own)
         _, written, definitions = _written(wanted)
         yield CallChange(
             file=file, line=line, target=target, activation=written, definitions=definitions

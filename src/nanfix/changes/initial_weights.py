@@ -131,9 +131,5 @@ def smaller_initializer(name: str, share: float) -> str:
 
 def constant_initializer(biases: tuple[float, ...]) -> str:
     """Return, as source, what begins a bias with these numbers."""
-    numbers = [f"{number:.4g}" for number in biases]
-    return f"keras.initializers.Constant({numbers[0] if len(numbers) == 1 else _listed(numbers)})"
-
-
-def _listed(numbers: list[str]) -> str:
-    return f"[{', '.join(numbers)}]"
+    numbers = ", ".join(f"{number:.4g}" for number in biases)
+    return f"keras.initializers.Constant({numbers if len(biases) == 1 else f'[{numbers}]'})"

@@ -1,12 +1,9 @@
 """The precision that the loss is computed in."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from nanfix.changes.change import Change, Lasts
-
-if TYPE_CHECKING:
-    from nanfix.source.fit_call import FitCall
 
 AGAIN = (
     "A later evaluate or fit computes the loss in float32 again: write the cast into your loss, or "
@@ -49,7 +46,7 @@ class LossPrecision(Change):
         if code is None:
             yield NoPlace(reason="the loss is no function of the script's own")
             return
-        file, line = _place(code, call)
+        file, line = call.places.of_code(code)
         yield CastChange(file=file, line=line, dtype=self.dtype)
 
 
@@ -64,7 +61,3 @@ def code_of(loss: Any) -> Any:
     )
     code = getattr(computed, "__code__", None)
     return code if code is not None and is_users(code.co_filename) else None
-
-
-def _place(code: Any, call: "FitCall") -> tuple[str, int]:
-    return call.places.relative(code.co_filename), code.co_firstlineno

@@ -60,9 +60,10 @@ def in_call(wanted: "Scaling", run: "Run", call: "FitCall") -> "Iterator[SourceC
     outputs = (
         None if back is None else (numbers_as_written(back.scale), numbers_as_written(back.center))
     )
+    file, line = call.places.of_code(own)
     yield CallChange(
-        file=call.places.relative(own.co_filename),
-        line=own.co_firstlineno,
+        file=file,
+        line=line,
         target=target,
         inputs=inputs,
         count=len(places),

@@ -1,6 +1,6 @@
 """How large the numbers are that an untrained model makes of real rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,16 +89,26 @@ def signal_of(run: Run, rows: Any) -> Signal:
             sizes[name] = size
 
     try:
-        with functions_run_eagerly(True), traced(visit):
-            run.model(rows, training=False)
+        if not passed_eagerly(run, rows, visit):
+            return Signal()
     except _OutOfDomain:
         pass  # what comes behind it says nothing of the weights
+    loops = [_loop(name, [*ended, sizes[name]]) for name, ended in calls.items()]
+    return Signal(sizes, next((loop for loop in reversed(loops) if loop is not None), None))
+
+
+def passed_eagerly(run: Run, rows: Any, visit: Callable[[Operation], None]) -> bool:
+    """Let `visit` see every operation of a forward pass of these rows; return whether it could be
+    run eagerly to its end.
+    """
+    try:
+        with functions_run_eagerly(True), traced(visit):
+            run.model(rows, training=False)
     except NOT_EAGERLY as refused:
         if is_raised_by_nanfix(refused):
             raise
-        return Signal()
-    loops = [_loop(name, [*ended, sizes[name]]) for name, ended in calls.items()]
-    return Signal(sizes, next((loop for loop in reversed(loops) if loop is not None), None))
+        return False
+    return True
 
 
 def size_of(tensor: Any) -> float | None:

@@ -11,16 +11,13 @@ import tensorflow as tf
 from keras import layers
 
 from nanfix.changes.initial_weights import draw
-from nanfix.explain._signal import rows_of_unit_scale, signal_of, size_of
-from nanfix.explain.microscope import NOT_EAGERLY
+from nanfix.explain._signal import passed_eagerly, rows_of_unit_scale, signal_of, size_of
 from nanfix.install.sites import PASSING
 from nanfix.model.activations import fitting_initializer
 from nanfix.model.constraints import KERNELS
-from nanfix.model.faults import is_raised_by_nanfix
 from nanfix.model.learned_weights import drawable
-from nanfix.model.operations import Operation, traced
+from nanfix.model.operations import Operation
 from nanfix.model.run import Run
-from nanfix.private.tensorflow import functions_run_eagerly
 
 KEPT, SMALLER, TIMES = 4.0, 0.7, 8  # kernels get smaller until no layer gives more than `KEPT`
 GROWN = 2.0  # what a kernel gives, in units of what goes into the model; more is too much
@@ -180,12 +177,7 @@ class _Course:
 def _course(run: Run, rows: Any) -> _Course:
     """Return what a forward pass does; what is known of it where it cannot be run eagerly."""
     found = _Course()
-    try:
-        with functions_run_eagerly(True), traced(found.visit):
-            run.model(rows, training=False)
-    except NOT_EAGERLY as refused:
-        if is_raised_by_nanfix(refused):
-            raise
+    passed_eagerly(run, rows, found.visit)
     return found
 
 

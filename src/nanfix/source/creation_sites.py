@@ -9,7 +9,7 @@ import os
 import sys
 import weakref
 from collections import Counter
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nanfix.model.optimizers import base
@@ -130,6 +130,10 @@ class Places:
             if relative.startswith(os.pardir)
             else relative.replace(os.sep, "/")
         )
+
+    def of_code(self, code: CodeType) -> tuple[str, int]:
+        """Return the file, as `relative` does, and the line in which code is defined."""
+        return self.relative(code.co_filename), code.co_firstlineno
 
     def absolute(self, path: str) -> str:
         """Return the absolute path of one that `relative` gave."""
